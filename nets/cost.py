@@ -1,0 +1,68 @@
+"""Cost of an operating point, counted from the layer records that building a network leaves behind.
+
+Pure Python: the offline tables read the records from a run folder and never import TensorFlow.
+A multiply-add is one product and one sum of a convolution or fully connected layer; normalisation, activation, pooling
+and residual additions are not counted, as in the papers.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRecord:
+    """One convolution or fully connected layer as one operating point runs it.
+
+    Attributes:
+        name: Scope of the layer, such as ``group0/block0/conv1``.
+        role: One of ``quant.ROLES``.
+        kernel: (height, width, input channels of one group, output channels); (1, 1, in, out) for a fully connected layer.
+        out: Output (height, width); (1, 1) for a fully connected layer.
+        weight_bits: Bits of a stored weight; 32 is float.
+        basis: Number of float32 values that the weight quantizer stores.
+        bias: Number of float32 biases.
+    """
+
+    name: str
+    role: str
+    kernel: tuple[int, int, int, int]
+    out: tuple[int, int]
+    weight_bits: int = 32
+    basis: int = 0
+    bias: int = 0
+
+    @property
+    def weights(self) -> int:
+        return math.prod(self.kernel)
+
+    @property
+    def madds(self) -> int:
+        return self.weights * math.prod(self.out)
+
+    @property
+    def memory_bits(self) -> int:
+        """Bits of the packed weights with their basis and bias."""
+        return self.weights * self.weight_bits + 32 * (self.basis + self.bias)
+
+
+def madds(layers: Iterable[LayerRecord]) -> int:
+    """Multiply-adds of one image."""
+    return sum(layer.madds for layer in layers)
+
+
+def weight_bytes(layers: Iterable[LayerRecord]) -> int:
+    """Bytes of all packed weights, bases and biases; normalisation is not counted (it folds into the next kernel)."""
+    return math.ceil(sum(layer.memory_bits for layer in layers) / 8)
+
+
+def to_json(layers: Mapping[str, Iterable[LayerRecord]]) -> dict[str, list[dict[str, Any]]]:
+    """Records by operating point as plain data."""
+    return {point: [dataclasses.asdict(layer) for layer in records] for point, records in layers.items()}
+
+
+def from_json(data: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[LayerRecord]]:
+    """The inverse of ``to_json``."""
+    return {point: [LayerRecord(**{**row, 'kernel': tuple(row['kernel']), 'out': tuple(row['out'])}) for row in rows]
+            for point, rows in data.items()}

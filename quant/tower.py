@@ -1,0 +1,83 @@
+"""Quantizers of one training or inference tower: where a network meets its policy, and where statistics meet over towers."""
+
+import collections
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from quant import lq_refit
+from quant.backend import tf
+from quant.policy import Policy
+
+
+class Quantization:
+    """Applies a policy while a tower is built and keeps what its quantizers saw.
+
+    Args:
+        policy: which layer gets which quantizer.
+        training: whether to collect the statistics that ``refit`` needs.
+    """
+
+    def __init__(self, policy: Policy, *, training: bool):
+        self.policy, self.training = policy, training
+        self.evidence: dict[str, list[lq_refit.Evidence]] = collections.defaultdict(list)
+        self.variables: dict[str, tf.Variable] = {}
+        self.quantizers: dict[str, Any] = {}
+        self._root = tf.get_variable_scope().name
+
+    def weight(self, w: tf.Tensor, *, scope: str, role: str, fan_out: int) -> tf.Tensor:
+        """``w`` fake-quantized as the policy says, or ``w`` itself. Call once per weight and tower."""
+        quantizer = self.policy.weight(scope, role)
+        if quantizer is None:
+            return w
+        with tf.variable_scope('weight_quant'):
+            return quantizer.weight(w, fan_out=fan_out, observe=self._observe if self.training else None)
+
+    def activation(self, name: str, x: tf.Tensor, *, scope: str, role: str, relu: bool, lower: float, point: str,
+                   strongest: bool) -> tf.Tensor:
+        """``x``, rectified if ``relu``, fake-quantized as the policy says; plain ``relu(x)`` where it says float.
+
+        Args:
+            name: variable scope of the quantizer, below the current one.
+            x: float32 of any shape.
+            scope, role: what the policy decides by.
+            lower: smallest value that ``x`` can take when ``relu`` is off.
+            point: spelling of the operating point, for private bases.
+            strongest: whether this is the network's first operating point.
+        """
+        quantizer = self.policy.activation(scope, role)
+        if quantizer is None:
+            return tf.nn.relu(x) if relu else x
+        watched = self.training and (strongest or quantizer.private or quantizer.update == 'all')
+        with contextlib.ExitStack() as scopes:
+            for part in (name, point) if quantizer.private else (name,):
+                scopes.enter_context(tf.variable_scope(part))
+            return quantizer.activation(x, relu=relu, lower=lower, observe=self._observe if watched else None)
+
+    def _observe(self, quantizer: Any, variable: tf.Variable, evidence: lq_refit.Evidence) -> None:
+        name = variable.op.name.removeprefix(f'{self._root}/') if self._root else variable.op.name
+        self.evidence[name].append(evidence)
+        self.variables[name], self.quantizers[name] = variable, quantizer
+
+
+def _total(evidence: list[lq_refit.Evidence]) -> lq_refit.Evidence:
+    first = evidence[0]
+    return first if first.shared else first._replace(table=tf.add_n([row.table for row in evidence]))
+
+
+def refit(towers: Sequence[Quantization]) -> list[tf.Operation]:
+    """Ops that refit every basis once from the statistics of all operating points and towers together.
+
+    Every basis is read once per tower and step, before this writes it, so that all points of a step use one grid and the
+    result does not depend on the order of execution. With replicated variables each tower's copy gets the same value.
+    """
+    ops = []
+    for name, variable in towers[0].variables.items():
+        evidence = _total([e for tower in towers for e in tower.evidence[name]])
+        with tf.name_scope(f'refit/{name}'):
+            new, counts = lq_refit.solve(evidence)
+            value = lq_refit.moving_average(variable, new, towers[0].quantizers[name].decay)
+        lq_refit.summarize(f'quant/{name}', value, evidence.grid.levels, counts)
+        copies = {tower.variables[name].ref() for tower in towers}
+        ops += [copy.deref().assign(value).op for copy in copies]
+    return ops

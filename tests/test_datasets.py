@@ -1,0 +1,259 @@
+"""What `--data` names: contents, label order and every refusal."""
+
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.datasets import EMBEDDED, SUFFIXES, open_dataset
+from engine.errors import UsageError
+
+SYNSETS = ('n01440764', 'n01443537', 'n02085620')
+
+
+def write_image(path: Path, *, height: int = 40, width: int = 60, value: int = 0) -> np.ndarray:
+    """Write a picture whose blue channel is `value`; returns uint8 [height, width, 3], BGR."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0], image[..., 2] = value, np.linspace(0, 255, width).astype(np.uint8)
+    assert cv2.imwrite(str(path), image)
+    return image
+
+
+def make_folder(root: Path, *, flat: bool = False) -> Path:
+    """Three classes with 2, 3 and 4 training images and 2 validation images each."""
+    for k, synset in enumerate(SYNSETS):
+        for i in range(k + 2):
+            write_image(root / 'train' / synset / f'{synset}_{i}.JPEG', height=30 + 10 * i, value=k)
+        for i in range(2):
+            name = f'ILSVRC2012_val_{2 * i + 5 * k:08}.JPEG'
+            write_image(root / 'val' / ('.' if flat else synset) / name, value=k)
+    return root
+
+
+def val_names(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / 'val').iterdir())
+
+
+def cifar_rows(count: int, *, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(256, size=(count, 3072), dtype=np.uint8)
+
+
+def write_pickle(path: Path, content: dict, *, as_bytes: bool = True) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keyed = {key.encode() if as_bytes else key: value for key, value in content.items()}
+    path.write_bytes(pickle.dumps(keyed, protocol=4))
+
+
+def make_cifar10(folder: Path, *, as_bytes: bool = True) -> Path:
+    for k in range(1, 6):
+        write_pickle(folder / f'data_batch_{k}', {'data': cifar_rows(4, seed=k), 'labels': [k, 0, 9, 3]},
+                     as_bytes=as_bytes)
+    write_pickle(folder / 'test_batch', {'data': cifar_rows(3, seed=9), 'labels': [1, 2, 3]}, as_bytes=as_bytes)
+    write_pickle(folder / 'batches.meta', {'label_names': [f'name{k}'.encode() for k in range(10)]},
+                 as_bytes=as_bytes)
+    return folder
+
+
+def refusal(data: str | Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        open_dataset(str(data))
+    return str(caught.value)
+
+
+def test_animals28_is_the_embedded_split():
+    dataset = open_dataset('animals28')
+    with np.load(EMBEDDED) as arrays:
+        image, label, test = arrays['image'], arrays['label'], arrays['test']
+    assert (len(dataset.train), len(dataset.val), dataset.size, dataset.augment) == (8000, 2000, 28, 'shift')
+    assert dataset.classes[0] == 'bear' and len(dataset.classes) == 10
+    assert dataset.train.labels.dtype == np.int64
+    np.testing.assert_array_equal(dataset.val.labels, label[test])
+    np.testing.assert_array_equal(np.bincount(dataset.val.labels), np.full(10, 200))
+    np.testing.assert_array_equal(dataset.train.read(7), np.repeat(image[~test][7][..., None], 3, axis=2))
+    assert EMBEDDED.with_suffix('.LICENSE').read_text().startswith('MIT License')
+
+
+def test_fake_is_the_same_in_every_process():
+    dataset, again = open_dataset('fake', size=12), open_dataset('fake', size=12)
+    assert (len(dataset.train), len(dataset.val), len(dataset.classes), dataset.size) == (256, 64, 1000, 12)
+    expected = np.random.default_rng([0, 5]).integers(256, size=(12, 12, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(dataset.train.read(5), expected)
+    np.testing.assert_array_equal(dataset.train.labels, again.train.labels)
+    assert not np.array_equal(dataset.train.read(5), dataset.val.read(5))
+    assert 0 <= dataset.train.labels.min() and dataset.train.labels.max() < 1000
+    assert open_dataset('fake').train.read(0).shape == (224, 224, 3)
+
+
+def test_folder_with_class_folders(tmp_path):
+    dataset = open_dataset(str(make_folder(tmp_path / 'small')))
+    assert (dataset.name, dataset.classes, dataset.size, dataset.augment) == ('small', SYNSETS, 224, 'area_crop')
+    np.testing.assert_array_equal(dataset.train.labels, [0, 0, 1, 1, 1, 2, 2, 2, 2])
+    np.testing.assert_array_equal(dataset.val.labels, [0, 0, 1, 1, 2, 2])
+    assert [dataset.train.read(i).shape for i in (2, 3, 4)] == [(30, 60, 3), (40, 60, 3), (50, 60, 3)]
+
+
+def test_order_is_sorted_whatever_the_disk_says(tmp_path, monkeypatch):
+    expected = open_dataset(str(make_folder(tmp_path)))
+    listdir = os.listdir
+    monkeypatch.setattr(os, 'listdir', lambda *args: sorted(listdir(*args), reverse=True))
+    dataset = open_dataset(str(tmp_path))
+    assert dataset.classes == SYNSETS
+    assert (dataset.train.files, dataset.val.files) == (expected.train.files, expected.val.files)
+
+
+def test_size_overrides_the_native_one(tmp_path):
+    assert open_dataset(str(make_folder(tmp_path)), size=64).size == 64
+    assert open_dataset('animals28', size=20).size == 20
+    with pytest.raises(UsageError, match='size is 0, expected at least 1'):
+        open_dataset('animals28', size=0)
+
+
+@pytest.mark.parametrize('suffix', [*SUFFIXES, '.JPEG', '.Png'])
+def test_formats(tmp_path, suffix):
+    make_folder(tmp_path)
+    image = write_image(tmp_path / 'train' / SYNSETS[0] / f'a{suffix}', value=128)
+    dataset = open_dataset(str(tmp_path))
+    number = [Path(file).name for file in dataset.train.files].index(f'a{suffix}')
+    assert dataset.train.labels[number] == 0
+    if suffix.lower() in ('.png', '.bmp'):
+        np.testing.assert_array_equal(dataset.train.read(number), image)
+    else:
+        assert np.abs(dataset.train.read(number).astype(int) - image).mean() < 8
+
+
+def test_grey_png_named_jpeg_and_exif_rotation(tmp_path):
+    make_folder(tmp_path)
+    folder = tmp_path / 'train' / SYNSETS[0]
+    grey = np.arange(600, dtype=np.uint8).reshape(20, 30)
+    (folder / '0.JPEG').write_bytes(cv2.imencode('.png', grey)[1].tobytes())
+    jpeg = cv2.imencode('.jpg', grey)[1].tobytes()
+    turn = b'Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0'
+    (folder / '1.JPEG').write_bytes(jpeg[:2] + b'\xff\xe1' + (len(turn) + 2).to_bytes(2, 'big') + turn + jpeg[2:])
+    assert cv2.imread(str(folder / '1.JPEG')).shape == (30, 20, 3)
+    source = open_dataset(str(tmp_path)).train
+    np.testing.assert_array_equal(source.read(0), np.repeat(grey[..., None], 3, axis=2))
+    assert source.read(1).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize('place', ['val.txt', 'val_map.txt', 'val_labels.txt', 'meta/val.txt', 'meta/val_labels.txt'])
+@pytest.mark.parametrize('form', ['file index', 'file synset', 'path index', 'index', 'synset'])
+def test_flat_val_with_label_list(tmp_path, place, form):
+    root = make_folder(tmp_path, flat=True)
+    names = val_names(root)
+    labels = [int(name[15:23]) // 5 for name in names]
+    shown = [SYNSETS[label] if 'synset' in form else str(label) for label in labels]
+    prefix = {'f': '', 'p': 'val/'}.get(form[0])
+    lines = shown if prefix is None else [f'{prefix}{name} {label}' for name, label in zip(names, shown)][::-1]
+    (root / place).parent.mkdir(exist_ok=True)
+    (root / place).write_text('\n'.join(lines) + '\n\n')
+    dataset = open_dataset(str(root))
+    np.testing.assert_array_equal(dataset.val.labels, labels)
+    for i, label in enumerate(labels):
+        assert abs(dataset.val.read(i)[..., 0].mean() - label) < 20
+    assert [Path(file).name for file in dataset.val.files] == names
+
+
+@pytest.mark.parametrize('text, message', [
+    ('0\n1\n', 'val.txt has 2 lines for the 6 images of val/'),
+    ('0\n' * 5 + '3\n', 'label 3 is neither a class of train/ nor 0..2'),
+    ('0\n' * 5 + 'n999\n', 'label n999 is neither a class of train/ nor 0..2'),
+    ('0\n' * 5 + '-1\n', 'label -1 is neither'),
+    ('a.JPEG 0\n' * 6, 'val.txt has no line for val/ILSVRC2012_val_00000000.JPEG'),
+])
+def test_bad_label_list(tmp_path, text, message):
+    (make_folder(tmp_path, flat=True) / 'val.txt').write_text(text)
+    assert message in refusal(tmp_path)
+
+
+def test_unknown_name_lists_the_choices(tmp_path):
+    for data in ('imagenet', str(tmp_path / 'nowhere'), 'cifar10', 'cifar10:'):
+        message = refusal(data)
+        assert f'--data {data}: no such name and no such folder' in message
+        assert message.endswith('animals28, fake, cifar10:DIR, cifar100:DIR, or a folder with train/ and val/')
+
+
+def test_incomplete_folders(tmp_path):
+    assert 'there is no train/ in it' in refusal(tmp_path)
+    (tmp_path / 'train' / '.hidden').mkdir(parents=True)
+    assert 'there is no val/ in it' in refusal(tmp_path)
+    (tmp_path / 'val').mkdir()
+    assert 'train/ holds no class folders' in refusal(tmp_path)
+
+
+def test_empty_classes_are_named(tmp_path):
+    root = make_folder(tmp_path)
+    (root / 'val' / 'n09').mkdir()
+    assert 'val/n09 is no class: there is no train/n09' in refusal(root)
+    (root / 'train' / 'n09').mkdir()
+    (root / 'train' / 'n09' / 'readme.txt').write_text('no image')
+    assert f'{root}/train/n09 holds no images (.jpeg .jpg' in refusal(root)
+    write_image(root / 'train' / 'n09' / 'a.png')
+    assert f'{root}/val/n09 holds no images' in refusal(root)
+
+
+def test_flat_val_without_label_list(tmp_path):
+    message = refusal(make_folder(tmp_path, flat=True))
+    assert 'val.txt, val_map.txt, val_labels.txt, meta/val.txt, meta/val_map.txt, meta/val_labels.txt' in message
+
+
+@pytest.mark.parametrize('content', [b'', b'<html>not found</html>', None])
+def test_undecodable_file_is_named(tmp_path, content):
+    path = make_folder(tmp_path) / 'train' / SYNSETS[0] / f'{SYNSETS[0]}_0.JPEG'
+    source = open_dataset(str(tmp_path)).train
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(UsageError, match=path.name):
+        source.read(0)
+
+
+@pytest.mark.parametrize('as_bytes', [True, False])
+def test_cifar10(tmp_path, as_bytes):
+    folder = make_cifar10(tmp_path / 'cifar-10-batches-py', as_bytes=as_bytes)
+    for data in (f'cifar10:{tmp_path}', f'cifar10:{folder}', str(tmp_path), str(folder)):
+        dataset = open_dataset(data)
+        assert (dataset.name, dataset.size, dataset.augment) == ('cifar10', 32, 'shift')
+        assert (len(dataset.train), len(dataset.val), dataset.classes[9]) == (20, 3, 'name9')
+    np.testing.assert_array_equal(dataset.train.labels[:8], [1, 0, 9, 3, 2, 0, 9, 3])
+    row, image = cifar_rows(4, seed=2)[1], dataset.train.read(5)
+    for y, x in ((0, 0), (3, 31), (17, 4)):
+        red, green, blue = (row[plane * 1024 + y * 32 + x] for plane in range(3))
+        assert image[y, x].tolist() == [blue, green, red]
+
+
+def test_cifar100_uses_the_fine_labels(tmp_path):
+    for name, count in (('train', 6), ('test', 2)):
+        write_pickle(tmp_path / 'cifar-100-python' / name,
+                     {'data': cifar_rows(count, seed=1), 'fine_labels': [99] * count, 'coarse_labels': [1] * count})
+    write_pickle(tmp_path / 'cifar-100-python' / 'meta', {'fine_label_names': [b'x'] * 100})
+    dataset = open_dataset(f'cifar100:{tmp_path}', size=28)
+    assert (len(dataset.train), len(dataset.val), len(dataset.classes), dataset.size) == (6, 2, 100, 28)
+    assert set(dataset.train.labels) == {99}
+
+
+def test_cifar_without_batches(tmp_path):
+    assert 'no batches; expected data_batch_1, data_batch_2' in refusal(f'cifar10:{tmp_path}')
+    (make_cifar10(tmp_path) / 'data_batch_4').unlink()
+    assert f'in {tmp_path} or {tmp_path}/cifar-10-batches-py' in refusal(f'cifar10:{tmp_path}')
+
+
+class Harmful:
+    """Pickled, it would run code when it is read."""
+
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def test_harmful_and_broken_pickles(tmp_path):
+    batch = make_cifar10(tmp_path) / 'test_batch'
+    write_pickle(batch, {'data': Harmful(), 'labels': [1]})
+    assert 'sys.exit is not admitted' in refusal(tmp_path)
+    batch.write_bytes(b'\x80\x04 broken')
+    assert f'{batch} is not a pickled dict with data, labels' in refusal(tmp_path)
+    write_pickle(batch, {'data': cifar_rows(3, seed=1)})
+    assert f'{batch} is not a pickled dict with data, labels' in refusal(tmp_path)
+    write_pickle(batch, {'data': cifar_rows(3, seed=1), 'labels': [1]})
+    assert 'data has shape (3, 3072), expected (1, 3072)' in refusal(tmp_path)

@@ -1,0 +1,194 @@
+"""Batches: what they hold, that nothing but the seed and the step decides it, and that threads end."""
+
+import threading
+import time
+from itertools import count, islice
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.augment import eval_view, train_view
+from engine.datasets import ArraySource, Dataset, open_dataset
+from engine.errors import UsageError
+from engine.flow import EvalFlow, TrainFlow, ordered_map
+
+TRAIN, VAL = 23, 11
+
+
+@pytest.fixture(scope='module')
+def dataset() -> Dataset:
+    """Noise; the label of an image is its number, so that a batch tells which images it holds."""
+    pixels = np.random.default_rng(0).integers(256, size=(TRAIN + VAL, 16, 16, 3), dtype=np.uint8)
+    return Dataset('numbered', tuple(map(str, range(TRAIN))), 16, 'shift',
+                   ArraySource(pixels[:TRAIN], np.arange(TRAIN)), ArraySource(pixels[TRAIN:], np.arange(VAL)))
+
+
+def train(dataset, *, batches, batch_size=5, seed=3, start_step=0, workers=0):
+    flow = TrainFlow(dataset, batch_size=batch_size, size=16, seed=seed, start_step=start_step, workers=workers)
+    return list(islice(flow, batches))
+
+
+def assert_same(batches, expected):
+    assert len(batches) == len(expected)
+    for (images, labels), (expected_images, expected_labels) in zip(batches, expected):
+        np.testing.assert_array_equal(images, expected_images)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+def decoders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith('decode')]
+
+
+def test_form_and_length(dataset):
+    images, labels = train(dataset, batches=1)[0]
+    assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((5, 16, 16, 3), np.uint8, (5,), np.int32)
+    assert len(TrainFlow(dataset, batch_size=5, size=16, seed=0, workers=0)) == 4
+    assert train(dataset, batches=1, batch_size=TRAIN)[0][0].shape == (TRAIN, 16, 16, 3)
+
+
+def test_batch_is_the_function_of_seed_and_step_that_is_documented(dataset):
+    for step, (images, labels) in enumerate(train(dataset, batches=9)):
+        number, batch = divmod(step, TRAIN // 5)
+        indices = np.random.default_rng([3, number]).permutation(TRAIN)[5 * batch:5 * batch + 5]
+        np.testing.assert_array_equal(labels, indices)
+        for image, index in zip(images, indices):
+            rng = np.random.default_rng([3, number, index])
+            np.testing.assert_array_equal(image, train_view(dataset.train.read(index), 'shift', 16, rng))
+
+
+def test_a_pass_holds_every_image_once(dataset):
+    whole = np.concatenate([labels for _, labels in train(dataset, batches=TRAIN, batch_size=1)])
+    np.testing.assert_array_equal(np.sort(whole), np.arange(TRAIN))
+    first, second = np.split(np.concatenate([labels for _, labels in train(dataset, batches=8)]), 2)
+    assert len(set(first)) == len(set(second)) == 20
+    assert list(first) != list(second)
+
+
+def test_views_change_from_pass_to_pass(dataset):
+    first, second = (dict(zip(labels, images)) for images, labels in train(dataset, batches=2, batch_size=TRAIN))
+    assert sum(np.array_equal(first[k], second[k]) for k in range(TRAIN)) < TRAIN / 2
+
+
+def test_stream_does_not_depend_on_the_threads(dataset):
+    expected = train(dataset, batches=13)
+    for workers in (1, 3):
+        assert_same(train(dataset, batches=13, workers=workers), expected)
+    assert not np.array_equal(train(dataset, batches=1, seed=4)[0][0], expected[0][0])
+
+
+@pytest.mark.parametrize('start', [1, 3, 4, 10])
+@pytest.mark.parametrize('workers', [0, 3])
+def test_resumed_stream_goes_on_exactly(dataset, start, workers):
+    expected = train(dataset, batches=start + 6)[start:]
+    assert_same(train(dataset, batches=6, start_step=start, workers=workers), expected)
+
+
+def test_start_step_decodes_nothing_that_came_before(dataset, monkeypatch):
+    read = []
+    monkeypatch.setattr(ArraySource, 'read', lambda self, i: read.append(i) or self.images[i])
+    train(dataset, batches=1, start_step=10_003)
+    assert len(read) == 5
+
+
+def test_iterating_again_starts_again(dataset):
+    flow = TrainFlow(dataset, batch_size=5, size=16, seed=3, workers=2)
+    flow.reset_state()
+    assert_same(list(islice(flow, 3)), list(islice(flow, 3)))
+
+
+@pytest.mark.parametrize('batch_size', [1, 4, 11, 50])
+@pytest.mark.parametrize('workers', [0, 3])
+def test_eval_holds_every_image_once_in_order(dataset, batch_size, workers):
+    flow = EvalFlow(dataset, batch_size=batch_size, size=16, workers=workers)
+    batches = list(flow)
+    assert len(batches) == len(flow) == -(-VAL // batch_size)
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), np.arange(VAL))
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), dataset.val.images)
+    assert batches[0][1].dtype == np.int32 and len(batches[-1][1]) == (VAL - 1) % batch_size + 1
+
+
+@pytest.mark.parametrize('limit, images', [(1, 1), (4, 4), (6, 6), (100, VAL)])
+def test_eval_limit(dataset, limit, images):
+    flow = EvalFlow(dataset, batch_size=4, size=16, workers=0, limit=limit)
+    assert len(flow) == -(-images // 4)
+    assert sum(len(labels) for _, labels in flow) == images
+
+
+def test_jpeg_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = [(375, 500), (500, 375), (64, 48), (120, 1000)]
+    for part, label, k in [(part, label, k) for part in ('train', 'val') for label in 'ab' for k in range(4)]:
+        folder = tmp_path / part / label
+        folder.mkdir(parents=True, exist_ok=True)
+        small = rng.integers(256, size=(8, 8) if k == 2 else (8, 8, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f'{k}.{"png" if k == 3 else "JPEG"}'), cv2.resize(small, shapes[k][::-1]))
+    folder = open_dataset(str(tmp_path), size=64)
+    inline = list(islice(TrainFlow(folder, batch_size=3, size=64, seed=1, workers=0), 5))
+    assert inline[0][0].shape == (3, 64, 64, 3)
+    assert_same(list(islice(TrainFlow(folder, batch_size=3, size=64, seed=1, workers=3), 5)), inline)
+    images = np.concatenate([images for images, _ in EvalFlow(folder, batch_size=3, size=64, workers=3)])
+    for i, image in enumerate(images):
+        np.testing.assert_array_equal(image, eval_view(folder.val.read(i), 'area_crop', 64))
+    (tmp_path / 'val' / 'b' / '1.JPEG').write_bytes(b'')
+    with pytest.raises(UsageError, match='b/1.JPEG is not an image'):
+        list(EvalFlow(folder, batch_size=3, size=64, workers=3))
+    assert decoders() == []
+
+
+def test_closing_ends_the_threads(dataset):
+    batches = iter(TrainFlow(dataset, batch_size=5, size=16, seed=0, workers=3))
+    next(batches)
+    assert decoders()
+    batches.close()
+    assert decoders() == []
+    list(EvalFlow(dataset, batch_size=2, size=16, workers=3))
+    assert decoders() == []
+
+
+def test_ordered_map_keeps_the_order_and_reads_only_a_little_ahead():
+    taken = []
+
+    def numbers():
+        for number in count():
+            taken.append(number)
+            yield number
+
+    def slow_when_even(number):
+        time.sleep(0.01 * (number % 2 == 0))
+        return number
+
+    results = ordered_map(slow_when_even, numbers(), workers=3)
+    assert list(islice(results, 10)) == list(range(10))
+    assert len(taken) <= 10 + 3 + 1
+    results.close()
+
+
+def test_ordered_map_raises_in_place():
+    results = ordered_map(lambda number: 1 // (number - 2), range(9), workers=2)
+    assert [next(results), next(results)] == [-1, -1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert decoders() == []
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'batch_size': 24}, '--batch_size 24 is larger than the training set of numbered: give at most 23'),
+    ({'batch_size': 0}, '--batch_size is 0, expected at least 1'),
+    ({'size': 0}, '--size is 0, expected at least 1'),
+    ({'seed': -1}, '--seed is -1, expected at least 0'),
+    ({'start_step': -1}, 'start_step is -1, expected at least 0'),
+    ({'workers': -1}, '--workers is -1, expected at least 0'),
+])
+def test_train_refusals(dataset, change, message):
+    with pytest.raises(UsageError, match=message):
+        TrainFlow(dataset, **{'batch_size': 5, 'size': 16, 'seed': 0, 'workers': 0, **change})
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'batch_size': 0}, '--batch_size is 0'), ({'size': 0}, '--size is 0'),
+    ({'workers': -1}, '--workers is -1'), ({'limit': 0}, 'limit is 0, expected at least 1'),
+])
+def test_eval_refusals(dataset, change, message):
+    with pytest.raises(UsageError, match=message):
+        EvalFlow(dataset, **{'batch_size': 5, 'size': 16, 'workers': 0, **change})

@@ -1,0 +1,97 @@
+"""scripts.plot over run folders built by hand."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nets import cost
+from scripts import plot, records
+
+ACCURACY = {224: (66.1, 65.8), 160: (63.2, 62.9), 96: (52., 52.5)}  # own, published by RS-Nets (ResNet-18, W2A2)
+MADDS = {224: 115.605504, 160: 58.9824, 96: 21.233664}  # 9*64*64*(size/4)^2 / 1e6
+
+
+def make_run(folder: Path, extra: tuple[dict[str, Any], ...] = (), data: str = '/data/imagenet') -> Path:
+    (folder / 'eval').mkdir(parents=True)
+    config = {'net': 'resnet', 'mode': 'preact', 'depth': 18, 'width': 1.0, 'qw': 2, 'qa': 2, 'kd': True,
+              'sizes': list(ACCURACY), 'data': data, 'classes': 1000}
+    (folder / 'config.json').write_text(json.dumps(config))
+    layers = {f's{size}': [cost.LayerRecord('conv', 'body', (3, 3, 64, 64), (size // 4, size // 4))]
+              for size in ACCURACY}
+    (folder / 'layers.json').write_text(json.dumps(cost.to_json(layers)))
+    evals = [{'point': f's{size}', 'bn': f's{size}', 'top1': own, 'top5': 85.} for size, (own, _) in ACCURACY.items()]
+    for i, row in enumerate([*evals, *extra]):
+        (folder / 'eval' / f'{i}.json').write_text(json.dumps(row))
+    return folder
+
+
+def axes_of(*folders: Path) -> Any:
+    return plot.draw(records.curves(records.read_runs([str(folder) for folder in folders]))).axes[0]
+
+
+def texts(axes: Any) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def test_lines_and_labels(tmp_path: Path) -> None:
+    axes = axes_of(make_run(tmp_path / 'rs'))
+    own, published = axes.lines
+    assert list(own.get_xdata()) == pytest.approx(list(MADDS.values()))
+    assert list(own.get_ydata()) == [66.1, 63.2, 52.]
+    assert list(published.get_xdata()) == pytest.approx(list(MADDS.values()))
+    assert list(published.get_ydata()) == [65.8, 62.9, 52.5]
+    assert published.get_linestyle() == '--' and published.get_color() == own.get_color()
+    assert sorted(texts(axes)) == ['160', '224', '96', 'RS-Nets published (2/2)', 'rs (2/2)']
+
+
+def test_lone_points_are_not_on_the_line(tmp_path: Path) -> None:
+    extra = ({'point': 's96', 'bn': 's224', 'top1': 30., 'top5': 50.},
+             {'point': 'ensemble', 'bn': 'ensemble', 'top1': 67., 'top5': 87.})
+    axes = axes_of(make_run(tmp_path / 'rs', extra))
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1]
+    assert points == [(pytest.approx(MADDS[96]), 30.), (pytest.approx(sum(MADDS.values())), 67.)]
+    assert {'96 (BN 224)', 'ensemble'} <= set(texts(axes))
+
+
+def test_unmatched_run_has_no_published_line(tmp_path: Path) -> None:
+    assert len(axes_of(make_run(tmp_path / 'rs', data='animals28')).lines) == 1
+
+
+def test_two_runs_have_two_colours_and_each_size_once(tmp_path: Path) -> None:
+    axes = axes_of(make_run(tmp_path / 'a', data='fake'), make_run(tmp_path / 'b', data='fake'))
+    assert len({line.get_color() for line in axes.lines}) == 2
+    assert sorted(texts(axes)) == ['160', '224', '96', 'a (2/2)', 'b (2/2)']
+    heights = sorted(text.xyann[1] for text in axes.texts if '2/2' in text.get_text())
+    assert heights[1] > heights[0] == 66.1  # the same end: the names are moved apart
+
+
+def test_shared_published_curve_is_drawn_once(tmp_path: Path) -> None:
+    axes = axes_of(make_run(tmp_path / 'a'), make_run(tmp_path / 'b'))
+    assert [line.get_linestyle() for line in axes.lines].count('--') == 1
+
+
+def test_writes_a_png(tmp_path: Path) -> None:
+    output = tmp_path / 'accuracy.png'
+    assert plot.main([str(make_run(tmp_path / 'rs')), '-o', str(output)]) == 0
+    assert output.read_bytes().startswith(b'\x89PNG')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['accuracy.png', 'rs']
+
+
+def test_unknown_ending(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plot.main([str(make_run(tmp_path / 'rs')), '-o', str(tmp_path / 'x.doc')]) == 2
+    assert 'end it with one of' in capsys.readouterr().err
+
+
+def test_missing_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plot.main([str(tmp_path / 'none')]) == 2
+    assert 'no such run folder' in capsys.readouterr().err
+
+
+def test_without_matplotlib(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'matplotlib.backends.backend_agg', None)
+    assert plot.main([str(make_run(tmp_path / 'rs')), '-o', str(tmp_path / 'x.png')]) == 2
+    assert 'pip install .[plots]' in capsys.readouterr().err

@@ -22,6 +22,28 @@ _CIFAR = {depth: (((depth - 2) // 6,) * 3, False) for depth in (8, 20, 32, 56, 1
 DEPTHS = tuple(sorted(_CIFAR | _IMAGENET))
 
 
+# Published name -> ours, applied in order. The moving-average shadows carry their whole scope twice.
+_RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r'^(?:.*/)?imagenet/', ''),
+    (r'/bn-(preact|last)(\d+)/bn/', lambda m: f'/bn_{m[1]}/s{int(m[2])}/'),
+    (r'/bn(\d+)/', lambda m: f'/bn/s{int(m[1])}/'),
+    (r'/ActivationQuantization/', '/'),
+)
+
+
+def from_published(name: str) -> str | None:
+    """Our name of a variable of the published RS-Nets quantization code; None for what is no part of the model.
+
+    >>> from_published('imagenet/group0/block1/bn-preact096/bn/mean/EMA')
+    'group0/block1/bn_preact/s96/mean/EMA'
+    """
+    if not name.startswith(('imagenet/', 'alpha')):
+        return None
+    for pattern, ours in _RENAMES:
+        name = re.sub(pattern, ours, name)
+    return name
+
+
 class ResNet:
     """ResNet with one operating point per input size.
 
@@ -38,6 +60,8 @@ class ResNet:
     Raises:
         ValueError: unknown depth or mode.
     """
+
+    from_published = staticmethod(from_published)
 
     def __init__(self, *, depth: int, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0, kd: bool = False,
                  kd_type: str = 'ens_topdown'):
@@ -138,25 +162,3 @@ class ResNet:
             return b.pad_channels(b.avg_pool(x, stride) if stride > 1 else x, channels)
         y = b.conv('convshortcut', x, channels, 1, stride=stride, role='shortcut')
         return b.norm('convshortcut/bn', y)
-
-
-# Published name -> ours, applied in order. The moving-average shadows carry their whole scope twice.
-_RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    (r'^(?:.*/)?imagenet/', ''),
-    (r'/bn-(preact|last)(\d+)/bn/', lambda m: f'/bn_{m[1]}/s{int(m[2])}/'),
-    (r'/bn(\d+)/', lambda m: f'/bn/s{int(m[1])}/'),
-    (r'/ActivationQuantization/', '/'),
-)
-
-
-def from_published(name: str) -> str | None:
-    """Our name of a variable of the published RS-Nets quantization code; None for what is no part of the model.
-
-    >>> from_published('imagenet/group0/block1/bn-preact096/bn/mean/EMA')
-    'group0/block1/bn_preact/s96/mean/EMA'
-    """
-    if not name.startswith(('imagenet/', 'alpha')):
-        return None
-    for pattern, ours in _RENAMES:
-        name = re.sub(pattern, ours, name)
-    return name

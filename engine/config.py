@@ -1,0 +1,167 @@
+"""The configuration of a run: one frozen value that the run folder records and that repeats the run."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nets
+from engine.errors import UsageError
+from quant import Policy, low_bit
+
+SCHEDULES = ('step', 'cosine')
+TRAINERS = ('replicated', 'parameter-server')
+DATA_FORMATS = ('NHWC', 'NCHW')
+FLOAT_BITS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All that decides what a run computes. Defaults are the published RS-Nets quantization recipe on ImageNet.
+
+    Attributes:
+        net, mode, depth, width: the network; ``width`` multiplies all channel counts.
+        qw, qa: bits of weights and activations; 32 is float.
+        private_basis: an activation basis per operating point instead of one for all.
+        fixed_qa: only the largest size updates the activation bases.
+        sizes: input sizes in pixels, largest first.
+        kd, kd_type: learn an ensemble of the sizes and distil from it.
+        data, classes: what ``--data`` names, and its number of classes.
+        image_size: side of the crop that all sizes are resized from.
+        resize: ``nearest`` (published) or ``area``.
+        batch_size: images of one step over all towers.
+        lr, schedule, warmup, epochs, steps_per_epoch: learning rate, its course (see ``learning_rate``), epochs of linear
+            warm-up, length.
+        wd: weight decay of all kernels.
+        seed: of initial values, shuffling and augmentation.
+        load: checkpoint that training starts from, or None.
+        gpu: ids of the GPUs, one tower each; a single 0 without a GPU means the CPU.
+        trainer: ``replicated`` or ``parameter-server`` variables for several towers.
+        preset: name of the preset it came from, or None.
+    """
+
+    net: str = 'resnet'
+    mode: str = 'resnet'
+    depth: int = 18
+    width: float = 1.0
+    qw: int = FLOAT_BITS
+    qa: int = FLOAT_BITS
+    private_basis: bool = False
+    fixed_qa: bool = False
+    sizes: tuple[int, ...] = (224, 192, 160, 128, 96)
+    kd: bool = False
+    kd_type: str = 'ens_topdown'
+    data: str = ''
+    classes: int = 1000
+    image_size: int = 224
+    resize: str = 'nearest'
+    batch_size: int = 256
+    lr: float = 0.1
+    schedule: str = 'step'
+    warmup: float = 0.0
+    epochs: int = 120
+    steps_per_epoch: int = 5000
+    wd: float = 5e-5
+    seed: int = 0
+    load: str | None = None
+    gpu: tuple[int, ...] = (0,)
+    trainer: str = 'replicated'
+    preset: str | None = None
+
+    @property
+    def policy(self) -> Policy:
+        """The quantization policy that ``qw`` and ``qa`` stand for."""
+        options = (', private=True' if self.private_basis else '') + (", update='strongest'" if self.fixed_qa else '')
+        weight = 'float' if self.qw == FLOAT_BITS else f'lq(bits={self.qw})'
+        activation = 'float' if self.qa == FLOAT_BITS else f'lq(bits={self.qa}{options})'
+        return low_bit(weight, activation)
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder, as the published code forms it, plus what it lacks."""
+        parts = [f'{self.mode}{self.depth}', str(self.qw), str(self.qa), *map(str, self.sizes)]
+        parts += [text for used, text in (
+            (self.kd, 'distill'), (self.fixed_qa, 'fixed_qa'), (self.private_basis, 'private'),
+            (self.width != 1, f'width{self.width:g}'), (self.seed, f'seed{self.seed}'),
+            (self.load, 'finetune'), (True, Path(self.data.replace(':', '-')).name)) if used]
+        return '-'.join(parts)
+
+    def network(self) -> Any:
+        """A new network of this configuration."""
+        return nets.get(self.net)(depth=self.depth, mode=self.mode, sizes=self.sizes, classes=self.classes,
+                                  width=self.width, kd=self.kd, kd_type=self.kd_type)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], source: str) -> 'Config':
+        """The configuration in ``data``, which was read from ``source``.
+
+        Raises:
+            UsageError: unknown fields.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := set(data) - known:
+            raise UsageError(f'{source}: unknown field {sorted(unknown)[0]!r}; it was written by another version')
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+
+    def check(self) -> None:
+        """Raises UsageError, naming the flag, if the fields cannot work together."""
+        if not self.sizes or any(size < 8 for size in self.sizes):
+            raise UsageError(f'--sizes {_text(self.sizes)}: every size must be at least 8 pixels')
+        if len(set(self.sizes)) < len(self.sizes):
+            raise UsageError(f'--sizes {_text(self.sizes)}: a size is repeated; give each once')
+        if self.qa < FLOAT_BITS and self.mode == 'resnet':
+            raise UsageError(f'--qa {self.qa} with --mode resnet: its activations stay float; '
+                             'use --mode preact or --mode preact_typeA')
+        for flag, bits in (('--qw', self.qw), ('--qa', self.qa)):
+            if bits != FLOAT_BITS and not 1 <= bits <= 8:
+                raise UsageError(f'{flag} {bits}: bits must be 1 to 8, or 32 for float')
+        if self.batch_size % len(self.gpu):
+            raise UsageError(f'--batch_size {self.batch_size}: must be divisible by the {len(self.gpu)} towers of --gpu')
+        for flag, number in (('--batch_size', self.batch_size), ('--epochs', self.epochs), ('--width', self.width),
+                             ('--steps_per_epoch', self.steps_per_epoch), ('--lr', self.lr)):
+            if number <= 0:
+                raise UsageError(f'{flag} {number}: must be greater than 0')
+        try:
+            self.network()
+        except ValueError as error:
+            raise UsageError(f'--net {self.net} --depth {self.depth} --mode {self.mode}: {error}') from error
+
+
+def _text(values: tuple[int, ...]) -> str:
+    return ' '.join(map(str, values))
+
+
+def read_config(path: Path) -> Config:
+    """The configuration recorded in a file.
+
+    Raises:
+        UsageError: the file cannot be read as one.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f'{path}: no readable run configuration ({error})') from error
+    return Config.from_json(data, str(path))
+
+
+def learning_rate(config: Config) -> Callable[[int], float]:
+    """Learning rate as a function of the step.
+
+    ``step``: ``lr`` until epoch 30 of 120, then 1e-2, from 60 on 1e-3, 85 1e-4, 95 1e-5, 105 1e-6 - absolute values, as
+    published; the epochs scale with ``--epochs``. ``cosine``: half a cosine from ``lr`` to 0 after the warm-up.
+    """
+    total, warm = config.epochs * config.steps_per_epoch, config.warmup * config.steps_per_epoch
+    marks = ((105, 1e-6), (95, 1e-5), (85, 1e-4), (60, 1e-3), (30, 1e-2))
+
+    def at(step: int) -> float:
+        if step < warm:
+            return config.lr * (step + 1) / warm
+        if config.schedule == 'cosine':
+            return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
+        return next((rate for epoch, rate in marks if 120 * step >= epoch * total), config.lr)
+    return at

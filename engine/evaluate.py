@@ -1,0 +1,206 @@
+"""Evaluation: all operating points in one pass over the validation set, one JSON record for each."""
+
+import dataclasses
+import json
+import queue
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+from tensorpack.predict import OfflinePredictor, PredictConfig
+from tensorpack.tfutils.sessinit import DictRestore
+from tensorpack.utils.utils import get_tqdm
+
+from engine import checkpoint
+from engine.config import Config
+from engine.datasets import Dataset
+from engine.errors import UsageError
+from engine.flow import EvalFlow
+from engine.model import CORRECT, Model
+from engine.run import open_run, write_json
+from nets import cost
+from quant.backend import tf
+
+BATCH_SIZE = 100
+
+Predictor = Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Result of one operating point.
+
+    Attributes:
+        point: its spelling, or ``ensemble``.
+        bn: point whose normalisation statistics were used.
+        top1, top5: percent correct.
+        images: number of images scored.
+        seconds: wall time of the pass, which scored all points of the evaluation together.
+        data: what ``--data`` named.
+        checkpoint: checkpoint prefix.
+    """
+
+    point: str
+    bn: str
+    top1: float
+    top5: float
+    images: int
+    seconds: float
+    data: str
+    checkpoint: str
+
+    @property
+    def file(self) -> str:
+        return f'{self.point}.json' if self.bn == self.point else f'{self.point}@{self.bn}.json'
+
+
+def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray]], total: int) -> tuple[np.ndarray, int, float]:
+    """Runs every batch through one of the predictors.
+
+    Returns:
+        [points, 2] counts of right answers (first 1, first 5), number of images, seconds.
+    """
+    idle: queue.Queue[Predictor] = queue.Queue()
+    for predictor in predictors:
+        idle.put(predictor)
+
+    def run(batch: Sequence[np.ndarray]) -> np.ndarray:
+        predictor = idle.get()
+        try:
+            return np.asarray(predictor(*batch)[0], np.int64)
+        finally:
+            idle.put(predictor)
+
+    started, counts, images = time.perf_counter(), [], 0
+    with ThreadPoolExecutor(len(predictors)) as pool, get_tqdm(total=total, unit='batch', desc='evaluating') as bar:
+        waiting: list = []
+        for batch in batches:
+            waiting.append(pool.submit(run, batch))
+            images += len(batch[1])
+            if len(waiting) > len(predictors):
+                counts.append(waiting.pop(0).result())
+                bar.update()
+        for future in waiting:
+            counts.append(future.result())
+            bar.update()
+    return np.sum(counts, axis=0), images, time.perf_counter() - started
+
+
+def records(names: Sequence[str], counts: np.ndarray, images: int, seconds: float, *, data: str, prefix: str,
+            bn: str | None = None) -> list[Record]:
+    """One record per row of ``counts``; ``bn`` is the point whose statistics served all of them, if not their own."""
+    rows = zip(names, counts.tolist())
+    return [Record(name, bn or name, 100 * top1 / images, 100 * top5 / images, images, round(seconds, 3), data, prefix)
+            for name, (top1, top5) in rows]
+
+
+def write_records(folder: Path, found: Iterable[Record]) -> None:
+    for record in found:
+        write_json(folder / 'eval' / record.file, dataclasses.asdict(record))
+
+
+def merge_layers(folder: Path, layers: Mapping[str, Sequence[cost.LayerRecord]]) -> None:
+    """Adds the layer records of these points to the run folder."""
+    path = folder / 'layers.json'
+    known = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, known | cost.to_json(layers))
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreign:
+    """Statistics of another size (``-eos``).
+
+    Attributes:
+        size: size whose normalisation (and private quantizers) serve.
+        moving: second checkpoint, whose moving mean and variance are taken instead (``--fix_mean_var``), or None.
+    """
+
+    size: int
+    moving: checkpoint.Checkpoint | None = None
+
+
+def evaluate(config: Config, source: checkpoint.Checkpoint, dataset: Dataset, *, data_format: str, workers: int,
+             foreign: Foreign | None = None) -> tuple[list[Record], dict[str, list[cost.LayerRecord]]]:
+    """Scores ``config.sizes`` of a checkpoint on the whole validation set.
+
+    Raises:
+        UsageError: the checkpoint lacks a size or anything else that the network needs.
+    """
+    model = Model(config, data_format=data_format)
+    variables, layers = model.inspect()
+    values = _values(source, variables, foreign)
+    with tf.Graph().as_default():
+        predictor = OfflinePredictor(PredictConfig(
+            model=model, session_init=DictRestore(values), input_names=['images', 'labels'], output_names=[CORRECT]))
+        flow = EvalFlow(dataset, batch_size=BATCH_SIZE, size=config.image_size, workers=workers)
+        counts, images, seconds = score([predictor], flow, len(flow))
+    found = records(model.names, counts, images, seconds, data=config.data, prefix=source.prefix,
+                    bn=f's{foreign.size}' if foreign else None)
+    return found, layers
+
+
+def _values(source: checkpoint.Checkpoint, variables: Mapping[str, tuple[int, ...]],
+            foreign: Foreign | None) -> dict[str, np.ndarray]:
+    if foreign is None:
+        return checkpoint.select(source, variables, flag='-ec')
+    values = checkpoint.select(source, variables, flag=f'-eos {foreign.size}',
+                               rename=lambda name: re.sub(r'/s\d+/', f'/s{foreign.size}/', name))
+    if foreign.moving is not None:
+        moving = {name: shape for name, shape in variables.items() if name.endswith('/EMA')}
+        values |= checkpoint.select(foreign.moving, moving, flag='--fix_mean_var')
+    return values
+
+
+def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int] | None, eos: int | None) -> Config:
+    """``config`` narrowed to what is evaluated: all sizes of the checkpoint, or those asked for.
+
+    Raises:
+        UsageError: the checkpoint has neither the sizes nor, for ``-eos``, the statistics.
+    """
+    wanted = tuple(sorted(set(sizes or source.sizes), reverse=True))
+    needed = {eos} if eos else set(wanted)
+    if missing := needed - set(source.sizes):
+        flag = f'-eos {eos}' if eos else f'-es {" ".join(map(str, wanted))}'
+        raise UsageError(f'{flag}: no statistics for size {max(missing)} (-eos uses those of another size); {source.describe()}')
+    everything = eos is None and list(wanted) == source.sizes
+    return dataclasses.replace(config, sizes=wanted, kd=everything and 'alpha' in source.values,
+                               image_size=max(config.image_size, *wanted))
+
+
+def foreign(source: checkpoint.Checkpoint, config: Config, eos: int | None, fix_mean_var: bool) -> Foreign | None:
+    """What ``-eos`` and ``--fix_mean_var`` ask for.
+
+    The published convention: the second checkpoint stands at the same path with the tested size in place of ``eos``.
+
+    Raises:
+        UsageError: ``--fix_mean_var`` without ``-eos``, with several sizes, or without such a checkpoint.
+    """
+    if not fix_mean_var:
+        return Foreign(eos) if eos else None
+    if eos is None or len(config.sizes) != 1:
+        raise UsageError('--fix_mean_var: needs -eos and one size in -es')
+    path = re.sub(rf'(?<!\d){eos}(?!\d)', str(config.sizes[0]), str(Path(source.prefix).parent))
+    second = checkpoint.find(path, None, '--fix_mean_var')
+    return Foreign(eos, checkpoint.read(second, net=config.net, flag='--fix_mean_var'))
+
+
+def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | None) -> Path:
+    """Where the records go: the run of the checkpoint, ``logdir``, or a folder of their own for a published checkpoint.
+
+    Raises:
+        UsageError: the folder holds another run.
+    """
+    folder = logdir or (Path(source.prefix).parent if source.config else Path('train_log') / f'eval-{config.name}')
+    if source.config is None or logdir:
+        open_run(dataclasses.replace(config, load=source.prefix), folder, None)
+    return folder
+
+
+def table(found: Sequence[Record]) -> str:
+    """Records as a text table."""
+    rows = [(r.point if r.bn == r.point else f'{r.point} (BN {r.bn})', r.top1, r.top5, r.images) for r in found]
+    return tabulate(rows, headers=('point', 'top-1', 'top-5', 'images'), floatfmt='.2f')

@@ -1,0 +1,78 @@
+"""A tower: views, network, loss and scores as tensorpack builds them per device."""
+
+from collections.abc import Mapping
+
+from tensorpack import ModelDesc
+from tensorpack.tfutils.summary import add_moving_summary
+from tensorpack.tfutils.tower import get_current_tower_context
+
+from engine.config import Config
+from engine.views import views
+from nets.blocks import Blocks, Outputs
+from nets.cost import LayerRecord
+from quant.backend import tf
+
+CORRECT = 'correct'
+
+
+def correct(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
+    """[points, 2] int32: how many of the batch are right within the first 1 and the first 5 classes."""
+    counts = [[tf.reduce_sum(tf.cast(tf.nn.in_top_k(logits, labels, min(k, logits.shape[1])), tf.int32)) for k in (1, 5)]
+              for logits in scored.values()]
+    return tf.stack([tf.stack(pair) for pair in counts])
+
+
+def scored(outputs: Outputs) -> dict[str, tf.Tensor]:
+    """Logits that are worth a row of a table: every operating point, and the ensemble."""
+    rows = {str(point): logits for point, logits in outputs.logits.items()}
+    return rows | {name: outputs.extras[name] for name in ('ensemble',) if name in outputs.extras}
+
+
+class Model(ModelDesc):
+    """The graph of one configuration.
+
+    Attributes:
+        towers: layer builders of the training towers, in order.
+        names: spelling of what the rows of the ``correct`` tensor stand for.
+    """
+
+    def __init__(self, config: Config, *, data_format: str):
+        self.config, self.data_format = config, data_format
+        self.net = config.network()
+        self.towers: list[Blocks] = []
+        self.names = [str(point) for point in self.net.points] + (['ensemble'] if config.kd else [])
+
+    def inputs(self) -> list[tf.TensorSpec]:
+        side = self.config.image_size
+        return [tf.TensorSpec([None, side, side, 3], tf.uint8, 'images'), tf.TensorSpec([None], tf.int32, 'labels')]
+
+    def build_graph(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor | None:
+        """The training loss in a training tower; the ``correct`` tensor in an inference tower."""
+        training = get_current_tower_context().is_training
+        blocks = Blocks(self.config.policy, self.net.points, training=training, data_format=self.data_format)
+        inputs = views(images, self.config.sizes, resize=self.config.resize, data_format=self.data_format)
+        outputs = self.net.outputs(inputs, blocks)
+        if not training:
+            tf.identity(correct(scored(outputs), labels), name=CORRECT)
+            return None
+        self.towers.append(blocks)
+        parts = self.net.loss(outputs, labels)
+        parts['loss/weight_decay'] = self.config.wd * tf.add_n([tf.nn.l2_loss(kernel) for kernel in blocks.kernels])
+        total = tf.add_n(list(parts.values()), name='loss')
+        summaries = [tf.identity(value, name=name) for name, value in parts.items()]
+        errors = [tf.reduce_mean(1 - tf.cast(tf.nn.in_top_k(logits, labels, 1), tf.float32), name=f'train-error/{name}')
+                  for name, logits in scored(outputs).items()]
+        add_moving_summary(total, *summaries, *errors)
+        return total
+
+    def inspect(self) -> tuple[dict[str, tuple[int, ...]], dict[str, list[LayerRecord]]]:
+        """Variable shapes by name and layer records by point, from an inference graph that is thrown away."""
+        with tf.Graph().as_default():
+            blocks = Blocks(self.config.policy, self.net.points, training=False)
+            self.net.outputs({size: tf.placeholder(tf.float32, [None, size, size, 3]) for size in self.config.sizes}, blocks)
+            return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}, blocks.layers
+
+    def optimizer(self) -> tf.train.Optimizer:
+        """SGD with Nesterov momentum .9; ``learning_rate`` is a variable that the schedule sets before every step."""
+        rate = tf.get_variable('learning_rate', initializer=0.0, trainable=False)
+        return tf.train.MomentumOptimizer(rate, momentum=0.9, use_nesterov=True)

@@ -1,0 +1,107 @@
+"""The run folder: its configuration, checkpoints and records. Nothing in it is overwritten without being asked."""
+
+import dataclasses
+import datetime
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from engine.config import Config, read_config
+from engine.errors import UsageError
+
+ACTIONS = {'k': 'keep and resume', 'd': 'delete', 'n': 'new folder beside it'}
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes ``data`` so that the file is either the old or the new one, whenever the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    temporary.write_text(json.dumps(data, indent=1) + '\n')
+    os.replace(temporary, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """An opened run folder.
+
+    Attributes:
+        path: the folder.
+        checkpoint: prefix of the checkpoint to resume from, or None for a fresh run.
+        step: global step of that checkpoint.
+    """
+
+    path: Path
+    checkpoint: str | None = None
+    step: int = 0
+
+
+def open_run(config: Config, path: Path, action: str | None) -> Run:
+    """Creates the folder of a run, or resumes the same run in it.
+
+    Args:
+        config: what is going to be run.
+        path: the folder.
+        action: None or ``k``, ``d``, ``n``: what to do with an existing folder.
+
+    Raises:
+        UsageError: the folder holds something else; nothing has been touched.
+    """
+    if action == 'n' and path.exists():
+        path = path.with_name(f'{path.name}-{datetime.datetime.now():%m%d-%H%M%S}')
+    if path.is_dir() and any(path.iterdir()):
+        found = path / 'config.json'
+        if not found.exists():
+            raise UsageError(f'--logdir {path}: the folder is not empty and not a run; choose another --logdir')
+        if action == 'd':
+            shutil.rmtree(path)
+        else:
+            _same(read_config(found), config, path)
+            return _resume(path, config)
+    elif path.exists() and not path.is_dir():
+        raise UsageError(f'--logdir {path}: is a file; choose a folder')
+    write_json(path / 'config.json', config.to_json())
+    return Run(path)
+
+
+def _same(there: Config, here: Config, path: Path) -> None:
+    old, new = there.to_json(), here.to_json()
+    changed = [f'{key}: {old[key]} there, {new[key]} here' for key in new if old[key] != new[key]]
+    if changed:
+        raise UsageError(f'--logdir {path}: holds a run of another configuration ({"; ".join(changed)}). '
+                         'Give -a n for a new folder, -a d to delete the old one, or another --logdir')
+
+
+def checkpoint_step(prefix: str) -> int | None:
+    """Step in the name of a checkpoint, such as 600000 of ``model-600000``."""
+    match = re.search(r'-(\d+)$', prefix)
+    return int(match[1]) if match else None
+
+
+def checkpoints(path: Path) -> dict[int, str]:
+    """Complete ``model-<step>`` checkpoints of a folder: prefix by step, ascending."""
+    prefixes = (str(index.with_suffix('')) for index in path.glob('model-*.index'))
+    found = {checkpoint_step(prefix): prefix for prefix in prefixes}
+    return {step: found[step] for step in sorted(s for s in found if s is not None)}
+
+
+def _resume(path: Path, config: Config) -> Run:
+    """Resumes at the newest checkpoint whose epoch also is in the history, and cuts the history there.
+
+    A process can die between saving a checkpoint and recording its epoch; that epoch is then run again.
+    """
+    history_file = path / 'stats.json'
+    history = json.loads(history_file.read_text()) if history_file.exists() else []
+    recorded = max((row.get('epoch_num', 0) for row in history), default=0)
+    found = checkpoints(path)
+    usable = [step for step in found if step <= recorded * config.steps_per_epoch]
+    if not usable:
+        if history:
+            write_json(history_file, [])
+        return Run(path)
+    epoch = usable[-1] // config.steps_per_epoch
+    if epoch < recorded:
+        write_json(history_file, [row for row in history if row.get('epoch_num', 0) <= epoch])
+    return Run(path, found[usable[-1]], usable[-1])

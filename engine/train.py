@@ -1,0 +1,199 @@
+"""Training: trainer, callbacks and the order of a step."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tensorpack import (
+    Callback,
+    EstimatedTimeLeft,
+    JSONWriter,
+    ModelSaver,
+    QueueInput,
+    ScalarPrinter,
+    SimpleTrainer,
+    SyncMultiGPUTrainerParameterServer,
+    SyncMultiGPUTrainerReplicated,
+    TFEventWriter,
+    TrainConfig,
+    launch_train_with_config,
+)
+from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
+from tensorpack.utils import logger
+
+from engine import checkpoint
+from engine.config import Config, learning_rate
+from engine.datasets import Dataset
+from engine.evaluate import BATCH_SIZE, merge_layers, records, score, write_records
+from engine.flow import EvalFlow, TrainFlow
+from engine.model import CORRECT, Model
+from engine.run import Run, write_json
+from quant.backend import tf
+from quant.tower import refit
+
+# The console shows these; TensorBoard and stats.json have everything, among it the state of every quantizer.
+PRINTED = ['^loss', '^val/', '^learning_rate']
+
+
+class SharedBatches(QueueInput):
+    """Takes one batch per step and gives every tower its part, so that a step does not depend on thread order."""
+
+    def __init__(self, flow: TrainFlow, towers: int):
+        super().__init__(flow)
+        self._towers, self._parts = towers, []
+
+    def _get_input_tensors(self) -> list[tf.Tensor]:
+        if not self._parts:
+            split = [tf.split(tensor, self._towers) for tensor in super()._get_input_tensors()]
+            self._parts = [list(part) for part in zip(*split)]
+        return self._parts.pop(0)
+
+
+class RefitQuantizers(Callback):
+    """Refits every quantizer basis once per step, in the session call of the step, from the statistics of all towers."""
+
+    def __init__(self, model: Model):
+        self._model = model
+
+    def _setup_graph(self) -> None:
+        self._fetches = tf.train.SessionRunArgs(refit([blocks.quantization for blocks in self._model.towers]))
+
+    def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
+        return self._fetches
+
+
+class SetLearningRate(Callback):
+    """Sets the ``learning_rate`` variable before every step; a function of the global step, so that resuming is exact."""
+
+    def __init__(self, rate: Callable[[int], float]):
+        self._rate, self._last = rate, -1.0
+
+    def _setup_graph(self) -> None:
+        self._variable = next(v for v in tf.global_variables() if v.op.name == 'learning_rate')
+        self._value = tf.placeholder(tf.float32, [], 'next_learning_rate')
+        self._assign = self._variable.assign(self._value).op
+
+    def _before_train(self) -> None:
+        self._set()
+
+    def _trigger_step(self) -> None:
+        if self.local_step == self.trainer.steps_per_epoch - 1:
+            self.trainer.monitors.put_scalar('learning_rate', self._last)
+        self._set()
+
+    def _set(self) -> None:
+        rate = self._rate(self.global_step)
+        if rate != self._last:
+            self.trainer.sess.run(self._assign, {self._value: rate})
+            self._last = rate
+
+
+class Evaluate(Callback):
+    """Scores all operating points every epoch on every GPU of the run; writes records, metrics and the best checkpoint."""
+
+    def __init__(self, model: Model, dataset: Dataset, run: Run, *, workers: int):
+        config = model.config
+        self._model, self._run = model, run
+        self._flow = EvalFlow(dataset, batch_size=BATCH_SIZE, size=config.image_size, workers=workers)
+
+    def _setup_graph(self) -> None:
+        self._predictors = [self.trainer.get_predictor(['images', 'labels'], [CORRECT], device=device)
+                            for device in range(len(self._model.config.gpu))]
+        merge_layers(self._run.path, self._model.towers[0].layers)
+
+    def _trigger_epoch(self) -> None:
+        prefix = str(self._run.path / f'model-{self.global_step}')
+        counts, images, seconds = score(self._predictors, self._flow, len(self._flow))
+        found = records(self._model.names, counts, images, seconds, data=self._model.config.data, prefix=prefix)
+        write_records(self._run.path, found)
+        for record in found:
+            self.trainer.monitors.put_scalar(f'val/{record.point}/top1', record.top1)
+            self.trainer.monitors.put_scalar(f'val/{record.point}/top5', record.top5)
+        points = [record.top1 for record in found if record.point != 'ensemble']
+        self.trainer.monitors.put_scalar('val/mean/top1', sum(points) / len(points))
+
+
+class SaveBest(Callback):
+    """Keeps the checkpoint with the highest mean top-1 over the operating points as ``best``; remembered in ``best.json``."""
+
+    def __init__(self, run: Run):
+        self._file, self._prefix = run.path / 'best.json', str(run.path / 'best')
+
+    def _setup_graph(self) -> None:
+        self._saver = tf.train.Saver(max_to_keep=1)
+
+    def _trigger_epoch(self) -> None:
+        score_now = self.trainer.monitors.get_latest('val/mean/top1')
+        best = json.loads(self._file.read_text()) if self._file.exists() else {'mean_top1': -1.0}
+        if score_now <= best['mean_top1']:
+            return
+        self._saver.save(self.trainer.sess, self._prefix, write_meta_graph=False, latest_filename='best_checkpoint')
+        write_json(self._file, {'mean_top1': score_now, 'step': self.global_step, 'epoch': self.epoch_num})
+
+
+def make_trainer(config: Config) -> Any:
+    """The trainer for the towers of ``config``."""
+    towers = list(range(len(config.gpu)))
+    if len(towers) == 1:
+        return SimpleTrainer()
+    if config.trainer == 'parameter-server':
+        return SyncMultiGPUTrainerParameterServer(towers, ps_device='cpu')
+    return SyncMultiGPUTrainerReplicated(towers)
+
+
+def starting_values(config: Config) -> dict[str, np.ndarray] | None:
+    """Values of the network's variables from ``--load``; quantizers that the checkpoint lacks start afresh.
+
+    Raises:
+        UsageError: the checkpoint cannot be read, or is of another network.
+    """
+    if not config.load:
+        return None
+    source = checkpoint.read(checkpoint.find(config.load, None, '--load'), net=config.net, flag='--load')
+    variables, _ = Model(config, data_format='NHWC').inspect()
+    values = checkpoint.select(source, variables, flag='--load', optional=lambda name: name == 'alpha' or name.endswith('/basis'))
+    shadows = {name: value for name, value in source.values.items()
+               if name.rpartition('/')[0] in values and name.rpartition('/')[2] in ('biased', 'local_step')}
+    return values | shadows
+
+
+def train(config: Config, dataset: Dataset, run: Run, *, values: dict[str, np.ndarray] | None, data_format: str,
+          workers: int) -> None:
+    """Trains until ``config.epochs``; Ctrl-C leaves a folder from which the same command resumes.
+
+    Args:
+        config, dataset, run: what, on what, where.
+        values: initial values of a fresh run, see ``starting_values``.
+        data_format, workers: how on this machine.
+    """
+    with tf.Graph().as_default():
+        _train(config, dataset, run, values, data_format, workers)
+
+
+def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndarray] | None, data_format: str,
+           workers: int) -> None:
+    model = Model(config, data_format=data_format)
+    towers, steps = len(config.gpu), config.steps_per_epoch
+    tf.set_random_seed(config.seed)
+    state = SaverRestore(run.checkpoint) if run.checkpoint else DictRestore(values) if values else None
+    logger.set_logger_dir(str(run.path), action='k')
+    flow = TrainFlow(dataset, batch_size=config.batch_size, size=config.image_size, seed=config.seed,
+                     start_step=run.step, workers=workers)
+    launch_train_with_config(TrainConfig(
+        model=model,
+        data=SharedBatches(flow, towers),
+        callbacks=[
+            RefitQuantizers(model),
+            SetLearningRate(learning_rate(config)),
+            Evaluate(model, dataset, run, workers=workers),
+            SaveBest(run),
+            ModelSaver(max_to_keep=10, keep_checkpoint_every_n_hours=0.5, checkpoint_dir=str(run.path)),
+            EstimatedTimeLeft(),
+        ],
+        monitors=[TFEventWriter(), JSONWriter(), ScalarPrinter(whitelist=PRINTED)],
+        session_init=state,
+        steps_per_epoch=steps,
+        starting_epoch=run.step // steps + 1,
+        max_epoch=config.epochs,
+    ), make_trainer(config))

@@ -1,0 +1,209 @@
+#!/usr/bin/env python
+"""Train or evaluate a network whose cost is chosen at run time: flags -> Config -> train | evaluate.
+
+    python imagenet_tf.py --preset demo                                                      # real images in a minute
+    python imagenet_tf.py --qw 2 --qa 2 --sizes 224 192 160 128 96 --kd --data /data/ILSVRC2012 --gpu 0,1,2,3
+    python imagenet_tf.py --eval -ec train_log/RUN -es 224
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nets
+from engine.config import DATA_FORMATS, SCHEDULES, TRAINERS, Config, read_config
+from engine.datasets import Dataset, open_dataset
+from engine.errors import UsageError
+from engine.presets import DATA_DEFAULTS, PRESETS
+from engine.run import ACTIONS, open_run
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags. None means not given: presets and data sets fill in what no flag says."""
+    p = argparse.ArgumentParser(prog='imagenet_tf.py', description=__doc__, allow_abbrev=False,
+                                formatter_class=argparse.RawDescriptionHelpFormatter,
+                                epilog='Dashes and underscores in flags are the same.')
+    g = p.add_argument_group('recipe')
+    g.add_argument('--preset', help=f'a whole recipe, which explicit flags beat: {", ".join(PRESETS)}')
+    g.add_argument('--epochs', type=int)
+    g.add_argument('--steps_per_epoch', type=int, help='default: one pass over the training images')
+    g.add_argument('--batch_size', type=int, help='images of a step over all GPUs')
+    g.add_argument('--lr', type=float)
+    g.add_argument('--schedule', choices=SCHEDULES)
+    g.add_argument('--warmup', type=float, metavar='EPOCHS')
+    g.add_argument('--wd', type=float, help='weight decay of all kernels')
+    g.add_argument('--seed', type=int)
+    g.add_argument('--load', metavar='CKPT', help='start from the weights of this run folder or checkpoint')
+    g = p.add_argument_group('network')
+    g.add_argument('--net', choices=nets.names())
+    g.add_argument('-d', '--depth', type=int)
+    g.add_argument('--mode', help='resnet | preact | preact_typeA; default: preact if --qa is below 32, else resnet')
+    g.add_argument('--width', type=float, help='multiplier of all channel counts')
+    g.add_argument('-s', '--sizes', type=int, nargs='+', metavar='PIXELS', help='input sizes')
+    g.add_argument('--kd', action=argparse.BooleanOptionalAction, help='ensemble of the sizes, distilled into each')
+    g.add_argument('--kd_type', choices=('ens_topdown', 'ens'))
+    g = p.add_argument_group('quantization')
+    g.add_argument('--qw', type=int, metavar='BITS', help='bits of weights, 32 is float')
+    g.add_argument('--qa', type=int, metavar='BITS', help='bits of activations, 32 is float')
+    g.add_argument('--fixed_qa', action=argparse.BooleanOptionalAction, help='only the largest size updates activation bases')
+    g.add_argument('--private_basis', action=argparse.BooleanOptionalAction, help='an activation basis per size')
+    g = p.add_argument_group('data')
+    g.add_argument('--data', help='animals28 (default, embedded), fake, cifar10:DIR, cifar100:DIR, or a folder with train/ and val/')
+    g.add_argument('--fake', action='store_true', help='the same as --data fake')
+    g.add_argument('--image_size', type=int, help='side of the crop that all sizes are made from')
+    g.add_argument('--resize', choices=('nearest', 'area'), help='how sizes are made from the crop')
+    g.add_argument('--workers', type=int, help='decoding threads')
+    g = p.add_argument_group('machine and run folder')
+    g.add_argument('--gpu', help='comma-separated ids, one tower each')
+    g.add_argument('--trainer', choices=TRAINERS, help='where variables of several towers live')
+    g.add_argument('--data_format', choices=DATA_FORMATS, help='default: NCHW with a GPU, NHWC without')
+    g.add_argument('--logdir', help='run folder; default: train_log/ and a name made of the configuration')
+    g.add_argument('-a', '--action', choices=tuple(ACTIONS), help='what to do with an existing run folder: '
+                   + ', '.join(f'{key} {text}' for key, text in ACTIONS.items()))
+    g = p.add_argument_group('evaluation')
+    g.add_argument('--eval', action='store_true')
+    g.add_argument('-ec', '--eval_checkpoint', metavar='CKPT', help='run folder, checkpoint prefix, or published checkpoint folder')
+    g.add_argument('-es', '--eval_scale', type=int, nargs='+', metavar='PIXELS', help='sizes to test; default: all it has')
+    g.add_argument('-eos', '--eval_original_scale', type=int, metavar='PIXELS', help="use this size's normalisation")
+    g.add_argument('-ep', '--eval_epoch', type=int, metavar='EPOCH', help='checkpoint of this epoch; default: the last')
+    g.add_argument('--fix_mean_var', action='store_true', help='with -eos: moving mean and variance of the checkpoint whose '
+                   'path has the tested size in place of the -eos size')
+    return p
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parsed flags, with dashes in their names taken for underscores."""
+    def canonical(arg: str) -> str:
+        name, equals, value = arg.partition('=')
+        return name.replace('-', '_').replace('__', '--', 1) + equals + value if arg.startswith('--') else arg
+    args = parser().parse_args([canonical(arg) for arg in argv])
+    if args.preset is not None and args.preset not in PRESETS:
+        raise UsageError(f'--preset {args.preset}: unknown; there are {", ".join(PRESETS)}')
+    if args.fake and args.data not in (None, 'fake'):
+        raise UsageError(f'--fake with --data {args.data}: give one of them')
+    return args
+
+
+def explicit(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of Config that flags set."""
+    fields = {field.name for field in dataclasses.fields(Config)}
+    given = {key: value for key, value in vars(args).items() if key in fields and value is not None}
+    if args.fake:
+        given['data'] = 'fake'
+    if 'gpu' in given:
+        given['gpu'] = _gpu_ids(given['gpu'])
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+
+
+def _gpu_ids(text: str) -> tuple[int, ...]:
+    try:
+        ids = tuple(int(part) for part in text.split(','))
+    except ValueError:
+        raise UsageError(f'--gpu {text}: expected ids such as 0 or 0,1,2,3') from None
+    if len(set(ids)) < len(ids) or min(ids) < 0:
+        raise UsageError(f'--gpu {text}: every id must be there once and not be negative')
+    return ids
+
+
+def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
+    """Config, data set, and what a user should know about how they came about.
+
+    Later wins: defaults of Config, of the data set, the preset, the flags.
+    """
+    preset, notes = PRESETS.get(given.get('preset', '')), []
+    values = {**(preset.values if preset else {}), **given}
+    if 'data' not in values:
+        notes.append('no --data: training on the embedded set animals28 with the CIFAR-style net, sizes divided by 8')
+        values['data'] = 'animals28'
+        if 'sizes' in values and min(values['sizes']) > 32:
+            values['sizes'] = tuple(size // 8 for size in values['sizes'])
+    kind = values['data'].partition(':')[0]
+    values = {**DATA_DEFAULTS.get(kind, {}), **values}
+    if 'mode' not in values:
+        values['mode'] = 'preact' if values.get('qa', 32) < 32 else 'resnet'
+        notes.append(f'mode {values["mode"]} (the default {"with" if values["mode"] == "preact" else "without"} --qa below 32)')
+    dataset = open_dataset(values['data'], size=values.get('image_size'))
+    sizes = tuple(sorted(values.get('sizes', Config.sizes), reverse=True))
+    values = {'image_size': max(dataset.size, *sizes), 'classes': len(dataset.classes), **values, 'sizes': sizes}
+    batch = values.get('batch_size', Config.batch_size)
+    values.setdefault('steps_per_epoch', max(1, len(dataset.train) // max(batch, 1)))
+    config = Config(**values)
+    config.check()
+    if preset:
+        notes.append(f'preset {config.preset}, expected: {preset.expect}')
+    return config, dataset, notes
+
+
+def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple[str, int]:
+    """Data format and number of decoding threads. Chooses the visible GPUs, so nothing may have touched one before."""
+    os.environ['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, config.gpu))
+    from quant.backend import tf
+    gpus = len(tf.config.list_physical_devices('GPU'))
+    if args.data_format == 'NCHW' and not gpus:
+        raise UsageError('--data_format NCHW: convolutions on the CPU need NHWC, and no GPU was found')
+    if 0 < gpus < len(config.gpu):
+        raise UsageError(f'--gpu {args.gpu}: {gpus} of these GPUs found')
+    if not gpus and len(config.gpu) > 1:
+        print(f'no GPU found: {len(config.gpu)} towers share the CPU')
+    threads = args.workers if args.workers is not None else 1 if dataset.augment == 'shift' else os.cpu_count() or 1
+    return args.data_format or ('NCHW' if gpus else 'NHWC'), threads
+
+
+def run_training(args: argparse.Namespace) -> None:
+    config, dataset, notes = resolve(explicit(args))
+    print('\n'.join(notes), flush=True)
+    from engine import train
+    data_format, workers = machine(config, args, dataset)
+    values = train.starting_values(config)
+    run = open_run(config, Path(args.logdir or Path('train_log') / config.name), args.action)
+    if run.step >= config.epochs * config.steps_per_epoch:
+        print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')
+        return
+    print(f'run folder {run.path}' + (f', resuming at step {run.step}' if run.step else ''), flush=True)
+    train.train(config, dataset, run, values=values, data_format=data_format, workers=workers)
+
+
+def run_evaluation(args: argparse.Namespace) -> None:
+    if not args.eval_checkpoint:
+        raise UsageError('--eval needs -ec: a run folder, a checkpoint prefix, or the folder of a published checkpoint')
+    from engine import checkpoint, evaluate
+    given = explicit(args)
+    prefix = checkpoint.find(args.eval_checkpoint, args.eval_epoch, '-ec')
+    recorded = Path(prefix).parent / 'config.json'
+    given = {**read_config(recorded).to_json(), **given} if recorded.exists() else given
+    source = checkpoint.read(prefix, net=given.get('net', Config.net), flag='-ec')
+    for key, bits in (('qw', source.bits('weight_quant')), ('qa', source.bits('quant'))):
+        given.setdefault(key, bits)
+    config, dataset, notes = resolve({**given, 'sizes': tuple(source.sizes) or Config.sizes})
+    print('\n'.join(notes))
+    config = evaluate.evaluated(config, source, args.eval_scale, args.eval_original_scale)
+    data_format, workers = machine(config, args, dataset)
+    foreign = evaluate.foreign(source, config, args.eval_original_scale, args.fix_mean_var)
+    found, layers = evaluate.evaluate(config, source, dataset, data_format=data_format, workers=workers, foreign=foreign)
+    folder = evaluate.record_folder(config, source, Path(args.logdir) if args.logdir else None)
+    evaluate.write_records(folder, found)
+    evaluate.merge_layers(folder, layers)
+    print(evaluate.table(found))
+    print(f'{len(found)} records in {folder / "eval"}')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 bad input, 130 interrupted."""
+    try:
+        args = parse(sys.argv[1:] if argv is None else argv)
+        (run_evaluation if args.eval else run_training)(args)
+    except UsageError as error:
+        print(f'imagenet_tf.py: error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('interrupted; the same command resumes from the last finished epoch', file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

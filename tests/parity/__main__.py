@@ -1,0 +1,67 @@
+"""Command line: one line per fixture."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+# Before TensorFlow is imported: a user wants to read verdicts, not that there is no GPU.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+from engine.errors import UsageError  # noqa: E402
+from tests.parity.fixtures import Fixture, Result, load  # noqa: E402
+
+# (start of the name, a key that the JSON must have or '', runner). The first row that fits is taken.
+RUNNERS = (
+    ('rsq_quantizers', 'cases', 'tests.parity.rsq_quant.quantizers'),
+    ('rsq_train_kd', 'training', 'tests.parity.rsq_train.distilled'),
+    ('rsq_train_', 'training', 'tests.parity.rsq_train.trajectory'),
+    ('rsq_resize_idx', '', 'tests.parity.rsq.resize'),
+    ('rsq_ckpt_names', 'names', 'tests.parity.rsq_names.checkpoint_names'),
+    ('rsq_', 'tensors', 'tests.parity.rsq.forward'),
+    ('madds_rs_san', 'models', 'tests.parity.madds.rs_san'),
+)
+
+
+def runner(fixture: Fixture) -> Callable[[Fixture], Result] | None:
+    """The function that judges ``fixture``, or None."""
+    for start, key, path in RUNNERS:
+        if fixture.name.startswith(start) and (not key or key in fixture.data):
+            module, _, function = path.rpartition('.')
+            return getattr(importlib.import_module(module), function)
+    return None
+
+
+def judge(fixture: Fixture) -> Result:
+    """The verdict on one fixture; whatever goes wrong in it must not hide the verdicts on the others."""
+    run = runner(fixture)
+    if run is None:
+        return Result(fixture.name, problems=['no runner yet'])
+    try:
+        return run(fixture)
+    except Exception as error:
+        first_line = str(error).partition('\n')[0]
+        return Result(fixture.name, problems=[f'{type(error).__name__}: {first_line}'])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Judges the named files and returns the exit status."""
+    parser = argparse.ArgumentParser(prog='python -m tests.parity', description=__doc__)
+    parser.add_argument('files', nargs='+', metavar='FILE', help='NAME.json, or a bare NAME.npz')
+    files = parser.parse_args(argv).files
+    try:
+        fixtures = [load(file) for file in files]
+    except UsageError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    passed = True
+    for fixture in fixtures:
+        result = judge(fixture)
+        print(result.line(), flush=True)
+        passed &= result.passed
+    return 0 if passed else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""RS-Nets quantization: losses, gradients and state of the first training step."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nets import losses
+from nets.resnet import from_published
+from quant import tower as quant_tower
+from quant.backend import tf
+from tests.parity import graphs
+from tests.parity.fixtures import Check, Fixture, Result, compare, draw
+
+# Two versions of TensorFlow agree to 1e-6 on the costs of the first step and to 1e-4 on the state after it.
+SCALAR = 1e-5
+STATE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One training step.
+
+    Attributes:
+        terms: Scalars by published name: ``cost``, ``wd``, ``xent_096``, ``xent_ensemble``.
+        gradients: Of the cost by name of the variable.
+        update: Everything that the step writes.
+    """
+
+    terms: dict[str, tf.Tensor]
+    gradients: dict[str, tf.Tensor]
+    update: list[tf.Operation]
+
+
+def build_step(tower: graphs.Tower, labels: tf.Tensor, training: Mapping[str, Any]) -> Step:
+    """Loss, gated gradients, optimiser and quantizer updates, as the fixtures state them."""
+    losses_ = tower.net.loss(tower.outputs, labels)
+    wd = training['wd'] * tf.add_n([tf.nn.l2_loss(kernel) for kernel in tower.blocks.kernels])
+    cost = tf.add_n([*losses_.values(), wd])
+    optimizer = tf.train.MomentumOptimizer(training.get('lr', 0.1), training.get('momentum', 0.9),
+                                           use_nesterov=training.get('nesterov', True))
+    pairs = optimizer.compute_gradients(cost, gate_gradients=optimizer.GATE_GRAPH)
+    update = [optimizer.apply_gradients(pairs), *tf.get_collection(tf.GraphKeys.UPDATE_OPS),
+              *quant_tower.refit([tower.blocks.quantization])]
+    xents = {key.replace('logits', 'xent'): losses.cross_entropy(value, labels) for key, value in tower.logits.items()}
+    return Step({'cost': cost, 'wd': wd, **xents}, {variable.op.name: grad for grad, variable in pairs}, update)
+
+
+def _inputs(fixture: Fixture) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels."""
+    drawn = {spec['name']: draw(spec) for spec in fixture.data['inputs']}
+    return drawn['input'], drawn['label'].astype('int32')
+
+
+def distilled(fixture: Fixture) -> Result:
+    """Ensemble distillation: every term of the loss and the gradients at the start; no update."""
+    values, (images, labels) = graphs.published_values(fixture), _inputs(fixture)
+    pairs = re.findall(r'(\w+)->(\w+)', fixture.data['outputs']['distill'])
+    with tf.Graph().as_default(), tf.Session() as session:
+        tower = graphs.build(fixture.data['model'], graphs.classes(fixture, values), images.shape, training=True)
+        step = build_step(tower, tf.constant(labels), fixture.data['training'])
+        fetches = {**step.terms, **tower.logits, 'distill': tf.stack([_taught(tower, *pair) for pair in pairs]),
+                   'galpha': step.gradients['alpha'], 'g_linear_b': step.gradients['linear/b']}
+        graphs.restore(session, values)
+        ours = session.run(fetches, {tower.images: images})
+    checks = [compare(key, ours[key], fixture.arrays[key], STATE if key.startswith(('g', 'logits')) else SCALAR)
+              for key in fixture.arrays if key in ours]
+    lacking = sorted(set(fixture.arrays) - set(ours))
+    problems = [f'not compared: {", ".join(lacking)}'] if lacking else []
+    remark = f'cost {ours["cost"]:.6g}, published {fixture.arrays["cost"]:.6g}'
+    return Result(fixture.name, "each tensor's maximum", checks, problems, remark)
+
+
+def _taught(tower: graphs.Tower, teacher: str, student: str) -> tf.Tensor:
+    """One distillation term; ``ens`` is the ensemble."""
+    name = {'ens': 'ensemble'}.get(teacher, teacher)
+    return losses.soft_cross_entropy(tower.logits[f'logits_{name}'], tower.logits[f'logits_{student}'])
+
+
+def trajectory(fixture: Fixture) -> Result:
+    """One size, several optimiser steps on one batch. The first is judged; later ones amplify rounding."""
+    values, (images, labels) = graphs.published_values(fixture), _inputs(fixture)
+    training, stored = fixture.data['training'], fixture.arrays
+    with tf.Graph().as_default(), tf.Session() as session:
+        tower = graphs.build(fixture.data['model'], graphs.classes(fixture, values), images.shape, training=True)
+        step = build_step(tower, tf.constant(labels), training)
+        fetches, feed = [_step_fetches(tower, step), step.update], {tower.images: images}
+        graphs.restore(session, values)
+        start = session.run(fetches, feed)[0]
+        variables = {variable.op.name: variable for variable in tf.global_variables()}
+        after = session.run(variables)
+        later = [session.run(fetches, feed)[0]['cost'] for _ in range(1, training['steps'])]
+    checks = _start_checks(start, stored) + [_state_check(key, after, value) for key, value in stored.items()
+                                             if key.startswith('after0/')]
+    costs = ', '.join(f'{cost:.3g} (published {stored[f"cost_{t}"]:.3g})' for t, cost in enumerate(later, 1))
+    return Result(fixture.name, "each tensor's maximum", checks, remark=f'later costs, not judged: {costs}')
+
+
+def _step_fetches(tower: graphs.Tower, step: Step) -> dict[str, tf.Tensor]:
+    """By published name without its step."""
+    (size,) = tower.outputs.logits.values()
+    (xent,) = (value for key, value in step.terms.items() if key.startswith('xent_'))
+    return {'cost': step.terms['cost'], 'wd': step.terms['wd'], 'xent': xent, 'logits': size,
+            'gnorm_conv0': tf.norm(step.gradients['conv0/W']), 'g_linear_b': step.gradients['linear/b']}
+
+
+def _start_checks(ours: dict[str, np.ndarray], stored: Mapping[str, np.ndarray]) -> list[Check]:
+    """What the first step computes from the state that was put in."""
+    return [compare(f'{key}_0', value, stored[f'{key}_0'], SCALAR if key in ('cost', 'wd', 'xent') else STATE)
+            for key, value in ours.items()]
+
+
+def _state_check(key: str, after: dict[str, np.ndarray], theirs: np.ndarray) -> Check:
+    """One variable, or the norm of one, after the first step."""
+    name = key.removeprefix('after0/')
+    norm = re.fullmatch(r'norm_(?:(conv0)|g(\d)b(\d)c(\d))W', name)
+    if norm:
+        scope = norm[1] or f'group{norm[2]}/block{norm[3]}/conv{norm[4]}'
+        return compare(key, np.linalg.norm(after[f'{scope}/W']), theirs, STATE)
+    ours = 'linear/b' if name == 'linear_b' else from_published(name)
+    return compare(key, after[ours], theirs, STATE)

@@ -49,10 +49,12 @@ def parser() -> argparse.ArgumentParser:
     g = p.add_argument_group('quantization')
     g.add_argument('--qw', type=int, metavar='BITS', help='bits of weights, 32 is float')
     g.add_argument('--qa', type=int, metavar='BITS', help='bits of activations, 32 is float')
-    g.add_argument('--fixed_qa', action=argparse.BooleanOptionalAction, help='only the largest size updates activation bases')
+    g.add_argument('--fixed_qa', action=argparse.BooleanOptionalAction,
+                   help='only the largest size updates activation bases')
     g.add_argument('--private_basis', action=argparse.BooleanOptionalAction, help='an activation basis per size')
     g = p.add_argument_group('data')
-    g.add_argument('--data', help='animals28 (default, embedded), fake, cifar10:DIR, cifar100:DIR, or a folder with train/ and val/')
+    g.add_argument('--data', help='animals28 (default, embedded), fake, cifar10:DIR, cifar100:DIR, '
+                   'or a folder with train/ and val/')
     g.add_argument('--fake', action='store_true', help='the same as --data fake')
     g.add_argument('--image_size', type=int, help='side of the crop that all sizes are made from')
     g.add_argument('--resize', choices=('nearest', 'area'), help='how sizes are made from the crop')
@@ -66,12 +68,14 @@ def parser() -> argparse.ArgumentParser:
                    + ', '.join(f'{key} {text}' for key, text in ACTIONS.items()))
     g = p.add_argument_group('evaluation')
     g.add_argument('--eval', action='store_true')
-    g.add_argument('-ec', '--eval_checkpoint', metavar='CKPT', help='run folder, checkpoint prefix, or published checkpoint folder')
-    g.add_argument('-es', '--eval_scale', type=int, nargs='+', metavar='PIXELS', help='sizes to test; default: all it has')
+    g.add_argument('-ec', '--eval_checkpoint', metavar='CKPT',
+                   help='run folder, checkpoint prefix, or published checkpoint folder')
+    g.add_argument('-es', '--eval_scale', type=int, nargs='+', metavar='PIXELS',
+                   help='sizes to test; default: all it has')
     g.add_argument('-eos', '--eval_original_scale', type=int, metavar='PIXELS', help="use this size's normalisation")
     g.add_argument('-ep', '--eval_epoch', type=int, metavar='EPOCH', help='checkpoint of this epoch; default: the last')
-    g.add_argument('--fix_mean_var', action='store_true', help='with -eos: moving mean and variance of the checkpoint whose '
-                   'path has the tested size in place of the -eos size')
+    g.add_argument('--fix_mean_var', action='store_true', help='with -eos: moving mean and variance of the '
+                   'checkpoint whose path has the tested size in place of the -eos size')
     return p
 
 
@@ -125,7 +129,7 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
     values = {**DATA_DEFAULTS.get(kind, {}), **values}
     if 'mode' not in values:
         values['mode'] = 'preact' if values.get('qa', 32) < 32 else 'resnet'
-        notes.append(f'mode {values["mode"]} (the default {"with" if values["mode"] == "preact" else "without"} --qa below 32)')
+        notes.append(f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet')
     dataset = open_dataset(values['data'], size=values.get('image_size'))
     sizes = tuple(sorted(values.get('sizes', Config.sizes), reverse=True))
     values = {'image_size': max(dataset.size, *sizes), 'classes': len(dataset.classes), **values, 'sizes': sizes}
@@ -183,7 +187,8 @@ def run_evaluation(args: argparse.Namespace) -> None:
     config = evaluate.evaluated(config, source, args.eval_scale, args.eval_original_scale)
     data_format, workers = machine(config, args, dataset)
     foreign = evaluate.foreign(source, config, args.eval_original_scale, args.fix_mean_var)
-    found, layers = evaluate.evaluate(config, source, dataset, data_format=data_format, workers=workers, foreign=foreign)
+    found, layers = evaluate.evaluate(config, source, dataset, data_format=data_format, workers=workers,
+                                      foreign=foreign)
     folder = evaluate.record_folder(config, source, Path(args.logdir) if args.logdir else None)
     evaluate.write_records(folder, found)
     evaluate.merge_layers(folder, layers)

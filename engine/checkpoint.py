@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from tensorpack.tfutils.sessinit import SessionInit
 
 import nets
 from engine.config import Config, read_config
@@ -49,6 +50,18 @@ class Checkpoint:
                 f'{self.bits("weight_quant")}-bit weights and {self.bits("quant")}-bit activations')
 
 
+class Restore(SessionInit):
+    """Sets variables of a session to ``values`` (arrays by name) in one go; the others keep their start values."""
+
+    def __init__(self, values: Mapping[str, np.ndarray]):
+        self._values = values
+
+    def _run_init(self, sess: tf.Session) -> None:
+        chosen = [variable for variable in tf.global_variables() if variable.op.name in self._values]
+        sess.run([variable.initializer for variable in chosen],
+                 {variable.initializer.inputs[1]: self._values[variable.op.name] for variable in chosen})
+
+
 def find(path: str, epoch: int | None, flag: str) -> str:
     """Checkpoint prefix that ``path`` (a run folder, a checkpoint folder or a prefix) stands for.
 
@@ -64,7 +77,8 @@ def find(path: str, epoch: int | None, flag: str) -> str:
         return path
     folder = Path(path)
     if not folder.is_dir():
-        raise UsageError(f'{flag} {path}: no such checkpoint or folder; give a run folder or a prefix such as RUN/model-625')
+        raise UsageError(f'{flag} {path}: no such checkpoint or folder; give a run folder, or a prefix such as '
+                         'RUN/model-625')
     found = checkpoints(folder)
     if not found:
         raise UsageError(f'{flag} {path}: no checkpoint (model-<step>.index) in this folder')

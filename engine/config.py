@@ -32,8 +32,8 @@ class Config:
         image_size: side of the crop that all sizes are resized from.
         resize: ``nearest`` (published) or ``area``.
         batch_size: images of one step over all towers.
-        lr, schedule, warmup, epochs, steps_per_epoch: learning rate, its course (see ``learning_rate``), epochs of linear
-            warm-up, length.
+        lr, schedule, warmup, epochs, steps_per_epoch: learning rate, its course (see ``learning_rate``), epochs of
+            linear warm-up, length.
         wd: weight decay of all kernels.
         seed: of initial values, shuffling and augmentation.
         load: checkpoint that training starts from, or None.
@@ -106,7 +106,8 @@ class Config:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := set(data) - known:
             raise UsageError(f'{source}: unknown field {sorted(unknown)[0]!r}; it was written by another version')
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
+        return cls(**values)
 
     def check(self) -> None:
         """Raises UsageError, naming the flag, if the fields cannot work together."""
@@ -121,7 +122,7 @@ class Config:
             if bits != FLOAT_BITS and not 1 <= bits <= 8:
                 raise UsageError(f'{flag} {bits}: bits must be 1 to 8, or 32 for float')
         if self.batch_size % len(self.gpu):
-            raise UsageError(f'--batch_size {self.batch_size}: must be divisible by the {len(self.gpu)} towers of --gpu')
+            raise UsageError(f'--batch_size {self.batch_size}: not divisible by the {len(self.gpu)} towers of --gpu')
         for flag, number in (('--batch_size', self.batch_size), ('--epochs', self.epochs), ('--width', self.width),
                              ('--steps_per_epoch', self.steps_per_epoch), ('--lr', self.lr)):
             if number <= 0:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 from tensorpack.predict import OfflinePredictor, PredictConfig
-from tensorpack.tfutils.sessinit import DictRestore
 from tensorpack.utils.utils import get_tqdm
 
 from engine import checkpoint
@@ -58,7 +57,8 @@ class Record:
         return f'{self.point}.json' if self.bn == self.point else f'{self.point}@{self.bn}.json'
 
 
-def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray]], total: int) -> tuple[np.ndarray, int, float]:
+def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray]],
+          total: int) -> tuple[np.ndarray, int, float]:
     """Runs every batch through one of the predictors.
 
     Returns:
@@ -135,7 +135,8 @@ def evaluate(config: Config, source: checkpoint.Checkpoint, dataset: Dataset, *,
     values = _values(source, variables, foreign)
     with tf.Graph().as_default():
         predictor = OfflinePredictor(PredictConfig(
-            model=model, session_init=DictRestore(values), input_names=['images', 'labels'], output_names=[CORRECT]))
+            model=model, session_init=checkpoint.Restore(values), input_names=['images', 'labels'],
+            output_names=[CORRECT]))
         flow = EvalFlow(dataset, batch_size=BATCH_SIZE, size=config.image_size, workers=workers)
         counts, images, seconds = score([predictor], flow, len(flow))
     found = records(model.names, counts, images, seconds, data=config.data, prefix=source.prefix,
@@ -165,7 +166,8 @@ def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int
     needed = {eos} if eos else set(wanted)
     if missing := needed - set(source.sizes):
         flag = f'-eos {eos}' if eos else f'-es {" ".join(map(str, wanted))}'
-        raise UsageError(f'{flag}: no statistics for size {max(missing)} (-eos uses those of another size); {source.describe()}')
+        raise UsageError(f'{flag}: no statistics for size {max(missing)} (-eos uses those of another size); '
+                         f'{source.describe()}')
     everything = eos is None and list(wanted) == source.sizes
     return dataclasses.replace(config, sizes=wanted, kd=everything and 'alpha' in source.values,
                                image_size=max(config.image_size, *wanted))

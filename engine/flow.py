@@ -5,8 +5,6 @@ and on its number only, never on the number of threads nor on what was read befo
 images that the interrupted one would have seen.
 """
 
-import quant.backend  # noqa: F401, I001  (sets the environment that tensorpack needs before TensorFlow is imported)
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

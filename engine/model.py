@@ -17,9 +17,9 @@ CORRECT = 'correct'
 
 def correct(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
     """[points, 2] int32: how many of the batch are right within the first 1 and the first 5 classes."""
-    counts = [[tf.reduce_sum(tf.cast(tf.nn.in_top_k(logits, labels, min(k, logits.shape[1])), tf.int32)) for k in (1, 5)]
-              for logits in scored.values()]
-    return tf.stack([tf.stack(pair) for pair in counts])
+    def count(logits: tf.Tensor, k: int) -> tf.Tensor:
+        return tf.reduce_sum(tf.cast(tf.nn.in_top_k(logits, labels, min(k, logits.shape[1])), tf.int32))
+    return tf.stack([tf.stack([count(logits, 1), count(logits, 5)]) for logits in scored.values()])
 
 
 def scored(outputs: Outputs) -> dict[str, tf.Tensor]:
@@ -69,7 +69,8 @@ class Model(ModelDesc):
         """Variable shapes by name and layer records by point, from an inference graph that is thrown away."""
         with tf.Graph().as_default():
             blocks = Blocks(self.config.policy, self.net.points, training=False)
-            self.net.outputs({size: tf.placeholder(tf.float32, [None, size, size, 3]) for size in self.config.sizes}, blocks)
+            images = {size: tf.placeholder(tf.float32, [None, size, size, 3]) for size in self.config.sizes}
+            self.net.outputs(images, blocks)
             return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}, blocks.layers
 
     def optimizer(self) -> tf.train.Optimizer:

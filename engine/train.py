@@ -19,7 +19,7 @@ from tensorpack import (
     TrainConfig,
     launch_train_with_config,
 )
-from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
+from tensorpack.tfutils.sessinit import SaverRestore
 from tensorpack.utils import logger
 
 from engine import checkpoint
@@ -41,7 +41,8 @@ class SharedBatches(QueueInput):
 
     def __init__(self, flow: TrainFlow, towers: int):
         super().__init__(flow)
-        self._towers, self._parts = towers, []
+        self._towers = towers
+        self._parts: list[list[tf.Tensor]] = []
 
     def _get_input_tensors(self) -> list[tf.Tensor]:
         if not self._parts:
@@ -51,7 +52,8 @@ class SharedBatches(QueueInput):
 
 
 class RefitQuantizers(Callback):
-    """Refits every quantizer basis once per step, in the session call of the step, from the statistics of all towers."""
+    """Refits every quantizer basis once per step, in the session call of the step, from the statistics of all towers.
+    """
 
     def __init__(self, model: Model):
         self._model = model
@@ -64,7 +66,8 @@ class RefitQuantizers(Callback):
 
 
 class SetLearningRate(Callback):
-    """Sets the ``learning_rate`` variable before every step; a function of the global step, so that resuming is exact."""
+    """Sets the ``learning_rate`` variable before every step; a function of the global step, so that resuming is exact.
+    """
 
     def __init__(self, rate: Callable[[int], float]):
         self._rate, self._last = rate, -1.0
@@ -90,7 +93,8 @@ class SetLearningRate(Callback):
 
 
 class Evaluate(Callback):
-    """Scores all operating points every epoch on every GPU of the run; writes records, metrics and the best checkpoint."""
+    """Scores all operating points every epoch on every GPU of the run; writes records, metrics and the best checkpoint.
+    """
 
     def __init__(self, model: Model, dataset: Dataset, run: Run, *, workers: int):
         config = model.config
@@ -115,7 +119,9 @@ class Evaluate(Callback):
 
 
 class SaveBest(Callback):
-    """Keeps the checkpoint with the highest mean top-1 over the operating points as ``best``; remembered in ``best.json``."""
+    """Keeps the checkpoint with the highest mean top-1 over the operating points as ``best``; remembered in
+    ``best.json``.
+    """
 
     def __init__(self, run: Run):
         self._file, self._prefix = run.path / 'best.json', str(run.path / 'best')
@@ -152,7 +158,8 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
         return None
     source = checkpoint.read(checkpoint.find(config.load, None, '--load'), net=config.net, flag='--load')
     variables, _ = Model(config, data_format='NHWC').inspect()
-    values = checkpoint.select(source, variables, flag='--load', optional=lambda name: name == 'alpha' or name.endswith('/basis'))
+    values = checkpoint.select(source, variables, flag='--load',
+                               optional=lambda name: name == 'alpha' or name.endswith('/basis'))
     shadows = {name: value for name, value in source.values.items()
                if name.rpartition('/')[0] in values and name.rpartition('/')[2] in ('biased', 'local_step')}
     return values | shadows
@@ -176,7 +183,7 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
     model = Model(config, data_format=data_format)
     towers, steps = len(config.gpu), config.steps_per_epoch
     tf.set_random_seed(config.seed)
-    state = SaverRestore(run.checkpoint) if run.checkpoint else DictRestore(values) if values else None
+    state = SaverRestore(run.checkpoint) if run.checkpoint else checkpoint.Restore(values) if values else None
     logger.set_logger_dir(str(run.path), action='k')
     flow = TrainFlow(dataset, batch_size=config.batch_size, size=config.image_size, seed=config.seed,
                      start_step=run.step, workers=workers)

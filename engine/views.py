@@ -17,8 +17,8 @@ def views(images: tf.Tensor, sizes: Iterable[int], *, resize: str, data_format: 
     Args:
         images: uint8 [N, H, H, 3], BGR.
         sizes: side lengths in pixels.
-        resize: ``nearest``: source index floor(i * H / size) in float32, as published (normalise first, then subsample);
-            ``area``: mean over the source area, for small images.
+        resize: ``nearest``: source index floor(i * H / size) in float32, as published (normalise first, then
+            subsample); ``area``: mean over the source area, for small images.
         data_format: of the result.
 
     Returns:

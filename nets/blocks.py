@@ -68,7 +68,8 @@ class Blocks:
         finally:
             self._point = before
 
-    def conv(self, name: str, x: tf.Tensor, channels: int, kernel: int, *, stride: int = 1, role: str = 'body') -> tf.Tensor:
+    def conv(self, name: str, x: tf.Tensor, channels: int, kernel: int, *, stride: int = 1,
+             role: str = 'body') -> tf.Tensor:
         """Square convolution without bias, TensorFlow's SAME padding. *Variable names*: ``W`` [k, k, in, out]."""
         shape = [kernel, kernel, self.channels(x), channels]
         with tf.variable_scope(name) as scope:
@@ -117,8 +118,8 @@ class Blocks:
             moving = [tf.get_variable(f'{point}/{part}/EMA', shape=shape, initializer=first(), trainable=False)
                       for part, first in (('mean', tf.zeros_initializer), ('variance', tf.ones_initializer))]
             stored = {} if self.training else {'mean': moving[0], 'variance': moving[1]}
-            y, *batch = tf.nn.fused_batch_norm(x, gamma, beta, **stored, epsilon=BN_EPSILON, data_format=self.data_format,
-                                               is_training=self.training)
+            y, *batch = tf.nn.fused_batch_norm(x, gamma, beta, **stored, epsilon=BN_EPSILON,
+                                               data_format=self.data_format, is_training=self.training)
             if self.training:
                 for variable, value in zip(moving, batch):
                     step = (variable - value) * (1 - BN_MOMENTUM)
@@ -185,6 +186,8 @@ class Blocks:
             self._weights[variable.name] = tf.reshape(q, shape) if quantized_shape else q, bits, basis
         return self._weights[variable.name]
 
-    def _record(self, scope: str, role: str, kernel: list[int], out: tuple[int, int], bits: int, basis: int,
+    def _record(self, scope: str, role: str, kernel: Sequence[int], out: tuple[int, int], bits: int, basis: int,
                 bias: int = 0) -> None:
-        self.layers[str(self._point)].append(LayerRecord(scope, role, tuple(kernel), out, bits, basis, bias))
+        height, width, inputs, outputs = kernel
+        record = LayerRecord(scope, role, (height, width, inputs, outputs), out, bits, basis, bias)
+        self.layers[str(self._point)].append(record)

@@ -18,7 +18,8 @@ class LayerRecord:
     Attributes:
         name: Scope of the layer, such as ``group0/block0/conv1``.
         role: One of ``quant.ROLES``.
-        kernel: (height, width, input channels of one group, output channels); (1, 1, in, out) for a fully connected layer.
+        kernel: (height, width, input channels of one group, output channels); (1, 1, in, out) for a fully connected
+            layer.
         out: Output (height, width); (1, 1) for a fully connected layer.
         weight_bits: Bits of a stored weight; 32 is float.
         basis: Number of float32 values that the weight quantizer stores.

@@ -15,10 +15,11 @@ from quant.backend import tf
 
 MODES = ('resnet', 'preact', 'preact_typeA')
 
-# Depth -> blocks per group and whether they are bottlenecks. Three groups: the CIFAR form (3x3 stem, no pool, 16-32-64).
-_IMAGENET = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True),
-             101: ((3, 4, 23, 3), True), 152: ((3, 8, 36, 3), True)}
-_CIFAR = {depth: (((depth - 2) // 6,) * 3, False) for depth in (8, 20, 32, 56, 110)}
+# Depth -> blocks per group, and whether they are bottlenecks. Three groups: the CIFAR form (3x3 stem, no pool).
+_Groups = tuple[tuple[int, ...], bool]
+_IMAGENET: dict[int, _Groups] = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True),
+                                 101: ((3, 4, 23, 3), True), 152: ((3, 8, 36, 3), True)}
+_CIFAR: dict[int, _Groups] = {depth: (((depth - 2) // 6,) * 3, False) for depth in (8, 20, 32, 56, 110)}
 DEPTHS = tuple(sorted(_CIFAR | _IMAGENET))
 
 
@@ -49,8 +50,8 @@ class ResNet:
 
     Args:
         depth: one of ``DEPTHS``.
-        mode: ``resnet`` (post-activation), ``preact`` (projection shortcuts; one quantizer at the end of a group feeds both
-            branches of the next) or ``preact_typeA`` (pooled and zero-padded shortcuts).
+        mode: ``resnet`` (post-activation), ``preact`` (projection shortcuts; one quantizer at the end of a group feeds
+            both branches of the next) or ``preact_typeA`` (pooled and zero-padded shortcuts).
         sizes: input sizes in pixels.
         classes: number of classes.
         width: multiplier of all channel counts.
@@ -63,13 +64,14 @@ class ResNet:
 
     from_published = staticmethod(from_published)
 
-    def __init__(self, *, depth: int, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0, kd: bool = False,
-                 kd_type: str = 'ens_topdown'):
+    def __init__(self, *, depth: int, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
+                 kd: bool = False, kd_type: str = 'ens_topdown'):
         if depth not in DEPTHS:
             raise ValueError(f'depth {depth} is unknown; there are {", ".join(map(str, DEPTHS))}')
         if mode not in MODES:
             raise ValueError(f'mode {mode!r} is unknown; there are {", ".join(MODES)}')
-        self.points = tuple(Point(size=size) for size in sorted(sizes, reverse=True))
+        self.sizes = sorted(sizes, reverse=True)
+        self.points = tuple(Point(size=size) for size in self.sizes)
         self.mode, self.classes, self.kd, self.kd_type = mode, classes, kd, kd_type
         self.counts, self.bottleneck = (_CIFAR | _IMAGENET)[depth]
         self.small = depth in _CIFAR
@@ -83,9 +85,9 @@ class ResNet:
             blocks: the tower's layer builder.
         """
         logits = {}
-        for point in self.points:
+        for size, point in zip(self.sizes, self.points):
             with blocks.at(point):
-                logits[point] = self._logits(views[point.size], blocks)
+                logits[point] = self._logits(views[size], blocks)
         extras = {}
         if self.kd:
             with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
@@ -125,8 +127,8 @@ class ResNet:
     def _preact_group(self, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
         """Pre-activation group of the quantization code: a branch ends in normalisation, the sum is left as it is.
 
-        In ``preact`` the input of groups 1-3 comes quantized from the group before, and the shortcut takes it too; elsewhere
-        the first block quantizes for its branch only.
+        In ``preact`` the input of groups 1-3 comes quantized from the group before, and the shortcut takes it too;
+        elsewhere the first block quantizes for its branch only.
         """
         for i in range(count):
             stride = 2 if g and not i else 1

@@ -1,15 +1,10 @@
 """TensorFlow in graph mode. The only place where TensorFlow is imported and its process-wide switches are set.
 
-tensorpack's layers need the legacy Keras, and say so only when a layer is built; resource variables make a read an
-immutable snapshot, so that no update of the same step can reach a value that a gradient still needs.
+With resource variables a read is an immutable snapshot: no update of a step can reach a value that a gradient of the
+same step still needs. ``quant/__init__.py`` has set the environment before.
 """
 
-import os
-
-os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-
-import tensorflow.compat.v1 as tf  # noqa: E402
+import tensorflow.compat.v1 as tf
 
 tf.disable_eager_execution()
 tf.enable_resource_variables()

@@ -1,8 +1,8 @@
 """Learned quantization (LQ-Nets): levels are sums of a learned basis, refit by least squares while training.
 
-A basis is ``[K, C]`` float32: K bits, C output channels (C = 1 for an activation tensor). Sorting the ``L = 2**K`` levels
-gives thresholds; encoding is one comparison per threshold. The refit needs, per level, a count and a sum of x: they add up
-over sizes and towers, so a basis is refit once per step from all the evidence of that step.
+A basis is ``[K, C]`` float32: K bits, C output channels (C = 1 for an activation tensor). Sorting the ``L = 2**K``
+levels gives thresholds; encoding is one comparison per threshold. The refit needs, per level, a count and a sum of x:
+they add up over sizes and towers, so a basis is refit once per step from all the evidence of that step.
 
 References:
     LQ-Nets: Learned Quantization for Highly Accurate and Compact Deep Neural Networks, ECCV 2018,
@@ -84,8 +84,8 @@ def quantize(x: tf.Tensor, g: Grid, *, observe: bool) -> tuple[tf.Tensor, tf.Ten
         observe: whether to collect evidence.
 
     Returns:
-        The quantized tensor, and per channel [2 L, C] float32: the number of x, the sum of x, then for each threshold the
-        number of x above it, then for each threshold t the sum of (x - t) over the x above it.
+        The quantized tensor, and per channel [2 L, C] float32: the number of x, the sum of x, then for each threshold
+        the number of x above it, then for each threshold t the sum of (x - t) over the x above it.
     """
     encode = _compare if g.codes.shape[-1] <= MAX_COMPARED_BITS else _search
     y, above, excess = encode(x, g, observe)
@@ -149,15 +149,17 @@ def _with_gradient(name: str, tensors: list[tf.Tensor]) -> tf.Tensor:
 class LQ:
     """LQ-Nets quantizer of weights and activations.
 
-    Forward: the nearest of the 2**bits levels. Pseudo-gradient: identity for weights; for activations the upstream gradient
-    where x is at most the largest level (and, behind a ReLU, positive), 0 elsewhere. No gradient reaches the basis.
+    Forward: the nearest of the 2**bits levels. Pseudo-gradient: identity for weights; for activations the upstream
+    gradient where x is at most the largest level (and, behind a ReLU, positive), 0 elsewhere. No gradient reaches the
+    basis.
 
     Attributes:
         bits: 1 to 8.
-        decay: of the bias-corrected moving average of the least-squares solutions. The published code applies .9 once per
-            size on one shared basis, that is .9**S per step with S sizes; here it is applied once per step.
+        decay: of the bias-corrected moving average of the least-squares solutions. The published code applies .9 once
+            per size on one shared basis, that is .9**S per step with S sizes; here it is applied once per step.
         private: activations keep a basis per operating point instead of one for all.
-        update: ``all``: every operating point adds its statistics; ``strongest``: only the first one does (``--fixed_qa``).
+        update: ``all``: every operating point adds its statistics; ``strongest``: only the first one does
+            (``--fixed_qa``).
 
     *Variable names*: ``basis`` [bits, C]; once a refit is built, also ``basis/biased`` and ``basis/local_step``.
     """
@@ -188,7 +190,9 @@ class LQ:
         return _with_gradient('LQStraightThrough', [y, w])
 
     def activation(self, x: tf.Tensor, *, relu: bool, lower: float, observe: Callable[..., None] | None) -> tf.Tensor:
-        """Codes 0/1, one basis for the tensor. Values are taken relative to ``lower`` (0, or a negative bound as Swish has)."""
+        """Codes 0/1, one basis for the tensor. Values are taken relative to ``lower`` (0, or a negative bound as Swish
+        has).
+        """
         variable, g = self._grid(1, 0.6745 * 2 / (2 ** self.bits - 1), low=0)
         value = tf.stop_gradient(x)
         rest = tf.nn.relu(value) if relu else value - lower if lower else value

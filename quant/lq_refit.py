@@ -42,9 +42,9 @@ def level_counts_and_sums(table: tf.Tensor, thresholds: tf.Tensor) -> tuple[tf.T
 def solve(evidence: Evidence) -> tuple[tf.Tensor, tf.Tensor]:
     """The basis that minimises the squared quantization error with the codes held fixed, and the level counts.
 
-    Solves ``(B'B + r I) v = B'x + r v_now`` per channel in float64 (LQ-Nets, equation 7, with the published ridge for weights).
-    B'B and B'x follow from the counts and sums of the levels. Directions without evidence keep their present value; a
-    solution that is not finite (the input was not) is dropped for the present basis.
+    Solves ``(B'B + r I) v = B'x + r v_now`` per channel in float64 (LQ-Nets, equation 7, with the published ridge for
+    weights). B'B and B'x follow from the counts and sums of the levels. Directions without evidence keep their present
+    value; a solution that is not finite (the input was not) is dropped for the present basis.
 
     Returns:
         Basis [K, C] float32 and counts [L, C] float64.
@@ -70,8 +70,9 @@ def moving_average(variable: tf.Variable, new: tf.Tensor, decay: float) -> tf.Te
     *Variable names*: ``<variable>/biased`` (like the variable) and ``<variable>/local_step`` (scalar), both from 0.
     """
     name = variable.op.name
-    biased = tf.get_variable(f'{name}/biased', shape=variable.shape, initializer=tf.zeros_initializer(), trainable=False)
-    step = tf.get_variable(f'{name}/local_step', shape=[], initializer=tf.zeros_initializer(), trainable=False)
+    zeros = tf.zeros_initializer()
+    biased = tf.get_variable(f'{name}/biased', shape=variable.shape, initializer=zeros, trainable=False)
+    step = tf.get_variable(f'{name}/local_step', shape=[], initializer=zeros, trainable=False)
     mean, count = decay * biased + (1 - decay) * new, step + 1
     with tf.control_dependencies([biased.assign(mean), step.assign(count)]):
         return mean / (1 - decay ** count)

@@ -1,4 +1,6 @@
-"""Which layer gets which quantizer: an immutable ordered list of rules over (variable scope, role); the last match wins."""
+"""Which layer gets which quantizer: an immutable ordered list of rules over (variable scope, role); the last match
+wins.
+"""
 
 import dataclasses
 import re

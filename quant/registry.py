@@ -1,4 +1,5 @@
-"""Quantizers by name, and the string specs that select them: ``lq(bits=2)``, ``lq(bits=4, private=True)``, ``float``."""
+"""Quantizers by name, and the string specs that select them: ``lq(bits=2)``, ``lq(bits=4, private=True)``, ``float``.
+"""
 
 import ast
 import functools

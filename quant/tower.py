@@ -1,4 +1,6 @@
-"""Quantizers of one training or inference tower: where a network meets its policy, and where statistics meet over towers."""
+"""Quantizers of one training or inference tower: where a network meets its policy, and where statistics meet over
+towers.
+"""
 
 import collections
 import contextlib
@@ -68,8 +70,9 @@ def _total(evidence: list[lq_refit.Evidence]) -> lq_refit.Evidence:
 def refit(towers: Sequence[Quantization]) -> list[tf.Operation]:
     """Ops that refit every basis once from the statistics of all operating points and towers together.
 
-    Every basis is read once per tower and step, before this writes it, so that all points of a step use one grid and the
-    result does not depend on the order of execution. With replicated variables each tower's copy gets the same value.
+    Every basis is read once per tower and step, before this writes it, so that all points of a step use one grid and
+    the result does not depend on the order of execution. With replicated variables each tower's copy gets the same
+    value.
     """
     ops = []
     for name, variable in towers[0].variables.items():

@@ -184,7 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('experiment', choices=('demo', 'study'))
     p.add_argument('--folder', type=Path, help='default: train_log/<experiment>')
-    p.add_argument('--processes', type=int, default=min(2, os.cpu_count() or 1), help='runs at a time (default %(default)s)')
+    p.add_argument('--processes', type=int, default=min(2, os.cpu_count() or 1),
+                   help='runs at a time (default %(default)s)')
     args = p.parse_args(argv)
     folder = args.folder or Path('train_log') / args.experiment
     folder.mkdir(parents=True, exist_ok=True)

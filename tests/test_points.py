@@ -24,15 +24,17 @@ def test_spellings_differ_where_points_do(one, other):
 
 @pytest.mark.parametrize('point, text', [
     (Point(size=224), 's224'), (Point(width=3), 'w03'), (Point(width=112), 'w112'), (Point(exit=2), 'x2'),
-    (Point(gate=60), 'g60'), (Point(size=160, exit=2), 's160-x2'), (Point(size=0, width=1, exit=2, gate=3), 's0-w01-x2-g3')])
+    (Point(gate=60), 'g60'), (Point(size=160, exit=2), 's160-x2'),
+    (Point(size=0, width=1, exit=2, gate=3), 's0-w01-x2-g3')])
 def test_known_spellings(point, text):
     assert str(point) == text
     assert Point.parse(text) == point
 
 
 @pytest.mark.parametrize('text', [
-    '224', 's', 's-1', 's0224', 'w3', 'w003', 'x2-s160', 's160-s128', 's160_x2', 's160-', '-s160', 'S160', 's160 ', 'q4', 's1.5',
-    's\u0661', 's160-x'])
+    '224', 's', 's-1', 's0224', 'w3', 'w003', 'x2-s160', 's160-s128', 's160_x2', 's160-', '-s160', 'S160', 's160 ',
+    'q4',
+    's1.5', 's\u0661', 's160-x'])
 def test_other_spellings_are_refused(text):
     with pytest.raises(ValueError, match='expected a form such as s224') as caught:
         Point.parse(text)

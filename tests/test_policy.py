@@ -118,7 +118,8 @@ def test_scope_that_is_no_regular_expression():
 
 def loads_tensorflow(code):
     program = f'{code}\nimport sys\nprint("tensorflow" in sys.modules)'
-    return subprocess.run([sys.executable, '-c', program], check=True, capture_output=True, text=True).stdout.split() == ['True']
+    done = subprocess.run([sys.executable, '-c', program], check=True, capture_output=True, text=True)
+    return done.stdout.split() == ['True']
 
 
 def test_importing_the_packages_leaves_tensorflow_alone():

@@ -19,8 +19,8 @@ def quantization(activation='lq(bits=2)', *, training=True):
 
 def activate(q, x, *, scope='', point='s28', strongest=True):
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
-        return q.activation('quant1', tf.constant(x), scope=f'{scope}/quant1', role='body', relu=True, lower=0.0, point=point,
-                            strongest=strongest)
+        return q.activation('quant1', tf.constant(x), scope=f'{scope}/quant1', role='body', relu=True, lower=0.0,
+                            point=point, strongest=strongest)
 
 
 def two_points(q, scope=''):
@@ -37,12 +37,12 @@ def variable(name):
     return found
 
 
-def refit_alone(run, *tensors, spec='lq(bits=2)'):
+def refit_alone(run, *tensors):
     """The basis after one refit from the given values seen as a single tensor, in other variables."""
-    q = quantization(spec)
-    activate(q, np.concatenate([t.ravel() for t in tensors]), scope='alone')
+    q, scope = quantization(), f'alone{len(tf.global_variables())}'
+    activate(q, np.concatenate([t.ravel() for t in tensors]), scope=scope)
     run(tower.refit([q]))
-    return run(variable('alone/quant1/basis'))
+    return run(variable(f'{scope}/quant1/basis'))
 
 
 def test_statistics_of_points_are_added(run):
@@ -112,8 +112,8 @@ def test_one_run_of_everything_is_deterministic():
     with tf.Session() as session:
         for _ in range(5):
             session.run(tf.global_variables_initializer())
-            (*fetched, _), = (session.run(everything) for _ in range(1))
-            results.append([*fetched[0], fetched[1], *session.run(tf.global_variables())])
+            points, weights, _ = session.run(everything)
+            results.append([*points, weights, *session.run(tf.global_variables())])
     for result in results[1:]:
         for one, first in zip(result, results[0]):
             np.testing.assert_array_equal(one, first)
@@ -150,9 +150,10 @@ def test_float_is_a_plain_relu():
     q = tower.Quantization(Policy(), training=True)
     x = tf.zeros([2, 3])
     before = set(tf.get_default_graph().get_operations())
-    q.activation('quant1', x, scope='quant1', role='body', relu=True, lower=0.0, point='s28', strongest=True)
+    options = {'role': 'body', 'lower': 0.0, 'point': 's28', 'strongest': True}
+    q.activation('quant1', x, scope='quant1', relu=True, **options)
     assert [op.type for op in set(tf.get_default_graph().get_operations()) - before] == ['Relu']
-    assert q.activation('quant2', x, scope='quant2', role='body', relu=False, lower=0.0, point='s28', strongest=True) is x
+    assert q.activation('quant2', x, scope='quant2', relu=False, **options) is x
     assert q.weight(x, scope='conv', role='body', fan_out=3) is x
     assert not tf.global_variables() and not q.evidence and tower.refit([q]) == []
 

@@ -1,7 +1,7 @@
 """RS-Nets quantization: quantizers alone - outputs, gradients, basis updates - beside a brute-force float64 oracle.
 
 The published code has two faults and one weakness that ours does not share: the lowest bin of a basis with a negative
-entry has the wrong level or code (``quirk``), a singular system kills the step (``error``), and a nearly singular one is
+entry has the wrong level or code (``quirk``), a singular system kills the step (``error``), a nearly singular one is
 solved in float32. There the oracle takes the place of the stored value.
 """
 
@@ -128,7 +128,7 @@ def oracle(case: dict[str, Any], x: np.ndarray, basis: np.ndarray) -> tuple[np.n
     """Quantized values and least-squares basis in float64, channel by channel, every code and every row written out.
 
     Args:
-        case: of the fixture; an activation (no fan-out) has codes 0/1 and one channel, a weight -1/+1 and its last axis.
+        case: of the fixture; an activation (no fan-out) has codes 0/1 and one channel, a weight -1/+1 and many.
         x: values, channels last.
         basis: [K, C].
     """

@@ -83,7 +83,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parsed flags, with dashes in their names taken for underscores."""
     def canonical(arg: str) -> str:
         name, equals, value = arg.partition('=')
-        return name.replace('-', '_').replace('__', '--', 1) + equals + value if arg.startswith('--') else arg
+        name = name[2:].replace('-', '_')
+        return f'--{"no-" + name[3:] if name.startswith("no_") else name}{equals}{value}' if arg[:2] == '--' else arg
     args = parser().parse_args([canonical(arg) for arg in argv])
     if args.preset is not None and args.preset not in PRESETS:
         raise UsageError(f'--preset {args.preset}: unknown; there are {", ".join(PRESETS)}')

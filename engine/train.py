@@ -52,8 +52,7 @@ class SharedBatches(QueueInput):
 
 
 class RefitQuantizers(Callback):
-    """Refits every quantizer basis once per step, in the session call of the step, from the statistics of all towers.
-    """
+    """Refits every basis once per step, in the session call of the step, from the statistics of all towers."""
 
     def __init__(self, model: Model):
         self._model = model
@@ -66,8 +65,7 @@ class RefitQuantizers(Callback):
 
 
 class SetLearningRate(Callback):
-    """Sets the ``learning_rate`` variable before every step; a function of the global step, so that resuming is exact.
-    """
+    """Sets ``learning_rate`` before every step: a function of the step, so that resuming is exact."""
 
     def __init__(self, rate: Callable[[int], float]):
         self._rate, self._last = rate, -1.0
@@ -93,8 +91,7 @@ class SetLearningRate(Callback):
 
 
 class Evaluate(Callback):
-    """Scores all operating points every epoch on every GPU of the run; writes records, metrics and the best checkpoint.
-    """
+    """Scores all operating points every epoch, on every GPU of the run; writes records and metrics."""
 
     def __init__(self, model: Model, dataset: Dataset, run: Run, *, workers: int):
         config = model.config
@@ -119,9 +116,7 @@ class Evaluate(Callback):
 
 
 class SaveBest(Callback):
-    """Keeps the checkpoint with the highest mean top-1 over the operating points as ``best``; remembered in
-    ``best.json``.
-    """
+    """Keeps the checkpoint with the highest mean top-1 over the points as ``best``, described by ``best.json``."""
 
     def __init__(self, run: Run):
         self._file, self._prefix = run.path / 'best.json', str(run.path / 'best')

@@ -135,8 +135,8 @@ class Blocks:
             role: role of the layers that it feeds.
             relu: False if ``x`` already is an activation, whose smallest possible value is ``lower``.
         """
-        scope = tf.get_variable_scope().name
-        return self.quantization.activation(name, x, scope=f'{scope}/{name}', role=role, relu=relu, lower=lower,
+        scope = self.quantization.relative(f'{tf.get_variable_scope().name}/{name}')
+        return self.quantization.activation(name, x, scope=scope, role=role, relu=relu, lower=lower,
                                             point=str(self._point), strongest=self._point == self._points[0])
 
     def max_pool(self, x: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
@@ -177,7 +177,7 @@ class Blocks:
         start = initializer or tf.truncated_normal_initializer(stddev=math.sqrt(1.3 * 2 / fan_out))
         variable = tf.get_variable('W', shape=shape, initializer=start)
         if variable.name not in self._weights:
-            w, scope = tf.convert_to_tensor(variable), tf.get_variable_scope().name
+            w, scope = tf.convert_to_tensor(variable), self.quantization.relative(tf.get_variable_scope().name)
             self.kernels.append(w)
             flat = tf.reshape(w, quantized_shape) if quantized_shape else w
             q = self.quantization.weight(flat, scope=scope, role=role, fan_out=fan_out)
@@ -189,5 +189,5 @@ class Blocks:
     def _record(self, scope: str, role: str, kernel: Sequence[int], out: tuple[int, int], bits: int, basis: int,
                 bias: int = 0) -> None:
         height, width, inputs, outputs = kernel
-        record = LayerRecord(scope, role, (height, width, inputs, outputs), out, bits, basis, bias)
+        record = LayerRecord(self.quantization.relative(scope), role, (height, width, inputs, outputs), out, bits, basis, bias)
         self.layers[str(self._point)].append(record)

@@ -37,7 +37,12 @@ def distillation(teacher: tf.Tensor, logits: Sequence[tf.Tensor], kd_type: str) 
         logits: [N, classes] by point, strongest first.
         kd_type: ``ens``: the ensemble teaches every point. ``ens_topdown``: every stronger point also teaches every
             weaker one, and the mean of these S(S+1)/2 terms counts S times.
+
+    Raises:
+        ValueError: another ``kd_type``.
     """
+    if kd_type not in KD_TYPES:
+        raise ValueError(f'kd_type {kd_type!r} is unknown; there are {", ".join(KD_TYPES)}')
     terms = [soft_cross_entropy(teacher, student) for student in logits]
     if kd_type == 'ens':
         return tf.add_n(terms)

@@ -43,6 +43,6 @@ class Point:
         parts = [re.fullmatch(r'([swxg])(\d+)', part) for part in text.split('-')]
         fields = {_AXES[part[1]]: int(part[2]) for part in parts if part}
         point = cls(**fields)
-        if str(point) != text:
+        if not text or str(point) != text:
             raise ValueError(f'operating point {text!r}: expected a form such as s224, w03, x2 or s160-x2')
         return point

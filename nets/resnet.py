@@ -158,7 +158,7 @@ class ResNet:
 
     def _shortcut(self, b: Blocks, x: tf.Tensor, g: int, stride: int) -> tf.Tensor:
         channels = self.features[g] * (4 if self.bottleneck else 1)
-        if b.channels(x) == channels:
+        if b.channels(x) == channels and stride == 1:
             return x
         if self.mode == 'preact_typeA':
             return b.pad_channels(b.avg_pool(x, stride) if stride > 1 else x, channels)

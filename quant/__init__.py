@@ -1,9 +1,7 @@
 """Quantizers. Knows tensors and bits; knows no network.
 
-Nothing here imports TensorFlow until a graph is built: policies and specs are plain data. But whoever imports
-    TensorFlow
-or tensorpack later must find this environment: tensorpack's layers need the legacy Keras, and say so only when one is
-    built.
+Importing this package does not load TensorFlow; naming a quantizer does. It sets the environment that TensorFlow must
+find: tensorpack's layers need the legacy Keras, and say so only when one is built.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""TensorFlow in graph mode. The only place where TensorFlow is imported and its process-wide switches are set.
+"""TensorFlow in graph mode. The only place where TensorFlow is imported and switched to graph mode.
 
 With resource variables a read is an immutable snapshot: no update of a step can reach a value that a gradient of the
 same step still needs. ``quant/__init__.py`` has set the environment before.

@@ -11,8 +11,7 @@ References:
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +51,9 @@ def grid(basis: tf.Tensor, low: int) -> Grid:
     """Sorted levels, thresholds and codes of ``basis`` [K, C]."""
     bits = basis.shape[0]
     table = code_table(bits, low)
-    ascending, order = tf.math.top_k(-tf.matmul(basis, table, transpose_a=True, transpose_b=True), k=2 ** bits)
+    # Not a matmul: on recent GPUs that may round its inputs to ten bits.
+    sums = tf.reduce_sum(basis[None] * table[..., None], axis=1)
+    ascending, order = tf.math.top_k(-tf.transpose(sums), k=2 ** bits)
     levels = tf.transpose(-ascending)
     return Grid(basis, levels, 0.5 * levels[:-1] + 0.5 * levels[1:], tf.gather(table, order))
 
@@ -63,15 +64,16 @@ def _rows(table: tf.Tensor) -> list[tf.Tensor]:
 
 
 def _sum(x: tf.Tensor, per_channel: bool) -> tf.Tensor:
-    """Sum over everything, or over everything but the last axis."""
-    return tf.reduce_sum(x, axis=list(range(len(x.shape) - 1))) if per_channel else tf.reduce_sum(x)
+    """Sum over everything, or over everything but the last axis, as float64."""
+    total = tf.reduce_sum(x, axis=list(range(len(x.shape) - 1))) if per_channel else tf.reduce_sum(x)
+    return tf.cast(total, tf.float64)
 
 
 def _count(mask: tf.Tensor, per_channel: bool) -> tf.Tensor:
-    """Number of true entries as float32; eight at a time where the shape allows."""
+    """Number of true entries as float64; eight at a time, and exact, where the shape allows."""
     if not per_channel and mask.shape[-1] is not None and mask.shape[-1] % 8 == 0:
         words = tf.bitcast(tf.reshape(tf.cast(mask, tf.uint8), [-1, 8]), tf.int64)
-        return tf.reduce_sum(tf.cast(tf.raw_ops.PopulationCount(x=words), tf.float32))
+        return _sum(tf.cast(tf.raw_ops.PopulationCount(x=words), tf.int64), per_channel)
     return _sum(tf.cast(mask, tf.float32), per_channel)
 
 
@@ -84,7 +86,7 @@ def quantize(x: tf.Tensor, g: Grid, *, observe: bool) -> tuple[tf.Tensor, tf.Ten
         observe: whether to collect evidence.
 
     Returns:
-        The quantized tensor, and per channel [2 L, C] float32: the number of x, the sum of x, then for each threshold
+        The quantized tensor, and per channel [2 L, C] float64: the number of x, the sum of x, then for each threshold
         the number of x above it, then for each threshold t the sum of (x - t) over the x above it.
     """
     encode = _compare if g.codes.shape[-1] <= MAX_COMPARED_BITS else _search
@@ -92,7 +94,7 @@ def quantize(x: tf.Tensor, g: Grid, *, observe: bool) -> tuple[tf.Tensor, tf.Ten
     if not observe:
         return y, None
     per_channel = g.levels.shape[1] > 1
-    count = tf.cast(tf.size(x) // g.levels.shape[1], tf.float32)
+    count = tf.cast(tf.size(x, out_type=tf.int64) // g.levels.shape[1], tf.float64)
     total = _sum(x, per_channel)
     rows = [tf.broadcast_to(count, tf.shape(total)), total, *above, *excess]
     return y, tf.reshape(tf.stack(rows), [2 * 2 ** g.codes.shape[-1], -1])
@@ -123,10 +125,11 @@ def _search(x: tf.Tensor, g: Grid, observe: bool) -> tuple[tf.Tensor, list[tf.Te
     y.set_shape(x.shape)
     if not observe:
         return y, [], []
+    # In float64: adding one value after the other, float32 would stop counting at 2**24.
     per_level = [tf.reshape(tf.math.unsorted_segment_sum(v, cell, channels * count), [channels, count])
-                 for v in (tf.ones_like(values), values)]
+                 for v in (tf.ones_like(values, tf.float64), tf.cast(values, tf.float64))]
     above, sums = (tf.transpose(tf.cumsum(v, axis=1, reverse=True)[:, 1:]) for v in per_level)
-    return y, _rows(above), _rows(sums - g.thresholds * above)
+    return y, _rows(above), _rows(sums - tf.cast(g.thresholds, tf.float64) * above)
 
 
 @tf.RegisterGradient('LQStraightThrough')
@@ -176,29 +179,32 @@ class LQ:
             raise ValueError(f'decay={self.decay!r} must lie in [0, 1)')
         if self.update not in ('all', 'strongest'):
             raise ValueError(f"update={self.update!r} must be 'all' or 'strongest'")
+        if not isinstance(self.private, bool):
+            raise ValueError(f'private={self.private!r} must be True or False')
 
     def basis_size(self, channels: int) -> int:
         return self.bits * channels
 
-    def weight(self, w: tf.Tensor, *, fan_out: int, observe: Callable[..., None] | None) -> tf.Tensor:
+    def weight(self, w: tf.Tensor, *, fan_out: int, tower: Any, observe: bool) -> tf.Tensor:
         """Codes -1/+1, one basis per channel of the last axis of ``w``."""
         start = 0.6745 * math.sqrt(2 / fan_out) / 2 ** (self.bits - 1)
-        variable, g = self._grid(w.shape[-1], start, low=-1)
-        y, evidence = quantize(tf.stop_gradient(w), g, observe=observe is not None)
-        if observe is not None:
-            observe(self, variable, lq_refit.Evidence(g, evidence, ridge=1e-4, relative=False, shared=True))
+        variable, g = tower.once(lambda: self._grid(w.shape[-1], start, low=-1))
+        y, evidence = quantize(tf.stop_gradient(w), g, observe=observe)
+        if observe:
+            tower.observe(self, variable, lq_refit.Evidence(g, evidence, ridge=1e-4, relative=False, shared=True))
         return _with_gradient('LQStraightThrough', [y, w])
 
-    def activation(self, x: tf.Tensor, *, relu: bool, lower: float, observe: Callable[..., None] | None) -> tf.Tensor:
-        """Codes 0/1, one basis for the tensor. Values are taken relative to ``lower`` (0, or a negative bound as Swish
-        has).
+    def activation(self, x: tf.Tensor, *, relu: bool, lower: float, tower: Any, observe: bool) -> tf.Tensor:
+        """Codes 0/1, one basis for the tensor. Without ``relu``, values are taken relative to ``lower``: 0, or the
+        negative bound of a function such as Swish.
         """
-        variable, g = self._grid(1, 0.6745 * 2 / (2 ** self.bits - 1), low=0)
+        variable, g = tower.once(lambda: self._grid(1, 0.6745 * 2 / (2 ** self.bits - 1), low=0))
+        lower = 0.0 if relu else lower
         value = tf.stop_gradient(x)
         rest = tf.nn.relu(value) if relu else value - lower if lower else value
-        y, evidence = quantize(rest, g, observe=observe is not None)
-        if observe is not None:
-            observe(self, variable, lq_refit.Evidence(g, evidence, ridge=1e-8, relative=True, shared=False))
+        y, evidence = quantize(rest, g, observe=observe)
+        if observe:
+            tower.observe(self, variable, lq_refit.Evidence(g, evidence, ridge=1e-8, relative=True, shared=False))
         # Only one byte per value is kept for the backward pass.
         inside = rest <= g.levels[-1, 0]
         if relu:

@@ -13,7 +13,7 @@ class Evidence(NamedTuple):
 
     Attributes:
         grid: The basis in use with its levels and codes.
-        table: [2 L, C] float32 as ``quant.lq.quantize`` returns it; tables of several sizes and towers add up.
+        table: [2 L, C] float64 as ``quant.lq.quantize`` returns it; tables of several sizes and towers add up.
         ridge: Weight of the pull toward the current basis.
         relative: Whether ``ridge`` counts per value (x the number of values) or in all.
         shared: Whether every tower sees the same values (weights), so that one tower's evidence is all there is.
@@ -28,7 +28,7 @@ class Evidence(NamedTuple):
 
 def level_counts_and_sums(table: tf.Tensor, thresholds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Per level the number and the sum of the values, each [L, C] float64, from a table of evidence [2 L, C]."""
-    table, thresholds = tf.cast(table, tf.float64), tf.cast(thresholds, tf.float64)
+    thresholds = tf.cast(thresholds, tf.float64)
     levels = table.shape[0] // 2
     above = table[2:levels + 1]
     sums = table[levels + 1:] + thresholds * above
@@ -36,7 +36,7 @@ def level_counts_and_sums(table: tf.Tensor, thresholds: tf.Tensor) -> tuple[tf.T
     counts, sums = (tf.concat([first, rest], 0) - tf.concat([rest, nothing], 0)
                     for first, rest in ((table[:1], above), (table[1:2], sums)))
     # Rounding left in the sum of an empty level would be divided by the tiny ridge alone.
-    return counts, tf.where_v2(counts > 0, sums, tf.zeros_like(sums))
+    return tf.maximum(counts, 0.0), tf.where_v2(counts > 0, sums, tf.zeros_like(sums))
 
 
 def solve(evidence: Evidence) -> tuple[tf.Tensor, tf.Tensor]:
@@ -52,7 +52,7 @@ def solve(evidence: Evidence) -> tuple[tf.Tensor, tf.Tensor]:
     g = evidence.grid
     counts, sums = level_counts_and_sums(evidence.table, g.thresholds)
     codes, now = tf.cast(g.codes, tf.float64), tf.transpose(tf.cast(g.basis, tf.float64))
-    values = tf.reduce_sum(counts, 0) if evidence.relative else tf.ones_like(counts[0])
+    values = tf.maximum(tf.reduce_sum(counts, 0), 1.0) if evidence.relative else tf.ones_like(counts[0])
     ridge = evidence.ridge * values[:, None]
     gram = tf.matmul(codes * tf.transpose(counts)[..., None], codes, transpose_a=True)
     right = tf.linalg.matvec(codes, tf.transpose(sums), transpose_a=True) + ridge * now

@@ -1,6 +1,4 @@
-"""Which layer gets which quantizer: an immutable ordered list of rules over (variable scope, role); the last match
-wins.
-"""
+"""Which layer gets which quantizer: ordered rules over (variable scope, role), of which the last match wins."""
 
 import dataclasses
 import re
@@ -31,7 +29,10 @@ class Rule:
         unknown = set(self.roles) - set(ROLES)
         if unknown:
             raise ValueError(f'role {sorted(unknown)[0]!r} is unknown; there are {", ".join(ROLES)}')
-        re.compile(self.scope)
+        try:
+            re.compile(self.scope)
+        except re.error as error:
+            raise ValueError(f'scope {self.scope!r} is no regular expression: {error}') from error
         for spec in (self.weight, self.activation):
             if spec is not None:
                 registry.parse(spec)

@@ -1,23 +1,21 @@
-"""Quantizers by name, and the string specs that select them: ``lq(bits=2)``, ``lq(bits=4, private=True)``, ``float``.
-"""
+"""Quantizers by name, and the string specs that select them: ``lq(bits=2)``, ``lq(bits=4, private=True)``."""
 
 import ast
 import functools
 import importlib
-from collections.abc import Callable
 from typing import Any, Protocol
 
 FLOAT = 'float'
 
-# Name in a spec -> class. Imported when first used, so that specs can be handled without TensorFlow.
+# Name in a spec -> class, imported when first used. One line per quantizer.
 _QUANTIZERS = {'lq': 'quant.lq.LQ'}
 
 
 class Quantizer(Protocol):
-    """What a layer needs of a quantizer: a frozen value with two pure graph-building methods.
+    """What a layer needs of a quantizer: a frozen value with two graph-building methods.
 
-    Both create their variables in the current variable scope and report training statistics to ``observe`` when one is
-    given. A quantizer that learns by gradient ignores ``observe``.
+    Both create their variables in the current variable scope. With ``observe`` they report training statistics to the
+    tower; a quantizer that learns by gradient has none to report.
     """
 
     @property
@@ -32,10 +30,10 @@ class Quantizer(Protocol):
     def update(self) -> str:
         """Which operating points' activations are observed: ``all`` or ``strongest``."""
 
-    def weight(self, w: Any, *, fan_out: int, observe: Callable[..., None] | None) -> Any:
+    def weight(self, w: Any, *, fan_out: int, tower: Any, observe: bool) -> Any:
         """Fake-quantized weights; ``w`` is float32 with the output channels last."""
 
-    def activation(self, x: Any, *, relu: bool, lower: float, observe: Callable[..., None] | None) -> Any:
+    def activation(self, x: Any, *, relu: bool, lower: float, tower: Any, observe: bool) -> Any:
         """Fake-quantized activations; ``relu`` rectifies first, ``lower`` is the smallest value ``x`` can take."""
 
     def basis_size(self, channels: int) -> int:
@@ -65,6 +63,8 @@ def parse(spec: str) -> Quantizer | None:
         if not isinstance(call.func, ast.Name) or call.args:
             raise ValueError('not a name with keyword arguments')
         name, options = call.func.id, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        if len(options) < len(call.keywords):
+            raise ValueError('an option is repeated')
     except (SyntaxError, ValueError) as error:
         raise ValueError(f'quantizer spec {spec!r}: expected {FLOAT!r} or a form such as "lq(bits=2)"') from error
     if name not in _QUANTIZERS:

@@ -1,10 +1,8 @@
-"""Quantizers of one training or inference tower: where a network meets its policy, and where statistics meet over
-towers.
-"""
+"""Quantizers of one tower: where a network meets its policy, and where the statistics of all towers meet."""
 
 import collections
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from quant import lq_refit
@@ -26,6 +24,24 @@ class Quantization:
         self.variables: dict[str, tf.Variable] = {}
         self.quantizers: dict[str, Any] = {}
         self._root = tf.get_variable_scope().name
+        self._once: dict[str, Any] = {}
+
+    def relative(self, scope: str) -> str:
+        """A variable scope or name without the prefix that a tower with its own variables has."""
+        return scope.removeprefix(self._root).lstrip('/')
+
+    def once(self, make: Callable[[], Any]) -> Any:
+        """What ``make`` returned the first time in the current variable scope: one read of a basis per tower and step."""
+        scope = tf.get_variable_scope().name
+        if scope not in self._once:
+            self._once[scope] = make()
+        return self._once[scope]
+
+    def observe(self, quantizer: Any, variable: tf.Variable, evidence: lq_refit.Evidence) -> None:
+        """Keeps what a quantizer saw of the values that ``variable`` codes."""
+        name = self.relative(variable.op.name)
+        self.evidence[name].append(evidence)
+        self.variables[name], self.quantizers[name] = variable, quantizer
 
     def weight(self, w: tf.Tensor, *, scope: str, role: str, fan_out: int) -> tf.Tensor:
         """``w`` fake-quantized as the policy says, or ``w`` itself. Call once per weight and tower."""
@@ -33,7 +49,7 @@ class Quantization:
         if quantizer is None:
             return w
         with tf.variable_scope('weight_quant'):
-            return quantizer.weight(w, fan_out=fan_out, observe=self._observe if self.training else None)
+            return quantizer.weight(w, fan_out=fan_out, tower=self, observe=self.training)
 
     def activation(self, name: str, x: tf.Tensor, *, scope: str, role: str, relu: bool, lower: float, point: str,
                    strongest: bool) -> tf.Tensor:
@@ -54,12 +70,7 @@ class Quantization:
         with contextlib.ExitStack() as scopes:
             for part in (name, point) if quantizer.private else (name,):
                 scopes.enter_context(tf.variable_scope(part))
-            return quantizer.activation(x, relu=relu, lower=lower, observe=self._observe if watched else None)
-
-    def _observe(self, quantizer: Any, variable: tf.Variable, evidence: lq_refit.Evidence) -> None:
-        name = variable.op.name.removeprefix(f'{self._root}/') if self._root else variable.op.name
-        self.evidence[name].append(evidence)
-        self.variables[name], self.quantizers[name] = variable, quantizer
+            return quantizer.activation(x, relu=relu, lower=lower, tower=self, observe=watched)
 
 
 def _total(evidence: list[lq_refit.Evidence]) -> lq_refit.Evidence:

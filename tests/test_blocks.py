@@ -209,7 +209,6 @@ def test_start_of_kernels(run):
     assert not run(variable('linear/b')).any()
 
 
-@pytest.mark.xfail(strict=True, reason='Blocks: scopes begin with / at the top and with the name of a tower')
 @pytest.mark.parametrize('root', ['', 'tower1'])
 def test_policy_sees_scopes_below_the_root(root):
     with tf.variable_scope(root):

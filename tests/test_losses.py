@@ -102,7 +102,6 @@ def test_published_value(run):
     assert run(loss) == pytest.approx(13.535007, rel=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason='losses.distillation: every other name means ens_topdown')
 def test_unknown_type_is_refused():
     with pytest.raises(ValueError):
         losses.distillation(*constants(logits(1)), constants(logits(2)), 'topdown')

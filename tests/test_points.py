@@ -41,7 +41,6 @@ def test_other_spellings_are_refused(text):
     assert repr(text) in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason='Point.parse takes the empty text for a point that chooses nothing')
 def test_nothing_is_no_spelling():
     with pytest.raises(ValueError):
         Point.parse('')

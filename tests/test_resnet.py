@@ -147,8 +147,6 @@ def test_width(depth, width, expected):
     assert shape('linear/W') == [expected[-1], 5]
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError,
-                   reason='ResNet._shortcut: where a group does not widen, the shortcut does not stride either')
 @pytest.mark.parametrize('mode', MODES)
 def test_width_that_leaves_one_channel(mode):
     build(mode=mode, sizes=(20,), width=0.03, training=False)

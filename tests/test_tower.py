@@ -136,8 +136,7 @@ def late_reads(outputs, writes):
             if read.inputs[0] is write.inputs[0] and read not in ancestors(write)]
 
 
-@pytest.mark.parametrize('options', ['', ', private=True', pytest.param(", update='strongest'", marks=pytest.mark.xfail(
-    strict=True, reason='tower: weaker points read the basis for themselves, and its write does not wait for them'))])
+@pytest.mark.parametrize('options', ['', ', private=True', ", update='strongest'"])
 def test_every_read_of_a_basis_precedes_its_write(options):
     q = quantization(f'lq(bits=2{options})')
     outputs = two_points(q)

@@ -31,8 +31,8 @@ def checkpoint_names(fixture: Fixture) -> Result:
 
 def describe(shapes: dict[str, list[int]]) -> dict[str, Any]:
     """The configuration that a set of variables, by our names, belongs to."""
-    group_of = [re.fullmatch(r'group(\d+)/block\d+/conv1/W', name) for name in shapes]
-    per_group = Counter(int(found[1]) for found in group_of if found)
+    blocks = {found[0]: int(found[1]) for name in shapes if (found := re.match(r'group(\d+)/block\d+/', name))}
+    per_group = Counter(blocks.values())
     counts = tuple(per_group[g] for g in range(len(per_group)))
     preact = any('/bn_last/' in name for name in shapes)
     mode = 'resnet' if not preact else 'preact' if any('/convshortcut/' in name for name in shapes) else 'preact_typeA'
@@ -43,8 +43,11 @@ def describe(shapes: dict[str, list[int]]) -> dict[str, Any]:
 
 
 def _depth(counts: tuple[int, ...], *, bottleneck: bool) -> int:
-    nets = {depth: ResNet(depth=depth, mode='preact', sizes=[32], classes=1) for depth in DEPTHS}
-    return next(depth for depth, net in nets.items() if tuple(net.counts) == counts and net.bottleneck == bottleneck)
+    for depth in DEPTHS:
+        net = ResNet(depth=depth, mode='preact', sizes=[32], classes=1)
+        if tuple(net.counts) == counts and net.bottleneck == bottleneck:
+            return depth
+    raise ValueError(f'no depth has {counts} blocks per group{", bottleneck" if bottleneck else ""}')
 
 
 def _bits(shapes: dict[str, list[int]], pattern: str) -> int:

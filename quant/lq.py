@@ -65,8 +65,8 @@ def _rows(table: tf.Tensor) -> list[tf.Tensor]:
 
 def _sum(x: tf.Tensor, per_channel: bool) -> tf.Tensor:
     """Sum over everything, or over everything but the last axis, as float64."""
-    total = tf.reduce_sum(x, axis=list(range(len(x.shape) - 1))) if per_channel else tf.reduce_sum(x)
-    return tf.cast(total, tf.float64)
+    # The gradient of a bias is the sum per channel, in a third of the time that reduce_sum takes on the CPU.
+    return tf.cast(tf.raw_ops.BiasAddGrad(out_backprop=x) if per_channel else tf.reduce_sum(x), tf.float64)
 
 
 def _count(mask: tf.Tensor, per_channel: bool) -> tf.Tensor:
@@ -77,59 +77,70 @@ def _count(mask: tf.Tensor, per_channel: bool) -> tf.Tensor:
     return _sum(tf.cast(mask, tf.float32), per_channel)
 
 
-def quantize(x: tf.Tensor, g: Grid, *, observe: bool) -> tuple[tf.Tensor, tf.Tensor | None]:
+def quantize(x: tf.Tensor, g: Grid, *, relu: bool = False, observe: bool) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Nearest level of each x (a tie takes the lower one), and the evidence for a refit.
 
     Args:
         x: float32, last axis C, or any shape when C = 1.
         g: levels and thresholds.
+        relu: quantize ``max(x, 0)`` instead.
         observe: whether to collect evidence.
 
     Returns:
         The quantized tensor, and per channel [2 L, C] float64: the number of x, the sum of x, then for each threshold
-        the number of x above it, then for each threshold t the sum of (x - t) over the x above it.
+        the number of x above it, then for each threshold the sum of the x above it.
     """
     encode = _compare if g.codes.shape[-1] <= MAX_COMPARED_BITS else _search
-    y, above, excess = encode(x, g, observe)
+    y, total, above, sums = encode(x, g, relu, observe)
     if not observe:
         return y, None
-    per_channel = g.levels.shape[1] > 1
     count = tf.cast(tf.size(x, out_type=tf.int64) // g.levels.shape[1], tf.float64)
-    total = _sum(x, per_channel)
-    rows = [tf.broadcast_to(count, tf.shape(total)), total, *above, *excess]
-    return y, tf.reshape(tf.stack(rows), [2 * 2 ** g.codes.shape[-1], -1])
+    first = tf.stack([tf.broadcast_to(count, tf.shape(total)), total])
+    return y, tf.concat([first, above, sums], 0)
 
 
-def _compare(x: tf.Tensor, g: Grid, observe: bool) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-    """Encoding by one comparison per threshold."""
-    levels, thresholds, per_channel = _rows(g.levels), _rows(g.thresholds), g.levels.shape[1] > 1
-    masks = [x > t for t in thresholds]
+# What an encoder returns: the quantized tensor; then, if observed, the sum of x [C] and, per threshold [L - 1, C], the
+# number and the sum of the x above it, all float64.
+_Encoded = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def _compare(x: tf.Tensor, g: Grid, relu: bool, observe: bool) -> _Encoded:
+    """Encoding by one comparison per threshold. Rectifies no tensor: zero lies above every negative threshold."""
+    edges = tf.where_v2(g.thresholds < 0, -np.inf, g.thresholds) if relu else g.thresholds
+    levels, per_channel = _rows(g.levels), g.levels.shape[1] > 1
+    masks = [x > edge for edge in _rows(edges)]
     y = levels[0]
     for mask, level in zip(masks, levels[1:]):
         y = tf.where_v2(mask, level, y)
     if not observe:
-        return y, [], []
-    above = [_count(mask, per_channel) for mask in masks]
-    # sum of (x - t) instead of sum of x: nothing cancels when few values lie above t, and no masked copy of x is made.
-    return y, above, [_sum(tf.nn.relu(x - t), per_channel) for t in thresholds]
+        return y, None, None, None
+    base = tf.maximum(g.thresholds, 0.0) if relu else g.thresholds
+    # The sum of x - t over the x above t: nothing cancels when few are, and no masked copy of x is made.
+    over = [tf.nn.bias_add(x, -t) if per_channel else x - t for t in _rows(base)]
+    above, excess = (tf.reshape(tf.stack(rows), g.thresholds.shape) for rows in (
+        [_count(mask, per_channel) for mask in masks], [_sum(tf.nn.relu(d), per_channel) for d in over]))
+    sums = excess + tf.cast(base, tf.float64) * above
+    # Behind a ReLU the values in the lowest cell are zero, or its code is.
+    total = sums[0] if relu else tf.reshape(_sum(x, per_channel), [-1])
+    return y, total, above, sums
 
 
-def _search(x: tf.Tensor, g: Grid, observe: bool) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
+def _search(x: tf.Tensor, g: Grid, relu: bool, observe: bool) -> _Encoded:
     """Encoding by binary search, one row of values per channel."""
     count, channels = g.levels.shape
-    values = tf.transpose(tf.reshape(x, [-1, channels]))
+    values = tf.transpose(tf.reshape(tf.nn.relu(x) if relu else x, [-1, channels]))
     index = tf.searchsorted(tf.transpose(g.thresholds), values, side='left')
     cell = index + count * tf.range(channels)[:, None]
     y = tf.gather(tf.reshape(tf.transpose(g.levels), [-1]), cell)
     y = tf.reshape(tf.transpose(y), tf.shape(x))
     y.set_shape(x.shape)
     if not observe:
-        return y, [], []
+        return y, None, None, None
     # In float64: adding one value after the other, float32 would stop counting at 2**24.
     per_level = [tf.reshape(tf.math.unsorted_segment_sum(v, cell, channels * count), [channels, count])
                  for v in (tf.ones_like(values, tf.float64), tf.cast(values, tf.float64))]
-    above, sums = (tf.transpose(tf.cumsum(v, axis=1, reverse=True)[:, 1:]) for v in per_level)
-    return y, _rows(above), _rows(sums - tf.cast(g.thresholds, tf.float64) * above)
+    above, sums = (tf.transpose(tf.cumsum(v, axis=1, reverse=True)) for v in per_level)
+    return y, sums[0], above[1:], sums[1:]
 
 
 @tf.RegisterGradient('LQStraightThrough')
@@ -200,15 +211,14 @@ class LQ:
         """
         variable, g = tower.once(lambda: self._grid(1, 0.6745 * 2 / (2 ** self.bits - 1), low=0))
         lower = 0.0 if relu else lower
-        value = tf.stop_gradient(x)
-        rest = tf.nn.relu(value) if relu else value - lower if lower else value
-        y, evidence = quantize(rest, g, observe=observe)
+        rest = tf.stop_gradient(x - lower if lower else x)
+        y, evidence = quantize(rest, g, relu=relu, observe=observe)
         if observe:
             tower.observe(self, variable, lq_refit.Evidence(g, evidence, ridge=1e-8, relative=True, shared=False))
         # Only one byte per value is kept for the backward pass.
         inside = rest <= g.levels[-1, 0]
         if relu:
-            inside = tf.logical_and(inside, value > 0)
+            inside = tf.logical_and(inside, rest > 0)
         return _with_gradient('LQInside', [y + lower if lower else y, x, inside])
 
     def _grid(self, channels: int, start: float, *, low: int) -> tuple[tf.Variable, Grid]:

@@ -26,15 +26,12 @@ class Evidence(NamedTuple):
     shared: bool
 
 
-def level_counts_and_sums(table: tf.Tensor, thresholds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def level_counts_and_sums(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Per level the number and the sum of the values, each [L, C] float64, from a table of evidence [2 L, C]."""
-    thresholds = tf.cast(thresholds, tf.float64)
     levels = table.shape[0] // 2
-    above = table[2:levels + 1]
-    sums = table[levels + 1:] + thresholds * above
     nothing = tf.zeros_like(table[:1])
     counts, sums = (tf.concat([first, rest], 0) - tf.concat([rest, nothing], 0)
-                    for first, rest in ((table[:1], above), (table[1:2], sums)))
+                    for first, rest in ((table[:1], table[2:levels + 1]), (table[1:2], table[levels + 1:])))
     # Rounding left in the sum of an empty level would be divided by the tiny ridge alone.
     return tf.maximum(counts, 0.0), tf.where_v2(counts > 0, sums, tf.zeros_like(sums))
 
@@ -50,7 +47,7 @@ def solve(evidence: Evidence) -> tuple[tf.Tensor, tf.Tensor]:
         Basis [K, C] float32 and counts [L, C] float64.
     """
     g = evidence.grid
-    counts, sums = level_counts_and_sums(evidence.table, g.thresholds)
+    counts, sums = level_counts_and_sums(evidence.table)
     codes, now = tf.cast(g.codes, tf.float64), tf.transpose(tf.cast(g.basis, tf.float64))
     values = tf.maximum(tf.reduce_sum(counts, 0), 1.0) if evidence.relative else tf.ones_like(counts[0])
     ridge = evidence.ridge * values[:, None]

@@ -27,7 +27,6 @@ from engine.presets import PRESETS
 from scripts import accuracy_table
 
 ROOT = Path(__file__).resolve().parent.parent
-FINE_TUNE = ['--qw', '2', '--qa', '2', '--epochs', '3', '--lr', '0.02']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,17 +57,19 @@ def jobs(experiment: str) -> list[Job]:
     if experiment == 'demo':
         return [Job('RS + kd', 'rs_kd', (), epochs),
                 Job('individual 28', 'individual_28', ('--sizes', '28', '--no-kd'), epochs, foreign=True),
-                Job('RS + kd W2A2, fine-tuned', 'rs_kd_w2a2', tuple(FINE_TUNE), 3, after='rs_kd')]
+                Job('RS + kd W2A2, fine-tuned', 'rs_kd_w2a2', _fine_tune(2), 2, after='rs_kd')]
     found = []
     for seed in range(3):
         end, flag = f'_seed{seed}', ('--seed', str(seed))
-        found += [Job('RS + kd', f'rs_kd{end}', flag, epochs), Job('RS', f'rs{end}', (*flag, '--no-kd'), epochs)]
-        found += [Job('individual, own size' if size != 28 else 'individual 28', f'individual_{size}{end}',
-                      (*flag, '--no-kd', '--sizes', str(size)), epochs, foreign=size == 28) for size in sizes]
-        found += [Job('RS + kd W2A2, fine-tuned', f'rs_kd_w2a2{end}', (*flag, *FINE_TUNE), 3, after=f'rs_kd{end}')]
-    scratch = ('--qw', '2', '--qa', '2')
-    return [*found, Job('RS + kd W2A2, from scratch', 'rs_kd_w2a2_scratch', scratch, epochs),
-            Job('RS + kd, half width', 'rs_kd_half_width', ('--width', '0.5'), epochs)]
+        found += [Job('RS + kd', f'rs_kd{end}', flag, epochs)]
+        found += [Job(f'individual {size}', f'individual_{size}{end}', (*flag, '--no-kd', '--sizes', str(size)), epochs,
+                      foreign=size == sizes[0]) for size in (sizes[0], sizes[2], sizes[-1])]
+        found += [Job('RS + kd W2A2, fine-tuned', f'rs_kd_w2a2{end}', (*flag, *_fine_tune(3)), 3, after=f'rs_kd{end}')]
+    return [*found, Job('RS, no kd', 'rs', ('--no-kd',), epochs)]
+
+
+def _fine_tune(epochs: int) -> tuple[str, ...]:
+    return '--qw', '2', '--qa', '2', '--epochs', str(epochs), '--lr', '0.02'
 
 
 class Progress:
@@ -137,7 +138,9 @@ def _train(experiment: str, job: Job, folder: Path, processes: int, failed: thre
 
 
 def _call(arguments: list[str], output: Path, processes: int) -> int:
-    threads = {} if processes == 1 else {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'}
+    # One thread for each of many runs; in the demo the last run should get both cores.
+    threads = {} if processes == 1 or output.parent.name == 'demo' else {
+        'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'}
     command = [sys.executable, str(ROOT / 'imagenet_tf.py'), *arguments]
     with output.open('a') as stream:
         print('$', *command, file=stream, flush=True)

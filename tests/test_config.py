@@ -32,7 +32,8 @@ def test_defaults_are_the_published_recipe():
     c = Config()
     assert (c.mode, c.depth, c.qw, c.qa, c.wd, c.batch_size, c.lr, c.sizes) == (
         'resnet', 18, 32, 32, 5e-5, 256, 0.1, RS_SIZES)
-    assert (c.epochs, c.steps_per_epoch, c.schedule, c.warmup, c.resize, c.kd) == (120, 5000, 'step', 0, 'nearest', False)
+    assert (c.epochs, c.steps_per_epoch, c.schedule, c.warmup, c.resize) == (120, 5000, 'step', 0, 'nearest')
+    assert not (c.kd or c.fixed_qa or c.private_basis)
 
 
 def test_fake_images_keep_the_published_recipe():
@@ -146,7 +147,6 @@ def test_the_crop_holds_the_largest_size():
 @pytest.mark.parametrize('given, parts', [
     ({'sizes': (28, 28)}, ('--sizes 28 28', 'repeated')),
     ({'sizes': (28, 7)}, ('--sizes 28 7', 'at least 8')),
-    ({'sizes': ()}, ('--sizes', 'at least 8')),
     ({'qa': 2, 'mode': 'resnet'}, ('--qa 2', '--mode resnet', '--mode preact')),
     ({'qw': 9}, ('--qw 9', '1 to 8', '32')),
     ({'qw': 0}, ('--qw 0', '1 to 8')),
@@ -166,6 +166,11 @@ def test_bad_values_are_named_with_what_would_be_right(given, parts):
     with pytest.raises(UsageError) as caught:
         config(**given)
     assert [part for part in parts if part not in str(caught.value)] == []
+
+
+def test_no_size_at_all():
+    with pytest.raises(UsageError, match='--sizes'):
+        Config(sizes=()).check()
 
 
 @pytest.mark.parametrize('flag, given', [

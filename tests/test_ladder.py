@@ -74,7 +74,6 @@ def test_backend_finds_the_switch_set():
     ('nets/bad.py', 'import importlib\nimportlib.import_module("engine.flow")'),
     ('engine/data/bad.py', 'import scripts.records as r'),
     ('engine/bad.py', 'import imagenet_tf'),
-    ('scripts/bad.py', 'from imagenet_tf import main'),
     ('imagenet_tf.py', 'import scripts'),
     ('nets/bad.py', 'import tensorflow.compat.v1 as tf'),
     ('quant/bad.py', 'from tensorflow.compat import v1'),

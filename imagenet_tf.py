@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nets
-from engine.config import DATA_FORMATS, SCHEDULES, TRAINERS, Config, read_config
+from engine.config import DATA_FORMATS, RESIZES, SCHEDULES, TRAINERS, Config, check_sizes, read_config
 from engine.datasets import Dataset, open_dataset
 from engine.errors import UsageError
 from engine.presets import DATA_DEFAULTS, PRESETS
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument('--width', type=float, help='multiplier of all channel counts')
     g.add_argument('-s', '--sizes', type=int, nargs='+', metavar='PIXELS', help='input sizes')
     g.add_argument('--kd', action=argparse.BooleanOptionalAction, help='ensemble of the sizes, distilled into each')
-    g.add_argument('--kd_type', choices=('ens_topdown', 'ens'))
+    g.add_argument('--kd_type', choices=nets.KD_TYPES)
     g = p.add_argument_group('quantization')
     g.add_argument('--qw', type=int, metavar='BITS', help='bits of weights, 32 is float')
     g.add_argument('--qa', type=int, metavar='BITS', help='bits of activations, 32 is float')
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
                    'or a folder with train/ and val/')
     g.add_argument('--fake', action='store_true', help='the same as --data fake')
     g.add_argument('--image_size', type=int, help='side of the crop that all sizes are made from')
-    g.add_argument('--resize', choices=('nearest', 'area'), help='how sizes are made from the crop')
+    g.add_argument('--resize', choices=RESIZES, help='how sizes are made from the crop')
     g.add_argument('--workers', type=int, help='decoding threads')
     g = p.add_argument_group('machine and run folder')
     g.add_argument('--gpu', help='comma-separated ids, one tower each')
@@ -121,17 +121,18 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
     """
     preset, notes = PRESETS.get(given.get('preset', '')), []
     values = {**(preset.values if preset else {}), **given}
+    check_sizes(tuple(values.get('sizes', Config.sizes)))
     if 'data' not in values:
-        notes.append('no --data: training on the embedded set animals28 with the CIFAR-style net, sizes divided by 8')
-        values['data'] = 'animals28'
-        if 'sizes' in values and min(values['sizes']) > 32:
-            values['sizes'] = tuple(size // 8 for size in values['sizes'])
-    kind = values['data'].partition(':')[0]
-    values = {**DATA_DEFAULTS.get(kind, {}), **values}
+        values |= _embedded(values)
+        notes.append(f'no --data: the embedded set animals28 at sizes {" ".join(map(str, values["sizes"]))} '
+                     f'(the published ones divided by 8), depth {values["depth"]}')
+    if values.get('image_size', 1) < 1:
+        raise UsageError(f'--image_size {values["image_size"]}: must be at least 1')
+    dataset = open_dataset(values['data'], size=values.get('image_size'))
+    values = {**DATA_DEFAULTS.get(dataset.name, {}), **values}
     if 'mode' not in values:
         values['mode'] = 'preact' if values.get('qa', 32) < 32 else 'resnet'
         notes.append(f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet')
-    dataset = open_dataset(values['data'], size=values.get('image_size'))
     sizes = tuple(sorted(values.get('sizes', Config.sizes), reverse=True))
     values = {'image_size': max(dataset.size, *sizes), 'classes': len(dataset.classes), **values, 'sizes': sizes}
     batch = values.get('batch_size', Config.batch_size)
@@ -141,6 +142,18 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
     if preset:
         notes.append(f'preset {config.preset}, expected: {preset.expect}')
     return config, dataset, notes
+
+
+def _embedded(values: dict[str, Any]) -> dict[str, Any]:
+    """What is trained without ``--data``: the CIFAR-style net, at an eighth of sizes that are meant for ImageNet."""
+    defaults = DATA_DEFAULTS['animals28']
+    sizes = tuple(values.get('sizes', defaults['sizes']))
+    if max(sizes) > 32:
+        if any(size % 8 or size < 64 for size in sizes):
+            raise UsageError(f'--sizes {" ".join(map(str, sizes))}: without --data, sizes are divided by 8; '
+                             'give multiples of 8 from 64 on, or sizes up to 32')
+        sizes = tuple(size // 8 for size in sizes)
+    return {'data': 'animals28', 'sizes': sizes, 'depth': values.get('depth', defaults['depth'])}
 
 
 def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple[str, int]:
@@ -154,12 +167,18 @@ def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple
         raise UsageError(f'--gpu {args.gpu}: {gpus} of these GPUs found')
     if not gpus and len(config.gpu) > 1:
         print(f'no GPU found: {len(config.gpu)} towers share the CPU')
+    if args.workers is not None and args.workers < 0:
+        raise UsageError(f'--workers {args.workers}: must be at least 0')
     threads = args.workers if args.workers is not None else 1 if dataset.augment == 'shift' else os.cpu_count() or 1
     return args.data_format or ('NCHW' if gpus else 'NHWC'), threads
 
 
 def run_training(args: argparse.Namespace) -> None:
+    if wrong := [flag for flag, value in _evaluation_flags(args).items() if value not in (None, False)]:
+        raise UsageError(f'{wrong[0]}: is about evaluation; add --eval')
     config, dataset, notes = resolve(explicit(args))
+    if config.batch_size > len(dataset.train):
+        raise UsageError(f'--batch_size {config.batch_size}: there are only {len(dataset.train)} training images')
     print('\n'.join(notes), flush=True)
     from engine import train
     data_format, workers = machine(config, args, dataset)
@@ -172,14 +191,25 @@ def run_training(args: argparse.Namespace) -> None:
     train.train(config, dataset, run, values=values, data_format=data_format, workers=workers)
 
 
+def _evaluation_flags(args: argparse.Namespace) -> dict[str, Any]:
+    return {'-ec': args.eval_checkpoint, '-es': args.eval_scale, '-eos': args.eval_original_scale,
+            '-ep': args.eval_epoch, '--fix_mean_var': args.fix_mean_var}
+
+
 def run_evaluation(args: argparse.Namespace) -> None:
     if not args.eval_checkpoint:
         raise UsageError('--eval needs -ec: a run folder, a checkpoint prefix, or the folder of a published checkpoint')
+    for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
+        if value is not None:
+            raise UsageError(f'{flag} with --eval: give {instead}')
     from engine import checkpoint, evaluate
     given = explicit(args)
     prefix = checkpoint.find(args.eval_checkpoint, args.eval_epoch, '-ec')
     recorded = Path(prefix).parent / 'config.json'
-    given = {**read_config(recorded).to_json(), **given} if recorded.exists() else given
+    if recorded.exists():
+        # What belongs to the machine or to the data set is settled anew.
+        of_run = {key: value for key, value in vars(read_config(recorded)).items() if key not in ('gpu', 'classes')}
+        given = {**of_run, **given}
     source = checkpoint.read(prefix, net=given.get('net', Config.net), flag='-ec')
     for key, bits in (('qw', source.bits('weight_quant')), ('qa', source.bits('quant'))):
         given.setdefault(key, bits)
@@ -187,10 +217,10 @@ def run_evaluation(args: argparse.Namespace) -> None:
     print('\n'.join(notes))
     config = evaluate.evaluated(config, source, args.eval_scale, args.eval_original_scale)
     data_format, workers = machine(config, args, dataset)
-    foreign = evaluate.foreign(source, config, args.eval_original_scale, args.fix_mean_var)
+    foreign = evaluate.foreign(source, config, args.eval_original_scale, args.fix_mean_var, args.eval_epoch)
+    folder = evaluate.record_folder(config, source, Path(args.logdir) if args.logdir else None)
     found, layers = evaluate.evaluate(config, source, dataset, data_format=data_format, workers=workers,
                                       foreign=foreign)
-    folder = evaluate.record_folder(config, source, Path(args.logdir) if args.logdir else None)
     evaluate.write_records(folder, found)
     evaluate.merge_layers(folder, layers)
     print(evaluate.table(found))
@@ -206,7 +236,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'imagenet_tf.py: error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print('interrupted; the same command resumes from the last finished epoch', file=sys.stderr)
+        print('interrupted' if args.eval else 'interrupted; the same command resumes from the last finished epoch',
+              file=sys.stderr)
         return 130
     return 0
 

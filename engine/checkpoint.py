@@ -74,6 +74,8 @@ def find(path: str, epoch: int | None, flag: str) -> str:
         UsageError: there is none.
     """
     if Path(f'{path}.index').exists():
+        if epoch is not None:
+            raise UsageError(f'-ep {epoch}: {path} already is one checkpoint; give its folder')
         return path
     folder = Path(path)
     if not folder.is_dir():
@@ -101,7 +103,7 @@ def read(prefix: str, *, net: str, flag: str) -> Checkpoint:
     try:
         reader = tf.train.load_checkpoint(prefix)
         values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise UsageError(f'{flag} {prefix}: cannot be read as a checkpoint ({str(error).splitlines()[0]})') from error
     config = Path(prefix).parent / 'config.json'
     if any(name.startswith('imagenet/') for name in values):
@@ -123,12 +125,17 @@ def select(checkpoint: Checkpoint, variables: Mapping[str, tuple[int, ...]], *, 
         rename: name in the graph -> name in the checkpoint.
 
     Raises:
-        UsageError: a variable is missing or of another shape; the message says what the checkpoint has.
+        UsageError: a variable is missing or of another shape, or the checkpoint is of a network with more layers; the
+            message says what it has.
     """
+    surplus = _layers(checkpoint.values) - _layers(variables)
+    if surplus:
+        raise UsageError(f'{flag}: the checkpoint has {min(surplus)} (and {len(surplus) - 1} more), the network '
+                         f'asked for has not: another depth, mode or network; {checkpoint.describe()}')
     wanted = {name: rename(name) for name in variables}
     lost = [name for name, source in wanted.items() if source not in checkpoint.values and not optional(name)]
     if lost:
-        raise UsageError(f'{flag}: {_reason(lost)}; {checkpoint.describe()}')
+        raise UsageError(f'{flag}: {_reason(lost, flag)}; {checkpoint.describe()}')
     taken = {name: checkpoint.values[source] for name, source in wanted.items() if source in checkpoint.values}
     for name, value in taken.items():
         if tuple(value.shape) != tuple(variables[name]):
@@ -137,12 +144,18 @@ def select(checkpoint: Checkpoint, variables: Mapping[str, tuple[int, ...]], *, 
     return taken
 
 
-def _reason(lost: Iterable[str]) -> str:
-    lost = list(lost)
+def _layers(names: Iterable[str]) -> set[str]:
+    """Kernels and normalisations among the names, whatever the size."""
+    return {re.sub(r'/s\d+/', '/', name) for name in names if name.endswith(('/W', '/gamma'))}
+
+
+def _reason(lost: list[str], flag: str) -> str:
     sizes = sorted({int(m[1]) for name in lost if (m := re.search(r'/s(\d+)/', name))}, reverse=True)
+    if kernels := [name for name in lost if name.endswith('/W')]:
+        return f'no variable {kernels[0]} (and {len(lost) - 1} more): another depth, mode or network'
     if all(name.endswith('/basis') for name in lost):
         return f'no quantizer state for {lost[0].removesuffix("/basis")} (and {len(lost) - 1} more)'
     if sizes:
-        return f'no statistics for size {" ".join(map(str, sizes))} (-eos uses those of another size)'
+        hint = ' (-eos uses those of another size)' if flag.startswith('-e') else ''
+        return f'no statistics for size {" ".join(map(str, sizes))}{hint}'
     return f'no variable {lost[0]} (and {len(lost) - 1} more): another depth, mode or network'
-

@@ -12,6 +12,7 @@ from engine.errors import UsageError
 from quant import Policy, low_bit
 
 SCHEDULES = ('step', 'cosine')
+RESIZES = ('nearest', 'area')
 TRAINERS = ('replicated', 'parameter-server')
 DATA_FORMATS = ('NHWC', 'NCHW')
 FLOAT_BITS = 32
@@ -111,10 +112,9 @@ class Config:
 
     def check(self) -> None:
         """Raises UsageError, naming the flag, if the fields cannot work together."""
-        if not self.sizes or any(size < 8 for size in self.sizes):
-            raise UsageError(f'--sizes {_text(self.sizes)}: every size must be at least 8 pixels')
-        if len(set(self.sizes)) < len(self.sizes):
-            raise UsageError(f'--sizes {_text(self.sizes)}: a size is repeated; give each once')
+        check_sizes(self.sizes)
+        if self.image_size < max(self.sizes):
+            raise UsageError(f'--image_size {self.image_size}: smaller than the largest size, {max(self.sizes)}')
         if self.qa < FLOAT_BITS and self.mode == 'resnet':
             raise UsageError(f'--qa {self.qa} with --mode resnet: its activations stay float; '
                              'use --mode preact or --mode preact_typeA')
@@ -123,18 +123,32 @@ class Config:
                 raise UsageError(f'{flag} {bits}: bits must be 1 to 8, or 32 for float')
         if self.batch_size % len(self.gpu):
             raise UsageError(f'--batch_size {self.batch_size}: not divisible by the {len(self.gpu)} towers of --gpu')
+        if self.fixed_qa and self.private_basis:
+            raise UsageError('--fixed_qa with --private_basis: with a basis of its own, every size must update it')
         for flag, number in (('--batch_size', self.batch_size), ('--epochs', self.epochs), ('--width', self.width),
                              ('--steps_per_epoch', self.steps_per_epoch), ('--lr', self.lr)):
-            if number <= 0:
-                raise UsageError(f'{flag} {number}: must be greater than 0')
+            if not 0 < number < math.inf:
+                raise UsageError(f'{flag} {number}: must be a number greater than 0')
+        for flag, number in (('--wd', self.wd), ('--warmup', self.warmup), ('--seed', self.seed)):
+            if not 0 <= number < math.inf:
+                raise UsageError(f'{flag} {number}: must be a number of at least 0')
+        for flag, value, known in (('--resize', self.resize, RESIZES), ('--schedule', self.schedule, SCHEDULES),
+                                   ('--kd_type', self.kd_type, nets.KD_TYPES), ('--trainer', self.trainer, TRAINERS)):
+            if value not in known:
+                raise UsageError(f'{flag} {value}: unknown; there are {", ".join(known)}')
         try:
             self.network()
         except ValueError as error:
             raise UsageError(f'--net {self.net} --depth {self.depth} --mode {self.mode}: {error}') from error
 
 
-def _text(values: tuple[int, ...]) -> str:
-    return ' '.join(map(str, values))
+def check_sizes(sizes: tuple[int, ...]) -> None:
+    """Raises UsageError if a size is too small or repeated."""
+    text = ' '.join(map(str, sizes))
+    if not sizes or min(sizes) < 8:
+        raise UsageError(f'--sizes {text}: every size must be at least 8 pixels')
+    if len(set(sizes)) < len(sizes):
+        raise UsageError(f'--sizes {text}: a size is repeated; give each once')
 
 
 def read_config(path: Path) -> Config:
@@ -147,6 +161,8 @@ def read_config(path: Path) -> Config:
         data = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f'{path}: no readable run configuration ({error})') from error
+    if not isinstance(data, dict):
+        raise UsageError(f'{path}: no run configuration (it holds {data!r:.40})')
     return Config.from_json(data, str(path))
 
 
@@ -161,7 +177,7 @@ def learning_rate(config: Config) -> Callable[[int], float]:
 
     def at(step: int) -> float:
         if step < warm:
-            return config.lr * (step + 1) / warm
+            return config.lr * min(1.0, (step + 1) / warm)
         if config.schedule == 'cosine':
             return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
         return next((rate for epoch, rate in marks if 120 * step >= epoch * total), config.lr)

@@ -15,7 +15,7 @@ from tensorpack.predict import OfflinePredictor, PredictConfig
 from tensorpack.utils.utils import get_tqdm
 
 from engine import checkpoint
-from engine.config import Config
+from engine.config import Config, check_sizes
 from engine.datasets import Dataset
 from engine.errors import UsageError
 from engine.flow import EvalFlow
@@ -122,6 +122,10 @@ class Foreign:
     size: int
     moving: checkpoint.Checkpoint | None = None
 
+    @property
+    def name(self) -> str:
+        return f's{self.size}' + ('-moving' if self.moving else '')
+
 
 def evaluate(config: Config, source: checkpoint.Checkpoint, dataset: Dataset, *, data_format: str, workers: int,
              foreign: Foreign | None = None) -> tuple[list[Record], dict[str, list[cost.LayerRecord]]]:
@@ -140,7 +144,7 @@ def evaluate(config: Config, source: checkpoint.Checkpoint, dataset: Dataset, *,
         flow = EvalFlow(dataset, batch_size=BATCH_SIZE, size=config.image_size, workers=workers)
         counts, images, seconds = score([predictor], flow, len(flow))
     found = records(model.names, counts, images, seconds, data=config.data, prefix=source.prefix,
-                    bn=f's{foreign.size}' if foreign else None)
+                    bn=foreign.name if foreign else None)
     return found, layers
 
 
@@ -162,10 +166,13 @@ def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int
     Raises:
         UsageError: the checkpoint has neither the sizes nor, for ``-eos``, the statistics.
     """
+    if not source.sizes:
+        raise UsageError(f'-ec {source.prefix}: holds no network of ours (no normalisation statistics of any size)')
     wanted = tuple(sorted(set(sizes or source.sizes), reverse=True))
-    needed = {eos} if eos else set(wanted)
+    check_sizes(wanted)
+    needed = set(wanted) if eos is None else {eos}
     if missing := needed - set(source.sizes):
-        flag = f'-eos {eos}' if eos else f'-es {" ".join(map(str, wanted))}'
+        flag = f'-eos {eos}' if eos is not None else f'-es {" ".join(map(str, wanted))}'
         raise UsageError(f'{flag}: no statistics for size {max(missing)} (-eos uses those of another size); '
                          f'{source.describe()}')
     everything = eos is None and list(wanted) == source.sizes
@@ -173,7 +180,8 @@ def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int
                                image_size=max(config.image_size, *wanted))
 
 
-def foreign(source: checkpoint.Checkpoint, config: Config, eos: int | None, fix_mean_var: bool) -> Foreign | None:
+def foreign(source: checkpoint.Checkpoint, config: Config, eos: int | None, fix_mean_var: bool,
+            epoch: int | None) -> Foreign | None:
     """What ``-eos`` and ``--fix_mean_var`` ask for.
 
     The published convention: the second checkpoint stands at the same path with the tested size in place of ``eos``.
@@ -182,24 +190,34 @@ def foreign(source: checkpoint.Checkpoint, config: Config, eos: int | None, fix_
         UsageError: ``--fix_mean_var`` without ``-eos``, with several sizes, or without such a checkpoint.
     """
     if not fix_mean_var:
-        return Foreign(eos) if eos else None
+        return None if eos is None else Foreign(eos)
     if eos is None or len(config.sizes) != 1:
         raise UsageError('--fix_mean_var: needs -eos and one size in -es')
-    path = re.sub(rf'(?<!\d){eos}(?!\d)', str(config.sizes[0]), str(Path(source.prefix).parent))
-    second = checkpoint.find(path, None, '--fix_mean_var')
+    here = str(Path(source.prefix).parent)
+    path = re.sub(rf'(?<!\d){eos}(?!\d)', str(config.sizes[0]), here)
+    if path == here:
+        raise UsageError(f'--fix_mean_var: {here} has no {eos} in its path to put {config.sizes[0]} in place of')
+    second = checkpoint.find(path, epoch, '--fix_mean_var')
     return Foreign(eos, checkpoint.read(second, net=config.net, flag='--fix_mean_var'))
 
 
 def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | None) -> Path:
-    """Where the records go: the run of the checkpoint, ``logdir``, or a folder of their own for a published checkpoint.
+    """Where the records go: into the run, if its last checkpoint was scored on its own data, else elsewhere.
 
     Raises:
-        UsageError: the folder holds another run.
+        UsageError: the folder holds something else.
     """
-    folder = logdir or (Path(source.prefix).parent if source.config else Path('train_log') / f'eval-{config.name}')
-    if source.config is None or logdir:
-        open_run(dataclasses.replace(config, load=source.prefix), folder, None)
-    return folder
+    parent = Path(source.prefix).parent
+    known = source.config is not None and source.config.data == config.data
+    own = known and source.prefix == str(list(checkpoint.checkpoints(parent).values())[-1])
+    if own and (logdir is None or logdir.resolve() == parent.resolve()):
+        return parent
+    folder = logdir or Path('train_log') / f'eval-{config.name}-{Path(source.prefix).name}'
+    try:
+        return open_run(dataclasses.replace(config, load=source.prefix), folder, None).path
+    except UsageError as error:
+        raise UsageError(f'--logdir {folder}: holds something else than records of this checkpoint; choose another') \
+            from error
 
 
 def table(found: Sequence[Record]) -> str:

@@ -49,9 +49,10 @@ def open_run(config: Config, path: Path, action: str | None) -> Run:
     Raises:
         UsageError: the folder holds something else; nothing has been touched.
     """
+    path = path.resolve()
     if action == 'n' and path.exists():
         path = path.with_name(f'{path.name}-{datetime.datetime.now():%m%d-%H%M%S}')
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(not child.name.startswith('.config.json.') for child in path.iterdir()):
         found = path / 'config.json'
         if not found.exists():
             raise UsageError(f'--logdir {path}: the folder is not empty and not a run; choose another --logdir')
@@ -62,7 +63,10 @@ def open_run(config: Config, path: Path, action: str | None) -> Run:
             return _resume(path, config)
     elif path.exists() and not path.is_dir():
         raise UsageError(f'--logdir {path}: is a file; choose a folder')
-    write_json(path / 'config.json', config.to_json())
+    try:
+        write_json(path / 'config.json', config.to_json())
+    except OSError as error:
+        raise UsageError(f'--logdir {path}: cannot be written ({error.strerror})') from error
     return Run(path)
 
 
@@ -93,7 +97,10 @@ def _resume(path: Path, config: Config) -> Run:
     A process can die between saving a checkpoint and recording its epoch; that epoch is then run again.
     """
     history_file = path / 'stats.json'
-    history = json.loads(history_file.read_text()) if history_file.exists() else []
+    try:
+        history = json.loads(history_file.read_text()) if history_file.exists() else []
+    except ValueError as error:
+        raise UsageError(f'{history_file}: cannot be read ({error}); -a n starts a new run') from error
     recorded = max((row.get('epoch_num', 0) for row in history), default=0)
     found = checkpoints(path)
     usable = [step for step in found if step <= recorded * config.steps_per_epoch]

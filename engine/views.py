@@ -8,8 +8,6 @@ from quant.backend import tf
 MEAN = (0.406, 0.456, 0.485)
 STD = (0.225, 0.224, 0.229)
 
-RESIZES = ('nearest', 'area')
-
 
 def views(images: tf.Tensor, sizes: Iterable[int], *, resize: str, data_format: str) -> dict[int, tf.Tensor]:
     """Normalised views of a batch.

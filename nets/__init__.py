@@ -6,6 +6,8 @@ Importing this package does not import TensorFlow; building a network does.
 import importlib
 from typing import Any
 
+KD_TYPES = ('ens_topdown', 'ens')
+
 # Name on the command line -> class. One line per network.
 _NETS = {'resnet': 'nets.resnet.ResNet'}
 

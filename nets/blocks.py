@@ -177,7 +177,8 @@ class Blocks:
         start = initializer or tf.truncated_normal_initializer(stddev=math.sqrt(1.3 * 2 / fan_out))
         variable = tf.get_variable('W', shape=shape, initializer=start)
         if variable.name not in self._weights:
-            w, scope = tf.convert_to_tensor(variable), self.quantization.relative(tf.get_variable_scope().name)
+            w = tf.convert_to_tensor(variable)
+            scope = self.quantization.relative(tf.get_variable_scope().name)
             self.kernels.append(w)
             flat = tf.reshape(w, quantized_shape) if quantized_shape else w
             q = self.quantization.weight(flat, scope=scope, role=role, fan_out=fan_out)
@@ -189,5 +190,6 @@ class Blocks:
     def _record(self, scope: str, role: str, kernel: Sequence[int], out: tuple[int, int], bits: int, basis: int,
                 bias: int = 0) -> None:
         height, width, inputs, outputs = kernel
-        record = LayerRecord(self.quantization.relative(scope), role, (height, width, inputs, outputs), out, bits, basis, bias)
+        name = self.quantization.relative(scope)
+        record = LayerRecord(name, role, (height, width, inputs, outputs), out, bits, basis, bias)
         self.layers[str(self._point)].append(record)

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
+from nets import KD_TYPES
 from quant.backend import tf
-
-KD_TYPES = ('ens_topdown', 'ens')
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

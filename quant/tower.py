@@ -31,7 +31,7 @@ class Quantization:
         return scope.removeprefix(self._root).lstrip('/')
 
     def once(self, make: Callable[[], Any]) -> Any:
-        """What ``make`` returned the first time in the current variable scope: one read of a basis per tower and step."""
+        """What ``make`` returned the first time in the current variable scope: a basis is read once per tower."""
         scope = tf.get_variable_scope().name
         if scope not in self._once:
             self._once[scope] = make()

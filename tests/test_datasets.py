@@ -85,7 +85,7 @@ def test_fake_is_the_same_in_every_process():
     np.testing.assert_array_equal(dataset.train.read(5), expected)
     np.testing.assert_array_equal(dataset.train.labels, again.train.labels)
     assert not np.array_equal(dataset.train.read(5), dataset.val.read(5))
-    assert 0 <= dataset.train.labels.min() and dataset.train.labels.max() < 1000
+    assert dataset.train.labels.min() >= 0 and dataset.train.labels.max() < 1000
     assert open_dataset('fake').train.read(0).shape == (224, 224, 3)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # What the files of a package may import of the project beside their own package.
-MAY_IMPORT = {'quant': set(), 'nets': {'quant'}, 'engine': {'quant', 'nets'}, 'scripts': {'quant', 'nets', 'engine', 'imagenet_tf'},
+MAY_IMPORT = {'quant': set(), 'nets': {'quant'}, 'engine': {'quant', 'nets'},
+              'scripts': {'quant', 'nets', 'engine', 'imagenet_tf'},
               'imagenet_tf': {'quant', 'nets', 'engine'}}
 BACKEND = 'quant/backend.py'
 ENVIRONMENT = 'quant/__init__.py'

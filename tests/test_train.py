@@ -186,24 +186,24 @@ def test_a_folder_of_jpegs_trains_and_evaluates(tmp_path):
             for n in range(count):
                 image = rng.integers(0, 256, (int(rng.integers(30, 90)), int(rng.integers(30, 90)), 3), np.uint8)
                 cv2.imwrite(str(folder / f'{n}.JPEG'), image)
-    main('--data', tmp_path / 'images', '-d', 18, '--sizes', 48, 32, '--image-size', 64, '--batch-size', 4, '--epochs', 1,
-         '--steps-per-epoch', 2, '--logdir', tmp_path / 'run')
+    main('--data', tmp_path / 'images', '-d', 18, '--sizes', 48, 32, '--image-size', 64, '--batch-size', 4,
+         '--epochs', 1, '--steps-per-epoch', 2, '--logdir', tmp_path / 'run')
     found = records(tmp_path / 'run')
     assert {name: row['images'] for name, row in found.items()} == {'s48': 9, 's32': 9}
     assert all(row['top5'] == 100 for row in found.values())
 
 
-def run_process(flags, **options) -> subprocess.Popen:
+def run_process(flags) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, str(ROOT / 'imagenet_tf.py'), *flags], stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, **options)
+                            stderr=subprocess.STDOUT, text=True, env=os.environ | {'TF_NUM_INTRAOP_THREADS': '1'})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_resumes_exactly(number, tmp_path):
     flags = [*TINY, '--epochs', '3', '--steps-per-epoch', '5']
-    whole = run_process([*flags, '--logdir', str(tmp_path / 'whole')], env=os.environ | {'TF_NUM_INTRAOP_THREADS': '1'})
-    broken = run_process([*flags, '--logdir', str(tmp_path / 'broken')], env=os.environ | {'TF_NUM_INTRAOP_THREADS': '1'})
+    whole = run_process([*flags, '--logdir', str(tmp_path / 'whole')])
+    broken = run_process([*flags, '--logdir', str(tmp_path / 'broken')])
     while broken.poll() is None and not (tmp_path / 'broken' / 'model-5.index').exists():
         time.sleep(0.02)
     broken.send_signal(number)
@@ -211,7 +211,7 @@ def test_an_interrupted_run_resumes_exactly(number, tmp_path):
     assert broken.returncode == (-number if number == signal.SIGKILL else 130), output
     assert not (tmp_path / 'broken' / 'model-15.index').exists()
     assert whole.communicate() and whole.returncode == 0
-    again = run_process([*flags, '--logdir', str(tmp_path / 'broken')], env=os.environ | {'TF_NUM_INTRAOP_THREADS': '1'})
+    again = run_process([*flags, '--logdir', str(tmp_path / 'broken')])
     assert 'resuming at step' in again.communicate()[0] or number == signal.SIGKILL
     assert again.returncode == 0
     expected, found = values(tmp_path / 'whole' / 'model-15'), values(tmp_path / 'broken' / 'model-15')

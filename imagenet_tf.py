@@ -202,7 +202,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
         if value is not None:
             raise UsageError(f'{flag} with --eval: give {instead}')
-    from engine import checkpoint, evaluate
+    from engine import checkpoint, evaluate, model
     given = explicit(args)
     prefix = checkpoint.find(args.eval_checkpoint, args.eval_epoch, '-ec')
     recorded = Path(prefix).parent / 'config.json'
@@ -218,9 +218,13 @@ def run_evaluation(args: argparse.Namespace) -> None:
     config = evaluate.evaluated(config, source, args.eval_scale, args.eval_original_scale)
     data_format, workers = machine(config, args, dataset)
     foreign = evaluate.foreign(source, config, args.eval_original_scale, args.fix_mean_var, args.eval_epoch)
+    network = model.Model(config, data_format=data_format)
+    variables, layers = network.inspect()
+    values = evaluate.variable_values(source, variables, foreign)
     folder = evaluate.record_folder(config, source, Path(args.logdir) if args.logdir else None)
-    found, layers = evaluate.evaluate(config, source, dataset, data_format=data_format, workers=workers,
-                                      foreign=foreign)
+    scores = evaluate.evaluate(network, values, dataset, workers=workers)
+    found = evaluate.records(network.names, *scores, data=config.data, prefix=source.prefix,
+                             bn=foreign.name if foreign else None)
     evaluate.write_records(folder, found)
     evaluate.merge_layers(folder, layers)
     print(evaluate.table(found))

@@ -114,7 +114,7 @@ def read(prefix: str, *, net: str, flag: str) -> Checkpoint:
 
 def select(checkpoint: Checkpoint, variables: Mapping[str, tuple[int, ...]], *, flag: str,
            optional: Callable[[str], bool] = lambda name: False, rename: Callable[[str], str] = lambda name: name,
-           ) -> dict[str, np.ndarray]:
+           partial: bool = False) -> dict[str, np.ndarray]:
     """Values for the variables of a graph.
 
     Args:
@@ -123,13 +123,14 @@ def select(checkpoint: Checkpoint, variables: Mapping[str, tuple[int, ...]], *, 
         flag: to name in errors.
         optional: variables that may be missing.
         rename: name in the graph -> name in the checkpoint.
+        partial: ``variables`` are only some of a network's, so that the checkpoint may have others.
 
     Raises:
         UsageError: a variable is missing or of another shape, or the checkpoint is of a network with more layers; the
             message says what it has.
     """
     surplus = _layers(checkpoint.values) - _layers(variables)
-    if surplus:
+    if surplus and not partial:
         raise UsageError(f'{flag}: the checkpoint has {min(surplus)} (and {len(surplus) - 1} more), the network '
                          f'asked for has not: another depth, mode or network; {checkpoint.describe()}')
     wanted = {name: rename(name) for name in variables}

@@ -127,36 +127,31 @@ class Foreign:
         return f's{self.size}' + ('-moving' if self.moving else '')
 
 
-def evaluate(config: Config, source: checkpoint.Checkpoint, dataset: Dataset, *, data_format: str, workers: int,
-             foreign: Foreign | None = None) -> tuple[list[Record], dict[str, list[cost.LayerRecord]]]:
-    """Scores ``config.sizes`` of a checkpoint on the whole validation set.
-
-    Raises:
-        UsageError: the checkpoint lacks a size or anything else that the network needs.
-    """
-    model = Model(config, data_format=data_format)
-    variables, layers = model.inspect()
-    values = _values(source, variables, foreign)
+def evaluate(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *, workers: int,
+             ) -> tuple[np.ndarray, int, float]:
+    """Scores all points of ``model`` with these variables on the whole validation set, see ``score``."""
     with tf.Graph().as_default():
         predictor = OfflinePredictor(PredictConfig(
             model=model, session_init=checkpoint.Restore(values), input_names=['images', 'labels'],
             output_names=[CORRECT]))
-        flow = EvalFlow(dataset, batch_size=BATCH_SIZE, size=config.image_size, workers=workers)
-        counts, images, seconds = score([predictor], flow, len(flow))
-    found = records(model.names, counts, images, seconds, data=config.data, prefix=source.prefix,
-                    bn=foreign.name if foreign else None)
-    return found, layers
+        flow = EvalFlow(dataset, batch_size=BATCH_SIZE, size=model.config.image_size, workers=workers)
+        return score([predictor], flow, len(flow))
 
 
-def _values(source: checkpoint.Checkpoint, variables: Mapping[str, tuple[int, ...]],
-            foreign: Foreign | None) -> dict[str, np.ndarray]:
+def variable_values(source: checkpoint.Checkpoint, variables: Mapping[str, tuple[int, ...]],
+                    foreign: Foreign | None) -> dict[str, np.ndarray]:
+    """Values of the variables of an inference graph.
+
+    Raises:
+        UsageError: the checkpoint lacks a size or anything else that the network needs.
+    """
     if foreign is None:
         return checkpoint.select(source, variables, flag='-ec')
     values = checkpoint.select(source, variables, flag=f'-eos {foreign.size}',
                                rename=lambda name: re.sub(r'/s\d+/', f'/s{foreign.size}/', name))
     if foreign.moving is not None:
         moving = {name: shape for name, shape in variables.items() if name.endswith('/EMA')}
-        values |= checkpoint.select(foreign.moving, moving, flag='--fix_mean_var')
+        values |= checkpoint.select(foreign.moving, moving, flag='--fix_mean_var', partial=True)
     return values
 
 

@@ -49,15 +49,15 @@ def open_run(config: Config, path: Path, action: str | None) -> Run:
     Raises:
         UsageError: the folder holds something else; nothing has been touched.
     """
-    path = path.resolve()
     if action == 'n' and path.exists():
-        path = path.with_name(f'{path.name}-{datetime.datetime.now():%m%d-%H%M%S}')
+        path = path.resolve().with_name(f'{path.resolve().name}-{datetime.datetime.now():%m%d-%H%M%S}')
     if path.is_dir() and any(not child.name.startswith('.config.json.') for child in path.iterdir()):
         found = path / 'config.json'
         if not found.exists():
             raise UsageError(f'--logdir {path}: the folder is not empty and not a run; choose another --logdir')
         if action == 'd':
-            shutil.rmtree(path)
+            shutil.rmtree(path.resolve())
+            path.resolve().mkdir()
         else:
             _same(read_config(found), config, path)
             return _resume(path, config)

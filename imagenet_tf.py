@@ -123,9 +123,12 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
     values = {**(preset.values if preset else {}), **given}
     check_sizes(tuple(values.get('sizes', Config.sizes)))
     if 'data' not in values:
+        wanted = values.get('sizes')
         values |= _embedded(values)
-        notes.append(f'no --data: the embedded set animals28 at sizes {" ".join(map(str, values["sizes"]))} '
-                     f'(the published ones divided by 8), depth {values["depth"]}')
+        sizes = tuple(values['sizes'])
+        divided = '' if wanted and sizes == tuple(wanted) else ' (the published ones divided by 8)'
+        notes.append(f'no --data: the embedded set animals28 at sizes {" ".join(map(str, sizes))}{divided}, '
+                     f'depth {values["depth"]}')
     if values.get('image_size', 1) < 1:
         raise UsageError(f'--image_size {values["image_size"]}: must be at least 1')
     dataset = open_dataset(values['data'], size=values.get('image_size'))
@@ -174,7 +177,7 @@ def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple
 
 
 def run_training(args: argparse.Namespace) -> None:
-    if wrong := [flag for flag, value in _evaluation_flags(args).items() if value not in (None, False)]:
+    if wrong := [flag for flag, value in _evaluation_flags(args).items() if value is not None and value is not False]:
         raise UsageError(f'{wrong[0]}: is about evaluation; add --eval')
     config, dataset, notes = resolve(explicit(args))
     if config.batch_size > len(dataset.train):
@@ -211,10 +214,16 @@ def run_evaluation(args: argparse.Namespace) -> None:
         of_run = {key: value for key, value in vars(read_config(recorded)).items() if key not in ('gpu', 'classes')}
         given = {**of_run, **given}
     source = checkpoint.read(prefix, net=given.get('net', Config.net), flag='-ec')
+    if not source.sizes:
+        raise UsageError(f'-ec {prefix}: holds no network of ours (no normalisation statistics of any size)')
+    if 'data' not in given:
+        raise UsageError(f'-ec {prefix}: no config.json there; give --data, and -d and --mode')
     for key, bits in (('qw', source.bits('weight_quant')), ('qa', source.bits('quant'))):
         given.setdefault(key, bits)
     config, dataset, notes = resolve({**given, 'sizes': tuple(source.sizes) or Config.sizes})
     print('\n'.join(notes))
+    if source.classes != config.classes:
+        raise UsageError(f'--data {config.data}: has {config.classes} classes; {prefix} knows {source.classes}')
     config = evaluate.evaluated(config, source, args.eval_scale, args.eval_original_scale)
     data_format, workers = machine(config, args, dataset)
     foreign = evaluate.foreign(source, config, args.eval_original_scale, args.fix_mean_var, args.eval_epoch)

@@ -38,6 +38,11 @@ class Checkpoint:
         found = {int(m[1]) for name in self.values if (m := re.search(r'/s(\d+)/mean/EMA$', name))}
         return sorted(found, reverse=True)
 
+    @property
+    def classes(self) -> int:
+        """Number of classes of its classifier, 0 if it has none."""
+        return len(self.values['linear/b']) if 'linear/b' in self.values else 0
+
     def bits(self, kind: str) -> int:
         """Bits of its weight or activation bases (``kind`` is ``weight_quant`` or ``quant``), 32 if it has none."""
         pattern = r'/weight_quant/basis$' if kind == 'weight_quant' else r'/quant\w+(/s\d+)?/basis$'

@@ -108,6 +108,11 @@ class Config:
         if unknown := set(data) - known:
             raise UsageError(f'{source}: unknown field {sorted(unknown)[0]!r}; it was written by another version')
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
+        for key, value in values.items():
+            kind = type(getattr(cls, key))
+            accepted = {float: (int, float), type(None): (str, type(None))}.get(kind, kind)
+            if not isinstance(value, accepted):
+                raise UsageError(f'{source}: field {key!r} holds {value!r}, not a {kind.__name__}')
         return cls(**values)
 
     def check(self) -> None:
@@ -142,13 +147,13 @@ class Config:
             raise UsageError(f'--net {self.net} --depth {self.depth} --mode {self.mode}: {error}') from error
 
 
-def check_sizes(sizes: tuple[int, ...]) -> None:
-    """Raises UsageError if a size is too small or repeated."""
+def check_sizes(sizes: tuple[int, ...], flag: str = '--sizes') -> None:
+    """Raises UsageError, naming ``flag``, if a size is too small or repeated."""
     text = ' '.join(map(str, sizes))
     if not sizes or min(sizes) < 8:
-        raise UsageError(f'--sizes {text}: every size must be at least 8 pixels')
+        raise UsageError(f'{flag} {text}: every size must be at least 8 pixels')
     if len(set(sizes)) < len(sizes):
-        raise UsageError(f'--sizes {text}: a size is repeated; give each once')
+        raise UsageError(f'{flag} {text}: a size is repeated; give each once')
 
 
 def read_config(path: Path) -> Config:

@@ -161,10 +161,8 @@ def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int
     Raises:
         UsageError: the checkpoint has neither the sizes nor, for ``-eos``, the statistics.
     """
-    if not source.sizes:
-        raise UsageError(f'-ec {source.prefix}: holds no network of ours (no normalisation statistics of any size)')
     wanted = tuple(sorted(set(sizes or source.sizes), reverse=True))
-    check_sizes(wanted)
+    check_sizes(wanted, '-es')
     needed = set(wanted) if eos is None else {eos}
     if missing := needed - set(source.sizes):
         flag = f'-eos {eos}' if eos is not None else f'-es {" ".join(map(str, wanted))}'
@@ -202,17 +200,17 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
     Raises:
         UsageError: the folder holds something else.
     """
-    parent = Path(source.prefix).parent
-    known = source.config is not None and source.config.data == config.data
-    own = known and source.prefix == str(list(checkpoint.checkpoints(parent).values())[-1])
-    if own and (logdir is None or logdir.resolve() == parent.resolve()):
-        return parent
-    folder = logdir or Path('train_log') / f'eval-{config.name}-{Path(source.prefix).name}'
+    prefix, run = Path(source.prefix).resolve(), source.config
+    alike = run is not None and all(getattr(run, key) == getattr(config, key) for key in ('data', 'resize'))
+    last = list(checkpoint.checkpoints(prefix.parent).values())[-1:] == [str(prefix)]
+    if alike and last and (logdir is None or logdir.resolve() == prefix.parent):
+        return Path(source.prefix).parent
+    folder = logdir or Path('train_log') / f'eval-{config.name}-{prefix.name}'
     try:
-        return open_run(dataclasses.replace(config, load=source.prefix), folder, None).path
+        return open_run(dataclasses.replace(config, load=str(prefix), gpu=(0,)), folder, None).path
     except UsageError as error:
-        raise UsageError(f'--logdir {folder}: holds something else than records of this checkpoint; choose another') \
-            from error
+        raise UsageError(f'--logdir {folder}: is no folder for the records of this checkpoint; choose another '
+                         f'({error})') from error
 
 
 def table(found: Sequence[Record]) -> str:

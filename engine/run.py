@@ -56,8 +56,8 @@ def open_run(config: Config, path: Path, action: str | None) -> Run:
         if not found.exists():
             raise UsageError(f'--logdir {path}: the folder is not empty and not a run; choose another --logdir')
         if action == 'd':
-            shutil.rmtree(path.resolve())
-            path.resolve().mkdir()
+            for child in path.iterdir():
+                shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
         else:
             _same(read_config(found), config, path)
             return _resume(path, config)
@@ -99,9 +99,9 @@ def _resume(path: Path, config: Config) -> Run:
     history_file = path / 'stats.json'
     try:
         history = json.loads(history_file.read_text()) if history_file.exists() else []
-    except ValueError as error:
-        raise UsageError(f'{history_file}: cannot be read ({error}); -a n starts a new run') from error
-    recorded = max((row.get('epoch_num', 0) for row in history), default=0)
+        recorded = max((row['epoch_num'] for row in history), default=0)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f'{history_file}: cannot be read ({error!r}); -a n starts a new run') from error
     found = checkpoints(path)
     usable = [step for step in found if step <= recorded * config.steps_per_epoch]
     if not usable:
@@ -110,5 +110,5 @@ def _resume(path: Path, config: Config) -> Run:
         return Run(path)
     epoch = usable[-1] // config.steps_per_epoch
     if epoch < recorded:
-        write_json(history_file, [row for row in history if row.get('epoch_num', 0) <= epoch])
+        write_json(history_file, [row for row in history if row['epoch_num'] <= epoch])
     return Run(path, found[usable[-1]], usable[-1])

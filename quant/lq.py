@@ -18,7 +18,7 @@ import numpy as np
 from quant import lq_refit
 from quant.backend import tf
 
-# Above this many bits one search per value is cheaper than 2**bits - 1 comparisons (measured: scripts/bench.py quant).
+# Above this many bits one search per value is cheaper than 2**bits - 1 comparisons.
 MAX_COMPARED_BITS = 4
 
 

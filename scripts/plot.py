@@ -3,8 +3,9 @@
     python -m scripts.plot RUN... -o accuracy.png
 
 Individual models of one network are one line. A published curve that several runs share is drawn once. Points that ran
-with another point's BN statistics and the ensemble stand alone. Published points sit at the MAdds of the run's own
-points, since most sources print none.
+with another point's BN statistics stand alone. The ensemble is left out: it runs every size, so that it is no operating
+point, and its cost would stretch the axis. Published points sit at the MAdds of the run's own points, since most
+sources print none.
 """
 
 import argparse
@@ -37,14 +38,15 @@ def new_axes() -> tuple[Any, Any]:
 
 def is_alone(row: records.Row) -> bool:
     """Whether a point is no part of its run's line."""
-    return row.bn != row.point or row.point == records.ENSEMBLE
+    return row.bn != row.point
 
 
-def with_cost(curves: Sequence[Curve]) -> list[Curve]:
-    """The curves without points of unknown cost."""
-    kept = [(label, [row for row in rows if row.madds is not None]) for label, rows in curves]
+def operating_points(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves without the ensemble and points of unknown cost."""
+    kept = [(label, [row for row in rows if row.point != records.ENSEMBLE and row.madds is not None])
+            for label, rows in curves]
     if not any(rows for _, rows in kept):
-        raise UsageError('no point of the given runs has MAdds; evaluate a point that layers.json lists')
+        raise UsageError('no size of the given runs has MAdds; evaluate a size that layers.json lists')
     return [(label, rows) for label, rows in kept if rows]
 
 
@@ -57,8 +59,7 @@ def draw_curve(axes: Any, label: str, rows: Sequence[records.Row], colour: str) 
     line = [row for row in rows if not is_alone(row)]
     for row in rows:
         if is_alone(row):
-            marker, size = ('*', 9) if row.point == records.ENSEMBLE else ('x', 7)
-            axes.plot([millions(row)], [row.top1], marker, color=colour, markersize=size)
+            axes.plot([millions(row)], [row.top1], 'x', color=colour, markersize=7)
             text = row.label if line else f'{label}: {row.label}'
             axes.annotate(text, (millions(row), row.top1), xytext=(8, 0), textcoords='offset points', va='center',
                           fontsize=9, color=colour)
@@ -111,7 +112,7 @@ def label_ends(axes: Any, names: Sequence[Name]) -> None:
 def draw(curves: Sequence[Curve]) -> Any:
     """The figure of the curves."""
     figure, axes = new_axes()
-    shown, names, drawn = with_cost(curves), [], set[Any]()
+    shown, names, drawn = operating_points(curves), [], set[Any]()
     for i, (label, rows) in enumerate(shown):
         names += draw_curve(axes, label, rows, f'C{i % 10}')
         names += draw_published(axes, rows, f'C{i % 10}', drawn)

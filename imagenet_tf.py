@@ -122,6 +122,8 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
     preset, notes = PRESETS.get(given.get('preset', '')), []
     values = {**(preset.values if preset else {}), **given}
     check_sizes(tuple(values.get('sizes', Config.sizes)))
+    if 'data' not in values and preset:
+        raise UsageError(f'--preset {given["preset"]}: is a recipe for ImageNet; give --data DIR')
     if 'data' not in values:
         wanted = values.get('sizes')
         values |= _embedded(values)
@@ -161,7 +163,8 @@ def _embedded(values: dict[str, Any]) -> dict[str, Any]:
 
 def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple[str, int]:
     """Data format and number of decoding threads. Chooses the visible GPUs, so nothing may have touched one before."""
-    os.environ['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, config.gpu))
+    if args.gpu is not None:
+        os.environ['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, config.gpu))
     from quant.backend import tf
     gpus = len(tf.config.list_physical_devices('GPU'))
     if args.data_format == 'NCHW' and not gpus:

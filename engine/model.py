@@ -48,8 +48,10 @@ class Model(ModelDesc):
 
     def build_graph(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor | None:
         """The training loss in a training tower; the ``correct`` tensor in an inference tower."""
-        training = get_current_tower_context().is_training
-        blocks = Blocks(self.config.policy, self.net.points, training=training, data_format=self.data_format)
+        tower = get_current_tower_context()
+        training = tower.is_training
+        blocks = Blocks(self.config.policy, self.net.points, training=training, data_format=self.data_format,
+                        main=tower.is_main_training_tower)
         inputs = views(images, self.config.sizes, resize=self.config.resize, data_format=self.data_format)
         outputs = self.net.outputs(inputs, blocks)
         if not training:

@@ -25,6 +25,7 @@ from tensorpack.utils import logger
 from engine import checkpoint
 from engine.config import Config, learning_rate
 from engine.datasets import Dataset
+from engine.errors import UsageError
 from engine.evaluate import BATCH_SIZE, merge_layers, records, score, write_records
 from engine.flow import EvalFlow, TrainFlow
 from engine.model import CORRECT, Model
@@ -182,6 +183,7 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
     logger.set_logger_dir(str(run.path), action='k')
     flow = TrainFlow(dataset, batch_size=config.batch_size, size=config.image_size, seed=config.seed,
                      start_step=run.step, workers=workers)
+    trainer = make_trainer(config)
     launch_train_with_config(TrainConfig(
         model=model,
         data=SharedBatches(flow, towers),
@@ -198,4 +200,7 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
         steps_per_epoch=steps,
         starting_epoch=run.step // steps + 1,
         max_epoch=config.epochs,
-    ), make_trainer(config))
+    ), trainer)
+    # tensorpack ends quietly when the thread that reads the data dies.
+    if trainer.loop.global_step < config.epochs * steps:
+        raise UsageError(f'training stopped at step {trainer.loop.global_step}: no more data; the log has the reason')

@@ -43,6 +43,7 @@ class Blocks:
         data_format: ``NHWC`` or ``NCHW``; inputs and outputs of every method have it.
         share_affine: all points share gamma and beta of a normalisation and keep only their statistics apart (as
             universally slimmable networks do); by default all four are private.
+        main: whether this is the tower whose batch statistics go into the moving averages.
 
     Attributes:
         kernels: the kernels read so far, for weight decay; each once.
@@ -50,8 +51,8 @@ class Blocks:
     """
 
     def __init__(self, policy: Policy, points: Sequence[Point], *, training: bool, data_format: str = 'NHWC',
-                 share_affine: bool = False):
-        self.training, self.data_format, self.share_affine = training, data_format, share_affine
+                 share_affine: bool = False, main: bool = True):
+        self.training, self.data_format, self.share_affine, self.main = training, data_format, share_affine, main
         self.quantization = Quantization(policy, training=training)
         self.kernels: list[tf.Tensor] = []
         self.layers: dict[str, list[LayerRecord]] = {str(point): [] for point in points}
@@ -120,7 +121,7 @@ class Blocks:
             stored = {} if self.training else {'mean': moving[0], 'variance': moving[1]}
             y, *batch = tf.nn.fused_batch_norm(x, gamma, beta, **stored, epsilon=BN_EPSILON,
                                                data_format=self.data_format, is_training=self.training)
-            if self.training:
+            if self.training and self.main:
                 for variable, value in zip(moving, batch):
                     step = (variable - value) * (1 - BN_MOMENTUM)
                     tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, variable.assign_sub(step, read_value=False))

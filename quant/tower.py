@@ -93,5 +93,7 @@ def refit(towers: Sequence[Quantization]) -> list[tf.Operation]:
             value = lq_refit.moving_average(variable, new, towers[0].quantizers[name].decay)
         lq_refit.summarize(f'quant/{name}', value, evidence.grid.levels, counts)
         copies = {tower.variables[name].ref() for tower in towers}
-        ops += [copy.deref().assign(value).op for copy in copies]
+        # Weights take their evidence from one tower; the others must have read their basis too.
+        with tf.control_dependencies([e.grid.basis for tower in towers for e in tower.evidence[name]]):
+            ops += [copy.deref().assign(value).op for copy in copies]
     return ops

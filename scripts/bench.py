@@ -1,7 +1,7 @@
 """Benchmarks: ratios measured interleaved in one run. Every benchmark ends with one line of JSON.
 
     python -m scripts.bench train                                   # ResNet-18 W2A2, batch 8, five sizes, against float
-    python -m scripts.bench train -d 50 --qw 2 --mode resnet --batch_size 4 --steps 3
+    python -m scripts.bench train -d 50 --qa 32 --mode resnet --batch_size 4 --steps 3
 
 ``train``: one training step of a configuration (any flags of imagenet_tf.py) against the same in float. Each of the two
 runs in a process of its own, so that each has its own peak memory; they take turns, step by step.

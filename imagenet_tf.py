@@ -134,7 +134,8 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
     if values.get('image_size', 1) < 1:
         raise UsageError(f'--image_size {values["image_size"]}: must be at least 1')
     dataset = open_dataset(values['data'], size=values.get('image_size'))
-    values = {**DATA_DEFAULTS.get(dataset.name, {}), **values}
+    # A folder may bear the name of a data set; its images decide.
+    values = {**(DATA_DEFAULTS[dataset.name] if dataset.augment == 'shift' else {}), **values}
     if 'mode' not in values:
         values['mode'] = 'preact' if values.get('qa', 32) < 32 else 'resnet'
         notes.append(f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet')

@@ -139,7 +139,7 @@ def accepted(line: str) -> Config:
     ('--sizes', '--sizes'),
     # bits and batches
     ('--qa 2 --mode resnet', '--qa 2|--mode resnet|--mode preact'),
-    ('--preset rs18_w2a32 --qa 2', '--qa 2|--mode resnet|--mode preact'),
+    ('--preset rs18_w2a32 --data fake --qa 2', '--qa 2|--mode resnet|--mode preact'),
     ('--qw 16', '--qw 16|1 to 8|32'),
     ('--qa 0', '--qa 0|1 to 8|32'),
     ('--qw 2.5', "--qw|'2.5'"),

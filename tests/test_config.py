@@ -97,12 +97,13 @@ def test_data_that_is_named_leaves_sizes_and_is_not_remarked():
     assert 'no --data' not in notes(data='animals28')
 
 
-def test_a_published_preset_without_data():
-    assert resolve(preset='rs18_w2a2')[0].sizes == SMALL_SIZES
+def test_a_published_preset_needs_data():
+    with pytest.raises(UsageError, match='--preset rs18_w2a2.*--data'):
+        resolve(preset='rs18_w2a2')
 
 
 @pytest.mark.parametrize('given, sizes, depth', [
-    ({}, '28 24 20 16 12', 8), ({'preset': 'rs18_w2a2'}, '28 24 20 16 12', 18), ({'sizes': (64, 96)}, '8 12', 8),
+    ({}, '28 24 20 16 12', 8), ({'sizes': (64, 96)}, '8 12', 8),
     ({'sizes': (28, 24), 'depth': 20}, '28 24', 20)])
 def test_the_note_names_the_sizes_and_the_depth_that_are_used(given, sizes, depth):
     assert f'sizes {sizes}' in notes(**given)

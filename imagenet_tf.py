@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import nets
-from engine.config import DATA_FORMATS, RESIZES, SCHEDULES, TRAINERS, Config, check_sizes, read_config
+from engine.config import DATA_FORMATS, DECAYS, INPUTS, RESIZES, SCHEDULES, TRAINERS, Config, check_sizes, read_config
 from engine.datasets import Dataset, open_dataset
 from engine.errors import UsageError
-from engine.presets import DATA_DEFAULTS, PRESETS
+from engine.presets import DATA_DEFAULTS, PRESETS, network_defaults
 from engine.run import ACTIONS, open_run
+from engine.statistics import UNTRAINED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,17 +36,26 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument('--lr', type=float)
     g.add_argument('--schedule', choices=SCHEDULES)
     g.add_argument('--warmup', type=float, metavar='EPOCHS')
-    g.add_argument('--wd', type=float, help='weight decay of all kernels')
+    g.add_argument('--milestones', type=int, nargs='+', metavar='EPOCH', help='of --schedule milestones')
+    g.add_argument('--gamma', type=float, help='factor at every milestone')
+    g.add_argument('--wd', type=float, help='weight decay')
+    g.add_argument('--decay', choices=DECAYS, help='what decays: kernels, or all trained variables')
+    g.add_argument('--nesterov', action=argparse.BooleanOptionalAction, help='Nesterov momentum')
     g.add_argument('--seed', type=int)
     g.add_argument('--load', metavar='CKPT', help='start from the weights of this run folder or checkpoint')
     g = p.add_argument_group('network')
     g.add_argument('--net', choices=nets.names())
-    g.add_argument('-d', '--depth', type=int)
-    g.add_argument('--mode', help='resnet | preact | preact_typeA; default: preact if --qa is below 32, else resnet')
+    g.add_argument('--arch', help='resnet18 ... resnet152, resnet8 ... resnet110 (CIFAR form), resnext50_32x4d, '
+                   'resnext101_32x8d, mobilenetv2, mobilenetv2_small')
+    g.add_argument('-d', '--depth', type=int, help='-d 18 is --arch resnet18')
+    g.add_argument('--mode', help='resnet | preact | preact_typeA (TensorFlow definitions) | pytorch; default: pytorch '
+                   'where there is no other, preact if --qa is below 32, else resnet')
     g.add_argument('--width', type=float, help='multiplier of all channel counts')
     g.add_argument('-s', '--sizes', type=int, nargs='+', metavar='PIXELS', help='input sizes')
     g.add_argument('--kd', action=argparse.BooleanOptionalAction, help='ensemble of the sizes, distilled into each')
     g.add_argument('--kd_type', choices=nets.KD_TYPES)
+    g.add_argument('--encoding', type=float, metavar='PIXELS', help='san: a size is encoded as size / PIXELS')
+    g.add_argument('--init', choices=('published', 'scaled'), help='san: initial values of the meta layers')
     g = p.add_argument_group('quantization')
     g.add_argument('--qw', type=int, metavar='BITS', help='bits of weights, 32 is float')
     g.add_argument('--qa', type=int, metavar='BITS', help='bits of activations, 32 is float')
@@ -58,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument('--fake', action='store_true', help='the same as --data fake')
     g.add_argument('--image_size', type=int, help='side of the crop that all sizes are made from')
     g.add_argument('--resize', choices=RESIZES, help='how sizes are made from the crop')
+    g.add_argument('--inputs', choices=INPUTS, help='colour order and range of the images')
     g.add_argument('--workers', type=int, help='decoding threads')
     g = p.add_argument_group('machine and run folder')
     g.add_argument('--gpu', help='comma-separated ids, one tower each')
@@ -71,8 +82,10 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument('-ec', '--eval_checkpoint', metavar='CKPT',
                    help='run folder, checkpoint prefix, or published checkpoint folder')
     g.add_argument('-es', '--eval_scale', type=int, nargs='+', metavar='PIXELS',
-                   help='sizes to test; default: all it has')
+                   help='sizes to test; default: those it was trained at')
     g.add_argument('-eos', '--eval_original_scale', type=int, metavar='PIXELS', help="use this size's normalisation")
+    g.add_argument('--untrained', choices=UNTRAINED, help='what serves sizes without statistics: those of the nearest '
+                   "size (proxy), with san's own kernels (ideal), or between the neighbours (interpolate)")
     g.add_argument('-ep', '--eval_epoch', type=int, metavar='EPOCH', help='checkpoint of this epoch; default: the last')
     g.add_argument('--fix_mean_var', action='store_true', help='with -eos: moving mean and variance of the '
                    'checkpoint whose path has the tested size in place of the -eos size')
@@ -99,6 +112,10 @@ def explicit(args: argparse.Namespace) -> dict[str, Any]:
     given = {key: value for key, value in vars(args).items() if key in fields and value is not None}
     if args.fake:
         given['data'] = 'fake'
+    if args.depth is not None:
+        if args.arch is not None:
+            raise UsageError(f'-d {args.depth} with --arch {args.arch}: give one of them')
+        given['arch'] = f'resnet{args.depth}'
     if 'gpu' in given:
         given['gpu'] = _gpu_ids(given['gpu'])
     return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
@@ -117,7 +134,7 @@ def _gpu_ids(text: str) -> tuple[int, ...]:
 def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
     """Config, data set, and what a user should know about how they came about.
 
-    Later wins: defaults of Config, of the data set, the preset, the flags.
+    Later wins: defaults of Config, of the network, of the data set, the preset, the flags.
     """
     preset, notes = PRESETS.get(given.get('preset', '')), []
     values = {**(preset.values if preset else {}), **given}
@@ -130,12 +147,14 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
         sizes = tuple(values['sizes'])
         divided = '' if wanted and sizes == tuple(wanted) else ' (the published ones divided by 8)'
         notes.append(f'no --data: the embedded set animals28 at sizes {" ".join(map(str, sizes))}{divided}, '
-                     f'depth {values["depth"]}')
+                     f'{values["arch"]}')
     if values.get('image_size', 1) < 1:
         raise UsageError(f'--image_size {values["image_size"]}: must be at least 1')
     dataset = open_dataset(values['data'], size=values.get('image_size'))
     # A folder may bear the name of a data set; its images decide.
-    values = {**(DATA_DEFAULTS[dataset.name] if dataset.augment == 'shift' else {}), **values}
+    of_data = DATA_DEFAULTS[dataset.name] if dataset.augment == 'shift' else {}
+    arch = {**of_data, **values}.get('arch', Config.arch)
+    values = {**network_defaults(values.get('net', Config.net), arch), **of_data, **values}
     if 'mode' not in values:
         values['mode'] = 'preact' if values.get('qa', 32) < 32 else 'resnet'
         notes.append(f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet')
@@ -159,7 +178,7 @@ def _embedded(values: dict[str, Any]) -> dict[str, Any]:
             raise UsageError(f'--sizes {" ".join(map(str, sizes))}: without --data, sizes are divided by 8; '
                              'give multiples of 8 from 64 on, or sizes up to 32')
         sizes = tuple(size // 8 for size in sizes)
-    return {'data': 'animals28', 'sizes': sizes, 'depth': values.get('depth', defaults['depth'])}
+    return {'data': 'animals28', 'sizes': sizes, 'arch': values.get('arch', defaults['arch'])}
 
 
 def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple[str, int]:
@@ -200,7 +219,7 @@ def run_training(args: argparse.Namespace) -> None:
 
 def _evaluation_flags(args: argparse.Namespace) -> dict[str, Any]:
     return {'-ec': args.eval_checkpoint, '-es': args.eval_scale, '-eos': args.eval_original_scale,
-            '-ep': args.eval_epoch, '--fix_mean_var': args.fix_mean_var}
+            '-ep': args.eval_epoch, '--untrained': args.untrained, '--fix_mean_var': args.fix_mean_var}
 
 
 def run_evaluation(args: argparse.Namespace) -> None:
@@ -217,27 +236,31 @@ def run_evaluation(args: argparse.Namespace) -> None:
         # What belongs to the machine or to the data set is settled anew.
         of_run = {key: value for key, value in vars(read_config(recorded)).items() if key not in ('gpu', 'classes')}
         given = {**of_run, **given}
-    source = checkpoint.read(prefix, net=given.get('net', Config.net), flag='-ec')
+    source = checkpoint.read(prefix, flag='-ec')
     if not source.sizes:
         raise UsageError(f'-ec {prefix}: holds no network of ours (no normalisation statistics of any size)')
-    if 'data' not in given:
-        raise UsageError(f'-ec {prefix}: no config.json there; give --data, and -d and --mode')
-    for key, bits in (('qw', source.bits('weight_quant')), ('qa', source.bits('quant'))):
+    if not given.get('data'):
+        known = 'was imported without a data set; give --data' if recorded.exists() else (
+            'no config.json there; give --data, and --arch and --mode')
+        raise UsageError(f'-ec {prefix}: {known}')
+    for key, bits in (('qw', source.bits('weight')), ('qa', source.bits('activation'))):
         given.setdefault(key, bits)
-    config, dataset, notes = resolve({**given, 'sizes': tuple(source.sizes) or Config.sizes})
+    config, dataset, notes = resolve({**given, 'sizes': source.trained})
     print('\n'.join(notes))
     if source.classes != config.classes:
         raise UsageError(f'--data {config.data}: has {config.classes} classes; {prefix} knows {source.classes}')
-    config = evaluate.evaluated(config, source, args.eval_scale, args.eval_original_scale)
+    config = evaluate.evaluated(config, source, args.eval_scale)
+    borrowed = evaluate.borrow(source, config, untrained=args.untrained, eos=args.eval_original_scale,
+                               fix_mean_var=args.fix_mean_var, epoch=args.eval_epoch)
     data_format, workers = machine(config, args, dataset)
-    foreign = evaluate.foreign(source, config, args.eval_original_scale, args.fix_mean_var, args.eval_epoch)
     network = model.Model(config, data_format=data_format)
+    if config.net == 'san' and borrowed.encode:
+        network.net = network.net.encoded_as({size: lenders[0] for size, lenders in borrowed.lenders.items()})
     variables, layers = network.inspect()
-    values = evaluate.variable_values(source, variables, foreign)
+    values = evaluate.variable_values(source, variables, borrowed)
     folder = evaluate.record_folder(config, source, Path(args.logdir) if args.logdir else None)
     scores = evaluate.evaluate(network, values, dataset, workers=workers)
-    found = evaluate.records(network.names, *scores, data=config.data, prefix=source.prefix,
-                             bn=foreign.name if foreign else None)
+    found = evaluate.records(network.names, *scores, data=config.data, prefix=source.prefix, bn=borrowed.names())
     evaluate.write_records(folder, found)
     evaluate.merge_layers(folder, layers)
     print(evaluate.table(found))

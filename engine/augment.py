@@ -1,7 +1,7 @@
-"""From a decoded image of any size to a square training or validation view: numpy and OpenCV only.
+"""From a decoded image of any size to square training or validation views: numpy, OpenCV and Pillow only.
 
 Every function takes and returns uint8 [h, w, 3] in BGR order and never writes to its input. All chance comes from
-the `numpy.random.Generator` that is handed in, so that a view is a pure function of (image, generator).
+the `numpy.random.Generator` that is handed in, so that views are a pure function of (image, generator).
 
 Two recipes exist, named by `Dataset.augment`:
 
@@ -9,16 +9,24 @@ Two recipes exist, named by `Dataset.augment`:
   the shortest edge to size / 0.875 and cuts the centre.
 * 'shift': translation by up to size // 8 pixels and mirror, for sets of small images; validation takes the image
   as it is.
+
+Each makes one view, from which the graph makes the sizes, or with `antialias` all sizes, as the PyTorch code of RS-Nets
+does: one crop or shift for all, scaled with Pillow's antialiased bilinear filter, mirrored per size, no lighting.
 """
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image
 
+RECIPES = ('area_crop', 'shift')
+CENTRE_RATIO = 0.875  # 224 out of 256
 AREA_TRIES = 10
 AREA_RANGE = (0.08, 1.0)
 ASPECT_RANGE = (0.75, 1.333)
+LOG_ASPECT_RANGE = (math.log(3 / 4), math.log(4 / 3))
 SHIFT_DIVISOR = 8  # 3 pixels for 28, 4 for 32: the usual padding of CIFAR
 
 # PCA of the ImageNet pixels (Krizhevsky et al. 2012), with the numbers of fb.resnet.torch. They are published in RGB
@@ -30,47 +38,58 @@ EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009],
                          [-0.5836, -0.6948, 0.4203]])[::-1, ::-1]
 
 
-def train_view(image: np.ndarray, augment: str, size: int, rng: np.random.Generator) -> np.ndarray:
-    """One random training view.
+def train_views(image: np.ndarray, augment: str, sizes: Sequence[int], rng: np.random.Generator, *,
+                antialias: bool) -> list[np.ndarray]:
+    """Random training views of one image.
 
     Args:
         image: uint8 [h, w, 3], BGR.
         augment: 'area_crop' or 'shift'.
-        size: edge of the view, pixels.
+        sizes: edges of the views, pixels; exactly one unless `antialias`.
         rng: source of all chance.
+        antialias: follow the published PyTorch code; the views then share their crop or shift, but not the mirror.
 
     Returns:
-        uint8 [size, size, 3], BGR.
+        uint8 [size, size, 3], BGR, for each size.
 
     Raises:
-        ValueError: `augment` is not a recipe.
+        ValueError: `augment` is not a recipe, or there are several sizes without `antialias`.
     """
+    _check_recipe(augment)
+    if antialias:
+        largest = max(sizes)
+        shared = (random_crop(image, rng) if augment == 'area_crop' else
+                  shift(_fit(image, largest), largest // SHIFT_DIVISOR, rng))
+        return [mirror(view, rng) for view in scale_antialiased(shared, sizes)]
+    size, = sizes
     if augment == 'area_crop':
-        return mirror(lighting(area_crop(image, size, rng), rng), rng)
-    if augment == 'shift':
-        return mirror(shift(_fit(image, size), size // SHIFT_DIVISOR, rng), rng)
-    raise ValueError(f"augment is {augment!r}, expected 'area_crop' or 'shift'")
+        return [mirror(lighting(area_crop(image, size, rng), rng), rng)]
+    return [mirror(shift(_fit(image, size), size // SHIFT_DIVISOR, rng), rng)]
 
 
-def eval_view(image: np.ndarray, augment: str, size: int) -> np.ndarray:
-    """The validation view that belongs to a training recipe.
+def eval_views(image: np.ndarray, augment: str, sizes: Sequence[int], *, antialias: bool) -> list[np.ndarray]:
+    """The validation views that belong to a training recipe.
 
     Args:
         image: uint8 [h, w, 3], BGR.
         augment: 'area_crop' or 'shift'.
-        size: edge of the view, pixels.
+        sizes: edges of the views, pixels; exactly one unless `antialias`.
+        antialias: follow the published PyTorch code; each view is then made from the full image.
 
     Returns:
-        uint8 [size, size, 3], BGR. With 'shift', an image that has this size already is returned unchanged.
+        uint8 [size, size, 3], BGR, for each size. With 'shift', an image of this size is returned unchanged.
 
     Raises:
-        ValueError: `augment` is not a recipe.
+        ValueError: `augment` is not a recipe, or there are several sizes without `antialias`.
     """
-    if augment == 'area_crop':
-        return centre_crop(image, size)
-    if augment == 'shift':
-        return _fit(image, size)
-    raise ValueError(f"augment is {augment!r}, expected 'area_crop' or 'shift'")
+    _check_recipe(augment)
+    if antialias and augment == 'area_crop':
+        picture = Image.fromarray(image)
+        return [_antialiased_centre(picture, size) for size in sizes]
+    if antialias:
+        return scale_antialiased(_centre(image, min(image.shape[:2])), sizes)
+    size, = sizes
+    return [centre_crop(image, size) if augment == 'area_crop' else _fit(image, size)]
 
 
 def area_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -101,32 +120,56 @@ def area_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndar
     return centre_crop(image, size, ratio=1.0)
 
 
+def random_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cut a random rectangle, at its native size, by the rule of torchvision.
+
+    The area is U(0.08, 1) of the image, the aspect ratio log-uniform in [3/4, 4/3]. A rectangle that does not fit, or
+    is empty (which the published code lets fail), is drawn again, up to ten times; then the largest centred one is cut.
+
+    Returns:
+        uint8 [h, w, 3], a part of `image`.
+    """
+    height, width = image.shape[:2]
+    for _ in range(AREA_TRIES):
+        target = height * width * rng.uniform(*AREA_RANGE)
+        aspect = math.exp(rng.uniform(*LOG_ASPECT_RANGE))
+        crop_width, crop_height = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top = int(rng.integers(height - crop_height + 1))
+            left = int(rng.integers(width - crop_width + 1))
+            return image[top:top + crop_height, left:left + crop_width]
+    height, width = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top:top + height, left:left + width]
+
+
+def scale_antialiased(image: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    """Scale to uint8 [size, size, 3] for each size with Pillow's bilinear filter, which averages when it shrinks.
+
+    Args:
+        image: uint8 [h, w, 3].
+        sizes: edges of the results, pixels. An image of this size is returned as it is.
+    """
+    picture = Image.fromarray(image)
+    return [image if image.shape[:2] == (size, size) else
+            np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)) for size in sizes]
+
+
 def lighting(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Add one colour to all pixels, drawn along the principal components of the ImageNet pixels.
 
     The sum is clipped to 0..255 and its fraction cut off, as in the published code.
 
     Args:
-        image: uint8 [h, w, 3], BGR.
+        image: uint8 [h, w, 3], BGR, as the result.
         rng: source of all chance.
-
-    Returns:
-        uint8 [h, w, 3].
     """
     colour = EIGENVECTORS @ (rng.normal(scale=LIGHTING_STD, size=3) * EIGENVALUES)
     return np.clip(image + colour.astype(np.float32), 0, 255).astype(np.uint8)
 
 
 def mirror(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Swap left and right with probability 1/2.
-
-    Args:
-        image: uint8 [h, w, 3].
-        rng: source of all chance.
-
-    Returns:
-        uint8 [h, w, 3].
-    """
+    """Swap left and right of uint8 [h, w, 3] with probability 1/2."""
     return cv2.flip(image, 1) if rng.random() < 0.5 else image
 
 
@@ -134,12 +177,9 @@ def shift(image: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarra
     """Move by -pixels..pixels in both directions; the border pixels are repeated into the gap.
 
     Args:
-        image: uint8 [h, w, 3].
+        image: uint8 [h, w, 3], as the result.
         pixels: largest move, pixels.
         rng: source of all chance.
-
-    Returns:
-        uint8 [h, w, 3].
     """
     height, width = image.shape[:2]
     top, left = rng.integers(2 * pixels + 1, size=2)
@@ -147,18 +187,24 @@ def shift(image: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarra
     return padded[top:top + height, left:left + width]
 
 
-def centre_crop(image: np.ndarray, size: int, *, ratio: float = 0.875) -> np.ndarray:
+def centre_crop(image: np.ndarray, size: int, *, ratio: float = CENTRE_RATIO) -> np.ndarray:
     """Scale the shortest edge to size / ratio (cubic) and cut the centre.
 
     Args:
         image: uint8 [h, w, 3].
         size: edge of the result, pixels.
-        ratio: result edge over scaled shortest edge, in (0, 1]. 0.875 is 224 out of 256.
+        ratio: result edge over scaled shortest edge, in (0, 1].
 
     Returns:
         uint8 [size, size, 3].
     """
     return _centre(_scale_shortest(image, round(size / ratio), cv2.INTER_CUBIC), size)
+
+
+def _check_recipe(augment: str) -> None:
+    """Raise ValueError unless `augment` is a recipe."""
+    if augment not in RECIPES:
+        raise ValueError(f"augment is {augment!r}, expected 'area_crop' or 'shift'")
 
 
 def _draw_rectangle(area: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -191,3 +237,12 @@ def _centre(image: np.ndarray, size: int) -> np.ndarray:
     """The middle uint8 [size, size, 3]; an odd pixel stays at the bottom or right."""
     top, left = ((edge - size) // 2 for edge in image.shape[:2])
     return image[top:top + size, left:left + size]
+
+
+def _antialiased_centre(picture: Image.Image, size: int) -> np.ndarray:
+    """Shortest edge to size / 0.875 and the centre uint8 [size, size, 3], both rounded as in the published code."""
+    short = int(size / CENTRE_RATIO)
+    width, height = (int(short * edge / min(picture.size)) for edge in picture.size)
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(scaled.crop((left, top, left + size, top + size)))

@@ -1,21 +1,33 @@
 """Reading checkpoints: ours, or those of the published RS-Nets quantization code, by our variable names."""
 
 import dataclasses
+import os
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from tensorpack.tfutils.sessinit import SessionInit
 
-import nets
 from engine.config import Config, read_config
 from engine.errors import UsageError
 from engine.run import checkpoints
+from nets.kernels import generate
+from nets.rsnet import from_published
 from quant.backend import tf
 
 # Steps of an epoch of the published code at its batch size 256.
 PUBLISHED_STEPS_PER_EPOCH = 5000
+
+# End of the name of the file that holds calibrated statistics: model-625.calibrated.npz.
+CALIBRATED = '.calibrated.npz'
+
+# What to do about a size without statistics.
+BORROW = ('scripts/calibrate.py makes them; --untrained proxy, ideal or interpolate, or -eos SIZE, borrow those of '
+          'trained sizes')
+
+_KERNELS = ('/W', '/slope')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +46,14 @@ class Checkpoint:
 
     @property
     def sizes(self) -> list[int]:
-        """Input sizes that it has normalisation statistics for, largest first."""
+        """Input sizes that it has normalisation statistics for, trained or calibrated, largest first."""
         found = {int(m[1]) for name in self.values if (m := re.search(r'/s(\d+)/mean/EMA$', name))}
         return sorted(found, reverse=True)
+
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """Input sizes that it was trained at, largest first."""
+        return self.config.sizes if self.config else tuple(self.sizes)
 
     @property
     def classes(self) -> int:
@@ -44,19 +61,22 @@ class Checkpoint:
         return len(self.values['linear/b']) if 'linear/b' in self.values else 0
 
     def bits(self, kind: str) -> int:
-        """Bits of its weight or activation bases (``kind`` is ``weight_quant`` or ``quant``), 32 if it has none."""
-        pattern = r'/weight_quant/basis$' if kind == 'weight_quant' else r'/quant\w+(/s\d+)?/basis$'
-        rows = {len(v) for name, v in self.values.items() if re.search(pattern, name)}
+        """Bits of its bases (``kind`` is ``weight`` or ``activation``), 32 if it has none."""
+        bases = {name: len(value) for name, value in self.values.items() if name.endswith('/basis')}
+        rows = {bits for name, bits in bases.items() if ('/weight_quant/' in name) == (kind == 'weight')}
         return rows.pop() if len(rows) == 1 else 32
 
     def describe(self) -> str:
         """What it holds, for error messages."""
         return (f'{self.prefix} has sizes {" ".join(map(str, self.sizes)) or "none"}, '
-                f'{self.bits("weight_quant")}-bit weights and {self.bits("quant")}-bit activations')
+                f'{self.bits("weight")}-bit weights and {self.bits("activation")}-bit activations')
 
 
 class Restore(SessionInit):
-    """Sets variables of a session to ``values`` (arrays by name) in one go; the others keep their start values."""
+    """Sets variables of a session to ``values`` (arrays by name) in one go.
+
+    The others start afresh, after them: the start of a basis, and a generated kernel, follow from other variables.
+    """
 
     def __init__(self, values: Mapping[str, np.ndarray]):
         self._values = values
@@ -65,6 +85,9 @@ class Restore(SessionInit):
         chosen = [variable for variable in tf.global_variables() if variable.op.name in self._values]
         sess.run([variable.initializer for variable in chosen],
                  {variable.initializer.inputs[1]: self._values[variable.op.name] for variable in chosen})
+        sess.run([variable.initializer for variable in tf.global_variables()
+                  if variable.op.name not in self._values])
+        sess.run(generate())
 
 
 def find(path: str, epoch: int | None, flag: str) -> str:
@@ -99,8 +122,8 @@ def find(path: str, epoch: int | None, flag: str) -> str:
     return found[epoch * steps]
 
 
-def read(prefix: str, *, net: str, flag: str) -> Checkpoint:
-    """A checkpoint by our variable names, whichever code wrote it.
+def read(prefix: str, *, flag: str) -> Checkpoint:
+    """A checkpoint by our variable names, whichever TensorFlow code wrote it; calibrated statistics come with it.
 
     Raises:
         UsageError: it cannot be read.
@@ -112,22 +135,42 @@ def read(prefix: str, *, net: str, flag: str) -> Checkpoint:
         raise UsageError(f'{flag} {prefix}: cannot be read as a checkpoint ({str(error).splitlines()[0]})') from error
     config = Path(prefix).parent / 'config.json'
     if any(name.startswith('imagenet/') for name in values):
-        renamed = {nets.get(net).from_published(name): value for name, value in values.items()}
+        renamed = {from_published(name): value for name, value in values.items()}
         return Checkpoint(prefix, {name: value for name, value in renamed.items() if name is not None}, None)
-    return Checkpoint(prefix, values, read_config(config) if config.exists() else None)
+    return Checkpoint(prefix, values | read_calibrated(prefix), read_config(config) if config.exists() else None)
+
+
+def read_calibrated(prefix: str) -> dict[str, np.ndarray]:
+    """Variables that ``scripts/calibrate.py`` added to a checkpoint; they lie beside it."""
+    path = Path(f'{prefix}{CALIBRATED}')
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f'{path}: damaged ({error}); delete it and calibrate again') from error
+
+
+def write_calibrated(prefix: str, values: Mapping[str, np.ndarray]) -> Path:
+    """Adds variables to a checkpoint, whose own files stay as they are. Returns the file beside it."""
+    path = Path(f'{prefix}{CALIBRATED}')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    with temporary.open('wb') as stream:
+        np.savez(stream, allow_pickle=False, **(read_calibrated(prefix) | dict(values)))
+    os.replace(temporary, path)
+    return path
 
 
 def select(checkpoint: Checkpoint, variables: Mapping[str, tuple[int, ...]], *, flag: str,
-           optional: Callable[[str], bool] = lambda name: False, rename: Callable[[str], str] = lambda name: name,
-           partial: bool = False) -> dict[str, np.ndarray]:
+           optional: Callable[[str], bool] = lambda name: False, partial: bool = False) -> dict[str, np.ndarray]:
     """Values for the variables of a graph.
 
     Args:
         checkpoint: where to take them.
         variables: shapes by name.
         flag: to name in errors.
-        optional: variables that may be missing.
-        rename: name in the graph -> name in the checkpoint.
+        optional: variables that may be missing, or be of another shape.
         partial: ``variables`` are only some of a network's, so that the checkpoint may have others.
 
     Raises:
@@ -138,11 +181,12 @@ def select(checkpoint: Checkpoint, variables: Mapping[str, tuple[int, ...]], *, 
     if surplus and not partial:
         raise UsageError(f'{flag}: the checkpoint has {min(surplus)} (and {len(surplus) - 1} more), the network '
                          f'asked for has not: another depth, mode or network; {checkpoint.describe()}')
-    wanted = {name: rename(name) for name in variables}
-    lost = [name for name, source in wanted.items() if source not in checkpoint.values and not optional(name)]
+    values = checkpoint.values
+    lost = [name for name in variables if name not in values and not optional(name)]
     if lost:
         raise UsageError(f'{flag}: {_reason(lost, flag)}; {checkpoint.describe()}')
-    taken = {name: checkpoint.values[source] for name, source in wanted.items() if source in checkpoint.values}
+    taken = {name: values[name] for name, shape in variables.items()
+             if name in values and not (optional(name) and values[name].shape != tuple(shape))}
     for name, value in taken.items():
         if tuple(value.shape) != tuple(variables[name]):
             raise UsageError(f'{flag}: {name} is {list(value.shape)} in the checkpoint, {list(variables[name])} in the '
@@ -152,16 +196,16 @@ def select(checkpoint: Checkpoint, variables: Mapping[str, tuple[int, ...]], *, 
 
 def _layers(names: Iterable[str]) -> set[str]:
     """Kernels and normalisations among the names, whatever the size."""
-    return {re.sub(r'/s\d+/', '/', name) for name in names if name.endswith(('/W', '/gamma'))}
+    return {re.sub(r'/s\d+/', '/', name) for name in names if name.endswith((*_KERNELS, '/gamma'))}
 
 
 def _reason(lost: list[str], flag: str) -> str:
     sizes = sorted({int(m[1]) for name in lost if (m := re.search(r'/s(\d+)/', name))}, reverse=True)
-    if kernels := [name for name in lost if name.endswith('/W')]:
+    if kernels := [name for name in lost if name.endswith(_KERNELS)]:
         return f'no variable {kernels[0]} (and {len(lost) - 1} more): another depth, mode or network'
     if all(name.endswith('/basis') for name in lost):
         return f'no quantizer state for {lost[0].removesuffix("/basis")} (and {len(lost) - 1} more)'
     if sizes:
-        hint = ' (-eos uses those of another size)' if flag.startswith('-e') else ''
+        hint = f' ({BORROW})' if flag.startswith('-e') else ''
         return f'no statistics for size {" ".join(map(str, sizes))}{hint}'
     return f'no variable {lost[0]} (and {len(lost) - 1} more): another depth, mode or network'

@@ -1,6 +1,7 @@
 """The configuration of a run: one frozen value that the run folder records and that repeats the run."""
 
 import dataclasses
+import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -11,8 +12,10 @@ import nets
 from engine.errors import UsageError
 from quant import Policy, low_bit
 
-SCHEDULES = ('step', 'cosine')
-RESIZES = ('nearest', 'area')
+SCHEDULES = ('step', 'cosine', 'linear', 'milestones')
+RESIZES = ('nearest', 'area', 'antialias')
+INPUTS = ('normalized_bgr', 'unit_rgb')
+DECAYS = ('kernels', 'all')
 TRAINERS = ('replicated', 'parameter-server')
 DATA_FORMATS = ('NHWC', 'NCHW')
 FLOAT_BITS = 32
@@ -23,19 +26,23 @@ class Config:
     """All that decides what a run computes. Defaults are the published RS-Nets quantization recipe on ImageNet.
 
     Attributes:
-        net, mode, depth, width: the network; ``width`` multiplies all channel counts.
+        net, arch, mode, width: the network, see ``nets``; ``width`` multiplies all channel counts.
+        encoding, init: of SAN: pixels that are encoded as 1, and initial values.
         qw, qa: bits of weights and activations; 32 is float.
         private_basis: an activation basis per operating point instead of one for all.
         fixed_qa: only the largest size updates the activation bases.
         sizes: input sizes in pixels, largest first.
-        kd, kd_type: learn an ensemble of the sizes and distil from it.
+        kd, kd_type: learn an ensemble of the sizes and distil from it (SAN: larger sizes teach smaller ones).
         data, classes: what ``--data`` names, and its number of classes.
         image_size: side of the crop that all sizes are resized from.
-        resize: ``nearest`` (published) or ``area``.
+        resize: how sizes are made: ``nearest`` and ``area`` in the graph from one crop; ``antialias`` while loading,
+            by Pillow's antialiased filter, from a shared crop with an own flip per size.
+        inputs: ``normalized_bgr`` (ImageNet mean and deviation) or ``unit_rgb`` ([0, 1]).
         batch_size: images of one step over all towers.
-        lr, schedule, warmup, epochs, steps_per_epoch: learning rate, its course (see ``learning_rate``), epochs of
-            linear warm-up, length.
-        wd: weight decay of all kernels.
+        lr, schedule, warmup, milestones, gamma, epochs, steps_per_epoch: learning rate, its course (see
+            ``learning_rate``), epochs of linear warm-up, length.
+        wd, decay: weight decay, of ``kernels`` or of ``all`` trained variables.
+        nesterov: look-ahead form of the momentum.
         seed: of initial values, shuffling and augmentation.
         load: checkpoint that training starts from, or None.
         gpu: ids of the GPUs, one tower each; a single 0 without a GPU means the CPU.
@@ -43,10 +50,12 @@ class Config:
         preset: name of the preset it came from, or None.
     """
 
-    net: str = 'resnet'
+    net: str = 'rsnet'
+    arch: str = 'resnet18'
     mode: str = 'resnet'
-    depth: int = 18
     width: float = 1.0
+    encoding: float = 320.0
+    init: str = 'published'
     qw: int = FLOAT_BITS
     qa: int = FLOAT_BITS
     private_basis: bool = False
@@ -58,13 +67,18 @@ class Config:
     classes: int = 1000
     image_size: int = 224
     resize: str = 'nearest'
+    inputs: str = 'normalized_bgr'
     batch_size: int = 256
     lr: float = 0.1
     schedule: str = 'step'
     warmup: float = 0.0
+    milestones: tuple[int, ...] = (30, 60, 85, 95, 105)
+    gamma: float = 0.1
     epochs: int = 120
     steps_per_epoch: int = 5000
     wd: float = 5e-5
+    decay: str = 'kernels'
+    nesterov: bool = True
     seed: int = 0
     load: str | None = None
     gpu: tuple[int, ...] = (0,)
@@ -82,17 +96,28 @@ class Config:
     @property
     def name(self) -> str:
         """Name of the run folder, as the published code forms it, plus what it lacks."""
-        parts = [f'{self.mode}{self.depth}', str(self.qw), str(self.qa), *map(str, self.sizes)]
+        published = self.net == 'rsnet' and self.mode != 'pytorch'
+        start = self.mode + self.arch.removeprefix('resnet') if published else f'{self.net}-{self.arch}'
+        parts = [start, str(self.qw), str(self.qa), *map(str, self.sizes)]
         parts += [text for used, text in (
             (self.kd, 'distill'), (self.fixed_qa, 'fixed_qa'), (self.private_basis, 'private'),
             (self.width != 1, f'width{self.width:g}'), (self.seed, f'seed{self.seed}'),
             (self.load, 'finetune'), (True, Path(self.data.replace(':', '-')).name)) if used]
         return '-'.join(parts)
 
+    @property
+    def view_sizes(self) -> tuple[int, ...]:
+        """Sizes of the images that the data flow delivers."""
+        return self.sizes if self.resize == 'antialias' else (self.image_size,)
+
     def network(self) -> Any:
-        """A new network of this configuration."""
-        return nets.get(self.net)(depth=self.depth, mode=self.mode, sizes=self.sizes, classes=self.classes,
-                                  width=self.width, kd=self.kd, kd_type=self.kd_type)
+        """A new network: its constructor gets the fields that it names.
+
+        Raises:
+            ValueError: the network refuses a field.
+        """
+        cls = nets.get(self.net)
+        return cls(**{name: getattr(self, name) for name in inspect.signature(cls).parameters})
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -131,20 +156,21 @@ class Config:
         if self.fixed_qa and self.private_basis:
             raise UsageError('--fixed_qa with --private_basis: with a basis of its own, every size must update it')
         for flag, number in (('--batch_size', self.batch_size), ('--epochs', self.epochs), ('--width', self.width),
-                             ('--steps_per_epoch', self.steps_per_epoch), ('--lr', self.lr)):
+                             ('--steps_per_epoch', self.steps_per_epoch), ('--lr', self.lr), ('--gamma', self.gamma)):
             if not 0 < number < math.inf:
                 raise UsageError(f'{flag} {number}: must be a number greater than 0')
         for flag, number in (('--wd', self.wd), ('--warmup', self.warmup), ('--seed', self.seed)):
             if not 0 <= number < math.inf:
                 raise UsageError(f'{flag} {number}: must be a number of at least 0')
         for flag, value, known in (('--resize', self.resize, RESIZES), ('--schedule', self.schedule, SCHEDULES),
+                                   ('--inputs', self.inputs, INPUTS), ('--decay', self.decay, DECAYS),
                                    ('--kd_type', self.kd_type, nets.KD_TYPES), ('--trainer', self.trainer, TRAINERS)):
             if value not in known:
                 raise UsageError(f'{flag} {value}: unknown; there are {", ".join(known)}')
         try:
             self.network()
         except ValueError as error:
-            raise UsageError(f'--net {self.net} --depth {self.depth} --mode {self.mode}: {error}') from error
+            raise UsageError(f'--net {self.net} --arch {self.arch} --mode {self.mode}: {error}') from error
 
 
 def check_sizes(sizes: tuple[int, ...], flag: str = '--sizes') -> None:
@@ -172,18 +198,24 @@ def read_config(path: Path) -> Config:
 
 
 def learning_rate(config: Config) -> Callable[[int], float]:
-    """Learning rate as a function of the step.
+    """Learning rate as a function of the step: a linear warm-up from 0 to ``lr``, then
 
     ``step``: ``lr`` until epoch 30 of 120, then 1e-2, from 60 on 1e-3, 85 1e-4, 95 1e-5, 105 1e-6 - absolute values, as
-    published; the epochs scale with ``--epochs``. ``cosine``: half a cosine from ``lr`` to 0 after the warm-up.
+    the RS-Nets quantization code; the epochs scale with ``--epochs``. ``milestones``: times ``gamma`` at each of these
+    epochs. ``cosine``, ``linear``: half a cosine, or a straight line, from ``lr`` to 0 over the rest.
     """
     total, warm = config.epochs * config.steps_per_epoch, config.warmup * config.steps_per_epoch
     marks = ((105, 1e-6), (95, 1e-5), (85, 1e-4), (60, 1e-3), (30, 1e-2))
 
     def at(step: int) -> float:
         if step < warm:
-            return config.lr * min(1.0, (step + 1) / warm)
+            return config.lr * step / warm
+        done = (step - warm) / max(total - warm, 1)
         if config.schedule == 'cosine':
-            return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
+            return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+        if config.schedule == 'linear':
+            return config.lr * (1 - done)
+        if config.schedule == 'milestones':
+            return config.lr * config.gamma ** sum(step >= m * config.steps_per_epoch for m in config.milestones)
         return next((rate for epoch, rate in marks if 120 * step >= epoch * total), config.lr)
     return at

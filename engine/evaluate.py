@@ -1,7 +1,9 @@
 """Evaluation: all operating points in one pass over the validation set, one JSON record for each."""
 
 import dataclasses
+import functools
 import json
+import operator
 import queue
 import re
 import time
@@ -21,6 +23,7 @@ from engine.errors import UsageError
 from engine.flow import EvalFlow
 from engine.model import CORRECT, Model
 from engine.run import open_run, write_json
+from engine.statistics import lend, nearest, neighbours
 from nets import cost
 from quant.backend import tf
 
@@ -91,11 +94,11 @@ def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray
 
 
 def records(names: Sequence[str], counts: np.ndarray, images: int, seconds: float, *, data: str, prefix: str,
-            bn: str | None = None) -> list[Record]:
-    """One record per row of ``counts``; ``bn`` is the point whose statistics served all of them, if not their own."""
-    rows = zip(names, counts.tolist())
-    return [Record(name, bn or name, 100 * top1 / images, 100 * top5 / images, images, round(seconds, 3), data, prefix)
-            for name, (top1, top5) in rows]
+            bn: Mapping[str, str] | None = None) -> list[Record]:
+    """One record per row of ``counts``; ``bn`` names the statistics of those points that did not use their own."""
+    rows = ((name, (bn or {}).get(name, name), *row) for name, row in zip(names, counts.tolist()))
+    return [Record(name, used, 100 * top1 / images, 100 * top5 / images, images, round(seconds, 3), data, prefix)
+            for name, used, top1, top5 in rows]
 
 
 def write_records(folder: Path, found: Iterable[Record]) -> None:
@@ -111,20 +114,30 @@ def merge_layers(folder: Path, layers: Mapping[str, Sequence[cost.LayerRecord]])
 
 
 @dataclasses.dataclass(frozen=True)
-class Foreign:
-    """Statistics of another size (``-eos``).
+class Borrowed:
+    """Statistics that some of the evaluated sizes take from trained ones.
 
     Attributes:
-        size: size whose normalisation (and private quantizers) serve.
+        lenders: trained sizes by evaluated size: one, or two to interpolate between.
+        encode: whether a generated kernel is that of the lender too (proxy), else that of the size itself.
         moving: second checkpoint, whose moving mean and variance are taken instead (``--fix_mean_var``), or None.
     """
 
-    size: int
+    lenders: Mapping[int, tuple[int, ...]]
+    encode: bool = True
     moving: checkpoint.Checkpoint | None = None
 
-    @property
-    def name(self) -> str:
-        return f's{self.size}' + ('-moving' if self.moving else '')
+    def names(self) -> dict[str, str]:
+        """For the records: what each borrowing point uses."""
+        ideal, moving = '' if self.encode else '-ideal', '-moving' if self.moving else ''
+        return {f's{size}': '+'.join(f's{lender}' for lender in lenders) + (ideal if len(lenders) == 1 else '') + moving
+                for size, lenders in self.lenders.items()}
+
+
+def eval_flow(config: Config, dataset: Dataset, workers: int) -> EvalFlow:
+    """The validation images as a model of this configuration takes them."""
+    return EvalFlow(dataset, batch_size=BATCH_SIZE, sizes=config.view_sizes, antialias=config.resize == 'antialias',
+                    workers=workers)
 
 
 def evaluate(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *, workers: int,
@@ -132,66 +145,72 @@ def evaluate(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *
     """Scores all points of ``model`` with these variables on the whole validation set, see ``score``."""
     with tf.Graph().as_default():
         predictor = OfflinePredictor(PredictConfig(
-            model=model, session_init=checkpoint.Restore(values), input_names=['images', 'labels'],
-            output_names=[CORRECT]))
-        flow = EvalFlow(dataset, batch_size=BATCH_SIZE, size=model.config.image_size, workers=workers)
+            model=model, session_init=checkpoint.Restore(values), input_names=model.feeds, output_names=[CORRECT]))
+        flow = eval_flow(model.config, dataset, workers)
         return score([predictor], flow, len(flow))
 
 
 def variable_values(source: checkpoint.Checkpoint, variables: Mapping[str, tuple[int, ...]],
-                    foreign: Foreign | None) -> dict[str, np.ndarray]:
+                    borrowed: Borrowed) -> dict[str, np.ndarray]:
     """Values of the variables of an inference graph.
 
     Raises:
         UsageError: the checkpoint lacks a size or anything else that the network needs.
     """
-    if foreign is None:
-        return checkpoint.select(source, variables, flag='-ec')
-    values = checkpoint.select(source, variables, flag=f'-eos {foreign.size}',
-                               rename=lambda name: re.sub(r'/s\d+/', f'/s{foreign.size}/', name))
-    if foreign.moving is not None:
+    lent = [lend(source.values, size, lenders) for size, lenders in borrowed.lenders.items()]
+    values = functools.reduce(operator.or_, lent, source.values)
+    values = checkpoint.select(dataclasses.replace(source, values=values), variables, flag='-ec')
+    if borrowed.moving is not None:
         moving = {name: shape for name, shape in variables.items() if name.endswith('/EMA')}
-        values |= checkpoint.select(foreign.moving, moving, flag='--fix_mean_var', partial=True)
+        values |= checkpoint.select(borrowed.moving, moving, flag='--fix_mean_var', partial=True)
     return values
 
 
-def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int] | None, eos: int | None) -> Config:
-    """``config`` narrowed to what is evaluated: all sizes of the checkpoint, or those asked for.
-
-    Raises:
-        UsageError: the checkpoint has neither the sizes nor, for ``-eos``, the statistics.
-    """
-    wanted = tuple(sorted(set(sizes or source.sizes), reverse=True))
+def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int] | None) -> Config:
+    """``config`` narrowed to what is evaluated: all sizes that were trained, or those asked for."""
+    wanted = tuple(sorted(set(sizes or source.trained), reverse=True))
     check_sizes(wanted, '-es')
-    needed = set(wanted) if eos is None else {eos}
-    if missing := needed - set(source.sizes):
-        flag = f'-eos {eos}' if eos is not None else f'-es {" ".join(map(str, wanted))}'
-        raise UsageError(f'{flag}: no statistics for size {max(missing)} (-eos uses those of another size); '
-                         f'{source.describe()}')
-    everything = eos is None and list(wanted) == source.sizes
-    return dataclasses.replace(config, sizes=wanted, kd=everything and 'alpha' in source.values,
+    return dataclasses.replace(config, sizes=wanted, kd=wanted == source.trained and 'alpha' in source.values,
                                image_size=max(config.image_size, *wanted))
 
 
-def foreign(source: checkpoint.Checkpoint, config: Config, eos: int | None, fix_mean_var: bool,
-            epoch: int | None) -> Foreign | None:
-    """What ``-eos`` and ``--fix_mean_var`` ask for.
+def borrow(source: checkpoint.Checkpoint, config: Config, *, untrained: str | None, eos: int | None,
+           fix_mean_var: bool, epoch: int | None) -> Borrowed:
+    """What ``--untrained``, ``-eos`` and ``--fix_mean_var`` ask for.
 
-    The published convention: the second checkpoint stands at the same path with the tested size in place of ``eos``.
+    ``proxy`` runs a size with the statistics (and generated kernels) of the nearest trained one, ``ideal`` with its own
+    generated kernels and the statistics of the nearest one, ``interpolate`` with its own kernels and statistics between
+    those of the two neighbours; ``-eos`` names the lender of all sizes.
 
     Raises:
-        UsageError: ``--fix_mean_var`` without ``-eos``, with several sizes, or without such a checkpoint.
+        UsageError: a size has no statistics and nothing says what to take, or the flags do not fit together.
     """
-    if not fix_mean_var:
-        return None if eos is None else Foreign(eos)
+    missing = [size for size in config.sizes if size not in source.sizes]
+    if eos is not None and eos not in source.sizes:
+        raise UsageError(f'-eos {eos}: no statistics for size {eos}; {source.describe()}')
+    if missing and eos is None and untrained is None:
+        raise UsageError(f'-es {" ".join(map(str, config.sizes))}: no statistics for size '
+                         f'{" ".join(map(str, missing))} ({checkpoint.BORROW}); {source.describe()}')
+    if eos is not None:
+        lenders: dict[int, tuple[int, ...]] = dict.fromkeys(config.sizes, (eos,))
+    elif untrained == 'interpolate':
+        lenders = {size: neighbours(size, source.trained) for size in missing}
+    else:
+        lenders = {size: (nearest(size, source.trained),) for size in missing}
+    moving = _moving(source, config, eos, epoch) if fix_mean_var else None
+    return Borrowed(lenders, encode=config.net != 'san' or untrained in (None, 'proxy'), moving=moving)
+
+
+def _moving(source: checkpoint.Checkpoint, config: Config, eos: int | None,
+            epoch: int | None) -> checkpoint.Checkpoint:
+    """The second checkpoint of ``--fix_mean_var``: at the same path with the tested size in place of ``eos``."""
     if eos is None or len(config.sizes) != 1:
         raise UsageError('--fix_mean_var: needs -eos and one size in -es')
     here = str(Path(source.prefix).parent)
     path = re.sub(rf'(?<!\d){eos}(?!\d)', str(config.sizes[0]), here)
     if path == here:
         raise UsageError(f'--fix_mean_var: {here} has no {eos} in its path to put {config.sizes[0]} in place of')
-    second = checkpoint.find(path, epoch, '--fix_mean_var')
-    return Foreign(eos, checkpoint.read(second, net=config.net, flag='--fix_mean_var'))
+    return checkpoint.read(checkpoint.find(path, epoch, '--fix_mean_var'), flag='--fix_mean_var')
 
 
 def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | None) -> Path:
@@ -201,7 +220,7 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
         UsageError: the folder holds something else.
     """
     prefix, run = Path(source.prefix).resolve(), source.config
-    alike = run is not None and all(getattr(run, key) == getattr(config, key) for key in ('data', 'resize'))
+    alike = run is not None and run.data in ('', config.data) and run.resize == config.resize
     last = list(checkpoint.checkpoints(prefix.parent).values())[-1:] == [str(prefix)]
     if alike and last and (logdir is None or logdir.resolve() == prefix.parent):
         return Path(source.prefix).parent

@@ -33,49 +33,65 @@ class Model(ModelDesc):
 
     Attributes:
         towers: layer builders of the training towers, in order.
-        names: spelling of what the rows of the ``correct`` tensor stand for.
+        names: spelling of what the rows of the ``correct`` tensor stand for, once a tower is built.
     """
 
     def __init__(self, config: Config, *, data_format: str):
         self.config, self.data_format = config, data_format
         self.net = config.network()
         self.towers: list[Blocks] = []
-        self.names = [str(point) for point in self.net.points] + (['ensemble'] if config.kd else [])
+        self.names: list[str] = []
 
     def inputs(self) -> list[tf.TensorSpec]:
-        side = self.config.image_size
-        return [tf.TensorSpec([None, side, side, 3], tf.uint8, 'images'), tf.TensorSpec([None], tf.int32, 'labels')]
+        images = [tf.TensorSpec([None, side, side, 3], tf.uint8, f'images_{side}') for side in self.config.view_sizes]
+        return [*images, tf.TensorSpec([None], tf.int32, 'labels')]
 
-    def build_graph(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor | None:
+    @property
+    def feeds(self) -> list[str]:
+        """Names of the inputs."""
+        return [spec.name for spec in self.inputs()]
+
+    def build_graph(self, *batch: tf.Tensor) -> tf.Tensor | None:
         """The training loss in a training tower; the ``correct`` tensor in an inference tower."""
+        *images, labels = batch
         tower = get_current_tower_context()
         training = tower.is_training
-        blocks = Blocks(self.config.policy, self.net.points, training=training, data_format=self.data_format,
-                        main=tower.is_main_training_tower)
-        inputs = views(images, self.config.sizes, resize=self.config.resize, data_format=self.data_format)
+        config = self.config
+        blocks = Blocks(config.policy, self.net.points, training=training, data_format=self.data_format,
+                        padding=self.net.padding, main=tower.is_main_training_tower)
+        inputs = views(images, config.sizes, resize=config.resize, inputs=config.inputs, data_format=self.data_format)
         outputs = self.net.outputs(inputs, blocks)
+        rows = scored(outputs)
+        self.names = list(rows)
         if not training:
-            tf.identity(correct(scored(outputs), labels), name=CORRECT)
+            tf.identity(correct(rows, labels), name=CORRECT)
             return None
         self.towers.append(blocks)
         parts = self.net.loss(outputs, labels)
-        parts['loss/weight_decay'] = self.config.wd * tf.add_n([tf.nn.l2_loss(kernel) for kernel in blocks.kernels])
+        decayed = blocks.kernels if config.decay == 'kernels' else tower.get_collection_in_tower(
+            tf.GraphKeys.TRAINABLE_VARIABLES)
+        parts['loss/weight_decay'] = config.wd * tf.add_n([tf.nn.l2_loss(values) for values in decayed])
         total = tf.add_n(list(parts.values()), name='loss')
         summaries = [tf.identity(value, name=name) for name, value in parts.items()]
         errors = [tf.reduce_mean(1 - tf.cast(tf.nn.in_top_k(logits, labels, 1), tf.float32), name=f'train-error/{name}')
-                  for name, logits in scored(outputs).items()]
+                  for name, logits in rows.items()]
         add_moving_summary(total, *summaries, *errors)
         return total
 
     def inspect(self) -> tuple[dict[str, tuple[int, ...]], dict[str, list[LayerRecord]]]:
         """Variable shapes by name and layer records by point, from an inference graph that is thrown away."""
         with tf.Graph().as_default():
-            blocks = Blocks(self.config.policy, self.net.points, training=False)
-            images = {size: tf.placeholder(tf.float32, [None, size, size, 3]) for size in self.config.sizes}
-            self.net.outputs(images, blocks)
-            return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}, blocks.layers
+            layers = self.build_inference().layers
+            return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}, layers
+
+    def build_inference(self) -> Blocks:
+        """The network alone in the current graph, in inference mode, on the CPU's data format."""
+        blocks = Blocks(self.config.policy, self.net.points, training=False, padding=self.net.padding)
+        images = {size: tf.placeholder(tf.float32, [None, size, size, 3]) for size in self.config.sizes}
+        self.net.outputs(images, blocks)
+        return blocks
 
     def optimizer(self) -> tf.train.Optimizer:
-        """SGD with Nesterov momentum .9; ``learning_rate`` is a variable that the schedule sets before every step."""
+        """SGD with momentum .9; ``learning_rate`` is a variable that the schedule sets before every step."""
         rate = tf.get_variable('learning_rate', initializer=0.0, trainable=False)
-        return tf.train.MomentumOptimizer(rate, momentum=0.9, use_nesterov=True)
+        return tf.train.MomentumOptimizer(rate, momentum=0.9, use_nesterov=self.config.nesterov)

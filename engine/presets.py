@@ -18,29 +18,59 @@ class Preset:
 
 
 _README = 'top-1 at 224/192/160/128/96 in the quantization table of the RS-Nets README (yikaiw/RS-Nets)'
-_RS = {'sizes': (224, 192, 160, 128, 96), 'kd': True, 'batch_size': 256, 'steps_per_epoch': 5000, 'epochs': 120,
-       'lr': 0.1, 'wd': 5e-5, 'schedule': 'step', 'warmup': 0.0, 'resize': 'nearest'}
-_SMALL = {'mode': 'preact', 'depth': 8, 'sizes': (28, 24, 20, 16, 12), 'kd': True, 'data': 'animals28',
-          'private_basis': True}
+_RS: dict[str, Any] = {
+    'sizes': (224, 192, 160, 128, 96), 'kd': True, 'batch_size': 256, 'steps_per_epoch': 5000, 'epochs': 120, 'lr': 0.1,
+    'wd': 5e-5, 'schedule': 'step', 'warmup': 0.0, 'resize': 'nearest'}
+_SMALL = {'arch': 'resnet8', 'sizes': (28, 24, 20, 16, 12), 'kd': True, 'data': 'animals28', 'private_basis': True}
+
+# Settings of the PyTorch codes (RS-Nets float, SAN) that reach the published numbers; SAN's own defaults do not.
+PYTORCH = {'mode': 'pytorch', 'inputs': 'unit_rgb', 'resize': 'antialias', 'batch_size': 256, 'epochs': 120, 'lr': 0.1,
+           'schedule': 'cosine', 'warmup': 0.0, 'wd': 1e-4, 'decay': 'all', 'nesterov': False}
+_MOBILE = {'epochs': 150, 'lr': 0.05, 'wd': 4e-5}
+_RSF = {**PYTORCH, 'sizes': (224, 192, 160, 128, 96), 'kd': True, 'kd_type': 'ens_topdown'}
+_SAN = {**PYTORCH, 'net': 'san', 'sizes': (224, 192, 160, 128, 96), 'kd': True, 'kd_type': 'topdown', 'encoding': 320.0}
+_FLOAT = 'top-1 at 224/192/160/128/96 in the README of RS-Nets (yikaiw/RS-Nets)'
+_NO_SAN = 'no number in the README of SAN (d-li14/SAN); networks trained at one size reach'
 
 PRESETS = {
-    'rs18_w2a32': Preset({**_RS, 'depth': 18, 'mode': 'resnet', 'qw': 2},
+    'rs18_w2a32': Preset({**_RS, 'arch': 'resnet18', 'mode': 'resnet', 'qw': 2},
                          f'68.8/67.6/66.0/63.1/56.6; {_README}'),
-    'rs18_w2a2': Preset({**_RS, 'depth': 18, 'mode': 'preact', 'qw': 2, 'qa': 2},
-                         f'65.8/64.8/62.9/59.3/52.5; {_README}'),
-    'rs50_w2a32': Preset({**_RS, 'depth': 50, 'mode': 'resnet', 'qw': 2},
+    'rs18_w2a2': Preset({**_RS, 'arch': 'resnet18', 'mode': 'preact', 'qw': 2, 'qa': 2},
+                        f'65.8/64.8/62.9/59.3/52.5; {_README}'),
+    'rs50_w2a32': Preset({**_RS, 'arch': 'resnet50', 'mode': 'resnet', 'qw': 2},
                          f'76.0/75.1/73.8/71.7/67.3; {_README}'),
-    'rs50_w2a2': Preset({**_RS, 'depth': 50, 'mode': 'preact', 'qw': 2, 'qa': 2},
-                         f'74.0/73.1/71.4/68.9/63.4; {_README}'),
-    'demo': Preset({**_SMALL, 'epochs': 4}, 'about 95 at every size in float; measured table in the README'),
-    'study': Preset({**_SMALL, 'epochs': 15}, 'about 97 at every size in float; measured table in the README'),
+    'rs50_w2a2': Preset({**_RS, 'arch': 'resnet50', 'mode': 'preact', 'qw': 2, 'qa': 2},
+                        f'74.0/73.1/71.4/68.9/63.4; {_README}'),
+    'rsnet18': Preset({**_RSF, 'arch': 'resnet18'}, f'73.1/72.2/71.1/68.7/64.1; {_FLOAT}'),
+    'rsnet50': Preset({**_RSF, 'arch': 'resnet50'}, f'79.3/78.8/77.9/76.3/72.7; {_FLOAT}'),
+    'rsnet_mobilenetv2': Preset({**_RSF, **_MOBILE, 'arch': 'mobilenetv2'}, f'73.0/72.2/71.1/68.8/63.9; {_FLOAT}'),
+    'san18': Preset({**_SAN, 'arch': 'resnet18'}, f'{_NO_SAN} 71.0/69.8/68.5/66.4/62.6'),
+    'san50': Preset({**_SAN, 'arch': 'resnet50'}, f'{_NO_SAN} 77.2/76.4/75.3/73.5/70.6'),
+    'san_mobilenetv2': Preset({**_SAN, **_MOBILE, 'arch': 'mobilenetv2'},
+                              '72.9/72.2/71.2/69.1/65.1; top-1 at 224/192/160/128/96 in the README of SAN'),
+    'demo': Preset({**_SMALL, 'mode': 'preact', 'epochs': 4},
+                   'about 95 at every size in float; measured table in the README'),
+    'study': Preset({**_SMALL, 'mode': 'preact', 'epochs': 15},
+                    'about 97 at every size in float; measured table in the README'),
+    'demo-san': Preset({**_SMALL, 'net': 'san', 'kd_type': 'topdown', 'mode': 'pytorch', 'inputs': 'unit_rgb',
+                        'encoding': 40.0, 'init': 'scaled', 'epochs': 4}, 'measured table in the README'),
+    'demo-mobilenet': Preset({**_SMALL, 'arch': 'mobilenetv2_small', 'mode': 'pytorch', 'width': 0.5,
+                              'inputs': 'unit_rgb', 'epochs': 4}, 'measured table in the README'),
 }
 
 # What a small data set changes in the defaults of Config. ImageNet-style folders keep the published recipe.
 _SMALL_IMAGES = {'batch_size': 64, 'lr': 0.05, 'schedule': 'cosine', 'warmup': 0.5, 'wd': 2e-4, 'resize': 'area'}
-_CIFAR = {**_SMALL_IMAGES, 'depth': 20, 'epochs': 100, 'lr': 0.1, 'batch_size': 128}
+_CIFAR = {**_SMALL_IMAGES, 'arch': 'resnet20', 'epochs': 100, 'lr': 0.1, 'batch_size': 128, 'encoding': 45.0}
 DATA_DEFAULTS = {
-    'animals28': {**_SMALL_IMAGES, 'depth': 8, 'sizes': (28, 24, 20, 16, 12), 'epochs': 5},
+    'animals28': {**_SMALL_IMAGES, 'arch': 'resnet8', 'sizes': (28, 24, 20, 16, 12), 'epochs': 5, 'encoding': 40.0},
     'cifar10': {**_CIFAR, 'sizes': (32, 28, 24, 20, 16)},
     'cifar100': {**_CIFAR, 'sizes': (32, 28, 24, 20, 16)},
 }
+
+
+def network_defaults(net: str, arch: str) -> dict[str, Any]:
+    """Published settings of a network that was only ever defined in PyTorch; nothing for the others."""
+    if net == 'rsnet' and not arch.startswith(('mobilenet', 'resnext')):
+        return {}
+    mobile = _MOBILE if arch.startswith('mobilenet') else {}
+    return {**PYTORCH, **mobile, **({'kd_type': 'topdown'} if net == 'san' else {})}

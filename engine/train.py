@@ -26,10 +26,11 @@ from engine import checkpoint
 from engine.config import Config, learning_rate
 from engine.datasets import Dataset
 from engine.errors import UsageError
-from engine.evaluate import BATCH_SIZE, merge_layers, records, score, write_records
-from engine.flow import EvalFlow, TrainFlow
+from engine.evaluate import eval_flow, merge_layers, records, score, write_records
+from engine.flow import TrainFlow
 from engine.model import CORRECT, Model
 from engine.run import Run, write_json
+from nets.kernels import generate
 from quant.backend import tf
 from quant.tower import refit
 
@@ -47,7 +48,8 @@ class SharedBatches(QueueInput):
 
     def _get_input_tensors(self) -> list[tf.Tensor]:
         if not self._parts:
-            split = [tf.split(tensor, self._towers) for tensor in super()._get_input_tensors()]
+            with tf.device('/cpu:0'):
+                split = [tf.split(tensor, self._towers) for tensor in super()._get_input_tensors()]
             self._parts = [list(part) for part in zip(*split)]
         return self._parts.pop(0)
 
@@ -95,16 +97,17 @@ class Evaluate(Callback):
     """Scores all operating points every epoch, on every GPU of the run; writes records and metrics."""
 
     def __init__(self, model: Model, dataset: Dataset, run: Run, *, workers: int):
-        config = model.config
         self._model, self._run = model, run
-        self._flow = EvalFlow(dataset, batch_size=BATCH_SIZE, size=config.image_size, workers=workers)
+        self._flow = eval_flow(model.config, dataset, workers)
 
     def _setup_graph(self) -> None:
-        self._predictors = [self.trainer.get_predictor(['images', 'labels'], [CORRECT], device=device)
+        self._predictors = [self.trainer.get_predictor(self._model.feeds, [CORRECT], device=device)
                             for device in range(len(self._model.config.gpu))]
         merge_layers(self._run.path, self._model.towers[0].layers)
+        self._generate = generate()
 
     def _trigger_epoch(self) -> None:
+        self.trainer.sess.run(self._generate)
         prefix = str(self._run.path / f'model-{self.global_step}')
         counts, images, seconds = score(self._predictors, self._flow, len(self._flow))
         found = records(self._model.names, counts, images, seconds, data=self._model.config.data, prefix=prefix)
@@ -134,6 +137,12 @@ class SaveBest(Callback):
         write_json(self._file, {'mean_top1': score_now, 'step': self.global_step, 'epoch': self.epoch_num})
 
 
+def train_flow(config: Config, dataset: Dataset, *, start_step: int, workers: int) -> TrainFlow:
+    """The training batches as a model of this configuration takes them."""
+    return TrainFlow(dataset, batch_size=config.batch_size, sizes=config.view_sizes,
+                     antialias=config.resize == 'antialias', seed=config.seed, start_step=start_step, workers=workers)
+
+
 def make_trainer(config: Config) -> Any:
     """The trainer for the towers of ``config``."""
     towers = list(range(len(config.gpu)))
@@ -152,7 +161,7 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     """
     if not config.load:
         return None
-    source = checkpoint.read(checkpoint.find(config.load, None, '--load'), net=config.net, flag='--load')
+    source = checkpoint.read(checkpoint.find(config.load, None, '--load'), flag='--load')
     variables, _ = Model(config, data_format='NHWC').inspect()
     values = checkpoint.select(source, variables, flag='--load',
                                optional=lambda name: name == 'alpha' or name.endswith('/basis'))
@@ -181,8 +190,7 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
     tf.set_random_seed(config.seed)
     state = SaverRestore(run.checkpoint) if run.checkpoint else checkpoint.Restore(values) if values else None
     logger.set_logger_dir(str(run.path), action='k')
-    flow = TrainFlow(dataset, batch_size=config.batch_size, size=config.image_size, seed=config.seed,
-                     start_step=run.step, workers=workers)
+    flow = train_flow(config, dataset, start_step=run.step, workers=workers)
     trainer = make_trainer(config)
     launch_train_with_config(TrainConfig(
         model=model,

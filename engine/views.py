@@ -1,6 +1,6 @@
 """One image batch at every input size: normalised once, resized once per size by the rule of the run."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from quant.backend import tf
 
@@ -9,23 +9,30 @@ MEAN = (0.406, 0.456, 0.485)
 STD = (0.225, 0.224, 0.229)
 
 
-def views(images: tf.Tensor, sizes: Iterable[int], *, resize: str, data_format: str) -> dict[int, tf.Tensor]:
-    """Normalised views of a batch.
+def views(images: Sequence[tf.Tensor], sizes: Sequence[int], *, resize: str, inputs: str,
+          data_format: str) -> dict[int, tf.Tensor]:
+    """Views of a batch as the network takes them.
 
     Args:
-        images: uint8 [N, H, H, 3], BGR.
+        images: uint8 [N, H, H, 3], BGR: one batch, or with ``antialias`` one for each of ``sizes``.
         sizes: side lengths in pixels.
         resize: ``nearest``: source index floor(i * H / size) in float32, as published (normalise first, then
-            subsample); ``area``: mean over the source area, for small images.
+            subsample); ``area``: mean over the source area, for small images; ``antialias``: done while loading.
+        inputs: ``normalized_bgr`` or ``unit_rgb``.
         data_format: of the result.
 
     Returns:
         {size: float32 [N, size, size, 3]} or [N, 3, size, size].
     """
-    x = (tf.cast(images, tf.float32) / 255.0 - MEAN) / STD
-    method = {'nearest': tf.image.resize_nearest_neighbor, 'area': tf.image.resize_area}[resize]
-    result = {}
-    for size in sizes:
-        view = x if size == images.shape[1] else method(x, [size, size])
-        result[size] = view if data_format == 'NHWC' else tf.transpose(view, [0, 3, 1, 2])
-    return result
+    values = [_values(batch, inputs) for batch in images]
+    if resize != 'antialias':
+        method = {'nearest': tf.image.resize_nearest_neighbor, 'area': tf.image.resize_area}[resize]
+        values = [values[0] if size == values[0].shape[1] else method(values[0], [size, size]) for size in sizes]
+    if data_format == 'NCHW':
+        values = [tf.transpose(view, [0, 3, 1, 2]) for view in values]
+    return dict(zip(sizes, values))
+
+
+def _values(images: tf.Tensor, inputs: str) -> tf.Tensor:
+    unit = tf.cast(images, tf.float32) / 255.0
+    return tf.reverse(unit, [3]) if inputs == 'unit_rgb' else (unit - MEAN) / STD

@@ -6,10 +6,13 @@ Importing this package does not import TensorFlow; building a network does.
 import importlib
 from typing import Any
 
-KD_TYPES = ('ens_topdown', 'ens')
-
 # Name on the command line -> class. One line per network.
-_NETS = {'resnet': 'nets.resnet.ResNet'}
+_NETS = {'rsnet': 'nets.rsnet.RSNet', 'san': 'nets.san.SAN'}
+
+# Start of an architecture's name -> class of the backbone.
+_BACKBONES = {'resne': 'nets.resnet.ResNet', 'mobilenetv2': 'nets.mobilenet.MobileNetV2'}
+
+KD_TYPES = ('ens_topdown', 'ens', 'none', 'topdown')
 
 
 def names() -> list[str]:
@@ -25,5 +28,27 @@ def get(name: str) -> Any:
     """
     if name not in _NETS:
         raise ValueError(f'network {name!r} is unknown; there are {", ".join(names())}')
-    module, _, cls = _NETS[name].rpartition('.')
+    return _load(_NETS[name])
+
+
+def archs() -> list[str]:
+    """Architectures of all backbones."""
+    modules = (importlib.import_module(path.rpartition('.')[0]) for path in _BACKBONES.values())
+    return [arch for module in modules for arch in module.ARCHS]
+
+
+def backbone(arch: str) -> Any:
+    """The class of a backbone: it maps one input to logits and knows no operating points.
+
+    Raises:
+        ValueError: no architecture of that name.
+    """
+    for start, path in _BACKBONES.items():
+        if arch.startswith(start):
+            return _load(path)
+    raise ValueError(f'arch {arch!r} is unknown; there are {", ".join(archs())}')
+
+
+def _load(path: str) -> Any:
+    module, _, cls = path.rpartition('.')
     return getattr(importlib.import_module(module), cls)

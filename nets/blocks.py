@@ -8,9 +8,10 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nets.cost import LayerRecord
+from nets.kernels import Kernel, Kernels, MetaConv
 from nets.points import Point
 from quant.backend import tf
 from quant.policy import Policy
@@ -33,6 +34,14 @@ class Outputs:
     extras: dict[str, tf.Tensor] = dataclasses.field(default_factory=dict)
 
 
+class Statistics(NamedTuple):
+    """Batch statistics of one normalisation: mean and unbiased variance [C], and the number of values per channel."""
+
+    mean: tf.Tensor
+    variance: tf.Tensor
+    count: tf.Tensor
+
+
 class Blocks:
     """Builds the layers of one tower.
 
@@ -41,23 +50,32 @@ class Blocks:
         points: the network's operating points, strongest first.
         training: batch statistics and quantizer statistics, or the stored ones.
         data_format: ``NHWC`` or ``NCHW``; inputs and outputs of every method have it.
+        padding: of strided windows: ``same`` (TensorFlow's rule, more at the bottom and right) or ``symmetric``
+            (PyTorch networks: kernel // 2 on all sides).
         share_affine: all points share gamma and beta of a normalisation and keep only their statistics apart (as
             universally slimmable networks do); by default all four are private.
         main: whether this is the tower whose batch statistics go into the moving averages.
 
     Attributes:
-        kernels: the kernels read so far, for weight decay; each once.
         layers: layer records by spelling of the operating point.
+        statistics: what a training tower's normalisations saw, by scope and point.
     """
 
     def __init__(self, policy: Policy, points: Sequence[Point], *, training: bool, data_format: str = 'NHWC',
-                 share_affine: bool = False, main: bool = True):
+                 padding: str = 'same', share_affine: bool = False, main: bool = True):
         self.training, self.data_format, self.share_affine, self.main = training, data_format, share_affine, main
+        self.padding = padding
         self.quantization = Quantization(policy, training=training)
-        self.kernels: list[tf.Tensor] = []
         self.layers: dict[str, list[LayerRecord]] = {str(point): [] for point in points}
+        self.statistics: dict[str, Statistics] = {}
+        self._kernels = Kernels(self.quantization, training=training)
         self._points, self._point = points, points[0]
-        self._weights: dict[str, tuple[tf.Tensor, int, int]] = {}
+        self._meta: MetaConv | None = None
+
+    @property
+    def kernels(self) -> list[tf.Tensor]:
+        """The kernels read so far, for weight decay; each once."""
+        return self._kernels.read
 
     @contextlib.contextmanager
     def at(self, point: Point) -> Iterator[None]:
@@ -69,38 +87,59 @@ class Blocks:
         finally:
             self._point = before
 
-    def conv(self, name: str, x: tf.Tensor, channels: int, kernel: int, *, stride: int = 1,
+    @contextlib.contextmanager
+    def generated(self, meta: MetaConv | None) -> Iterator[None]:
+        """Kernels of the convolutions built inside come from ``meta``; with None they are variables as elsewhere."""
+        before, self._meta = self._meta, meta
+        try:
+            yield
+        finally:
+            self._meta = before
+
+    def conv(self, name: str, x: tf.Tensor, channels: int, kernel: int, *, stride: int = 1, groups: int = 1,
              role: str = 'body') -> tf.Tensor:
-        """Square convolution without bias, TensorFlow's SAME padding. *Variable names*: ``W`` [k, k, in, out]."""
-        shape = [kernel, kernel, self.channels(x), channels]
+        """Square convolution without bias. *Variable names*: ``W`` [k, k, in / groups, out], see also ``MetaConv``."""
+        shape = [kernel, kernel, self.channels(x) // groups, channels]
         with tf.variable_scope(name) as scope:
-            w, bits, basis = self._weight(shape, role, fan_out=kernel * kernel * channels)
-            y = tf.nn.conv2d(x, w, self._strides(stride), 'SAME', data_format=self.data_format)
-            self._record(scope.name, role, shape, self._spatial(y), bits, basis)
+            w = self._kernels.get(shape, role, fan_out=kernel * kernel * channels, meta=self._meta,
+                                  point=str(self._point))
+            padding = self._padding(kernel, stride)
+            if groups > 1 and self.training and self.data_format == 'NHWC':
+                y = _grouped_conv(x, w.value, stride, groups, padding)
+            else:
+                y = tf.nn.conv2d(x, w.value, self._strides(stride), padding, data_format=self.data_format)
+            self._record(scope.name, role, shape, self._spatial(y), w)
         return y
 
-    def depthwise_conv(self, name: str, x: tf.Tensor, kernel: int, *, stride: int = 1) -> tf.Tensor:
-        """Depthwise square convolution without bias, SAME padding. *Variable names*: ``W`` [k, k, C, 1].
+    def depthwise_conv(self, name: str, x: tf.Tensor, kernel: int, *, stride: int = 1,
+                       fan_out: int | None = None) -> tf.Tensor:
+        """Depthwise square convolution without bias. *Variable names*: ``W`` [k, k, C, 1], see also ``MetaConv``.
 
         The quantizer sees [k, k, 1, C]: one basis per channel.
         """
         channels = self.channels(x)
+        rows = [kernel, kernel, 1, channels]
         with tf.variable_scope(name) as scope:
-            w, bits, basis = self._weight([kernel, kernel, channels, 1], 'depthwise', fan_out=kernel * kernel,
-                                          quantized_shape=[kernel, kernel, 1, channels])
-            y = tf.nn.depthwise_conv2d(x, w, self._strides(stride), 'SAME', data_format=self.data_format)
-            self._record(scope.name, 'depthwise', [kernel, kernel, 1, channels], self._spatial(y), bits, basis)
+            w = self._kernels.get([kernel, kernel, channels, 1], 'depthwise', fan_out=fan_out or kernel * kernel,
+                                  meta=self._meta, point=str(self._point), rows=rows)
+            y = tf.nn.depthwise_conv2d(x, w.value, self._strides(stride), self._padding(kernel, stride),
+                                       data_format=self.data_format)
+            self._record(scope.name, 'depthwise', rows, self._spatial(y), w)
         return y
 
-    def dense(self, name: str, x: tf.Tensor, units: int, *, role: str = 'head') -> tf.Tensor:
-        """Fully connected layer of [N, C]. *Variable names*: ``W`` [C, units], ``b`` [units]."""
+    def dense(self, name: str, x: tf.Tensor, units: int, *, role: str = 'head', start: Any = None,
+              bias_start: Any = None) -> tf.Tensor:
+        """Fully connected layer of [N, C]; starts normal with variance 2 / C and without bias.
+
+        *Variable names*: ``W`` [C, units], ``b`` [units].
+        """
         channels = x.shape[1]
         with tf.variable_scope(name) as scope:
-            start = tf.random_normal_initializer(stddev=math.sqrt(2 / channels))
-            w, bits, basis = self._weight([channels, units], role, fan_out=units, initializer=start)
-            b = tf.get_variable('b', shape=[units], initializer=tf.zeros_initializer())
-            self._record(scope.name, role, [1, 1, channels, units], (1, 1), bits, basis, bias=units)
-            return tf.nn.bias_add(tf.matmul(x, w), b)
+            w = self._kernels.get([channels, units], role, fan_out=units,
+                                  start=start or tf.random_normal_initializer(stddev=math.sqrt(2 / channels)))
+            b = tf.get_variable('b', shape=[units], initializer=bias_start or tf.zeros_initializer())
+            self._record(scope.name, role, [1, 1, channels, units], (1, 1), w, bias=units)
+            return tf.nn.bias_add(tf.matmul(x, w.value), b)
 
     def norm(self, name: str, x: tf.Tensor, *, zero_gamma: bool = False) -> tf.Tensor:
         """Batch normalisation with statistics of this operating point.
@@ -121,27 +160,35 @@ class Blocks:
             stored = {} if self.training else {'mean': moving[0], 'variance': moving[1]}
             y, *batch = tf.nn.fused_batch_norm(x, gamma, beta, **stored, epsilon=BN_EPSILON,
                                                data_format=self.data_format, is_training=self.training)
+            if self.training:
+                scope = self.quantization.relative(tf.get_variable_scope().name)
+                self.statistics[f'{scope}/{point}'] = Statistics(batch[0], batch[1], tf.size(x) // shape[0])
             if self.training and self.main:
                 for variable, value in zip(moving, batch):
                     step = (variable - value) * (1 - BN_MOMENTUM)
                     tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, variable.assign_sub(step, read_value=False))
         return y
 
-    def act(self, name: str, x: tf.Tensor, *, role: str = 'body', relu: bool = True, lower: float = 0.0) -> tf.Tensor:
-        """ReLU and activation quantizer as one object, so that one quantized tensor can feed several layers.
+    def act(self, name: str, x: tf.Tensor, *, role: str = 'body', function: str = 'relu',
+            lower: float = 0.0) -> tf.Tensor:
+        """Activation function and activation quantizer as one object, so that one tensor can feed several layers.
 
         Args:
             name: scope of the quantizer; no variable is made where the policy says float.
             x: tensor to activate.
             role: role of the layers that it feeds.
-            relu: False if ``x`` already is an activation, whose smallest possible value is ``lower``.
+            function: ``relu``, ``relu6``, or ``none`` if ``x`` is to be quantized as it is.
+            lower: with ``none``, the smallest possible value of ``x``; -inf takes codes of both signs.
         """
+        if function == 'relu6':
+            x, function = tf.nn.relu6(x), 'none'
         scope = self.quantization.relative(f'{tf.get_variable_scope().name}/{name}')
-        return self.quantization.activation(name, x, scope=scope, role=role, relu=relu, lower=lower,
+        return self.quantization.activation(name, x, scope=scope, role=role, relu=function == 'relu', lower=lower,
                                             point=str(self._point), strongest=self._point == self._points[0])
 
     def max_pool(self, x: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
-        return tf.nn.max_pool2d(x, self._strides(kernel), self._strides(stride), 'SAME', data_format=self.data_format)
+        return tf.nn.max_pool2d(x, self._strides(kernel), self._strides(stride), self._padding(kernel, stride),
+                                data_format=self.data_format)
 
     def avg_pool(self, x: tf.Tensor, stride: int) -> tf.Tensor:
         """Average over disjoint stride x stride squares, as many as a strided convolution has outputs."""
@@ -171,26 +218,42 @@ class Blocks:
         shape = x.shape.as_list()
         return tuple(shape[1:3] if self.data_format == 'NHWC' else shape[2:4])
 
-    def _weight(self, shape: list[int], role: str, *, fan_out: int, quantized_shape: list[int] | None = None,
-                initializer: Any = None) -> tuple[tf.Tensor, int, int]:
-        """The kernel to compute with, its stored bits and the size of its basis; made once per tower and variable."""
-        # Truncated at two standard deviations, a normal loses the factor 1.3 of variance (tf.contrib variance scaling).
-        start = initializer or tf.truncated_normal_initializer(stddev=math.sqrt(1.3 * 2 / fan_out))
-        variable = tf.get_variable('W', shape=shape, initializer=start)
-        if variable.name not in self._weights:
-            w = tf.convert_to_tensor(variable)
-            scope = self.quantization.relative(tf.get_variable_scope().name)
-            self.kernels.append(w)
-            flat = tf.reshape(w, quantized_shape) if quantized_shape else w
-            q = self.quantization.weight(flat, scope=scope, role=role, fan_out=fan_out)
-            quantizer = self.quantization.policy.weight(scope, role)
-            bits, basis = (quantizer.bits, quantizer.basis_size(flat.shape[-1])) if quantizer else (32, 0)
-            self._weights[variable.name] = tf.reshape(q, shape) if quantized_shape else q, bits, basis
-        return self._weights[variable.name]
+    def _padding(self, kernel: int, stride: int) -> str | list[list[int]]:
+        """Without stride both rules are the same, and TensorFlow's has the faster kernels."""
+        if self.padding == 'same' or stride == 1:
+            return 'SAME'
+        paddings = [[0, 0]] * 4
+        for axis in (1, 2) if self.data_format == 'NHWC' else (2, 3):
+            paddings[axis] = [kernel // 2, kernel // 2]
+        return paddings
 
-    def _record(self, scope: str, role: str, kernel: Sequence[int], out: tuple[int, int], bits: int, basis: int,
+    def _record(self, scope: str, role: str, shape: Sequence[int], out: tuple[int, int], kernel: Kernel,
                 bias: int = 0) -> None:
-        height, width, inputs, outputs = kernel
-        name = self.quantization.relative(scope)
-        record = LayerRecord(name, role, (height, width, inputs, outputs), out, bits, basis, bias)
+        height, width, inputs, outputs = shape
+        record = LayerRecord(self.quantization.relative(scope), role, (height, width, inputs, outputs), out,
+                             kernel.bits, kernel.basis, bias, kernel.generated)
         self.layers[str(self._point)].append(record)
+
+
+def _grouped_conv(x: tf.Tensor, w: tf.Tensor, stride: int, groups: int, padding: str | list[list[int]]) -> tf.Tensor:
+    """Grouped convolution of NHWC as one batched product per kernel position: TensorFlow's has no gradient on the CPU.
+
+    Args:
+        x: [N, H, W, groups * c].
+        w: [k, k, c, out].
+        stride, groups, padding: as of ``tf.nn.conv2d``.
+    """
+    size, height, width = w.shape[0], x.shape[1], x.shape[2]
+    if padding == 'SAME':
+        total = [max((math.ceil(side / stride) - 1) * stride + size - side, 0) for side in (height, width)]
+        padding = [[0, 0], *([t // 2, t - t // 2] for t in total), [0, 0]]
+    x = tf.pad(x, padding)
+    rows, columns = ((side - size) // stride + 1 for side in x.shape[1:3])
+    kernel = tf.reshape(w, [size, size, w.shape[2], groups, -1])
+    taps = []
+    for i in range(size):
+        for j in range(size):
+            tap = x[:, i:i + (rows - 1) * stride + 1:stride, j:j + (columns - 1) * stride + 1:stride]
+            tap = tf.reshape(tap, [-1, rows, columns, groups, w.shape[2]])
+            taps.append(tf.einsum('nhwgc,cgd->nhwgd', tap, kernel[i, j]))
+    return tf.reshape(tf.add_n(taps), [-1, rows, columns, w.shape[3]])

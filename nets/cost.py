@@ -24,6 +24,7 @@ class LayerRecord:
         weight_bits: Bits of a stored weight; 32 is float.
         basis: Number of float32 values that the weight quantizer stores.
         bias: Number of float32 biases.
+        generated: Whether the kernel is generated from an encoding. Memory counts the kernel of one encoding.
     """
 
     name: str
@@ -33,6 +34,7 @@ class LayerRecord:
     weight_bits: int = 32
     basis: int = 0
     bias: int = 0
+    generated: bool = False
 
     @property
     def weights(self) -> int:
@@ -51,6 +53,11 @@ class LayerRecord:
 def madds(layers: Iterable[LayerRecord]) -> int:
     """Multiply-adds of one image."""
     return sum(layer.madds for layer in layers)
+
+
+def generation_madds(layers: Iterable[LayerRecord]) -> int:
+    """Multiply-adds of generating all kernels, paid once per change of the encoding and not per image."""
+    return sum(layer.weights for layer in layers if layer.generated)
 
 
 def weight_bytes(layers: Iterable[LayerRecord]) -> int:

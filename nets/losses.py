@@ -1,8 +1,7 @@
 """Losses over operating points: cross entropy, ensemble, distillation from the ensemble and from stronger points."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from nets import KD_TYPES
 from quant.backend import tf
 
 
@@ -28,22 +27,30 @@ def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.add_n([w * tf.stop_gradient(one) for w, one in zip(weights, logits)])
 
 
-def distillation(teacher: tf.Tensor, logits: Sequence[tf.Tensor], kd_type: str) -> tf.Tensor:
-    """Distillation loss of the RS-Net codes (cross entropy: the teachers' entropy is not subtracted, temperature 1).
+def divergence(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """Batch mean of KL(teacher || student): the soft cross entropy less the teacher's own entropy, a constant."""
+    return soft_cross_entropy(teacher, student) - tf.stop_gradient(soft_cross_entropy(teacher, teacher))
+
+
+def topdown(logits: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Sum of the divergences of every weaker point from every stronger one (SAN), strongest first, temperature 1."""
+    return tf.add_n([divergence(logits[i], student) for j, student in enumerate(logits) for i in range(j)])
+
+
+def distillation(teacher: tf.Tensor, logits: Sequence[tf.Tensor], kd_type: str,
+                 distance: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Distillation loss of the RS-Net codes, temperature 1.
 
     Args:
         teacher: [N, classes] logits of the ensemble.
         logits: [N, classes] by point, strongest first.
         kd_type: ``ens``: the ensemble teaches every point. ``ens_topdown``: every stronger point also teaches every
             weaker one, and the mean of these S(S+1)/2 terms counts S times.
-
-    Raises:
-        ValueError: another ``kd_type``.
+        distance: ``divergence`` (the PyTorch code) or ``soft_cross_entropy`` (the TensorFlow code) of a teacher and a
+            student; their gradients are the same.
     """
-    if kd_type not in KD_TYPES:
-        raise ValueError(f'kd_type {kd_type!r} is unknown; there are {", ".join(KD_TYPES)}')
-    terms = [soft_cross_entropy(teacher, student) for student in logits]
+    terms = [distance(teacher, student) for student in logits]
     if kd_type == 'ens':
         return tf.add_n(terms)
-    terms += [soft_cross_entropy(logits[i], student) for j, student in enumerate(logits) for i in range(j)]
+    terms += [distance(logits[i], student) for j, student in enumerate(logits) for i in range(j)]
     return tf.add_n(terms) / len(terms) * len(logits)

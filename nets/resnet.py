@@ -1,127 +1,110 @@
-"""Resolution-switchable ResNets: one set of kernels, private normalisation per input size.
+"""ResNets and ResNeXts of all published forms: one builder, whose mode says order, padding and initial values.
 
 References:
-    Resolution Switchable Networks for Runtime Efficient Image Recognition, ECCV 2020, https://arxiv.org/abs/2007.09558;
-    architecture, names and padding as its quantization code (TensorFlow).
+    Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385;
+    Aggregated Residual Transformations for Deep Neural Networks, https://arxiv.org/abs/1611.05431.
 """
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from nets import losses
-from nets.blocks import Blocks, Outputs
-from nets.points import Point
+from nets.blocks import Blocks
+from nets.kernels import MetaConv
 from quant.backend import tf
 
-MODES = ('resnet', 'preact', 'preact_typeA')
-
-# Depth -> blocks per group, and whether they are bottlenecks. Three groups: the CIFAR form (3x3 stem, no pool).
-_Groups = tuple[tuple[int, ...], bool]
-_IMAGENET: dict[int, _Groups] = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True),
-                                 101: ((3, 4, 23, 3), True), 152: ((3, 8, 36, 3), True)}
-_CIFAR: dict[int, _Groups] = {depth: (((depth - 2) // 6,) * 3, False) for depth in (8, 20, 32, 56, 110)}
-DEPTHS = tuple(sorted(_CIFAR | _IMAGENET))
+MODES = ('resnet', 'preact', 'preact_typeA', 'pytorch')
 
 
-# Published name -> ours, applied in order. The moving-average shadows carry their whole scope twice.
-_RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    (r'^(?:.*/)?imagenet/', ''),
-    (r'/bn-(preact|last)(\d+)/bn/', lambda m: f'/bn_{m[1]}/s{int(m[2])}/'),
-    (r'/bn(\d+)/', lambda m: f'/bn/s{int(m[1])}/'),
-    (r'/ActivationQuantization/', '/'),
-)
+class Form(NamedTuple):
+    """Layout of an architecture.
 
-
-def from_published(name: str) -> str | None:
-    """Our name of a variable of the published RS-Nets quantization code; None for what is no part of the model.
-
-    >>> from_published('imagenet/group0/block1/bn-preact096/bn/mean/EMA')
-    'group0/block1/bn_preact/s96/mean/EMA'
+    Attributes:
+        blocks: residual blocks per group.
+        bottleneck: whether a branch is 1x1, 3x3, 1x1.
+        small: the CIFAR form: 3x3 stem of 16 channels, no pool, three groups.
+        groups: of the 3x3 convolutions.
+        base: channels of one of their groups, out of 64.
     """
-    if not name.startswith(('imagenet/', 'alpha')):
-        return None
-    for pattern, ours in _RENAMES:
-        name = re.sub(pattern, ours, name)
-    return name
+
+    blocks: tuple[int, ...]
+    bottleneck: bool = False
+    small: bool = False
+    groups: int = 1
+    base: int = 64
+
+
+FORMS = {'resnet18': Form((2, 2, 2, 2)), 'resnet34': Form((3, 4, 6, 3)), 'resnet50': Form((3, 4, 6, 3), True),
+          'resnet101': Form((3, 4, 23, 3), True), 'resnet152': Form((3, 8, 36, 3), True),
+          'resnext50_32x4d': Form((3, 4, 6, 3), True, groups=32, base=4),
+          'resnext101_32x8d': Form((3, 4, 23, 3), True, groups=32, base=8)}
+FORMS |= {f'resnet{depth}': Form(((depth - 2) // 6,) * 3, small=True) for depth in (8, 20, 32, 56, 110)}
+ARCHS = tuple(sorted(FORMS, key=lambda arch: ('x' in arch, int(re.findall(r'\d+', arch)[0]))))
 
 
 class ResNet:
-    """ResNet with one operating point per input size.
+    """Everything from the stem to the logits, for one input.
 
     Args:
-        depth: one of ``DEPTHS``.
-        mode: ``resnet`` (post-activation), ``preact`` (projection shortcuts; one quantizer at the end of a group feeds
-            both branches of the next) or ``preact_typeA`` (pooled and zero-padded shortcuts).
-        sizes: input sizes in pixels.
+        arch: one of ``ARCHS``.
+        mode: ``resnet`` (post-activation) and ``preact`` (projection shortcuts; one quantizer at the end of a group
+            feeds both branches of the next) and ``preact_typeA`` (pooled and zero-padded shortcuts) as the RS-Nets
+            quantization code (TensorFlow); ``pytorch`` (post-activation, symmetric padding, PyTorch's initial values)
+            as its float code and SAN's.
         classes: number of classes.
         width: multiplier of all channel counts.
-        kd: whether an ensemble of the sizes is learned and distilled from.
-        kd_type: see ``losses.distillation``.
+
+    Attributes:
+        padding: padding rule of the mode, see ``Blocks``.
 
     Raises:
-        ValueError: unknown depth or mode.
+        ValueError: unknown architecture or mode, or a mode that is not defined for the architecture.
     """
 
-    from_published = staticmethod(from_published)
-
-    def __init__(self, *, depth: int, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
-                 kd: bool = False, kd_type: str = 'ens_topdown'):
-        if depth not in DEPTHS:
-            raise ValueError(f'depth {depth} is unknown; there are {", ".join(map(str, DEPTHS))}')
+    def __init__(self, *, arch: str, mode: str, classes: int, width: float = 1.0):
+        if arch not in FORMS:
+            raise ValueError(f'arch {arch!r} is unknown; there are {", ".join(ARCHS)}')
         if mode not in MODES:
             raise ValueError(f'mode {mode!r} is unknown; there are {", ".join(MODES)}')
-        self.sizes = sorted(sizes, reverse=True)
-        self.points = tuple(Point(size=size) for size in self.sizes)
-        self.mode, self.classes, self.kd, self.kd_type = mode, classes, kd, kd_type
-        self.counts, self.bottleneck = (_CIFAR | _IMAGENET)[depth]
-        self.small = depth in _CIFAR
-        self.features = [max(1, round(width * (16 if self.small else 64) * 2 ** g)) for g in range(len(self.counts))]
+        self.form, self.mode, self.classes = FORMS[arch], mode, classes
+        if self.form.groups > 1 and (mode != 'pytorch' or width != 1):
+            raise ValueError(f'{arch} is defined in mode pytorch and at width 1 only')
+        self.padding = 'symmetric' if mode == 'pytorch' else 'same'
+        first = 16 if self.form.small else 64
+        self.features = [max(1, round(width * first * 2 ** g)) for g in range(len(self.form.blocks))]
 
-    def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks) -> Outputs:
-        """Logits of every operating point (and ``extras['ensemble']`` with distillation).
-
-        Args:
-            views: normalised float32 images by size, in the data format of ``blocks``.
-            blocks: the tower's layer builder.
-        """
-        logits = {}
-        for size, point in zip(self.sizes, self.points):
-            with blocks.at(point):
-                logits[point] = self._logits(views[size], blocks)
-        extras = {}
-        if self.kd:
-            with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-                extras['ensemble'] = losses.ensemble(list(logits.values()))
-        return Outputs(logits, extras)
-
-    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Named scalar terms, whose sum is the training loss without weight decay."""
-        parts = {f'loss/{point}': losses.cross_entropy(logits, labels) for point, logits in outputs.logits.items()}
-        if self.kd:
-            teacher = outputs.extras['ensemble']
-            parts['loss/ensemble'] = losses.cross_entropy(teacher, labels)
-            parts['loss/distillation'] = losses.distillation(teacher, list(outputs.logits.values()), self.kd_type)
-        return parts
-
-    def _logits(self, x: tf.Tensor, b: Blocks) -> tf.Tensor:
-        stem = {'kernel': 3} if self.small else {'kernel': 7, 'stride': 2}
+    def logits(self, x: tf.Tensor, b: Blocks, meta: MetaConv | None = None) -> tf.Tensor:
+        """[N, classes] of the images ``x``; ``meta`` generates the kernels of all residual blocks."""
+        stem = {'kernel': 3} if self.form.small else {'kernel': 7, 'stride': 2}
         x = b.conv('conv0', x, self.features[0], role='stem', **stem)
         x = b.act('relu0', b.norm('conv0/bn', x), role='stem')
-        if not self.small:
+        if not self.form.small:
             x = b.max_pool(x, 3, 2)
-        group = self._group if self.mode == 'resnet' else self._preact_group
-        for g, count in enumerate(self.counts):
-            with tf.variable_scope(f'group{g}'):
+        group = self._preact_group if self.mode.startswith('preact') else self._group
+        for g, count in enumerate(self.form.blocks):
+            with tf.variable_scope(f'group{g}'), b.generated(meta):
                 x = group(b, x, g, count)
-        return b.dense('linear', b.global_pool(x), self.classes)
+        return b.dense('linear', b.global_pool(x), self.classes, **self._dense_start(x, b))
+
+    def published_start(self, fan_out: int) -> tuple[Any, Any]:
+        """Initializers of a meta layer's slope and offset as SAN has them: those of PyTorch for one input."""
+        return tf.random_uniform_initializer(-1, 1), tf.random_uniform_initializer(-1, 1)
+
+    def _dense_start(self, x: tf.Tensor, b: Blocks) -> dict[str, Any]:
+        if self.mode != 'pytorch':
+            return {}
+        bound = 1 / math.sqrt(b.channels(x))
+        return {name: tf.random_uniform_initializer(-bound, bound) for name in ('start', 'bias_start')}
 
     def _group(self, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
-        """Post-activation group: every block ends in shortcut + branch, then ReLU."""
+        """Post-activation group: every block ends in shortcut + branch, then ReLU; an identity is never quantized."""
         for i in range(count):
             stride = 2 if g and not i else 1
             with tf.variable_scope(f'block{i}'):
-                branch = self._branch(b, x, g, stride, zero_gamma=True)
-                x = b.act('relu_last', branch + self._shortcut(b, x, g, stride))
+                q = b.act('quant1', x, function='none')
+                branch = self._branch(b, q, g, stride, zero_gamma=self.mode == 'resnet')
+                shortcut = self._shortcut(b, q, g, stride)
+                x = tf.nn.relu(branch + (x if shortcut is q else shortcut))
         return x
 
     def _preact_group(self, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
@@ -138,26 +121,30 @@ class ResNet:
                 elif g and self.mode == 'preact':
                     branch = x
                 else:
-                    branch = b.act('quant1', x, relu=False)
+                    branch = b.act('quant1', x, function='none')
                 x = self._branch(b, branch, g, stride) + self._shortcut(b, x, g, stride)
-        feeds_head = g == len(self.counts) - 1
+        feeds_head = g == len(self.form.blocks) - 1
         feeds_group = self.mode == 'preact' and not feeds_head
         return b.act('quant_last', b.norm('bn_last', x), role='body' if feeds_group else 'head')
 
     def _branch(self, b: Blocks, x: tf.Tensor, g: int, stride: int, *, zero_gamma: bool = False) -> tf.Tensor:
         """Two 3x3 convolutions, or 1x1, 3x3 with the stride, 1x1; each normalised, all but the last activated."""
-        channels = self.features[g]
-        layers = [(channels, 1, 1), (channels, 3, stride), (4 * channels, 1, 1)] if self.bottleneck else [
-            (channels, 3, stride), (channels, 3, 1)]
-        for n, (out, kernel, step) in enumerate(layers, 1):
+        channels, form = self.features[g], self.form
+        layers = [(channels, 3, stride, 1), (channels, 3, 1, 1)]
+        if form.bottleneck:
+            middle = channels * form.base // 64 * form.groups
+            layers = [(middle, 1, 1, 1), (middle, 3, stride, form.groups), (4 * channels, 1, 1, 1)]
+        for n, (out, kernel, step, groups) in enumerate(layers, 1):
             last = n == len(layers)
-            x = b.norm(f'conv{n}/bn', b.conv(f'conv{n}', x, out, kernel, stride=step), zero_gamma=zero_gamma and last)
+            x = b.conv(f'conv{n}', x, out, kernel, stride=step, groups=groups)
+            x = b.norm(f'conv{n}/bn', x, zero_gamma=zero_gamma and last)
             if not last:
                 x = b.act(f'quant{n + 1}', x)
         return x
 
     def _shortcut(self, b: Blocks, x: tf.Tensor, g: int, stride: int) -> tf.Tensor:
-        channels = self.features[g] * (4 if self.bottleneck else 1)
+        """What is added to the branch: ``x`` itself, or brought to the branch's shape."""
+        channels = self.features[g] * (4 if self.form.bottleneck else 1)
         if b.channels(x) == channels and stride == 1:
             return x
         if self.mode == 'preact_typeA':

@@ -17,9 +17,10 @@ import numpy as np
 
 from quant import lq_refit
 from quant.backend import tf
+from quant.registry import Scale
 
 # Above this many bits one search per value is cheaper than 2**bits - 1 comparisons.
-MAX_COMPARED_BITS = 4
+MAX_COMPARED_BITS = 3
 
 
 class Grid(NamedTuple):
@@ -196,10 +197,9 @@ class LQ:
     def basis_size(self, channels: int) -> int:
         return self.bits * channels
 
-    def weight(self, w: tf.Tensor, *, fan_out: int, tower: Any, observe: bool) -> tf.Tensor:
+    def weight(self, w: tf.Tensor, *, scale: Scale, tower: Any, observe: bool) -> tf.Tensor:
         """Codes -1/+1, one basis per channel of the last axis of ``w``."""
-        start = 0.6745 * math.sqrt(2 / fan_out) / 2 ** (self.bits - 1)
-        variable, g = tower.once(lambda: self._grid(w.shape[-1], start, low=-1))
+        variable, g = tower.once(lambda: self._grid(w.shape[-1], scale, 0.6745 / 2 ** (self.bits - 1), low=-1))
         y, evidence = quantize(tf.stop_gradient(w), g, observe=observe)
         if observe:
             tower.observe(self, variable, lq_refit.Evidence(g, evidence, ridge=1e-4, relative=False, shared=True))
@@ -207,22 +207,26 @@ class LQ:
 
     def activation(self, x: tf.Tensor, *, relu: bool, lower: float, tower: Any, observe: bool) -> tf.Tensor:
         """Codes 0/1, one basis for the tensor. Without ``relu``, values are taken relative to ``lower``: 0, or the
-        negative bound of a function such as Swish.
+        negative bound of a function such as Swish. Where there is no bound (-inf), codes are -1/+1 and the gradient
+        passes where |x| is at most the largest level.
         """
-        variable, g = tower.once(lambda: self._grid(1, 0.6745 * 2 / (2 ** self.bits - 1), low=0))
-        lower = 0.0 if relu else lower
+        signed = not relu and lower == -math.inf
+        lower = 0.0 if relu or signed else lower
+        start = 0.6745 / 2 ** (self.bits - 1) if signed else 0.6745 * 2 / (2 ** self.bits - 1)
+        variable, g = tower.once(lambda: self._grid(1, 1.0, start, low=-1 if signed else 0))
         rest = tf.stop_gradient(x - lower if lower else x)
         y, evidence = quantize(rest, g, relu=relu, observe=observe)
         if observe:
             tower.observe(self, variable, lq_refit.Evidence(g, evidence, ridge=1e-8, relative=True, shared=False))
         # Only one byte per value is kept for the backward pass.
-        inside = rest <= g.levels[-1, 0]
+        inside = (tf.abs(rest) if signed else rest) <= g.levels[-1, 0]
         if relu:
             inside = tf.logical_and(inside, rest > 0)
         return _with_gradient('LQInside', [y + lower if lower else y, x, inside])
 
-    def _grid(self, channels: int, start: float, *, low: int) -> tuple[tf.Variable, Grid]:
-        rows = start * 2.0 ** np.arange(self.bits)
-        variable = tf.get_variable('basis', shape=[self.bits, channels], trainable=False,
-                                   initializer=tf.constant_initializer(np.tile(rows[:, None], channels)))
+    def _grid(self, channels: int, scale: Scale, start: float, *, low: int) -> tuple[tf.Variable, Grid]:
+        """Basis that starts at ``start * scale * (1, 2, 4 ...)``, and its grid."""
+        rows = np.tile(start * 2.0 ** np.arange(self.bits)[:, None], channels).astype('float32')
+        first = (lambda *_, **__: rows * scale()) if callable(scale) else tf.constant_initializer(rows * scale)
+        variable = tf.get_variable('basis', shape=[self.bits, channels], trainable=False, initializer=first)
         return variable, grid(tf.convert_to_tensor(variable), low)

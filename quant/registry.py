@@ -3,9 +3,13 @@
 import ast
 import functools
 import importlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 FLOAT = 'float'
+
+# Standard deviation of initial weights: a number, or what makes the tensor for weights that are computed.
+Scale = float | Callable[[], Any]
 
 # Name in a spec -> class, imported when first used. One line per quantizer.
 _QUANTIZERS = {'lq': 'quant.lq.LQ'}
@@ -30,11 +34,12 @@ class Quantizer(Protocol):
     def update(self) -> str:
         """Which operating points' activations are observed: ``all`` or ``strongest``."""
 
-    def weight(self, w: Any, *, fan_out: int, tower: Any, observe: bool) -> Any:
-        """Fake-quantized weights; ``w`` is float32 with the output channels last."""
+    def weight(self, w: Any, *, scale: Scale, tower: Any, observe: bool) -> Any:
+        """Fake-quantized weights; ``w`` is float32 with the output channels last, ``scale`` its initial deviation."""
 
     def activation(self, x: Any, *, relu: bool, lower: float, tower: Any, observe: bool) -> Any:
-        """Fake-quantized activations; ``relu`` rectifies first, ``lower`` is the smallest value ``x`` can take."""
+        """Fake-quantized activations; ``relu`` rectifies first, ``lower`` is the smallest value ``x`` can take, -inf
+        if there is none."""
 
     def basis_size(self, channels: int) -> int:
         """Number of float32 values stored beside a weight of ``channels`` output channels."""

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from quant import lq_refit
+from quant import lq_refit, registry
 from quant.backend import tf
 from quant.policy import Policy
 
@@ -43,13 +43,22 @@ class Quantization:
         self.evidence[name].append(evidence)
         self.variables[name], self.quantizers[name] = variable, quantizer
 
-    def weight(self, w: tf.Tensor, *, scope: str, role: str, fan_out: int) -> tf.Tensor:
-        """``w`` fake-quantized as the policy says, or ``w`` itself. Call once per weight and tower."""
+    def weight(self, w: tf.Tensor, *, scope: str, role: str, scale: registry.Scale, point: str = '') -> tf.Tensor:
+        """``w`` fake-quantized as the policy says, or ``w`` itself. Call once per weight and tower.
+
+        Args:
+            w: float32, output channels last.
+            scope, role: what the policy decides by.
+            scale: standard deviation of the initial ``w``.
+            point: operating point whose own weight it is; empty for a weight that all of them share.
+        """
         quantizer = self.policy.weight(scope, role)
         if quantizer is None:
             return w
-        with tf.variable_scope('weight_quant'):
-            return quantizer.weight(w, fan_out=fan_out, tower=self, observe=self.training)
+        with contextlib.ExitStack() as scopes:
+            for part in filter(None, ('weight_quant', point)):
+                scopes.enter_context(tf.variable_scope(part))
+            return quantizer.weight(w, scale=scale, tower=self, observe=self.training)
 
     def activation(self, name: str, x: tf.Tensor, *, scope: str, role: str, relu: bool, lower: float, point: str,
                    strongest: bool) -> tf.Tensor:

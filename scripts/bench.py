@@ -36,15 +36,15 @@ def step_graph(config: Config) -> tuple[Any, int]:
     from engine.model import Model
     from quant.backend import tf
     from quant.tower import refit
-    side = config.image_size
-    images = tf.cast(tf.random.uniform([config.batch_size, side, side, 3], 0, 256, tf.int32, seed=1), tf.uint8)
-    labels = tf.random.uniform([config.batch_size], 0, config.classes, tf.int32, seed=2)
-    batch = [tf.get_variable(name, initializer=value, trainable=False) for name, value in
-             (('bench/images', tf.cast(images, tf.int32)), ('bench/labels', labels))]
-    tf.train.get_or_create_global_step()
     model = Model(config, data_format='NHWC')
+    images = [tf.random.uniform([config.batch_size, side, side, 3], 0, 256, tf.int32, seed=1)
+              for side in config.view_sizes]
+    labels = tf.random.uniform([config.batch_size], 0, config.classes, tf.int32, seed=2)
+    batch = [tf.get_variable(f'bench/{name}', initializer=value, trainable=False)
+             for name, value in zip(model.feeds, [*images, labels])]
+    tf.train.get_or_create_global_step()
     with TrainTowerContext(''):
-        cost = model.build_graph(tf.cast(batch[0], tf.uint8), batch[1].read_value())
+        cost = model.build_graph(*(tf.cast(pixels, tf.uint8) for pixels in batch[:-1]), batch[-1].read_value())
     train = model.optimizer().minimize(cost)
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS) + refit([blocks.quantization for blocks in model.towers])
     session = tf.Session(config=tf.ConfigProto(allow_soft_placement=True))

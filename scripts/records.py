@@ -110,14 +110,12 @@ def on_imagenet(data: object) -> bool:
 
 def identity(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The architecture of a run as ``published.json`` spells it, and the tables it belongs to."""
-    net = re.sub(r'[-_]', '', str(config['net']).lower())
-    if net.startswith('san'):
-        return net.removeprefix('san'), ('san-mobilenetv2',)
-    if net.startswith('dsnet'):
-        return 'dsnet', ('ds-net',)
-    arch = f'resnet{config.get("depth")}' if net == 'resnet' else net
-    switchable = len(config['sizes']) > 1
-    return arch, ('rs-float', 'rs-quant') if switchable else ('san-individual', 'lq-nets')
+    arch, net = str(config.get('arch')), config['net']
+    if net != 'rsnet':
+        return arch, {'san': ('san-mobilenetv2',), 'dsnet': ('ds-net',)}.get(net, ())
+    if len(config['sizes']) == 1:
+        return arch, ('san-individual', 'lq-nets')
+    return arch, ('rs-float',) if config.get('mode') == 'pytorch' else ('rs-float', 'rs-quant')
 
 
 def find_published(config: Mapping[str, Any], point: str, bn: str) -> Published | None:
@@ -224,7 +222,7 @@ def curves(runs: Sequence[Run]) -> list[tuple[str, list[Row]]]:
     """(label, rows) for side-by-side views: one per run, but individual models of one network are one curve."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        kind = tuple(str(run.config.get(key)) for key in ('net', 'mode', 'depth', 'width', 'data', 'kd', 'qw', 'qa'))
+        kind = tuple(str(run.config.get(key)) for key in ('net', 'mode', 'arch', 'width', 'data', 'kd', 'qw', 'qa'))
         groups.setdefault(kind if len(run.config['sizes']) == 1 else (run.name,), []).append(run)
     result: list[tuple[str, list[Row]]] = []
     for group in groups.values():

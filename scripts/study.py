@@ -1,7 +1,9 @@
 """Whole experiments on the embedded data set: train several networks, then print one table.
 
-    python -m scripts.study demo      # about two minutes on 2 free cores
-    python -m scripts.study study     # 20-30 minutes: 3 seeds, every baseline
+    python -m scripts.study demo             # about two minutes on 2 free cores
+    python -m scripts.study demo-san         # likewise: float, then W2A2
+    python -m scripts.study demo-mobilenet   # float, then W4A4
+    python -m scripts.study study            # 20-30 minutes: 3 seeds, every baseline
 
 Each network is a run of its own under ``--folder``; interrupting and starting again continues where it stopped.
 """
@@ -27,6 +29,9 @@ from engine.presets import PRESETS
 from scripts import accuracy_table
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Bits of the demos that train one network in float and fine-tune it.
+LOW_BIT = {'demo-san': 2, 'demo-mobilenet': 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +63,10 @@ def jobs(experiment: str) -> list[Job]:
         return [Job('RS + kd', 'rs_kd', (), epochs),
                 Job('individual 28', 'individual_28', ('--sizes', '28', '--no-kd'), epochs, foreign=True),
                 Job('RS + kd W2A2, fine-tuned', 'rs_kd_w2a2', _fine_tune(2), 2, after='rs_kd')]
+    if experiment in LOW_BIT:
+        bits = LOW_BIT[experiment]
+        return [Job('float', 'float', (), epochs),
+                Job(f'W{bits}A{bits}, fine-tuned', f'w{bits}a{bits}', _fine_tune(2, bits), 2, after='float')]
     found = []
     for seed in range(3):
         end, flag = f'_seed{seed}', ('--seed', str(seed))
@@ -68,8 +77,8 @@ def jobs(experiment: str) -> list[Job]:
     return [*found, Job('RS, no kd', 'rs', ('--no-kd',), epochs)]
 
 
-def _fine_tune(epochs: int) -> tuple[str, ...]:
-    return '--qw', '2', '--qa', '2', '--epochs', str(epochs), '--lr', '0.02'
+def _fine_tune(epochs: int, bits: int = 2) -> tuple[str, ...]:
+    return '--qw', str(bits), '--qa', str(bits), '--epochs', str(epochs), '--lr', '0.02'
 
 
 class Progress:
@@ -139,7 +148,7 @@ def _train(experiment: str, job: Job, folder: Path, processes: int, failed: thre
 
 def _call(arguments: list[str], output: Path, processes: int) -> int:
     # One thread for each of many runs; in the demo the last run should get both cores.
-    threads = {} if processes == 1 or output.parent.name == 'demo' else {
+    threads = {} if processes == 1 or output.parent.name.startswith('demo') else {
         'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'}
     command = [sys.executable, str(ROOT / 'imagenet_tf.py'), *arguments]
     with output.open('a') as stream:
@@ -171,7 +180,7 @@ def report(experiment: str, todo: Sequence[Job], folder: Path) -> None:
     """Prints the table and writes it, and the picture where matplotlib is there."""
     runs = [str(folder / job.name) for job in todo]
     table = folder / 'table.md'
-    if experiment == 'demo':
+    if experiment != 'study':
         accuracy_table.main([*runs, '--output', str(table)])
     else:
         table.write_text(seeds_table(todo, folder) + '\n')
@@ -185,7 +194,7 @@ def report(experiment: str, todo: Sequence[Job], folder: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('experiment', choices=('demo', 'study'))
+    p.add_argument('experiment', choices=('demo', 'study', *LOW_BIT))
     p.add_argument('--folder', type=Path, help='default: train_log/<experiment>')
     p.add_argument('--processes', type=int, default=min(2, os.cpu_count() or 1),
                    help='runs at a time (default %(default)s)')

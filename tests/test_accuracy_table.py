@@ -15,8 +15,9 @@ from nets import cost
 from scripts import accuracy_table, records
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = {'net': 'resnet', 'mode': 'preact', 'depth': 18, 'width': 1.0, 'qw': 2, 'qa': 2, 'sizes': [224, 192],
+CONFIG = {'net': 'rsnet', 'mode': 'preact', 'arch': 'resnet18', 'width': 1.0, 'qw': 2, 'qa': 2, 'sizes': [224, 192],
           'kd': True, 'kd_type': 'ens_topdown', 'data': '/data/imagenet', 'classes': 1000, 'preset': None}
+FLOAT = {'qw': 32, 'qa': 32, 'mode': 'pytorch'}
 MADDS = {'s224': 233_619_456, 's192': 171_638_784}  # 9408*112^2 + 36864*56^2; 9408*96^2 + 36864*48^2
 WEIGHT_BYTES = 47_360  # 9408*4 + (36864*2 bits + 128*32 bits)/8
 
@@ -113,9 +114,12 @@ def test_points_are_strongest_first() -> None:
     ({'sizes': [224]}, 'lq-nets', 64.9),
     ({'sizes': [224], 'qa': 32, 'mode': 'resnet'}, 'lq-nets', 68.0),
     ({'sizes': [224], 'qw': None, 'qa': None}, 'san-individual', 70.974),
-    ({'depth': 50, 'qa': 32}, 'rs-quant', 76.0),
-    ({'net': 'mobilenetv2', 'qw': 32, 'qa': 32}, 'rs-float', 73.0),
-    ({'net': 'san-mobilenetv2', 'qw': 32, 'qa': 32}, 'san-mobilenetv2', 72.86),
+    ({'sizes': [224], 'qw': 32, 'qa': 32, 'mode': 'pytorch', 'arch': 'resnet50'}, 'san-individual', 77.15),
+    ({'arch': 'resnet50', 'qa': 32}, 'rs-quant', 76.0),
+    ({'qw': 32, 'qa': 32, 'mode': 'resnet'}, 'rs-float', 73.1),
+    ({**FLOAT, 'arch': 'resnet50'}, 'rs-float', 79.3),
+    ({**FLOAT, 'arch': 'mobilenetv2'}, 'rs-float', 73.0),
+    ({**FLOAT, 'net': 'san', 'arch': 'mobilenetv2'}, 'san-mobilenetv2', 72.86),
 ])
 def test_matches_by_kind_of_training(tmp_path: Path, changes: dict[str, Any], table: str, top1: float) -> None:
     row = first_row(make_run(tmp_path / 'run', [record('s224', 60., 80.)], **changes))
@@ -125,12 +129,24 @@ def test_matches_by_kind_of_training(tmp_path: Path, changes: dict[str, Any], ta
 
 @pytest.mark.parametrize('changes', [
     {'data': 'animals28'}, {'data': 'fake'}, {'data': '/data/cifar10'}, {'classes': 28}, {'classes': None},
-    {'width': .5}, {'depth': 34}, {'qw': 3}, {'net': 'mobilenetv2', 'sizes': [224], 'qw': 32, 'qa': 32},
+    {'width': .5}, {'arch': 'resnet34'}, {'qw': 3}, {**FLOAT, 'arch': 'mobilenetv2', 'sizes': [224]},
+    {'mode': 'pytorch'}, {**FLOAT, 'net': 'san'}, {'net': 'san', 'arch': 'mobilenetv2', 'mode': 'pytorch'},
+    {**FLOAT, 'arch': 'mobilenetv2_small'}, {**FLOAT, 'net': 'other', 'arch': 'mobilenetv2'},
 ])
 def test_matches_nothing_else(tmp_path: Path, changes: dict[str, Any]) -> None:
     row = first_row(make_run(tmp_path / 'run', [record('s224', 60., 80.)], **changes))
     assert row.published is None
     assert row.difference is None
+
+
+@pytest.mark.parametrize(('size', 'top1'), [(208, 72.42), (176, 71.63), (144, 69.8), (112, 66.59)])
+def test_sizes_between_those_trained(tmp_path: Path, size: int, top1: float) -> None:
+    """SAN was tested at them; with statistics of their own they are compared, with borrowed ones not."""
+    for bn, expected in ((f's{size}', top1), ('s224', None), (f's{size + 16}+s{size - 16}', None)):
+        folder = make_run(tmp_path / bn, [record(f's{size}', 60., 80., bn=bn)], **FLOAT, net='san', arch='mobilenetv2',
+                          sizes=[size])
+        row = first_row(folder)
+        assert (row.published and row.published.top1) == expected
 
 
 def test_evaluation_on_other_data_matches_nothing(tmp_path: Path) -> None:

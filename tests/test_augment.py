@@ -1,10 +1,15 @@
 """Views: exact against independent computations where they are exact, by counting where they are random."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from engine.augment import area_crop, centre_crop, eval_view, lighting, mirror, shift, train_view
+from engine.augment import area_crop, centre_crop, eval_views, lighting, mirror, random_crop, shift, train_views
+
+SIZES = (40, 32, 17, 1)
 
 
 class Scripted:
@@ -29,6 +34,20 @@ class Scripted:
     def normal(self, *, scale, size):
         assert (scale, size) == (0.1, 3)
         return np.array(self.answers['normal'])
+
+
+def train_view(image, augment, size, rng):
+    view, = train_views(image, augment, [size], rng, antialias=False)
+    return view
+
+
+def eval_view(image, augment, size):
+    view, = eval_views(image, augment, [size], antialias=False)
+    return view
+
+
+def scaled(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.BILINEAR))
 
 
 def noise(height: int, width: int, *, seed: int = 0) -> np.ndarray:
@@ -57,8 +76,8 @@ def test_area_crop_takes_the_drawn_rectangle(swapped):
 def test_area_crop_falls_back_to_the_centre_after_ten_tries():
     image = noise(20, 200)
     rng = Scripted(uniform=[1.0, 1.0] * 10, random=[0.9] * 10)
-    scaled = cv2.resize(image, (320, 32), interpolation=cv2.INTER_CUBIC)
-    np.testing.assert_array_equal(area_crop(image, 32, rng), scaled[:, 144:176])
+    whole = cv2.resize(image, (320, 32), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_array_equal(area_crop(image, 32, rng), whole[:, 144:176])
     assert rng.answers['uniform'] == []
 
 
@@ -141,9 +160,9 @@ def test_shift_takes_every_offset_and_repeats_the_border(pixels):
 def test_centre_crop(size, edge, height, width):
     image = noise(height, width)
     wide = int(edge / min(height, width) * max(height, width) + 0.5)
-    scaled = cv2.resize(image, (wide, edge) if width >= height else (edge, wide), interpolation=cv2.INTER_CUBIC)
-    top, left = int((scaled.shape[0] - size) * 0.5), int((scaled.shape[1] - size) * 0.5)
-    np.testing.assert_array_equal(centre_crop(image, size), scaled[top:top + size, left:left + size])
+    whole = cv2.resize(image, (wide, edge) if width >= height else (edge, wide), interpolation=cv2.INTER_CUBIC)
+    top, left = int((whole.shape[0] - size) * 0.5), int((whole.shape[1] - size) * 0.5)
+    np.testing.assert_array_equal(centre_crop(image, size), whole[top:top + size, left:left + size])
 
 
 def test_centre_crop_without_scaling_copies_pixels():
@@ -175,14 +194,79 @@ def test_shift_recipe_averages_when_it_shrinks():
 
 
 @pytest.mark.parametrize('augment', ['area_crop', 'shift'])
-def test_views_depend_on_the_generator_only_and_spare_the_image(augment):
+@pytest.mark.parametrize('sizes', [(32,), (32, 20, 7)])
+def test_views_depend_on_the_generator_only_and_spare_the_image(augment, sizes):
     image = noise(32, 32)
-    before = image.copy()
-    first, again, other = (train_view(image, augment, 32, np.random.default_rng(k)) for k in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-    assert first.shape == (32, 32, 3) and first.dtype == np.uint8
-    np.testing.assert_array_equal(image, before)
+    image.flags.writeable = False
+    draws = [train_views(image, augment, sizes, np.random.default_rng(k), antialias=len(sizes) > 1) for k in (1, 1, 2)]
+    for size, first, again, other in zip(sizes, *draws, strict=True):
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+        assert first.shape == (size, size, 3) and first.dtype == np.uint8
+    np.testing.assert_array_equal(image, noise(32, 32))
+
+
+@pytest.mark.parametrize('augment, height, width', [
+    ('area_crop', 75, 100), ('area_crop', 100, 66), ('area_crop', 32, 32), ('area_crop', 9, 14), ('area_crop', 1, 1),
+    ('area_crop', 1, 90), ('area_crop', 200, 3), ('shift', 40, 40)])
+def test_antialiased_views_are_cut_first_and_scaled_once_per_size(augment, height, width):
+    image = noise(height, width)
+    for k in range(40):
+        rng = np.random.default_rng(k)
+        crop = random_crop(image, rng) if augment == 'area_crop' else shift(image, 5, rng)
+        for size, view in zip(SIZES, train_views(image, augment, SIZES, np.random.default_rng(k), antialias=True)):
+            expected = scaled(crop, size, size)
+            np.testing.assert_array_equal(view, expected[:, ::-1] if rng.random() < 0.5 else expected)
+
+
+@pytest.mark.parametrize('shape, drawn, box', [
+    ((100, 120), [0.25, math.log(1.2)], (3, 4, 50, 60)), ((1, 1), [0.08, 0.0, 1.0, 0.0], (0, 0, 1, 1)),
+    ((1, 1), [0.22, math.log(0.76), 0.22, -math.log(0.76), 1.0, 0.0], (0, 0, 1, 1)),
+    ((20, 200), [1.0, math.log(4 / 3)] * 10, (0, 86, 20, 27)), ((200, 20), [1.0, 0.0] * 10, (86, 0, 27, 20)),
+    ((1, 50), [1.0, 0.0] * 10, (0, 24, 1, 1)), ((30, 31), [1.0, 0.2] * 10, (0, 0, 30, 31))])
+def test_random_crop_follows_torchvision(shape, drawn, box):
+    image, (top, left, height, width) = noise(*shape), box
+    rng = Scripted(uniform=drawn, integers=[top, left])
+    np.testing.assert_array_equal(random_crop(image, rng), image[top:top + height, left:left + width])
+    assert rng.answers['uniform'] == [] and rng.ranges[:2] == [(0.08, 1.0), (math.log(3 / 4), math.log(4 / 3))]
+
+
+def test_random_crop_has_the_published_distribution():
+    place = np.stack(np.mgrid[:200, :200], axis=-1)
+    crops = [random_crop(place, np.random.default_rng(k)) for k in range(3000)]
+    shapes = np.array([crop.shape[:2] for crop in crops])
+    areas, aspects = shapes.prod(axis=1) / 40000, np.log(shapes[:, 1] / shapes[:, 0])
+    assert 0.07 < areas.min() < 0.09 and areas.max() > 0.95 and 0.46 < areas.mean() < 0.54
+    assert abs(aspects.mean()) < 0.02 and 0.28 < np.abs(aspects).max() < 0.31
+    assert np.min([crop[0, 0] for crop in crops], axis=0).tolist() == [0, 0]
+    assert np.max([crop[-1, -1] for crop in crops], axis=0).tolist() == [199, 199]
+    assert np.abs(np.mean([(crop[0, 0] + crop[-1, -1]) / 2 for crop in crops], axis=0) - 99.5).max() < 3
+
+
+@pytest.mark.parametrize('augment', ['area_crop', 'shift'])
+def test_sizes_share_the_place_but_not_the_mirror(augment):
+    draws = [train_views(coordinates(64, 64), augment, (32, 24, 16), np.random.default_rng(k), antialias=True)
+             for k in range(1000)]
+    means = np.array([[view.mean(axis=(0, 1)) for view in views] for views in draws])
+    assert np.ptp(means, axis=1).max() < 1 and np.ptp(means[:, 0], axis=0)[:2].min() > 2
+    flips = np.array([[view[0, 0, 1] > view[0, -1, 1] for view in views] for views in draws])
+    halves = [*flips.mean(axis=0), *(np.mean(flips[:, i] == flips[:, j]) for i, j in ((0, 1), (0, 2), (1, 2)))]
+    assert np.abs(np.array(halves) - 0.5).max() < 4 * 0.5 / 1000 ** 0.5
+
+
+@pytest.mark.parametrize('height, width', [(375, 500), (500, 333), (300, 300), (97, 301), (1, 60), (2, 1), (256, 341)])
+def test_antialiased_validation(height, width):
+    image, sizes = noise(height, width), (224, 192, 160, 97, 96, 1)
+    for size, view in zip(sizes, eval_views(image, 'area_crop', sizes, antialias=True), strict=True):
+        short = int(size / 0.875)
+        whole = (scaled(image, short, int(short * height / width)) if width < height else
+                 scaled(image, int(short * width / height), short))
+        top, left = (int(round((edge - size) / 2.0)) for edge in whole.shape[:2])
+        np.testing.assert_array_equal(view, whole[top:top + size, left:left + size])
+    small = noise(28, 28)
+    for size, view in zip((28, 20, 40), eval_views(small, 'shift', (28, 20, 40), antialias=True), strict=True):
+        np.testing.assert_array_equal(view, scaled(small, size, size))
+    assert [view.shape for view in eval_views(image, 'shift', (5, 3), antialias=True)] == [(5, 5, 3), (3, 3, 3)]
 
 
 def test_unknown_recipe():
@@ -190,3 +274,6 @@ def test_unknown_recipe():
         train_view(noise(8, 8), 'none', 8, np.random.default_rng(0))
     with pytest.raises(ValueError, match="augment is 'none'"):
         eval_view(noise(8, 8), 'none', 8)
+    for augment in ('area_crop', 'shift'):
+        with pytest.raises(ValueError, match='too many values'):
+            eval_views(noise(8, 8), augment, (8, 4), antialias=False)

@@ -47,7 +47,7 @@ def test_layer_is_the_float_layer_with_quantized_weights(kind, run):
     flat = [*shape[:2], 1, shape[2]] if kind == 'depthwise_conv' else shape
     with tf.variable_scope('layer', reuse=True):
         role = {'conv': 'body', 'depthwise_conv': 'depthwise', 'dense': 'head'}[kind]
-        w = quantized.quantization.weight(tf.reshape(variable('layer/W'), flat), scope='layer', role=role, fan_out=1)
+        w = quantized.quantization.weight(tf.reshape(variable('layer/W'), flat), scope='layer', role=role, scale=1)
     w = run(tf.reshape(w, shape))
     assert len(np.unique(w.reshape(flat)[..., 0])) <= 4
     run(variable('plain/layer/W').assign(w))
@@ -207,6 +207,78 @@ def test_start_of_kernels(run):
     assert linear.std() == pytest.approx(np.sqrt(2 / 512), rel=0.03)
     assert np.abs(linear).max() > 2.5 * np.sqrt(2 / 512)
     assert not run(variable('linear/b')).any()
+
+
+@pytest.mark.parametrize('kind, sizes, fan_out', [
+    ('conv', (5, 3), 45), ('depthwise_conv', (3,), 9), ('dense', (5,), 5)])
+def test_start_of_bases(kind, sizes, fan_out, run):
+    b = blocks(Policy((Rule(weight='lq(bits=2)'),)))
+    getattr(b, kind)('layer', image() if kind != 'dense' else image()[:, 0, 0], *sizes)
+    basis = run(variable('layer/weight_quant/basis'))
+    np.testing.assert_allclose(basis / np.array([[1], [2]]), 0.6745 * np.sqrt(2 / fan_out) / 2, rtol=1e-6)
+
+
+def test_own_initializers_and_fan_out(run):
+    b = blocks()
+    b.dense('linear', tf.zeros([2, 3]), 4, start=tf.constant_initializer(5), bias_start=tf.constant_initializer(7))
+    b.depthwise_conv('depth', tf.zeros([2, 8, 8, 512]), 3, fan_out=90000)
+    w, bias, depth = run([variable('linear/W'), variable('linear/b'), variable('depth/W')])
+    assert (w == 5).all() and (bias == 7).all()
+    assert depth.std() == pytest.approx(np.sqrt(1.3 * 2 / 90000) * 0.8796, rel=0.05)
+
+
+HARD = np.float32([-1e9, -1, -1e-6, -0.0, 0, 1e-6, 3, 5.999999, 6, 6.000001, 7, 1e9])
+
+
+@pytest.mark.parametrize('function, expected', [
+    ('relu', np.maximum(HARD, 0)), ('relu6', np.clip(HARD, 0, 6)), ('none', HARD)])
+def test_float_activation_functions(function, expected, run):
+    np.testing.assert_array_equal(run(blocks().act('quant', tf.constant(HARD), function=function)), expected)
+
+
+@pytest.mark.parametrize('start', [0.5, 4.0])
+def test_quantized_relu6_clips_first(start, run):
+    """Levels 0, start, 2 start, 3 start; the gradient ends at the clip or at the largest level, whichever is lower."""
+    b = blocks(low_bit('float', 'lq(bits=2)'))
+    x = tf.constant(HARD)
+    y = b.act('quant', x, function='relu6')
+    gradient, = tf.gradients(y, x)
+    run([])
+    run(variable('quant/basis').assign([[start], [2 * start]]))
+    levels = start * np.arange(4)
+    clipped = np.clip(HARD.astype('float64'), 0, 6)
+    expected = levels[(clipped[:, None] > (levels[1:] + levels[:-1]) / 2).sum(1)]
+    np.testing.assert_array_equal(run(y), expected)
+    np.testing.assert_array_equal(run(gradient), (HARD > 0) & (HARD < 6) & (levels[-1] >= HARD))
+
+
+def test_relu6_shows_the_quantizer_clipped_values(run):
+    b = blocks(low_bit('float', 'lq(bits=2)'))
+    b.act('quant', tf.constant(HARD), function='relu6')
+    (evidence,), = b.quantization.evidence.values()
+    np.testing.assert_allclose(run(evidence.table)[1, 0], np.clip(HARD.astype('float64'), 0, 6).sum(), rtol=1e-6)
+
+
+def test_signed_activation_has_codes_of_both_signs(run):
+    b = blocks(low_bit('float', 'lq(bits=2)'))
+    y = b.act('quant', tf.constant(HARD), function='none', lower=-np.inf)
+    found = np.unique(run(y))
+    np.testing.assert_allclose(found, 0.6745 / 2 * np.array([-3, -1, 1, 3]), rtol=1e-6)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_statistics_that_a_training_tower_keeps(training, run):
+    x = RNG.normal(1, 2, size=(4, 3, 5, 3)).astype('float32')
+    with tf.variable_scope('tower'):
+        b = blocks(training=training)
+        for point in (LARGE, SMALL):
+            with b.at(point), tf.variable_scope('group0'):
+                b.norm('bn', tf.constant(x + point.size))
+    assert set(b.statistics) == ({'group0/bn/s8', 'group0/bn/s6'} if training else set())
+    for name, (mean, variance, count) in run(b.statistics).items():
+        np.testing.assert_allclose(mean, x.mean((0, 1, 2)) + int(name[-1]), rtol=1e-5)
+        np.testing.assert_allclose(variance, x.var((0, 1, 2), ddof=1), rtol=1e-4)
+        assert count == 4 * 3 * 5
 
 
 @pytest.mark.parametrize('root', ['', 'tower1'])

@@ -8,7 +8,8 @@ import re
 import pytest
 
 import imagenet_tf
-from engine.config import Config, learning_rate, read_config
+import nets
+from engine.config import Config, read_config
 from engine.errors import UsageError
 from engine.presets import DATA_DEFAULTS, PRESETS
 
@@ -30,9 +31,10 @@ def notes(**given) -> str:
 
 def test_defaults_are_the_published_recipe():
     c = Config()
-    assert (c.mode, c.depth, c.qw, c.qa, c.wd, c.batch_size, c.lr, c.sizes) == (
-        'resnet', 18, 32, 32, 5e-5, 256, 0.1, RS_SIZES)
+    assert (c.net, c.mode, c.arch, c.qw, c.qa, c.wd, c.batch_size, c.lr, c.sizes) == (
+        'rsnet', 'resnet', 'resnet18', 32, 32, 5e-5, 256, 0.1, RS_SIZES)
     assert (c.epochs, c.steps_per_epoch, c.schedule, c.warmup, c.resize) == (120, 5000, 'step', 0, 'nearest')
+    assert (c.kd_type, c.inputs, c.decay, c.nesterov) == ('ens_topdown', 'normalized_bgr', 'kernels', True)
     assert not (c.kd or c.fixed_qa or c.private_basis)
 
 
@@ -67,7 +69,7 @@ def test_a_preset_sets_all_that_it_names(preset):
     assert PRESETS[preset].expect in notes(preset=preset, data='fake')
 
 
-@pytest.mark.parametrize('given', [{'depth': 20}, {'kd': False}, {'epochs': 1}, {'lr': 1.0}, {'sizes': (28,)},
+@pytest.mark.parametrize('given', [{'arch': 'resnet20'}, {'kd': False}, {'epochs': 1}, {'lr': 1.0}, {'sizes': (28,)},
                                    {'qw': 1, 'qa': 3}, {'private_basis': False}, {'wd': 0.0}])
 def test_flags_beat_the_preset(given):
     found = resolve(preset='demo', **given)[0]
@@ -89,7 +91,7 @@ def test_no_data_means_the_embedded_set_with_an_eighth_of_the_pixels():
 
 def test_no_data_no_sizes():
     found = resolve()[0]
-    assert (found.sizes, found.depth, found.image_size) == (SMALL_SIZES, 8, 28)
+    assert (found.sizes, found.arch, found.image_size) == (SMALL_SIZES, 'resnet8', 28)
 
 
 def test_data_that_is_named_leaves_sizes_and_is_not_remarked():
@@ -102,12 +104,12 @@ def test_a_published_preset_needs_data():
         resolve(preset='rs18_w2a2')
 
 
-@pytest.mark.parametrize('given, sizes, depth', [
-    ({}, '28 24 20 16 12', 8), ({'sizes': (64, 96)}, '8 12', 8),
-    ({'sizes': (28, 24), 'depth': 20}, '28 24', 20)])
-def test_the_note_names_the_sizes_and_the_depth_that_are_used(given, sizes, depth):
+@pytest.mark.parametrize('given, sizes, arch', [
+    ({}, '28 24 20 16 12', 'resnet8'), ({'sizes': (64, 96)}, '8 12', 'resnet8'),
+    ({'sizes': (28, 24), 'arch': 'resnet20'}, '28 24', 'resnet20')])
+def test_the_note_names_the_sizes_and_the_architecture_that_are_used(given, sizes, arch):
     assert f'sizes {sizes}' in notes(**given)
-    assert f'depth {depth}' in notes(**given)
+    assert arch in notes(**given)
 
 
 def test_the_note_only_speaks_of_sizes_that_were_divided():
@@ -140,6 +142,23 @@ def test_the_crop_holds_the_largest_size():
     assert config(image_size=36).image_size == 36
 
 
+PYTORCH_SAN = {'net': 'san', 'arch': 'resnet8', 'mode': 'pytorch', 'kd_type': 'topdown'}
+NEW_CHECKS = [
+    ({'inputs': 'rgb'}, ('--inputs rgb', 'normalized_bgr, unit_rgb')),
+    ({'decay': 'none'}, ('--decay none', 'kernels, all')),
+    ({'gamma': 0.0}, ('--gamma 0', 'greater')),
+    ({'gamma': math.nan}, ('--gamma nan', 'greater')),
+    ({'kd': True, 'kd_type': 'topdown'}, ('--net rsnet', "'topdown'", 'ens_topdown, ens, none')),
+    ({**PYTORCH_SAN, 'kd_type': 'ens'}, ('--net san', "'ens'", 'topdown')),
+    ({**PYTORCH_SAN, 'mode': 'preact'}, ('--net san', '--mode preact', 'pytorch')),
+    ({**PYTORCH_SAN, 'init': 'zero'}, ('--net san', "init 'zero'", 'published, scaled')),
+    ({**PYTORCH_SAN, 'encoding': 0.0}, ('--net san', 'encoding 0.0', 'positive')),
+    ({**PYTORCH_SAN, 'encoding': math.inf}, ('--net san', 'encoding inf', 'positive')),
+    ({'arch': 'mobilenetv2', 'mode': 'preact'}, ('--arch mobilenetv2', '--mode preact', 'pytorch only')),
+    ({'arch': 'resnext50_32x4d', 'width': 0.5}, ('--arch resnext50_32x4d', 'width 1')),
+    ({'arch': 'vgg16'}, ('--arch vgg16', 'mobilenetv2'))]
+
+
 @pytest.mark.parametrize('given, parts', [
     ({'sizes': (28, 28)}, ('--sizes 28 28', 'repeated')),
     ({'sizes': (12, 28, 12)}, ('--sizes 12 28 12', 'repeated')),
@@ -155,7 +174,7 @@ def test_the_crop_holds_the_largest_size():
     ({'steps_per_epoch': 0}, ('--steps_per_epoch 0', 'greater')),
     ({'lr': 0.0}, ('--lr 0', 'greater')),
     ({'width': -1.0}, ('--width -1', 'greater')),
-    ({'depth': 19}, ('--depth 19', '18', '50', '152')),
+    ({'arch': 'resnet19'}, ('--arch resnet19', 'resnet18', 'resnext50_32x4d')),
     ({'mode': 'post'}, ('--mode post', 'resnet', 'preact_typeA')),
     ({'net': 'vgg'}, ('--net vgg', 'resnet')),
     ({'seed': -1}, ('--seed -1', 'at least 0')),
@@ -167,9 +186,10 @@ def test_the_crop_holds_the_largest_size():
     ({'width': math.inf}, ('--width inf', 'greater')),
     ({'image_size': 16}, ('--image_size 16', '28')),
     ({'image_size': 0}, ('--image_size 0', 'at least 1')),
-    ({'resize': 'cubic'}, ('--resize cubic', 'nearest, area')),
-    ({'schedule': 'linear'}, ('--schedule linear', 'step, cosine')),
-    ({'kd': True, 'kd_type': 'none'}, ('--kd_type none', 'ens_topdown')),
+    ({'resize': 'cubic'}, ('--resize cubic', 'nearest, area, antialias')),
+    ({'schedule': 'poly'}, ('--schedule poly', 'step, cosine, linear, milestones')),
+    *NEW_CHECKS,
+    ({'kd': True, 'kd_type': 'half'}, ('--kd_type half', 'ens_topdown')),
     ({'trainer': 'horovod'}, ('--trainer horovod', 'replicated')),
     ({'qa': 2, 'fixed_qa': True, 'private_basis': True}, ('--fixed_qa', '--private_basis')),
     ({'data': 'nothing'}, ('--data nothing', 'animals28', 'cifar10:DIR'))])
@@ -225,7 +245,10 @@ def test_json_that_is_no_object(content, tmp_path):
 
 @pytest.mark.parametrize('given, name', [
     ({}, 'resnet18-32-32-224-192-160-128-96-x'),
-    ({'mode': 'preact', 'depth': 50, 'qw': 2, 'qa': 3, 'sizes': (96,)}, 'preact50-2-3-96-x'),
+    ({'mode': 'preact', 'arch': 'resnet50', 'qw': 2, 'qa': 3, 'sizes': (96,)}, 'preact50-2-3-96-x'),
+    ({'mode': 'pytorch', 'arch': 'resnet50', 'sizes': (96,)}, 'rsnet-resnet50-32-32-96-x'),
+    ({'net': 'san', 'mode': 'pytorch', 'arch': 'mobilenetv2', 'sizes': (96,), 'kd': True},
+     'san-mobilenetv2-32-32-96-distill-x'),
     ({'kd': True, 'fixed_qa': True, 'sizes': (96,)}, 'resnet18-32-32-96-distill-fixed_qa-x'),
     ({'private_basis': True, 'seed': 3, 'width': 0.5, 'load': 'y', 'sizes': (96,)},
      'resnet18-32-32-96-private-width0.5-seed3-finetune-x'),
@@ -254,63 +277,6 @@ def test_policy_of_activation_bases(private, fixed):
     assert (quantizer.private, quantizer.update) == (private, 'strongest' if fixed else 'all')
 
 
-def oracle_step(epoch: int) -> float:
-    """The published schedule: value from each epoch on."""
-    rate = 0.1
-    for start, value in {30: 1e-2, 60: 1e-3, 85: 1e-4, 95: 1e-5, 105: 1e-6}.items():
-        if epoch >= start:
-            rate = value
-    return rate
-
-
-@pytest.mark.parametrize('steps', [1, 7, 5000])
-def test_step_schedule_at_every_epoch(steps):
-    rate = learning_rate(Config(steps_per_epoch=steps))
-    for epoch in range(120):
-        assert rate(epoch * steps) == rate(epoch * steps + steps - 1) == oracle_step(epoch)
-
-
-@pytest.mark.parametrize('lr', [0.4, 0.02])
-def test_lr_changes_only_the_first_part(lr):
-    rate = learning_rate(Config(lr=lr, steps_per_epoch=10))
-    assert [rate(10 * epoch) for epoch in (0, 29, 30, 60, 85, 95, 105, 119)] == [
-        lr, lr, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-6]
-
-
-@pytest.mark.parametrize('epochs', [24, 60, 240])
-def test_step_schedule_scales_with_the_epochs(epochs):
-    rate = learning_rate(Config(epochs=epochs, steps_per_epoch=10))
-    for step in range(0, epochs * 10, 5):
-        assert rate(step) == oracle_step(step * 120 // (epochs * 10))
-
-
-def test_step_schedule_warms_up():
-    rate = learning_rate(Config(warmup=2, steps_per_epoch=5))
-    assert [rate(step) for step in range(12)] == pytest.approx([0.01 * k for k in range(1, 11)] + [0.1, 0.1])
-
-
-@pytest.mark.parametrize('warmup', [0.0, 0.5, 2.0])
-def test_cosine_with_warm_up(warmup):
-    epochs, steps, lr = 5, 8, 0.3
-    rate = learning_rate(Config(schedule='cosine', warmup=warmup, epochs=epochs, steps_per_epoch=steps, lr=lr))
-    warm, total = int(warmup * steps), epochs * steps
-    expected = [lr * (k + 1) / warm for k in range(warm)]
-    expected += [lr * math.cos(math.pi / 2 * (k - warm) / (total - warm)) ** 2 for k in range(warm, total)]
-    assert [rate(k) for k in range(total)] == pytest.approx(expected)
-    assert rate(total) == pytest.approx(0)
-
-
-def test_cosine_that_is_all_warm_up():
-    rate = learning_rate(Config(schedule='cosine', warmup=2, epochs=1, steps_per_epoch=4, lr=0.8))
-    assert [rate(k) for k in range(4)] == pytest.approx([0.1, 0.2, 0.3, 0.4])
-
-
-@pytest.mark.parametrize('steps', [1, 3, 125])
-def test_the_rate_never_exceeds_lr(steps):
-    rate = learning_rate(Config(schedule='cosine', warmup=0.5, epochs=4, steps_per_epoch=steps))
-    assert max(rate(step) for step in range(4 * steps)) <= 0.1
-
-
 def test_every_flag_of_a_field_reaches_it():
     fields = {field.name for field in dataclasses.fields(Config)}
     flags = {action.dest for action in imagenet_tf.parser()._actions}
@@ -322,14 +288,62 @@ def test_every_flag_of_a_field_reaches_it():
     ('--no-fixed-qa --no-private-basis', {'fixed_qa': False, 'private_basis': False}),
     ('--no-fixed_qa', {'fixed_qa': False}),
     ('--batch-size 8 --steps-per-epoch=3 --image-size 32', {'batch_size': 8, 'steps_per_epoch': 3, 'image_size': 32}),
-    ('--kd-type=ens_topdown', {'kd_type': 'ens_topdown'}),
+    *((f'--kd-type={name}', {'kd_type': name}) for name in nets.KD_TYPES),
     ('--load=a-b --data c-d', {'load': 'a-b', 'data': 'c-d'}),
-    ('-s 24 28 -d 8', {'sizes': (24, 28), 'depth': 8}),
+    ('-s 24 28 -d 8', {'sizes': (24, 28), 'arch': 'resnet8'}),
+    ('--depth 50', {'arch': 'resnet50'}),
+    ('--arch mobilenetv2', {'arch': 'mobilenetv2'}),
+    ('--milestones 3 5 --gamma .2 --no-nesterov', {'milestones': (3, 5), 'gamma': 0.2, 'nesterov': False}),
     ('--gpu 2,0', {'gpu': (2, 0)}),
     ('--fake', {'data': 'fake'}),
     ('', {})])
 def test_flags(argv, expected):
     assert imagenet_tf.explicit(imagenet_tf.parse(argv.split())) == expected
+
+
+@pytest.mark.parametrize('argv', ['-d 18 --arch resnet18', '--arch mobilenetv2 --depth 18'])
+def test_two_ways_of_naming_the_architecture_are_not_mixed(argv):
+    with pytest.raises(UsageError, match=r'^-d 18 with --arch \w+: give one of them$'):
+        imagenet_tf.explicit(imagenet_tf.parse(argv.split()))
+
+
+# The settings that reach the published numbers, FACTS_RSF section 6 and FACTS_SAN section 6.
+PUBLISHED = {'mode': 'pytorch', 'inputs': 'unit_rgb', 'resize': 'antialias', 'decay': 'all', 'nesterov': False,
+             'kd': True, 'batch_size': 256, 'schedule': 'cosine', 'warmup': 0, 'sizes': RS_SIZES, 'qw': 32, 'qa': 32,
+             'width': 1, 'image_size': 224, 'classes': 1000}
+RESNETS = {**PUBLISHED, 'epochs': 120, 'lr': 0.1, 'wd': 1e-4}
+MOBILENETS = {**PUBLISHED, 'epochs': 150, 'lr': 0.05, 'wd': 4e-5, 'arch': 'mobilenetv2'}
+RS, SAN = {'net': 'rsnet', 'kd_type': 'ens_topdown'}, {'net': 'san', 'kd_type': 'topdown', 'encoding': 320,
+                                                       'init': 'published'}
+RECIPES = {
+    'rsnet18': {**RESNETS, **RS, 'arch': 'resnet18'}, 'rsnet50': {**RESNETS, **RS, 'arch': 'resnet50'},
+    'rsnet_mobilenetv2': {**MOBILENETS, **RS}, 'san_mobilenetv2': {**MOBILENETS, **SAN},
+    'san18': {**RESNETS, **SAN, 'arch': 'resnet18'}, 'san50': {**RESNETS, **SAN, 'arch': 'resnet50'},
+    'demo-san': {'net': 'san', 'arch': 'resnet8', 'mode': 'pytorch', 'inputs': 'unit_rgb', 'encoding': 40, 'epochs': 4,
+                 'kd': True, 'kd_type': 'topdown', 'sizes': SMALL_SIZES, 'data': 'animals28', 'batch_size': 64},
+    'demo-mobilenet': {'net': 'rsnet', 'arch': 'mobilenetv2_small', 'mode': 'pytorch', 'epochs': 4,
+                       'inputs': 'unit_rgb', 'kd': True, 'sizes': SMALL_SIZES, 'data': 'animals28'}}
+
+
+@pytest.mark.parametrize('preset', RECIPES)
+def test_recipes_of_the_presets(preset):
+    found = resolve(preset=preset, **({} if preset.startswith('demo') else {'data': 'fake'}))[0]
+    assert {key: getattr(found, key) for key in RECIPES[preset]} == RECIPES[preset]
+    assert found.network().padding == 'symmetric'
+
+
+@pytest.mark.parametrize('given, recipe', [
+    ({'net': 'san'}, 'san18'), ({'net': 'san', 'arch': 'mobilenetv2'}, 'san_mobilenetv2'),
+    ({'arch': 'mobilenetv2'}, 'rsnet_mobilenetv2')])
+def test_networks_of_pytorch_alone_come_with_their_recipe(given, recipe):
+    found = resolve(data='fake', **given)[0]
+    expected = {key: value for key, value in RECIPES[recipe].items() if key != 'kd'}
+    assert {key: getattr(found, key) for key in expected} == expected
+
+
+def test_view_sizes_are_those_the_flow_makes():
+    assert resolve(data='fake', preset='rsnet18')[0].view_sizes == RS_SIZES
+    assert resolve(data='fake')[0].view_sizes == (224,)
 
 
 @pytest.mark.parametrize('preset', [name for name in PRESETS if name.startswith('rs')])

@@ -1,5 +1,6 @@
 """Cost from layer records: published multiply-adds, memory by hand, plain data."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -17,11 +18,11 @@ NET = [LayerRecord('conv0', 'stem', (3, 3, 3, 4), (8, 8)),
        LayerRecord('linear', 'head', (1, 1, 5, 3), (1, 1), bias=3)]
 
 
-@pytest.mark.parametrize('mode', ['resnet', 'preact'])
+@pytest.mark.parametrize('mode', ['resnet', 'preact', 'pytorch'])
 def test_madds_of_resnet18(mode):
-    from nets.resnet import ResNet
+    from nets.rsnet import RSNet
     from quant.backend import tf
-    net = ResNet(depth=18, mode=mode, sizes=list(MADDS), classes=1000)
+    net = RSNet(arch='resnet18', mode=mode, sizes=list(MADDS), classes=1000)
     blocks = bare_blocks(net.points)
     net.outputs({size: tf.zeros([1, size, size, 3]) for size in MADDS}, blocks)
     counted = {point: cost.madds(layers) for point, layers in blocks.layers.items()}
@@ -39,8 +40,16 @@ def test_weight_bytes_by_hand():
     assert cost.weight_bytes([]) == cost.madds([]) == 0
 
 
+def test_generated_kernels_cost_one_product_per_value():
+    generated = [dataclasses.replace(layer, generated=True) for layer in NET[:2]]
+    assert cost.generation_madds([*generated, *NET[2:]]) == 108 + 180
+    assert cost.generation_madds(NET) == 0
+    assert cost.madds(generated) == cost.madds(NET[:2])
+    assert cost.weight_bytes(generated) == cost.weight_bytes(NET[:2])
+
+
 def test_records_survive_json():
-    layers = {'s28': NET, 's20': NET[:2]}
+    layers = {'s28': NET, 's20': [dataclasses.replace(NET[0], generated=True)]}
     assert cost.from_json(json.loads(json.dumps(cost.to_json(layers)))) == layers
 
 

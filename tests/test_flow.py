@@ -2,13 +2,14 @@
 
 import threading
 import time
+from dataclasses import replace
 from itertools import count, islice
 
 import cv2
 import numpy as np
 import pytest
 
-from engine.augment import eval_view, train_view
+from engine.augment import eval_views, train_views
 from engine.datasets import ArraySource, Dataset, open_dataset
 from engine.errors import UsageError
 from engine.flow import EvalFlow, TrainFlow, ordered_map
@@ -24,16 +25,17 @@ def dataset() -> Dataset:
                    ArraySource(pixels[:TRAIN], np.arange(TRAIN)), ArraySource(pixels[TRAIN:], np.arange(VAL)))
 
 
-def train(dataset, *, batches, batch_size=5, seed=3, start_step=0, workers=0):
-    flow = TrainFlow(dataset, batch_size=batch_size, size=16, seed=seed, start_step=start_step, workers=workers)
+def train(dataset, *, batches, batch_size=5, seed=3, start_step=0, workers=0, **views):
+    flow = TrainFlow(dataset, batch_size=batch_size, seed=seed, start_step=start_step, workers=workers,
+                     **(views or {'sizes': [16]}))
     return list(islice(flow, batches))
 
 
 def assert_same(batches, expected):
     assert len(batches) == len(expected)
-    for (images, labels), (expected_images, expected_labels) in zip(batches, expected):
-        np.testing.assert_array_equal(images, expected_images)
-        np.testing.assert_array_equal(labels, expected_labels)
+    for batch, expected_batch in zip(batches, expected):
+        for array, expected_array in zip(batch, expected_batch, strict=True):
+            np.testing.assert_array_equal(array, expected_array)
 
 
 def decoders() -> list[threading.Thread]:
@@ -43,7 +45,7 @@ def decoders() -> list[threading.Thread]:
 def test_form_and_length(dataset):
     images, labels = train(dataset, batches=1)[0]
     assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((5, 16, 16, 3), np.uint8, (5,), np.int32)
-    assert len(TrainFlow(dataset, batch_size=5, size=16, seed=0, workers=0)) == 4
+    assert len(TrainFlow(dataset, batch_size=5, sizes=[16], seed=0, workers=0)) == 4
     assert train(dataset, batches=1, batch_size=TRAIN)[0][0].shape == (TRAIN, 16, 16, 3)
 
 
@@ -54,7 +56,8 @@ def test_batch_is_the_function_of_seed_and_step_that_is_documented(dataset):
         np.testing.assert_array_equal(labels, indices)
         for image, index in zip(images, indices):
             rng = np.random.default_rng([3, number, index])
-            np.testing.assert_array_equal(image, train_view(dataset.train.read(index), 'shift', 16, rng))
+            view, = train_views(dataset.train.read(index), 'shift', [16], rng, antialias=False)
+            np.testing.assert_array_equal(image, view)
 
 
 def test_a_pass_holds_every_image_once(dataset):
@@ -92,7 +95,7 @@ def test_start_step_decodes_nothing_that_came_before(dataset, monkeypatch):
 
 
 def test_iterating_again_starts_again(dataset):
-    flow = TrainFlow(dataset, batch_size=5, size=16, seed=3, workers=2)
+    flow = TrainFlow(dataset, batch_size=5, sizes=[16], seed=3, workers=2)
     flow.reset_state()
     assert_same(list(islice(flow, 3)), list(islice(flow, 3)))
 
@@ -100,7 +103,7 @@ def test_iterating_again_starts_again(dataset):
 @pytest.mark.parametrize('batch_size', [1, 4, 11, 50])
 @pytest.mark.parametrize('workers', [0, 3])
 def test_eval_holds_every_image_once_in_order(dataset, batch_size, workers):
-    flow = EvalFlow(dataset, batch_size=batch_size, size=16, workers=workers)
+    flow = EvalFlow(dataset, batch_size=batch_size, sizes=[16], workers=workers)
     batches = list(flow)
     assert len(batches) == len(flow) == -(-VAL // batch_size)
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), np.arange(VAL))
@@ -108,11 +111,25 @@ def test_eval_holds_every_image_once_in_order(dataset, batch_size, workers):
     assert batches[0][1].dtype == np.int32 and len(batches[-1][1]) == (VAL - 1) % batch_size + 1
 
 
-@pytest.mark.parametrize('limit, images', [(1, 1), (4, 4), (6, 6), (100, VAL)])
-def test_eval_limit(dataset, limit, images):
-    flow = EvalFlow(dataset, batch_size=4, size=16, workers=0, limit=limit)
-    assert len(flow) == -(-images // 4)
-    assert sum(len(labels) for _, labels in flow) == images
+@pytest.mark.parametrize('augment', ['area_crop', 'shift'])
+@pytest.mark.parametrize('sizes', [(16,), (12, 16, 7)])
+def test_antialiased_batches_hold_every_size(dataset, augment, sizes):
+    dataset = replace(dataset, augment=augment)
+    expected = train(dataset, batches=7, sizes=sizes, antialias=True)
+    for workers in (1, 3):
+        assert_same(train(dataset, batches=7, workers=workers, sizes=sizes, antialias=True), expected)
+    assert_same(train(dataset, batches=3, start_step=4, workers=2, sizes=sizes, antialias=True), expected[4:])
+    *images, labels = expected[1]
+    assert [(array.shape, array.dtype) for array in images] == [((5, size, size, 3), np.uint8) for size in sizes]
+    for place, index in enumerate(labels):
+        views = train_views(dataset.train.read(index), augment, sizes, np.random.default_rng([3, 0, index]),
+                            antialias=True)
+        assert_same([[array[place] for array in images]], [views])
+    batches = list(EvalFlow(dataset, batch_size=4, sizes=sizes, antialias=True, workers=2))
+    for index in range(VAL):
+        views = eval_views(dataset.val.read(index), augment, sizes, antialias=True)
+        assert_same([[array[index % 4] for array in batches[index // 4][:-1]]], [views])
+    np.testing.assert_array_equal(np.concatenate([batch[-1] for batch in batches]), np.arange(VAL))
 
 
 def test_jpeg_folder(tmp_path):
@@ -124,25 +141,25 @@ def test_jpeg_folder(tmp_path):
         small = rng.integers(256, size=(8, 8) if k == 2 else (8, 8, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / f'{k}.{"png" if k == 3 else "JPEG"}'), cv2.resize(small, shapes[k][::-1]))
     folder = open_dataset(str(tmp_path), size=64)
-    inline = list(islice(TrainFlow(folder, batch_size=3, size=64, seed=1, workers=0), 5))
+    inline = list(islice(TrainFlow(folder, batch_size=3, sizes=[64], seed=1, workers=0), 5))
     assert inline[0][0].shape == (3, 64, 64, 3)
-    assert_same(list(islice(TrainFlow(folder, batch_size=3, size=64, seed=1, workers=3), 5)), inline)
-    images = np.concatenate([images for images, _ in EvalFlow(folder, batch_size=3, size=64, workers=3)])
+    assert_same(list(islice(TrainFlow(folder, batch_size=3, sizes=[64], seed=1, workers=3), 5)), inline)
+    images = np.concatenate([images for images, _ in EvalFlow(folder, batch_size=3, sizes=[64], workers=3)])
     for i, image in enumerate(images):
-        np.testing.assert_array_equal(image, eval_view(folder.val.read(i), 'area_crop', 64))
+        np.testing.assert_array_equal([image], eval_views(folder.val.read(i), 'area_crop', [64], antialias=False))
     (tmp_path / 'val' / 'b' / '1.JPEG').write_bytes(b'')
     with pytest.raises(UsageError, match='b/1.JPEG is not an image'):
-        list(EvalFlow(folder, batch_size=3, size=64, workers=3))
+        list(EvalFlow(folder, batch_size=3, sizes=[64], workers=3))
     assert decoders() == []
 
 
 def test_closing_ends_the_threads(dataset):
-    batches = iter(TrainFlow(dataset, batch_size=5, size=16, seed=0, workers=3))
+    batches = iter(TrainFlow(dataset, batch_size=5, sizes=[16], seed=0, workers=3))
     next(batches)
     assert decoders()
     batches.close()
     assert decoders() == []
-    list(EvalFlow(dataset, batch_size=2, size=16, workers=3))
+    list(EvalFlow(dataset, batch_size=2, sizes=[16], workers=3))
     assert decoders() == []
 
 
@@ -175,20 +192,24 @@ def test_ordered_map_raises_in_place():
 @pytest.mark.parametrize('change, message', [
     ({'batch_size': 24}, '--batch_size 24 is larger than the training set of numbered: give at most 23'),
     ({'batch_size': 0}, '--batch_size is 0, expected at least 1'),
-    ({'size': 0}, '--size is 0, expected at least 1'),
+    ({'sizes': [0]}, '--sizes is 0, expected at least 1'),
+    ({'sizes': [16, 12]}, '--sizes gives 2 views, expected 1 without --resize antialias'),
+    ({'sizes': []}, '--sizes gives 0 views, expected 1 without --resize antialias'),
+    ({'sizes': [], 'antialias': True}, '--sizes gives 0 views, expected at least 1'),
+    ({'sizes': [16, 0], 'antialias': True}, '--sizes is 0, expected at least 1'),
     ({'seed': -1}, '--seed is -1, expected at least 0'),
     ({'start_step': -1}, 'start_step is -1, expected at least 0'),
     ({'workers': -1}, '--workers is -1, expected at least 0'),
 ])
 def test_train_refusals(dataset, change, message):
     with pytest.raises(UsageError, match=message):
-        TrainFlow(dataset, **{'batch_size': 5, 'size': 16, 'seed': 0, 'workers': 0, **change})
+        TrainFlow(dataset, **{'batch_size': 5, 'sizes': [16], 'seed': 0, 'workers': 0, **change})
 
 
 @pytest.mark.parametrize('change, message', [
-    ({'batch_size': 0}, '--batch_size is 0'), ({'size': 0}, '--size is 0'),
-    ({'workers': -1}, '--workers is -1'), ({'limit': 0}, 'limit is 0, expected at least 1'),
+    ({'batch_size': 0}, '--batch_size is 0'), ({'sizes': [0]}, '--sizes is 0'), ({'sizes': [9, 8]}, '--sizes gives 2'),
+    ({'workers': -1}, '--workers is -1'),
 ])
 def test_eval_refusals(dataset, change, message):
     with pytest.raises(UsageError, match=message):
-        EvalFlow(dataset, **{'batch_size': 5, 'size': 16, 'workers': 0, **change})
+        EvalFlow(dataset, **{'batch_size': 5, 'sizes': [16], 'workers': 0, **change})

@@ -16,7 +16,7 @@ MADDS = {224: 115.605504, 160: 58.9824, 96: 21.233664}  # 9*64*64*(size/4)^2 / 1
 
 def make_run(folder: Path, extra: tuple[dict[str, Any], ...] = (), data: str = '/data/imagenet') -> Path:
     (folder / 'eval').mkdir(parents=True)
-    config = {'net': 'resnet', 'mode': 'preact', 'depth': 18, 'width': 1.0, 'qw': 2, 'qa': 2, 'kd': True,
+    config = {'net': 'rsnet', 'mode': 'preact', 'arch': 'resnet18', 'width': 1.0, 'qw': 2, 'qa': 2, 'kd': True,
               'sizes': list(ACCURACY), 'data': data, 'classes': 1000}
     (folder / 'config.json').write_text(json.dumps(config))
     layers = {f's{size}': [cost.LayerRecord('conv', 'body', (3, 3, 64, 64), (size // 4, size // 4))]

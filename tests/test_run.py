@@ -73,7 +73,7 @@ def test_another_configuration_is_refused(action, folder):
     assert f'--logdir {folder}' in message
     assert 'qw: 32 there, 2 here' in message
     assert 'sizes: (224, 192, 160, 128, 96) there, (28, 24) here' in message
-    assert [key for key in ('depth', 'lr', 'epochs') if f'{key}:' in message] == []
+    assert [key for key in ('arch', 'lr', 'epochs') if f'{key}:' in message] == []
     assert [text for text in ('-a n', '-a d', '--logdir') if text not in message] == []
     assert contents(folder.parent) == before
 

@@ -27,9 +27,9 @@ def two_points(q, scope=''):
     return [activate(q, STRONG, scope=scope), activate(q, WEAK, scope=scope, point='s20', strongest=False)]
 
 
-def weigh(q, w):
+def weigh(q, w, **options):
     with tf.variable_scope('conv', reuse=tf.AUTO_REUSE):
-        return q.weight(tf.constant(w), scope='conv', role='body', fan_out=9)
+        return q.weight(tf.constant(w), scope='conv', role='body', scale=0.5, **options)
 
 
 def variable(name):
@@ -89,6 +89,17 @@ def test_weights_count_once(run):
     start = run(variable('conv/weight_quant/basis'))
     run(tower.refit(towers))
     assert 0 < np.abs(run(variable('conv/weight_quant/basis')) - start).max() < 3
+
+
+def test_weights_of_points_have_bases_of_their_own(run):
+    """A generated kernel is another one at every point."""
+    q, w = quantization(), RNG.normal(size=(3, 3, 2, 4)).astype('float32')
+    for point, factor in (('s28', 1), ('s20', 5)):
+        weigh(q, factor * w, point=point)
+    assert {v.op.name for v in tf.global_variables()} == {f'conv/weight_quant/{s}/basis' for s in ('s28', 's20')}
+    run(tower.refit([q]))
+    large, small = run([variable(f'conv/weight_quant/{s}/basis') for s in ('s28', 's20')])
+    assert np.abs(small).sum() > 3 * np.abs(large).sum()
 
 
 def test_replicated_variables_get_one_value(run):
@@ -153,7 +164,7 @@ def test_float_is_a_plain_relu():
     q.activation('quant1', x, scope='quant1', relu=True, **options)
     assert [op.type for op in set(tf.get_default_graph().get_operations()) - before] == ['Relu']
     assert q.activation('quant2', x, scope='quant2', relu=False, **options) is x
-    assert q.weight(x, scope='conv', role='body', fan_out=3) is x
+    assert q.weight(x, scope='conv', role='body', scale=0.5) is x
     assert not tf.global_variables() and not q.evidence and tower.refit([q]) == []
 
 

@@ -150,6 +150,24 @@ def test_two_towers_on_the_cpu(trainer, tmp_path):
     assert records(tmp_path / 'run')['s12']['images'] == 40
 
 
+SMALLEST = ['--data', 'animals28', '--sizes', '16', '12', '--kd', '--batch-size', '8', '--epochs', '1',
+            '--steps-per-epoch', '2', '--workers', '0']
+
+
+@pytest.mark.parametrize('flags, weights', [
+    (['--net', 'san', '--arch', 'resnet8', '--qw', '2', '--qa', '2'], 'group0/block0/conv1/slope'),
+    (['--arch', 'resnet8', '--mode', 'pytorch', '--resize', 'antialias', '--kd-type', 'none'], 'conv0/W')])
+def test_networks_of_the_pytorch_codes(flags, weights, tmp_path):
+    """From training to evaluation; a second evaluation of the checkpoint finds what training found."""
+    run = tmp_path / 'run'
+    main(*SMALLEST, *flags, '--logdir', run)
+    state, found = values(run / 'model-2'), records(run)
+    assert weights in state and np.isfinite(state[weights]).all()
+    assert {'s16', 's12'} <= set(found)
+    main('--eval', '-ec', run)
+    assert accuracies(records(run)) == accuracies(found)
+
+
 def published_name(name: str) -> str:
     """The published spelling of one of our variables (FACTS_RSQ, section 10)."""
     parts = name.split('/')

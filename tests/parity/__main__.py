@@ -20,6 +20,11 @@ RUNNERS = (
     ('rsq_resize_idx', '', 'tests.parity.rsq.resize'),
     ('rsq_ckpt_names', 'names', 'tests.parity.rsq_names.checkpoint_names'),
     ('rsq_', 'tensors', 'tests.parity.rsq.forward'),
+    ('rsf_parallel_', 'tensors', 'tests.parity.rsf.forward'),
+    ('rsf_meta_', 'tensors', 'tests.parity.rsf.forward'),
+    ('rsf_losses', 'cases', 'tests.parity.rsf_losses.cases'),
+    ('rsf_train_', 'param_names', 'tests.parity.rsf_train.step'),
+    ('rsf_transforms', 'val', 'tests.parity.rsf_transforms.transforms'),
     ('madds_rs_san', 'models', 'tests.parity.madds.rs_san'),
 )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.views import views
 from nets.blocks import Blocks, Outputs
-from nets.resnet import ResNet, from_published
+from nets.rsnet import RSNet, from_published
 from quant import Policy, low_bit
 from quant.backend import tf
 from tests.parity.fixtures import Fixture, fill
@@ -32,7 +32,7 @@ class Tower:
         logits: The same logits by their published key, ``logits_096`` or ``logits_ensemble``.
     """
 
-    net: ResNet
+    net: RSNet
     blocks: Blocks
     images: tf.Tensor
     outputs: Outputs
@@ -60,10 +60,12 @@ def build(model: Mapping[str, Any], classes: int, images: tuple[int, ...], *, tr
         images: shape of the uint8 batch.
         training: batch statistics, and statistics for the quantizers.
     """
-    net = ResNet(depth=model['depth'], mode=model['mode'], sizes=model['sizes'], classes=classes, kd=model['kd'])
-    blocks = Blocks(policy(model), net.points, training=training)
+    net = RSNet(arch=f'resnet{model["depth"]}', mode=model['mode'], sizes=model['sizes'], classes=classes,
+                kd=model['kd'])
+    blocks = Blocks(policy(model), net.points, training=training, padding=net.padding)
     batch = tf.placeholder(tf.uint8, images)
-    outputs = net.outputs(views(batch, model['sizes'], resize='nearest', data_format='NHWC'), blocks)
+    inputs = views([batch], model['sizes'], resize='nearest', inputs='normalized_bgr', data_format='NHWC')
+    outputs = net.outputs(inputs, blocks)
     logits = {f'logits_{point.size:03d}': value for point, value in outputs.logits.items()}
     logits.update({f'logits_{name}': value for name, value in outputs.extras.items()})
     return Tower(net, blocks, batch, outputs, logits)

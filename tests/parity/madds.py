@@ -1,58 +1,76 @@
-"""Multiply-adds of the RS-Nets and SAN models, counted from the layer records of our networks."""
+"""Multiply-adds and parameters of the RS-Nets and SAN models, counted from what building our networks leaves behind."""
 
-import re
+import math
 from typing import Any
 
 from nets import cost
 from nets.blocks import Blocks
 from nets.points import Point
-from nets.resnet import ResNet
 from quant import Policy
 from quant.backend import tf
+from tests.parity import pytorch
 from tests.parity.fixtures import Check, Fixture, Result
+
+CLASSES = 1000
 
 
 class _Bare(Blocks):
-    """Leaves out what is not counted, of which nine sizes of a deep network have thousands."""
+    """Leaves out what is not counted, of which nine sizes of a deep network have thousands.
 
-    def norm(self, name: str, x: tf.Tensor, *, zero_gamma: bool = False) -> tf.Tensor:
+    Attributes:
+        normalised: channels of all normalisations of a point, by its spelling.
+    """
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.normalised = dict.fromkeys(self.layers, 0)
+
+    def norm(self, name: str, x: tf.Tensor, **_: Any) -> tf.Tensor:
+        self.normalised[str(self._point)] += self.channels(x)
         return x
 
-    def act(self, name: str, x: tf.Tensor, *, role: str = 'body', relu: bool = True, lower: float = 0.0) -> tf.Tensor:
+    def act(self, name: str, x: tf.Tensor, **_: Any) -> tf.Tensor:
         return x
 
 
 def rs_san(fixture: Fixture) -> Result:
-    """Every listed size of every model that is built; the counts are integers and must be equal."""
-    result = Result(fixture.name, 'each count')
-    waiting, sizes = [], 0
-    for name, model in fixture.data['models'].items():
-        resnet = re.fullmatch(r'parallel_resnet(\d+)', name)
-        if resnet is None:
-            waiting.append(name)
-            continue
-        sizes += len(model['madds'])
-        result.checks += _counts(name, int(resnet[1]), model)
-    result.remark = f'{sizes} sizes' + (f'; not built yet: {len(waiting)} models' if waiting else '')
+    """Every listed size of every model; the counts are integers and must be equal."""
+    result, models = Result(fixture.name, 'each count'), fixture.data['models']
+    for name, model in models.items():
+        result.checks += _counts(name, model)
+    sizes = sum(len(model['madds']) for model in models.values())
+    result.remark = f'{len(models)} models, {sizes} sizes, {len(result.checks)} counts'
     return result
 
 
-def _counts(name: str, depth: int, model: dict[str, Any]) -> list[Check]:
-    """Comparisons of one network at all its sizes, and of its shared weights."""
-    classes = 1000
+def _counts(name: str, model: dict[str, Any]) -> list[Check]:
+    """Comparisons of one network at all its sizes, and of its parameters."""
     sizes = [int(size) for size in model['madds']]
     with tf.Graph().as_default():
-        net = ResNet(depth=depth, mode='resnet', sizes=sizes, classes=classes)
-        blocks = _Bare(Policy(), net.points, training=False)
+        net = pytorch.network({'arch': name, 'num_classes': CLASSES}, sizes, None)
+        # As a training tower, since an inference tower would keep the generated kernels of every size.
+        blocks = _Bare(Policy(), net.points, training=True, padding=net.padding)
         net.outputs({size: tf.placeholder(tf.float32, [1, size, size, 3]) for size in sizes}, blocks)
-    checks = []
-    for size, counts in model['madds'].items():
-        layers = blocks.layers[str(Point(size=int(size)))]
-        parts = {'conv': cost.madds(layer for layer in layers if layer.role != 'head'),
-                 'fc': cost.madds(layer for layer in layers if layer.role == 'head'), 'total': cost.madds(layers)}
-        checks += [_equal(f'{name} {size} {part}', ours, counts[part]) for part, ours in parts.items()]
-    weights = sum(layer.weights + layer.bias for layer in layers)
-    return [*checks, _equal(f'{name} weights', weights, model['params']['shared_conv_fc'])]
+        shared = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
+    checks = [_equal(f'{name} {size} {part}', _parts(blocks.layers[str(Point(size=int(size)))])[part], count)
+              for size, counts in model['madds'].items() for part, count in counts.items()]
+    ours = _parameters(shared, 2 * next(iter(blocks.normalised.values())), model['params'])
+    return checks + [_equal(f'{name} {part}', count, model['params'][part]) for part, count in ours.items()]
+
+
+def _parts(layers: list[cost.LayerRecord]) -> dict[str, int]:
+    """Multiply-adds by published name."""
+    return {'conv': cost.madds(layer for layer in layers if layer.role != 'head'),
+            'fc': cost.madds(layer for layer in layers if layer.role == 'head'), 'total': cost.madds(layers),
+            'dwconv_part': cost.madds(layer for layer in layers if layer.role == 'depthwise'),
+            'weight_generation_per_switch': cost.generation_madds(layers)}
+
+
+def _parameters(shared: int, affine: int, published: dict[str, int]) -> dict[str, int]:
+    """Parameters by published name; those that SAN stores and never uses are counted as published."""
+    total = shared + 5 * affine + published['unused_downsample']
+    return {'shared_conv_fc': shared, 'private_bn_affine_per_path': affine, 'private_bn_affine_5': 5 * affine,
+            'total_5_paths': total}
 
 
 def _equal(what: str, ours: int, theirs: int) -> Check:

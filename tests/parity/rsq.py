@@ -121,7 +121,8 @@ def resize(fixture: Fixture) -> Result:
     rows[..., 0], rows[..., 1] = (index % 256)[:, None], (index // 256)[:, None]
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.constant(np.stack([rows, rows.transpose(1, 0, 2)]))
-        pixels = session.run(views.views(images, tables, resize='nearest', data_format='NHWC'))
+        pixels = session.run(views.views([images], list(tables), resize='nearest', inputs='normalized_bgr',
+                                         data_format='NHWC'))
     result = Result(fixture.name, 'the index tables', remark=f'sizes {", ".join(map(str, tables))}')
     for size, table in tables.items():
         values = np.rint((pixels[size] * np.array(views.STD) + np.array(views.MEAN)) * 255)

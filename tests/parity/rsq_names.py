@@ -4,7 +4,8 @@ import re
 from collections import Counter
 from typing import Any
 
-from nets.resnet import DEPTHS, ResNet, from_published
+from nets import resnet
+from nets.rsnet import from_published
 from quant.backend import tf
 from tests.parity import graphs
 from tests.parity.fixtures import Check, Fixture, Result
@@ -43,10 +44,10 @@ def describe(shapes: dict[str, list[int]]) -> dict[str, Any]:
 
 
 def _depth(counts: tuple[int, ...], *, bottleneck: bool) -> int:
-    for depth in DEPTHS:
-        net = ResNet(depth=depth, mode='preact', sizes=[32], classes=1)
-        if tuple(net.counts) == counts and net.bottleneck == bottleneck:
-            return depth
+    for arch in resnet.ARCHS:
+        form = resnet.ResNet(arch=arch, mode='pytorch', classes=1).form
+        if form == resnet.Form(counts, bottleneck):
+            return int(arch.removeprefix('resnet'))
     raise ValueError(f'no depth has {counts} blocks per group{", bottleneck" if bottleneck else ""}')
 
 

@@ -5,6 +5,7 @@ entry has the wrong level or code (``quirk``), a singular system kills the step 
 solved in float32. There the oracle takes the place of the stored value.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def _build(case: dict[str, Any], stored: dict[str, np.ndarray]) -> Ops:
     if case['n'] is None:
         y = quantization.activation('q', x, scope='q', role='body', relu=False, lower=0.0, point='s1', strongest=True)
     else:
-        y = quantization.weight(x, scope='q', role='body', fan_out=case['n'])
+        y = quantization.weight(x, scope='q', role='body', scale=math.sqrt(2 / case['n']))
     (gx,) = tf.gradients(y, x, tf.constant(stored['gy']))
     ops = refit([quantization])
     return Ops({'y': y, 'gx': gx}, ops, {v.op.name.rpartition('/')[2]: v for v in tf.global_variables()})

@@ -9,7 +9,7 @@ import numpy as np
 
 from nets import losses
 from nets.points import Point
-from nets.resnet import from_published
+from nets.rsnet import from_published
 from quant import tower as quant_tower
 from quant.backend import tf
 from tests.parity import graphs

@@ -1,0 +1,190 @@
+"""Published checkpoints as runs of ours: which network they hold, under which names, in which layout."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import checkpoint, torch_file
+from engine.config import Config
+from engine.errors import UsageError
+from engine.evaluate import merge_layers
+from engine.model import Model
+from engine.presets import PYTORCH
+from engine.run import open_run
+from nets import mobilenet, resnet
+from nets.pytorch_names import convert, from_pytorch
+from quant.backend import tf
+
+DEFAULT_SIZES = Config.sizes
+
+# Encodings of a published SAN by position: it has no others.
+_FIRST_CODE, _CODE_STEP = 0.7, 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """A published checkpoint by our names.
+
+    Attributes:
+        config: what it is.
+        values: arrays in our layout.
+        skipped: published names that no network uses.
+    """
+
+    config: Config
+    values: dict[str, np.ndarray]
+    skipped: list[str]
+
+
+def read(path: str, *, sizes: Sequence[int] | None, arch: str | None, allow: Sequence[str]) -> Imported:
+    """Reads a published file: PyTorch (RS-Nets float, SAN) or TensorFlow (RS-Nets quantized).
+
+    Args:
+        path: ``*.pth.tar``, or a TensorFlow checkpoint (prefix or folder).
+        sizes: input sizes by position, for a PyTorch file that has not the usual five.
+        arch: architecture, if the file does not say it.
+        allow: regular expressions of published or of our names that may lack a counterpart.
+
+    Raises:
+        UsageError: it cannot be read, or does not fit a published network on both sides.
+    """
+    if Path(path).is_file() and not Path(f'{path}.index').exists():
+        return _from_pytorch(path, sizes, arch, allow)
+    return _from_tensorflow(path)
+
+
+def write(imported: Imported, out: Path) -> str:
+    """Makes a run folder of it, and returns the checkpoint's prefix.
+
+    Raises:
+        UsageError: the folder exists.
+    """
+    if out.exists():
+        raise UsageError(f'--out {out}: exists; choose a new folder')
+    model = Model(imported.config, data_format='NHWC')
+    _, layers = model.inspect()
+    run = open_run(imported.config, out, None)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(imported.config.seed)
+        model.build_inference()
+        session.run(tf.global_variables_initializer())
+        checkpoint.Restore(imported.values).init(session)
+        prefix = tf.train.Saver().save(session, str(run.path / 'model'), global_step=0, write_meta_graph=False)
+    merge_layers(run.path, layers)
+    return prefix
+
+
+def _from_pytorch(path: str, sizes: Sequence[int] | None, arch: str | None, allow: Sequence[str]) -> Imported:
+    stored = torch_file.read_checkpoint(Path(path))
+    tensors = stored.tensors
+    san = any(re.search(r'\.fc\d?\.weight$', name) and value.ndim == 2 and value.shape[1] == 1
+              for name, value in tensors.items())
+    arch = arch or re.sub(r'^(parallel|meta)_', '', stored.arch or '') or None
+    if arch is None:
+        raise UsageError(f'{path}: does not say its architecture; give --arch, one of '
+                         f'{", ".join((*resnet.ARCHS, *mobilenet.ARCHS))}')
+    config = _pytorch_config(path, tensors, san, arch, _positions(path, tensors, sizes))
+    names = _our_names(path, tensors, config, allow)
+    values = _converted(path, tensors, names, config, allow)
+    return Imported(config, values, sorted(set(tensors) - set(names)))
+
+
+def _positions(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int] | None) -> tuple[int, ...]:
+    """Input sizes by position."""
+    found = {int(m[1]) for name in tensors if (m := re.search(r'\.bn_(\d+)\.', name))}
+    count = max(found, default=-1) + 1
+    if not count:
+        raise UsageError(f'{path}: holds no RS-Net or SAN (no normalisation bn_0, bn_1 ...)')
+    sizes = tuple(sizes or DEFAULT_SIZES)
+    if len(sizes) != count or list(sizes) != sorted(set(sizes), reverse=True):
+        raise UsageError(f'{path}: has {count} input sizes, got --sizes {" ".join(map(str, sizes))}; '
+                         'give them in the order they were trained in, largest first')
+    return sizes
+
+
+def _pytorch_config(path: str, tensors: Mapping[str, np.ndarray], san: bool, arch: str,
+                    sizes: tuple[int, ...]) -> Config:
+    classes = next((len(value) for name, value in tensors.items()
+                    if re.fullmatch(r'(fc|classifier)\.module\.(weight|bias)', name)), Config.classes)
+    encoding = sizes[0] / _FIRST_CODE
+    if san and any(abs(size / encoding - (_FIRST_CODE - _CODE_STEP * j)) > 1e-6 for j, size in enumerate(sizes)):
+        raise UsageError(f'--sizes {" ".join(map(str, sizes))}: a published SAN encodes its positions as 0.7, 0.6 ..., '
+                         'to which these sizes are not proportional')
+    stem = next((value.shape[0] if value.ndim == 4 else value.shape[0] // 27 for name, value in tensors.items()
+                 if re.fullmatch(r'features\.0\.(0\.module|fc)\.weight', name)), 32)
+    options: dict[str, Any] = {
+        **PYTORCH, 'net': 'san' if san else 'rsnet', 'arch': arch, 'sizes': sizes, 'classes': classes,
+        'width': stem / 32 if arch.startswith('mobilenet') else 1.0, 'encoding': encoding if san else 320.0,
+        'kd': san or 'alpha' in tensors, 'kd_type': 'topdown' if san else 'ens_topdown', 'image_size': max(sizes)}
+    config = Config(**options)
+    try:
+        config.check()
+    except UsageError as error:
+        raise UsageError(f'{path}: {error}') from error
+    return config
+
+
+def _our_names(path: str, tensors: Mapping[str, np.ndarray], config: Config, allow: Sequence[str]) -> dict[str, str]:
+    """Our name by published name, without what no network uses."""
+    names = {}
+    for name in tensors:
+        try:
+            ours = from_pytorch(name, arch=config.arch, san=config.net == 'san', sizes=config.sizes)
+        except ValueError as error:
+            if not _allowed(name, allow):
+                raise UsageError(f'{path}: {error}; --allow REGEX skips it') from error
+            continue
+        if ours is not None:
+            names[name] = ours
+    return names
+
+
+def _converted(path: str, tensors: Mapping[str, np.ndarray], names: Mapping[str, str], config: Config,
+               allow: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays in our layout by our name."""
+    variables, _ = Model(config, data_format='NHWC').inspect()
+    surplus = sorted(name for name, ours in names.items() if ours not in variables and not _allowed(name, allow))
+    missing = sorted(name for name in set(variables) - set(names.values()) if not _allowed(name, allow))
+    for what, rows in (('has, and a network of this kind has not', surplus), ('lacks', missing)):
+        if rows:
+            raise UsageError(f'{path}: {what}: {rows[0]} (and {len(rows) - 1} more); --arch {config.arch} may be '
+                             'wrong; --allow REGEX accepts it')
+    try:
+        return {ours: convert(tensors[name], ours, variables[ours]) for name, ours in names.items()
+                if ours in variables}
+    except ValueError as error:
+        raise UsageError(f'{path}: --arch {config.arch}: {error}') from error
+
+
+def _allowed(name: str, allow: Sequence[str]) -> bool:
+    return any(re.search(pattern, name) for pattern in allow)
+
+
+def _from_tensorflow(path: str) -> Imported:
+    source = checkpoint.read(checkpoint.find(path, None, 'FILE'), flag='FILE')
+    if source.config is not None or not source.sizes:
+        raise UsageError(f'{path}: is no published checkpoint (variables imagenet/...)')
+    names = source.values
+    counts = _blocks_per_group(names)
+    mode = 'resnet' if not any('bn_preact' in name for name in names) else (
+        'preact' if any('convshortcut' in name for name in names) else 'preact_typeA')
+    bottleneck = any('/conv3/' in name for name in names)
+    archs = [arch for arch in resnet.ARCHS if resnet.FORMS[arch][:2] == (counts, bottleneck) and 'next' not in arch]
+    if not archs:
+        raise UsageError(f'{path}: no ResNet has {" ".join(map(str, counts))} blocks')
+    config = Config(arch=archs[0], mode=mode, sizes=tuple(source.sizes), classes=source.classes,
+                    kd='alpha' in names, qw=source.bits('weight'), qa=source.bits('activation'),
+                    image_size=max(source.sizes))
+    variables, _ = Model(config, data_format='NHWC').inspect()
+    values = checkpoint.select(source, variables, flag='FILE')
+    return Imported(config, values, sorted(set(names) - set(values)))
+
+
+def _blocks_per_group(names: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    blocks = {(int(m[1]), int(m[2])) for name in names if (m := re.match(r'group(\d)/block(\d+)/', name))}
+    groups = sorted({group for group, _ in blocks})
+    return tuple(sum(other == group for other, _ in blocks) for group in groups)

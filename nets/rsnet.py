@@ -1,0 +1,89 @@
+"""Resolution-switchable networks (RS-Net): one set of kernels, private normalisation per input size.
+
+Reference: Resolution Switchable Networks for Runtime Efficient Image Recognition, ECCV 2020,
+https://arxiv.org/abs/2007.09558, and its two published codes (quantized in TensorFlow, float in PyTorch).
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from nets import backbone, losses
+from nets.blocks import Blocks, Outputs
+from nets.points import Point
+from quant.backend import tf
+
+KD_TYPES = ('ens_topdown', 'ens', 'none')
+
+# Published name -> ours, applied in order. The moving-average shadows carry their whole scope twice.
+_RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r'^(?:.*/)?imagenet/', ''),
+    (r'/bn-(preact|last)(\d+)/bn/', lambda m: f'/bn_{m[1]}/s{int(m[2])}/'),
+    (r'/bn(\d+)/', lambda m: f'/bn/s{int(m[1])}/'),
+    (r'/ActivationQuantization/', '/'),
+)
+
+
+def from_published(name: str) -> str | None:
+    """Our name of a variable of the published RS-Nets quantization code; None for what is no part of the model.
+
+    >>> from_published('imagenet/group0/block1/bn-preact096/bn/mean/EMA')
+    'group0/block1/bn_preact/s96/mean/EMA'
+    """
+    if not name.startswith(('imagenet/', 'alpha')):
+        return None
+    for pattern, ours in _RENAMES:
+        name = re.sub(pattern, ours, name)
+    return name
+
+
+class RSNet:
+    """A backbone with one operating point per input size.
+
+    Args:
+        arch, mode, classes, width: the backbone, see ``nets.backbone``.
+        sizes: input sizes in pixels.
+        kd: whether an ensemble of the sizes is learned and distilled from.
+        kd_type: ``ens_topdown`` or ``ens``, see ``losses.distillation``; ``none`` learns the ensemble and distils
+            nothing (the published PyTorch code without distillation).
+
+    Raises:
+        ValueError: the backbone or ``kd_type`` is unknown.
+    """
+
+    def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
+                 kd: bool = False, kd_type: str = 'ens_topdown'):
+        if kd_type not in KD_TYPES:
+            raise ValueError(f'kd_type {kd_type!r} is unknown; there are {", ".join(KD_TYPES)}')
+        self.sizes = sorted(sizes, reverse=True)
+        self.points = tuple(Point(size=size) for size in self.sizes)
+        self.backbone = backbone(arch)(arch=arch, mode=mode, classes=classes, width=width)
+        self.padding, self.kd, self.kd_type = self.backbone.padding, kd, kd_type
+        self.distance = losses.divergence if mode == 'pytorch' else losses.soft_cross_entropy
+
+    def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks) -> Outputs:
+        """Logits of every operating point (and ``extras['ensemble']`` with distillation).
+
+        Args:
+            views: float32 images by size, in the data format of ``blocks``.
+            blocks: the tower's layer builder.
+        """
+        logits = {}
+        for size, point in zip(self.sizes, self.points):
+            with blocks.at(point):
+                logits[point] = self.backbone.logits(views[size], blocks)
+        extras = {}
+        if self.kd:
+            with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+                extras['ensemble'] = losses.ensemble(list(logits.values()))
+        return Outputs(logits, extras)
+
+    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Named scalar terms, whose sum is the training loss without weight decay."""
+        parts = {f'loss/{point}': losses.cross_entropy(logits, labels) for point, logits in outputs.logits.items()}
+        if self.kd:
+            teacher = outputs.extras['ensemble']
+            parts['loss/ensemble'] = losses.cross_entropy(teacher, labels)
+        if self.kd and self.kd_type != 'none':
+            parts['loss/distillation'] = losses.distillation(teacher, list(outputs.logits.values()), self.kd_type,
+                                                             self.distance)
+        return parts

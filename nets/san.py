@@ -1,0 +1,81 @@
+"""Scale Adaptive Network (SAN): kernels that are generated from the input size, private normalisation per size.
+
+Reference: Learning to Learn Parameterized Classification Networks for Scalable Input Images, ECCV 2020,
+https://arxiv.org/abs/2007.06181. The published code takes the encoding from the position in its list of sizes; here it
+follows from the size. Projection weights that the published networks store and never use are not built.
+"""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nets import backbone, losses
+from nets.blocks import Blocks, Outputs
+from nets.kernels import MetaConv
+from nets.points import Point
+from quant.backend import tf
+
+STARTS = ('published', 'scaled')
+KD_TYPES = ('topdown',)
+
+
+def scaled_start(fan_out: int) -> tuple[Any, Any]:
+    """Initializers of slope and offset that give a kernel of variance 2 / fan_out at encoding 0.5."""
+    deviation = math.sqrt(2 / fan_out / (1 + 0.5 ** 2))
+    return tf.random_normal_initializer(stddev=deviation), tf.random_normal_initializer(stddev=deviation)
+
+
+class SAN:
+    """A backbone whose kernels are generated, with one operating point per input size.
+
+    Args:
+        arch, mode, classes, width: the backbone, see ``nets.backbone``.
+        sizes: input sizes in pixels.
+        encoding: pixels that are encoded as 1; a size is encoded as size / encoding.
+        init: ``published`` initial values, whose kernels have a scale that only normalisation makes trainable, or
+            ``scaled`` ones with the variance of ordinary kernels.
+        kd: whether every larger size teaches every smaller one.
+        kd_type: ``topdown``.
+
+    Raises:
+        ValueError: the backbone, ``init`` or ``kd_type`` is unknown, or ``encoding`` is no positive number.
+    """
+
+    def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
+                 encoding: float = 320.0, init: str = 'published', kd: bool = False, kd_type: str = 'topdown'):
+        options = (('init', init, STARTS), ('kd_type', kd_type, KD_TYPES), ('mode', mode, ('pytorch',)))
+        for name, value, known in options:
+            if value not in known:
+                raise ValueError(f'{name} {value!r} is unknown to san; there is {", ".join(known)}')
+        if not 0 < encoding < math.inf:
+            raise ValueError(f'encoding {encoding!r} must be a positive number of pixels')
+        self.sizes = sorted(sizes, reverse=True)
+        self.points = tuple(Point(size=size) for size in self.sizes)
+        self.backbone = backbone(arch)(arch=arch, mode=mode, classes=classes, width=width)
+        self.encodings = {size: size / encoding for size in self.sizes}
+        self.start = scaled_start if init == 'scaled' else self.backbone.published_start
+        self.padding, self.kd = self.backbone.padding, kd
+
+    def encoded_as(self, sizes: Mapping[int, int]) -> 'SAN':
+        """The same network with the encoding of another size for each size in ``sizes`` (proxy inference)."""
+        other = copy.copy(self)
+        ratio = {size: code / size for size, code in self.encodings.items()}
+        other.encodings = {size: sizes.get(size, size) * ratio[size] for size in self.sizes}
+        return other
+
+    def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks) -> Outputs:
+        """Logits of every operating point, see ``RSNet.outputs``."""
+        logits = {}
+        for size, point in zip(self.sizes, self.points):
+            with blocks.at(point):
+                meta = MetaConv(self.encodings[size], self.start)
+                logits[point] = self.backbone.logits(views[size], blocks, meta)
+        return Outputs(logits)
+
+    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Named scalar terms: a cross entropy per size and, with distillation, the sum of all divergences."""
+        parts = {f'loss/{point}': losses.cross_entropy(logits, labels) for point, logits in outputs.logits.items()}
+        if self.kd and len(self.points) > 1:
+            parts['loss/distillation'] = losses.topdown(list(outputs.logits.values()))
+        return parts

@@ -22,6 +22,9 @@ from engine.presets import DATA_DEFAULTS, PRESETS, network_defaults
 from engine.run import ACTIONS, open_run
 from engine.statistics import UNTRAINED
 
+# Passes over the validation set with sampled gates.
+DRAWS = 5
+
 
 def parser() -> argparse.ArgumentParser:
     """The flags. None means not given: presets and data sets fill in what no flag says."""
@@ -56,6 +59,21 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument('--kd_type', choices=nets.KD_TYPES)
     g.add_argument('--encoding', type=float, metavar='PIXELS', help='san: a size is encoded as size / PIXELS')
     g.add_argument('--init', choices=('published', 'scaled'), help='san: initial values of the meta layers')
+    g = p.add_argument_group('gates (--net aig)')
+    g.add_argument('--target', type=float, metavar='RATE', help='target execution rate of every block')
+    g.add_argument('--targets', type=float, nargs='+', metavar='RATE', help='the same, one per block')
+    g.add_argument('--faithful_gates', action=argparse.BooleanOptionalAction,
+                   help='sample the gates of blocks with target 1 too, as the published code')
+    g.add_argument('--rate_loss', choices=('batch', 'class'), help='rates over the batch (published) or per class')
+    g.add_argument('--rate_factor', type=float, help='weight of the target-rate loss')
+    g.add_argument('--temperature', type=float, help='of the gates\' softmax')
+    g.add_argument('--last_temperature', type=float, help='the same at the end of training')
+    g.add_argument('--gate_lr', type=float, help='factor on the learning rate of gates')
+    g.add_argument('--train_skip', action=argparse.BooleanOptionalAction,
+                   help='skip closed bodies in training too')
+    g.add_argument('--gate_noise', action=argparse.BooleanOptionalAction,
+                   help='with --eval: sample the gates, as the published code')
+    g.add_argument('--draws', type=int, metavar='N', help='with --gate_noise: evaluations (default 5)')
     g = p.add_argument_group('quantization')
     g.add_argument('--qw', type=int, metavar='BITS', help='bits of weights, 32 is float')
     g.add_argument('--qa', type=int, metavar='BITS', help='bits of activations, 32 is float')
@@ -112,6 +130,10 @@ def explicit(args: argparse.Namespace) -> dict[str, Any]:
     given = {key: value for key, value in vars(args).items() if key in fields and value is not None}
     if args.fake:
         given['data'] = 'fake'
+    if args.target is not None:
+        if args.targets is not None:
+            raise UsageError(f'--target {args.target} with --targets: give one of them')
+        given['targets'] = (args.target,)
     if args.depth is not None:
         if args.arch is not None:
             raise UsageError(f'-d {args.depth} with --arch {args.arch}: give one of them')
@@ -203,6 +225,7 @@ def run_training(args: argparse.Namespace) -> None:
     if wrong := [flag for flag, value in _evaluation_flags(args).items() if value is not None and value is not False]:
         raise UsageError(f'{wrong[0]}: is about evaluation; add --eval')
     config, dataset, notes = resolve(explicit(args))
+    config.refuse_foreign(explicit(args))
     if config.batch_size > len(dataset.train):
         raise UsageError(f'--batch_size {config.batch_size}: there are only {len(dataset.train)} training images')
     print('\n'.join(notes), flush=True)
@@ -218,7 +241,8 @@ def run_training(args: argparse.Namespace) -> None:
 
 
 def _evaluation_flags(args: argparse.Namespace) -> dict[str, Any]:
-    return {'-ec': args.eval_checkpoint, '-es': args.eval_scale, '-eos': args.eval_original_scale,
+    return {'--draws': args.draws, '--gate_noise': args.gate_noise,
+            '-ec': args.eval_checkpoint, '-es': args.eval_scale, '-eos': args.eval_original_scale,
             '-ep': args.eval_epoch, '--untrained': args.untrained, '--fix_mean_var': args.fix_mean_var}
 
 
@@ -228,7 +252,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
         if value is not None:
             raise UsageError(f'{flag} with --eval: give {instead}')
-    from engine import checkpoint, evaluate, model
+    from engine import checkpoint, evaluate, gates, model
     given = explicit(args)
     prefix = checkpoint.find(args.eval_checkpoint, args.eval_epoch, '-ec')
     recorded = Path(prefix).parent / 'config.json'
@@ -246,6 +270,9 @@ def run_evaluation(args: argparse.Namespace) -> None:
     for key, bits in (('qw', source.bits('weight')), ('qa', source.bits('activation'))):
         given.setdefault(key, bits)
     config, dataset, notes = resolve({**given, 'sizes': source.trained})
+    config.refuse_foreign(explicit(args))
+    if args.draws is not None and (args.draws < 1 or not config.gate_noise):
+        raise UsageError(f'--draws {args.draws}: needs --gate_noise, and a number of at least 1')
     print('\n'.join(notes))
     if source.classes != config.classes:
         raise UsageError(f'--data {config.data}: has {config.classes} classes; {prefix} knows {source.classes}')
@@ -259,11 +286,16 @@ def run_evaluation(args: argparse.Namespace) -> None:
     variables, layers = network.inspect()
     values = evaluate.variable_values(source, variables, borrowed)
     folder = evaluate.record_folder(config, source, Path(args.logdir) if args.logdir else None)
-    scores = evaluate.evaluate(network, values, dataset, workers=workers)
-    found = evaluate.records(network.names, *scores, data=config.data, prefix=source.prefix, bn=borrowed.names())
+    passes = evaluate.evaluate(network, values, dataset, workers=workers,
+                               passes=(args.draws or DRAWS) if config.gate_noise else 1)
+    scored = [evaluate.records(network.names, counts, images, seconds, data=config.data, prefix=source.prefix,
+                               bn=borrowed.names()) for (counts, *_), images, seconds in passes]
+    found = evaluate.sampled(scored) if config.gate_noise else scored[0]
     evaluate.write_records(folder, found)
     evaluate.merge_layers(folder, layers)
     print(evaluate.table(found))
+    if network.tallies and not config.gate_noise:
+        print(gates.report(network, layers, passes[0][0][1:], values, dataset, folder))
     print(f'{len(found)} records in {folder / "eval"}')
 
 

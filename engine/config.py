@@ -1,10 +1,9 @@
 """The configuration of a run: one frozen value that the run folder records and that repeats the run."""
 
 import dataclasses
-import inspect
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from quant import Policy, low_bit
 
 SCHEDULES = ('step', 'cosine', 'linear', 'milestones')
 RESIZES = ('nearest', 'area', 'antialias')
-INPUTS = ('normalized_bgr', 'unit_rgb')
+INPUTS = ('normalized_bgr', 'normalized_rgb', 'cifar_rgb', 'unit_rgb')
 DECAYS = ('kernels', 'all')
 TRAINERS = ('replicated', 'parameter-server')
 DATA_FORMATS = ('NHWC', 'NCHW')
@@ -28,6 +27,8 @@ class Config:
     Attributes:
         net, arch, mode, width: the network, see ``nets``; ``width`` multiplies all channel counts.
         encoding, init: of SAN: pixels that are encoded as 1, and initial values.
+        targets, faithful_gates, rate_loss, rate_factor, temperature, last_temperature, gate_noise, train_skip: of AIG.
+        gate_lr: factor on the learning rate of gates.
         qw, qa: bits of weights and activations; 32 is float.
         private_basis: an activation basis per operating point instead of one for all.
         fixed_qa: only the largest size updates the activation bases.
@@ -37,7 +38,8 @@ class Config:
         image_size: side of the crop that all sizes are resized from.
         resize: how sizes are made: ``nearest`` and ``area`` in the graph from one crop; ``antialias`` while loading,
             by Pillow's antialiased filter, from a shared crop with an own flip per size.
-        inputs: ``normalized_bgr`` (ImageNet mean and deviation) or ``unit_rgb`` ([0, 1]).
+        inputs: ``normalized_bgr``, ``normalized_rgb`` (ImageNet mean and deviation), ``cifar_rgb`` (those of CIFAR-10)
+            or ``unit_rgb`` ([0, 1]).
         batch_size: images of one step over all towers.
         lr, schedule, warmup, milestones, gamma, epochs, steps_per_epoch: learning rate, its course (see
             ``learning_rate``), epochs of linear warm-up, length.
@@ -56,6 +58,15 @@ class Config:
     width: float = 1.0
     encoding: float = 320.0
     init: str = 'published'
+    targets: tuple[float, ...] = (0.7,)
+    faithful_gates: bool = False
+    rate_loss: str = 'batch'
+    rate_factor: float = 1.0
+    temperature: float = 1.0
+    last_temperature: float = 1.0
+    gate_noise: bool = False
+    train_skip: bool = False
+    gate_lr: float = 1.0
     qw: int = FLOAT_BITS
     qa: int = FLOAT_BITS
     private_basis: bool = False
@@ -116,8 +127,14 @@ class Config:
         Raises:
             ValueError: the network refuses a field.
         """
-        cls = nets.get(self.net)
-        return cls(**{name: getattr(self, name) for name in inspect.signature(cls).parameters})
+        return nets.get(self.net)(**{name: getattr(self, name) for name in nets.options(self.net)})
+
+    def refuse_foreign(self, given: Iterable[str]) -> None:
+        """Raises UsageError if a field in ``given`` is an option of other networks, and would be ignored."""
+        others = {option for net in nets.names() for option in nets.options(net)} - set(nets.options(self.net))
+        others |= set() if 'targets' in nets.options(self.net) else {'gate_lr'}
+        for name in sorted(others & set(given)):
+            raise UsageError(f'--{name}: --net {self.net} has no such option')
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -156,7 +173,8 @@ class Config:
         if self.fixed_qa and self.private_basis:
             raise UsageError('--fixed_qa with --private_basis: with a basis of its own, every size must update it')
         for flag, number in (('--batch_size', self.batch_size), ('--epochs', self.epochs), ('--width', self.width),
-                             ('--steps_per_epoch', self.steps_per_epoch), ('--lr', self.lr), ('--gamma', self.gamma)):
+                             ('--steps_per_epoch', self.steps_per_epoch), ('--lr', self.lr), ('--gamma', self.gamma),
+                             ('--gate_lr', self.gate_lr)):
             if not 0 < number < math.inf:
                 raise UsageError(f'{flag} {number}: must be a number greater than 0')
         for flag, number in (('--wd', self.wd), ('--warmup', self.warmup), ('--seed', self.seed)):

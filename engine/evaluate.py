@@ -6,6 +6,7 @@ import json
 import operator
 import queue
 import re
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from engine.config import Config, check_sizes
 from engine.datasets import Dataset
 from engine.errors import UsageError
 from engine.flow import EvalFlow
-from engine.model import CORRECT, Model
+from engine.model import Model
 from engine.run import open_run, write_json
 from engine.statistics import lend, nearest, neighbours
 from nets import cost
@@ -30,6 +31,9 @@ from quant.backend import tf
 BATCH_SIZE = 100
 
 Predictor = Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]]
+
+# What a record says about normalisation where it is about sampled gates.
+SAMPLED = 'gate-noise'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Record:
         seconds: wall time of the pass, which scored all points of the evaluation together.
         data: what ``--data`` named.
         checkpoint: checkpoint prefix.
+        draws, deviation: number of passes with sampled gates whose mean ``top1`` is, and its standard deviation.
     """
 
     point: str
@@ -54,6 +59,8 @@ class Record:
     seconds: float
     data: str
     checkpoint: str
+    draws: int = 1
+    deviation: float = 0.0
 
     @property
     def file(self) -> str:
@@ -61,20 +68,21 @@ class Record:
 
 
 def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray]],
-          total: int) -> tuple[np.ndarray, int, float]:
+          total: int) -> tuple[list[np.ndarray], int, float]:
     """Runs every batch through one of the predictors.
 
     Returns:
-        [points, 2] counts of right answers (first 1, first 5), number of images, seconds.
+        Sums of what the predictors return - first [points, 2] counts of right answers (first 1, first 5), then what the
+        network tallies -, number of images, seconds.
     """
     idle: queue.Queue[Predictor] = queue.Queue()
     for predictor in predictors:
         idle.put(predictor)
 
-    def run(batch: Sequence[np.ndarray]) -> np.ndarray:
+    def run(batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         predictor = idle.get()
         try:
-            return np.asarray(predictor(*batch)[0], np.int64)
+            return [np.asarray(array, np.float64) for array in predictor(*batch)]
         finally:
             idle.put(predictor)
 
@@ -83,14 +91,14 @@ def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray
         waiting: list = []
         for batch in batches:
             waiting.append(pool.submit(run, batch))
-            images += len(batch[1])
+            images += len(batch[-1])
             if len(waiting) > len(predictors):
                 counts.append(waiting.pop(0).result())
                 bar.update()
         for future in waiting:
             counts.append(future.result())
             bar.update()
-    return np.sum(counts, axis=0), images, time.perf_counter() - started
+    return [np.sum(arrays, axis=0) for arrays in zip(*counts)], images, time.perf_counter() - started
 
 
 def records(names: Sequence[str], counts: np.ndarray, images: int, seconds: float, *, data: str, prefix: str,
@@ -99,6 +107,18 @@ def records(names: Sequence[str], counts: np.ndarray, images: int, seconds: floa
     rows = ((name, (bn or {}).get(name, name), *row) for name, row in zip(names, counts.tolist()))
     return [Record(name, used, 100 * top1 / images, 100 * top5 / images, images, round(seconds, 3), data, prefix)
             for name, used, top1, top5 in rows]
+
+
+def sampled(passes: Sequence[Sequence[Record]]) -> list[Record]:
+    """Mean and standard deviation of every point over passes with sampled gates."""
+    found = []
+    for rows in zip(*passes):
+        top1 = [row.top1 for row in rows]
+        found.append(dataclasses.replace(
+            rows[0], bn=SAMPLED, top1=statistics.mean(top1), top5=statistics.mean(row.top5 for row in rows),
+            seconds=sum(row.seconds for row in rows), draws=len(rows),
+            deviation=statistics.stdev(top1) if len(top1) > 1 else 0.0))
+    return found
 
 
 def write_records(folder: Path, found: Iterable[Record]) -> None:
@@ -141,13 +161,17 @@ def eval_flow(config: Config, dataset: Dataset, workers: int) -> EvalFlow:
 
 
 def evaluate(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *, workers: int,
-             ) -> tuple[np.ndarray, int, float]:
-    """Scores all points of ``model`` with these variables on the whole validation set, see ``score``."""
+             passes: int = 1) -> list[tuple[list[np.ndarray], int, float]]:
+    """Scores all points of ``model`` with these variables on the whole validation set, see ``score``.
+
+    Several passes differ by what the network draws.
+    """
     with tf.Graph().as_default():
+        tf.set_random_seed(model.config.seed)
         predictor = OfflinePredictor(PredictConfig(
-            model=model, session_init=checkpoint.Restore(values), input_names=model.feeds, output_names=[CORRECT]))
+            model=model, session_init=checkpoint.Restore(values), input_names=model.feeds, output_names=model.sums))
         flow = eval_flow(model.config, dataset, workers)
-        return score([predictor], flow, len(flow))
+        return [score([predictor], flow, len(flow)) for _ in range(passes)]
 
 
 def variable_values(source: checkpoint.Checkpoint, variables: Mapping[str, tuple[int, ...]],
@@ -234,5 +258,9 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
 
 def table(found: Sequence[Record]) -> str:
     """Records as a text table."""
-    rows = [(r.point if r.bn == r.point else f'{r.point} (BN {r.bn})', r.top1, r.top5, r.images) for r in found]
+    def label(r: Record) -> str:
+        if r.bn == SAMPLED:
+            return f'{r.point} (gates sampled, deviation {r.deviation:.2f})'
+        return r.point if r.bn == r.point else f'{r.point} (BN {r.bn})'
+    rows = [(label(r), r.top1, r.top5, r.images) for r in found]
     return tabulate(rows, headers=('point', 'top-1', 'top-5', 'images'), floatfmt='.2f')

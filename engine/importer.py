@@ -1,8 +1,9 @@
 """Published checkpoints as runs of ours: which network they hold, under which names, in which layout."""
 
+import collections
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from engine.config import Config
 from engine.errors import UsageError
 from engine.evaluate import merge_layers
 from engine.model import Model
-from engine.presets import PYTORCH
+from engine.presets import PYTORCH, network_defaults
 from engine.run import open_run
 from nets import mobilenet, resnet
 from nets.pytorch_names import convert, from_pytorch
@@ -41,11 +42,12 @@ class Imported:
 
 
 def read(path: str, *, sizes: Sequence[int] | None, arch: str | None, allow: Sequence[str]) -> Imported:
-    """Reads a published file: PyTorch (RS-Nets float, SAN) or TensorFlow (RS-Nets quantized).
+    """Reads a published file: PyTorch (RS-Nets float, SAN, ConvNet-AIG, a plain ResNet) or TensorFlow (quantized
+    RS-Nets).
 
     Args:
         path: ``*.pth.tar``, or a TensorFlow checkpoint (prefix or folder).
-        sizes: input sizes by position, for a PyTorch file that has not the usual five.
+        sizes: input sizes by position, for a PyTorch file that has not the usual five, or the usual one.
         arch: architecture, if the file does not say it.
         allow: regular expressions of published or of our names that may lack a counterpart.
 
@@ -81,13 +83,14 @@ def write(imported: Imported, out: Path) -> str:
 def _from_pytorch(path: str, sizes: Sequence[int] | None, arch: str | None, allow: Sequence[str]) -> Imported:
     stored = torch_file.read_checkpoint(Path(path))
     tensors = stored.tensors
-    san = any(re.search(r'\.fc\d?\.weight$', name) and value.ndim == 2 and value.shape[1] == 1
-              for name, value in tensors.items())
-    arch = arch or re.sub(r'^(parallel|meta)_', '', stored.arch or '') or None
-    if arch is None:
-        raise UsageError(f'{path}: does not say its architecture; give --arch, one of '
-                         f'{", ".join((*resnet.ARCHS, *mobilenet.ARCHS))}')
-    config = _pytorch_config(path, tensors, san, arch, _positions(path, tensors, sizes))
+    if any('.bn_' in name for name in tensors):
+        config = _switchable(path, stored, sizes, arch)
+    else:
+        config = _one_size(path, tensors, sizes, arch)
+    try:
+        config.check()
+    except UsageError as error:
+        raise UsageError(f'{path}: {error}') from error
     names = _our_names(path, tensors, config, allow)
     values = _converted(path, tensors, names, config, allow)
     return Imported(config, values, sorted(set(tensors) - set(names)))
@@ -97,8 +100,6 @@ def _positions(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int
     """Input sizes by position."""
     found = {int(m[1]) for name in tensors if (m := re.search(r'\.bn_(\d+)\.', name))}
     count = max(found, default=-1) + 1
-    if not count:
-        raise UsageError(f'{path}: holds no RS-Net or SAN (no normalisation bn_0, bn_1 ...)')
     sizes = tuple(sizes or DEFAULT_SIZES)
     if len(sizes) != count or list(sizes) != sorted(set(sizes), reverse=True):
         raise UsageError(f'{path}: has {count} input sizes, got --sizes {" ".join(map(str, sizes))}; '
@@ -106,8 +107,38 @@ def _positions(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int
     return sizes
 
 
-def _pytorch_config(path: str, tensors: Mapping[str, np.ndarray], san: bool, arch: str,
-                    sizes: tuple[int, ...]) -> Config:
+def _one_size(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int] | None, arch: str | None) -> Config:
+    """Configuration of a ConvNet-AIG, or of a plain ResNet as torchvision has them."""
+    gated = any(re.search(r'\.fc1bn\.', name) for name in tensors)
+    bias = tensors.get('linear.bias' if gated else 'fc.bias')
+    if bias is None or not any(name.startswith('layer1.0.conv1.') for name in tensors):
+        raise UsageError(f'{path}: holds no RS-Net or SAN (normalisations bn_0, bn_1 ...), ConvNet-AIG or plain ResNet')
+    if arch is None:
+        kernel = tensors.get('layer1.0.conv2.weight')
+        groups = len(kernel) // kernel.shape[1] if kernel is not None and kernel.ndim == 4 else 1
+        arch = _arch(path, tensors, r'layer(\d+)\.(\d+)\.', groups)
+    small = arch in resnet.FORMS and resnet.FORMS[arch].small
+    sizes = tuple(sizes or (32 if small else 224,))
+    if len(sizes) != 1:
+        raise UsageError(f'{path}: has one input size, got --sizes {" ".join(map(str, sizes))}')
+    options: dict[str, Any] = {
+        **PYTORCH, **(network_defaults('aig', arch) if gated else {}), 'net': 'aig' if gated else 'rsnet',
+        'faithful_gates': gated, 'inputs': 'cifar_rgb' if small else 'normalized_rgb', 'resize': 'antialias',
+        'arch': arch, 'sizes': sizes, 'image_size': sizes[0], 'classes': len(bias)}
+    return Config(**options)
+
+
+def _switchable(path: str, stored: torch_file.TorchCheckpoint, sizes: Sequence[int] | None,
+                arch: str | None) -> Config:
+    """Configuration of an RS-Net or SAN."""
+    tensors = stored.tensors
+    sizes = _positions(path, tensors, sizes)
+    san = any(re.search(r'\.fc\d?\.weight$', name) and value.ndim == 2 and value.shape[1] == 1
+              for name, value in tensors.items())
+    arch = arch or re.sub(r'^(parallel|meta)_', '', stored.arch or '') or None
+    if arch is None:
+        raise UsageError(f'{path}: does not say its architecture; give --arch, one of '
+                         f'{", ".join((*resnet.ARCHS, *mobilenet.ARCHS))}')
     classes = next((len(value) for name, value in tensors.items()
                     if re.fullmatch(r'(fc|classifier)\.module\.(weight|bias)', name)), Config.classes)
     encoding = sizes[0] / _FIRST_CODE
@@ -120,12 +151,7 @@ def _pytorch_config(path: str, tensors: Mapping[str, np.ndarray], san: bool, arc
         **PYTORCH, 'net': 'san' if san else 'rsnet', 'arch': arch, 'sizes': sizes, 'classes': classes,
         'width': stem / 32 if arch.startswith('mobilenet') else 1.0, 'encoding': encoding if san else 320.0,
         'kd': san or 'alpha' in tensors, 'kd_type': 'topdown' if san else 'ens_topdown', 'image_size': max(sizes)}
-    config = Config(**options)
-    try:
-        config.check()
-    except UsageError as error:
-        raise UsageError(f'{path}: {error}') from error
-    return config
+    return Config(**options)
 
 
 def _our_names(path: str, tensors: Mapping[str, np.ndarray], config: Config, allow: Sequence[str]) -> dict[str, str]:
@@ -133,7 +159,7 @@ def _our_names(path: str, tensors: Mapping[str, np.ndarray], config: Config, all
     names = {}
     for name in tensors:
         try:
-            ours = from_pytorch(name, arch=config.arch, san=config.net == 'san', sizes=config.sizes)
+            ours = from_pytorch(name, arch=config.arch, kind=config.net, sizes=config.sizes)
         except ValueError as error:
             if not _allowed(name, allow):
                 raise UsageError(f'{path}: {error}; --allow REGEX skips it') from error
@@ -169,22 +195,22 @@ def _from_tensorflow(path: str) -> Imported:
     if source.config is not None or not source.sizes:
         raise UsageError(f'{path}: is no published checkpoint (variables imagenet/...)')
     names = source.values
-    counts = _blocks_per_group(names)
     mode = 'resnet' if not any('bn_preact' in name for name in names) else (
         'preact' if any('convshortcut' in name for name in names) else 'preact_typeA')
-    bottleneck = any('/conv3/' in name for name in names)
-    archs = [arch for arch in resnet.ARCHS if resnet.FORMS[arch][:2] == (counts, bottleneck) and 'next' not in arch]
-    if not archs:
-        raise UsageError(f'{path}: no ResNet has {" ".join(map(str, counts))} blocks')
-    config = Config(arch=archs[0], mode=mode, sizes=tuple(source.sizes), classes=source.classes,
-                    kd='alpha' in names, qw=source.bits('weight'), qa=source.bits('activation'),
+    config = Config(arch=_arch(path, names, r'group(\d)/block(\d+)/'), mode=mode, sizes=tuple(source.sizes),
+                    classes=source.classes, kd='alpha' in names, qw=source.bits('weight'), qa=source.bits('activation'),
                     image_size=max(source.sizes))
     variables, _ = Model(config, data_format='NHWC').inspect()
     values = checkpoint.select(source, variables, flag='FILE')
     return Imported(config, values, sorted(set(names) - set(values)))
 
 
-def _blocks_per_group(names: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    blocks = {(int(m[1]), int(m[2])) for name in names if (m := re.match(r'group(\d)/block(\d+)/', name))}
-    groups = sorted({group for group, _ in blocks})
-    return tuple(sum(other == group for other, _ in blocks) for group in groups)
+def _arch(path: str, names: Iterable[str], pattern: str, groups: int = 1) -> str:
+    """The ResNet whose names of layers these are: ``pattern`` finds the numbers of the group and of the block."""
+    blocks = {(int(m[1]), int(m[2])) for name in names if (m := re.match(pattern, name))}
+    counts = tuple(collections.Counter(group for group, _ in sorted(blocks)).values())
+    bottleneck = any(re.search(r'\bconv3\b', name) for name in names)
+    for arch, form in resnet.FORMS.items():
+        if (form.blocks, form.bottleneck, form.groups) == (counts, bottleneck, groups):
+            return arch
+    raise UsageError(f'{path}: no ResNet has {" ".join(map(str, counts))} blocks')

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 from tensorpack import ModelDesc
+from tensorpack.tfutils.gradproc import ScaleGradient
+from tensorpack.tfutils.optimizer import apply_grad_processors
 from tensorpack.tfutils.summary import add_moving_summary
 from tensorpack.tfutils.tower import get_current_tower_context
 
@@ -13,6 +15,9 @@ from nets.cost import LayerRecord
 from quant.backend import tf
 
 CORRECT = 'correct'
+
+# Start of the names of what evaluation adds up for a network beside the right answers.
+TALLY = 'tally_'
 
 
 def correct(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
@@ -33,6 +38,8 @@ class Model(ModelDesc):
 
     Attributes:
         towers: layer builders of the training towers, in order.
+        steps: the step by training tower, to be fed: the graph's counter is written while a step runs.
+        losses: training losses of the towers, in order.
         names: spelling of what the rows of the ``correct`` tensor stand for, once a tower is built.
     """
 
@@ -40,7 +47,9 @@ class Model(ModelDesc):
         self.config, self.data_format = config, data_format
         self.net = config.network()
         self.towers: list[Blocks] = []
+        self.steps: list[tf.Tensor] = []
         self.names: list[str] = []
+        self.losses: list[tf.Tensor] = []
 
     def inputs(self) -> list[tf.TensorSpec]:
         images = [tf.TensorSpec([None, side, side, 3], tf.uint8, f'images_{side}') for side in self.config.view_sizes]
@@ -51,6 +60,16 @@ class Model(ModelDesc):
         """Names of the inputs."""
         return [spec.name for spec in self.inputs()]
 
+    @property
+    def tallies(self) -> tuple[str, ...]:
+        """What evaluation adds up for this network beside the right answers."""
+        return getattr(self.net, 'tally_names', ())
+
+    @property
+    def sums(self) -> list[str]:
+        """Names of the tensors of an inference tower that evaluation adds up over the batches."""
+        return [CORRECT, *(f'{TALLY}{name}' for name in self.tallies)]
+
     def build_graph(self, *batch: tf.Tensor) -> tf.Tensor | None:
         """The training loss in a training tower; the ``correct`` tensor in an inference tower."""
         *images, labels = batch
@@ -58,13 +77,16 @@ class Model(ModelDesc):
         training = tower.is_training
         config = self.config
         blocks = Blocks(config.policy, self.net.points, training=training, data_format=self.data_format,
-                        padding=self.net.padding, main=tower.is_main_training_tower)
+                        padding=self.net.padding, main=tower.is_main_training_tower,
+                        **self._of_step() if training else {})
         inputs = views(images, config.sizes, resize=config.resize, inputs=config.inputs, data_format=self.data_format)
         outputs = self.net.outputs(inputs, blocks)
         rows = scored(outputs)
         self.names = list(rows)
         if not training:
             tf.identity(correct(rows, labels), name=CORRECT)
+            for name in self.tallies:
+                tf.identity(self.net.tallies(outputs, labels)[name], name=f'{TALLY}{name}')
             return None
         self.towers.append(blocks)
         parts = self.net.loss(outputs, labels)
@@ -72,11 +94,20 @@ class Model(ModelDesc):
             tf.GraphKeys.TRAINABLE_VARIABLES)
         parts['loss/weight_decay'] = config.wd * tf.add_n([tf.nn.l2_loss(values) for values in decayed])
         total = tf.add_n(list(parts.values()), name='loss')
+        self.losses.append(total)
         summaries = [tf.identity(value, name=name) for name, value in parts.items()]
         errors = [tf.reduce_mean(1 - tf.cast(tf.nn.in_top_k(logits, labels, 1), tf.float32), name=f'train-error/{name}')
                   for name, logits in rows.items()]
         add_moving_summary(total, *summaries, *errors)
         return total
+
+    def _of_step(self) -> dict[str, tf.Tensor]:
+        """What a tower's layers know about the step: a seed of their own, and the share of the training done."""
+        step = tf.placeholder_with_default(tf.train.get_or_create_global_step(), [], 'step')
+        seed = tf.stack([self.config.seed + 1000 * len(self.steps), tf.cast(step, tf.int32)])
+        self.steps.append(step)
+        total = self.config.epochs * self.config.steps_per_epoch
+        return {'seed': seed, 'progress': tf.cast(step, tf.float32) / total}
 
     def inspect(self) -> tuple[dict[str, tuple[int, ...]], dict[str, list[LayerRecord]]]:
         """Variable shapes by name and layer records by point, from an inference graph that is thrown away."""
@@ -94,4 +125,7 @@ class Model(ModelDesc):
     def optimizer(self) -> tf.train.Optimizer:
         """SGD with momentum .9; ``learning_rate`` is a variable that the schedule sets before every step."""
         rate = tf.get_variable('learning_rate', initializer=0.0, trainable=False)
-        return tf.train.MomentumOptimizer(rate, momentum=0.9, use_nesterov=self.config.nesterov)
+        plain = tf.train.MomentumOptimizer(rate, momentum=0.9, use_nesterov=self.config.nesterov)
+        if self.config.gate_lr == 1:
+            return plain
+        return apply_grad_processors(plain, [ScaleGradient([('.*gate[12]/.*', self.config.gate_lr)], verbose=False)])

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from nets.schedules import schedule
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -32,6 +34,12 @@ _SAN = {**PYTORCH, 'net': 'san', 'sizes': (224, 192, 160, 128, 96), 'kd': True, 
 _FLOAT = 'top-1 at 224/192/160/128/96 in the README of RS-Nets (yikaiw/RS-Nets)'
 _NO_SAN = 'no number in the README of SAN (d-li14/SAN); networks trained at one size reach'
 
+# Settings of ConvNet-AIG. Its loops run one epoch less than they say; here all are run.
+_AIG = {**PYTORCH, 'net': 'aig', 'inputs': 'normalized_rgb', 'schedule': 'milestones', 'milestones': (30, 60, 90),
+        'epochs': 100}
+_AIG_CIFAR = {**_AIG, 'inputs': 'cifar_rgb', 'milestones': (150, 250), 'epochs': 350, 'wd': 5e-4, 'rate_factor': 2.0,
+              'targets': (0.6,)}
+
 PRESETS = {
     'rs18_w2a32': Preset({**_RS, 'arch': 'resnet18', 'mode': 'resnet', 'qw': 2},
                          f'68.8/67.6/66.0/63.1/56.6; {_README}'),
@@ -56,6 +64,10 @@ PRESETS = {
                         'encoding': 40.0, 'init': 'scaled', 'epochs': 4}, 'measured table in the README'),
     'demo-mobilenet': Preset({**_SMALL, 'arch': 'mobilenetv2_small', 'mode': 'pytorch', 'width': 0.5,
                               'inputs': 'unit_rgb', 'epochs': 4}, 'measured table in the README'),
+    'aig110_cifar10': Preset({**_AIG_CIFAR, 'arch': 'resnet110', 'sizes': (32,)},
+                             'no table in the README of ConvNet-AIG (andreasveit/convnet-aig)'),
+    'demo-aig': Preset({'net': 'aig', 'arch': 'resnet20', 'mode': 'pytorch', 'sizes': (28,), 'data': 'animals28',
+                        'targets': (0.6,), 'rate_factor': 2.0, 'epochs': 8}, 'measured table in the README'),
 }
 
 # What a small data set changes in the defaults of Config. ImageNet-style folders keep the published recipe.
@@ -68,8 +80,17 @@ DATA_DEFAULTS = {
 }
 
 
+for _name, _arch, _rates in (('aig50', 'resnet50', (.4, .5, .6, .7)), ('aig101', 'resnet101', (.3, .5))):
+    for _rate in _rates:
+        PRESETS[f'{_name}_t{_rate:g}'] = Preset(
+            {**_AIG, 'sizes': (224,), 'arch': _arch, 'targets': schedule(_name, _rate)},
+            'no table in the README of ConvNet-AIG (andreasveit/convnet-aig), whose schedule of target rates this is')
+
+
 def network_defaults(net: str, arch: str) -> dict[str, Any]:
     """Published settings of a network that was only ever defined in PyTorch; nothing for the others."""
+    if net == 'aig':
+        return {key: value for key, value in _AIG.items() if key != 'net'}
     if net == 'rsnet' and not arch.startswith(('mobilenet', 'resnext')):
         return {}
     mobile = _MOBILE if arch.startswith('mobilenet') else {}

@@ -1,6 +1,7 @@
 """Training: trainer, callbacks and the order of a step."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from tensorpack import (
     QueueInput,
     ScalarPrinter,
     SimpleTrainer,
+    StopTraining,
     SyncMultiGPUTrainerParameterServer,
     SyncMultiGPUTrainerReplicated,
     TFEventWriter,
@@ -22,13 +24,13 @@ from tensorpack import (
 from tensorpack.tfutils.sessinit import SaverRestore
 from tensorpack.utils import logger
 
-from engine import checkpoint
+from engine import checkpoint, gates
 from engine.config import Config, learning_rate
 from engine.datasets import Dataset
 from engine.errors import UsageError
 from engine.evaluate import eval_flow, merge_layers, records, score, write_records
 from engine.flow import TrainFlow
-from engine.model import CORRECT, Model
+from engine.model import Model
 from engine.run import Run, write_json
 from nets.kernels import generate
 from quant.backend import tf
@@ -67,6 +69,39 @@ class RefitQuantizers(Callback):
         return self._fetches
 
 
+class FeedStep(Callback):
+    """Tells every tower the step, from which its layers draw noise."""
+
+    def __init__(self, model: Model):
+        self._model = model
+
+    def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
+        return tf.train.SessionRunArgs(None, dict.fromkeys(self._model.steps, self.global_step))
+
+
+class StopAtNaN(Callback):
+    """Ends the training when the loss is no number, before an epoch of it overwrites anything worth keeping.
+
+    Attributes:
+        reason: why it ended, empty while all is well.
+    """
+
+    def __init__(self, model: Model):
+        self._model, self.reason = model, ''
+
+    def _setup_graph(self) -> None:
+        self._fetches = tf.train.SessionRunArgs(tf.add_n(self._model.losses))
+
+    def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
+        return self._fetches
+
+    def _after_run(self, _: Any, values: tf.train.SessionRunValues) -> None:
+        if not np.isfinite(values.results):
+            self.reason = (f'the loss is {values.results}; a smaller --lr than {self._model.config.lr:g} may help. '
+                           'Checkpoints of earlier epochs are kept')
+            raise StopTraining(self.reason)
+
+
 class SetLearningRate(Callback):
     """Sets ``learning_rate`` before every step: a function of the step, so that resuming is exact."""
 
@@ -101,7 +136,7 @@ class Evaluate(Callback):
         self._flow = eval_flow(model.config, dataset, workers)
 
     def _setup_graph(self) -> None:
-        self._predictors = [self.trainer.get_predictor(self._model.feeds, [CORRECT], device=device)
+        self._predictors = [self.trainer.get_predictor(self._model.feeds, self._model.sums, device=device)
                             for device in range(len(self._model.config.gpu))]
         merge_layers(self._run.path, self._model.towers[0].layers)
         self._generate = generate()
@@ -109,8 +144,12 @@ class Evaluate(Callback):
     def _trigger_epoch(self) -> None:
         self.trainer.sess.run(self._generate)
         prefix = str(self._run.path / f'model-{self.global_step}')
-        counts, images, seconds = score(self._predictors, self._flow, len(self._flow))
+        (counts, *tallies), images, seconds = score(self._predictors, self._flow, len(self._flow))
         found = records(self._model.names, counts, images, seconds, data=self._model.config.data, prefix=prefix)
+        activities = gates.activities(self._model, self._model.towers[0].layers, tallies)
+        gates.write(self._run.path, activities)
+        for activity in activities:
+            self.trainer.monitors.put_scalar(f'val/{activity.point}/activation', activity.activation)
         write_records(self._run.path, found)
         for record in found:
             self.trainer.monitors.put_scalar(f'val/{record.point}/top1', record.top1)
@@ -154,7 +193,8 @@ def make_trainer(config: Config) -> Any:
 
 
 def starting_values(config: Config) -> dict[str, np.ndarray] | None:
-    """Values of the network's variables from ``--load``; quantizers that the checkpoint lacks start afresh.
+    """Values of the network's variables from ``--load``; quantizers and gates that the checkpoint lacks start
+    afresh.
 
     Raises:
         UsageError: the checkpoint cannot be read, or is of another network.
@@ -164,7 +204,7 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     source = checkpoint.read(checkpoint.find(config.load, None, '--load'), flag='--load')
     variables, _ = Model(config, data_format='NHWC').inspect()
     values = checkpoint.select(source, variables, flag='--load',
-                               optional=lambda name: name == 'alpha' or name.endswith('/basis'))
+                               optional=lambda name: re.search(r'^alpha$|/basis$|/gate[12]/', name) is not None)
     shadows = {name: value for name, value in source.values.items()
                if name.rpartition('/')[0] in values and name.rpartition('/')[2] in ('biased', 'local_step')}
     return values | shadows
@@ -191,12 +231,14 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
     state = SaverRestore(run.checkpoint) if run.checkpoint else checkpoint.Restore(values) if values else None
     logger.set_logger_dir(str(run.path), action='k')
     flow = train_flow(config, dataset, start_step=run.step, workers=workers)
-    trainer = make_trainer(config)
+    trainer, guard = make_trainer(config), StopAtNaN(model)
     launch_train_with_config(TrainConfig(
         model=model,
         data=SharedBatches(flow, towers),
         callbacks=[
+            FeedStep(model),
             RefitQuantizers(model),
+            guard,
             SetLearningRate(learning_rate(config)),
             Evaluate(model, dataset, run, workers=workers),
             SaveBest(run),
@@ -211,4 +253,5 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
     ), trainer)
     # tensorpack ends quietly when the thread that reads the data dies.
     if trainer.loop.global_step < config.epochs * steps:
-        raise UsageError(f'training stopped at step {trainer.loop.global_step}: no more data; the log has the reason')
+        raise UsageError(f'training stopped at step {trainer.loop.global_step}: '
+                         + (guard.reason or 'no more data; the log has the reason'))

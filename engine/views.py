@@ -8,6 +8,11 @@ from quant.backend import tf
 MEAN = (0.406, 0.456, 0.485)
 STD = (0.225, 0.224, 0.229)
 
+# Input rule -> whether the colour order is reversed to RGB, and what is subtracted and divided by in BGR order.
+RULES = {'normalized_bgr': (False, MEAN, STD), 'normalized_rgb': (True, MEAN, STD),
+         'cifar_rgb': (True, (0.4465, 0.4822, 0.4914), (0.2010, 0.1994, 0.2023)),
+         'unit_rgb': (True, 0.0, 1.0)}
+
 
 def views(images: Sequence[tf.Tensor], sizes: Sequence[int], *, resize: str, inputs: str,
           data_format: str) -> dict[int, tf.Tensor]:
@@ -18,7 +23,7 @@ def views(images: Sequence[tf.Tensor], sizes: Sequence[int], *, resize: str, inp
         sizes: side lengths in pixels.
         resize: ``nearest``: source index floor(i * H / size) in float32, as published (normalise first, then
             subsample); ``area``: mean over the source area, for small images; ``antialias``: done while loading.
-        inputs: ``normalized_bgr`` or ``unit_rgb``.
+        inputs: one of ``RULES``.
         data_format: of the result.
 
     Returns:
@@ -34,5 +39,7 @@ def views(images: Sequence[tf.Tensor], sizes: Sequence[int], *, resize: str, inp
 
 
 def _values(images: tf.Tensor, inputs: str) -> tf.Tensor:
-    unit = tf.cast(images, tf.float32) / 255.0
-    return tf.reverse(unit, [3]) if inputs == 'unit_rgb' else (unit - MEAN) / STD
+    rgb, mean, deviation = RULES[inputs]
+    values = tf.cast(images, tf.float32) / 255.0
+    values = (values - mean) / deviation if mean else values
+    return tf.reverse(values, [3]) if rgb else values

@@ -4,10 +4,11 @@ Importing this package does not import TensorFlow; building a network does.
 """
 
 import importlib
+import inspect
 from typing import Any
 
 # Name on the command line -> class. One line per network.
-_NETS = {'rsnet': 'nets.rsnet.RSNet', 'san': 'nets.san.SAN'}
+_NETS = {'aig': 'nets.aig.AIG', 'rsnet': 'nets.rsnet.RSNet', 'san': 'nets.san.SAN'}
 
 # Start of an architecture's name -> class of the backbone.
 _BACKBONES = {'resne': 'nets.resnet.ResNet', 'mobilenetv2': 'nets.mobilenet.MobileNetV2'}
@@ -29,6 +30,11 @@ def get(name: str) -> Any:
     if name not in _NETS:
         raise ValueError(f'network {name!r} is unknown; there are {", ".join(names())}')
     return _load(_NETS[name])
+
+
+def options(name: str) -> list[str]:
+    """Names of what the constructor of a network takes."""
+    return list(inspect.signature(get(name)).parameters)
 
 
 def archs() -> list[str]:

@@ -25,6 +25,7 @@ class LayerRecord:
         basis: Number of float32 values that the weight quantizer stores.
         bias: Number of float32 biases.
         generated: Whether the kernel is generated from an encoding. Memory counts the kernel of one encoding.
+        gate: Scope of the gate that decides per image whether the layer runs; empty if it always does.
     """
 
     name: str
@@ -35,6 +36,7 @@ class LayerRecord:
     basis: int = 0
     bias: int = 0
     generated: bool = False
+    gate: str = ''
 
     @property
     def weights(self) -> int:
@@ -53,6 +55,11 @@ class LayerRecord:
 def madds(layers: Iterable[LayerRecord]) -> int:
     """Multiply-adds of one image."""
     return sum(layer.madds for layer in layers)
+
+
+def expected_madds(layers: Iterable[LayerRecord], rates: Mapping[str, float]) -> float:
+    """Mean multiply-adds of one image when the gate of scope g is open for the share ``rates[g]`` of the images."""
+    return sum(layer.madds * (rates[layer.gate] if layer.gate else 1.0) for layer in layers)
 
 
 def generation_madds(layers: Iterable[LayerRecord]) -> int:

@@ -1,11 +1,25 @@
-"""Names and layouts of the published PyTorch networks (RS-Nets float, SAN): what an importer needs."""
+"""Names and layouts of the published PyTorch networks: what an importer needs."""
 
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
+# Kind of network -> what it is called. ``rsnet`` includes the plain ResNets of torchvision, which have one size.
+KINDS = {'rsnet': 'an RS-Net', 'san': 'a SAN', 'aig': 'a ConvNet-AIG'}
+
 _STATISTICS = {'weight': 'gamma', 'bias': 'beta', 'running_mean': 'mean/EMA', 'running_var': 'variance/EMA'}
+
+# Normalisations of networks with one size; the others have one per position, bn_0, bn_1 ...
+_ONE_SIZE = r'(^|\.)bn\d$|\.fc1bn$|\.(downsample|shortcut)\.1$'
+
+_FIXED = {'fc': 'linear', 'classifier': 'linear', 'linear': 'linear', 'conv1': 'conv0', 'bn1': 'conv0',
+          'features.0.0': 'conv0', 'features.0.1': 'conv0', 'features.0.fc': 'conv0', 'features.0.bn': 'conv0',
+          'conv.0': 'conv_last', 'conv.1': 'conv_last', 'conv.fc': 'conv_last', 'conv.bn': 'conv_last'}
+
+# Layers of a residual block beside conv1, bn1 ...: projections, and the gates of ConvNet-AIG.
+_RESIDUAL = {f'{name}.{i}': 'convshortcut' for name in ('downsample', 'shortcut') for i in (0, 1)}
+_GATES = {'fc1': 'gate1', 'fc1bn': 'gate1', 'fc2': 'gate2'}
 
 # Layers of an inverted residual by index of its published sequence; the first block of the network has no expansion.
 _INVERTED = {0: 'expand', 1: 'expand', 3: 'depthwise', 4: 'depthwise', 6: 'project', 7: 'project'}
@@ -16,53 +30,53 @@ _UNUSED = r'num_batches_tracked$'
 _UNUSED_BY_SAN = _UNUSED + r'|\.downsample\.'
 
 
-def from_pytorch(name: str, *, arch: str, san: bool, sizes: Sequence[int]) -> str | None:
+def from_pytorch(name: str, *, arch: str, kind: str, sizes: Sequence[int]) -> str | None:
     """Our name of a published tensor, without the ``module.`` of DataParallel; None for what no network uses.
 
     Args:
         name: such as ``layer1.0.conv1.module.weight``.
         arch: architecture by our name.
-        san: whether it is a SAN, else an RS-Net.
+        kind: one of ``KINDS``.
         sizes: input sizes by position.
 
     Raises:
         ValueError: the name is no part of such a network, or of a position without a size.
 
-    >>> from_pytorch('layer2.0.bn3.bn_1.running_var', arch='resnet18', san=True, sizes=(224, 192))
+    >>> from_pytorch('layer2.0.bn3.bn_1.running_var', arch='resnet18', kind='san', sizes=(224, 192))
     'group1/block0/convshortcut/bn/s192/variance/EMA'
+    >>> from_pytorch('layer1.0.fc1bn.weight', arch='resnet50', kind='aig', sizes=(224,))
+    'group0/block0/gate1/bn/s224/gamma'
     """
-    if re.search(_UNUSED_BY_SAN if san else _UNUSED, name):
+    if re.search(_UNUSED_BY_SAN if kind == 'san' else _UNUSED, name):
         return None
-    if name == 'alpha' and not san:
+    if name == 'alpha' and kind == 'rsnet':
         return name
     layer, _, leaf = name.rpartition('.')
     layer = layer.removesuffix('.module')
-    statistics = re.fullmatch(r'(.*)\.bn_(\d+)', layer)
-    scope = _scope(statistics[1] if statistics else layer, arch, san)
+    private = re.fullmatch(r'(.*)\.bn_(\d+)', layer)
+    scope = _scope(private[1] if private else layer, arch, kind)
     if scope is None or leaf not in _STATISTICS:
-        raise ValueError(f'{name} is no part of {"a SAN" if san else "an RS-Net"} {arch}')
-    if statistics:
-        if int(statistics[2]) >= len(sizes):
-            raise ValueError(f'{name}: position {statistics[2]}, but there are {len(sizes)} sizes')
-        return f'{scope}/bn/s{sizes[int(statistics[2])]}/{_STATISTICS[leaf]}'
-    if scope == 'linear':
-        return f'linear/{"W" if leaf == "weight" else "b"}'
-    if san and re.search(r'\bfc\d*$', layer):
+        raise ValueError(f'{name} is no part of {KINDS[kind]} {arch}')
+    if private or re.search(_ONE_SIZE, layer):
+        position = int(private[2]) if private else 0
+        if position >= len(sizes):
+            raise ValueError(f'{name}: position {position}, but there are {len(sizes)} sizes')
+        return f'{scope}/bn/s{sizes[position]}/{_STATISTICS[leaf]}'
+    if kind == 'san' and re.search(r'\bfc\d*$', layer) and scope != 'linear':
         return f'{scope}/{"slope" if leaf == "weight" else "offset"}'
-    return f'{scope}/W'
+    return f'{scope}/{"W" if leaf == "weight" else "b"}'
 
 
-def _scope(layer: str, arch: str, san: bool) -> str | None:
-    """Scope of a convolution or normalisation from the published name of its module."""
-    fixed = {'fc': 'linear', 'classifier': 'linear', 'conv1': 'conv0', 'bn1': 'conv0',
-             'features.0.0': 'conv0', 'features.0.1': 'conv0', 'features.0.fc': 'conv0', 'features.0.bn': 'conv0',
-             'conv.0': 'conv_last', 'conv.1': 'conv_last', 'conv.fc': 'conv_last', 'conv.bn': 'conv_last'}
-    if layer in fixed:
-        return fixed[layer]
-    if block := re.fullmatch(r'layer(\d+)\.(\d+)\.(?:(?:conv|bn|fc)(\d)|(downsample\.[01]))', layer):
-        last = 2 if arch in ('resnet18', 'resnet34') else 3
-        shortcut = block[4] or int(block[3]) > last
-        return f'group{int(block[1]) - 1}/block{block[2]}/' + ('convshortcut' if shortcut else f'conv{block[3]}')
+def _scope(layer: str, arch: str, kind: str) -> str | None:
+    """Scope of a layer or of its normalisation from the published name of its module."""
+    if layer in _FIXED:
+        return _FIXED[layer]
+    if block := re.fullmatch(r'layer(\d+)\.(\d+)\.(.+)', layer):
+        part = (_RESIDUAL | (_GATES if kind == 'aig' else {})).get(block[3])
+        if numbered := re.fullmatch(r'(?:conv|bn|fc)(\d)', block[3]):
+            projects = kind == 'san' and int(numbered[1]) > (2 if arch in ('resnet18', 'resnet34') else 3)
+            part = part or ('convshortcut' if projects else f'conv{numbered[1]}')
+        return f'group{int(block[1]) - 1}/block{block[2]}/{part}' if part else None
     if block := re.fullmatch(r'features\.(\d+)\.(?:conv\.(\d)|(?:fc|bn)(\d))', layer):
         first = block[1] == '1'
         if block[2]:
@@ -78,7 +92,7 @@ def convert(value: np.ndarray, name: str, shape: Sequence[int]) -> np.ndarray:
     """A published tensor in our layout.
 
     Kernels come as (out, in / groups, k, k), depthwise ones as (C, 1, k, k), generated ones as flat vectors of that
-    order; fully connected weights as (out, in).
+    order; fully connected weights as (out, in), or those of gates as (out, in, 1, 1).
 
     Args:
         value: the published tensor.
@@ -91,7 +105,7 @@ def convert(value: np.ndarray, name: str, shape: Sequence[int]) -> np.ndarray:
     if value.size != np.prod(shape, dtype=np.int64):
         raise ValueError(f'{name}: {list(value.shape)} does not fit {list(shape)}')
     if len(shape) == 2:
-        return np.ascontiguousarray(value.T)
+        return np.ascontiguousarray(value.reshape(tuple(shape)[::-1]).T)
     if len(shape) < 4:
         return value.reshape(shape)
     height, width, inputs, outputs = shape

@@ -5,8 +5,10 @@ References:
     Aggregated Residual Transformations for Deep Neural Networks, https://arxiv.org/abs/1611.05431.
 """
 
+import functools
 import math
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nets.blocks import Blocks
@@ -42,6 +44,16 @@ FORMS |= {f'resnet{depth}': Form(((depth - 2) // 6,) * 3, small=True) for depth 
 ARCHS = tuple(sorted(FORMS, key=lambda arch: ('x' in arch, int(re.findall(r'\d+', arch)[0]))))
 
 
+# (b, block input, the same quantized, body, shortcut) -> block output.
+Execute = Callable[[Blocks, tf.Tensor, tf.Tensor, Callable[[tf.Tensor], tf.Tensor], tf.Tensor], tf.Tensor]
+
+
+def plain(b: Blocks, x: tf.Tensor, q: tf.Tensor, body: Callable[[tf.Tensor], tf.Tensor],
+          shortcut: tf.Tensor) -> tf.Tensor:
+    """The output of a residual block: relu(body(q) + shortcut)."""
+    return tf.nn.relu(body(q) + shortcut)
+
+
 class ResNet:
     """Everything from the stem to the logits, for one input.
 
@@ -73,14 +85,21 @@ class ResNet:
         first = 16 if self.form.small else 64
         self.features = [max(1, round(width * first * 2 ** g)) for g in range(len(self.form.blocks))]
 
-    def logits(self, x: tf.Tensor, b: Blocks, meta: MetaConv | None = None) -> tf.Tensor:
-        """[N, classes] of the images ``x``; ``meta`` generates the kernels of all residual blocks."""
+    def logits(self, x: tf.Tensor, b: Blocks, meta: MetaConv | None = None, execute: Execute = plain) -> tf.Tensor:
+        """[N, classes] of the images ``x``.
+
+        Args:
+            x: float32 images.
+            b: the tower's layer builder.
+            meta: generates the kernels of all residual blocks.
+            execute: makes the sum of a post-activation block, see ``plain``.
+        """
         stem = {'kernel': 3} if self.form.small else {'kernel': 7, 'stride': 2}
         x = b.conv('conv0', x, self.features[0], role='stem', **stem)
         x = b.act('relu0', b.norm('conv0/bn', x), role='stem')
         if not self.form.small:
             x = b.max_pool(x, 3, 2)
-        group = self._preact_group if self.mode.startswith('preact') else self._group
+        group = self._preact_group if self.mode.startswith('preact') else functools.partial(self._group, execute)
         for g, count in enumerate(self.form.blocks):
             with tf.variable_scope(f'group{g}'), b.generated(meta):
                 x = group(b, x, g, count)
@@ -96,15 +115,15 @@ class ResNet:
         bound = 1 / math.sqrt(b.channels(x))
         return {name: tf.random_uniform_initializer(-bound, bound) for name in ('start', 'bias_start')}
 
-    def _group(self, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
+    def _group(self, execute: Execute, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
         """Post-activation group: every block ends in shortcut + branch, then ReLU; an identity is never quantized."""
         for i in range(count):
             stride = 2 if g and not i else 1
             with tf.variable_scope(f'block{i}'):
                 q = b.act('quant1', x, function='none')
-                branch = self._branch(b, q, g, stride, zero_gamma=self.mode == 'resnet')
+                body = functools.partial(self._branch, b, g=g, stride=stride, zero_gamma=self.mode == 'resnet')
                 shortcut = self._shortcut(b, q, g, stride)
-                x = tf.nn.relu(branch + (x if shortcut is q else shortcut))
+                x = execute(b, x, q, body, x if shortcut is q else shortcut)
         return x
 
     def _preact_group(self, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
@@ -122,12 +141,12 @@ class ResNet:
                     branch = x
                 else:
                     branch = b.act('quant1', x, function='none')
-                x = self._branch(b, branch, g, stride) + self._shortcut(b, x, g, stride)
+                x = self._branch(b, branch, g=g, stride=stride) + self._shortcut(b, x, g, stride)
         feeds_head = g == len(self.form.blocks) - 1
         feeds_group = self.mode == 'preact' and not feeds_head
         return b.act('quant_last', b.norm('bn_last', x), role='body' if feeds_group else 'head')
 
-    def _branch(self, b: Blocks, x: tf.Tensor, g: int, stride: int, *, zero_gamma: bool = False) -> tf.Tensor:
+    def _branch(self, b: Blocks, x: tf.Tensor, *, g: int, stride: int, zero_gamma: bool = False) -> tf.Tensor:
         """Two 3x3 convolutions, or 1x1, 3x3 with the stride, 1x1; each normalised, all but the last activated."""
         channels, form = self.features[g], self.form
         layers = [(channels, 3, stride, 1), (channels, 3, 1, 1)]

@@ -2,6 +2,7 @@
 
     python -m scripts.bench train                                   # ResNet-18 W2A2, batch 8, five sizes, against float
     python -m scripts.bench train -d 50 --qa 32 --mode resnet --batch_size 4 --steps 3
+    python -m scripts.bench infer --net aig                         # skipping against computing all bodies, ResNet-50
 
 ``train``: one training step of a configuration (any flags of imagenet_tf.py) against the same in float. Each of the two
 runs in a process of its own, so that each has its own peak memory; they take turns, step by step.
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from engine.config import FLOAT_BITS, Config
 from engine.errors import UsageError
 from imagenet_tf import explicit, parse, resolve
+from scripts.bench_infer import infer
 
 TRAIN = ['--data', 'fake', '-d', '18', '--mode', 'preact', '--qw', '2', '--qa', '2', '--batch_size', '8', '--kd']
 
@@ -105,7 +107,7 @@ def train(argv: Sequence[str]) -> None:
                       'float': {key: round(value, 4) for key, value in found['float'].items()}}))
 
 
-BENCHMARKS = {'train': train}
+BENCHMARKS = {'train': train, 'infer': infer}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,8 +2,9 @@
 
     python -m scripts.import_checkpoint model_best.pth.tar --out train_log/rsnet18 --data /data/ILSVRC2012
 
-Takes the PyTorch files of RS-Nets (float) and SAN - read without PyTorch, tensors only - and the TensorFlow checkpoints
-of RS-Nets (quantized). Input rule, sizes, architecture and bits are inferred and recorded.
+Takes the PyTorch files of RS-Nets (float), SAN, ConvNet-AIG and torchvision's ResNets - read without PyTorch, tensors
+only - and the TensorFlow checkpoints of RS-Nets (quantized). Input rule, sizes, architecture and bits are inferred and
+recorded. A plain ResNet is a start for gates: `imagenet_tf.py --net aig --load RUN`.
 """
 
 import argparse
@@ -22,7 +23,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument('--out', type=Path, required=True, metavar='RUN', help='run folder to make')
     p.add_argument('--data', default='', help='data set that --eval will use; else give it there')
     p.add_argument('--sizes', type=int, nargs='+', metavar='PIXELS',
-                   help='input sizes by position (default: 224 192 160 128 96)')
+                   help='input sizes by position (default: 224 192 160 128 96; 224 or 32 where there is one)')
     p.add_argument('--arch', help='architecture, if the file does not name it')
     p.add_argument('--allow', nargs='+', default=[], metavar='REGEX',
                    help='names, published or ours, that may lack a counterpart')

@@ -46,7 +46,8 @@ class Row:
     Attributes:
         point: Operating point, such as ``s224``, or ``ensemble``.
         bn: Point whose BN statistics were used.
-        madds: Multiply-adds of one image; like ``weight_bytes`` None if the run has no layer records of this point.
+        madds: Multiply-adds of one image (with gates: expected at the measured rates); like ``weight_bytes`` None if
+            the run has no layer records of this point.
     """
 
     run: str
@@ -192,6 +193,8 @@ def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) ->
     madds, size = point_cost(layers, point, config['sizes']) or (None, None)
     if madds is None and bn == point:
         raise UsageError(f'{path}: point {point} is not in layers.json ({", ".join(layers)}); {remedy}')
+    if (path.parent.parent / 'gates' / f'{point}.json').exists():
+        madds = round(read_json(path.parent.parent / 'gates' / f'{point}.json', remedy)['madds'])
     published = find_published(config, point, bn) if on_imagenet(record.get('data', config.get('data'))) else None
     return Row(run, config['qw'], config['qa'], point, bn, madds, size, float(record['top1']),
                float(record['top5']), record.get('images'), published)

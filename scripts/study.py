@@ -3,6 +3,7 @@
     python -m scripts.study demo             # about two minutes on 2 free cores
     python -m scripts.study demo-san         # likewise: float, then W2A2
     python -m scripts.study demo-mobilenet   # float, then W4A4
+    python -m scripts.study demo-aig         # gates that skip residual blocks: float, then W2A2
     python -m scripts.study study            # 20-30 minutes: 3 seeds, every baseline
 
 Each network is a run of its own under ``--folder``; interrupting and starting again continues where it stopped.
@@ -31,7 +32,7 @@ from scripts import accuracy_table
 ROOT = Path(__file__).resolve().parent.parent
 
 # Bits of the demos that train one network in float and fine-tune it.
-LOW_BIT = {'demo-san': 2, 'demo-mobilenet': 4}
+LOW_BIT = {'demo-san': 2, 'demo-mobilenet': 4, 'demo-aig': 2}
 
 
 @dataclasses.dataclass(frozen=True)

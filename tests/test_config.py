@@ -144,7 +144,7 @@ def test_the_crop_holds_the_largest_size():
 
 PYTORCH_SAN = {'net': 'san', 'arch': 'resnet8', 'mode': 'pytorch', 'kd_type': 'topdown'}
 NEW_CHECKS = [
-    ({'inputs': 'rgb'}, ('--inputs rgb', 'normalized_bgr, unit_rgb')),
+    ({'inputs': 'rgb'}, ('--inputs rgb', 'normalized_bgr, normalized_rgb, cifar_rgb, unit_rgb')),
     ({'decay': 'none'}, ('--decay none', 'kernels, all')),
     ({'gamma': 0.0}, ('--gamma 0', 'greater')),
     ({'gamma': math.nan}, ('--gamma nan', 'greater')),

@@ -105,7 +105,7 @@ def test_what_is_recorded(net, runs):
 def test_logits_are_those_of_the_published_tensors(net, runs, tensors):
     source = checkpoint.read(checkpoint.find(str(runs[net]), None, '-ec'), flag='-ec')
     shapes, _ = Model(source.config, data_format='NHWC').inspect()
-    ours = {name: from_pytorch(name, arch='resnet18', san=NETS[net], sizes=sizes_of(net)) for name in tensors[net]}
+    ours = {name: from_pytorch(name, arch='resnet18', kind=net, sizes=sizes_of(net)) for name in tensors[net]}
     filled = {our: convert(tensors[net][name], our, shapes[our]) for name, our in ours.items() if our is not None}
     assert set(filled) == set(shapes) == {name for name in source.values if name != 'global_step'}
     found, expected = logits(source.config, source.values), logits(source.config, filled)

@@ -36,7 +36,8 @@ def test_fixture(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', sorted({*LEFT_OUT, *(f.name for f in named(SHARED, 'rs[fq]_*'))} -
+@pytest.mark.parametrize('name', sorted({*LEFT_OUT, *(f.name for pattern in ('rs[fq]_*', '*aig_*', '*_aig.*')
+                                                       for f in named(SHARED, pattern))} -
                                         {f.name for f in named(HERE, '*')}))
 def test_shared_fixture(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if not (SHARED / name).exists():
@@ -180,6 +181,16 @@ def test_one_wrong_count_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str
     copy.json.write_text(json.dumps(data))
     assert main([str(copy.json)]) == 1
     assert 'parallel_resnet18 176 conv' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name, key', [
+    ('aig_loss', 'gate/logit_grad'), ('aig_loss', 'cifar_r110_default_0.6_soft/act_grad'),
+    pytest.param('aig_resnet110_cifar', 'noisy_gate_decision', marks=pytest.mark.slow)])
+def test_one_wrong_gate_fails(name: str, key: str, tmp_path: Path) -> None:
+    copy = Copy(tmp_path, name)
+    copy.change_array(key, lambda x: x + np.float32(0.1) * (np.arange(x.size) == 5).reshape(x.shape))
+    failed = [check.what for check in judge(load(copy.json)).checks if not check.passed]
+    assert failed and all(what.endswith(key) for what in failed)
 
 
 def test_missing_files_and_unknown_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

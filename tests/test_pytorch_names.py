@@ -18,8 +18,8 @@ NETWORKS = ('rsf_parallel_resnet18', 'rsf_parallel_resnet50', 'rsf_parallel_mobi
 RNG = np.random.default_rng(0)
 
 
-def ours(name, arch='resnet18', san=False, sizes=SIZES):
-    return from_pytorch(name, arch=arch, san=san, sizes=sizes)
+def ours(name, arch='resnet18', san=False, sizes=SIZES, kind=None):
+    return from_pytorch(name, arch=arch, kind=kind or ('san' if san else 'rsnet'), sizes=sizes)
 
 
 @pytest.mark.parametrize('arch, san, name, expected', [
@@ -70,6 +70,37 @@ def ours(name, arch='resnet18', san=False, sizes=SIZES):
 ])
 def test_by_hand(arch, san, name, expected):
     assert ours(name, arch, san) == expected
+
+
+@pytest.mark.parametrize('kind, name, expected', [
+    ('aig', 'conv1.weight', 'conv0/W'), ('aig', 'bn1.weight', 'conv0/bn/s224/gamma'),
+    ('aig', 'bn1.running_mean', 'conv0/bn/s224/mean/EMA'), ('aig', 'layer1.0.conv1.weight', 'group0/block0/conv1/W'),
+    ('aig', 'layer4.2.conv3.weight', 'group3/block2/conv3/W'),
+    ('aig', 'layer3.5.bn3.bias', 'group2/block5/conv3/bn/s224/beta'),
+    ('aig', 'layer2.0.shortcut.0.weight', 'group1/block0/convshortcut/W'),
+    ('aig', 'layer2.0.shortcut.1.running_var', 'group1/block0/convshortcut/bn/s224/variance/EMA'),
+    ('aig', 'layer2.0.fc1.weight', 'group1/block0/gate1/W'), ('aig', 'layer2.0.fc1.bias', 'group1/block0/gate1/b'),
+    ('aig', 'layer2.0.fc1bn.weight', 'group1/block0/gate1/bn/s224/gamma'),
+    ('aig', 'layer2.0.fc1bn.running_var', 'group1/block0/gate1/bn/s224/variance/EMA'),
+    ('aig', 'layer2.0.fc2.weight', 'group1/block0/gate2/W'), ('aig', 'layer2.0.fc2.bias', 'group1/block0/gate2/b'),
+    ('aig', 'linear.weight', 'linear/W'), ('aig', 'linear.bias', 'linear/b'),
+    ('aig', 'layer1.0.fc1bn.num_batches_tracked', None),
+    ('rsnet', 'conv1.weight', 'conv0/W'), ('rsnet', 'bn1.bias', 'conv0/bn/s224/beta'),
+    ('rsnet', 'layer1.0.bn1.num_batches_tracked', None),
+    ('rsnet', 'layer4.1.bn2.weight', 'group3/block1/conv2/bn/s224/gamma'),
+    ('rsnet', 'layer2.0.downsample.0.weight', 'group1/block0/convshortcut/W'),
+    ('rsnet', 'layer2.0.downsample.1.running_mean', 'group1/block0/convshortcut/bn/s224/mean/EMA'),
+    ('rsnet', 'fc.weight', 'linear/W'), ('rsnet', 'fc.bias', 'linear/b')])
+def test_networks_of_one_size(kind, name, expected):
+    assert ours(name, 'resnet50', kind=kind, sizes=(224,)) == expected
+
+
+@pytest.mark.parametrize('kind, name', [('rsnet', 'layer1.0.fc1bn.weight'), ('aig', 'layer1.0.fc3bn.weight'),
+                                        ('aig', 'alpha'), ('aig', 'layer1.0.shortcut.2.weight'),
+                                        ('rsnet', 'layer1.0.downsample.weight')])
+def test_strange_names_of_one_size(kind, name):
+    with pytest.raises(ValueError, match=f'^{name} is no part of a'):
+        ours(name, 'resnet50', kind=kind)
 
 
 @pytest.mark.parametrize('name, san', [
@@ -130,6 +161,12 @@ def test_a_classifier_is_transposed():
     stored = RNG.normal(size=(5, 7))
     found = convert(stored, 'linear/W', (7, 5))
     assert found.shape == (7, 5) and found[6, 4] == stored[4, 6] and found[1, 2] == stored[2, 1]
+
+
+def test_a_gate_is_a_matrix():
+    stored = RNG.normal(size=(16, 7, 1, 1))
+    found = convert(stored, 'group0/block0/gate1/W', (7, 16))
+    assert found.shape == (7, 16) and found[6, 4] == stored[4, 6, 0, 0]
 
 
 def test_vectors_stay_as_they_are():

@@ -198,6 +198,13 @@ def test_a_published_checkpoint_folder_evaluates_alike(tmp_path):
     assert accuracies(records(tmp_path / 'records')) == accuracies(records(run))
 
 
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path, capfd):
+    flags = [*TINY, '--lr', '1e30', '--warmup', '0', '--epochs', '1', '--steps-per-epoch', '9', '--logdir', tmp_path]
+    assert imagenet_tf.main([str(flag) for flag in flags]) == 2
+    assert '--lr than 1e+30' in capfd.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.glob('model-*.index'))
+
+
 def test_a_folder_of_jpegs_trains_and_evaluates(tmp_path):
     rng = np.random.default_rng(0)
     for split, count in (('train', 6), ('val', 3)):

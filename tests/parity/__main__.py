@@ -26,6 +26,9 @@ RUNNERS = (
     ('rsf_train_', 'param_names', 'tests.parity.rsf_train.step'),
     ('rsf_transforms', 'val', 'tests.parity.rsf_transforms.transforms'),
     ('madds_rs_san', 'models', 'tests.parity.madds.rs_san'),
+    ('madds_aig', 'networks', 'tests.parity.aig.madds'),
+    ('aig_loss', 'cases', 'tests.parity.aig.loss_cases'),
+    ('aig_', 'tensors', 'tests.parity.aig.forward'),
 )
 
 

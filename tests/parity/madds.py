@@ -14,7 +14,7 @@ from tests.parity.fixtures import Check, Fixture, Result
 CLASSES = 1000
 
 
-class _Bare(Blocks):
+class Bare(Blocks):
     """Leaves out what is not counted, of which nine sizes of a deep network have thousands.
 
     Attributes:
@@ -49,13 +49,13 @@ def _counts(name: str, model: dict[str, Any]) -> list[Check]:
     with tf.Graph().as_default():
         net = pytorch.network({'arch': name, 'num_classes': CLASSES}, sizes, None)
         # As a training tower, since an inference tower would keep the generated kernels of every size.
-        blocks = _Bare(Policy(), net.points, training=True, padding=net.padding)
+        blocks = Bare(Policy(), net.points, training=True, padding=net.padding)
         net.outputs({size: tf.placeholder(tf.float32, [1, size, size, 3]) for size in sizes}, blocks)
         shared = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
-    checks = [_equal(f'{name} {size} {part}', _parts(blocks.layers[str(Point(size=int(size)))])[part], count)
+    checks = [equal(f'{name} {size} {part}', _parts(blocks.layers[str(Point(size=int(size)))])[part], count)
               for size, counts in model['madds'].items() for part, count in counts.items()]
     ours = _parameters(shared, 2 * next(iter(blocks.normalised.values())), model['params'])
-    return checks + [_equal(f'{name} {part}', count, model['params'][part]) for part, count in ours.items()]
+    return checks + [equal(f'{name} {part}', count, model['params'][part]) for part, count in ours.items()]
 
 
 def _parts(layers: list[cost.LayerRecord]) -> dict[str, int]:
@@ -73,5 +73,5 @@ def _parameters(shared: int, affine: int, published: dict[str, int]) -> dict[str
             'total_5_paths': total}
 
 
-def _equal(what: str, ours: int, theirs: int) -> Check:
-    return Check(f'{what} is {ours}, published {theirs}', abs(ours - theirs) / theirs, 0.0)
+def equal(what: str, ours: float, theirs: float) -> Check:
+    return Check(f'{what} is {ours}, published {theirs}', abs(ours - theirs) / max(theirs, 1), 0.0)

@@ -1,6 +1,7 @@
-"""Networks of the published PyTorch codes (RS-Nets float, SAN) in the default graph, filled from a fixture."""
+"""Networks of the PyTorch codes of RS-Nets, SAN and ConvNet-AIG in the default graph, filled from a fixture."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from tests.parity import graphs
 from tests.parity.fixtures import Fixture, draw, fill
 
 _NETS = {'parallel': 'rsnet', 'meta': 'san'}
+
+# Such as ResNet110_cifar(nclass=10).
+_AIG = r'ResNet(\d+)_\w+\(.*\)'
 
 
 class Watched(Blocks):
@@ -51,8 +55,11 @@ class Tower:
         return {self.images[size]: value for size, value in inputs.items()}
 
 
-def described(arch: str) -> tuple[str, str]:
+def described(model: Mapping[str, Any]) -> tuple[str, str]:
     """Names of our network and of our architecture for a published one: ``meta_resnet18`` is a SAN of ``resnet18``."""
+    if constructor := re.fullmatch(_AIG, model.get('constructor', '')):
+        return 'aig', f'resnet{constructor[1]}'
+    arch = model['arch']
     kind, _, ours = arch.partition('_')
     if kind not in _NETS:
         raise ValueError(f'{arch} is neither {" nor ".join(f"{start}_..." for start in _NETS)}')
@@ -68,7 +75,7 @@ def network(model: Mapping[str, Any], sizes: Sequence[int], encodings: Sequence[
         encodings: of a SAN, by position; by default those that follow from the sizes.
         **options: further options of the network.
     """
-    name, arch = described(model['arch'])
+    name, arch = described(model)
     net = nets.get(name)(arch=arch, mode='pytorch', sizes=sizes, classes=model['num_classes'], **options)
     net.sizes, net.points = list(sizes), tuple(Point(size=size) for size in sizes)
     if encodings is not None and not np.allclose(encodings, [net.encodings[size] for size in sizes], atol=1e-6):
@@ -101,8 +108,8 @@ def names(published: Sequence[str], model: Mapping[str, Any], sizes: Sequence[in
     Raises:
         ValueError: two tensors have one name.
     """
-    kind, arch = described(model['arch'])
-    ours = {name: from_pytorch(name, arch=arch, san=kind == 'san', sizes=sizes) for name in published}
+    kind, arch = described(model)
+    ours = {name: from_pytorch(name, arch=arch, kind=kind, sizes=sizes) for name in published}
     used = [name for name in ours.values() if name]
     if len(set(used)) < len(used):
         raise ValueError(f'several tensors map to {next(name for name in used if used.count(name) > 1)}')

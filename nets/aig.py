@@ -1,0 +1,157 @@
+"""ConvNet-AIG: a ResNet whose residual bodies are skipped image by image, with one operating point per input size.
+
+Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018, https://arxiv.org/abs/1711.11503.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+from nets import losses
+from nets.blocks import Blocks, Outputs
+from nets.gates import Body, gate_logits, gathered, gumbel, masked, skipping, straight_through
+from nets.points import Point
+from nets.resnet import ResNet
+from quant.backend import tf
+
+RATE_LOSSES = ('batch', 'class')
+
+
+class AIG:
+    """A gated ResNet.
+
+    Args:
+        arch, mode, classes, width: the ResNet, in mode ``pytorch``.
+        sizes: input sizes in pixels; gates are shared by all, normalisation is private.
+        targets: target execution rate of every block, in block order, or one for all of them.
+        faithful_gates: sample the gates of blocks with target 1 as the published code does; by default these blocks
+            have no gate and are always executed, as the paper says.
+        rate_loss: ``batch``: squared difference of each block's rate in the batch from its target, as published;
+            ``class``: the same within each class of the batch, as the paper describes.
+        rate_factor: weight of that loss.
+        temperature, last_temperature: of the softmax that the gates' gradient comes from, at the start and at the end
+            of training (exponential in between); 1 throughout in the published code.
+        gate_noise: sample gates at inference too, as the published code does; by default they take the larger logit.
+        train_skip: compute in training, too, only the bodies whose gate is open. Their batch statistics then are those
+            of the images that went through, and closed gates learn from the target rates only; the published code
+            computes everything, its statistics see all images, and so does the gradient of a gate.
+
+    Raises:
+        ValueError: the architecture is unknown, or a rate or the number of rates is wrong.
+    """
+
+    def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
+                 targets: Sequence[float] = (0.7,), faithful_gates: bool = False, rate_loss: str = 'batch',
+                 rate_factor: float = 1.0, temperature: float = 1.0, last_temperature: float = 1.0,
+                 gate_noise: bool = False, train_skip: bool = False):
+        if mode != 'pytorch':
+            raise ValueError(f'mode {mode!r} is unknown to aig; there is pytorch')
+        self.backbone = ResNet(arch=arch, mode=mode, classes=classes, width=width)
+        self.sizes = sorted(sizes, reverse=True)
+        self.points = tuple(Point(size=size) for size in self.sizes)
+        self.blocks = [f'group{g}/block{i}' for g, count in enumerate(self.backbone.form.blocks) for i in range(count)]
+        self.targets = _targets(targets, len(self.blocks), arch)
+        self.forced = [rate == 1 and not faithful_gates for rate in self.targets]
+        if all(self.forced):
+            raise ValueError('all targets are 1: no block has a gate; use --net rsnet')
+        if rate_loss not in RATE_LOSSES:
+            raise ValueError(f'rate_loss {rate_loss!r} is unknown; there are {", ".join(RATE_LOSSES)}')
+        if min(temperature, last_temperature) <= 0:
+            raise ValueError(f'temperature {min(temperature, last_temperature)} must be positive')
+        self.rate_loss, self.rate_factor = rate_loss, rate_factor
+        self.temperature, self.last_temperature = temperature, last_temperature
+        self.gate_noise, self.train_skip, self.classes = gate_noise, train_skip, classes
+        self.padding = self.backbone.padding
+        self.tally_names = ('images', *(f'executed_{point}' for point in self.points))
+
+    def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks, *, decisions: tf.Tensor | None = None,
+                noise: tf.Tensor | None = None, execution: str | None = None) -> Outputs:
+        """Logits of every operating point, with ``extras['gates/<point>']`` [blocks, N] and
+        ``extras['gate_logits/<point>']`` [gated blocks, N, 2] (before noise).
+
+        Args:
+            views: float32 images by size, in the data format of ``blocks``.
+            blocks: the tower's layer builder.
+            decisions: [blocks, N] given gate values in place of the computed ones.
+            noise: [blocks, N, 2], added to the gates' logits in place of drawn Gumbel noise.
+            execution: ``skip`` computes a body for the images whose gate is open, ``mask`` for all, times the gate,
+                ``all`` for all without a gate; None masks in training (unless ``train_skip``) and skips at inference.
+        """
+        logits, extras = {}, {}
+        for size, point in zip(self.sizes, self.points):
+            gates: list[tf.Tensor] = []
+            raw: list[tf.Tensor] = []
+            execute = functools.partial(self._execute, gates, raw, decisions, noise, execution)
+            with blocks.at(point):
+                logits[point] = self.backbone.logits(views[size], blocks, execute=execute)
+            extras[f'gates/{point}'] = tf.stack(gates)
+            if raw:
+                extras[f'gate_logits/{point}'] = tf.stack(raw)
+        return Outputs(logits, extras)
+
+    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Named scalar terms: cross entropy and target-rate loss of every size."""
+        parts = {}
+        for point, logits in outputs.logits.items():
+            parts[f'loss/{point}'] = losses.cross_entropy(logits, labels)
+            rate = self.class_rate_loss if self.rate_loss == 'class' else self.batch_rate_loss
+            parts[f'loss/rates/{point}'] = self.rate_factor * rate(outputs.extras[f'gates/{point}'], labels)
+        return parts
+
+    def batch_rate_loss(self, gates: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Mean over all blocks of (target - rate in the batch)^2, where blocks of target 1 add nothing."""
+        return self._rate_loss(tf.reduce_mean(gates, axis=1))
+
+    def class_rate_loss(self, gates: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """The same for the images of each class, mean over the images of the batch."""
+        same = tf.cast(tf.equal(labels[:, None], labels[None]), tf.float32)
+        rates = tf.matmul(gates, same) / tf.reduce_sum(same, axis=0)
+        return self._rate_loss(tf.transpose(rates))
+
+    def tallies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Sums over the batch that evaluation adds up: ``executed_<point>`` [classes, blocks] and ``images``
+        [classes].
+        """
+        one_hot = tf.one_hot(labels, self.classes)
+        executed = {f'executed_{point}': tf.matmul(one_hot, outputs.extras[f'gates/{point}'], transpose_a=True,
+                                                   transpose_b=True) for point in outputs.logits}
+        return {**executed, 'images': tf.reduce_sum(one_hot, axis=0)}
+
+    def _rate_loss(self, rates: tf.Tensor) -> tf.Tensor:
+        counted = tf.constant([float(rate < 1) for rate in self.targets])
+        return tf.reduce_mean(counted * tf.square(tf.constant(self.targets) - rates))
+
+    def _execute(self, gates: list[tf.Tensor], raw: list[tf.Tensor], decisions: tf.Tensor | None,
+                 noise: tf.Tensor | None, execution: str | None, b: Blocks, x: tf.Tensor, q: tf.Tensor, body: Body,
+                 shortcut: tf.Tensor) -> tf.Tensor:
+        """Output of one block; notes its gate."""
+        index = len(gates)
+        execution = execution or ('mask' if b.training and not self.train_skip else 'skip')
+        if self.forced[index] or execution == 'all':
+            gates.append(tf.ones([tf.shape(x)[0]]))
+            return tf.nn.relu(shortcut + body(q))
+        logits = gate_logits(b, x)
+        raw.append(logits)
+        gate = self._gate(b, logits, None if noise is None else noise[index]) if decisions is None else decisions[index]
+        gates.append(gate)
+        with b.gated(self.blocks[index]):
+            if execution == 'mask':
+                return masked(gate, q, body, shortcut)
+            return gathered(gate, q, body, shortcut) if b.training else skipping(gate, q, body, shortcut)
+
+    def _gate(self, b: Blocks, logits: tf.Tensor, noise: tf.Tensor | None) -> tf.Tensor:
+        if noise is not None:
+            logits += noise
+        elif b.training or self.gate_noise:
+            logits += gumbel(b.uniform(tf.shape(logits)))
+        if self.temperature == self.last_temperature:
+            return straight_through(logits, self.temperature)
+        return straight_through(logits, self.temperature * (self.last_temperature / self.temperature) ** b.progress)
+
+
+def _targets(targets: Sequence[float], blocks: int, arch: str) -> list[float]:
+    rates = list(targets) * blocks if len(targets) == 1 else list(targets)
+    if len(rates) != blocks:
+        raise ValueError(f'{len(rates)} target rates for the {blocks} blocks of {arch}; give one, or one per block')
+    if wrong := [rate for rate in rates if not 0 <= rate <= 1]:
+        raise ValueError(f'target rate {wrong[0]} must lie between 0 and 1')
+    return [float(rate) for rate in rates]

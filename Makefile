@@ -1,11 +1,12 @@
-# make demo: a 2-bit resolution-switchable network on real images in a few minutes. make test: all tests.
+# make demo: a 2-bit resolution-switchable network on real images in a few minutes. make test: all tests but the slow
+# proofs (resuming bit by bit, parity of whole training steps), which make proofs runs.
 # Nothing is assumed but Python >= 3.10 with venv, and make. Choose another Python with PYTHON=python3.12.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup demo study test lint clean
+.PHONY: setup demo study test proofs lint clean
 
 setup: $(READY)
 
@@ -23,7 +24,10 @@ study: setup
 	$(PY) -m scripts.study study
 
 test: setup
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 -m "not slow"
+
+proofs: setup
+	$(PY) -m pytest -n 2 -m slow
 
 lint: setup
 	$(PY) -m ruff check .

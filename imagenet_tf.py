@@ -56,15 +56,15 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument('--width', type=float, help='multiplier of all channel counts')
     g.add_argument('-s', '--sizes', type=int, nargs='+', metavar='PIXELS', help='input sizes')
     g.add_argument('--kd', action=argparse.BooleanOptionalAction, help='ensemble of the sizes, distilled into each')
-    g.add_argument('--kd_type', choices=nets.KD_TYPES)
+    g.add_argument('--kd_type', choices=sum(nets.KD_TYPES.values(), ()))
     g.add_argument('--encoding', type=float, metavar='PIXELS', help='san: a size is encoded as size / PIXELS')
-    g.add_argument('--init', choices=('published', 'scaled'), help='san: initial values of the meta layers')
+    g.add_argument('--init', choices=nets.STARTS, help='san: initial values of the meta layers')
     g = p.add_argument_group('gates (--net aig)')
     g.add_argument('--target', type=float, metavar='RATE', help='target execution rate of every block')
     g.add_argument('--targets', type=float, nargs='+', metavar='RATE', help='the same, one per block')
     g.add_argument('--faithful_gates', action=argparse.BooleanOptionalAction,
                    help='sample the gates of blocks with target 1 too, as the published code')
-    g.add_argument('--rate_loss', choices=('batch', 'class'), help='rates over the batch (published) or per class')
+    g.add_argument('--rate_loss', choices=nets.RATE_LOSSES, help='rates over the batch (published) or per class')
     g.add_argument('--rate_factor', type=float, help='weight of the target-rate loss')
     g.add_argument('--temperature', type=float, help='of the gates\' softmax')
     g.add_argument('--last_temperature', type=float, help='the same at the end of training')
@@ -281,7 +281,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
                                fix_mean_var=args.fix_mean_var, epoch=args.eval_epoch)
     data_format, workers = machine(config, args, dataset)
     network = model.Model(config, data_format=data_format)
-    if config.net == 'san' and borrowed.encode:
+    if network.net.generated and borrowed.encode:
         network.net = network.net.encoded_as({size: lenders[0] for size, lenders in borrowed.lenders.items()})
     variables, layers = network.inspect()
     values = evaluate.variable_values(source, variables, borrowed)
@@ -294,7 +294,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     evaluate.write_records(folder, found)
     evaluate.merge_layers(folder, layers)
     print(evaluate.table(found))
-    if network.tallies and not config.gate_noise:
+    if network.net.tally_names and not config.gate_noise:
         print(gates.report(network, layers, passes[0][0][1:], values, dataset, folder))
     print(f'{len(found)} records in {folder / "eval"}')
 

@@ -18,8 +18,7 @@ from engine.datasets import Dataset
 from engine.model import Model
 from engine.statistics import lend, nearest
 from engine.train import train_flow
-from engine.views import views
-from nets.blocks import Blocks, Statistics
+from nets.blocks import Statistics
 from quant.backend import tf
 
 
@@ -59,12 +58,11 @@ AVERAGES: dict[str, Callable[[Sequence[Batch], str], tuple[np.ndarray, np.ndarra
 
 def observe(model: Model, values: Mapping[str, np.ndarray], batches: Iterable[Sequence[np.ndarray]]) -> list[Batch]:
     """Runs batches of images and labels through ``model`` in training mode; no variable changes."""
-    config, seen = model.config, []
+    seen = []
     with tf.Graph().as_default(), tf.Session() as session:
-        blocks = Blocks(config.policy, model.net.points, training=True, padding=model.net.padding)
+        blocks = model.blocks(training=True)
         images = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
-        model.net.outputs(views(images, config.sizes, resize=config.resize, inputs=config.inputs, data_format='NHWC'),
-                          blocks)
+        model.net.outputs(model.views(images), blocks)
         session.run(tf.global_variables_initializer())
         Restore(values).init(session)
         for *arrays, labels in batches:

@@ -27,8 +27,8 @@ class Config:
     Attributes:
         net, arch, mode, width: the network, see ``nets``; ``width`` multiplies all channel counts.
         encoding, init: of SAN: pixels that are encoded as 1, and initial values.
-        targets, faithful_gates, rate_loss, rate_factor, temperature, last_temperature, gate_noise, train_skip: of AIG.
-        gate_lr: factor on the learning rate of gates.
+        targets, faithful_gates, rate_loss, rate_factor, temperature, last_temperature, gate_noise, train_skip,
+            gate_lr: of AIG.
         qw, qa: bits of weights and activations; 32 is float.
         private_basis: an activation basis per operating point instead of one for all.
         fixed_qa: only the largest size updates the activation bases.
@@ -132,7 +132,6 @@ class Config:
     def refuse_foreign(self, given: Iterable[str]) -> None:
         """Raises UsageError if a field in ``given`` is an option of other networks, and would be ignored."""
         others = {option for net in nets.names() for option in nets.options(net)} - set(nets.options(self.net))
-        others |= set() if 'targets' in nets.options(self.net) else {'gate_lr'}
         for name in sorted(others & set(given)):
             raise UsageError(f'--{name}: --net {self.net} has no such option')
 
@@ -182,7 +181,8 @@ class Config:
                 raise UsageError(f'{flag} {number}: must be a number of at least 0')
         for flag, value, known in (('--resize', self.resize, RESIZES), ('--schedule', self.schedule, SCHEDULES),
                                    ('--inputs', self.inputs, INPUTS), ('--decay', self.decay, DECAYS),
-                                   ('--kd_type', self.kd_type, nets.KD_TYPES), ('--trainer', self.trainer, TRAINERS)):
+                                   ('--kd_type', self.kd_type, sum(nets.KD_TYPES.values(), ())),
+                                   ('--trainer', self.trainer, TRAINERS)):
             if value not in known:
                 raise UsageError(f'{flag} {value}: unknown; there are {", ".join(known)}')
         try:

@@ -17,6 +17,7 @@ from tabulate import tabulate
 from tensorpack.predict import OfflinePredictor, PredictConfig
 from tensorpack.utils.utils import get_tqdm
 
+import nets
 from engine import checkpoint
 from engine.config import Config, check_sizes
 from engine.datasets import Dataset
@@ -154,9 +155,9 @@ class Borrowed:
                 for size, lenders in self.lenders.items()}
 
 
-def eval_flow(config: Config, dataset: Dataset, workers: int) -> EvalFlow:
+def eval_flow(config: Config, dataset: Dataset, workers: int, *, batch_size: int = BATCH_SIZE) -> EvalFlow:
     """The validation images as a model of this configuration takes them."""
-    return EvalFlow(dataset, batch_size=BATCH_SIZE, sizes=config.view_sizes, antialias=config.resize == 'antialias',
+    return EvalFlow(dataset, batch_size=batch_size, sizes=config.view_sizes, antialias=config.resize == 'antialias',
                     workers=workers)
 
 
@@ -222,7 +223,8 @@ def borrow(source: checkpoint.Checkpoint, config: Config, *, untrained: str | No
     else:
         lenders = {size: (nearest(size, source.trained),) for size in missing}
     moving = _moving(source, config, eos, epoch) if fix_mean_var else None
-    return Borrowed(lenders, encode=config.net != 'san' or untrained in (None, 'proxy'), moving=moving)
+    encode = not nets.get(config.net).generated or untrained in (None, 'proxy')
+    return Borrowed(lenders, encode, moving)
 
 
 def _moving(source: checkpoint.Checkpoint, config: Config, eos: int | None,

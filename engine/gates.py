@@ -12,12 +12,10 @@ import numpy as np
 
 from engine.checkpoint import Restore
 from engine.datasets import Dataset
-from engine.flow import EvalFlow
+from engine.evaluate import eval_flow
 from engine.model import Model
 from engine.run import write_json
-from engine.views import views
 from nets import cost
-from nets.blocks import Blocks
 from quant.backend import tf
 
 
@@ -59,7 +57,7 @@ class Activity:
 def activities(model: Model, layers: Mapping[str, Sequence[cost.LayerRecord]],
                tallies: Sequence[np.ndarray]) -> list[Activity]:
     """From what evaluation added up; nothing for a network without gates."""
-    sums = dict(zip(model.tallies, tallies))
+    sums = dict(zip(model.net.tally_names, tallies))
     return [_activity(model.net, str(point), layers[str(point)], sums[f'executed_{point}'], sums['images'])
             for point in model.net.points if f'executed_{point}' in sums]
 
@@ -79,17 +77,13 @@ def report(model: Model, layers: Mapping[str, Sequence[cost.LayerRecord]], talli
 def throughput(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *, batch: int = 32,
                rounds: int = 8) -> dict[str, float]:
     """Median images/s of all points together, on validation images: bodies skipped, and all bodies computed."""
-    config = model.config
-    *images, _ = next(iter(EvalFlow(dataset, batch_size=min(batch, len(dataset.val)), sizes=config.view_sizes,
-                                    antialias=config.resize == 'antialias', workers=0)))
+    *images, _ = next(iter(eval_flow(model.config, dataset, 0, batch_size=min(batch, len(dataset.val)))))
     with tf.Graph().as_default(), tf.Session() as session:
         feeds = [tf.placeholder(tf.uint8, array.shape) for array in images]
-        inputs = views(feeds, config.sizes, resize=config.resize, inputs=config.inputs, data_format='NHWC')
-        runs = {}
+        inputs, runs = model.views(feeds), {}
         for name, execution in (('skipping', 'skip'), ('all bodies', 'all')):
             with tf.variable_scope('', reuse=tf.AUTO_REUSE):
-                blocks = Blocks(config.policy, model.net.points, training=False, padding=model.net.padding)
-                outputs = model.net.outputs(inputs, blocks, execution=execution)
+                outputs = model.net.outputs(inputs, model.blocks(training=False), execution=execution)
             runs[name] = session.make_callable(list(outputs.logits.values()), feeds)
         Restore(values).init(session)
         times = interleaved({name: functools.partial(run, *images) for name, run in runs.items()}, rounds)

@@ -1,6 +1,7 @@
 """A tower: views, network, loss and scores as tensorpack builds them per device."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tensorpack import ModelDesc
 from tensorpack.tfutils.gradproc import ScaleGradient
@@ -28,9 +29,9 @@ def correct(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
 
 
 def scored(outputs: Outputs) -> dict[str, tf.Tensor]:
-    """Logits that are worth a row of a table: every operating point, and the ensemble."""
+    """Logits that are worth a row of a table: every operating point, and ensembles."""
     rows = {str(point): logits for point, logits in outputs.logits.items()}
-    return rows | {name: outputs.extras[name] for name in ('ensemble',) if name in outputs.extras}
+    return rows | {name: logits for name, logits in outputs.extras.items() if name.startswith('ensemble')}
 
 
 class Model(ModelDesc):
@@ -61,14 +62,19 @@ class Model(ModelDesc):
         return [spec.name for spec in self.inputs()]
 
     @property
-    def tallies(self) -> tuple[str, ...]:
-        """What evaluation adds up for this network beside the right answers."""
-        return getattr(self.net, 'tally_names', ())
-
-    @property
     def sums(self) -> list[str]:
         """Names of the tensors of an inference tower that evaluation adds up over the batches."""
-        return [CORRECT, *(f'{TALLY}{name}' for name in self.tallies)]
+        return [CORRECT, *(f'{TALLY}{name}' for name in self.net.tally_names)]
+
+    def blocks(self, *, training: bool, **options: Any) -> Blocks:
+        """A layer builder for one tower of this network; ``options`` as of ``Blocks``."""
+        return Blocks(self.config.policy, self.net.points, training=training, data_format=self.data_format,
+                      padding=self.net.padding, **options)
+
+    def views(self, images: Sequence[tf.Tensor]) -> dict[int, tf.Tensor]:
+        """What the network takes of uint8 images, see ``engine.views``."""
+        return views(images, self.config.sizes, resize=self.config.resize, inputs=self.config.inputs,
+                     data_format=self.data_format)
 
     def build_graph(self, *batch: tf.Tensor) -> tf.Tensor | None:
         """The training loss in a training tower; the ``correct`` tensor in an inference tower."""
@@ -76,17 +82,15 @@ class Model(ModelDesc):
         tower = get_current_tower_context()
         training = tower.is_training
         config = self.config
-        blocks = Blocks(config.policy, self.net.points, training=training, data_format=self.data_format,
-                        padding=self.net.padding, main=tower.is_main_training_tower,
-                        **self._of_step() if training else {})
-        inputs = views(images, config.sizes, resize=config.resize, inputs=config.inputs, data_format=self.data_format)
-        outputs = self.net.outputs(inputs, blocks)
+        blocks = self.blocks(training=training, main=tower.is_main_training_tower,
+                             **self._of_step() if training else {})
+        outputs = self.net.outputs(self.views(images), blocks)
         rows = scored(outputs)
         self.names = list(rows)
         if not training:
             tf.identity(correct(rows, labels), name=CORRECT)
-            for name in self.tallies:
-                tf.identity(self.net.tallies(outputs, labels)[name], name=f'{TALLY}{name}')
+            for name, value in self.net.tallies(outputs, labels).items():
+                tf.identity(value, name=f'{TALLY}{name}')
             return None
         self.towers.append(blocks)
         parts = self.net.loss(outputs, labels)
@@ -116,8 +120,8 @@ class Model(ModelDesc):
             return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}, layers
 
     def build_inference(self) -> Blocks:
-        """The network alone in the current graph, in inference mode, on the CPU's data format."""
-        blocks = Blocks(self.config.policy, self.net.points, training=False, padding=self.net.padding)
+        """The network alone in the current graph, in inference mode."""
+        blocks = self.blocks(training=False)
         images = {size: tf.placeholder(tf.float32, [None, size, size, 3]) for size in self.config.sizes}
         self.net.outputs(images, blocks)
         return blocks
@@ -126,6 +130,5 @@ class Model(ModelDesc):
         """SGD with momentum .9; ``learning_rate`` is a variable that the schedule sets before every step."""
         rate = tf.get_variable('learning_rate', initializer=0.0, trainable=False)
         plain = tf.train.MomentumOptimizer(rate, momentum=0.9, use_nesterov=self.config.nesterov)
-        if self.config.gate_lr == 1:
-            return plain
-        return apply_grad_processors(plain, [ScaleGradient([('.*gate[12]/.*', self.config.gate_lr)], verbose=False)])
+        factors = [(names, factor) for names, factor in self.net.lr_factors.items() if factor != 1]
+        return apply_grad_processors(plain, [ScaleGradient(factors, verbose=False)]) if factors else plain

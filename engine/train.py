@@ -154,7 +154,7 @@ class Evaluate(Callback):
         for record in found:
             self.trainer.monitors.put_scalar(f'val/{record.point}/top1', record.top1)
             self.trainer.monitors.put_scalar(f'val/{record.point}/top5', record.top5)
-        points = [record.top1 for record in found if record.point != 'ensemble']
+        points = [record.top1 for record in found if not record.point.startswith('ensemble')]
         self.trainer.monitors.put_scalar('val/mean/top1', sum(points) / len(points))
 
 

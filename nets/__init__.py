@@ -13,7 +13,10 @@ _NETS = {'aig': 'nets.aig.AIG', 'rsnet': 'nets.rsnet.RSNet', 'san': 'nets.san.SA
 # Start of an architecture's name -> class of the backbone.
 _BACKBONES = {'resne': 'nets.resnet.ResNet', 'mobilenetv2': 'nets.mobilenet.MobileNetV2'}
 
-KD_TYPES = ('ens_topdown', 'ens', 'none', 'topdown')
+# What their options can be, by network where it differs.
+KD_TYPES = {'rsnet': ('ens_topdown', 'ens', 'none'), 'san': ('topdown',)}
+STARTS = ('published', 'scaled')
+RATE_LOSSES = ('batch', 'class')
 
 
 def names() -> list[str]:

@@ -6,17 +6,15 @@ Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018, htt
 import functools
 from collections.abc import Mapping, Sequence
 
-from nets import losses
+from nets import RATE_LOSSES
 from nets.blocks import Blocks, Outputs
 from nets.gates import Body, gate_logits, gathered, gumbel, masked, skipping, straight_through
-from nets.points import Point
+from nets.network import Network
 from nets.resnet import ResNet
 from quant.backend import tf
 
-RATE_LOSSES = ('batch', 'class')
 
-
-class AIG:
+class AIG(Network):
     """A gated ResNet.
 
     Args:
@@ -34,6 +32,7 @@ class AIG:
         train_skip: compute in training, too, only the bodies whose gate is open. Their batch statistics then are those
             of the images that went through, and closed gates learn from the target rates only; the published code
             computes everything, its statistics see all images, and so does the gradient of a gate.
+        gate_lr: factor on the learning rate of the gates.
 
     Raises:
         ValueError: the architecture is unknown, or a rate or the number of rates is wrong.
@@ -42,12 +41,11 @@ class AIG:
     def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
                  targets: Sequence[float] = (0.7,), faithful_gates: bool = False, rate_loss: str = 'batch',
                  rate_factor: float = 1.0, temperature: float = 1.0, last_temperature: float = 1.0,
-                 gate_noise: bool = False, train_skip: bool = False):
+                 gate_noise: bool = False, train_skip: bool = False, gate_lr: float = 1.0):
         if mode != 'pytorch':
             raise ValueError(f'mode {mode!r} is unknown to aig; there is pytorch')
         self.backbone = ResNet(arch=arch, mode=mode, classes=classes, width=width)
-        self.sizes = sorted(sizes, reverse=True)
-        self.points = tuple(Point(size=size) for size in self.sizes)
+        super().__init__(sizes, self.backbone.padding)
         self.blocks = [f'group{g}/block{i}' for g, count in enumerate(self.backbone.form.blocks) for i in range(count)]
         self.targets = _targets(targets, len(self.blocks), arch)
         self.forced = [rate == 1 and not faithful_gates for rate in self.targets]
@@ -60,7 +58,7 @@ class AIG:
         self.rate_loss, self.rate_factor = rate_loss, rate_factor
         self.temperature, self.last_temperature = temperature, last_temperature
         self.gate_noise, self.train_skip, self.classes = gate_noise, train_skip, classes
-        self.padding = self.backbone.padding
+        self.lr_factors = {'.*gate[12]/.*': gate_lr}
         self.tally_names = ('images', *(f'executed_{point}' for point in self.points))
 
     def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks, *, decisions: tf.Tensor | None = None,
@@ -90,12 +88,10 @@ class AIG:
 
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms: cross entropy and target-rate loss of every size."""
-        parts = {}
-        for point, logits in outputs.logits.items():
-            parts[f'loss/{point}'] = losses.cross_entropy(logits, labels)
-            rate = self.class_rate_loss if self.rate_loss == 'class' else self.batch_rate_loss
-            parts[f'loss/rates/{point}'] = self.rate_factor * rate(outputs.extras[f'gates/{point}'], labels)
-        return parts
+        rate = self.class_rate_loss if self.rate_loss == 'class' else self.batch_rate_loss
+        rates = {f'loss/rates/{point}': self.rate_factor * rate(outputs.extras[f'gates/{point}'], labels)
+                 for point in outputs.logits}
+        return self.cross_entropies(outputs, labels) | rates
 
     def batch_rate_loss(self, gates: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Mean over all blocks of (target - rate in the batch)^2, where blocks of target 1 add nothing."""

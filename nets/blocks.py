@@ -73,6 +73,7 @@ class Blocks:
         self.statistics: dict[str, Statistics] = {}
         self._kernels = Kernels(self.quantization, training=training)
         self._points, self._point = points, points[0]
+        self._serves: tuple[Point, ...] = (points[0],)
         self._meta: MetaConv | None = None
         self._gate = ''
         self._seed, self._draws, self.progress = seed, 0, progress
@@ -83,14 +84,20 @@ class Blocks:
         return self._kernels.read
 
     @contextlib.contextmanager
-    def at(self, point: Point) -> Iterator[None]:
-        """Layers built inside belong to ``point`` and reuse the variables of the other points."""
-        before, self._point = self._point, point
+    def at(self, point: Point, *, serves: Sequence[Point] | None = None) -> Iterator[None]:
+        """Layers built inside are normalised for ``point`` and reuse the variables of the other points.
+
+        Args:
+            point: names the statistics; not necessarily an operating point of the network.
+            serves: operating points that compute these layers, by default ``point`` alone.
+        """
+        before = self._point, self._serves
+        self._point, self._serves = point, (point,) if serves is None else tuple(serves)
         try:
             with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
                 yield
         finally:
-            self._point = before
+            self._point, self._serves = before
 
     @contextlib.contextmanager
     def generated(self, meta: MetaConv | None) -> Iterator[None]:
@@ -118,18 +125,24 @@ class Blocks:
         return tf.random.stateless_uniform(shape, seed=self._seed + [self._draws, 0])
 
     def conv(self, name: str, x: tf.Tensor, channels: int, kernel: int, *, stride: int = 1, groups: int = 1,
-             role: str = 'body') -> tf.Tensor:
-        """Square convolution without bias. *Variable names*: ``W`` [k, k, in / groups, out], see also ``MetaConv``."""
+             role: str = 'body', start: Any = None, bias_start: Any = None) -> tf.Tensor:
+        """Square convolution; ``start`` as of ``Kernels.get``, without ``bias_start`` there is no bias.
+
+        *Variable names*: ``W`` [k, k, in / groups, out], see also ``MetaConv``; ``b`` [out].
+        """
         shape = [kernel, kernel, self.channels(x) // groups, channels]
         with tf.variable_scope(name) as scope:
-            w = self._kernels.get(shape, role, fan_out=kernel * kernel * channels, meta=self._meta,
+            w = self._kernels.get(shape, role, fan_out=kernel * kernel * channels, start=start, meta=self._meta,
                                   point=str(self._point))
             padding = self._padding(kernel, stride)
             if groups > 1 and self.training and self.data_format == 'NHWC':
                 y = _grouped_conv(x, w.value, stride, groups, padding)
             else:
                 y = tf.nn.conv2d(x, w.value, self._strides(stride), padding, data_format=self.data_format)
-            self._record(scope.name, role, shape, self._spatial(y), w)
+            if bias_start is not None:
+                b = tf.get_variable('b', shape=[channels], initializer=bias_start)
+                y = tf.nn.bias_add(y, b, data_format=self.data_format)
+            self._record(scope.name, role, shape, self._spatial(y), w, bias=0 if bias_start is None else channels)
         return y
 
     def depthwise_conv(self, name: str, x: tf.Tensor, kernel: int, *, stride: int = 1,
@@ -211,7 +224,7 @@ class Blocks:
             x, function = tf.nn.relu6(x), 'none'
         scope = self.quantization.relative(f'{tf.get_variable_scope().name}/{name}')
         return self.quantization.activation(name, x, scope=scope, role=role, relu=function == 'relu', lower=lower,
-                                            point=str(self._point), strongest=self._point == self._points[0])
+                                            point=str(self._point), strongest=self._strongest)
 
     def max_pool(self, x: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
         return tf.nn.max_pool2d(x, self._strides(kernel), self._strides(stride), self._padding(kernel, stride),
@@ -240,6 +253,11 @@ class Blocks:
         return x.shape[self._axis]
 
     @property
+    def _strongest(self) -> bool:
+        """Whether the current layers belong to the first operating point or to one of its earlier exits."""
+        return dataclasses.replace(self._point, exit=None) == dataclasses.replace(self._points[0], exit=None)
+
+    @property
     def _axis(self) -> int:
         return 3 if self.data_format == 'NHWC' else 1
 
@@ -264,7 +282,8 @@ class Blocks:
         height, width, inputs, outputs = shape
         record = LayerRecord(self.quantization.relative(scope), role, (height, width, inputs, outputs), out,
                              kernel.bits, kernel.basis, bias, kernel.generated, self._gate)
-        self.layers[str(self._point)].append(record)
+        for point in self._serves:
+            self.layers[str(point)].append(record)
 
 
 def _grouped_conv(x: tf.Tensor, w: tf.Tensor, stride: int, groups: int, padding: str | list[list[int]]) -> tf.Tensor:

@@ -7,12 +7,10 @@ https://arxiv.org/abs/2007.09558, and its two published codes (quantized in Tens
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from nets import backbone, losses
+from nets import KD_TYPES, backbone, losses
 from nets.blocks import Blocks, Outputs
-from nets.points import Point
+from nets.network import Network
 from quant.backend import tf
-
-KD_TYPES = ('ens_topdown', 'ens', 'none')
 
 # Published name -> ours, applied in order. The moving-average shadows carry their whole scope twice.
 _RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
@@ -36,7 +34,7 @@ def from_published(name: str) -> str | None:
     return name
 
 
-class RSNet:
+class RSNet(Network):
     """A backbone with one operating point per input size.
 
     Args:
@@ -52,12 +50,11 @@ class RSNet:
 
     def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
                  kd: bool = False, kd_type: str = 'ens_topdown'):
-        if kd_type not in KD_TYPES:
-            raise ValueError(f'kd_type {kd_type!r} is unknown; there are {", ".join(KD_TYPES)}')
-        self.sizes = sorted(sizes, reverse=True)
-        self.points = tuple(Point(size=size) for size in self.sizes)
+        if kd_type not in KD_TYPES['rsnet']:
+            raise ValueError(f'kd_type {kd_type!r} is unknown; there are {", ".join(KD_TYPES["rsnet"])}')
         self.backbone = backbone(arch)(arch=arch, mode=mode, classes=classes, width=width)
-        self.padding, self.kd, self.kd_type = self.backbone.padding, kd, kd_type
+        super().__init__(sizes, self.backbone.padding)
+        self.kd, self.kd_type = kd, kd_type
         self.distance = losses.divergence if mode == 'pytorch' else losses.soft_cross_entropy
 
     def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks) -> Outputs:
@@ -79,7 +76,7 @@ class RSNet:
 
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms, whose sum is the training loss without weight decay."""
-        parts = {f'loss/{point}': losses.cross_entropy(logits, labels) for point, logits in outputs.logits.items()}
+        parts = self.cross_entropies(outputs, labels)
         if self.kd:
             teacher = outputs.extras['ensemble']
             parts['loss/ensemble'] = losses.cross_entropy(teacher, labels)

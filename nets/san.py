@@ -10,14 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nets import backbone, losses
+from nets import KD_TYPES, STARTS, backbone, losses
 from nets.blocks import Blocks, Outputs
 from nets.kernels import MetaConv
-from nets.points import Point
+from nets.network import Network
 from quant.backend import tf
-
-STARTS = ('published', 'scaled')
-KD_TYPES = ('topdown',)
 
 
 def scaled_start(fan_out: int) -> tuple[Any, Any]:
@@ -26,7 +23,7 @@ def scaled_start(fan_out: int) -> tuple[Any, Any]:
     return tf.random_normal_initializer(stddev=deviation), tf.random_normal_initializer(stddev=deviation)
 
 
-class SAN:
+class SAN(Network):
     """A backbone whose kernels are generated, with one operating point per input size.
 
     Args:
@@ -42,20 +39,21 @@ class SAN:
         ValueError: the backbone, ``init`` or ``kd_type`` is unknown, or ``encoding`` is no positive number.
     """
 
+    generated = True
+
     def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
                  encoding: float = 320.0, init: str = 'published', kd: bool = False, kd_type: str = 'topdown'):
-        options = (('init', init, STARTS), ('kd_type', kd_type, KD_TYPES), ('mode', mode, ('pytorch',)))
+        options = (('init', init, STARTS), ('kd_type', kd_type, KD_TYPES['san']), ('mode', mode, ('pytorch',)))
         for name, value, known in options:
             if value not in known:
                 raise ValueError(f'{name} {value!r} is unknown to san; there is {", ".join(known)}')
         if not 0 < encoding < math.inf:
             raise ValueError(f'encoding {encoding!r} must be a positive number of pixels')
-        self.sizes = sorted(sizes, reverse=True)
-        self.points = tuple(Point(size=size) for size in self.sizes)
         self.backbone = backbone(arch)(arch=arch, mode=mode, classes=classes, width=width)
+        super().__init__(sizes, self.backbone.padding)
         self.encodings = {size: size / encoding for size in self.sizes}
         self.start = scaled_start if init == 'scaled' else self.backbone.published_start
-        self.padding, self.kd = self.backbone.padding, kd
+        self.kd = kd
 
     def encoded_as(self, sizes: Mapping[int, int]) -> 'SAN':
         """The same network with the encoding of another size for each size in ``sizes`` (proxy inference)."""
@@ -75,7 +73,7 @@ class SAN:
 
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms: a cross entropy per size and, with distillation, the sum of all divergences."""
-        parts = {f'loss/{point}': losses.cross_entropy(logits, labels) for point, logits in outputs.logits.items()}
+        parts = self.cross_entropies(outputs, labels)
         if self.kd and len(self.points) > 1:
             parts['loss/distillation'] = losses.topdown(list(outputs.logits.values()))
         return parts

@@ -288,7 +288,7 @@ def test_every_flag_of_a_field_reaches_it():
     ('--no-fixed-qa --no-private-basis', {'fixed_qa': False, 'private_basis': False}),
     ('--no-fixed_qa', {'fixed_qa': False}),
     ('--batch-size 8 --steps-per-epoch=3 --image-size 32', {'batch_size': 8, 'steps_per_epoch': 3, 'image_size': 32}),
-    *((f'--kd-type={name}', {'kd_type': name}) for name in nets.KD_TYPES),
+    *((f'--kd-type={name}', {'kd_type': name}) for names in nets.KD_TYPES.values() for name in names),
     ('--load=a-b --data c-d', {'load': 'a-b', 'data': 'c-d'}),
     ('-s 24 28 -d 8', {'sizes': (24, 28), 'arch': 'resnet8'}),
     ('--depth 50', {'arch': 'resnet50'}),

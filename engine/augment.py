@@ -12,14 +12,19 @@ Two recipes exist, named by `Dataset.augment`:
 
 Each makes one view, from which the graph makes the sizes, or with `antialias` all sizes, as the PyTorch code of RS-Nets
 does: one crop or shift for all, scaled with Pillow's antialiased bilinear filter, mirrored per size, no lighting.
+With `cubic` in addition, as timm: training draws the bilinear or the bicubic filter, validation takes the bicubic one.
+Training views of every kind can get `Extra` augmentation at the end.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image
+
+from engine.randaugment import RandAugment, random_erasing
 
 RECIPES = ('area_crop', 'shift')
 CENTRE_RATIO = 0.875  # 224 out of 256
@@ -38,8 +43,26 @@ EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009],
                          [-0.5836, -0.6948, 0.4203]])[::-1, ::-1]
 
 
+@dataclasses.dataclass(frozen=True)
+class Extra:
+    """What is done to finished training views, in this order.
+
+    Attributes:
+        randaugment: RandAugment, or None.
+        erasing: probability of random erasing.
+    """
+
+    randaugment: RandAugment | None = None
+    erasing: float = 0.0
+
+    def __call__(self, view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Augment uint8 [size, size, 3], BGR."""
+        view = self.randaugment(view, rng) if self.randaugment else view
+        return random_erasing(view, self.erasing, rng) if self.erasing else view
+
+
 def train_views(image: np.ndarray, augment: str, sizes: Sequence[int], rng: np.random.Generator, *,
-                antialias: bool) -> list[np.ndarray]:
+                antialias: bool, cubic: bool = False, extra: Extra | None = None) -> list[np.ndarray]:
     """Random training views of one image.
 
     Args:
@@ -48,26 +71,26 @@ def train_views(image: np.ndarray, augment: str, sizes: Sequence[int], rng: np.r
         sizes: edges of the views, pixels; exactly one unless `antialias`.
         rng: source of all chance.
         antialias: follow the published PyTorch code; the views then share their crop or shift, but not the mirror.
+        cubic: with `antialias`: scale with the bilinear or the bicubic filter, drawn once for all sizes.
+        extra: further augmentation, of the same operations and, up to rounding, the same erased place at every size.
 
     Returns:
         uint8 [size, size, 3], BGR, for each size.
 
     Raises:
-        ValueError: `augment` is not a recipe, or there are several sizes without `antialias`.
+        ValueError: `augment` is not a recipe, or there are several sizes or `cubic` without `antialias`.
     """
-    _check_recipe(augment)
-    if antialias:
-        largest = max(sizes)
-        shared = (random_crop(image, rng) if augment == 'area_crop' else
-                  shift(_fit(image, largest), largest // SHIFT_DIVISOR, rng))
-        return [mirror(view, rng) for view in scale_antialiased(shared, sizes)]
-    size, = sizes
-    if augment == 'area_crop':
-        return [mirror(lighting(area_crop(image, size, rng), rng), rng)]
-    return [mirror(shift(_fit(image, size), size // SHIFT_DIVISOR, rng), rng)]
+    _check_recipe(augment, antialias, cubic)
+    views = (_antialiased_views(image, augment, sizes, rng, cubic) if antialias else
+             _plain_views(image, augment, sizes, rng))
+    if extra is None:
+        return views
+    seed = int(rng.integers(2 ** 63))
+    return [extra(view, np.random.default_rng(seed)) for view in views]
 
 
-def eval_views(image: np.ndarray, augment: str, sizes: Sequence[int], *, antialias: bool) -> list[np.ndarray]:
+def eval_views(image: np.ndarray, augment: str, sizes: Sequence[int], *, antialias: bool,
+               cubic: bool = False) -> list[np.ndarray]:
     """The validation views that belong to a training recipe.
 
     Args:
@@ -75,19 +98,21 @@ def eval_views(image: np.ndarray, augment: str, sizes: Sequence[int], *, antiali
         augment: 'area_crop' or 'shift'.
         sizes: edges of the views, pixels; exactly one unless `antialias`.
         antialias: follow the published PyTorch code; each view is then made from the full image.
+        cubic: with `antialias`: scale with the bicubic filter, not the bilinear one.
 
     Returns:
         uint8 [size, size, 3], BGR, for each size. With 'shift', an image of this size is returned unchanged.
 
     Raises:
-        ValueError: `augment` is not a recipe, or there are several sizes without `antialias`.
+        ValueError: `augment` is not a recipe, or there are several sizes or `cubic` without `antialias`.
     """
-    _check_recipe(augment)
+    _check_recipe(augment, antialias, cubic)
+    method = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
     if antialias and augment == 'area_crop':
         picture = Image.fromarray(image)
-        return [_antialiased_centre(picture, size) for size in sizes]
+        return [_antialiased_centre(picture, size, method) for size in sizes]
     if antialias:
-        return scale_antialiased(_centre(image, min(image.shape[:2])), sizes)
+        return scale_antialiased(_centre(image, min(image.shape[:2])), sizes, method)
     size, = sizes
     return [centre_crop(image, size) if augment == 'area_crop' else _fit(image, size)]
 
@@ -143,16 +168,18 @@ def random_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image[top:top + height, left:left + width]
 
 
-def scale_antialiased(image: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-    """Scale to uint8 [size, size, 3] for each size with Pillow's bilinear filter, which averages when it shrinks.
+def scale_antialiased(image: np.ndarray, sizes: Sequence[int],
+                      method: Image.Resampling = Image.Resampling.BILINEAR) -> list[np.ndarray]:
+    """Scale to uint8 [size, size, 3] for each size with a filter of Pillow, which averages when it shrinks.
 
     Args:
         image: uint8 [h, w, 3].
         sizes: edges of the results, pixels. An image of this size is returned as it is.
+        method: the filter.
     """
     picture = Image.fromarray(image)
     return [image if image.shape[:2] == (size, size) else
-            np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)) for size in sizes]
+            np.asarray(picture.resize((size, size), method)) for size in sizes]
 
 
 def lighting(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -201,10 +228,30 @@ def centre_crop(image: np.ndarray, size: int, *, ratio: float = CENTRE_RATIO) ->
     return _centre(_scale_shortest(image, round(size / ratio), cv2.INTER_CUBIC), size)
 
 
-def _check_recipe(augment: str) -> None:
-    """Raise ValueError unless `augment` is a recipe."""
+def _check_recipe(augment: str, antialias: bool, cubic: bool) -> None:
+    """Raise ValueError unless `augment` is a recipe, and the filter is chosen where there is one."""
     if augment not in RECIPES:
         raise ValueError(f"augment is {augment!r}, expected 'area_crop' or 'shift'")
+    if cubic and not antialias:
+        raise ValueError('cubic without antialias: only antialiased views have a choice of filter')
+
+
+def _plain_views(image: np.ndarray, augment: str, sizes: Sequence[int], rng: np.random.Generator) -> list[np.ndarray]:
+    """The one training view uint8 [size, size, 3] without `antialias`."""
+    size, = sizes
+    if augment == 'area_crop':
+        return [mirror(lighting(area_crop(image, size, rng), rng), rng)]
+    return [mirror(shift(_fit(image, size), size // SHIFT_DIVISOR, rng), rng)]
+
+
+def _antialiased_views(image: np.ndarray, augment: str, sizes: Sequence[int], rng: np.random.Generator,
+                       cubic: bool) -> list[np.ndarray]:
+    """The training views uint8 [size, size, 3] with `antialias`."""
+    largest = max(sizes)
+    shared = (random_crop(image, rng) if augment == 'area_crop' else
+              shift(_fit(image, largest), largest // SHIFT_DIVISOR, rng))
+    method = Image.Resampling.BICUBIC if cubic and rng.random() < 0.5 else Image.Resampling.BILINEAR
+    return [mirror(view, rng) for view in scale_antialiased(shared, sizes, method)]
 
 
 def _draw_rectangle(area: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -239,10 +286,10 @@ def _centre(image: np.ndarray, size: int) -> np.ndarray:
     return image[top:top + size, left:left + size]
 
 
-def _antialiased_centre(picture: Image.Image, size: int) -> np.ndarray:
+def _antialiased_centre(picture: Image.Image, size: int, method: Image.Resampling) -> np.ndarray:
     """Shortest edge to size / 0.875 and the centre uint8 [size, size, 3], both rounded as in the published code."""
     short = int(size / CENTRE_RATIO)
     width, height = (int(short * edge / min(picture.size)) for edge in picture.size)
     top, left = round((height - size) / 2), round((width - size) / 2)
-    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
+    scaled = picture.resize((width, height), method)
     return np.asarray(scaled.crop((left, top, left + size, top + size)))

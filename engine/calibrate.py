@@ -7,14 +7,18 @@ these become the stored statistics. Nothing else of the network changes.
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tensorpack.utils.utils import get_tqdm
 
-from engine.checkpoint import Checkpoint, Restore
+import nets
+from engine import checkpoint, holdout
+from engine.checkpoint import POINTS, Checkpoint, Restore
 from engine.config import Config
-from engine.datasets import Dataset
+from engine.datasets import Dataset, open_dataset
+from engine.errors import UsageError
 from engine.model import Model
 from engine.statistics import lend, nearest
 from engine.train import train_flow
@@ -62,7 +66,7 @@ def observe(model: Model, values: Mapping[str, np.ndarray], batches: Iterable[Se
     with tf.Graph().as_default(), tf.Session() as session:
         blocks = model.blocks(training=True)
         images = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
-        model.net.outputs(model.views(images), blocks)
+        model.net.outputs(model.views(images), blocks, **model.options)
         session.run(tf.global_variables_initializer())
         Restore(values).init(session)
         for *arrays, labels in batches:
@@ -101,11 +105,71 @@ def calibrate(config: Config, source: Checkpoint, dataset: Dataset, *, images: i
     for size in config.sizes:
         if size not in source.sizes:
             lent |= lend(source.values, size, (nearest(size, source.trained),))
-    model = Model(config, data_format='NHWC')
+    net = config.network()
+    model = Model(config, data_format='NHWC', options={'execution': 'points'} if net.slimmable else {})
     batches = observe(model, source.values | lent, training_batches(config, dataset, images, workers))
     found: dict[str, np.ndarray] = {}
     for name in batches[0].statistics:
-        mean, variance = AVERAGES[average](batches, name)
-        found |= {f'{name}/mean/EMA': mean.astype('float32'), f'{name}/variance/EMA': variance.astype('float32')}
+        for part, value in zip(('mean', 'variance'), AVERAGES[average](batches, name)):
+            found |= _stored(name, part, value.astype('float32'), source.values | found)
+    if net.slimmable:
+        found[POINTS] = np.array(sorted({*source.calibrated, *map(str, net.points)}))
     own = {name: value for name, value in lent.items() if not re.search(r'/basis/\w+$|/Momentum$', name)}
     return own | found
+
+
+def is_calibrated(path: str) -> bool:
+    """Whether the last checkpoint of a run has statistics of all its operating points."""
+    source = checkpoint.read(checkpoint.find(path, None, 'RUN'), flag='RUN')
+    known = checkpoint.available(source)
+    return source.config is not None and all(str(point) in known for point in source.config.network().points)
+
+
+def calibrate_run(path: str, *, sizes: Sequence[int] | None = None, widths: Sequence[int] | None = None,
+                  images: int = 2000, average: str = 'pooled', epoch: int | None = None, data: str | None = None,
+                  batch_size: int | None = None, workers: int) -> tuple[Path, list[str]]:
+    """Calibrates a checkpoint of a run folder and stores the statistics beside it.
+
+    Args:
+        path: run folder, or checkpoint prefix in one.
+        sizes: input sizes; by default those of the run.
+        widths: of a slimmable network; by default all.
+        images, average, workers: see ``calibrate``.
+        epoch: of the checkpoint, by default the last.
+        data, batch_size: by default those of the run.
+
+    Returns:
+        The file, and the spellings of the operating points.
+
+    Raises:
+        UsageError: there is no such run or data, or a number is out of range.
+    """
+    source = checkpoint.read(checkpoint.find(path, epoch, 'RUN'), flag='RUN')
+    if source.config is None:
+        raise UsageError(f'{path}: no config.json there; import it first with scripts/import_checkpoint.py')
+    slimmable = nets.get(source.config.net).slimmable
+    if not slimmable and (widths or not sizes):
+        raise UsageError(f'{path}: is no slimmable network; give --sizes, the input sizes to calibrate, '
+                         'and no --widths')
+    changes = {'sizes': tuple(sorted(sizes, reverse=True)) if sizes else None, 'data': data, 'batch_size': batch_size,
+               'widths': tuple(widths or ()) if slimmable else None, 'stage': 'supernet' if slimmable else None}
+    config = dataclasses.replace(source.config, **{key: value for key, value in changes.items() if value is not None})
+    if not config.data:
+        raise UsageError(f'{path}: was imported without a data set; give --data')
+    config.check()
+    dataset = holdout.apply(open_dataset(config.data, size=config.image_size), config, Path(source.prefix).parent)
+    for flag, value in (('--images', images), ('--batch-size', config.batch_size)):
+        if not 2 <= value <= len(dataset.train):
+            raise UsageError(f'{flag} {value}: must lie between 2 and the {len(dataset.train)} training images')
+    values = calibrate(config, source, dataset, images=images, average=average, workers=workers)
+    return checkpoint.write_calibrated(source.prefix, values), [str(point) for point in config.network().points]
+
+
+def _stored(name: str, part: str, value: np.ndarray, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The variable that holds this statistic: its own, or a row of the table of all widths."""
+    row = re.fullmatch(r'(.*)/w(\d+)', name)
+    if row is None:
+        return {f'{name}/{part}/EMA': value}
+    table = values[f'{row[1]}/{part}/EMA'].copy()
+    table[int(row[2]), :len(value)] = value
+    return {f'{row[1]}/{part}/EMA': table}

@@ -23,9 +23,15 @@ PUBLISHED_STEPS_PER_EPOCH = 5000
 # End of the name of the file that holds calibrated statistics: model-625.calibrated.npz.
 CALIBRATED = '.calibrated.npz'
 
+# Name in it of the list of operating points.
+POINTS = 'calibrated_points'
+
 # What to do about a size without statistics.
 BORROW = ('scripts/calibrate.py makes them; --untrained proxy, ideal or interpolate, or -eos SIZE, borrow those of '
           'trained sizes')
+
+# Start of the names of the moving average of a network.
+TEACHER = 'teacher/'
 
 _KERNELS = ('/W', '/slope')
 
@@ -48,7 +54,8 @@ class Checkpoint:
     def sizes(self) -> list[int]:
         """Input sizes that it has normalisation statistics for, trained or calibrated, largest first."""
         found = {int(m[1]) for name in self.values if (m := re.search(r'/s(\d+)/mean/EMA$', name))}
-        return sorted(found, reverse=True)
+        tables = any(name.endswith('/mean/EMA') for name in self.values)
+        return sorted(found, reverse=True) or list(self.config.sizes if self.config and tables else ())
 
     @property
     def trained(self) -> tuple[int, ...]:
@@ -56,9 +63,14 @@ class Checkpoint:
         return self.config.sizes if self.config else tuple(self.sizes)
 
     @property
+    def calibrated(self) -> list[str]:
+        """Spellings of operating points that were calibrated after training."""
+        return list(map(str, self.values.get(POINTS, ())))
+
+    @property
     def classes(self) -> int:
-        """Number of classes of its classifier, 0 if it has none."""
-        return len(self.values['linear/b']) if 'linear/b' in self.values else 0
+        """Number of classes of its classifiers, 0 if it has none."""
+        return next((len(value) for name, value in self.values.items() if f'/{name}'.endswith('/linear/b')), 0)
 
     def bits(self, kind: str) -> int:
         """Bits of its bases (``kind`` is ``weight`` or ``activation``), 32 if it has none."""
@@ -125,6 +137,8 @@ def find(path: str, epoch: int | None, flag: str) -> str:
 def read(prefix: str, *, flag: str) -> Checkpoint:
     """A checkpoint by our variable names, whichever TensorFlow code wrote it; calibrated statistics come with it.
 
+    Where the run kept a moving average of its variables, their values are those of the average.
+
     Raises:
         UsageError: it cannot be read.
     """
@@ -137,7 +151,25 @@ def read(prefix: str, *, flag: str) -> Checkpoint:
     if any(name.startswith('imagenet/') for name in values):
         renamed = {from_published(name): value for name, value in values.items()}
         return Checkpoint(prefix, {name: value for name, value in renamed.items() if name is not None}, None)
+    # A network that follows the trained one is what its papers evaluate.
+    average = {name.removeprefix(TEACHER): value for name, value in values.items() if name.startswith(TEACHER)}
+    values = {name: value for name, value in values.items() if not name.startswith(TEACHER)} | average
     return Checkpoint(prefix, values | read_calibrated(prefix), read_config(config) if config.exists() else None)
+
+
+def check_points(source: Checkpoint, config: Config, flag: str) -> None:
+    """Raises UsageError if an operating point of ``config`` has no statistics in ``source``."""
+    known = available(source)
+    if lost := [str(point) for point in config.network().points if str(point) not in known]:
+        raise UsageError(f'{flag} {source.prefix}: no statistics for {" ".join(lost)}; python -m scripts.calibrate '
+                         f'{Path(source.prefix).parent} makes them; there are {" ".join(known)}')
+
+
+def available(source: Checkpoint) -> list[str]:
+    """Spellings of operating points with statistics, trained or calibrated, strongest first."""
+    net = source.config.network() if source.config else None
+    found = {*map(str, net.trained_points if net else ()), *source.calibrated}
+    return sorted(found, reverse=True)
 
 
 def read_calibrated(prefix: str) -> dict[str, np.ndarray]:

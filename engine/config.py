@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import nets
+from engine import randaugment
 from engine.errors import UsageError
 from quant import Policy, low_bit
 
-SCHEDULES = ('step', 'cosine', 'linear', 'milestones')
+SCHEDULES = ('step', 'cosine', 'linear', 'milestones', 'cosine_epochs')
 RESIZES = ('nearest', 'area', 'antialias')
-INPUTS = ('normalized_bgr', 'normalized_rgb', 'cifar_rgb', 'unit_rgb')
+INPUTS = ('normalized_bgr', 'normalized_rgb', 'cifar_rgb', 'cifar10_rgb', 'cifar100_rgb', 'unit_rgb')
 DECAYS = ('kernels', 'all')
 TRAINERS = ('replicated', 'parameter-server')
 DATA_FORMATS = ('NHWC', 'NCHW')
@@ -29,20 +30,29 @@ class Config:
         encoding, init: of SAN: pixels that are encoded as 1, and initial values.
         targets, faithful_gates, rate_loss, rate_factor, temperature, last_temperature, gate_noise, train_skip,
             gate_lr: of AIG.
+        nBlocks, stepmode, step, base, nChannels, growthRate, grFactor, bnFactor, prune, bottleneck, reduction,
+            stem_bias, exit_weights: of MSDNet, see ``nets.msdnet``; ``init`` too.
+        stage, widths, routes, ieb, complexity, target_madds, smoothing, dropout: of DS-Net, see ``nets.dsnet``;
+            ``faithful_gates`` and ``gate_noise`` too.
+        ema: decay of the moving average of the weights that teaches a DS-Net and is evaluated.
         qw, qa: bits of weights and activations; 32 is float.
         private_basis: an activation basis per operating point instead of one for all.
         fixed_qa: only the largest size updates the activation bases.
         sizes: input sizes in pixels, largest first.
         kd, kd_type: learn an ensemble of the sizes and distil from it (SAN: larger sizes teach smaller ones).
         data, classes: what ``--data`` names, and its number of classes.
+        holdout: training images that are set aside to choose exit thresholds by.
         image_size: side of the crop that all sizes are resized from.
         resize: how sizes are made: ``nearest`` and ``area`` in the graph from one crop; ``antialias`` while loading,
             by Pillow's antialiased filter, from a shared crop with an own flip per size.
-        inputs: ``normalized_bgr``, ``normalized_rgb`` (ImageNet mean and deviation), ``cifar_rgb`` (those of CIFAR-10)
-            or ``unit_rgb`` ([0, 1]).
+        inputs: ``normalized_bgr``, ``normalized_rgb`` (ImageNet mean and deviation), ``cifar_rgb`` (as ConvNet-AIG has
+            it), ``cifar10_rgb``, ``cifar100_rgb`` (as MSDNet) or ``unit_rgb`` ([0, 1]).
         batch_size: images of one step over all towers.
         lr, schedule, warmup, milestones, gamma, epochs, steps_per_epoch: learning rate, its course (see
             ``learning_rate``), epochs of linear warm-up, length.
+        min_lr, cooldown: of ``cosine_epochs``: lowest rate, and epochs at it at the end.
+        randaugment, erasing: augmentation of training views: RandAugment such as ``rand-m9-mstd0.5``, empty for none,
+            and the probability of random erasing.
         wd, decay: weight decay, of ``kernels`` or of ``all`` trained variables.
         nesterov: look-ahead form of the momentum.
         seed: of initial values, shuffling and augmentation.
@@ -67,6 +77,28 @@ class Config:
     gate_noise: bool = False
     train_skip: bool = False
     gate_lr: float = 1.0
+    nBlocks: int = 5
+    stepmode: str = 'even'
+    step: int = 4
+    base: int = 4
+    nChannels: int = 32
+    growthRate: int = 16
+    grFactor: tuple[int, ...] = (1, 2, 4, 4)
+    bnFactor: tuple[int, ...] = (1, 2, 4, 4)
+    prune: str = 'max'
+    bottleneck: bool = True
+    reduction: float = 0.5
+    stem_bias: bool = False
+    exit_weights: tuple[float, ...] = ()
+    stage: str = 'supernet'
+    widths: tuple[int, ...] = ()
+    routes: tuple[int, ...] = (0, 1, 2, 3)
+    ieb: bool = True
+    complexity: float = 0.5
+    target_madds: float = 0.0
+    smoothing: float = 0.1
+    dropout: float = 0.2
+    ema: float = 0.997
     qw: int = FLOAT_BITS
     qa: int = FLOAT_BITS
     private_basis: bool = False
@@ -76,6 +108,7 @@ class Config:
     kd_type: str = 'ens_topdown'
     data: str = ''
     classes: int = 1000
+    holdout: int = 0
     image_size: int = 224
     resize: str = 'nearest'
     inputs: str = 'normalized_bgr'
@@ -85,11 +118,15 @@ class Config:
     warmup: float = 0.0
     milestones: tuple[int, ...] = (30, 60, 85, 95, 105)
     gamma: float = 0.1
+    min_lr: float = 0.0
+    cooldown: int = 0
     epochs: int = 120
     steps_per_epoch: int = 5000
     wd: float = 5e-5
     decay: str = 'kernels'
     nesterov: bool = True
+    randaugment: str = ''
+    erasing: float = 0.0
     seed: int = 0
     load: str | None = None
     gpu: tuple[int, ...] = (0,)
@@ -112,7 +149,8 @@ class Config:
         parts = [start, str(self.qw), str(self.qa), *map(str, self.sizes)]
         parts += [text for used, text in (
             (self.kd, 'distill'), (self.fixed_qa, 'fixed_qa'), (self.private_basis, 'private'),
-            (self.width != 1, f'width{self.width:g}'), (self.seed, f'seed{self.seed}'),
+            (self.width != 1, f'width{self.width:g}'),
+            (self.net == 'dsnet' and self.stage == 'gate', 'gate'), (self.seed, f'seed{self.seed}'),
             (self.load, 'finetune'), (True, Path(self.data.replace(':', '-')).name)) if used]
         return '-'.join(parts)
 
@@ -176,7 +214,8 @@ class Config:
                              ('--gate_lr', self.gate_lr)):
             if not 0 < number < math.inf:
                 raise UsageError(f'{flag} {number}: must be a number greater than 0')
-        for flag, number in (('--wd', self.wd), ('--warmup', self.warmup), ('--seed', self.seed)):
+        for flag, number in (('--wd', self.wd), ('--warmup', self.warmup), ('--seed', self.seed),
+                             ('--holdout', self.holdout)):
             if not 0 <= number < math.inf:
                 raise UsageError(f'{flag} {number}: must be a number of at least 0')
         for flag, value, known in (('--resize', self.resize, RESIZES), ('--schedule', self.schedule, SCHEDULES),
@@ -185,10 +224,28 @@ class Config:
                                    ('--trainer', self.trainer, TRAINERS)):
             if value not in known:
                 raise UsageError(f'{flag} {value}: unknown; there are {", ".join(known)}')
+        self._check_recipe()
         try:
             self.network()
         except ValueError as error:
             raise UsageError(f'--net {self.net} --arch {self.arch} --mode {self.mode}: {error}') from error
+
+    def _check_recipe(self) -> None:
+        for flag, value in (('--min_lr', self.min_lr), ('--cooldown', self.cooldown)):
+            if value and self.schedule != 'cosine_epochs':
+                raise UsageError(f'{flag} {value} with --schedule {self.schedule}: only cosine_epochs has it')
+        if not 0 <= self.min_lr <= self.lr:
+            raise UsageError(f'--min_lr {self.min_lr}: must be 0 to --lr {self.lr}')
+        if not 0 <= self.cooldown < self.epochs:
+            raise UsageError(f'--cooldown {self.cooldown}: must be 0 to {self.epochs - 1}, since --epochs '
+                             f'{self.epochs} counts these epochs too')
+        if not 0 <= self.erasing <= 1:
+            raise UsageError(f'--erasing {self.erasing}: must be a probability, 0 to 1')
+        if self.randaugment:
+            try:
+                randaugment.parse(self.randaugment)
+            except ValueError as error:
+                raise UsageError(f'--randaugment {error}') from error
 
 
 def check_sizes(sizes: tuple[int, ...], flag: str = '--sizes') -> None:
@@ -221,7 +278,13 @@ def learning_rate(config: Config) -> Callable[[int], float]:
     ``step``: ``lr`` until epoch 30 of 120, then 1e-2, from 60 on 1e-3, 85 1e-4, 95 1e-5, 105 1e-6 - absolute values, as
     the RS-Nets quantization code; the epochs scale with ``--epochs``. ``milestones``: times ``gamma`` at each of these
     epochs. ``cosine``, ``linear``: half a cosine, or a straight line, from ``lr`` to 0 over the rest.
+
+    ``cosine_epochs``, as timm: constant within an epoch; half a cosine from ``lr`` to ``min_lr``, with a straight line
+    from ``min_lr`` in place of its first ``warmup`` epochs; then ``cooldown`` epochs at ``min_lr``. ``epochs`` counts
+    all of them.
     """
+    if config.schedule == 'cosine_epochs':
+        return lambda step: _cosine_epochs(config, step // config.steps_per_epoch)
     total, warm = config.epochs * config.steps_per_epoch, config.warmup * config.steps_per_epoch
     marks = ((105, 1e-6), (95, 1e-5), (85, 1e-4), (60, 1e-3), (30, 1e-2))
 
@@ -237,3 +300,12 @@ def learning_rate(config: Config) -> Callable[[int], float]:
             return config.lr * config.gamma ** sum(step >= m * config.steps_per_epoch for m in config.milestones)
         return next((rate for epoch, rate in marks if 120 * step >= epoch * total), config.lr)
     return at
+
+
+def _cosine_epochs(config: Config, epoch: int) -> float:
+    length = config.epochs - config.cooldown
+    if epoch < config.warmup:
+        done = epoch / config.warmup
+    else:
+        done = 0.5 * (1 + math.cos(math.pi * epoch / length)) if epoch < length else 0.0
+    return config.min_lr + done * (config.lr - config.min_lr)

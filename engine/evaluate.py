@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tabulate import tabulate
@@ -27,6 +28,7 @@ from engine.model import Model
 from engine.run import open_run, write_json
 from engine.statistics import lend, nearest, neighbours
 from nets import cost
+from nets.points import Point
 from quant.backend import tf
 
 BATCH_SIZE = 100
@@ -68,14 +70,24 @@ class Record:
         return f'{self.point}.json' if self.bn == self.point else f'{self.point}@{self.bn}.json'
 
 
-def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray]],
-          total: int) -> tuple[list[np.ndarray], int, float]:
-    """Runs every batch through one of the predictors.
+class Score(NamedTuple):
+    """What came out of a pass over images.
 
-    Returns:
-        Sums of what the predictors return - first [points, 2] counts of right answers (first 1, first 5), then what the
-        network tallies -, number of images, seconds.
+    Attributes:
+        sums: over all batches: [points, 2] counts of right answers (first 1, first 5), then what the network tallies.
+        answers: what was kept per image, see ``Model.answers``.
+        images, seconds: number and wall time.
     """
+
+    sums: list[np.ndarray]
+    answers: list[np.ndarray]
+    images: int
+    seconds: float
+
+
+def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray]], total: int, *,
+          answers: int = 0) -> Score:
+    """Runs every batch through one of the predictors, of whose results the last ``answers`` are per image."""
     idle: queue.Queue[Predictor] = queue.Queue()
     for predictor in predictors:
         idle.put(predictor)
@@ -99,15 +111,23 @@ def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray
         for future in waiting:
             counts.append(future.result())
             bar.update()
-    return [np.sum(arrays, axis=0) for arrays in zip(*counts)], images, time.perf_counter() - started
+    columns = list(zip(*counts))
+    kept = len(columns) - answers
+    return Score([np.sum(arrays, axis=0) for arrays in columns[:kept]],
+                 [np.concatenate(arrays) for arrays in columns[kept:]], images, time.perf_counter() - started)
 
 
-def records(names: Sequence[str], counts: np.ndarray, images: int, seconds: float, *, data: str, prefix: str,
+def records(names: Sequence[str], result: Score, *, data: str, prefix: str,
             bn: Mapping[str, str] | None = None) -> list[Record]:
-    """One record per row of ``counts``; ``bn`` names the statistics of those points that did not use their own."""
-    rows = ((name, (bn or {}).get(name, name), *row) for name, row in zip(names, counts.tolist()))
-    return [Record(name, used, 100 * top1 / images, 100 * top5 / images, images, round(seconds, 3), data, prefix)
-            for name, used, top1, top5 in rows]
+    """One record per row of counts; ``bn`` names the statistics of those sizes that did not use their own."""
+    images, seconds = result.images, round(result.seconds, 3)
+
+    def used(name: str) -> str:
+        return next((lender for size, lender in (bn or {}).items() if size in name.split('-')), name)
+
+    rows = ((name, used(name), *row) for name, row in zip(names, result.sums[0].tolist()))
+    return [Record(name, lender, 100 * top1 / images, 100 * top5 / images, images, seconds, data, prefix)
+            for name, lender, top1, top5 in rows]
 
 
 def sampled(passes: Sequence[Sequence[Record]]) -> list[Record]:
@@ -162,17 +182,18 @@ def eval_flow(config: Config, dataset: Dataset, workers: int, *, batch_size: int
 
 
 def evaluate(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *, workers: int,
-             passes: int = 1) -> list[tuple[list[np.ndarray], int, float]]:
-    """Scores all points of ``model`` with these variables on the whole validation set, see ``score``.
+             passes: int = 1) -> list[Score]:
+    """Scores all points of ``model`` with these variables on the whole validation set.
 
     Several passes differ by what the network draws.
     """
     with tf.Graph().as_default():
         tf.set_random_seed(model.config.seed)
         predictor = OfflinePredictor(PredictConfig(
-            model=model, session_init=checkpoint.Restore(values), input_names=model.feeds, output_names=model.sums))
+            model=model, session_init=checkpoint.Restore(values), input_names=model.feeds,
+            output_names=[*model.sums, *model.answers]))
         flow = eval_flow(model.config, dataset, workers)
-        return [score([predictor], flow, len(flow)) for _ in range(passes)]
+        return [score([predictor], flow, len(flow), answers=len(model.answers)) for _ in range(passes)]
 
 
 def variable_values(source: checkpoint.Checkpoint, variables: Mapping[str, tuple[int, ...]],
@@ -191,12 +212,26 @@ def variable_values(source: checkpoint.Checkpoint, variables: Mapping[str, tuple
     return values
 
 
-def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int] | None) -> Config:
-    """``config`` narrowed to what is evaluated: all sizes that were trained, or those asked for."""
+def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int] | None,
+              widths: Sequence[int] | None = None) -> Config:
+    """``config`` narrowed to what is evaluated: all sizes that were trained and widths with statistics, or those asked
+    for.
+
+    Raises:
+        UsageError: there are no statistics for a width.
+    """
     wanted = tuple(sorted(set(sizes or source.trained), reverse=True))
     check_sizes(wanted, '-es')
-    return dataclasses.replace(config, sizes=wanted, kd=wanted == source.trained and 'alpha' in source.values,
-                               image_size=max(config.image_size, *wanted))
+    config = dataclasses.replace(config, sizes=wanted, kd=wanted == source.trained and 'alpha' in source.values,
+                                 image_size=max(config.image_size, *wanted))
+    if not nets.get(config.net).slimmable:
+        return config
+    known = {Point.parse(name).width for name in checkpoint.available(source)}
+    asked = widths or tuple(sorted(width for width in known if width is not None))
+    config = dataclasses.replace(config, widths=tuple(asked))
+    config.check()
+    checkpoint.check_points(source, config, '-ew' if widths else '-ec')
+    return config
 
 
 def borrow(source: checkpoint.Checkpoint, config: Config, *, untrained: str | None, eos: int | None,

@@ -6,23 +6,42 @@ sees exactly the images that the interrupted one would have seen.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count
-from typing import TypeVar
+from contextlib import closing
+from itertools import count, islice
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from tensorpack.dataflow import DataFlow
+from tensorpack.utils import logger
 
 from engine.augment import eval_views, train_views
-from engine.datasets import Dataset, Source
+from engine.datasets import BadImage, Dataset
 from engine.errors import UsageError
 
 Argument = TypeVar('Argument')
 Result = TypeVar('Result')
 Batch = list[np.ndarray]
 
-SPARE_BATCHES = 1  # decoded while all threads are busy with later ones, so that a slow batch does not starve the net
+SHOWN = 20  # bad files in the message that ends a run; the log has all
+TRIES = 20  # replacements of one image; so many bad ones in a row mean that there is nothing to train on
+
+
+class Sample(NamedTuple):
+    """One image of a batch.
+
+    Attributes:
+        views: uint8 [size, size, 3] for each size.
+        label: class index.
+        number: pass that it belongs to.
+        bad: files that stood here but cannot be decoded.
+    """
+
+    views: list[np.ndarray]
+    label: int
+    number: int = 0
+    bad: tuple[BadImage, ...] = ()
 
 
 class TrainFlow(DataFlow):
@@ -30,10 +49,13 @@ class TrainFlow(DataFlow):
 
     Batch k belongs to pass p = k // (N // B) over the N images. The order of a pass is a permutation drawn from
     (seed, p), its last N % B images are left out, and the views of an image are drawn from (seed, p, image).
+
+    An image that cannot be decoded is named in the log once and its place taken by another one, drawn from
+    (seed, p, image, 1), and if need be (seed, p, image, 2) and so on.
     """
 
     def __init__(self, dataset: Dataset, *, batch_size: int, sizes: Sequence[int], antialias: bool = False, seed: int,
-                 start_step: int = 0, workers: int) -> None:
+                 start_step: int = 0, max_bad: float = 0.001, workers: int) -> None:
         """Prepare; nothing is decoded before the first batch is asked for.
 
         Args:
@@ -43,6 +65,7 @@ class TrainFlow(DataFlow):
             antialias: make all sizes here, as the published PyTorch code does.
             seed: not negative.
             start_step: number of the first batch, for a resumed run. Earlier batches are not decoded.
+            max_bad: largest share of the images of a pass that may be undecodable; counted from where a run resumes.
             workers: decoding threads; 0 decodes in the thread that iterates.
 
         Raises:
@@ -53,6 +76,7 @@ class TrainFlow(DataFlow):
         _check_sizes(sizes, antialias)
         _check_least('--seed', seed, 0)
         _check_least('start_step', start_step, 0)
+        _check_least('--max_bad', max_bad, 0)
         _check_least('--workers', workers, 0)
         if batch_size > len(dataset.train):
             raise UsageError(f'--batch_size {batch_size} is larger than the training set of {dataset.name}: '
@@ -63,6 +87,7 @@ class TrainFlow(DataFlow):
         self.antialias = antialias
         self.seed = seed
         self.start_step = start_step
+        self.max_bad = max_bad
         self.workers = workers
 
     def __len__(self) -> int:
@@ -70,30 +95,66 @@ class TrainFlow(DataFlow):
         return len(self.dataset.train) // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batch start_step, start_step + 1, ... without end."""
-        return ordered_map(self._read, self._plan(), workers=self.workers)
+        """Yield batch start_step, start_step + 1, ... without end.
 
-    def _plan(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the pass and the image numbers, int64 [B], of each batch."""
+        Raises:
+            UsageError: more than `max_bad` images of a pass cannot be decoded.
+        """
+        named: set[str] = set()
+        number, found = -1, set[str]()
+        for samples in _batches(self._read, self._plan(), batch_size=self.batch_size, workers=self.workers):
+            if samples[0].number != number:
+                number, found = samples[0].number, set()
+            found.update(str(error) for sample in samples for error in sample.bad)
+            for message in sorted(found - named):
+                logger.warning('%s; another image takes its place', message)
+            named |= found
+            self._check_bad(found)
+            yield _stack(samples)
+
+    def _check_bad(self, found: set[str]) -> None:
+        """Raise UsageError if these are too many messages for one pass."""
+        images = len(self.dataset.train)
+        if len(found) > self.max_bad * images:
+            raise UsageError(
+                f'{len(found)} of {images} training images cannot be decoded, --max_bad {self.max_bad:g} admits '
+                f'{int(self.max_bad * images)}; python -m scripts.check_data lists all of them for --skip-list. '
+                'Found so far, among others:\n' + '\n'.join(sorted(found)[:SHOWN]))
+
+    def _plan(self) -> Iterator[tuple[int, int]]:
+        """Yield the pass and the number of each image."""
         first_pass, first_batch = divmod(self.start_step, len(self))
         for number in count(first_pass):
             order = np.random.default_rng([self.seed, number]).permutation(len(self.dataset.train))
-            for batch in range(first_batch, len(self)):
-                yield number, order[batch * self.batch_size:(batch + 1) * self.batch_size]
+            for index in order[first_batch * self.batch_size:len(self) * self.batch_size]:
+                yield number, int(index)
             first_batch = 0
 
-    def _read(self, planned: tuple[int, np.ndarray]) -> Batch:
-        number, indices = planned
+    def _read(self, planned: tuple[int, int]) -> Sample:
+        number, index = planned
+        image, chosen, bad = self._decodable(number, index)
+        views = train_views(image, self.dataset.augment, self.sizes,
+                            np.random.default_rng([self.seed, number, index]), antialias=self.antialias)
+        return Sample(views, int(self.dataset.train.labels[chosen]), number, bad)
 
-        def views(image: np.ndarray, index: int) -> list[np.ndarray]:
-            rng = np.random.default_rng([self.seed, number, index])
-            return train_views(image, self.dataset.augment, self.sizes, rng, antialias=self.antialias)
-
-        return _read_batch(self.dataset.train, indices, views)
+    def _decodable(self, number: int, index: int) -> tuple[np.ndarray, int, tuple[BadImage, ...]]:
+        """Image `index` or what takes its place, its number, and the errors on the way. Raises the last of TRIES."""
+        source, chosen, bad = self.dataset.train, index, list[BadImage]()
+        while True:
+            try:
+                return source.read(chosen), chosen, tuple(bad)
+            except BadImage as error:
+                bad.append(error)
+                if len(bad) == TRIES:
+                    raise
+            chosen = int(np.random.default_rng([self.seed, number, index, len(bad)]).integers(len(source)))
 
 
 class EvalFlow(DataFlow):
-    """Every validation image once, in order; the last batch may be smaller."""
+    """Every validation image once, in order; the last batch may be smaller.
+
+    One that cannot be decoded is an error: whoever wants to go without it has to say so by --skip-list.
+    """
 
     def __init__(self, dataset: Dataset, *, batch_size: int, sizes: Sequence[int], antialias: bool = False,
                  workers: int) -> None:
@@ -123,18 +184,18 @@ class EvalFlow(DataFlow):
         return (len(self.dataset.val) + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield every batch once."""
-        starts = range(0, len(self.dataset.val), self.batch_size)
-        return ordered_map(self._read, starts, workers=self.workers)
+        """Yield every batch once. Raises BadImage."""
+        for samples in _batches(self._read, range(len(self.dataset.val)), batch_size=self.batch_size,
+                                workers=self.workers):
+            yield _stack(samples)
 
-    def _read(self, start: int) -> Batch:
-        indices = np.arange(start, min(start + self.batch_size, len(self.dataset.val)))
-        return _read_batch(self.dataset.val, indices, lambda image, _: eval_views(
-            image, self.dataset.augment, self.sizes, antialias=self.antialias))
+    def _read(self, index: int) -> Sample:
+        views = eval_views(self.dataset.val.read(index), self.dataset.augment, self.sizes, antialias=self.antialias)
+        return Sample(views, int(self.dataset.val.labels[index]))
 
 
 def ordered_map(function: Callable[[Argument], Result], arguments: Iterable[Argument], *,
-                workers: int) -> Iterator[Result]:
+                workers: int, ahead: int = 1) -> Generator[Result, None, None]:
     """`map` over threads: results in the order of the arguments, and only a few of them ahead of the reader.
 
     Threads are enough because OpenCV and Pillow work outside of the interpreter lock. They end when the iterator is
@@ -144,6 +205,7 @@ def ordered_map(function: Callable[[Argument], Result], arguments: Iterable[Argu
         function: called from the threads, so it must not change shared state.
         arguments: may be endless; read only as far as results are needed.
         workers: threads; 0 calls in the thread that iterates.
+        ahead: results that may wait for the reader while all threads are busy with later ones.
 
     Yields:
         function(argument). An exception in a call is raised in its place.
@@ -156,7 +218,7 @@ def ordered_map(function: Callable[[Argument], Result], arguments: Iterable[Argu
     try:
         for argument in arguments:
             pending.append(pool.submit(function, argument))
-            if len(pending) > workers + SPARE_BATCHES:
+            if len(pending) > workers + ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -164,14 +226,34 @@ def ordered_map(function: Callable[[Argument], Result], arguments: Iterable[Argu
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read_batch(source: Source, indices: np.ndarray,
-                views: Callable[[np.ndarray, int], list[np.ndarray]]) -> Batch:
-    """Images uint8 [B, size, size, 3] per size, labels int32 [B] of `indices`, int64 [B].
+def _batches(read: Callable[[Argument], Sample], planned: Iterable[Argument], *, batch_size: int,
+             workers: int) -> Iterator[list[Sample]]:
+    """Samples of what is planned, `batch_size` at a time.
 
-    `views` gets an image and its number.
+    Every thread makes an equal part of a batch, so that the first one is there soon, and memory holds three batches at
+    most, however many threads there are: one being handed out, one that waits and one in the making. Single images as
+    tasks would be slower: handing over a 28 pixel image takes longer than making its views.
     """
-    images = [views(source.read(int(index)), int(index)) for index in indices]
-    return [*(np.stack(size) for size in zip(*images)), source.labels[indices].astype(np.int32)]
+    part = -(-batch_size // max(workers, 1))
+
+    def read_part(arguments: list[Argument]) -> list[Sample]:
+        return [read(argument) for argument in arguments]
+
+    with closing(ordered_map(read_part, _groups(planned, part), workers=workers, ahead=workers)) as parts:
+        yield from _groups((sample for samples in parts for sample in samples), batch_size)
+
+
+def _groups(items: Iterable[Argument], size: int) -> Iterator[list[Argument]]:
+    """Lists of `size` consecutive items; the last one may be shorter."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+def _stack(samples: Sequence[Sample]) -> Batch:
+    """Images uint8 [B, size, size, 3] per size, labels int32 [B]."""
+    return [*(np.stack(size) for size in zip(*(sample.views for sample in samples))),
+            np.array([sample.label for sample in samples], np.int32)]
 
 
 def _check_sizes(sizes: Sequence[int], antialias: bool) -> None:
@@ -182,7 +264,7 @@ def _check_sizes(sizes: Sequence[int], antialias: bool) -> None:
     _check_least('--sizes', min(sizes), 1)
 
 
-def _check_least(flag: str, value: int, least: int) -> None:
+def _check_least(flag: str, value: float, least: int) -> None:
     """Raise UsageError unless value >= least."""
     if value < least:
         raise UsageError(f'{flag} is {value}, expected at least {least}')

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engine import checkpoint, torch_file
+from engine import checkpoint, importer_msdnet, torch_file
 from engine.config import Config
 from engine.errors import UsageError
 from engine.evaluate import merge_layers
@@ -42,11 +42,11 @@ class Imported:
 
 
 def read(path: str, *, sizes: Sequence[int] | None, arch: str | None, allow: Sequence[str]) -> Imported:
-    """Reads a published file: PyTorch (RS-Nets float, SAN, ConvNet-AIG, a plain ResNet) or TensorFlow (quantized
-    RS-Nets).
+    """Reads a published file: PyTorch (RS-Nets float, SAN, ConvNet-AIG, MSDNet, a plain ResNet), Torch7 (MSDNet) or
+    TensorFlow (quantized RS-Nets).
 
     Args:
-        path: ``*.pth.tar``, or a TensorFlow checkpoint (prefix or folder).
+        path: ``*.pth.tar``, ``*.t7``, or a TensorFlow checkpoint (prefix or folder).
         sizes: input sizes by position, for a PyTorch file that has not the usual five, or the usual one.
         arch: architecture, if the file does not say it.
         allow: regular expressions of published or of our names that may lack a counterpart.
@@ -67,24 +67,27 @@ def write(imported: Imported, out: Path) -> str:
     """
     if out.exists():
         raise UsageError(f'--out {out}: exists; choose a new folder')
-    model = Model(imported.config, data_format='NHWC')
-    _, layers = model.inspect()
-    run = open_run(imported.config, out, None)
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(imported.config.seed)
-        model.build_inference()
+        layers = Model(imported.config, data_format='NHWC').build_inference().layers
         session.run(tf.global_variables_initializer())
         checkpoint.Restore(imported.values).init(session)
+        run = open_run(imported.config, out, None)
         prefix = tf.train.Saver().save(session, str(run.path / 'model'), global_step=0, write_meta_graph=False)
     merge_layers(run.path, layers)
     return prefix
 
 
 def _from_pytorch(path: str, sizes: Sequence[int] | None, arch: str | None, allow: Sequence[str]) -> Imported:
-    stored = torch_file.read_checkpoint(Path(path))
+    if Path(path).suffix == '.t7':
+        stored = torch_file.TorchCheckpoint(None, importer_msdnet.read_original(path))
+    else:
+        stored = torch_file.read_checkpoint(Path(path))
     tensors = stored.tensors
     if any('.bn_' in name for name in tensors):
         config = _switchable(path, stored, sizes, arch)
+    elif 'classifier.0.linear.bias' in tensors:
+        config = _exits(path, tensors, sizes)
     else:
         config = _one_size(path, tensors, sizes, arch)
     try:
@@ -112,20 +115,37 @@ def _one_size(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int]
     gated = any(re.search(r'\.fc1bn\.', name) for name in tensors)
     bias = tensors.get('linear.bias' if gated else 'fc.bias')
     if bias is None or not any(name.startswith('layer1.0.conv1.') for name in tensors):
-        raise UsageError(f'{path}: holds no RS-Net or SAN (normalisations bn_0, bn_1 ...), ConvNet-AIG or plain ResNet')
+        raise UsageError(f'{path}: holds no RS-Net or SAN (normalisations bn_0, bn_1 ...), ConvNet-AIG, MSDNet or '
+                         'plain ResNet')
     if arch is None:
         kernel = tensors.get('layer1.0.conv2.weight')
         groups = len(kernel) // kernel.shape[1] if kernel is not None and kernel.ndim == 4 else 1
         arch = _arch(path, tensors, r'layer(\d+)\.(\d+)\.', groups)
     small = arch in resnet.FORMS and resnet.FORMS[arch].small
-    sizes = tuple(sizes or (32 if small else 224,))
-    if len(sizes) != 1:
-        raise UsageError(f'{path}: has one input size, got --sizes {" ".join(map(str, sizes))}')
+    sizes = _one(path, sizes, 32 if small else 224)
     options: dict[str, Any] = {
         **PYTORCH, **(network_defaults('aig', arch) if gated else {}), 'net': 'aig' if gated else 'rsnet',
         'faithful_gates': gated, 'inputs': 'cifar_rgb' if small else 'normalized_rgb', 'resize': 'antialias',
         'arch': arch, 'sizes': sizes, 'image_size': sizes[0], 'classes': len(bias)}
     return Config(**options)
+
+
+def _exits(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int] | None) -> Config:
+    """Configuration of an MSDNet."""
+    found = importer_msdnet.options(path, tensors)
+    large = 'blocks.0.0.layers.0.0.weight' in tensors
+    inputs = 'normalized_rgb' if large else 'cifar100_rgb' if found['classes'] == 100 else 'cifar10_rgb'
+    sizes = _one(path, sizes, 224 if large else 32)
+    options: dict[str, Any] = {**network_defaults('msdnet', 'msdnet'), **found, 'net': 'msdnet', 'arch': 'msdnet',
+                               'inputs': inputs, 'sizes': sizes, 'image_size': sizes[0]}
+    return Config(**options)
+
+
+def _one(path: str, sizes: Sequence[int] | None, usual: int) -> tuple[int, ...]:
+    """The input size of a network that has one."""
+    if sizes and len(sizes) != 1:
+        raise UsageError(f'{path}: has one input size, got --sizes {" ".join(map(str, sizes))}')
+    return tuple(sizes or (usual,))
 
 
 def _switchable(path: str, stored: torch_file.TorchCheckpoint, sizes: Sequence[int] | None,

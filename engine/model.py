@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from tensorpack import ModelDesc
 from tensorpack.tfutils.gradproc import ScaleGradient
 from tensorpack.tfutils.optimizer import apply_grad_processors
@@ -20,6 +21,9 @@ CORRECT = 'correct'
 # Start of the names of what evaluation adds up for a network beside the right answers.
 TALLY = 'tally_'
 
+# Of every image and operating point: logarithm of the probability of the answer, and whether it is right.
+ANSWERS = ('confidence', 'right')
+
 
 def correct(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
     """[points, 2] int32: how many of the batch are right within the first 1 and the first 5 classes."""
@@ -28,14 +32,27 @@ def correct(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.stack([count(logits, 1), count(logits, 5)]) for logits in scored.values()])
 
 
+def log_confidence(logits: tf.Tensor) -> tf.Tensor:
+    """[N] logarithm of the largest softmax value, exact also where that rounds to 1."""
+    rest = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
+    best = tf.one_hot(tf.argmax(logits, axis=1), logits.shape[1], on_value=0.0, off_value=1.0)
+    return -tf.log1p(tf.reduce_sum(rest * best, axis=1))
+
+
 def scored(outputs: Outputs) -> dict[str, tf.Tensor]:
-    """Logits that are worth a row of a table: every operating point, and ensembles."""
+    """Logits that are worth a row of a table: every operating point, ensembles, dynamic choices."""
     rows = {str(point): logits for point, logits in outputs.logits.items()}
-    return rows | {name: logits for name, logits in outputs.extras.items() if name.startswith('ensemble')}
+    return rows | {name: logits for name, logits in outputs.extras.items()
+                   if name.startswith('ensemble') or name.endswith('dynamic')}
 
 
 class Model(ModelDesc):
     """The graph of one configuration.
+
+    Args:
+        config: what to build.
+        data_format: ``NHWC`` or ``NCHW``.
+        options: of the network's ``outputs`` in inference towers.
 
     Attributes:
         towers: layer builders of the training towers, in order.
@@ -44,8 +61,8 @@ class Model(ModelDesc):
         names: spelling of what the rows of the ``correct`` tensor stand for, once a tower is built.
     """
 
-    def __init__(self, config: Config, *, data_format: str):
-        self.config, self.data_format = config, data_format
+    def __init__(self, config: Config, *, data_format: str, options: Mapping[str, Any] | None = None):
+        self.config, self.data_format, self.options = config, data_format, options or {}
         self.net = config.network()
         self.towers: list[Blocks] = []
         self.steps: list[tf.Tensor] = []
@@ -66,6 +83,11 @@ class Model(ModelDesc):
         """Names of the tensors of an inference tower that evaluation adds up over the batches."""
         return [CORRECT, *(f'{TALLY}{name}' for name in self.net.tally_names)]
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Names of the tensors of an inference tower that evaluation keeps per image, see ``ANSWERS``."""
+        return ANSWERS if any(point.exit is not None for point in self.net.points) else ()
+
     def blocks(self, *, training: bool, **options: Any) -> Blocks:
         """A layer builder for one tower of this network; ``options`` as of ``Blocks``."""
         return Blocks(self.config.policy, self.net.points, training=training, data_format=self.data_format,
@@ -84,13 +106,16 @@ class Model(ModelDesc):
         config = self.config
         blocks = self.blocks(training=training, main=tower.is_main_training_tower,
                              **self._of_step() if training else {})
-        outputs = self.net.outputs(self.views(images), blocks)
+        outputs = self.net.outputs(self.views(images), blocks, **{} if training else self.options)
         rows = scored(outputs)
         self.names = list(rows)
         if not training:
             tf.identity(correct(rows, labels), name=CORRECT)
             for name, value in self.net.tallies(outputs, labels).items():
                 tf.identity(value, name=f'{TALLY}{name}')
+            if self.answers:
+                tf.stack([log_confidence(logits) for logits in outputs.logits.values()], 1, name='confidence')
+                tf.stack([tf.nn.in_top_k(logits, labels, 1) for logits in outputs.logits.values()], 1, name='right')
             return None
         self.towers.append(blocks)
         parts = self.net.loss(outputs, labels)
@@ -118,6 +143,13 @@ class Model(ModelDesc):
         with tf.Graph().as_default():
             layers = self.build_inference().layers
             return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}, layers
+
+    def starting_values(self) -> dict[str, np.ndarray]:
+        """Initial values of the variables by name."""
+        with tf.Graph().as_default(), tf.Session() as session:
+            self.build_inference()
+            session.run(tf.global_variables_initializer())
+            return session.run({v.op.name: v for v in tf.global_variables()})
 
     def build_inference(self) -> Blocks:
         """The network alone in the current graph, in inference mode."""

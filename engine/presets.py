@@ -13,10 +13,12 @@ class Preset:
     Attributes:
         values: what it sets; an explicit flag beats it.
         expect: the number to expect and where it was read.
+        then: name of the preset that goes on from the result, after calibration of all widths; empty for none.
     """
 
     values: dict[str, Any]
     expect: str
+    then: str = ''
 
 
 _README = 'top-1 at 224/192/160/128/96 in the quantization table of the RS-Nets README (yikaiw/RS-Nets)'
@@ -39,6 +41,24 @@ _AIG = {**PYTORCH, 'net': 'aig', 'inputs': 'normalized_rgb', 'schedule': 'milest
         'epochs': 100}
 _AIG_CIFAR = {**_AIG, 'inputs': 'cifar_rgb', 'milestones': (150, 250), 'epochs': 350, 'wd': 5e-4, 'rate_factor': 2.0,
               'targets': (0.6,)}
+
+# Settings of MSDNet. The original code's epochs count from 1 and its learning rate falls one epoch early on CIFAR.
+_MSD = {**PYTORCH, 'net': 'msdnet', 'arch': 'msdnet', 'sizes': (224,), 'inputs': 'normalized_rgb', 'epochs': 90,
+        'schedule': 'milestones', 'milestones': (30, 60), 'nesterov': True, 'init': 'original', 'kd_type': 'topdown'}
+_MSD_SMALL = {'arch': 'msdnet', 'stepmode': 'even', 'step': 2, 'base': 4, 'nChannels': 16, 'growthRate': 6,
+              'grFactor': (1, 2, 4), 'bnFactor': (1, 2, 4)}
+_MSD_CIFAR = {**_MSD, **_MSD_SMALL, 'sizes': (32,), 'resize': 'area', 'epochs': 300, 'batch_size': 64, 'warmup': 0.0,
+              'milestones': (150, 225)}
+_MSD_LIN = {'stepmode': 'lin_grow', 'step': 1, 'base': 1}
+_NO_MSD = 'no number in the READMEs of MSDNet (gaohuang/MSDNet, kalviny/MSDNet-PyTorch), only figures'
+
+# Settings of DS-Net, whose published loops run 150 + 10 and 30 + 10 epochs.
+_DSNET: dict[str, Any] = {
+    **PYTORCH, 'net': 'dsnet', 'arch': 'mobilenetv1', 'sizes': (224,), 'inputs': 'normalized_rgb', 'batch_size': 512,
+    'lr': 0.08, 'schedule': 'cosine_epochs', 'warmup': 5.0, 'min_lr': 1e-5, 'cooldown': 10, 'epochs': 160,
+    'decay': 'kernels', 'nesterov': True, 'randaugment': 'rand-m9-mstd0.5', 'erasing': 0.2}
+_DSNET_GATE = {**_DSNET, 'stage': 'gate', 'warmup': 0.0, 'epochs': 40, 'wd': 0.01}
+_DSNET_SMALL = {'arch': 'mobilenetv1_small', 'randaugment': '', 'erasing': 0.0, 'min_lr': 0.0, 'cooldown': 0}
 
 PRESETS = {
     'rs18_w2a32': Preset({**_RS, 'arch': 'resnet18', 'mode': 'resnet', 'qw': 2},
@@ -66,6 +86,28 @@ PRESETS = {
                               'inputs': 'unit_rgb', 'epochs': 4}, 'measured table in the README'),
     'aig110_cifar10': Preset({**_AIG_CIFAR, 'arch': 'resnet110', 'sizes': (32,)},
                              'no table in the README of ConvNet-AIG (andreasveit/convnet-aig)'),
+    'msd_cifar10_anytime': Preset({**_MSD_CIFAR, 'inputs': 'cifar10_rgb', 'nBlocks': 10}, _NO_MSD),
+    'msd_cifar10_batch': Preset({**_MSD_CIFAR, **_MSD_LIN, 'inputs': 'cifar10_rgb', 'nBlocks': 7, 'holdout': 5000},
+                                _NO_MSD),
+    'msd_cifar100_anytime': Preset({**_MSD_CIFAR, 'inputs': 'cifar100_rgb', 'nBlocks': 7}, _NO_MSD),
+    'msd_cifar100_batch': Preset({**_MSD_CIFAR, **_MSD_LIN, 'inputs': 'cifar100_rgb', 'nBlocks': 5, 'holdout': 5000},
+                                 _NO_MSD),
+    'msd_imagenet4': Preset({**_MSD, 'holdout': 50000}, _NO_MSD),
+    'msd_imagenet6': Preset({**_MSD, 'step': 6, 'base': 6, 'holdout': 50000}, _NO_MSD),
+    'msd_imagenet7': Preset({**_MSD, 'step': 7, 'base': 7, 'holdout': 50000},
+                            '62.9/70.3/73.0/73.6/74.6 at the exits; the released model in kalviny/MSDNet-PyTorch #10'),
+    'dsnet_mbv1': Preset(_DSNET, '70.1/70.4/70.8/71.2/71.6/72.0/72.4/72.7/73.0/73.3/73.6/73.9/74.1/74.6 '
+                         'at widths 0-13; README of DS-Net (changlin31/DS-Net)', then='dsnet_mbv1_gate'),
+    'dsnet_mbv1_gate': Preset(_DSNET_GATE, 'no number in the README of DS-Net for the gated network'),
+    'demo-dsnet': Preset({'net': 'dsnet', **_DSNET_SMALL, 'mode': 'pytorch', 'sizes': (28,), 'data': 'animals28',
+                          'width': 0.25, 'epochs': 8, 'inputs': 'normalized_rgb'}, 'measured table in the README',
+                         then='demo-dsnet-gate'),
+    'demo-dsnet-gate': Preset({'net': 'dsnet', **_DSNET_SMALL, 'mode': 'pytorch', 'sizes': (28,), 'data': 'animals28',
+                               'width': 0.25, 'epochs': 2, 'inputs': 'normalized_rgb', 'stage': 'gate',
+                               'routes': (0, 4, 8, 13)}, 'measured table in the README'),
+    'demo-msdnet': Preset({'net': 'msdnet', **_MSD_SMALL, 'mode': 'pytorch', 'sizes': (28,), 'data': 'animals28',
+                           'nBlocks': 4, 'base': 3, 'step': 1, 'nChannels': 8, 'growthRate': 4, 'holdout': 1000,
+                           'epochs': 6}, 'measured table in the README'),
     'demo-aig': Preset({'net': 'aig', 'arch': 'resnet20', 'mode': 'pytorch', 'sizes': (28,), 'data': 'animals28',
                         'targets': (0.6,), 'rate_factor': 2.0, 'epochs': 8}, 'measured table in the README'),
 }
@@ -73,7 +115,7 @@ PRESETS = {
 # What a small data set changes in the defaults of Config. ImageNet-style folders keep the published recipe.
 _SMALL_IMAGES = {'batch_size': 64, 'lr': 0.05, 'schedule': 'cosine', 'warmup': 0.5, 'wd': 2e-4, 'resize': 'area'}
 _CIFAR = {**_SMALL_IMAGES, 'arch': 'resnet20', 'epochs': 100, 'lr': 0.1, 'batch_size': 128, 'encoding': 45.0}
-DATA_DEFAULTS = {
+DATA_DEFAULTS: dict[str, dict[str, Any]] = {
     'animals28': {**_SMALL_IMAGES, 'arch': 'resnet8', 'sizes': (28, 24, 20, 16, 12), 'epochs': 5, 'encoding': 40.0},
     'cifar10': {**_CIFAR, 'sizes': (32, 28, 24, 20, 16)},
     'cifar100': {**_CIFAR, 'sizes': (32, 28, 24, 20, 16)},
@@ -87,10 +129,20 @@ for _name, _arch, _rates in (('aig50', 'resnet50', (.4, .5, .6, .7)), ('aig101',
             'no table in the README of ConvNet-AIG (andreasveit/convnet-aig), whose schedule of target rates this is')
 
 
+def data_defaults(net: str, data: str) -> dict[str, Any]:
+    """What a data set of small images changes in the defaults, for this network."""
+    if net == 'msdnet':
+        return {**DATA_DEFAULTS[data], **_MSD_SMALL, 'sizes': DATA_DEFAULTS[data]['sizes'][:1]}
+    if net == 'dsnet':
+        return {**DATA_DEFAULTS[data], **_DSNET_SMALL, 'sizes': DATA_DEFAULTS[data]['sizes'][:1]}
+    return DATA_DEFAULTS[data]
+
+
 def network_defaults(net: str, arch: str) -> dict[str, Any]:
-    """Published settings of a network that was only ever defined in PyTorch; nothing for the others."""
-    if net == 'aig':
-        return {key: value for key, value in _AIG.items() if key != 'net'}
+    """Published settings of a network that was only ever defined in PyTorch or Torch; nothing for the others."""
+    published = {'aig': _AIG, 'msdnet': _MSD, 'dsnet': _DSNET}
+    if net in published:
+        return {key: value for key, value in published[net].items() if key != 'net'}
     if net == 'rsnet' and not arch.startswith(('mobilenet', 'resnext')):
         return {}
     mobile = _MOBILE if arch.startswith('mobilenet') else {}

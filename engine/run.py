@@ -1,11 +1,13 @@
 """The run folder: its configuration, checkpoints and records. Nothing in it is overwritten without being asked."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,22 @@ from engine.errors import UsageError
 ACTIONS = {'k': 'keep and resume', 'd': 'delete', 'n': 'new folder beside it'}
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Writes ``data`` so that the file is either the old or the new one, whenever the process dies."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Path to write to: ``path`` is either the old or the new file, whenever the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    temporary.write_text(json.dumps(data, indent=1) + '\n')
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes ``data``, see ``replacing``."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + '\n')
 
 
 @dataclasses.dataclass(frozen=True)

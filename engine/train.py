@@ -36,6 +36,9 @@ from nets.kernels import generate
 from quant.backend import tf
 from quant.tower import refit
 
+# What a checkpoint of another configuration need not have: it starts afresh.
+FRESH = r'^alpha$|/basis$|/gate[12]/|(^|/)slimming_gate/'
+
 # The console shows these; TensorBoard and stats.json have everything, among it the state of every quantizer.
 PRINTED = ['^loss', '^val/', '^learning_rate']
 
@@ -67,6 +70,21 @@ class RefitQuantizers(Callback):
 
     def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
         return self._fetches
+
+
+class FollowWeights(Callback):
+    """Moves the teacher's variables toward those that they follow, after every step."""
+
+    def __init__(self, model: Model):
+        self._model = model
+
+    def _setup_graph(self) -> None:
+        rate = 1 - self._model.config.ema
+        self._follow = tf.group(*(average.assign_sub(rate * (average - variable), read_value=False)
+                                  for average, variable in self._model.net.teacher_pairs()))
+
+    def _trigger_step(self) -> None:
+        self.trainer.sess.run(self._follow)
 
 
 class FeedStep(Callback):
@@ -144,9 +162,9 @@ class Evaluate(Callback):
     def _trigger_epoch(self) -> None:
         self.trainer.sess.run(self._generate)
         prefix = str(self._run.path / f'model-{self.global_step}')
-        (counts, *tallies), images, seconds = score(self._predictors, self._flow, len(self._flow))
-        found = records(self._model.names, counts, images, seconds, data=self._model.config.data, prefix=prefix)
-        activities = gates.activities(self._model, self._model.towers[0].layers, tallies)
+        result = score(self._predictors, self._flow, len(self._flow))
+        found = records(self._model.names, result, data=self._model.config.data, prefix=prefix)
+        activities = gates.activities(self._model, self._model.towers[0].layers, result.sums[1:])
         gates.write(self._run.path, activities)
         for activity in activities:
             self.trainer.monitors.put_scalar(f'val/{activity.point}/activation', activity.activation)
@@ -202,9 +220,11 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     if not config.load:
         return None
     source = checkpoint.read(checkpoint.find(config.load, None, '--load'), flag='--load')
+    if config.network().frozen:
+        checkpoint.check_points(source, config, '--load')
     variables, _ = Model(config, data_format='NHWC').inspect()
     values = checkpoint.select(source, variables, flag='--load',
-                               optional=lambda name: re.search(r'^alpha$|/basis$|/gate[12]/', name) is not None)
+                               optional=lambda name: re.search(FRESH, name) is not None)
     shadows = {name: value for name, value in source.values.items()
                if name.rpartition('/')[0] in values and name.rpartition('/')[2] in ('biased', 'local_step')}
     return values | shadows
@@ -225,7 +245,7 @@ def train(config: Config, dataset: Dataset, run: Run, *, values: dict[str, np.nd
 
 def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndarray] | None, data_format: str,
            workers: int) -> None:
-    model = Model(config, data_format=data_format)
+    model = Model(config, data_format=data_format, options=config.network().watched)
     towers, steps = len(config.gpu), config.steps_per_epoch
     tf.set_random_seed(config.seed)
     state = SaverRestore(run.checkpoint) if run.checkpoint else checkpoint.Restore(values) if values else None
@@ -238,6 +258,7 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
         callbacks=[
             FeedStep(model),
             RefitQuantizers(model),
+            FollowWeights(model),
             guard,
             SetLearningRate(learning_rate(config)),
             Evaluate(model, dataset, run, workers=workers),

@@ -11,6 +11,8 @@ STD = (0.225, 0.224, 0.229)
 # Input rule -> whether the colour order is reversed to RGB, and what is subtracted and divided by in BGR order.
 RULES = {'normalized_bgr': (False, MEAN, STD), 'normalized_rgb': (True, MEAN, STD),
          'cifar_rgb': (True, (0.4465, 0.4822, 0.4914), (0.2010, 0.1994, 0.2023)),
+         'cifar10_rgb': (True, (0.4467, 0.4824, 0.4914), (0.2616, 0.2435, 0.2471)),
+         'cifar100_rgb': (True, (0.4408, 0.4867, 0.5071), (0.2761, 0.2565, 0.2675)),
          'unit_rgb': (True, 0.0, 1.0)}
 
 

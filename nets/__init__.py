@@ -8,15 +8,19 @@ import inspect
 from typing import Any
 
 # Name on the command line -> class. One line per network.
-_NETS = {'aig': 'nets.aig.AIG', 'rsnet': 'nets.rsnet.RSNet', 'san': 'nets.san.SAN'}
+_NETS = {'aig': 'nets.aig.AIG', 'dsnet': 'nets.dsnet.DSNet', 'msdnet': 'nets.msdnet.MSDNet',
+         'rsnet': 'nets.rsnet.RSNet', 'san': 'nets.san.SAN'}
 
 # Start of an architecture's name -> class of the backbone.
 _BACKBONES = {'resne': 'nets.resnet.ResNet', 'mobilenetv2': 'nets.mobilenet.MobileNetV2'}
 
 # What their options can be, by network where it differs.
-KD_TYPES = {'rsnet': ('ens_topdown', 'ens', 'none'), 'san': ('topdown',)}
-STARTS = ('published', 'scaled')
+KD_TYPES = {'rsnet': ('ens_topdown', 'ens', 'none'), 'san': ('topdown',), 'msdnet': ('topdown',)}
+STARTS = {'san': ('published', 'scaled'), 'msdnet': ('original', 'torch')}
 RATE_LOSSES = ('batch', 'class')
+PRUNES = ('max', 'min')
+STEPMODES = ('even', 'lin_grow')
+STAGES = ('supernet', 'gate')
 
 
 def names() -> list[str]:

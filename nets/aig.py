@@ -132,7 +132,10 @@ class AIG(Network):
         with b.gated(self.blocks[index]):
             if execution == 'mask':
                 return masked(gate, q, body, shortcut)
-            return gathered(gate, q, body, shortcut) if b.training else skipping(gate, q, body, shortcut)
+            if b.training:
+                return gathered(gate, q, body, shortcut)
+            # What enters a block has just been rectified.
+            return skipping(gate, q, body, shortcut, rectified=shortcut is x)
 
     def _gate(self, b: Blocks, logits: tf.Tensor, noise: tf.Tensor | None) -> tf.Tensor:
         if noise is not None:

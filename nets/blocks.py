@@ -5,6 +5,7 @@ several operating points use is read and quantized once per tower.
 """
 
 import contextlib
+import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,9 @@ from quant.tower import Quantization
 
 BN_MOMENTUM = 0.9
 BN_EPSILON = 1e-5
+
+# The smallest value of x * sigmoid(x).
+SWISH_MIN = -0.2784645
 
 
 @dataclasses.dataclass
@@ -61,6 +65,8 @@ class Blocks:
     Attributes:
         layers: layer records by spelling of the operating point.
         statistics: what a training tower's normalisations saw, by scope and point.
+        weights: the tower's kernels.
+        updates: last update of a table of statistics in this step, by name of the variable.
     """
 
     def __init__(self, policy: Policy, points: Sequence[Point], *, training: bool, data_format: str = 'NHWC',
@@ -71,7 +77,8 @@ class Blocks:
         self.quantization = Quantization(policy, training=training)
         self.layers: dict[str, list[LayerRecord]] = {str(point): [] for point in points}
         self.statistics: dict[str, Statistics] = {}
-        self._kernels = Kernels(self.quantization, training=training)
+        self.updates: dict[str, tf.Operation] = {}
+        self.weights = Kernels(self.quantization, training=training)
         self._points, self._point = points, points[0]
         self._serves: tuple[Point, ...] = (points[0],)
         self._meta: MetaConv | None = None
@@ -79,9 +86,19 @@ class Blocks:
         self._seed, self._draws, self.progress = seed, 0, progress
 
     @property
+    def point(self) -> Point:
+        """What the layers that are being built are normalised for."""
+        return self._point
+
+    @property
+    def serves(self) -> tuple[Point, ...]:
+        """Operating points that compute the layers that are being built."""
+        return self._serves
+
+    @property
     def kernels(self) -> list[tf.Tensor]:
         """The kernels read so far, for weight decay; each once."""
-        return self._kernels.read
+        return self.weights.read
 
     @contextlib.contextmanager
     def at(self, point: Point, *, serves: Sequence[Point] | None = None) -> Iterator[None]:
@@ -98,6 +115,18 @@ class Blocks:
                 yield
         finally:
             self._point, self._serves = before
+
+    def inference(self) -> 'Blocks':
+        """A builder for the same tower in inference mode, whose kernels may change from step to step.
+
+        Layer records go to the same lists; kernels are not among those of this builder. Names are relative to the
+        variable scope in which it is made.
+        """
+        other = copy.copy(self)
+        other.training, other.statistics = False, {}
+        other.quantization = Quantization(self.quantization.policy, training=False)
+        other.weights = Kernels(other.quantization, training=self.training)
+        return other
 
     @contextlib.contextmanager
     def generated(self, meta: MetaConv | None) -> Iterator[None]:
@@ -132,17 +161,16 @@ class Blocks:
         """
         shape = [kernel, kernel, self.channels(x) // groups, channels]
         with tf.variable_scope(name) as scope:
-            w = self._kernels.get(shape, role, fan_out=kernel * kernel * channels, start=start, meta=self._meta,
+            w = self.weights.get(shape, role, fan_out=kernel * kernel * channels, start=start, meta=self._meta,
                                   point=str(self._point))
-            padding = self._padding(kernel, stride)
             if groups > 1 and self.training and self.data_format == 'NHWC':
-                y = _grouped_conv(x, w.value, stride, groups, padding)
+                y = _grouped_conv(x, w.value, stride, groups, self._padding(kernel, stride))
             else:
-                y = tf.nn.conv2d(x, w.value, self._strides(stride), padding, data_format=self.data_format)
+                y = self.convolve(x, w.value, stride)
             if bias_start is not None:
                 b = tf.get_variable('b', shape=[channels], initializer=bias_start)
                 y = tf.nn.bias_add(y, b, data_format=self.data_format)
-            self._record(scope.name, role, shape, self._spatial(y), w, bias=0 if bias_start is None else channels)
+            self.record(scope.name, role, shape, self.spatial(y), w, bias=0 if bias_start is None else channels)
         return y
 
     def depthwise_conv(self, name: str, x: tf.Tensor, kernel: int, *, stride: int = 1,
@@ -154,12 +182,21 @@ class Blocks:
         channels = self.channels(x)
         rows = [kernel, kernel, 1, channels]
         with tf.variable_scope(name) as scope:
-            w = self._kernels.get([kernel, kernel, channels, 1], 'depthwise', fan_out=fan_out or kernel * kernel,
+            w = self.weights.get([kernel, kernel, channels, 1], 'depthwise', fan_out=fan_out or kernel * kernel,
                                   meta=self._meta, point=str(self._point), rows=rows)
-            y = tf.nn.depthwise_conv2d(x, w.value, self._strides(stride), self._padding(kernel, stride),
-                                       data_format=self.data_format)
-            self._record(scope.name, 'depthwise', rows, self._spatial(y), w)
+            y = self.filter(x, w.value, stride)
+            self.record(scope.name, 'depthwise', rows, self.spatial(y), w)
         return y
+
+    def convolve(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
+        """Convolution of ``x`` with the kernel ``w`` [k, k, in, out]."""
+        return tf.nn.conv2d(x, w, self._strides(stride), self._padding(w.shape[0], stride),
+                            data_format=self.data_format)
+
+    def filter(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
+        """Depthwise convolution of ``x`` with the kernel ``w`` [k, k, C, 1]."""
+        return tf.nn.depthwise_conv2d(x, w, self._strides(stride), self._padding(w.shape[0], stride),
+                                      data_format=self.data_format)
 
     def dense(self, name: str, x: tf.Tensor, units: int, *, role: str = 'head', start: Any = None,
               bias_start: Any = None) -> tf.Tensor:
@@ -169,10 +206,10 @@ class Blocks:
         """
         channels = x.shape[1]
         with tf.variable_scope(name) as scope:
-            w = self._kernels.get([channels, units], role, fan_out=units,
+            w = self.weights.get([channels, units], role, fan_out=units,
                                   start=start or tf.random_normal_initializer(stddev=math.sqrt(2 / channels)))
             b = tf.get_variable('b', shape=[units], initializer=bias_start or tf.zeros_initializer())
-            self._record(scope.name, role, [1, 1, channels, units], (1, 1), w, bias=units)
+            self.record(scope.name, role, [1, 1, channels, units], (1, 1), w, bias=units)
             return tf.nn.bias_add(tf.matmul(x, w.value), b)
 
     def norm(self, name: str, x: tf.Tensor, *, zero_gamma: bool = False) -> tf.Tensor:
@@ -191,9 +228,7 @@ class Blocks:
             beta = tf.get_variable(f'{affine}beta', shape=shape, initializer=tf.zeros_initializer())
             moving = [tf.get_variable(f'{point}/{part}/EMA', shape=shape, initializer=first(), trainable=False)
                       for part, first in (('mean', tf.zeros_initializer), ('variance', tf.ones_initializer))]
-            stored = {} if self.training else {'mean': moving[0], 'variance': moving[1]}
-            y, *batch = tf.nn.fused_batch_norm(x, gamma, beta, **stored, epsilon=BN_EPSILON,
-                                               data_format=self.data_format, is_training=self.training)
+            y, *batch = self.normalise(x, gamma, beta, *moving)
             if self.training:
                 scope = self.quantization.relative(tf.get_variable_scope().name)
                 self.statistics[f'{scope}/{point}'] = Statistics(batch[0], batch[1], tf.size(x) // shape[0])
@@ -202,6 +237,15 @@ class Blocks:
                     step = (variable - value) * (1 - BN_MOMENTUM)
                     tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, variable.assign_sub(step, read_value=False))
         return y
+
+    def normalise(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor,
+                  variance: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """``x`` normalised by its own statistics in training, with mean and unbiased variance of the batch, else by
+        the given ones.
+        """
+        stored = {} if self.training else {'mean': mean, 'variance': variance}
+        return tf.nn.fused_batch_norm(x, gamma, beta, **stored, epsilon=BN_EPSILON, data_format=self.data_format,
+                                      is_training=self.training)
 
     def norm_dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
         """Batch normalisation of [N, C], see ``norm``."""
@@ -217,11 +261,13 @@ class Blocks:
             name: scope of the quantizer; no variable is made where the policy says float.
             x: tensor to activate.
             role: role of the layers that it feeds.
-            function: ``relu``, ``relu6``, or ``none`` if ``x`` is to be quantized as it is.
+            function: ``relu``, ``relu6``, ``swish``, or ``none`` if ``x`` is to be quantized as it is.
             lower: with ``none``, the smallest possible value of ``x``; -inf takes codes of both signs.
         """
         if function == 'relu6':
             x, function = tf.nn.relu6(x), 'none'
+        if function == 'swish':
+            x, function, lower = tf.nn.swish(x), 'none', SWISH_MIN
         scope = self.quantization.relative(f'{tf.get_variable_scope().name}/{name}')
         return self.quantization.activation(name, x, scope=scope, role=role, relu=function == 'relu', lower=lower,
                                             point=str(self._point), strongest=self._strongest)
@@ -240,6 +286,7 @@ class Blocks:
             return tf.reduce_mean(x, axis=[2, 3])
         # A product with ones takes half the time of reduce_mean on the CPU: every gate begins with a pool.
         _, height, width, channels = x.shape
+        channels = tf.shape(x)[3] if channels is None else channels
         ones = tf.fill([1, height * width], 1 / (height * width))
         return tf.matmul(ones, tf.reshape(x, [-1, height * width, channels]))[:, 0]
 
@@ -264,7 +311,7 @@ class Blocks:
     def _strides(self, stride: int) -> list[int]:
         return [1, stride, stride, 1] if self.data_format == 'NHWC' else [1, 1, stride, stride]
 
-    def _spatial(self, x: tf.Tensor) -> tuple[int, int]:
+    def spatial(self, x: tf.Tensor) -> tuple[int, int]:
         shape = x.shape.as_list()
         return tuple(shape[1:3] if self.data_format == 'NHWC' else shape[2:4])
 
@@ -277,12 +324,13 @@ class Blocks:
             paddings[axis] = [kernel // 2, kernel // 2]
         return paddings
 
-    def _record(self, scope: str, role: str, shape: Sequence[int], out: tuple[int, int], kernel: Kernel,
-                bias: int = 0) -> None:
+    def record(self, scope: str, role: str, shape: Sequence[int], out: tuple[int, int], kernel: Kernel,
+               bias: int = 0, points: Sequence[Point] | None = None) -> None:
+        """Notes a layer for ``points``, by default for all that are being served."""
         height, width, inputs, outputs = shape
         record = LayerRecord(self.quantization.relative(scope), role, (height, width, inputs, outputs), out,
                              kernel.bits, kernel.basis, bias, kernel.generated, self._gate)
-        for point in self._serves:
+        for point in self._serves if points is None else points:
             self.layers[str(point)].append(record)
 
 

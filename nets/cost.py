@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nets.points import Point
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerRecord:
@@ -70,6 +72,19 @@ def generation_madds(layers: Iterable[LayerRecord]) -> int:
 def weight_bytes(layers: Iterable[LayerRecord]) -> int:
     """Bytes of all packed weights, bases and biases; normalisation is not counted (it folds into the next kernel)."""
     return math.ceil(sum(layer.memory_bits for layer in layers) / 8)
+
+
+def cumulative(layers: Mapping[str, Iterable[LayerRecord]], point: str) -> list[LayerRecord]:
+    """What has run, each layer once, when an image reaches the exit of ``point`` through all earlier exits.
+
+    Args:
+        layers: records by spelling of the operating point; those of an exit are what it alone needs.
+        point: spelling of an operating point; without an exit the answer is its own records.
+    """
+    last = Point.parse(point)
+    exits = [None] if last.exit is None else range(last.exit + 1)
+    passed = (layers[str(dataclasses.replace(last, exit=k))] for k in exits)
+    return list({layer.name: layer for records in passed for layer in records}.values())
 
 
 def to_json(layers: Mapping[str, Iterable[LayerRecord]]) -> dict[str, list[dict[str, Any]]]:

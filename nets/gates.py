@@ -4,6 +4,7 @@ Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018, htt
 arithmetic as the published code.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -66,26 +67,44 @@ def gathered(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> 
     return tf.nn.relu(tf.tensor_scatter_nd_add(shortcut, chosen, y))
 
 
-def skipping(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf.Tensor:
+def skipping(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor, *, rectified: bool) -> tf.Tensor:
     """The same for inference: ``body`` runs for the images whose gate is open, and not at all if there are none.
 
     No kernel runs for an empty batch, which TensorFlow's fused convolutions on the CPU get wrong: what a switch turns
     away is not executed, and the merge takes the side that was. Unlike in ``tf.cond``, layers may be made in between.
+
+    Args:
+        gate, q, body, shortcut: as of ``masked``.
+        rectified: whether ``shortcut`` has no negative values, so that images that skip the body are left untouched.
     """
     opened = gate > 0.5
-    chosen, some, everything = tf.where(opened), tf.reduce_any(opened), tf.reduce_all(opened)
-    # Copying is left out where there is nothing to choose.
-    part = tf.cond(everything, lambda: q, lambda: tf.gather(q, chosen[:, 0]))
-    part.set_shape(q.shape)
-    y = body(tf.raw_ops.Switch(data=part, pred=some).output_true)
-    total = tf.cond(everything, lambda: shortcut + y, lambda: _scattered(shortcut, chosen, y))
+    some = opened[0] if gate.shape[0] == 1 else tf.reduce_any(opened)
+    choose = functools.partial(_only, opened, some)
+    rows = choose(q)
+    y = (rows if q is shortcut else choose(shortcut)) + body(rows)
+    y = tf.nn.relu(y) if rectified else y
+    total = y if gate.shape[0] == 1 else _updated(shortcut, opened, y)
     unchanged = tf.raw_ops.Switch(data=shortcut, pred=some).output_false
-    return tf.nn.relu(tf.raw_ops.Merge(inputs=[unchanged, total]).output)
+    merged = tf.raw_ops.Merge(inputs=[unchanged, total]).output
+    return merged if rectified else tf.nn.relu(merged)
 
 
-def _scattered(shortcut: tf.Tensor, chosen: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """``shortcut`` with ``y`` added to its images ``chosen``: in place where nobody else needs it, in long rows."""
-    images, rest = tf.shape(shortcut)[0], math.prod(shortcut.shape[1:])
-    total = tf.raw_ops.ScatterNdNonAliasingAdd(input=tf.reshape(shortcut, [images, rest]), indices=chosen,
-                                               updates=tf.reshape(y, [-1, rest]))
-    return tf.reshape(total, tf.shape(shortcut))
+def _only(opened: tf.Tensor, some: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """The images of ``x`` whose gate is open; what depends on it is not executed unless there are ``some``."""
+    if x.shape[0] == 1:
+        return tf.raw_ops.Switch(data=x, pred=some).output_true
+    # Copying is left out where there is nothing to choose.
+    part = tf.cond(tf.reduce_all(opened), lambda: x, lambda: tf.gather(x, tf.where(opened)[:, 0]))
+    part.set_shape([None, *x.shape[1:]])
+    return tf.raw_ops.Switch(data=part, pred=some).output_true
+
+
+def _updated(x: tf.Tensor, opened: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """``x`` with ``y`` in place of the images whose gate is open: in place where nobody else needs it, in long rows."""
+    long = [-1, math.prod(x.shape[1:])]
+
+    def update() -> tf.Tensor:
+        rows = tf.raw_ops.TensorScatterUpdate(tensor=tf.reshape(x, long), indices=tf.where(opened),
+                                              updates=tf.reshape(y, long))
+        return tf.reshape(rows, tf.shape(x))
+    return tf.cond(tf.reduce_all(opened), lambda: y, update)

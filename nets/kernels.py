@@ -8,7 +8,7 @@ from quant.backend import tf
 from quant.registry import Scale
 from quant.tower import Quantization
 
-# Kernels that an inference graph computes once and keeps, see ``generate``.
+# Generated or cut kernels, which an inference graph computes once and keeps, see ``generate``.
 GENERATED = 'generated_kernels'
 
 
@@ -46,7 +46,7 @@ class MetaConv(NamedTuple):
 
 
 def generate() -> tf.Operation:
-    """Computes all generated kernels of the graph's inference towers from the present values of the variables."""
+    """Computes all kept kernels of the graph's inference towers from the present values of the variables."""
     return tf.group(*(kernel.initializer for kernel in tf.get_collection(GENERATED)))
 
 
@@ -66,9 +66,11 @@ class Kernels:
         self._quantization, self._training = quantization, training
         self._tensors: dict[str, tf.Tensor] = {}
         self._made: dict[tuple[str, float | None], Kernel] = {}
+        self._parts: dict[tuple[str, tuple[int, ...]], tf.Tensor] = {}
 
     def get(self, shape: Sequence[int], role: str, *, fan_out: int, start: Any = None, meta: MetaConv | None = None,
-            point: str = '', rows: Sequence[int] | None = None) -> Kernel:
+            point: str = '', rows: Sequence[int] | None = None,
+            part: Sequence[int | tf.Tensor] | None = None) -> Kernel:
         """The kernel of the layer whose scope is current.
 
         Args:
@@ -79,11 +81,27 @@ class Kernels:
             meta: how to generate it; None reads the variable ``W``.
             point: operating point that owns the basis of a generated kernel.
             rows: shape that the quantizer sees, output channels last; None is ``shape``.
+            part: leading extents to cut out of the (quantized) kernel, numbers or scalar tensors; None is all of it.
         """
         key = tf.get_variable_scope().name, meta.encoding if meta else None
         if key not in self._made:
             self._made[key] = self._make(list(shape), role, fan_out, start, meta, point, list(rows or shape))
-        return self._made[key]
+        kernel = self._made[key]
+        return kernel if part is None else kernel._replace(value=self._cut(kernel.value, list(part)))
+
+    def _cut(self, value: tf.Tensor, part: list[int | tf.Tensor]) -> tf.Tensor:
+        """The start of ``value`` along every axis. An inference graph cuts once and keeps the result: copying takes as
+        long as a narrow network needs for one image.
+        """
+        full = value.shape.as_list()
+        slices = tuple(slice(extent if tf.is_tensor(extent) or extent < size else None)
+                       for extent, size in zip(part, full))
+        if any(tf.is_tensor(extent) for extent in part):
+            return value[slices]
+        key = tf.get_variable_scope().name, tuple(part)
+        if key not in self._parts:
+            self._parts[key] = value if part == full else value[slices] if self._training else self._kept(value[slices])
+        return self._parts[key]
 
     def _make(self, shape: list[int], role: str, fan_out: int, start: Any, meta: MetaConv | None, point: str,
               rows: list[int]) -> Kernel:
@@ -97,7 +115,7 @@ class Kernels:
         q = self._quantization.weight(flat, scope=scope, role=role, scale=scale, point=point if meta else '')
         value = q if rows == shape else tf.reshape(q, shape)
         if meta and not self._training:
-            value = tf.Variable(value, trainable=False, collections=[GENERATED], name='generated').read_value()
+            value = self._kept(value)
         quantizer = self._quantization.policy.weight(scope, role)
         bits, basis = (quantizer.bits, quantizer.basis_size(rows[-1])) if quantizer else (32, 0)
         return Kernel(value, bits, basis, meta is not None)
@@ -110,6 +128,9 @@ class Kernels:
         def scale() -> tf.Tensor:
             return tf.sqrt(tf.reduce_mean(tf.square(_first(slope) * meta.encoding + _first(offset))))
         return self._value(slope) * meta.encoding + self._value(offset), scale
+
+    def _kept(self, value: tf.Tensor) -> tf.Tensor:
+        return tf.Variable(value, trainable=False, collections=[GENERATED], name='generated').read_value()
 
     def _value(self, variable: tf.Variable) -> tf.Tensor:
         """One read per variable and tower."""

@@ -1,7 +1,7 @@
 """What the engine can ask of any network, with the answers of most."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nets import losses
 from nets.blocks import Outputs
@@ -24,12 +24,32 @@ class Network:
     """
 
     generated: ClassVar[bool] = False  # whether kernels follow from the input size
+    slimmable: ClassVar[bool] = False  # whether a width is an argument, with statistics in tables
     tally_names: tuple[str, ...] = ()
 
     def __init__(self, sizes: Sequence[int], padding: str, points: Sequence[Point] | None = None):
         self.sizes, self.padding = sorted(sizes, reverse=True), padding
         self.points = tuple(points or (Point(size=size) for size in self.sizes))
         self.lr_factors: Mapping[str, float] = {}
+
+    @property
+    def frozen(self) -> bool:
+        """Whether normalisation is not trained, so that its statistics must be there before."""
+        return False
+
+    @property
+    def watched(self) -> Mapping[str, Any]:
+        """Options of ``outputs`` when a run is evaluated while it trains."""
+        return {}
+
+    @property
+    def trained_points(self) -> tuple[Point, ...]:
+        """Operating points whose statistics training leaves in order; the others need calibration."""
+        return self.points
+
+    def teacher_pairs(self) -> list[tuple[tf.Variable, tf.Variable]]:
+        """(moving average, variable that it follows) of the default graph; none without a teacher."""
+        return []
 
     def cross_entropies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Cross entropy of every operating point, as named terms of the loss."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 # Kind of network -> what it is called. ``rsnet`` includes the plain ResNets of torchvision, which have one size.
-KINDS = {'rsnet': 'an RS-Net', 'san': 'a SAN', 'aig': 'a ConvNet-AIG'}
+KINDS = {'rsnet': 'an RS-Net', 'san': 'a SAN', 'aig': 'a ConvNet-AIG', 'msdnet': 'an MSDNet'}
 
 _STATISTICS = {'weight': 'gamma', 'bias': 'beta', 'running_mean': 'mean/EMA', 'running_var': 'variance/EMA'}
 
 # Normalisations of networks with one size; the others have one per position, bn_0, bn_1 ...
-_ONE_SIZE = r'(^|\.)bn\d$|\.fc1bn$|\.(downsample|shortcut)\.1$'
+_ONE_SIZE = r'(^|\.)bn\d$|\.fc1bn$|\.(downsample|shortcut)\.1$|\.net\.[14]$|^blocks\.0\.0\.layers\.0\.1$'
 
 _FIXED = {'fc': 'linear', 'classifier': 'linear', 'linear': 'linear', 'conv1': 'conv0', 'bn1': 'conv0',
           'features.0.0': 'conv0', 'features.0.1': 'conv0', 'features.0.fc': 'conv0', 'features.0.bn': 'conv0',
@@ -24,6 +24,17 @@ _GATES = {'fc1': 'gate1', 'fc1bn': 'gate1', 'fc2': 'gate2'}
 # Layers of an inverted residual by index of its published sequence; the first block of the network has no expansion.
 _INVERTED = {0: 'expand', 1: 'expand', 3: 'depthwise', 4: 'depthwise', 6: 'project', 7: 'project'}
 _FIRST = {0: 'depthwise', 1: 'depthwise', 3: 'project', 4: 'project'}
+
+# MSDNet: (a convolution or its normalisation, our scope). A block begins with the stem (block 0 only) and holds layers
+# and transitions, whose maps are numbered from the finest one that survives.
+_MSDNET = ((r'blocks\.0\.0\.layers\.(\d+)\.net\.[01]', r'stem/map\1'),
+           (r'blocks\.0\.0\.layers\.0\.[01]', 'stem/map0'),
+           (r'blocks\.(\d+)\.(\d+)\.layers\.(\d+)\.conv_(normal|down)\.net\.[01]', r'block\1/layer\2/map\3/\4/conv1'),
+           (r'blocks\.(\d+)\.(\d+)\.layers\.(\d+)\.conv_(normal|down)\.net\.[34]', r'block\1/layer\2/map\3/\4/conv2'),
+           (r'blocks\.(\d+)\.(\d+)\.m\.(\d+)\.net\.[01]', r'block\1/transition\2/map\3'),
+           (r'classifier\.(\d+)\.m\.0\.net\.[01]', r'head\1/conv1'),
+           (r'classifier\.(\d+)\.m\.1\.net\.[01]', r'head\1/conv2'),
+           (r'classifier\.(\d+)\.linear', r'head\1/linear'))
 
 # What a checkpoint stores and no network uses: counters, and the projections that SAN replaces by generated ones.
 _UNUSED = r'num_batches_tracked$'
@@ -46,6 +57,8 @@ def from_pytorch(name: str, *, arch: str, kind: str, sizes: Sequence[int]) -> st
     'group1/block0/convshortcut/bn/s192/variance/EMA'
     >>> from_pytorch('layer1.0.fc1bn.weight', arch='resnet50', kind='aig', sizes=(224,))
     'group0/block0/gate1/bn/s224/gamma'
+    >>> from_pytorch('blocks.1.2.layers.0.conv_down.net.3.weight', arch='msdnet', kind='msdnet', sizes=(32,))
+    'block1/layer2/map0/down/conv2/W'
     """
     if re.search(_UNUSED_BY_SAN if kind == 'san' else _UNUSED, name):
         return None
@@ -69,6 +82,9 @@ def from_pytorch(name: str, *, arch: str, kind: str, sizes: Sequence[int]) -> st
 
 def _scope(layer: str, arch: str, kind: str) -> str | None:
     """Scope of a layer or of its normalisation from the published name of its module."""
+    if kind == 'msdnet':
+        found = ((re.fullmatch(pattern, layer), scope) for pattern, scope in _MSDNET)
+        return next((match.expand(scope) for match, scope in found if match), None)
     if layer in _FIXED:
         return _FIXED[layer]
     if block := re.fullmatch(r'layer(\d+)\.(\d+)\.(.+)', layer):

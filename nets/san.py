@@ -43,7 +43,7 @@ class SAN(Network):
 
     def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
                  encoding: float = 320.0, init: str = 'published', kd: bool = False, kd_type: str = 'topdown'):
-        options = (('init', init, STARTS), ('kd_type', kd_type, KD_TYPES['san']), ('mode', mode, ('pytorch',)))
+        options = (('init', init, STARTS['san']), ('kd_type', kd_type, KD_TYPES['san']), ('mode', mode, ('pytorch',)))
         for name, value, known in options:
             if value not in known:
                 raise ValueError(f'{name} {value!r} is unknown to san; there is {", ".join(known)}')

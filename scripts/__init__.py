@@ -1,0 +1,33 @@
+"""Offline tools over run folders and checkpoints; each is a short main over the packages."""
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from engine.errors import UsageError
+
+T = TypeVar('T')
+
+
+def status(name: str, run: Callable[[T], str | None], args: T) -> int:
+    """Runs a script, prints what it returns, and says how it ended.
+
+    Args:
+        name: of the script, for messages.
+        run: its work.
+        args: of the work.
+
+    Returns:
+        Exit status: 0, 2 for bad input, 130 if interrupted.
+    """
+    try:
+        text = run(args)
+    except (UsageError, OSError) as error:
+        print(f'{name}: error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+    if text is not None:
+        print(text)
+    return 0

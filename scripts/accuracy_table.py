@@ -19,7 +19,7 @@ from typing import Any
 from tabulate import tabulate
 
 from engine.errors import UsageError
-from scripts import records
+from scripts import records, status
 
 FIELDS = ('run', 'qw', 'qa', 'point', 'bn', 'madds', 'weight_bytes', 'top1', 'top5', 'published_top1',
           'published_top5', 'difference', 'source')
@@ -172,23 +172,22 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def run(args: argparse.Namespace) -> str | None:
+    """The table, unless ``--output`` takes it."""
+    if args.published_only:
+        text = render_published(args.published_only, args.format)
+    else:
+        text = render(records.read_runs(args.runs), args.format, args.compare)
+    if args.output is None:
+        return text
+    with records.replacing(args.output) as temporary:
+        temporary.write_text(text + '\n', encoding='utf-8')
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints or writes the table. Returns the exit status: 0, or 2 for bad input."""
-    args = parse_args(argv)
-    try:
-        if args.published_only:
-            text = render_published(args.published_only, args.format)
-        else:
-            text = render(records.read_runs(args.runs), args.format, args.compare)
-        if args.output is None:
-            print(text)
-            return 0
-        with records.replacing(args.output) as temporary:
-            temporary.write_text(text + '\n', encoding='utf-8')
-    except (UsageError, OSError) as error:
-        print(f'accuracy_table: {error}', file=sys.stderr)
-        return 2
-    return 0
+    """Exit status, see ``scripts.status``."""
+    return status('accuracy_table', run, parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -3,6 +3,9 @@
     python -m scripts.bench train                                   # ResNet-18 W2A2, batch 8, five sizes, against float
     python -m scripts.bench train -d 50 --qa 32 --mode resnet --batch_size 4 --steps 3
     python -m scripts.bench infer --net aig                         # skipping against computing all bodies, ResNet-50
+    python -m scripts.bench infer --net msdnet                      # early exit at budgets against the full network
+    python -m scripts.bench infer --net dsnet                       # widths, and a batch of mixed widths
+    python -m scripts.bench data                                    # decoding, augmentation against tensorpack, tf.data
 
 ``train``: one training step of a configuration (any flags of imagenet_tf.py) against the same in float. Each of the two
 runs in a process of its own, so that each has its own peak memory; they take turns, step by step.
@@ -26,7 +29,8 @@ from tqdm import tqdm
 from engine.config import FLOAT_BITS, Config
 from engine.errors import UsageError
 from imagenet_tf import explicit, parse, resolve
-from scripts.bench_infer import infer
+from scripts import bench_exits, bench_gates, bench_widths, status
+from scripts.bench_data import data
 
 TRAIN = ['--data', 'fake', '-d', '18', '--mode', 'preact', '--qw', '2', '--qa', '2', '--batch_size', '8', '--kd']
 
@@ -107,19 +111,23 @@ def train(argv: Sequence[str]) -> None:
                       'float': {key: round(value, 4) for key, value in found['float'].items()}}))
 
 
-BENCHMARKS = {'train': train, 'infer': infer}
+def infer(argv: Sequence[str]) -> None:
+    """Dynamic against static inference."""
+    kinds = {'aig': bench_gates.infer, 'msdnet': bench_exits.infer, 'dsnet': bench_widths.infer}
+    p = argparse.ArgumentParser(prog='bench infer', add_help=False, allow_abbrev=False)
+    p.add_argument('--net', choices=tuple(kinds), default='aig')
+    own, rest = p.parse_known_args(argv)
+    kinds[own.net](rest)
+
+
+BENCHMARKS = {'train': train, 'infer': infer, 'data': data}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('benchmark', choices=tuple(BENCHMARKS))
     args, rest = p.parse_known_args(argv)
-    try:
-        BENCHMARKS[args.benchmark](rest)
-    except UsageError as error:
-        print(f'bench: error: {error}', file=sys.stderr)
-        return 2
-    return 0
+    return status('bench', BENCHMARKS[args.benchmark], rest)
 
 
 if __name__ == '__main__':

@@ -2,9 +2,10 @@
 
     python -m scripts.import_checkpoint model_best.pth.tar --out train_log/rsnet18 --data /data/ILSVRC2012
 
-Takes the PyTorch files of RS-Nets (float), SAN, ConvNet-AIG and torchvision's ResNets - read without PyTorch, tensors
-only - and the TensorFlow checkpoints of RS-Nets (quantized). Input rule, sizes, architecture and bits are inferred and
-recorded. A plain ResNet is a start for gates: `imagenet_tf.py --net aig --load RUN`.
+Takes the PyTorch files of RS-Nets (float), SAN, ConvNet-AIG, MSDNet and torchvision's ResNets, the Torch7 file
+(model.t7) of the original MSDNet - read without PyTorch or Torch, tensors only - and the TensorFlow checkpoints of
+RS-Nets (quantized). Input rule, sizes, architecture and bits are inferred and recorded. A plain ResNet is a start for
+gates: `imagenet_tf.py --net aig --load RUN`.
 """
 
 import argparse
@@ -14,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import UsageError
+from scripts import status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog='python -m scripts.import_checkpoint', description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('file', metavar='FILE', help='*.pth.tar, or the prefix or folder of a TensorFlow checkpoint')
+    p.add_argument('file', metavar='FILE', help='*.pth.tar, *.t7, or the prefix or folder of a TensorFlow checkpoint')
     p.add_argument('--out', type=Path, required=True, metavar='RUN', help='run folder to make')
     p.add_argument('--data', default='', help='data set that --eval will use; else give it there')
     p.add_argument('--sizes', type=int, nargs='+', metavar='PIXELS',
@@ -27,6 +29,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument('--arch', help='architecture, if the file does not name it')
     p.add_argument('--allow', nargs='+', default=[], metavar='REGEX',
                    help='names, published or ours, that may lack a counterpart')
+    p.add_argument('--index', type=Path, metavar='FILE',
+                   help='index.pth of MSDNet: its last images were held out of training')
+    p.add_argument('--holdout', type=int, metavar='IMAGES',
+                   help='how many of --index (default: 5000 of CIFAR, 50000 of ImageNet)')
     return p.parse_args(argv)
 
 
@@ -34,25 +40,23 @@ def run(args: argparse.Namespace) -> str:
     """Imports, and says what was found."""
     if args.out.exists():
         raise UsageError(f'--out {args.out}: exists; choose a new folder')
-    from engine import importer
+    if args.holdout is not None and args.index is None:
+        raise UsageError(f'--holdout {args.holdout}: needs --index, which tells which images they are')
+    from engine import holdout, importer, importer_msdnet
+    held = importer_msdnet.read_holdout(args.index, args.holdout) if args.index else None
     imported = importer.read(args.file, sizes=args.sizes, arch=args.arch, allow=args.allow)
-    imported = dataclasses.replace(imported, config=dataclasses.replace(imported.config, data=args.data))
-    prefix = importer.write(imported, args.out)
-    config = imported.config
+    config = dataclasses.replace(imported.config, data=args.data, holdout=len(held[0]) if held else 0)
+    prefix = importer.write(dataclasses.replace(imported, config=config), args.out)
+    if held:
+        holdout.write(args.out, *held)
     return (f'{prefix}: {config.net} {config.arch}, mode {config.mode}, sizes {" ".join(map(str, config.sizes))}, '
             f'W{config.qw}A{config.qa}, {config.classes} classes; {len(imported.values)} variables, '
             f'{len(imported.skipped)} published tensors are not used by the network')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 2 for bad input."""
-    args = parse_args(argv)
-    try:
-        print(run(args))
-    except UsageError as error:
-        print(f'import_checkpoint: error: {error}', file=sys.stderr)
-        return 2
-    return 0
+    """Exit status, see ``scripts.status``."""
+    return status('import_checkpoint', run, parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import UsageError
-from scripts import records
+from scripts import records, status
 
 Curve = tuple[str, list[records.Row]]
 Name = tuple[float, float, str, str]  # x, y, text, colour
@@ -137,18 +137,17 @@ def save(figure: Any, output: str) -> None:
         figure.savefig(temporary, format=kind, dpi=150)
 
 
+def run(args: argparse.Namespace) -> None:
+    """Draws the picture."""
+    save(draw(records.curves(records.read_runs(args.runs))), args.output)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws the picture. Returns the exit status: 0, or 2 for bad input."""
+    """Exit status, see ``scripts.status``."""
     parser = argparse.ArgumentParser(prog='python -m scripts.plot', description='Top-1 accuracy over MAdds.')
     parser.add_argument('runs', nargs='+', metavar='RUN', help='run folder with evaluation records')
     parser.add_argument('-o', '--output', default='accuracy.png', metavar='FILE', help='picture (default %(default)s)')
-    args = parser.parse_args(argv)
-    try:
-        save(draw(records.curves(records.read_runs(args.runs))), args.output)
-    except (UsageError, OSError) as error:
-        print(f'plot: {error}', file=sys.stderr)
-        return 2
-    return 0
+    return status('plot', run, parser.parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -25,9 +25,8 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from engine.errors import UsageError
 from engine.presets import PRESETS
-from scripts import accuracy_table
+from scripts import accuracy_table, status
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -131,7 +130,7 @@ def run(experiment: str, folder: Path, processes: int) -> list[Job]:
     with Progress(todo, folder), ThreadPoolExecutor(processes) as pool:
         list(pool.map(work, sorted(todo, key=lambda job: bool(job.after))))
     if failed.is_set():
-        raise UsageError(f'a run failed; its output is in {folder}/*.txt')
+        sys.exit(f'study: error: a run failed; its output is in {folder}/*.txt')
     return todo
 
 
@@ -193,23 +192,23 @@ def report(experiment: str, todo: Sequence[Job], folder: Path) -> None:
         print(f'picture: {picture}')
 
 
+def study(args: argparse.Namespace) -> str:
+    """Trains, reports, and says how long it took."""
+    folder = args.folder or Path('train_log') / args.experiment
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    report(args.experiment, run(args.experiment, folder, max(1, args.processes)), folder)
+    return f'{time.perf_counter() - started:.0f} s'
+
+
 def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status, see ``scripts.status``; 1 if a run failed."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('experiment', choices=('demo', 'study', *LOW_BIT))
     p.add_argument('--folder', type=Path, help='default: train_log/<experiment>')
     p.add_argument('--processes', type=int, default=min(2, os.cpu_count() or 1),
                    help='runs at a time (default %(default)s)')
-    args = p.parse_args(argv)
-    folder = args.folder or Path('train_log') / args.experiment
-    folder.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
-    try:
-        report(args.experiment, run(args.experiment, folder, max(1, args.processes)), folder)
-    except UsageError as error:
-        print(f'study: error: {error}', file=sys.stderr)
-        return 1
-    print(f'{time.perf_counter() - started:.0f} s')
-    return 0
+    return status('study', study, p.parse_args(argv))
 
 
 if __name__ == '__main__':

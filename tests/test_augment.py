@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.augment import area_crop, centre_crop, eval_views, lighting, mirror, random_crop, shift, train_views
+from engine.augment import (
+    Extra,
+    area_crop,
+    centre_crop,
+    eval_views,
+    lighting,
+    mirror,
+    random_crop,
+    shift,
+    train_views,
+)
+from engine.randaugment import parse, random_erasing
 
 SIZES = (40, 32, 17, 1)
 
@@ -46,8 +57,8 @@ def eval_view(image, augment, size):
     return view
 
 
-def scaled(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.BILINEAR))
+def scaled(image: np.ndarray, width: int, height: int, method: int = Image.BILINEAR) -> np.ndarray:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), method))
 
 
 def noise(height: int, width: int, *, seed: int = 0) -> np.ndarray:
@@ -267,6 +278,68 @@ def test_antialiased_validation(height, width):
     for size, view in zip((28, 20, 40), eval_views(small, 'shift', (28, 20, 40), antialias=True), strict=True):
         np.testing.assert_array_equal(view, scaled(small, size, size))
     assert [view.shape for view in eval_views(image, 'shift', (5, 3), antialias=True)] == [(5, 5, 3), (3, 3, 3)]
+
+
+@pytest.mark.parametrize('augment, height, width', [('area_crop', 75, 100), ('area_crop', 9, 14), ('shift', 40, 40)])
+def test_cubic_views_draw_one_filter_for_all_sizes(augment, height, width):
+    image, drawn = noise(height, width), []
+    for k in range(60):
+        rng = np.random.default_rng(k)
+        crop = random_crop(image, rng) if augment == 'area_crop' else shift(image, 5, rng)
+        drawn.append(Image.BICUBIC if rng.random() < 0.5 else Image.BILINEAR)
+        views = train_views(image, augment, SIZES, np.random.default_rng(k), antialias=True, cubic=True)
+        for size, view in zip(SIZES, views):
+            expected = scaled(crop, size, size, drawn[-1])
+            np.testing.assert_array_equal(view, expected[:, ::-1] if rng.random() < 0.5 else expected)
+    assert 15 < drawn.count(Image.BICUBIC) < 45
+
+
+@pytest.mark.parametrize('height, width', [(375, 500), (500, 333), (97, 301), (256, 341)])
+def test_cubic_validation_takes_the_shortest_edge_to_256_and_cuts_224(height, width):
+    image = noise(height, width)
+    view, = eval_views(image, 'area_crop', [224], antialias=True, cubic=True)
+    whole = (scaled(image, 256, int(256 * height / width), Image.BICUBIC) if width < height else
+             scaled(image, int(256 * width / height), 256, Image.BICUBIC))
+    top, left = (round((edge - 224) / 2) for edge in whole.shape[:2])
+    np.testing.assert_array_equal(view, whole[top:top + 224, left:left + 224])
+    small, = eval_views(image, 'shift', [20], antialias=True, cubic=True)
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    np.testing.assert_array_equal(small, scaled(image[top:top + side, left:left + side], 20, 20, Image.BICUBIC))
+
+
+@pytest.mark.parametrize('extra', [
+    Extra(parse('rand-m9-mstd0.5'), 0.3), Extra(parse('rand')), Extra(None, 1.0), Extra()])
+@pytest.mark.parametrize('augment, antialias', [('area_crop', True), ('area_crop', False), ('shift', True)])
+def test_extra_augmentation_comes_last_and_draws_the_same_for_every_size(augment, antialias, extra):
+    image, sizes = noise(50, 50), (40, 24) if antialias else (40,)
+    for k in range(20):
+        rng = np.random.default_rng(k)
+        plain = train_views(image, augment, sizes, rng, antialias=antialias)
+        seed = rng.integers(2 ** 63)
+        views = train_views(image, augment, sizes, np.random.default_rng(k), antialias=antialias, extra=extra)
+        for view, expected in zip(views, plain, strict=True):
+            chance = np.random.default_rng(seed)
+            expected = extra.randaugment(expected, chance) if extra.randaugment else expected
+            expected = random_erasing(expected, extra.erasing, chance) if extra.erasing else expected
+            np.testing.assert_array_equal(view, expected)
+
+
+def test_extra_augmentation_differs_from_image_to_image():
+    image, extra = np.full((40, 40, 3), 90, np.uint8), Extra(None, 1.0)
+    views = [train_views(image, 'shift', [40, 20], np.random.default_rng(k), antialias=True, extra=extra)
+             for k in range(40)]
+    places = np.array([[np.argwhere((view != 90).all(axis=-1)).mean(axis=0) / len(view) for view in pair]
+                       for pair in views])
+    assert np.abs(places[:, 0] - places[:, 1]).max() < 0.08
+    assert np.ptp(places[:, 0], axis=0).min() > 0.3
+
+
+def test_a_filter_without_antialias_is_refused():
+    for make in (lambda: train_views(noise(8, 8), 'shift', [8], np.random.default_rng(0), antialias=False, cubic=True),
+                 lambda: eval_views(noise(8, 8), 'area_crop', [8], antialias=False, cubic=True)):
+        with pytest.raises(ValueError, match='cubic without antialias'):
+            make()
 
 
 def test_unknown_recipe():

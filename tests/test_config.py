@@ -9,6 +9,7 @@ import pytest
 
 import imagenet_tf
 import nets
+from engine import flags
 from engine.config import Config, read_config
 from engine.errors import UsageError
 from engine.presets import DATA_DEFAULTS, PRESETS
@@ -279,8 +280,8 @@ def test_policy_of_activation_bases(private, fixed):
 
 def test_every_flag_of_a_field_reaches_it():
     fields = {field.name for field in dataclasses.fields(Config)}
-    flags = {action.dest for action in imagenet_tf.parser()._actions}
-    assert fields - flags == {'classes'}
+    dests = {action.dest for action in flags.parser()._actions}
+    assert fields - dests == {'classes'}
 
 
 @pytest.mark.parametrize('argv, expected', [

@@ -1,5 +1,6 @@
 """What `--data` names: contents, label order and every refusal."""
 
+import io
 import os
 import pickle
 import sys
@@ -8,9 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from engine.datasets import EMBEDDED, SUFFIXES, open_dataset
+from engine.datasets import EMBEDDED, SUFFIXES, BadImage, decode, open_dataset
 from engine.errors import UsageError
+from scripts.bench_data import picture
+from tests.ilsvrc import BAD, GOOD, make_tree, png16
 
 SYNSETS = ('n01440764', 'n01443537', 'n02085620')
 
@@ -126,18 +130,39 @@ def test_formats(tmp_path, suffix):
         assert np.abs(dataset.train.read(number).astype(int) - image).mean() < 8
 
 
-def test_grey_png_named_jpeg_and_exif_rotation(tmp_path):
-    make_folder(tmp_path)
-    folder = tmp_path / 'train' / SYNSETS[0]
-    grey = np.arange(600, dtype=np.uint8).reshape(20, 30)
-    (folder / '0.JPEG').write_bytes(cv2.imencode('.png', grey)[1].tobytes())
-    jpeg = cv2.imencode('.jpg', grey)[1].tobytes()
-    turn = b'Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0'
-    (folder / '1.JPEG').write_bytes(jpeg[:2] + b'\xff\xe1' + (len(turn) + 2).to_bytes(2, 'big') + turn + jpeg[2:])
-    assert cv2.imread(str(folder / '1.JPEG')).shape == (30, 20, 3)
-    source = open_dataset(str(tmp_path)).train
-    np.testing.assert_array_equal(source.read(0), np.repeat(grey[..., None], 3, axis=2))
-    assert source.read(1).shape == (20, 30, 3)
+def oracle(encoded: bytes, kind: str) -> np.ndarray:
+    """What Pillow makes of a file, uint8 [h, w, 3], BGR; it cannot convert grey of 16 bits."""
+    image = Image.open(io.BytesIO(encoded))
+    grey = np.asarray(image) // 256 if kind == 'png16' else None
+    return np.repeat(grey[..., None], 3, 2) if grey is not None else np.asarray(image.convert('RGB'))[..., ::-1]
+
+
+def shot(*, seed: int = 0) -> Image.Image:
+    return Image.fromarray(picture(np.random.default_rng(seed), 120, 161))
+
+
+@pytest.mark.parametrize('kind', [*GOOD, 'png16'])
+@pytest.mark.parametrize('seed', [0, 1])
+def test_odd_files_look_as_in_pillow(kind, seed):
+    encoded = {**GOOD, 'png16': png16}[kind](shot(seed=seed))
+    image = decode(np.frombuffer(encoded, np.uint8), kind)
+    assert (image.shape, image.dtype) == ((120, 161, 3), np.uint8)
+    assert np.abs(image.astype(int) - oracle(encoded, kind)).mean() <= (1 if kind in ('cmyk', 'ycck') else 0)
+
+
+def test_colour_order_and_orientation():
+    """Red stays red, whatever the file says about turning it."""
+    red = Image.new('RGB', (30, 20), (250, 10, 20))
+    for kind in ('rgb', 'cmyk', 'png', 'exif6', 'exif8', 'progressive'):
+        image = decode(np.frombuffer(GOOD[kind](red), np.uint8), kind)
+        assert image.shape == (20, 30, 3)
+        assert np.abs(image.reshape(-1, 3).mean(0) - (20, 10, 250)).max() < 6
+
+
+@pytest.mark.parametrize('kind', BAD)
+def test_bad_files_are_refused(kind):
+    with pytest.raises(BadImage, match=f'--data: {kind} is (not a complete image|empty); .* --skip-list'):
+        decode(np.frombuffer(BAD[kind](shot()), np.uint8), kind)
 
 
 @pytest.mark.parametrize('place', ['val.txt', 'val_map.txt', 'val_labels.txt', 'meta/val.txt', 'meta/val_labels.txt'])
@@ -174,7 +199,7 @@ def test_unknown_name_lists_the_choices(tmp_path):
     for data in ('imagenet', str(tmp_path / 'nowhere'), 'cifar10', 'cifar10:'):
         message = refusal(data)
         assert f'--data {data}: no such name and no such folder' in message
-        assert message.endswith('animals28, fake, cifar10:DIR, cifar100:DIR, or a folder with train/ and val/')
+        assert message.endswith('a folder with train/ and val/, or one that pack_data wrote')
 
 
 def test_incomplete_folders(tmp_path):
@@ -201,13 +226,41 @@ def test_flat_val_without_label_list(tmp_path):
     assert 'val.txt, val_map.txt, val_labels.txt, meta/val.txt, meta/val_map.txt, meta/val_labels.txt' in message
 
 
-@pytest.mark.parametrize('content', [b'', b'<html>not found</html>', None])
-def test_undecodable_file_is_named(tmp_path, content):
+def test_missing_file_is_named(tmp_path):
     path = make_folder(tmp_path) / 'train' / SYNSETS[0] / f'{SYNSETS[0]}_0.JPEG'
     source = open_dataset(str(tmp_path)).train
-    path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(UsageError, match=path.name):
+    path.unlink()
+    with pytest.raises(BadImage, match=f'cannot read train/{SYNSETS[0]}/{path.name}'):
         source.read(0)
+
+
+def test_skip_list(tmp_path):
+    kinds = make_tree(tmp_path / 'set', train=3)
+    whole = open_dataset(str(tmp_path / 'set'))
+    gone = [whole.train.name(4), whole.val.name(1)]
+    assert set(gone) < set(kinds)
+    (tmp_path / 'bad.txt').write_text('# truncated\n' + '\n\n'.join(gone) + '\n')
+    part = open_dataset(str(tmp_path / 'set'), skip=str(tmp_path / 'bad.txt'))
+    assert (len(part.train), len(part.val)) == (8, 5)
+    for before, after, missing in ((whole.train, part.train, 4), (whole.val, part.val, 1)):
+        assert [after.name(i) for i in range(len(after))] == [
+            before.name(i) for i in range(len(before)) if i != missing]
+        np.testing.assert_array_equal(after.labels, np.delete(before.labels, missing))
+        np.testing.assert_array_equal(after.read(missing), before.read(missing + 1))
+
+
+@pytest.mark.parametrize('lines, message', [
+    (['train/a.JPEG'], 'train/a.JPEG is no image of --data set; give paths relative to its folder, such as train/n0'),
+    (None, 'cannot be read'),
+    ([f'val/ILSVRC2012_val_{k:08}.JPEG' for k in range(1, 7)], 'leaves nothing of 6 images such as val/ILSVRC2012'),
+])
+def test_bad_skip_list(tmp_path, lines, message):
+    make_tree(tmp_path / 'set', train=1)
+    path = tmp_path / 'bad.txt'
+    if lines:
+        path.write_text('\n'.join(lines))
+    with pytest.raises(UsageError, match=f'--skip-list {path}: .*{message}'):
+        open_dataset(str(tmp_path / 'set'), skip=str(path))
 
 
 @pytest.mark.parametrize('as_bytes', [True, False])

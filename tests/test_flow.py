@@ -8,11 +8,13 @@ from itertools import count, islice
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from engine.augment import eval_views, train_views
-from engine.datasets import ArraySource, Dataset, open_dataset
+from engine.datasets import ArraySource, BadImage, Dataset, open_dataset
 from engine.errors import UsageError
 from engine.flow import EvalFlow, TrainFlow, ordered_map
+from tests.ilsvrc import BAD, make_tree
 
 TRAIN, VAL = 23, 11
 
@@ -148,9 +150,110 @@ def test_jpeg_folder(tmp_path):
     for i, image in enumerate(images):
         np.testing.assert_array_equal([image], eval_views(folder.val.read(i), 'area_crop', [64], antialias=False))
     (tmp_path / 'val' / 'b' / '1.JPEG').write_bytes(b'')
-    with pytest.raises(UsageError, match='b/1.JPEG is not an image'):
+    with pytest.raises(UsageError, match='val/b/1.JPEG is empty'):
         list(EvalFlow(folder, batch_size=3, sizes=[64], workers=3))
     assert decoders() == []
+
+
+@pytest.fixture(scope='module')
+def damaged(tmp_path_factory) -> Dataset:
+    """24 training images, of which every bad kind is one."""
+    root = tmp_path_factory.mktemp('damaged')
+    make_tree(root, train=8, odd=BAD)
+    return open_dataset(str(root), size=32)
+
+
+class Log:
+    def __init__(self, monkeypatch):
+        self.lines = []
+        monkeypatch.setattr('engine.flow.logger.warning', lambda form, *args: self.lines.append(form % args))
+
+
+def test_bad_images_are_replaced_and_named_once(damaged, monkeypatch):
+    log = Log(monkeypatch)
+    bad = [i for i in range(24) if not readable(damaged, i)]
+    assert len(bad) == len(BAD) == 8
+    batches = train(damaged, batches=9, batch_size=8, sizes=[32], max_bad=0.5)
+    assert sorted(log.lines) == sorted(set(log.lines)) and len(log.lines) == 8
+    for i in bad:
+        assert sum(damaged.train.name(i) in line for line in log.lines) == 1
+    for step, (images, labels) in enumerate(batches):
+        number, batch = divmod(step, 3)
+        planned = np.random.default_rng([3, number]).permutation(24)[8 * batch:8 * batch + 8]
+        for index, image, label in zip(planned, images, labels):
+            shown, attempt = index, 0
+            while shown in bad:
+                attempt += 1
+                shown = np.random.default_rng([3, number, index, attempt]).integers(24)
+            view, = train_views(damaged.train.read(shown), 'area_crop', [32], np.random.default_rng(
+                [3, number, index]), antialias=False)
+            np.testing.assert_array_equal(image, view)
+            assert label == damaged.train.labels[shown]
+
+
+def readable(dataset, i):
+    try:
+        dataset.train.read(i)
+    except BadImage:
+        return False
+    return True
+
+
+@pytest.mark.parametrize('workers', [0, 3])
+def test_replacements_survive_resuming(damaged, workers):
+    options = {'batch_size': 5, 'sizes': [32], 'max_bad': 1}
+    expected = train(damaged, batches=11, **options)[5:]
+    assert_same(train(damaged, batches=6, start_step=5, workers=workers, **options), expected)
+
+
+@pytest.mark.parametrize('workers', [0, 3])
+@pytest.mark.parametrize('admitted', [0, 3, 7])
+def test_too_many_bad_images_stop_the_run(damaged, workers, admitted, monkeypatch):
+    log = Log(monkeypatch)
+    with pytest.raises(UsageError) as caught:
+        train(damaged, batches=3, batch_size=8, sizes=[32], max_bad=(admitted + 0.5) / 24, workers=workers)
+    message = str(caught.value)
+    assert f'of 24 training images cannot be decoded, --max_bad {(admitted + 0.5) / 24:g} admits {admitted};' in message
+    named = [line.split('; another')[0] for line in log.lines]
+    assert len(named) > admitted and all(name in message for name in named)
+    train(damaged, batches=6, batch_size=8, sizes=[32], max_bad=8 / 24, workers=workers)
+
+
+def test_set_of_bad_images_only_ends(tmp_path):
+    make_tree(tmp_path, classes=2, train=1, odd={'empty': BAD['empty'], 'html': BAD['html']})
+    with pytest.raises(BadImage):
+        train(open_dataset(str(tmp_path), size=32), batches=1, batch_size=1, sizes=[32], max_bad=1)
+
+
+@pytest.mark.parametrize('workers', [0, 3])
+def test_evaluation_names_a_bad_image_or_goes_without_it(tmp_path, workers):
+    make_tree(tmp_path / 'set', train=1)
+    name = 'val/ILSVRC2012_val_00000004.JPEG'
+    (tmp_path / 'set' / name).write_bytes(BAD['truncated'](Image.new('RGB', (400, 300))))
+    flow = {'batch_size': 4, 'sizes': [32], 'workers': workers}
+    with pytest.raises(UsageError, match=f'--data: {name} is not a complete image'):
+        list(EvalFlow(open_dataset(str(tmp_path / 'set'), size=32), **flow))
+    (tmp_path / 'bad.txt').write_text(name)
+    rest = EvalFlow(open_dataset(str(tmp_path / 'set'), size=32, skip=str(tmp_path / 'bad.txt')), **flow)
+    assert [len(labels) for _, labels in rest] == [4, 1]
+
+
+def test_threads_share_a_batch_and_stay_two_batches_ahead(dataset, monkeypatch):
+    seen, done = set(), []
+
+    def read(self, i):
+        seen.add(threading.current_thread().name)
+        time.sleep(0.002)
+        done.append(i)
+        return self.images[i]
+
+    monkeypatch.setattr(ArraySource, 'read', read)
+    batches = iter(TrainFlow(dataset, batch_size=12, sizes=[16], seed=0, workers=4))
+    next(batches)
+    assert len(seen) == 4 and len(done) < 24
+    time.sleep(0.3)
+    assert len(done) <= 3 * 12
+    batches.close()
 
 
 def test_closing_ends_the_threads(dataset):
@@ -199,6 +302,7 @@ def test_ordered_map_raises_in_place():
     ({'sizes': [16, 0], 'antialias': True}, '--sizes is 0, expected at least 1'),
     ({'seed': -1}, '--seed is -1, expected at least 0'),
     ({'start_step': -1}, 'start_step is -1, expected at least 0'),
+    ({'max_bad': -0.1}, '--max_bad is -0.1, expected at least 0'),
     ({'workers': -1}, '--workers is -1, expected at least 0'),
 ])
 def test_train_refusals(dataset, change, message):

@@ -1,5 +1,7 @@
 """Gates on their own: noise, decisions and their gradient, and a body that is computed for open gates only."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -69,7 +71,7 @@ def problem(gates):
     return tf.constant(np.array(gates, 'float32')), q, body, shortcut, seen
 
 
-@pytest.mark.parametrize('way', [skipping, gathered])
+@pytest.mark.parametrize('way', [functools.partial(skipping, rectified=False), gathered], ids=['skipping', 'gathered'])
 @pytest.mark.parametrize('gates', GATES.values(), ids=GATES)
 def test_skipping_computes_the_same_as_masking(gates, way, run):
     gate, q, body, shortcut, _ = problem(gates)
@@ -83,10 +85,26 @@ def test_skipping_computes_the_same_as_masking(gates, way, run):
                                    atol=1e-6)
 
 
+@pytest.mark.parametrize('alone', [False, True])
+@pytest.mark.parametrize('gates', GATES.values(), ids=GATES)
+def test_an_identity_that_is_rectified_already_is_left_untouched(gates, alone, run):
+    images = np.abs(np.random.default_rng(3).normal(size=(len(gates), 4, 4, 6))).astype('float32')
+    if alone:
+        gates, images = gates[:1], images[:1]
+    gate, x = tf.constant(np.array(gates, 'float32')), tf.constant(images)
+
+    def body(rows):
+        return -1.5 * rows + 0.25
+    found = run(skipping(gate, x, body, x, rectified=True))
+    opened = np.array(gates, bool)
+    np.testing.assert_array_equal(found[~opened], images[~opened])
+    np.testing.assert_allclose(found[opened], np.maximum(0.25 - 0.5 * images[opened], 0), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize('gates', GATES.values(), ids=GATES)
 def test_a_closed_body_is_not_computed(gates, run):
     gate, q, body, shortcut, seen = problem(gates)
-    run(skipping(gate, q, body, shortcut))
+    run(skipping(gate, q, body, shortcut, rectified=False))
     if not any(gates):
         assert seen == []
         return

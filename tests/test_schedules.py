@@ -1,10 +1,12 @@
 """The course of the learning rate: every schedule, the linear warm-up from 0, and the published absolute values."""
 
+import dataclasses
 import math
 
 import pytest
 
 from engine.config import SCHEDULES, Config, learning_rate
+from engine.errors import UsageError
 
 
 def oracle_step(epoch: int) -> float:
@@ -37,8 +39,8 @@ def test_step_schedule_scales_with_the_epochs(epochs):
         assert rate(step) == oracle_step(step * 120 // (epochs * 10))
 
 
-@pytest.mark.parametrize('schedule', SCHEDULES)
-def test_every_schedule_warms_up_from_zero(schedule):
+@pytest.mark.parametrize('schedule', sorted(set(SCHEDULES) - {'cosine_epochs'}))
+def test_schedules_of_steps_warm_up_from_zero(schedule):
     rate = learning_rate(Config(schedule=schedule, warmup=2, steps_per_epoch=5))
     assert [rate(step) for step in range(11)] == pytest.approx([0.01 * k for k in range(11)])
 
@@ -96,3 +98,36 @@ def test_milestones(warmup, milestones):
 def test_the_rate_never_exceeds_lr(steps, schedule):
     rate = learning_rate(Config(schedule=schedule, warmup=0.5, epochs=4, steps_per_epoch=steps))
     assert 0 <= min(rate(step) for step in range(4 * steps)) <= max(rate(step) for step in range(4 * steps)) <= 0.1
+
+
+DSNET = Config(schedule='cosine_epochs', lr=0.08, min_lr=1e-5, warmup=5, epochs=160, cooldown=10, steps_per_epoch=7)
+
+
+def test_cosine_epochs_has_the_published_values():
+    """FACTS_DSNET, section 3."""
+    rate = learning_rate(DSNET)
+    for epoch, expected in enumerate([1e-5, 0.016008, 0.032006, 0.048004, 0.064002, 0.079781]):
+        assert rate(7 * epoch) == rate(7 * epoch + 6) == pytest.approx(expected, abs=5e-7)
+    for epoch in range(5, 150):
+        assert rate(7 * epoch) == pytest.approx(1e-5 + 0.07999 * math.cos(math.pi / 2 * epoch / 150) ** 2)
+    assert 1e-5 < rate(7 * 150 - 1) < 2e-5
+    assert {rate(step) for step in range(7 * 150, 7 * 160)} == {1e-5}
+
+
+@pytest.mark.parametrize('warmup, expected', [(0, [0.3, 0.2, 0.1, 0.1]), (1.5, [0.1, 0.1 + 0.2 / 1.5, 0.1, 0.1])])
+def test_cosine_epochs_of_any_warm_up(warmup, expected):
+    config = dataclasses.replace(DSNET, lr=0.3, min_lr=0.1, warmup=warmup, epochs=4, cooldown=2, steps_per_epoch=1)
+    assert [learning_rate(config)(step) for step in range(4)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('given, parts', [
+    ({'schedule': 'cosine'}, ('--min_lr 1e-05', '--schedule cosine', 'cosine_epochs')),
+    ({'schedule': 'step', 'min_lr': 0.0}, ('--cooldown 10', '--schedule step', 'cosine_epochs')),
+    ({'min_lr': 0.1}, ('--min_lr 0.1', '0 to --lr 0.08')), ({'min_lr': -1e-5}, ('--min_lr -1e-05', '0 to')),
+    ({'min_lr': math.nan}, ('--min_lr nan', '0 to')),
+    ({'cooldown': 160}, ('--cooldown 160', '0 to 159', '--epochs 160')), ({'cooldown': -1}, ('--cooldown -1', '0 to'))])
+def test_values_that_do_not_fit_the_schedule(given, parts):
+    DSNET.check()
+    with pytest.raises(UsageError) as caught:
+        dataclasses.replace(DSNET, **given).check()
+    assert [part for part in parts if part not in str(caught.value)] == []

@@ -29,6 +29,15 @@ RUNNERS = (
     ('madds_aig', 'networks', 'tests.parity.aig.madds'),
     ('aig_loss', 'cases', 'tests.parity.aig.loss_cases'),
     ('aig_', 'tensors', 'tests.parity.aig.forward'),
+    ('dsnet_loss', 'cases', 'tests.parity.dsnet.loss_cases'),
+    ('dsnet_madds', 'rows', 'tests.parity.dsnet.madds'),
+    ('dsnet_', 'noise', 'tests.parity.dsnet.gate'),
+    ('dsnet_', 'tensors', 'tests.parity.dsnet.supernet'),
+    ('msd_dynamic', 'cases', 'tests.parity.msd_dynamic.budgets'),
+    ('msd_lazy', 'models', 'tests.parity.msd.lazy'),
+    ('msd_', 'training', 'tests.parity.msd_train.steps'),
+    ('msd_', 'grad_names', 'tests.parity.msd_train.step'),
+    ('msd_', 'tensors', 'tests.parity.msd.forward'),
 )
 
 

@@ -1,0 +1,75 @@
+"""Inference graphs without variables: weights are constants."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from engine.checkpoint import Restore
+from engine.model import Model
+from nets.points import Point
+from quant.backend import tf
+
+
+class Signature(NamedTuple):
+    """What a part of a graph is fed and what is fetched: names of tensors."""
+
+    feeds: list[str]
+    fetches: list[str]
+
+
+class Frozen(NamedTuple):
+    """A graph without variables, and its parts."""
+
+    graph_def: Any
+    signatures: list[Signature]
+
+    def runs(self, threads: int = 0) -> list[Callable[..., list[np.ndarray]]]:
+        """A callable (feeds in order) -> fetches for every part, in one new session.
+
+        Args:
+            threads: of one operation; 0 takes all cores.
+        """
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(self.graph_def, name='')
+            session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=threads))
+            tensor = graph.get_tensor_by_name
+            return [session.make_callable(list(map(tensor, part.fetches)), list(map(tensor, part.feeds)))
+                    for part in self.signatures]
+
+
+def freeze(build: Callable[[], Sequence[tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]]],
+           values: Mapping[str, np.ndarray]) -> Frozen:
+    """Builds a graph and turns its variables into constants.
+
+    Args:
+        build: adds to the current graph; returns (feeds, fetches) of every part.
+        values: of its variables, by name.
+    """
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        parts = [(list(feeds), [tf.identity(tensor) for tensor in fetches]) for feeds, fetches in build()]
+        Restore(values).init(session)
+        names = [tensor.op.name for _, fetches in parts for tensor in fetches]
+        graph_def = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), names)
+        return Frozen(graph_def, [Signature([tensor.name for tensor in feeds], [tensor.name for tensor in fetches])
+                                  for feeds, fetches in parts])
+
+
+def of_point(model: Model, point: Point, values: Mapping[str, np.ndarray]) -> Frozen:
+    """What one operating point computes: uint8 images as the data flow delivers them -> logits [N, classes]."""
+    def build() -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
+        feeds = [tf.placeholder(spec.dtype, spec.shape, spec.name) for spec in model.inputs()[:-1]]
+        outputs = model.net.outputs(model.views(feeds), model.blocks(training=False))
+        return [(feeds, [outputs.logits[point]])]
+    return freeze(build, values)
+
+
+def save(frozen: Frozen, folder: Path) -> None:
+    """Writes a SavedModel with the signature ``serving_default``: ``images`` -> ``logits``."""
+    part, = frozen.signatures
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        tf.import_graph_def(frozen.graph_def, name='')
+        feeds = {'images' if len(part.feeds) == 1 else name.partition(':')[0]: graph.get_tensor_by_name(name)
+                 for name in part.feeds}
+        tf.saved_model.simple_save(session, str(folder), feeds, {'logits': graph.get_tensor_by_name(part.fetches[0])})

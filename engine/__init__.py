@@ -1,3 +1,11 @@
 """Data flow, towers, trainers, evaluation, checkpoints and run folders."""
 
 import quant  # noqa: F401  (sets the environment before any module here imports tensorpack)
+
+
+def __getattr__(name: str) -> object:
+    """``from engine import Predictor``, without TensorFlow for those who do not ask for it."""
+    if name == 'Predictor':
+        from engine.predictor import Predictor
+        return Predictor
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

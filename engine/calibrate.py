@@ -8,7 +8,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tensorpack.utils.utils import get_tqdm
@@ -151,8 +151,9 @@ def calibrate_run(path: str, *, sizes: Sequence[int] | None = None, widths: Sequ
     if not slimmable and (widths or not sizes):
         raise UsageError(f'{path}: is no slimmable network; give --sizes, the input sizes to calibrate, '
                          'and no --widths')
-    changes = {'sizes': tuple(sorted(sizes, reverse=True)) if sizes else None, 'data': data, 'batch_size': batch_size,
-               'widths': tuple(widths or ()) if slimmable else None, 'stage': 'supernet' if slimmable else None}
+    changes: dict[str, Any] = {
+        'sizes': tuple(sorted(sizes, reverse=True)) if sizes else None, 'data': data, 'batch_size': batch_size,
+        'widths': tuple(widths or ()) if slimmable else None, 'stage': 'supernet' if slimmable else None}
     config = dataclasses.replace(source.config, **{key: value for key, value in changes.items() if value is not None})
     if not config.data:
         raise UsageError(f'{path}: was imported without a data set; give --data')

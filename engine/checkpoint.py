@@ -227,8 +227,9 @@ def select(checkpoint: Checkpoint, variables: Mapping[str, tuple[int, ...]], *, 
 
 
 def _layers(names: Iterable[str]) -> set[str]:
-    """Kernels and normalisations among the names, whatever the size."""
-    return {re.sub(r'/s\d+/', '/', name) for name in names if name.endswith((*_KERNELS, '/gamma'))}
+    """Kernels and normalisations among the names, whatever the size; a gate for widths is no part of the widths."""
+    return {re.sub(r'/s\d+/', '/', name) for name in names
+            if name.endswith((*_KERNELS, '/gamma')) and 'slimming_gate/' not in name}
 
 
 def _reason(lost: list[str], flag: str) -> str:

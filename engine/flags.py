@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-import re
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,18 +12,7 @@ from engine.errors import UsageError
 from engine.presets import PRESETS
 from engine.run import ACTIONS
 from engine.statistics import UNTRAINED
-
-
-def count(text: str) -> float:
-    """A number such as 250M or 1.2G.
-
-    Raises:
-        ValueError: it is none.
-    """
-    match = re.fullmatch(r'([\d.]+)([kMG]?)', text)
-    if not match:
-        raise ValueError(text)
-    return float(match[1]) * {'': 1, 'k': 1e3, 'M': 1e6, 'G': 1e9}[match[2]]
+from engine.units import quantity
 
 
 def parser(description: str = '') -> argparse.ArgumentParser:
@@ -112,7 +101,8 @@ def _widths(g: Any) -> None:
     g.add_argument('--routes', type=int, nargs='+', metavar='WIDTH', help='widths that the gate chooses from')
     g.add_argument('--ieb', action=argparse.BooleanOptionalAction, help='the smallest width learns from an ensemble')
     g.add_argument('--complexity', type=float, help='weight of the penalty on multiply-adds')
-    g.add_argument('--target_madds', type=count, metavar='N', help='mean multiply-adds per image, such as 250M, up to '
+    g.add_argument('--target_madds', type=functools.partial(quantity, '--target_madds'),
+                   metavar='N', help='mean multiply-adds per image, such as 250M, up to '
                    'which there is no penalty')
     g.add_argument('--smoothing', type=float, help='of labels')
     g.add_argument('--dropout', type=float, help='at the largest width')

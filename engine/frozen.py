@@ -1,12 +1,15 @@
 """Inference graphs without variables: weights are constants."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.checkpoint import Restore
+from engine import checkpoint
+from engine.checkpoint import Checkpoint, Restore
+from engine.errors import UsageError
 from engine.model import Model
 from nets.points import Point
 from quant.backend import tf
@@ -56,10 +59,62 @@ def freeze(build: Callable[[], Sequence[tuple[Sequence[tf.Tensor], Sequence[tf.T
                                   for feeds, fetches in parts])
 
 
+def point_model(source: Checkpoint, name: str) -> tuple[Model, dict[str, np.ndarray]]:
+    """A model that has the operating point ``name``, and its variables. What it has beside is left out by ``of_point``.
+
+    Raises:
+        UsageError: there is no such point, or it has no statistics.
+    """
+    known = points(source)
+    if name not in known or source.config is None:
+        raise UsageError(f'point {name!r}: {source.prefix} has {" ".join(known)}')
+    config, point = source.config, Point.parse(name)
+    if point.size and point.size not in config.sizes:
+        config = dataclasses.replace(config, sizes=(point.size,), image_size=max(config.image_size, point.size))
+    if point.width is not None:
+        config = dataclasses.replace(config, widths=(point.width,), stage='supernet')
+    model = Model(dataclasses.replace(config, kd=False), data_format='NHWC')
+    variables, _ = model.inspect()
+    return model, checkpoint.select(source, variables, flag='RUN')
+
+
+def points(source: Checkpoint) -> list[str]:
+    """Spellings of all operating points that can be run: trained, or calibrated."""
+    if source.config is None:
+        return []
+    extra = [f's{size}' for size in source.sizes if size not in source.config.sizes]
+    every = [str(point) for point in source.config.network().points]
+    known = checkpoint.available(source)
+    return [name for name in every if name in known] + [name for name in (*known, *extra) if name not in every]
+
+
+def named(source: Checkpoint, name: str) -> Frozen:
+    """What the operating point ``name`` computes, see ``of_point`` and ``point_model``."""
+    model, values = point_model(source, name)
+    return of_point(model, Point.parse(name), values)
+
+
+def dynamic(source: Checkpoint, name: str) -> Frozen:
+    """What a network computes whose gate chooses widths image by image: like ``of_point``, of the logits ``name``."""
+    assert source.config is not None
+    model = Model(source.config, data_format='NHWC')
+    variables, _ = model.inspect()
+
+    def build() -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
+        feeds = _images(model)
+        outputs = model.net.outputs(model.views(feeds), model.blocks(training=False), execution='group')
+        return [(feeds, [outputs.extras[name]])]
+    return freeze(build, checkpoint.select(source, variables, flag='RUN'))
+
+
+def _images(model: Model) -> list[tf.Tensor]:
+    return [tf.placeholder(spec.dtype, spec.shape, spec.name) for spec in model.inputs()[:-1]]
+
+
 def of_point(model: Model, point: Point, values: Mapping[str, np.ndarray]) -> Frozen:
     """What one operating point computes: uint8 images as the data flow delivers them -> logits [N, classes]."""
     def build() -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
-        feeds = [tf.placeholder(spec.dtype, spec.shape, spec.name) for spec in model.inputs()[:-1]]
+        feeds = _images(model)
         outputs = model.net.outputs(model.views(feeds), model.blocks(training=False))
         return [(feeds, [outputs.logits[point]])]
     return freeze(build, values)

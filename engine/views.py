@@ -9,11 +9,12 @@ MEAN = (0.406, 0.456, 0.485)
 STD = (0.225, 0.224, 0.229)
 
 # Input rule -> whether the colour order is reversed to RGB, and what is subtracted and divided by in BGR order.
-RULES = {'normalized_bgr': (False, MEAN, STD), 'normalized_rgb': (True, MEAN, STD),
-         'cifar_rgb': (True, (0.4465, 0.4822, 0.4914), (0.2010, 0.1994, 0.2023)),
-         'cifar10_rgb': (True, (0.4467, 0.4824, 0.4914), (0.2616, 0.2435, 0.2471)),
-         'cifar100_rgb': (True, (0.4408, 0.4867, 0.5071), (0.2761, 0.2565, 0.2675)),
-         'unit_rgb': (True, 0.0, 1.0)}
+RULES: dict[str, tuple[bool, tuple[float, ...], tuple[float, ...]]] = {
+    'normalized_bgr': (False, MEAN, STD), 'normalized_rgb': (True, MEAN, STD),
+    'cifar_rgb': (True, (0.4465, 0.4822, 0.4914), (0.2010, 0.1994, 0.2023)),
+    'cifar10_rgb': (True, (0.4467, 0.4824, 0.4914), (0.2616, 0.2435, 0.2471)),
+    'cifar100_rgb': (True, (0.4408, 0.4867, 0.5071), (0.2761, 0.2565, 0.2675)),
+    'unit_rgb': (True, (), ())}
 
 
 def views(images: Sequence[tf.Tensor], sizes: Sequence[int], *, resize: str, inputs: str,
@@ -42,6 +43,9 @@ def views(images: Sequence[tf.Tensor], sizes: Sequence[int], *, resize: str, inp
 
 def _values(images: tf.Tensor, inputs: str) -> tf.Tensor:
     rgb, mean, deviation = RULES[inputs]
-    values = tf.cast(images, tf.float32) / 255.0
-    values = (values - mean) / deviation if mean else values
-    return tf.reverse(values, [3]) if rgb else values
+    # Bytes are reversed in a quarter of the time of floats.
+    values = tf.cast(tf.reverse(images, [3]) if rgb else images, tf.float32) / 255.0
+    if not mean:
+        return values
+    order = slice(None, None, -1 if rgb else 1)
+    return (values - mean[order]) / deviation[order]

@@ -170,7 +170,8 @@ class Blocks:
             if bias_start is not None:
                 b = tf.get_variable('b', shape=[channels], initializer=bias_start)
                 y = tf.nn.bias_add(y, b, data_format=self.data_format)
-            self.record(scope.name, role, shape, self.spatial(y), w, bias=0 if bias_start is None else channels)
+            self.record(scope.name, role, shape, self.spatial(y), w, bias=0 if bias_start is None else channels,
+                        inputs=math.prod(x.shape[1:]))
         return y
 
     def depthwise_conv(self, name: str, x: tf.Tensor, kernel: int, *, stride: int = 1,
@@ -185,7 +186,7 @@ class Blocks:
             w = self.weights.get([kernel, kernel, channels, 1], 'depthwise', fan_out=fan_out or kernel * kernel,
                                   meta=self._meta, point=str(self._point), rows=rows)
             y = self.filter(x, w.value, stride)
-            self.record(scope.name, 'depthwise', rows, self.spatial(y), w)
+            self.record(scope.name, 'depthwise', rows, self.spatial(y), w, inputs=math.prod(x.shape[1:]))
         return y
 
     def convolve(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
@@ -209,7 +210,7 @@ class Blocks:
             w = self.weights.get([channels, units], role, fan_out=units,
                                   start=start or tf.random_normal_initializer(stddev=math.sqrt(2 / channels)))
             b = tf.get_variable('b', shape=[units], initializer=bias_start or tf.zeros_initializer())
-            self.record(scope.name, role, [1, 1, channels, units], (1, 1), w, bias=units)
+            self.record(scope.name, role, [1, 1, channels, units], (1, 1), w, bias=units, inputs=channels)
             return tf.nn.bias_add(tf.matmul(x, w.value), b)
 
     def norm(self, name: str, x: tf.Tensor, *, zero_gamma: bool = False) -> tf.Tensor:
@@ -325,11 +326,12 @@ class Blocks:
         return paddings
 
     def record(self, scope: str, role: str, shape: Sequence[int], out: tuple[int, int], kernel: Kernel,
-               bias: int = 0, points: Sequence[Point] | None = None) -> None:
+               *, inputs: int, bias: int = 0, points: Sequence[Point] | None = None) -> None:
         """Notes a layer for ``points``, by default for all that are being served."""
-        height, width, inputs, outputs = shape
-        record = LayerRecord(self.quantization.relative(scope), role, (height, width, inputs, outputs), out,
-                             kernel.bits, kernel.basis, bias, kernel.generated, self._gate)
+        name, (height, width, channels, outputs) = self.quantization.relative(scope), shape
+        quantizer = self.quantization.policy.activation(name, role)
+        record = LayerRecord(name, role, (height, width, channels, outputs), out, kernel.bits, kernel.basis, bias,
+                             kernel.generated, self._gate, quantizer.bits if quantizer else 32, inputs)
         for point in self._serves if points is None else points:
             self.layers[str(point)].append(record)
 

@@ -28,6 +28,8 @@ class LayerRecord:
         bias: Number of float32 biases.
         generated: Whether the kernel is generated from an encoding. Memory counts the kernel of one encoding.
         gate: Scope of the gate that decides per image whether the layer runs; empty if it always does.
+        activation_bits: Bits of what it reads, by its role; 32 is float.
+        inputs: Number of values that it reads per image.
     """
 
     name: str
@@ -39,6 +41,8 @@ class LayerRecord:
     bias: int = 0
     generated: bool = False
     gate: str = ''
+    activation_bits: int = 32
+    inputs: int = 0
 
     @property
     def weights(self) -> int:
@@ -47,6 +51,16 @@ class LayerRecord:
     @property
     def madds(self) -> int:
         return self.weights * math.prod(self.out)
+
+    @property
+    def bit_ops(self) -> int:
+        """Multiply-adds times the bits of both factors."""
+        return self.madds * self.weight_bits * self.activation_bits
+
+    @property
+    def activations(self) -> int:
+        """Values of an image that exist while the layer runs: its input and its output."""
+        return self.inputs + math.prod(self.out) * self.kernel[3]
 
     @property
     def memory_bits(self) -> int:
@@ -72,6 +86,23 @@ def generation_madds(layers: Iterable[LayerRecord]) -> int:
 def weight_bytes(layers: Iterable[LayerRecord]) -> int:
     """Bytes of all packed weights, bases and biases; normalisation is not counted (it folds into the next kernel)."""
     return math.ceil(sum(layer.memory_bits for layer in layers) / 8)
+
+
+def bit_ops(layers: Iterable[LayerRecord]) -> int:
+    """Multiply-adds of one image, each times the bits of its weight and of its activation."""
+    return sum(layer.bit_ops for layer in layers)
+
+
+def activation_bytes(layers: Iterable[LayerRecord]) -> int:
+    """Bytes of the float32 input and output of the layer where they are largest, for one image; a residual that waits
+    beside a branch is not counted.
+    """
+    return 4 * max((layer.activations for layer in layers), default=0)
+
+
+def parameters(layers: Iterable[LayerRecord]) -> int:
+    """Weights and biases; normalisation is not counted."""
+    return sum(layer.weights + layer.bias for layer in layers)
 
 
 def cumulative(layers: Mapping[str, Iterable[LayerRecord]], point: str) -> list[LayerRecord]:

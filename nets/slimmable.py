@@ -97,7 +97,7 @@ def conv(b: Blocks, name: str, x: tf.Tensor, inputs: Width, outputs: Width, kern
         w = b.weights.get(shape, role, fan_out=fan_out, start=normal(fan_out),
                           part=[kernel, kernel, inputs.active, outputs.active])
         y = b.convolve(x, w.value, stride)
-        _record(b, scope.name, role, kernel, inputs, outputs, b.spatial(y), w)
+        _record(b, scope.name, role, kernel, inputs, outputs, b.spatial(y), w, area=b.spatial(x))
     return masked(b, y, outputs)
 
 
@@ -108,7 +108,7 @@ def depthwise_conv(b: Blocks, name: str, x: tf.Tensor, width: Width, kernel: int
         w = b.weights.get([kernel, kernel, width.full, 1], 'depthwise', fan_out=fan_out, start=normal(fan_out),
                           rows=[kernel, kernel, 1, width.full], part=[kernel, kernel, width.active, 1])
         y = b.filter(x, w.value, stride)
-        _record(b, scope.name, 'depthwise', kernel, Width((1,)), width, b.spatial(y), w)
+        _record(b, scope.name, 'depthwise', kernel, Width((1,)), width, b.spatial(y), w, area=b.spatial(x))
     return masked(b, y, width)
 
 
@@ -190,11 +190,13 @@ def _like(b: Blocks, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 
 def _record(b: Blocks, scope: str, role: str, kernel: int, inputs: Width, outputs: Width, out: tuple[int, int],
-            w: Kernel, *, bias: bool = False) -> None:
+            w: Kernel, *, area: tuple[int, int] = (1, 1), bias: bool = False) -> None:
     for point in b.serves:
         count = outputs.at(point)
+        read = outputs if role == 'depthwise' else inputs
         b.record(scope, role, (kernel, kernel, inputs.at(point), count), out,
-                 w._replace(basis=w.basis * count // outputs.full), bias=bias * count, points=[point])
+                 w._replace(basis=w.basis * count // outputs.full), bias=bias * count, points=[point],
+                 inputs=math.prod(area) * read.at(point))
 
 
 def _observe(b: Blocks, scope: str, width: Width, tables: list[tf.Variable], batch: list[tf.Tensor],

@@ -18,8 +18,9 @@ from typing import Any
 
 from tabulate import tabulate
 
+from engine import records
 from engine.errors import UsageError
-from scripts import records, status
+from scripts import status
 
 FIELDS = ('run', 'qw', 'qa', 'point', 'bn', 'madds', 'weight_bytes', 'top1', 'top5', 'published_top1',
           'published_top5', 'difference', 'source')

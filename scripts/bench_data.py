@@ -151,8 +151,18 @@ def tf_data_images(root: Path, part: str) -> Iterator[np.ndarray]:
                 yield step()
 
 
-def our_images(root: Path, part: str) -> Iterator[Any]:
-    return iter(our_flow(root, part, 1, 0))
+def our_images(root: Path, part: str) -> Iterator[np.ndarray]:
+    """What our flows do with an image, before it goes into a batch."""
+    from engine.augment import eval_views, train_views
+    from engine.datasets import open_dataset
+    dataset = open_dataset(str(root), size=SIZE)
+    source = getattr(dataset, part)
+    for i in range(len(source)):
+        if part == 'train':
+            rng = np.random.default_rng([0, 0, i])
+            yield train_views(source.read(i), dataset.augment, [SIZE], rng, antialias=False)[0]
+        else:
+            yield eval_views(source.read(i), dataset.augment, [SIZE], antialias=False)[0]
 
 
 FRAMEWORKS: dict[str, Callable[[Path, str], Iterable[Any]]] = {

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from engine import records
 from engine.errors import UsageError
-from scripts import records, status
+from scripts import status
 
 Curve = tuple[str, list[records.Row]]
 Name = tuple[float, float, str, str]  # x, y, text, colour

@@ -24,28 +24,13 @@ from tabulate import tabulate
 from engine import budget
 from engine.errors import UsageError
 from engine.run import checkpoints, write_json
+from engine.units import quantity
 from nets import cost
 from nets.points import Point
 from scripts import status
 
-# What may follow the number of a flag, and what it multiplies it by.
-UNITS = {'--budget': {'': 1., 'K': 1e3, 'M': 1e6, 'G': 1e9}, '--latency': {'us': 1e-3, 'ms': 1., 's': 1e3}}
-EXAMPLES = {'--budget': 'multiply-adds such as 60M or 1.2G', '--latency': 'a time such as 3ms'}
 MEASURED = 'batch1_ms'
 EVALUATE = 'imagenet_tf.py --eval -ec RUN writes it'
-
-
-def quantity(flag: str, text: str) -> float:
-    """The number that ``text`` is, in multiply-adds or milliseconds.
-
-    >>> quantity('--budget', '1.2G'), quantity('--latency', '3ms')
-    (1200000000.0, 3.0)
-    """
-    found = re.fullmatch(r'(\d+\.?\d*|\.\d+)([A-Za-z]*)', text)
-    value = float(found[1]) * UNITS[flag].get(found[2], 0) if found else 0
-    if not value:
-        raise UsageError(f'{flag} {text}: expected {EXAMPLES[flag]}')
-    return value
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""scripts.accuracy_table and scripts.records over run folders built by hand."""
+"""scripts.accuracy_table and engine.records over run folders built by hand."""
 
 import csv
 import io
@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from engine import records
 from engine.errors import UsageError
 from nets import cost
-from scripts import accuracy_table, records
+from scripts import accuracy_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {'net': 'rsnet', 'mode': 'preact', 'arch': 'resnet18', 'width': 1.0, 'qw': 2, 'qa': 2, 'sizes': [224, 192],

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from nets.blocks import BN_EPSILON, Blocks
+from nets.blocks import BN_EPSILON, SWISH_MIN, Blocks
 from nets.cost import LayerRecord
+from nets.kernels import generate
 from nets.points import Point
 from quant import Policy, Rule, low_bit
 from quant.backend import tf
@@ -157,9 +158,9 @@ def test_data_formats_differ_in_nothing_kept():
 def test_layer_records():
     _, layers = every_layer('NHWC')
     assert layers == {'s6': [], 's8': [
-        LayerRecord('conv0', 'stem', (3, 3, 3, 8), (4, 4)),
-        LayerRecord('depth', 'depthwise', (3, 3, 1, 8), (4, 4), weight_bits=2, basis=16),
-        LayerRecord('linear', 'head', (1, 1, 12, 5), (1, 1), bias=5)]}
+        LayerRecord('conv0', 'stem', (3, 3, 3, 8), (4, 4), inputs=147),
+        LayerRecord('depth', 'depthwise', (3, 3, 1, 8), (4, 4), weight_bits=2, basis=16, activation_bits=3, inputs=128),
+        LayerRecord('linear', 'head', (1, 1, 12, 5), (1, 1), bias=5, inputs=12)]}
 
 
 def test_variable_names_and_shapes():
@@ -289,3 +290,46 @@ def test_policy_sees_scopes_below_the_root(root):
         b.act('layer', image())
     assert {name.removeprefix(f'{root}/') for name in names()} == {'layer/W', 'layer/weight_quant/basis', 'layer/basis'}
     assert b.layers['s8'][0].name == 'layer'
+
+
+@pytest.mark.parametrize('policy', [None, low_bit('float', 'lq(bits=2)')], ids=['float', 'quantized'])
+def test_swish(policy, run):
+    x = RNG.normal(0, 2, (2, 4, 4, 3)).astype('float32')
+    y = run(blocks(policy, training=False).act('quant', tf.constant(x), function='swish'))
+    expected = x / (1 + np.exp(-x))
+    if policy is None:
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+        return
+    levels = SWISH_MIN + np.array([0, *np.cumsum([run(variable('quant/basis'))[0, 0]] * 3)])
+    np.testing.assert_allclose(y, levels[np.abs(expected[..., None] - levels).argmin(-1)], atol=1e-6)
+
+
+def test_builder_of_the_same_tower_in_inference_mode(run):
+    """It reads its own kernels and statistics, keeps none of either, and adds to the same records."""
+    b = blocks(low_bit('lq(bits=2)', 'float'))
+    b.norm('conv/bn', b.conv('conv', image(), 5, 3))
+    with tf.variable_scope('', reuse=tf.AUTO_REUSE):
+        other = b.inference()
+        x = other.norm('conv/bn', other.conv('conv', image(), 5, 3))
+    assert run(x).shape == (2, 8, 8, 5)
+    assert (b.training, other.training) == (True, False)
+    assert len(b.kernels) == len(other.kernels) == 1
+    assert len(tf.get_collection(tf.GraphKeys.UPDATE_OPS)) == 2
+    assert not other.statistics
+    assert not other.quantization.evidence
+    assert [record.name for record in b.layers['s8']] == ['conv', 'conv']
+
+
+def test_part_of_a_kernel_is_cut_after_quantization(run):
+    b = blocks(Policy((Rule(weight='lq(bits=2)'),)), training=False)
+    extent = tf.placeholder(tf.int32, [])
+    with tf.variable_scope('conv'):
+        whole, part, again, drawn = (b.weights.get([3, 3, 4, 6], 'body', fan_out=54, part=part).value for part in (
+            None, [3, 3, 2, 5], [3, 3, 2, 5], [3, 3, 4, extent]))
+    assert part is again
+    assert types().count('TopKV2') == 1
+    run([])
+    run(generate())
+    whole, part, drawn = run([whole, part, drawn], {extent: 3})
+    np.testing.assert_array_equal(part, whole[:, :, :2, :5])
+    np.testing.assert_array_equal(drawn, whole[..., :3])

@@ -85,7 +85,7 @@ def recorded(monkeypatch, capsys):
     """``recorded(line)``: folder in which an evaluation leaves its records."""
     def scores(model, values, dataset, **_):
         model.names = [str(point) for point in model.net.points]
-        return [([np.zeros((len(model.names), 2), int)], len(dataset.val), 1.)]
+        return [evaluate.Score([np.zeros((len(model.names), 2), int)], [], len(dataset.val), 1.)]
 
     def check(line: str) -> str:
         with monkeypatch.context() as patch:

@@ -40,6 +40,14 @@ def test_weight_bytes_by_hand():
     assert cost.weight_bytes([]) == cost.madds([]) == 0
 
 
+def test_bit_operations_and_activations_by_hand():
+    net = [dataclasses.replace(NET[0], inputs=192), dataclasses.replace(NET[1], activation_bits=3, inputs=256), NET[3]]
+    assert cost.bit_ops(net) == 6912 * 32 * 32 + 2880 * 2 * 3 + 15 * 32 * 32
+    assert cost.activation_bytes(net) == 4 * (192 + 8 * 8 * 4)
+    assert cost.activation_bytes([]) == 0
+    assert cost.parameters(net) == 108 + 180 + 15 + 3
+
+
 def test_generated_kernels_cost_one_product_per_value():
     generated = [dataclasses.replace(layer, generated=True) for layer in NET[:2]]
     assert cost.generation_madds([*generated, *NET[2:]]) == 108 + 180

@@ -53,7 +53,7 @@ def files():
 
 
 def test_files_are_found():
-    expected = {'quant/lq.py', 'nets/san.py', 'engine/calibrate.py', 'engine/flow.py', 'scripts/records.py', BACKEND}
+    expected = {'quant/lq.py', 'nets/san.py', 'engine/calibrate.py', 'engine/flow.py', 'engine/records.py', BACKEND}
     assert expected <= set(files())
 
 

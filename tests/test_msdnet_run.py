@@ -141,6 +141,7 @@ def test_resuming_keeps_what_was_set_aside(action, trained, tmp_path, monkeypatc
     np.testing.assert_array_equal(begun[1][0].holdout.indices, holdout.draw(8000, 30, 0))
 
 
+@pytest.mark.slow
 def test_two_bits_train_evaluate_and_leave_early(tmp_path):
     run = tmp_path / 'run'
     main(*NET, '--nBlocks', '2', '--grFactor', '1', '2', '--bnFactor', '1', '2', '--sizes', '12', '--image-size', '12',

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from engine import records
 from nets import cost
-from scripts import plot, records
+from scripts import plot
 
 ACCURACY = {224: (66.1, 65.8), 160: (63.2, 62.9), 96: (52., 52.5)}  # own, published by RS-Nets (ResNet-18, W2A2)
 MADDS = {224: 115.605504, 160: 58.9824, 96: 21.233664}  # 9*64*64*(size/4)^2 / 1e6

@@ -1,6 +1,6 @@
 """Run folders as rows: what was measured, what it costs, and which published number it can be compared with.
 
-Pure Python. Reads ``config.json``, ``layers.json`` and ``eval/*.json`` of a run and ``published.json`` beside it.
+Pure Python. Reads ``config.json``, ``layers.json`` and ``eval/*.json`` of a run and ``data/published.json``.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.errors import UsageError
 from nets import cost
 
 Layers = Mapping[str, list[cost.LayerRecord]]
 
-ENSEMBLE = 'ensemble'
+ENSEMBLE, DYNAMIC = 'ensemble', 'dynamic'
 IMAGENET_CLASSES = 1000
 OTHER_DATA = ('animals28', 'cifar', 'fake')
 
@@ -46,8 +46,10 @@ class Row:
     Attributes:
         point: Operating point, such as ``s224``, or ``ensemble``.
         bn: Point whose BN statistics were used.
-        madds: Multiply-adds of one image (with gates: expected at the measured rates); like ``weight_bytes`` None if
-            the run has no layer records of this point.
+        madds: Multiply-adds of one image (with gates: expected at the measured rates; of an exit: with all earlier
+            ones); like ``weight_bytes`` and ``bit_ops`` None if the run has no layer records of this point.
+        bit_ops: Multiply-adds, each times the bits of its factors.
+        ms: Median milliseconds of one image alone, if ``scripts.profile`` has measured them.
     """
 
     run: str
@@ -61,6 +63,8 @@ class Row:
     top5: float
     images: int | None = None
     published: Published | None = None
+    bit_ops: int | None = None
+    ms: float | None = None
 
     @property
     def label(self) -> str:
@@ -93,13 +97,13 @@ def size_label(point: str) -> str:
 def point_key(point: str, bn: str) -> tuple[Any, ...]:
     """Sort key: the strongest point first, foreign statistics after a point's own, the ensemble last."""
     own, foreign = (tuple(-int(n) for n in re.findall(r'\d+', name)) for name in (point, bn))
-    return point == ENSEMBLE, re.sub(r'\d+', '', point), own, bn != point, foreign
+    return point.startswith(ENSEMBLE), re.sub(r'\d+', '', point), own, bn != point, foreign
 
 
 @functools.cache
 def published_rows() -> tuple[Published, ...]:
     """All rows of ``published.json``."""
-    tables = json.loads(Path(__file__).with_name('published.json').read_text(encoding='utf-8'))['tables']
+    tables = json.loads((Path(__file__).parent / 'data' / 'published.json').read_text(encoding='utf-8'))['tables']
     return tuple(Published(table['id'], table['system'], table['source'], **row)
                  for table in tables for row in table['rows'])
 
@@ -169,17 +173,44 @@ def read_layers(folder: Path) -> Layers:
         raise UsageError(f'{path}: damaged (no layer records: {error}); {remedy}') from None
 
 
-def point_cost(layers: Layers, point: str, sizes: Iterable[int]) -> tuple[int, int] | None:
-    """(multiply-adds, bytes of the weights) of a point; the ensemble runs every size and stores each layer once."""
-    names = [f's{size}' for size in sizes] if point == ENSEMBLE else [point]
+class Cost(NamedTuple):
+    """Multiply-adds and bit operations of one image, bytes of the weights."""
+    madds: int
+    bit_ops: int
+    weight_bytes: int
+
+
+def point_cost(layers: Layers, point: str, sizes: Iterable[int]) -> Cost | None:
+    """Cost of a point; the ensemble runs every size, the ensemble of exits the earlier exits, as the exit itself does;
+    a gate that chooses widths stores them all. Each layer is stored once.
+    """
+    names = [f's{size}' for size in sizes] if point == ENSEMBLE else [point.removeprefix(f'{ENSEMBLE}-')]
+    if point.endswith(DYNAMIC):
+        names = [name for name in layers if name.startswith(point.removesuffix(DYNAMIC))]
     if not names or any(name not in layers for name in names):
         return None
-    stored = {layer.name: layer for name in names for layer in layers[name]}
-    return sum(cost.madds(layers[name]) for name in names), cost.weight_bytes(stored.values())
+    runs = [cost.cumulative(layers, name) for name in names]
+    # Of a layer that widths share, the widest is stored.
+    stored = {layer.name: layer for layer in sorted((layer for run in runs for layer in run),
+                                                    key=lambda layer: layer.weights)}
+    return Cost(sum(map(cost.madds, runs)), sum(map(cost.bit_ops, runs)), cost.weight_bytes(stored.values()))
 
 
 def is_percentage(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= 100
+
+
+def expected_madds(run: Path, point: str, sizes: Sequence[int], remedy: str) -> float | None:
+    """Mean multiply-adds of an image as the gates of a point were measured; None without gates."""
+    size = point.removesuffix(DYNAMIC).rstrip('-') or f's{sizes[0]}'
+    path = run / 'routes' / f'{size}.json' if point.endswith(DYNAMIC) else run / 'gates' / f'{point}.json'
+    return float(read_json(path, remedy)['madds']) if path.exists() else None
+
+
+def profile(run: Path) -> dict[str, dict[str, float]]:
+    """What ``scripts.profile`` measured, by operating point; empty without."""
+    path = run / 'profile.json'
+    return read_json(path, 'run scripts.profile again')['points'] if path.exists() else {}
 
 
 def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) -> Row:
@@ -190,14 +221,17 @@ def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) ->
     if not isinstance(point, str) or not all(is_percentage(record.get(key)) for key in ('top1', 'top5')):
         raise UsageError(f'{path}: damaged ("point" must be a name, "top1" and "top5" percentages); {remedy}')
     bn = record.get('bn') or point
-    madds, size = point_cost(layers, point, config['sizes']) or (None, None)
-    if madds is None and bn == point:
+    found = point_cost(layers, point, config['sizes'])
+    if found is None and bn == point:
         raise UsageError(f'{path}: point {point} is not in layers.json ({", ".join(layers)}); {remedy}')
-    if (path.parent.parent / 'gates' / f'{point}.json').exists():
-        madds = round(read_json(path.parent.parent / 'gates' / f'{point}.json', remedy)['madds'])
+    madds, bit_ops, size = found or (None, None, None)
+    measured = expected_madds(path.parent.parent, point, config['sizes'], remedy)
+    if measured is not None and madds and bit_ops:
+        madds, bit_ops = round(measured), round(bit_ops * measured / madds)
+    times = profile(path.parent.parent).get(point, {})
     published = find_published(config, point, bn) if on_imagenet(record.get('data', config.get('data'))) else None
     return Row(run, config['qw'], config['qa'], point, bn, madds, size, float(record['top1']),
-               float(record['top5']), record.get('images'), published)
+               float(record['top5']), record.get('images'), published, bit_ops, times.get('batch1_ms'))
 
 
 def read_run(folder: Path, name: str) -> Run:

@@ -121,9 +121,8 @@ def decode(encoded: np.ndarray, name: str) -> np.ndarray:
 
     From memory OpenCV refuses a JPEG or PNG without its end, which it lets pass, grey below the cut, when it opens the
     file itself. So nothing else has to look for truncation.
-
-    Nothing is decoded at a reduced scale: of the crops for 224 pixels only 2 % are shrunk by 2 or more, and of these
-    the pixels would differ by 1.5 to 5 grey levels in the mean (0.8 if there is no texture at all).
+    Not at a reduced scale: only 2 % of the crops for 224 pixels are shrunk by 2, and they would differ by 1.5 to 5 grey
+    levels in the mean (0.8 without any texture).
 
     Args:
         encoded: uint8 [n], a file of any format that OpenCV reads.
@@ -137,8 +136,8 @@ def decode(encoded: np.ndarray, name: str) -> np.ndarray:
     """
     try:
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
-    except cv2.error as error:
-        raise BadImage(f'--data: {name} is not an image that OpenCV can decode: {error}') from error
+    except cv2.error:
+        image = None
     if image is None:
         raise BadImage(f'--data: {name} is {"not a complete image" if encoded.size else "empty"}; repair it or put it '
                        'on the list of --skip-list')
@@ -151,8 +150,7 @@ class FileSource(Source):
     def __init__(self, root: Path, files: Sequence[str], labels: Sequence[int] | np.ndarray) -> None:
         """Keep N paths relative to `root` and N labels."""
         super().__init__(labels)
-        self.root = root
-        self.files = files
+        self.root, self.files = root, files
 
     def encoded(self, i: int) -> np.ndarray:
         """The bytes of file `i`, uint8 [n]. Raises BadImage if it cannot be read."""
@@ -162,7 +160,6 @@ class FileSource(Source):
             raise BadImage(f'--data: cannot read {self.files[i]}: {error}') from error
 
     def read(self, i: int) -> np.ndarray:
-        """See `decode`."""
         return decode(self.encoded(i), self.files[i])
 
     def name(self, i: int) -> str:
@@ -273,7 +270,7 @@ def _open_folder(data: str, size: int | None) -> Dataset:
 
 
 def _open_packed(root: Path, size: int) -> Dataset:
-    """Raises UsageError if one of the two files is not there or not complete."""
+    """Raises UsageError if one of the two files is not complete."""
     train, val = (Pack(root / part) for part in PACKS)
     if train.classes != val.classes:
         raise UsageError(f'--data {root}: {PACKS[0]} and {PACKS[1]} have other classes; pack them again')

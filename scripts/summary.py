@@ -1,0 +1,72 @@
+"""What a network consists of and what each of its operating points costs, without training it.
+
+    python -m scripts.summary --net rsnet -d 18 --sizes 224 160 --qw 2 --qa 2 --data fake
+    python -m scripts.summary --preset msd_imagenet4 --data fake --layers     # every layer as well
+    python -m scripts.summary --preset dsnet_mbv1 --data fake
+
+Takes the flags of imagenet_tf.py. Costs are of one image: multiply-adds (MAdds) of convolutions and fully connected
+layers, BitOps = MAdds x bits of weight x bits of activation; of an exit with all earlier exits. Weights are counted
+packed, with bases and biases; activations are the float32 input and output of the layer where they are largest.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+
+from tabulate import tabulate
+
+from engine.flags import explicit, parse
+from imagenet_tf import resolve
+from nets import cost
+from scripts import status
+
+
+def parse_args(argv: Sequence[str] | None) -> tuple[bool, argparse.Namespace]:
+    """Whether layers are wanted, and the flags of the network."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    layers = '--layers' in given
+    return layers, parse([arg for arg in given if arg != '--layers'], str(__doc__))
+
+
+def run(args: tuple[bool, argparse.Namespace]) -> str:
+    """Tables of operating points and, if wanted, of layers."""
+    detailed, flags = args
+    config, _, notes = resolve(explicit(flags))
+    config.refuse_foreign(explicit(flags))
+    from engine.model import Model
+    _, layers = Model(config, data_format='NHWC').inspect()
+    parts = [points(layers)]
+    if detailed:
+        parts.append(every_layer(layers))
+    return '\n\n'.join(['\n'.join(notes), *parts])
+
+
+def points(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
+    """One row per operating point."""
+    rows = []
+    for point in layers:
+        passed = cost.cumulative(layers, point)
+        rows.append((point, len(passed), cost.madds(passed) / 1e6, cost.bit_ops(passed) / 1e9,
+                     cost.parameters(passed) / 1e6, cost.weight_bytes(passed) / 1e6,
+                     cost.activation_bytes(passed) / 1e6))
+    return tabulate(rows, floatfmt='.3f', headers=('point', 'layers', 'MAdds, M', 'BitOps, G', 'parameters, M',
+                                                   'weights, MB', 'activations, MB'))
+
+
+def every_layer(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
+    """One row per layer, as the first operating point that has it runs it."""
+    seen = {layer.name: (point, layer) for point in reversed(layers) for layer in layers[point]}
+    rows = [(layer.name, layer.role, 'x'.join(map(str, layer.kernel)), 'x'.join(map(str, layer.out)), layer.weight_bits,
+             layer.activation_bits, layer.madds / 1e6, layer.memory_bits / 8e3, point)
+            for point, layer in seen.values()]
+    return tabulate(rows, floatfmt='.3f', headers=('layer', 'role', 'kernel', 'output', 'W bits', 'A bits', 'MAdds, M',
+                                                   'weights, kB', 'at'))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status, see ``scripts.status``."""
+    return status('summary', run, parse_args(argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

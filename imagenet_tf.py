@@ -47,7 +47,7 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
                      f'{values["arch"]}')
     if values.get('image_size', 1) < 1:
         raise UsageError(f'--image_size {values["image_size"]}: must be at least 1')
-    dataset = open_dataset(values['data'], size=values.get('image_size'))
+    dataset = open_dataset(values['data'], size=values.get('image_size'), skip=values.get('skip_list', ''))
     # A folder may bear the name of a data set; its images decide.
     net = values.get('net', Config.net)
     of_data = data_defaults(net, dataset.name) if dataset.augment == 'shift' else {}

@@ -192,7 +192,8 @@ def lighting(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rng: source of all chance.
     """
     colour = EIGENVECTORS @ (rng.normal(scale=LIGHTING_STD, size=3) * EIGENVALUES)
-    return np.clip(image + colour.astype(np.float32), 0, 255).astype(np.uint8)
+    # What truncation of the sum gives, on bytes.
+    return cv2.add(image, (*np.floor(colour.astype(np.float32)).tolist(), 0.0))
 
 
 def mirror(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

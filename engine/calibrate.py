@@ -158,7 +158,8 @@ def calibrate_run(path: str, *, sizes: Sequence[int] | None = None, widths: Sequ
     if not config.data:
         raise UsageError(f'{path}: was imported without a data set; give --data')
     config.check()
-    dataset = holdout.apply(open_dataset(config.data, size=config.image_size), config, Path(source.prefix).parent)
+    dataset = open_dataset(config.data, size=config.image_size, skip=config.skip_list)
+    dataset = holdout.apply(dataset, config, Path(source.prefix).parent)
     for flag, value in (('--images', images), ('--batch-size', config.batch_size)):
         if not 2 <= value <= len(dataset.train):
             raise UsageError(f'{flag} {value}: must lie between 2 and the {len(dataset.train)} training images')

@@ -13,7 +13,7 @@ from engine.errors import UsageError
 from quant import Policy, low_bit
 
 SCHEDULES = ('step', 'cosine', 'linear', 'milestones', 'cosine_epochs')
-RESIZES = ('nearest', 'area', 'antialias')
+RESIZES = ('nearest', 'area', 'antialias', 'antialias_cubic')
 INPUTS = ('normalized_bgr', 'normalized_rgb', 'cifar_rgb', 'cifar10_rgb', 'cifar100_rgb', 'unit_rgb')
 DECAYS = ('kernels', 'all')
 TRAINERS = ('replicated', 'parameter-server')
@@ -41,10 +41,13 @@ class Config:
         sizes: input sizes in pixels, largest first.
         kd, kd_type: learn an ensemble of the sizes and distil from it (SAN: larger sizes teach smaller ones).
         data, classes: what ``--data`` names, and its number of classes.
+        skip_list, max_bad: file that names images to go without, and the largest share of a pass that may be
+            undecodable beside.
         holdout: training images that are set aside to choose exit thresholds by.
         image_size: side of the crop that all sizes are resized from.
         resize: how sizes are made: ``nearest`` and ``area`` in the graph from one crop; ``antialias`` while loading,
-            by Pillow's antialiased filter, from a shared crop with an own flip per size.
+            by Pillow's antialiased filter, from a shared crop with an own flip per size; ``antialias_cubic`` likewise
+            as DS-Net does, with a bicubic filter (in training bilinear or bicubic by chance).
         inputs: ``normalized_bgr``, ``normalized_rgb`` (ImageNet mean and deviation), ``cifar_rgb`` (as ConvNet-AIG has
             it), ``cifar10_rgb``, ``cifar100_rgb`` (as MSDNet) or ``unit_rgb`` ([0, 1]).
         batch_size: images of one step over all towers.
@@ -109,6 +112,8 @@ class Config:
     data: str = ''
     classes: int = 1000
     holdout: int = 0
+    skip_list: str = ''
+    max_bad: float = 0.001
     image_size: int = 224
     resize: str = 'nearest'
     inputs: str = 'normalized_bgr'
@@ -157,7 +162,17 @@ class Config:
     @property
     def view_sizes(self) -> tuple[int, ...]:
         """Sizes of the images that the data flow delivers."""
-        return self.sizes if self.resize == 'antialias' else (self.image_size,)
+        return self.sizes if self.antialias else (self.image_size,)
+
+    @property
+    def antialias(self) -> bool:
+        """Whether sizes are made while loading."""
+        return self.resize.startswith('antialias')
+
+    @property
+    def cubic(self) -> bool:
+        """Whether that filter is bicubic, or in training bilinear or bicubic by chance."""
+        return self.resize == 'antialias_cubic'
 
     def network(self) -> Any:
         """A new network: its constructor gets the fields that it names.
@@ -241,8 +256,9 @@ class Config:
         if not 0 <= self.cooldown < self.epochs:
             raise UsageError(f'--cooldown {self.cooldown}: must be 0 to {self.epochs - 1}, since --epochs '
                              f'{self.epochs} counts these epochs too')
-        if not 0 <= self.erasing <= 1:
-            raise UsageError(f'--erasing {self.erasing}: must be a probability, 0 to 1')
+        for flag, value in (('--erasing', self.erasing), ('--max_bad', self.max_bad), ('--ema', self.ema)):
+            if not 0 <= value <= 1:
+                raise UsageError(f'{flag} {value}: must lie between 0 and 1')
         if self.randaugment:
             try:
                 randaugment.parse(self.randaugment)

@@ -177,8 +177,8 @@ class Borrowed:
 
 def eval_flow(config: Config, dataset: Dataset, workers: int, *, batch_size: int = BATCH_SIZE) -> EvalFlow:
     """The validation images as a model of this configuration takes them."""
-    return EvalFlow(dataset, batch_size=batch_size, sizes=config.view_sizes, antialias=config.resize == 'antialias',
-                    workers=workers)
+    return EvalFlow(dataset, batch_size=batch_size, sizes=config.view_sizes, antialias=config.antialias,
+                    cubic=config.cubic, workers=workers)
 
 
 def evaluate(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *, workers: int,

@@ -120,6 +120,8 @@ def _quantization(g: Any) -> None:
 def _data(g: Any) -> None:
     g.add_argument('--data', help='animals28 (default, embedded), fake, cifar10:DIR, cifar100:DIR, '
                    'or a folder with train/ and val/')
+    g.add_argument('--skip_list', metavar='FILE', help='images to go without, as scripts.check_data writes it')
+    g.add_argument('--max_bad', type=float, metavar='SHARE', help='of the images of a pass that may be undecodable')
     g.add_argument('--fake', action='store_true', help='the same as --data fake')
     g.add_argument('--image_size', type=int, help='side of the crop that all sizes are made from')
     g.add_argument('--resize', choices=RESIZES, help='how sizes are made from the crop')

@@ -16,7 +16,7 @@ import numpy as np
 from tensorpack.dataflow import DataFlow
 from tensorpack.utils import logger
 
-from engine.augment import eval_views, train_views
+from engine.augment import Extra, eval_views, train_views
 from engine.datasets import BadImage, Dataset
 from engine.errors import UsageError
 
@@ -54,8 +54,9 @@ class TrainFlow(DataFlow):
     (seed, p, image, 1), and if need be (seed, p, image, 2) and so on.
     """
 
-    def __init__(self, dataset: Dataset, *, batch_size: int, sizes: Sequence[int], antialias: bool = False, seed: int,
-                 start_step: int = 0, max_bad: float = 0.001, workers: int) -> None:
+    def __init__(self, dataset: Dataset, *, batch_size: int, sizes: Sequence[int], antialias: bool = False,
+                 cubic: bool = False, extra: Extra | None = None, seed: int, start_step: int = 0,
+                 max_bad: float = 0.001, workers: int) -> None:
         """Prepare; nothing is decoded before the first batch is asked for.
 
         Args:
@@ -63,6 +64,8 @@ class TrainFlow(DataFlow):
             batch_size: images per batch, B.
             sizes: edges of the views, pixels; one, unless `antialias`.
             antialias: make all sizes here, as the published PyTorch code does.
+            cubic: with `antialias`, by a bilinear or bicubic filter at random.
+            extra: further augmentation.
             seed: not negative.
             start_step: number of the first batch, for a resumed run. Earlier batches are not decoded.
             max_bad: largest share of the images of a pass that may be undecodable; counted from where a run resumes.
@@ -85,6 +88,8 @@ class TrainFlow(DataFlow):
         self.batch_size = batch_size
         self.sizes = tuple(sizes)
         self.antialias = antialias
+        self.cubic = cubic
+        self.extra = extra
         self.seed = seed
         self.start_step = start_step
         self.max_bad = max_bad
@@ -134,7 +139,8 @@ class TrainFlow(DataFlow):
         number, index = planned
         image, chosen, bad = self._decodable(number, index)
         views = train_views(image, self.dataset.augment, self.sizes,
-                            np.random.default_rng([self.seed, number, index]), antialias=self.antialias)
+                            np.random.default_rng([self.seed, number, index]), antialias=self.antialias,
+                            cubic=self.cubic, extra=self.extra)
         return Sample(views, int(self.dataset.train.labels[chosen]), number, bad)
 
     def _decodable(self, number: int, index: int) -> tuple[np.ndarray, int, tuple[BadImage, ...]]:
@@ -157,7 +163,7 @@ class EvalFlow(DataFlow):
     """
 
     def __init__(self, dataset: Dataset, *, batch_size: int, sizes: Sequence[int], antialias: bool = False,
-                 workers: int) -> None:
+                 cubic: bool = False, workers: int) -> None:
         """Prepare; nothing is decoded before the first batch is asked for.
 
         Args:
@@ -165,6 +171,7 @@ class EvalFlow(DataFlow):
             batch_size: images per batch, B. May exceed the number of images.
             sizes: edges of the views, pixels; one, unless `antialias`.
             antialias: make all sizes here, as the published PyTorch code does.
+            cubic: with `antialias`, by a bicubic filter.
             workers: decoding threads; 0 decodes in the thread that iterates.
 
         Raises:
@@ -177,6 +184,7 @@ class EvalFlow(DataFlow):
         self.batch_size = batch_size
         self.sizes = tuple(sizes)
         self.antialias = antialias
+        self.cubic = cubic
         self.workers = workers
 
     def __len__(self) -> int:
@@ -190,7 +198,8 @@ class EvalFlow(DataFlow):
             yield _stack(samples)
 
     def _read(self, index: int) -> Sample:
-        views = eval_views(self.dataset.val.read(index), self.dataset.augment, self.sizes, antialias=self.antialias)
+        views = eval_views(self.dataset.val.read(index), self.dataset.augment, self.sizes, antialias=self.antialias,
+                           cubic=self.cubic)
         return Sample(views, int(self.dataset.val.labels[index]))
 
 

@@ -53,7 +53,8 @@ def freeze(build: Callable[[], Sequence[tuple[Sequence[tf.Tensor], Sequence[tf.T
     with tf.Graph().as_default() as graph, tf.Session() as session:
         parts = [(list(feeds), [tf.identity(tensor) for tensor in fetches]) for feeds, fetches in build()]
         Restore(values).init(session)
-        names = [tensor.op.name for _, fetches in parts for tensor in fetches]
+        # Feeds are named, so that those stay which nothing reads: a caller gives all views.
+        names = [tensor.op.name for part in parts for tensors in part for tensor in tensors]
         graph_def = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), names)
         return Frozen(graph_def, [Signature([tensor.name for tensor in feeds], [tensor.name for tensor in fetches])
                                   for feeds, fetches in parts])
@@ -75,7 +76,7 @@ def point_model(source: Checkpoint, name: str) -> tuple[Model, dict[str, np.ndar
         config = dataclasses.replace(config, widths=(point.width,), stage='supernet')
     model = Model(dataclasses.replace(config, kd=False), data_format='NHWC')
     variables, _ = model.inspect()
-    return model, checkpoint.select(source, variables, flag='RUN')
+    return model, checkpoint.select(source, variables, flag='RUN', partial=True)
 
 
 def points(source: Checkpoint) -> list[str]:
@@ -120,8 +121,39 @@ def of_point(model: Model, point: Point, values: Mapping[str, np.ndarray]) -> Fr
     return freeze(build, values)
 
 
+def folded(frozen: Frozen) -> Frozen:
+    """The same with everything computed that no feed reaches: of a weight, say, only the channels in use are left.
+
+    Feeds that nothing reads are left out.
+    """
+    feeds = [name for part in frozen.signatures for name in part.feeds]
+    fetches = [name for part in frozen.signatures for name in part.fetches]
+    constants = _constants(frozen.graph_def, feeds)
+    with tf.Graph().as_default() as graph:
+        with tf.name_scope('folded'):
+            inputs = {name: tf.constant(value) for name, value in constants.items()}
+        tf.import_graph_def(frozen.graph_def, name='', input_map=inputs)
+        graph_def = tf.graph_util.extract_sub_graph(graph.as_graph_def(), [name.partition(':')[0] for name in fetches])
+    left = {f'{node.name}:0' for node in graph_def.node}
+    return Frozen(graph_def, [Signature([name for name in part.feeds if name in left], part.fetches)
+                              for part in frozen.signatures])
+
+
+def _constants(graph_def: Any, feeds: Sequence[str]) -> dict[str, np.ndarray]:
+    """Values by name of the tensors that no feed reaches, as far as an operation reads them that a feed reaches."""
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        tf.import_graph_def(graph_def, name='')
+        reached = {graph.get_tensor_by_name(name).op for name in feeds}
+        for op in graph.get_operations():
+            if not reached.isdisjoint([*op.control_inputs, *(tensor.op for tensor in op.inputs)]):
+                reached.add(op)
+        names = sorted({tensor.name for op in reached for tensor in op.inputs if tensor.op not in reached})
+        return dict(zip(names, session.run(names)))
+
+
 def save(frozen: Frozen, folder: Path) -> None:
     """Writes a SavedModel with the signature ``serving_default``: ``images`` -> ``logits``."""
+    frozen = folded(frozen)
     part, = frozen.signatures
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.import_graph_def(frozen.graph_def, name='')

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engine import checkpoint, importer_msdnet, torch_file
+from engine import checkpoint, importer_dsnet, importer_msdnet, torch_file
 from engine.config import Config
 from engine.errors import UsageError
 from engine.evaluate import merge_layers
@@ -17,6 +17,8 @@ from engine.model import Model
 from engine.presets import PYTORCH, network_defaults
 from engine.run import open_run
 from nets import mobilenet, resnet
+from nets.dsnet_names import assemble
+from nets.points import Point
 from nets.pytorch_names import convert, from_pytorch
 from quant.backend import tf
 
@@ -32,7 +34,7 @@ class Imported:
 
     Attributes:
         config: what it is.
-        values: arrays in our layout.
+        values: arrays in our layout; of a slimmable network also ``checkpoint.POINTS``, what has statistics.
         skipped: published names that no network uses.
     """
 
@@ -41,22 +43,26 @@ class Imported:
     skipped: list[str]
 
 
-def read(path: str, *, sizes: Sequence[int] | None, arch: str | None, allow: Sequence[str]) -> Imported:
-    """Reads a published file: PyTorch (RS-Nets float, SAN, ConvNet-AIG, MSDNet, a plain ResNet), Torch7 (MSDNet) or
-    TensorFlow (quantized RS-Nets).
+def read(path: str, *, sizes: Sequence[int] | None, arch: str | None, allow: Sequence[str],
+         stage: str | None = None) -> Imported:
+    """Reads a published file: PyTorch (RS-Nets float, SAN, ConvNet-AIG, MSDNet, DS-Net, a plain ResNet), Torch7
+    (MSDNet) or TensorFlow (quantized RS-Nets).
 
     Args:
         path: ``*.pth.tar``, ``*.t7``, or a TensorFlow checkpoint (prefix or folder).
         sizes: input sizes by position, for a PyTorch file that has not the usual five, or the usual one.
         arch: architecture, if the file does not say it.
         allow: regular expressions of published or of our names that may lack a counterpart.
+        stage: of a DS-Net: ``gate`` takes its gate too; by default it is left out.
 
     Raises:
         UsageError: it cannot be read, or does not fit a published network on both sides.
     """
-    if Path(path).is_file() and not Path(f'{path}.index').exists():
-        return _from_pytorch(path, sizes, arch, allow)
-    return _from_tensorflow(path)
+    torch = Path(path).is_file() and not Path(f'{path}.index').exists()
+    found = _from_pytorch(path, sizes, arch, allow, stage) if torch else _from_tensorflow(path)
+    if stage and found.config.net != 'dsnet':
+        raise UsageError(f'--stage {stage}: {path} is a {found.config.net}, only a DS-Net has stages')
+    return found
 
 
 def write(imported: Imported, out: Path) -> str:
@@ -74,11 +80,14 @@ def write(imported: Imported, out: Path) -> str:
         checkpoint.Restore(imported.values).init(session)
         run = open_run(imported.config, out, None)
         prefix = tf.train.Saver().save(session, str(run.path / 'model'), global_step=0, write_meta_graph=False)
+    if checkpoint.POINTS in imported.values:
+        checkpoint.write_calibrated(prefix, {checkpoint.POINTS: imported.values[checkpoint.POINTS]})
     merge_layers(run.path, layers)
     return prefix
 
 
-def _from_pytorch(path: str, sizes: Sequence[int] | None, arch: str | None, allow: Sequence[str]) -> Imported:
+def _from_pytorch(path: str, sizes: Sequence[int] | None, arch: str | None, allow: Sequence[str],
+                  stage: str | None) -> Imported:
     if Path(path).suffix == '.t7':
         stored = torch_file.TorchCheckpoint(None, importer_msdnet.read_original(path))
     else:
@@ -86,17 +95,27 @@ def _from_pytorch(path: str, sizes: Sequence[int] | None, arch: str | None, allo
     tensors = stored.tensors
     if any('.bn_' in name for name in tensors):
         config = _switchable(path, stored, sizes, arch)
+    elif any('.aux_bn.' in name for name in tensors):
+        config = _slimmable(path, tensors, sizes, arch, stage)
     elif 'classifier.0.linear.bias' in tensors:
         config = _exits(path, tensors, sizes)
     else:
         config = _one_size(path, tensors, sizes, arch)
+    _check(path, config)
+    names = _our_names(path, tensors, config, allow)
+    values = _converted(path, tensors, names, config, allow)
+    if config.net == 'dsnet':
+        config = dataclasses.replace(config, widths=importer_dsnet.widths(path, values))
+        _check(path, config)
+        values[checkpoint.POINTS] = np.array([str(Point(width=width)) for width in config.widths])
+    return Imported(config, values, sorted(set(tensors) - set(names)))
+
+
+def _check(path: str, config: Config) -> None:
     try:
         config.check()
     except UsageError as error:
         raise UsageError(f'{path}: {error}') from error
-    names = _our_names(path, tensors, config, allow)
-    values = _converted(path, tensors, names, config, allow)
-    return Imported(config, values, sorted(set(tensors) - set(names)))
 
 
 def _positions(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int] | None) -> tuple[int, ...]:
@@ -141,6 +160,16 @@ def _exits(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int] | 
     return Config(**options)
 
 
+def _slimmable(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int] | None, arch: str | None,
+               stage: str | None) -> Config:
+    """Configuration of a DS-Net."""
+    found = importer_dsnet.options(path, tensors, arch=arch, stage=stage)
+    sizes = _one(path, sizes, 224)
+    options: dict[str, Any] = {**network_defaults('dsnet', found['arch']), **found, 'net': 'dsnet', 'sizes': sizes,
+                               'image_size': sizes[0]}
+    return Config(**options)
+
+
 def _one(path: str, sizes: Sequence[int] | None, usual: int) -> tuple[int, ...]:
     """The input size of a network that has one."""
     if sizes and len(sizes) != 1:
@@ -179,7 +208,7 @@ def _our_names(path: str, tensors: Mapping[str, np.ndarray], config: Config, all
     names = {}
     for name in tensors:
         try:
-            ours = from_pytorch(name, arch=config.arch, kind=config.net, sizes=config.sizes)
+            ours = _our_name(name, config)
         except ValueError as error:
             if not _allowed(name, allow):
                 raise UsageError(f'{path}: {error}; --allow REGEX skips it') from error
@@ -187,6 +216,12 @@ def _our_names(path: str, tensors: Mapping[str, np.ndarray], config: Config, all
         if ours is not None:
             names[name] = ours
     return names
+
+
+def _our_name(name: str, config: Config) -> str | None:
+    if config.net == 'dsnet':
+        return importer_dsnet.name(name, gate=config.stage == 'gate')
+    return from_pytorch(name, arch=config.arch, kind=config.net, sizes=config.sizes)
 
 
 def _converted(path: str, tensors: Mapping[str, np.ndarray], names: Mapping[str, str], config: Config,
@@ -200,6 +235,8 @@ def _converted(path: str, tensors: Mapping[str, np.ndarray], names: Mapping[str,
             raise UsageError(f'{path}: {what}: {rows[0]} (and {len(rows) - 1} more); --arch {config.arch} may be '
                              'wrong; --allow REGEX accepts it')
     try:
+        if config.net == 'dsnet':
+            return assemble({name: tensors[name] for name in names}, variables)
         return {ours: convert(tensors[name], ours, variables[ours]) for name, ours in names.items()
                 if ours in variables}
     except ValueError as error:

@@ -2,13 +2,14 @@
 
 import collections
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from engine.errors import UsageError
-from nets.dsnet_names import assemble, from_dsnet
+from nets.dsnet_gate import SCOPE
+from nets.dsnet_names import from_dsnet
 from nets.slimnets import MOBILENETS, WIDTHS
 
 # The largest network: beyond the uniform widths.
@@ -34,43 +35,47 @@ def options(path: str, tensors: Tensors, *, arch: str | None, stage: str | None)
         raise UsageError(f'{path}: holds no complete DS-Net (conv_stem.weight and classifier.bias)')
     arch = arch or _arch(path, tensors)
     width = len(stem) / MOBILENETS[arch].stem.choices[-1] if arch in MOBILENETS else 1.0
-    return {'arch': arch, 'width': width, 'classes': len(bias), 'stage': stage or 'supernet'}
+    # Any width has all variables; those with statistics follow.
+    return {'arch': arch, 'width': width, 'classes': len(bias), 'stage': stage or 'supernet',
+            'widths': () if stage == 'gate' else (0,)}
 
 
-def name(published: str) -> str | None:
+def name(published: str, *, gate: bool) -> str | None:
     """Our name of a published tensor, several of which can be rows of one variable; None for unused counters.
+
+    Args:
+        published: its name.
+        gate: whether the network has a gate.
 
     Raises:
         ValueError: the name is no part of a DS-Net.
     """
     place = from_dsnet(published)
-    return place.name if place else None
+    return place.name if place and (gate or not place.name.startswith(SCOPE)) else None
 
 
-def values(tensors: Tensors, shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
-    """Arrays in our layout by our name, and the widths with statistics.
+def widths(path: str, values: Tensors) -> tuple[int, ...]:
+    """Widths with statistics: those that are not 0 and 1 any more.
 
-    The published calibration sets all statistics to 0 and 1 and then runs the uniform widths, so that the largest
-    network has none afterwards.
+    The published calibration sets all of them to 0 and 1 and runs the uniform widths, so that the largest network has
+    none afterwards.
 
     Args:
-        tensors: by published name.
-        shapes: of our variables by name.
+        path: of the file, for messages.
+        values: by our name.
 
     Raises:
-        ValueError: a name or a shape does not fit.
+        UsageError: there are none.
     """
-    found = assemble(tensors, shapes)
-    untouched = [_untouched(found[mean], found[mean.replace('mean/EMA', 'variance/EMA')])
-                 for mean in found if mean.endswith('mean/EMA')]
-    return found, tuple(width for width in range(LARGEST + 1)
-                        # Stages of two rows are wide in the largest network only.
-                        if not any(rows[width if len(rows) > 2 else int(width == LARGEST)] for rows in untouched))
-
-
-def _untouched(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """[rows] whether the statistics of a width are still 0 and 1."""
-    return ~(mean.any(axis=1) | (variance != 1).any(axis=1))
+    means = [name for name in values if name.endswith('mean/EMA')]
+    touched = [values[name].any(axis=1) | (values[name.replace('mean/EMA', 'variance/EMA')] != 1).any(axis=1)
+               for name in means]
+    # Stages of two rows are wide in the largest network only.
+    found = tuple(width for width in range(LARGEST + 1)
+                  if all(rows[width if len(rows) > 2 else int(width == LARGEST)] for rows in touched))
+    if not found:
+        raise UsageError(f'{path}: no width has statistics; give a checkpoint of a trained network')
+    return found
 
 
 def _arch(path: str, names: Tensors) -> str:

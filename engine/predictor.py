@@ -140,7 +140,7 @@ class Predictor:
         if not len(images):
             raise UsageError('images: none given')
         views = functools.partial(eval_views, augment=recipe(self.config.data), sizes=self.config.view_sizes,
-                                  antialias=self.config.resize == 'antialias')
+                                  antialias=self.config.antialias, cubic=self.config.cubic)
         return [np.stack(size) for size in zip(*(views(image) for image in images))]
 
 

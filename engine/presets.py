@@ -54,11 +54,13 @@ _NO_MSD = 'no number in the READMEs of MSDNet (gaohuang/MSDNet, kalviny/MSDNet-P
 
 # Settings of DS-Net, whose published loops run 150 + 10 and 30 + 10 epochs.
 _DSNET: dict[str, Any] = {
-    **PYTORCH, 'net': 'dsnet', 'arch': 'mobilenetv1', 'sizes': (224,), 'inputs': 'normalized_rgb', 'batch_size': 512,
+    **PYTORCH, 'net': 'dsnet', 'arch': 'mobilenetv1', 'sizes': (224,), 'inputs': 'normalized_rgb',
+    'resize': 'antialias_cubic', 'batch_size': 512,
     'lr': 0.08, 'schedule': 'cosine_epochs', 'warmup': 5.0, 'min_lr': 1e-5, 'cooldown': 10, 'epochs': 160,
     'decay': 'kernels', 'nesterov': True, 'randaugment': 'rand-m9-mstd0.5', 'erasing': 0.2}
 _DSNET_GATE = {**_DSNET, 'stage': 'gate', 'warmup': 0.0, 'epochs': 40, 'wd': 0.01}
-_DSNET_SMALL = {'arch': 'mobilenetv1_small', 'randaugment': '', 'erasing': 0.0, 'min_lr': 0.0, 'cooldown': 0}
+_DSNET_SMALL = {'arch': 'mobilenetv1_small', 'resize': 'area', 'randaugment': '', 'erasing': 0.0, 'min_lr': 0.0,
+                'cooldown': 0}
 
 PRESETS = {
     'rs18_w2a32': Preset({**_RS, 'arch': 'resnet18', 'mode': 'resnet', 'qw': 2},

@@ -95,9 +95,11 @@ def size_label(point: str) -> str:
 
 
 def point_key(point: str, bn: str) -> tuple[Any, ...]:
-    """Sort key: the strongest point first, foreign statistics after a point's own, the ensemble last."""
+    """Sort key: the strongest point first, foreign statistics after a point's own; choices of a gate and then ensembles
+    last.
+    """
     own, foreign = (tuple(-int(n) for n in re.findall(r'\d+', name)) for name in (point, bn))
-    return point.startswith(ENSEMBLE), re.sub(r'\d+', '', point), own, bn != point, foreign
+    return point.startswith(ENSEMBLE), point.endswith(DYNAMIC), re.sub(r'\d+', '', point), own, bn != point, foreign
 
 
 @functools.cache

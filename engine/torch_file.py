@@ -44,7 +44,8 @@ class TorchCheckpoint:
 
 
 def read_checkpoint(path: Path) -> TorchCheckpoint:
-    """Read the model tensors: those under 'state_dict', or the whole object if it is a flat dict of tensors.
+    """Read the model tensors: those under 'state_dict_ema' (a moving average, kept to be evaluated) if there are any,
+    else under 'state_dict', or the whole object if it is a flat dict of tensors.
 
     Args:
         path: file written by torch.save.
@@ -58,7 +59,7 @@ def read_checkpoint(path: Path) -> TorchCheckpoint:
     """
     content = read_torch(path)
     whole = content if isinstance(content, dict) else {}
-    found = whole.get('state_dict', whole)
+    found = whole.get('state_dict_ema') or whole.get('state_dict', whole)
     tensors = _tensors(found)
     if not tensors or found is whole and len(tensors) < len(whole):
         keys = ', '.join(repr(key)[:40] for key in list(whole)[:8] if isinstance(key, str))
@@ -171,7 +172,9 @@ def _read_storage(stream: BinaryIO, numel: int, width: int) -> bytes:
 
 
 class _Dict(dict):
-    """Stands for OrderedDict. The attributes that a pickle sets on one (`_metadata`, or a method) are dropped."""
+    """Stands for OrderedDict and argparse.Namespace. The attributes that a pickle sets on one (`_metadata`, a method,
+    the settings of a run) are dropped.
+    """
 
     __slots__ = ()
 
@@ -300,6 +303,8 @@ class _TensorUnpickler(pickle.Unpickler):
         place = f'{module}.{name}'
         if module == 'torch' and name in STORAGES:
             return name
+        if place == 'argparse.Namespace':
+            return _Dict  # made without a call, so it must be a class; setting a state on that fails
         if place in TENSORS:
             return _Function(self._storages.tensor)
         if place in FUNCTIONS:

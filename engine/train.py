@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from tensorpack import (
 from tensorpack.tfutils.sessinit import SaverRestore
 from tensorpack.utils import logger
 
-from engine import checkpoint, gates
+from engine import checkpoint, gates, randaugment
+from engine.augment import Extra
 from engine.config import Config, learning_rate
 from engine.datasets import Dataset
 from engine.errors import UsageError
@@ -39,6 +40,9 @@ from quant.tower import refit
 # What a checkpoint of another configuration need not have: it starts afresh.
 FRESH = r'^alpha$|/basis$|/gate[12]/|(^|/)slimming_gate/'
 
+# Batches that wait for a step.
+QUEUED = 4
+
 # The console shows these; TensorBoard and stats.json have everything, among it the state of every quantizer.
 PRINTED = ['^loss', '^val/', '^learning_rate']
 
@@ -50,6 +54,11 @@ class SharedBatches(QueueInput):
         super().__init__(flow)
         self._towers = towers
         self._parts: list[list[tf.Tensor]] = []
+
+    def _setup(self, inputs: Sequence[tf.TensorSpec]) -> None:
+        # The default of 50 batches takes gigabytes at 224 pixels.
+        self.queue = tf.FIFOQueue(QUEUED, [spec.dtype for spec in inputs], name='input_queue')
+        super()._setup(inputs)
 
     def _get_input_tensors(self) -> list[tf.Tensor]:
         if not self._parts:
@@ -196,8 +205,11 @@ class SaveBest(Callback):
 
 def train_flow(config: Config, dataset: Dataset, *, start_step: int, workers: int) -> TrainFlow:
     """The training batches as a model of this configuration takes them."""
-    return TrainFlow(dataset, batch_size=config.batch_size, sizes=config.view_sizes,
-                     antialias=config.resize == 'antialias', seed=config.seed, start_step=start_step, workers=workers)
+    augment = randaugment.parse(config.randaugment) if config.randaugment else None
+    extra = Extra(augment, config.erasing) if augment or config.erasing else None
+    return TrainFlow(dataset, batch_size=config.batch_size, sizes=config.view_sizes, antialias=config.antialias,
+                     cubic=config.cubic, extra=extra, seed=config.seed, start_step=start_step, max_bad=config.max_bad,
+                     workers=workers)
 
 
 def make_trainer(config: Config) -> Any:

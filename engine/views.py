@@ -25,7 +25,7 @@ def views(images: Sequence[tf.Tensor], sizes: Sequence[int], *, resize: str, inp
         images: uint8 [N, H, H, 3], BGR: one batch, or with ``antialias`` one for each of ``sizes``.
         sizes: side lengths in pixels.
         resize: ``nearest``: source index floor(i * H / size) in float32, as published (normalise first, then
-            subsample); ``area``: mean over the source area, for small images; ``antialias``: done while loading.
+            subsample); ``area``: mean over the source area, for small images; ``antialias...``: done while loading.
         inputs: one of ``RULES``.
         data_format: of the result.
 
@@ -33,7 +33,7 @@ def views(images: Sequence[tf.Tensor], sizes: Sequence[int], *, resize: str, inp
         {size: float32 [N, size, size, 3]} or [N, 3, size, size].
     """
     values = [_values(batch, inputs) for batch in images]
-    if resize != 'antialias':
+    if not resize.startswith('antialias'):
         method = {'nearest': tf.image.resize_nearest_neighbor, 'area': tf.image.resize_area}[resize]
         values = [values[0] if size == values[0].shape[1] else method(values[0], [size, size]) for size in sizes]
     if data_format == 'NCHW':

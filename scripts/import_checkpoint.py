@@ -2,10 +2,10 @@
 
     python -m scripts.import_checkpoint model_best.pth.tar --out train_log/rsnet18 --data /data/ILSVRC2012
 
-Takes the PyTorch files of RS-Nets (float), SAN, ConvNet-AIG, MSDNet and torchvision's ResNets, the Torch7 file
-(model.t7) of the original MSDNet - read without PyTorch or Torch, tensors only - and the TensorFlow checkpoints of
-RS-Nets (quantized). Input rule, sizes, architecture and bits are inferred and recorded. A plain ResNet is a start for
-gates: `imagenet_tf.py --net aig --load RUN`.
+Takes the PyTorch files of RS-Nets (float), SAN, ConvNet-AIG, MSDNet, DS-Net and torchvision's ResNets, the Torch7
+file (model.t7) of the original MSDNet - read without PyTorch or Torch, tensors only - and the TensorFlow checkpoints
+of RS-Nets (quantized). Input rule, sizes, architecture and bits are inferred and recorded. A plain ResNet is a start
+for gates: `imagenet_tf.py --net aig --load RUN`.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import UsageError
+from nets import STAGES
 from scripts import status
 
 
@@ -29,6 +30,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument('--arch', help='architecture, if the file does not name it')
     p.add_argument('--allow', nargs='+', default=[], metavar='REGEX',
                    help='names, published or ours, that may lack a counterpart')
+    p.add_argument('--stage', choices=STAGES,
+                   help='of a DS-Net: gate imports its gate too (default: supernet, as a gate need not be trained)')
     p.add_argument('--index', type=Path, metavar='FILE',
                    help='index.pth of MSDNet: its last images were held out of training')
     p.add_argument('--holdout', type=int, metavar='IMAGES',
@@ -42,15 +45,16 @@ def run(args: argparse.Namespace) -> str:
         raise UsageError(f'--out {args.out}: exists; choose a new folder')
     if args.holdout is not None and args.index is None:
         raise UsageError(f'--holdout {args.holdout}: needs --index, which tells which images they are')
-    from engine import holdout, importer, importer_msdnet
+    from engine import checkpoint, holdout, importer, importer_msdnet
     held = importer_msdnet.read_holdout(args.index, args.holdout) if args.index else None
-    imported = importer.read(args.file, sizes=args.sizes, arch=args.arch, allow=args.allow)
+    imported = importer.read(args.file, sizes=args.sizes, arch=args.arch, allow=args.allow, stage=args.stage)
     config = dataclasses.replace(imported.config, data=args.data, holdout=len(held[0]) if held else 0)
     prefix = importer.write(dataclasses.replace(imported, config=config), args.out)
     if held:
         holdout.write(args.out, *held)
+    count = len(imported.values.keys() - {checkpoint.POINTS})
     return (f'{prefix}: {config.net} {config.arch}, mode {config.mode}, sizes {" ".join(map(str, config.sizes))}, '
-            f'W{config.qw}A{config.qa}, {config.classes} classes; {len(imported.values)} variables, '
+            f'W{config.qw}A{config.qa}, {config.classes} classes; {count} variables, '
             f'{len(imported.skipped)} published tensors are not used by the network')
 
 

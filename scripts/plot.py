@@ -1,16 +1,17 @@
-"""Picture of accuracy against cost: top-1 over MAdds, one line per run, the published curve dashed in its colour.
+"""Picture of accuracy against cost: one line per run, the published curve dashed in its colour, the Pareto front grey.
 
     python -m scripts.plot RUN... -o accuracy.png
+    python -m scripts.plot RUN... --cost bitops -o bitops.svg      # or ms, memory
 
 Individual models of one network are one line. A published curve that several runs share is drawn once. Points that ran
 with another point's BN statistics stand alone. The ensemble is left out: it runs every size, so that it is no operating
-point, and its cost would stretch the axis. Published points sit at the MAdds of the run's own points, since most
-sources print none.
+point, and its cost would stretch the axis. Published points sit at the cost of the run's own points, since most
+sources print none. Milliseconds need scripts.profile before.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine import records
@@ -18,6 +19,13 @@ from engine.errors import UsageError
 from scripts import status
 
 Curve = tuple[str, list[records.Row]]
+# Of a row, in the unit of an axis.
+Cost = Callable[[records.Row], float]
+
+COSTS: dict[str, tuple[str, str, float]] = {
+    'madds': ('MAdds of one image (millions)', 'madds', 1e6),
+    'bitops': ('BitOps of one image (billions)', 'bit_ops', 1e9),
+    'ms': ('milliseconds of one image', 'ms', 1.0), 'memory': ('packed weights (kB)', 'weight_bytes', 1e3)}
 Name = tuple[float, float, str, str]  # x, y, text, colour
 
 
@@ -39,40 +47,46 @@ def new_axes() -> tuple[Any, Any]:
 
 def is_alone(row: records.Row) -> bool:
     """Whether a point is no part of its run's line."""
-    return row.bn != row.point
+    return row.bn != row.point or row.point.endswith(records.DYNAMIC)
 
 
-def operating_points(curves: Sequence[Curve]) -> list[Curve]:
-    """The curves without the ensemble and points of unknown cost."""
-    kept = [(label, [row for row in rows if row.point != records.ENSEMBLE and row.madds is not None])
-            for label, rows in curves]
+def operating_points(curves: Sequence[Curve], field: str) -> list[Curve]:
+    """The curves without ensembles and points of unknown cost."""
+    kept = [(label, [row for row in rows if not row.point.startswith(records.ENSEMBLE)
+                     and getattr(row, field) is not None]) for label, rows in curves]
     if not any(rows for _, rows in kept):
-        raise UsageError('no size of the given runs has MAdds; evaluate a size that layers.json lists')
+        raise UsageError('no size of the given runs has this cost; evaluate a size that layers.json lists, and for ms '
+                         'run scripts.profile')
     return [(label, rows) for label, rows in kept if rows]
 
 
-def millions(row: records.Row) -> float:
-    return (row.madds or 0) / 1e6
+def draw_front(axes: Any, curves: Sequence[Curve], cost: Cost) -> None:
+    """Draws the points that no other beats in both cost and accuracy, as one grey line behind all."""
+    front: list[records.Row] = []
+    for row in sorted((row for _, rows in curves for row in rows), key=lambda row: (cost(row), -row.top1)):
+        if not front or row.top1 > front[-1].top1:
+            front.append(row)
+    axes.plot([cost(row) for row in front], [row.top1 for row in front], '-', color='0.8', linewidth=6, zorder=0)
 
 
-def draw_curve(axes: Any, label: str, rows: Sequence[records.Row], colour: str) -> list[Name]:
+def draw_curve(axes: Any, label: str, rows: Sequence[records.Row], colour: str, cost: Cost) -> list[Name]:
     """Draws the line of a run and its lone points, which are labelled at once; returns the name at the line's end."""
     line = [row for row in rows if not is_alone(row)]
     for row in rows:
         if is_alone(row):
-            axes.plot([millions(row)], [row.top1], 'x', color=colour, markersize=7)
+            axes.plot([cost(row)], [row.top1], 'x', color=colour, markersize=7)
             text = row.label if line else f'{label}: {row.label}'
-            axes.annotate(text, (millions(row), row.top1), xytext=(8, 0), textcoords='offset points', va='center',
+            axes.annotate(text, (cost(row), row.top1), xytext=(8, 0), textcoords='offset points', va='center',
                           fontsize=9, color=colour)
     if not line:
         return []
-    axes.plot([millions(row) for row in line], [row.top1 for row in line], 'o-', color=colour, markersize=5)
-    return [(millions(line[0]), line[0].top1, label, colour)]
+    axes.plot([cost(row) for row in line], [row.top1 for row in line], 'o-', color=colour, markersize=5)
+    return [(cost(line[0]), line[0].top1, label, colour)]
 
 
-def draw_published(axes: Any, rows: Sequence[records.Row], colour: str, drawn: set[Any]) -> list[Name]:
+def draw_published(axes: Any, rows: Sequence[records.Row], colour: str, drawn: set[Any], cost: Cost) -> list[Name]:
     """Draws the published curve of a run unless an earlier run had the same; returns the name at its end."""
-    known = [(millions(row), row.published) for row in rows if row.published]
+    known = [(cost(row), row.published) for row in rows if row.published]
     key = tuple(known)
     if not known or key in drawn:
         return []
@@ -83,17 +97,17 @@ def draw_published(axes: Any, rows: Sequence[records.Row], colour: str, drawn: s
     return [(x, first.top1, f'{first.system} published ({first.qw}/{first.qa})', colour)]
 
 
-def label_points(axes: Any, curves: Sequence[Curve]) -> None:
+def label_points(axes: Any, curves: Sequence[Curve], cost: Cost) -> None:
     """Writes each size once, below the lowest point of all lines that have it at that cost."""
-    lowest: dict[tuple[str, int], float] = {}
+    lowest: dict[tuple[str, float], float] = {}
     for _, rows in curves:
         for row in rows:
             if not is_alone(row):
-                key, values = (row.label, row.madds or 0), [row.top1]
+                key, values = (row.label, cost(row)), [row.top1]
                 values += [row.published.top1] if row.published else []
                 lowest[key] = min(*values, lowest.get(key, 100.))
-    for (label, madds), y in lowest.items():
-        axes.annotate(label, (madds / 1e6, y), xytext=(3, -6), textcoords='offset points', va='top', fontsize=8,
+    for (label, x), y in lowest.items():
+        axes.annotate(label, (x, y), xytext=(3, -6), textcoords='offset points', va='top', fontsize=8,
                       color='0.35')
 
 
@@ -110,21 +124,27 @@ def label_ends(axes: Any, names: Sequence[Name]) -> None:
                       va='center', fontsize=9, color=colour, annotation_clip=False, arrowprops=leader)
 
 
-def draw(curves: Sequence[Curve]) -> Any:
-    """The figure of the curves."""
+def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:
+    """The figure of the curves over one of ``COSTS``."""
     figure, axes = new_axes()
-    shown, names, drawn = operating_points(curves), [], set[Any]()
+    title, field, unit = COSTS[kind]
+
+    def cost(row: records.Row) -> float:
+        return getattr(row, field) / unit
+    shown, names, drawn = operating_points(curves, field), [], set[Any]()
+    if len(shown) > 1:
+        draw_front(axes, shown, cost)
     for i, (label, rows) in enumerate(shown):
-        names += draw_curve(axes, label, rows, f'C{i % 10}')
-        names += draw_published(axes, rows, f'C{i % 10}', drawn)
-    axes.set_xlabel('MAdds of one image (millions)')
+        names += draw_curve(axes, label, rows, f'C{i % 10}', cost)
+        names += draw_published(axes, rows, f'C{i % 10}', drawn, cost)
+    axes.set_xlabel(title)
     axes.set_ylabel('top-1 accuracy (%)')
     axes.grid(color='0.9')
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
     axes.margins(x=.05, y=.1)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.2)
-    label_points(axes, shown)
+    label_points(axes, shown, cost)
     label_ends(axes, names)
     return figure
 
@@ -140,14 +160,15 @@ def save(figure: Any, output: str) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draws the picture."""
-    save(draw(records.curves(records.read_runs(args.runs))), args.output)
+    save(draw(records.curves(records.read_runs(args.runs)), args.cost), args.output)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status, see ``scripts.status``."""
-    parser = argparse.ArgumentParser(prog='python -m scripts.plot', description='Top-1 accuracy over MAdds.')
+    parser = argparse.ArgumentParser(prog='python -m scripts.plot', description='Top-1 accuracy over cost.')
     parser.add_argument('runs', nargs='+', metavar='RUN', help='run folder with evaluation records')
     parser.add_argument('-o', '--output', default='accuracy.png', metavar='FILE', help='picture (default %(default)s)')
+    parser.add_argument('--cost', choices=tuple(COSTS), default='madds', help='horizontal axis (default %(default)s)')
     return status('plot', run, parser.parse_args(argv))
 
 

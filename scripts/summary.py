@@ -55,7 +55,7 @@ def points(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
 
 def every_layer(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
     """One row per layer, as the first operating point that has it runs it."""
-    seen = {layer.name: (point, layer) for point in reversed(layers) for layer in layers[point]}
+    seen = {layer.name: (point, layer) for point in reversed(list(layers)) for layer in layers[point]}
     rows = [(layer.name, layer.role, 'x'.join(map(str, layer.kernel)), 'x'.join(map(str, layer.out)), layer.weight_bits,
              layer.activation_bits, layer.madds / 1e6, layer.memory_bits / 8e3, point)
             for point, layer in seen.values()]

@@ -80,7 +80,9 @@ def test_unmatched_run_has_no_published_line(tmp_path: Path) -> None:
 
 def test_two_runs_have_two_colours_and_each_size_once(tmp_path: Path) -> None:
     axes = axes_of(make_run(tmp_path / 'a', data='fake'), make_run(tmp_path / 'b', data='fake'))
-    assert len({line.get_color() for line in axes.lines}) == 2
+    front, *lines = axes.lines
+    assert len({line.get_color() for line in lines}) == 2
+    assert list(front.get_ydata()) == [52., 63.2, 66.1]
     assert sorted(texts(axes)) == ['160', '224', '96', 'a (2/2)', 'b (2/2)']
     heights = sorted(text.xyann[1] for text in axes.texts if '2/2' in text.get_text())
     assert heights[1] > heights[0] == 66.1  # the same end: the names are moved apart

@@ -1,0 +1,51 @@
+"""Writes one operating point as a SavedModel: its own weights as constants, none of the others.
+
+    python -m scripts.export RUN --point w03 --out FOLDER      # s160 of an RS-Net, s28-x1 of an MSDNet
+
+The signature `serving_default` maps `images`, uint8 [N, H, H, 3] in BGR order as OpenCV reads them, to `logits`.
+Low-bit weights are stored with the values that they stand for, in float32.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.errors import UsageError
+from scripts import status
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(prog='python -m scripts.export', description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('run', metavar='RUN', help='run folder, or a checkpoint prefix in one')
+    p.add_argument('--point', required=True, help='operating point, as evaluation spells it')
+    p.add_argument('--out', type=Path, required=True, metavar='FOLDER', help='folder to make')
+    p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
+    return p.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> str:
+    """Exports, and says what and where."""
+    if args.out.exists():
+        raise UsageError(f'--out {args.out}: exists; choose a new folder')
+    from engine import checkpoint, frozen
+    source = checkpoint.read(checkpoint.find(args.run, args.epoch, 'RUN'), flag='RUN')
+    if source.config is None:
+        raise UsageError(f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py')
+    known = frozen.points(source)
+    if args.point not in known:
+        hint = f'; python -m scripts.calibrate {args.run} makes statistics of other sizes and widths'
+        raise UsageError(f'--point {args.point}: {source.prefix} has {" ".join(known)}{hint}')
+    frozen.save(frozen.named(source, args.point), args.out)
+    size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())
+    return f'{args.out}: {args.point} of {source.prefix}, {size / 1e3:.1f} kB'
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status, see ``scripts.status``."""
+    return status('export', run, parse_args(argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

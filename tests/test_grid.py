@@ -1,0 +1,188 @@
+"""Every registered network x precision x axis at its smallest: it learns, it is stored, frozen and priced consistently.
+
+A new network fails ``test_every_network_has_a_row`` until it has a row in ``NETS``; nothing else has to be written but
+
+    python -m tests.test_grid    # tests/golden/variables.json anew: number and SHA-256 of the variables of every cell
+
+whose difference shows what a change did to the variables, and so to all checkpoints.
+"""
+
+import functools
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from tensorpack.tfutils.tower import TowerContext
+
+import nets
+from engine import frozen
+from engine.checkpoint import Checkpoint, Restore
+from engine.config import Config
+from engine.model import Model, scored
+from nets import cost, resnet, slimnets
+from nets.points import Point
+from quant.backend import tf
+
+GOLDEN = Path(__file__).parent / 'golden' / 'variables.json'
+IMAGES = np.random.default_rng(0).integers(256, size=(6, 16, 16, 3), dtype=np.uint8)
+LABELS = np.arange(6, dtype=np.int32) % 5
+AXES = ('size', 'width', 'exit', 'gate')
+
+
+class Row(NamedTuple):
+    """A network of the grid.
+
+    Attributes:
+        options: fields of ``Config`` that make it small.
+        axes: what is added for every axis that it has.
+        unread: ends of names of variables that no loss reaches; they are trained by nothing but weight decay.
+    """
+
+    options: dict[str, Any]
+    axes: dict[str, dict[str, Any]]
+    unread: tuple[str, ...] = ()
+
+
+SIZES = {'sizes': {'sizes': (16, 12)}}
+RESNET = {'arch': 'resnet8', 'mode': 'pytorch', 'width': 0.25}
+NETS = {
+    'aig': Row({**RESNET, 'targets': (0.6,)}, {'gates': {}, **SIZES}),
+    'dsnet': Row({'arch': 'mobilenetv1_small', 'mode': 'pytorch', 'width': 0.04, 'routes': (0, 6)},
+                 {'widths': {'widths': (0, 6, 14)}, 'gates': {'stage': 'gate'},
+                  'sizes': {'sizes': (16, 12), 'widths': (0, 14)}}),
+    'msdnet': Row({'arch': 'msdnet', 'mode': 'pytorch', 'nBlocks': 2, 'base': 1, 'step': 1, 'nChannels': 4,
+                   'growthRate': 2, 'grFactor': (1, 2), 'bnFactor': (1, 2), 'init': 'original'},
+                  {'exits': {}, **SIZES}),
+    'rsnet': Row({**RESNET, 'mode': 'resnet', 'kd': True}, SIZES),
+    'san': Row({**RESNET, 'kd': True, 'kd_type': 'topdown', 'encoding': 24.0, 'init': 'scaled'}, SIZES)}
+PRECISIONS: dict[str, dict[str, int]] = {'float': {}, 'w2a32': {'qw': 2}, 'w2a2': {'qw': 2, 'qa': 2}}
+SLOW = {'dsnet-sizes-w2a32', 'dsnet-sizes-w2a2'}
+CELLS = {f'{net}-{axis}-{precision}': (net, axis, precision)
+         for net, row in NETS.items() for axis in row.axes for precision in PRECISIONS}
+
+
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    """One layer per stage, and one stage less that has no width to choose."""
+    form = slimnets.MOBILENETS['mobilenetv1_small']
+    stages = [stage._replace(layers=1) for stage in form.stages[2:]]
+    monkeypatch.setitem(slimnets.MOBILENETS, 'mobilenetv1_small', slimnets.Form(form.stem, tuple(stages)))
+    monkeypatch.setitem(resnet.FORMS, 'resnet8', resnet.Form((1, 1), small=True))
+
+
+def config(cell):
+    net, axis, precision = CELLS[cell]
+    values = {'net': net, 'sizes': (16,), **NETS[net].options, **NETS[net].axes[axis], **PRECISIONS[precision]}
+    if precision == 'w2a2' and values['mode'] == 'resnet':
+        values['mode'] = 'preact'
+    found = Config(**values, data='animals28', classes=5, image_size=16, resize='area', wd=0.0)
+    found.check()
+    return found
+
+
+def numbers(variables):
+    """Values under which nothing is hidden by zeros and ones, and rectified units live; kernels keep theirs."""
+    rng, found = np.random.default_rng(1), {}
+    for name, shape in variables.items():
+        leaf = name.rpartition('/')[2]
+        low, high = {'gamma': (0.5, 1.5), 'beta': (-0.3, 0.3), 'b': (0.1, 0.5)}.get(leaf, (0.0, 0.0))
+        low, high = {'mean/EMA': (-0.3, 0.3), 'variance/EMA': (0.5, 1.5)}.get('/'.join(name.split('/')[-2:]), (low, high))
+        if high:
+            found[name] = rng.uniform(low, high, shape).astype(np.float32)
+    return found
+
+
+def shapes(variables):
+    return {v.op.name: tuple(v.shape.as_list()) for v in variables}
+
+
+def digest(variables):
+    lines = '\n'.join(sorted(f'{name} {list(shape)}' for name, shape in variables.items()))
+    return [len(variables), hashlib.sha256(lines.encode()).hexdigest()]
+
+
+def cells(test):
+    marked = [pytest.param(cell, marks=pytest.mark.slow) if cell in SLOW else cell for cell in CELLS]
+    return pytest.mark.parametrize('cell', marked)(test)
+
+
+def test_every_network_has_a_row():
+    assert sorted(NETS) == nets.names()
+
+
+@cells
+def test_learning(cell, run):
+    """The forward pass is finite, and every trained variable has a gradient that is finite and not zero everywhere.
+
+    There is no weight decay, which reaches everything.
+    """
+    model = Model(config(cell), data_format='NHWC')
+    with TowerContext('', is_training=True):
+        loss = model.build_graph(tf.constant(IMAGES), tf.constant(LABELS))
+    trained = tf.trainable_variables()
+    gradients = dict(zip(shapes(trained), tf.gradients(loss, trained)))
+    assert gradients and [name for name, gradient in gradients.items() if gradient is None] == []
+    values = numbers(shapes(trained))
+    run([])
+    for variable in trained:
+        if variable.op.name in values:
+            variable.load(values[variable.op.name], run.session)
+    parts = [loss, *tf.get_collection(tf.GraphKeys.SUMMARIES)]
+    found, gradients = run([loss, gradients])
+    assert np.isfinite(found)
+    assert [name for name, gradient in gradients.items() if not np.isfinite(gradient).all()] == []
+    unread = NETS[CELLS[cell][0]].unread
+    assert [name for name, gradient in gradients.items() if not name.endswith(unread) and not gradient.any()] == []
+
+
+@cells
+def test_inference(cell, run):
+    """Frozen graphs say what the inference tower says that training is evaluated by."""
+    model = Model(config(cell), data_format='NHWC')
+    rows = scored(model.net.outputs(model.views([tf.constant(IMAGES)]), model.blocks(training=False)))
+    variables = shapes(tf.global_variables())
+    assert digest(variables) == json.loads(GOLDEN.read_text())[cell]
+    run([])
+    Restore(numbers(variables)).init(run.session)
+    expected, values = run([rows, {v.op.name: v for v in tf.global_variables()}])
+    source = Checkpoint('grid', values, model.config)
+    for name in (str(model.net.points[0]), str(model.net.points[-1])):
+        (frozen_run,), = [frozen.named(source, name).runs(1)]
+        np.testing.assert_allclose(frozen_run(IMAGES)[0], expected[name], atol=1e-4)
+
+
+@functools.cache
+def layers(cell):
+    return Model(config(cell), data_format='NHWC').inspect()[1]
+
+
+MEASURES = (cost.madds, cost.bit_ops, cost.weight_bytes, cost.parameters, cost.activation_bytes)
+
+
+@cells
+def test_cost(cell):
+    """Positive, and along one axis a weaker point costs no more than a stronger one."""
+    points = [str(point) for point in config(cell).network().points]
+    found = {point: [measure(cost.cumulative(layers(cell), point)) for measure in MEASURES] for point in points}
+    assert set(layers(cell)) == set(points) and min(min(row) for row in found.values()) > 0
+    for strong, weak in itertools.combinations(points, 2):
+        differ = [axis for axis in AXES if getattr(Point.parse(strong), axis) != getattr(Point.parse(weak), axis)]
+        if len(differ) == 1:
+            assert all(a >= b for a, b in zip(found[strong], found[weak])), (strong, weak)
+            assert found[strong][0] > found[weak][0]
+
+
+def main():
+    with pytest.MonkeyPatch.context() as patch:
+        shallow.__wrapped__(patch)
+        GOLDEN.parent.mkdir(exist_ok=True)
+        rows = {cell: digest(Model(config(cell), data_format='NHWC').inspect()[0]) for cell in CELLS}
+    GOLDEN.write_text('{\n' + ',\n'.join(f'{json.dumps(cell)}: {json.dumps(row)}' for cell, row in rows.items()) + '\n}\n')
+
+
+if __name__ == '__main__':
+    main()

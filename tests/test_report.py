@@ -1,0 +1,90 @@
+"""scripts.report: one page without network, and how a browser shows it."""
+
+import base64
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from scripts import report
+from tests.test_plot import make_run
+
+BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+
+
+class Tags(HTMLParser):
+    """Balance of the tags, sources of pictures, and text of the cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.cells: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == 'img':
+            self.sources.append(str(dict(attrs)['src']))
+        elif tag not in ('meta', 'br'):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == 'td':
+            self.cells.append(data.strip())
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('report')
+    runs = [make_run(folder / name) for name in ('first', 'second <b>')]
+    assert report.main([*map(str, runs), '-o', str(folder / 'page.html')]) == 0
+    return folder / 'page.html'
+
+
+def test_page_is_whole_and_holds_everything_itself(written: Path) -> None:
+    text = written.read_text()
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert not re.search(r'(src|href)\s*=\s*"?(https?:|//|/)', text)
+    assert 'second &lt;b&gt;' in text and 'second <b>' not in text
+    assert {'s224', 's160', 's96', '66.10', '63.20', '65.8'} & set(tags.cells) >= {'s224', 's96'}
+    assert '66.1' in {cell.rstrip('0') for cell in tags.cells}
+    for source in tags.sources:
+        kind, _, data = source.partition(',')
+        assert kind == 'data:image/png;base64'
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None and image.std() > 5
+    assert len(tags.sources) == 3  # over multiply-adds, bit operations and memory; time was not measured
+
+
+def test_commands_are_those_that_evaluate(written: Path) -> None:
+    folder = written.parent / 'first'
+    for size in (224, 160, 96):
+        assert f'imagenet_tf.py --eval -ec {folder} -es {size}' in written.read_text()
+
+
+def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main([str(tmp_path / 'none')]) == 2
+    assert 'none' in capsys.readouterr().err
+    assert not (tmp_path / 'report.html').exists()
+
+
+@pytest.mark.skipif(BROWSER is None, reason='no Chromium here')
+def test_a_browser_shows_it(written: Path, tmp_path: Path) -> None:
+    picture = tmp_path / 'page.png'
+    subprocess.run([str(BROWSER), '--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars',
+                    f'--screenshot={picture}', '--window-size=1200,2400', written.as_uri()], check=True, timeout=120,
+                   capture_output=True)
+    image = cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE)
+    assert image.shape == (2400, 1200)
+    dark = (image < 128).mean(axis=1)
+    # Text and pictures all the way down, not one line of raw markup or an empty page.
+    assert (dark[:800] > 0).mean() > 0.3 and 0.002 < (image < 128).mean() < 0.3

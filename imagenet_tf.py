@@ -198,8 +198,8 @@ def run_evaluation(args: argparse.Namespace) -> None:
     values = evaluate.variable_values(source, variables, borrowed)
     policy = exits.read_policy(network, args.thresholds) if args.thresholds else None
     folder = evaluate.record_folder(config, source, Path(args.logdir) if args.logdir else None)
-    evaluate.merge_layers(folder, layers)
     if policy:
+        evaluate.merge_layers(folder, layers)
         print(exits.evaluate_policy(network, values, dataset, policy, layers, folder, name=Path(args.thresholds).stem,
                                     workers=workers))
         return
@@ -209,6 +209,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
               for result in passes]
     found = evaluate.sampled(scored) if config.gate_noise else scored[0]
     evaluate.write_records(folder, found)
+    evaluate.merge_layers(folder, layers)
     print(evaluate.table(found))
     if network.net.tally_names and not config.gate_noise:
         report = routes.report if network.net.slimmable else gates.report

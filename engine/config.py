@@ -184,9 +184,7 @@ class Config:
 
     def refuse_foreign(self, given: Iterable[str]) -> None:
         """Raises UsageError if a field in ``given`` is an option of other networks, and would be ignored."""
-        # The crop is made for all networks, though not all look at its size.
-        every = {option for net in nets.names() for option in nets.options(net)} - {'image_size'}
-        others = every - set(nets.options(self.net))
+        others = {option for net in nets.names() for option in nets.options(net)} - set(nets.options(self.net))
         for name in sorted(others & set(given)):
             raise UsageError(f'--{name}: --net {self.net} has no such option')
 

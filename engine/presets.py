@@ -106,10 +106,10 @@ PRESETS = {
                          then='demo-dsnet-gate'),
     'demo-dsnet-gate': Preset({'net': 'dsnet', **_DSNET_SMALL, 'mode': 'pytorch', 'sizes': (28,), 'data': 'animals28',
                                'width': 0.25, 'epochs': 2, 'inputs': 'normalized_rgb', 'stage': 'gate',
-                               'routes': (0, 4, 8, 13)}, 'measured table in the README'),
+                               'routes': (0, 4, 8, 13), 'target_madds': 2.5e6}, 'measured table in the README'),
     'demo-msdnet': Preset({'net': 'msdnet', **_MSD_SMALL, 'mode': 'pytorch', 'sizes': (28,), 'data': 'animals28',
-                           'nBlocks': 4, 'base': 3, 'step': 1, 'nChannels': 8, 'growthRate': 4, 'holdout': 1000,
-                           'epochs': 6}, 'measured table in the README'),
+                           **_MSD_LIN, 'nBlocks': 4, 'nChannels': 8, 'growthRate': 4, 'holdout': 1000, 'epochs': 6},
+                          'measured table in the README'),
     'demo-aig': Preset({'net': 'aig', 'arch': 'resnet20', 'mode': 'pytorch', 'sizes': (28,), 'data': 'animals28',
                         'targets': (0.6,), 'rate_factor': 2.0, 'epochs': 8}, 'measured table in the README'),
 }

@@ -26,14 +26,13 @@ COARSEST = range(5, 13)
 class MSDNet(Network):
     """Dense blocks at several scales with an exit after each.
 
-    The form follows from the largest size or the crop: below 64 pixels that for CIFAR (3x3 stem, heads of 128
+    The form follows from the largest size: below 64 pixels that for CIFAR (3x3 stem, heads of 128
     channels), from there on that for ImageNet (7x7 stem with stride and pool, heads as wide as what they read).
 
     Args:
         arch, mode: ``msdnet`` and ``pytorch``.
         sizes: input sizes in pixels; kernels are shared by all, normalisation is private.
         classes: number of classes.
-        image_size: side of the crop that all sizes are made from; 0 is the largest size.
         nBlocks: number of exits.
         stepmode: ``even``: every block after the first has ``step`` layers; ``lin_grow``: block i has step * i + 1
             (counted from 0).
@@ -59,8 +58,8 @@ class MSDNet(Network):
         ValueError: an option is unknown or out of range, or the options do not fit together.
     """
 
-    def __init__(self, *, arch: str = 'msdnet', mode: str, sizes: Sequence[int], classes: int, image_size: int = 0,
-                 nBlocks: int = 5, stepmode: str = 'even', step: int = 4, base: int = 4, nChannels: int = 32,
+    def __init__(self, *, arch: str = 'msdnet', mode: str, sizes: Sequence[int], classes: int, nBlocks: int = 5,
+                 stepmode: str = 'even', step: int = 4, base: int = 4, nChannels: int = 32,
                  growthRate: int = 16, grFactor: Sequence[int] = (1, 2, 4, 4),
                  bnFactor: Sequence[int] = (1, 2, 4, 4), prune: str = 'max', bottleneck: bool = True,
                  reduction: float = 0.5, stem_bias: bool = False, init: str = 'original',
@@ -73,7 +72,7 @@ class MSDNet(Network):
         _check_counts(nBlocks=nBlocks, step=step, base=base, nChannels=nChannels, growthRate=growthRate,
                       grFactor=grFactor, bnFactor=bnFactor)
         _check_channels(growthRate, grFactor, bnFactor, reduction)
-        self.large = max(image_size, *sizes) >= LARGE
+        self.large = max(sizes) >= LARGE
         for size in sizes:
             _check_size(size, len(grFactor), self.large)
         blocks = steps(nBlocks, stepmode, base, step)

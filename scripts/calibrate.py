@@ -41,9 +41,10 @@ def run(args: argparse.Namespace) -> str:
     path, points = calibrate.calibrate_run(
         args.run, sizes=args.sizes, widths=args.widths, images=args.images, average=args.average, epoch=args.epoch,
         data=args.data, batch_size=args.batch_size, workers=args.workers)
-    scored = f'-es {" ".join(map(str, args.sizes))}' if args.sizes else ''
-    return (f'{path}: statistics of {args.images} images for {" ".join(points)}; score them with '
-            f'imagenet_tf.py --eval -ec {args.run} {scored}')
+    sizes = ' '.join(map(str, args.sizes or ()))
+    what, scored = (f'sizes {sizes}', f' -es {sizes}') if sizes else (' '.join(points), '')
+    return (f'{path}: statistics of {args.images} images for {what}; '
+            f'score them with imagenet_tf.py --eval -ec {args.run}{scored}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

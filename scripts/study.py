@@ -4,6 +4,8 @@
     python -m scripts.study demo-san         # likewise: float, then W2A2
     python -m scripts.study demo-mobilenet   # float, then W4A4
     python -m scripts.study demo-aig         # gates that skip residual blocks: float, then W2A2
+    python -m scripts.study demo-msdnet      # exits: float, then W2A2
+    python -m scripts.study demo-dsnet       # widths and a gate for them: float, then W4A4
     python -m scripts.study study            # 20-30 minutes: 3 seeds, every baseline
 
 Each network is a run of its own under ``--folder``; interrupting and starting again continues where it stopped.
@@ -31,7 +33,9 @@ from scripts import accuracy_table, status
 ROOT = Path(__file__).resolve().parent.parent
 
 # Bits of the demos that train one network in float and fine-tune it.
-LOW_BIT = {'demo-san': 2, 'demo-mobilenet': 4, 'demo-aig': 2}
+LOW_BIT = {'demo-san': 2, 'demo-mobilenet': 4, 'demo-aig': 2, 'demo-msdnet': 2, 'demo-dsnet': 4}
+# Ends of the folders that a command of theirs leaves; they are evaluated once more, for what training does not score.
+SCORED = {'demo-msdnet': ('',), 'demo-dsnet': ('', '-gate')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +145,7 @@ def _train(experiment: str, job: Job, folder: Path, processes: int, failed: thre
     if job.foreign:
         own, sizes = job.flags[job.flags.index('--sizes') + 1], PRESETS[experiment].values['sizes']
         commands.append(['--eval', '-ec', str(path), '-eos', own, '-es', *(str(s) for s in sizes if str(s) != own)])
+    commands += [['--eval', '-ec', f'{path}{end}'] for end in SCORED.get(experiment, ())]
     for arguments in commands:
         if not failed.is_set() and _call(arguments, folder / f'{job.name}.txt', processes):
             failed.set()
@@ -178,7 +183,7 @@ def _mean(values: Sequence[float]) -> str:
 
 def report(experiment: str, todo: Sequence[Job], folder: Path) -> None:
     """Prints the table and writes it, and the picture where matplotlib is there."""
-    runs = [str(folder / job.name) for job in todo]
+    runs = [f'{folder / job.name}{end}' for job in todo for end in SCORED.get(experiment, ('',))]
     table = folder / 'table.md'
     if experiment != 'study':
         accuracy_table.main([*runs, '--output', str(table)])

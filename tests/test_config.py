@@ -145,7 +145,7 @@ def test_the_crop_holds_the_largest_size():
 
 PYTORCH_SAN = {'net': 'san', 'arch': 'resnet8', 'mode': 'pytorch', 'kd_type': 'topdown'}
 NEW_CHECKS = [
-    ({'inputs': 'rgb'}, ('--inputs rgb', 'normalized_bgr, normalized_rgb, cifar_rgb, unit_rgb')),
+    ({'inputs': 'rgb'}, ('--inputs rgb', 'normalized_bgr, normalized_rgb, cifar_rgb', 'cifar100_rgb, unit_rgb')),
     ({'decay': 'none'}, ('--decay none', 'kernels, all')),
     ({'gamma': 0.0}, ('--gamma 0', 'greater')),
     ({'gamma': math.nan}, ('--gamma nan', 'greater')),
@@ -281,7 +281,7 @@ def test_policy_of_activation_bases(private, fixed):
 def test_every_flag_of_a_field_reaches_it():
     fields = {field.name for field in dataclasses.fields(Config)}
     dests = {action.dest for action in flags.parser()._actions}
-    assert fields - dests == {'classes'}
+    assert fields - dests == {'classes', 'widths'}
 
 
 @pytest.mark.parametrize('argv, expected', [

@@ -1,5 +1,7 @@
 """Frozen graphs: what a point computes in the whole network, with its own weights as constants and no others."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -14,31 +16,30 @@ from nets.points import Point
 from quant.backend import tf
 
 RESNET = {'arch': 'resnet8', 'width': 0.25, 'sizes': (16, 12)}
-DSNET = {**network_defaults('dsnet', 'mobilenetv1_small'), 'net': 'dsnet', 'arch': 'mobilenetv1_small', 'width': 0.1,
-         'sizes': (16,), 'resize': 'area', 'widths': (0, 6, 13, 14)}
+DSNET = {**network_defaults('dsnet', 'mobilenetv1_small'), 'net': 'dsnet', 'arch': 'mobilenetv1_small', 'width': 0.2,
+         'sizes': (16,), 'resize': 'area', 'widths': (0, 6, 14)}
 # Configuration, the point to take.
 NETS = {
-    'rsnet': ({**RESNET, 'mode': 'preact', 'qw': 2, 'qa': 2, 'kd': True}, 's12'),
+    'rsnet': ({**RESNET, 'mode': 'resnet', 'qw': 2, 'kd': True}, 's12'),
     'views': ({**RESNET, 'mode': 'pytorch', 'resize': 'antialias'}, 's12'),
-    'san': ({**RESNET, 'net': 'san', 'mode': 'pytorch', 'init': 'scaled', 'kd': True, 'kd_type': 'topdown'}, 's12'),
-    'aig': ({**RESNET, 'net': 'aig', 'mode': 'pytorch', 'faithful_gates': True}, 's12'),
     'msdnet': ({'net': 'msdnet', 'arch': 'msdnet', 'mode': 'pytorch', 'nBlocks': 3, 'base': 1, 'step': 1,
-                'nChannels': 4, 'growthRate': 2, 'grFactor': (1, 2), 'bnFactor': (1, 2), 'sizes': (16,)}, 's16-x1'),
-    'dsnet': (DSNET, 'w06'), 'dsnet-w4a4': ({**DSNET, 'qw': 4, 'qa': 4}, 'w06'),
-    'dsnet-gate': ({**DSNET, 'stage': 'gate', 'routes': (0, 6)}, 'w13'),
+                'nChannels': 4, 'growthRate': 2, 'grFactor': (1, 2), 'bnFactor': (1, 2), 'sizes': (16,),
+                'init': 'original', 'kd_type': 'topdown'}, 's16-x1'),
+    'dsnet': (DSNET, 'w06'), 'dsnet-low-bit': ({**DSNET, 'qw': 2, 'qa': 2, 'widths': (0, 6)}, 'w06'),
+    'dsnet-gate': ({**DSNET, 'stage': 'gate', 'routes': (0, 6), 'widths': (0, 6)}, 'w06'),
     'dsnet-sizes': ({**DSNET, 'sizes': (16, 12), 'widths': (0, 6)}, 's12-w06')}
 
 
 def made(options) -> tuple[Config, dict[str, np.ndarray]]:
-    """A configuration, and values with which nothing is hidden by zeros and ones."""
+    """A configuration, and values with which nothing is hidden by zeros and ones, and nothing fades."""
     config = Config(**{'classes': 5, 'image_size': 16, **options})
     config.check()
     rng, values = np.random.default_rng(0), Model(config, data_format='NHWC').starting_values()
     for name, value in values.items():
-        if name.endswith(('variance/EMA', 'gamma')):
-            values[name] = rng.uniform(0.5, 1.5, value.shape).astype('float32')
-        elif name.endswith(('mean/EMA', 'beta', '/b')):
-            values[name] = rng.uniform(-0.3, 0.3, value.shape).astype('float32')
+        ranges = {'gamma': (1, 1.5), 'variance/EMA': (0.1, 0.2), 'mean/EMA': (-0.1, 0.1), 'beta': (-0.1, 0.1)}
+        for leaf, limits in ranges.items():
+            if name.endswith(leaf):
+                values[name] = rng.uniform(*limits, value.shape).astype('float32')
     return config, values
 
 
@@ -65,18 +66,25 @@ def constants(graph_def) -> dict[str, np.ndarray]:
     return {node.name: tf.make_ndarray(node.attr['value'].tensor) for node in graph_def.node if node.op == 'Const'}
 
 
+@functools.cache
+def prepared(name: str):
+    """Configuration, values, checkpoint and point of a row of ``NETS``."""
+    options, point = NETS[name]
+    config, values = made(options)
+    calibrated = [str(one) for one in config.network().points if one.width is not None]
+    return config, values, source_of(config, values, *calibrated), point
+
+
 @pytest.mark.parametrize('name', NETS)
 def test_a_point_is_what_the_whole_network_says(name, tmp_path):
     """Frozen, and from the SavedModel."""
-    options, point = NETS[name]
-    config, values = made(options)
-    images, source = batch(config), source_of(config, values, *(f'w{i:02d}' for i in options.get('widths', ())))
-    source = source if name != 'dsnet-sizes' else source_of(config, values, 's12-w06')
+    config, values, source, point = prepared(name)
+    images = batch(config)
     expected = evaluated(config, values, images, point)
     assert expected.shape == (5, 5) and expected.std(axis=0).min() > 1e-4
     graph = frozen.named(source, point)
     run, = graph.runs()
-    np.testing.assert_allclose(run(*images)[0], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(run(*images)[0], expected, rtol=0, atol=1e-4 * expected.std())
     assert not [node.name for node in graph.graph_def.node if 'Variable' in node.op or node.op == 'VarHandleOp']
     frozen.save(graph, tmp_path / 'saved')
     with tf.Graph().as_default(), tf.Session() as session:
@@ -85,26 +93,19 @@ def test_a_point_is_what_the_whole_network_says(name, tmp_path):
         assert (set(signature.inputs), set(signature.outputs)) == ({'images'}, {'logits'})
         taken = images[-1] if name == 'views' else images[0]
         found = session.run(signature.outputs['logits'].name, {signature.inputs['images'].name: taken})
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
 
 
-@pytest.mark.parametrize('name', ['dsnet', 'dsnet-w4a4', 'msdnet'])
+@pytest.mark.parametrize('name', ['dsnet', 'dsnet-low-bit', 'msdnet'])
 def test_a_folded_graph_has_the_weights_of_its_point_alone(name):
-    options, point = NETS[name]
-    config, values = made({**options, 'width': 0.5} if 'width' in options else options)
-    source = source_of(config, values, *(f'w{i:02d}' for i in options.get('widths', ())))
+    """Beside normalisation, a few vectors of the size of the channels."""
+    config, _, source, point = prepared(name)
     found = constants(frozen.folded(frozen.named(source, point)).graph_def)
     _, layers = Model(config, data_format='NHWC').inspect()
-    records = cost.cumulative(layers, point)
-    weights = 4 * cost.parameters(records)
+    weights, biases = 4 * cost.parameters(layers[point]), 4 * sum(layer.bias for layer in layers[point])
     kernels = sum(array.nbytes for array in found.values() if array.ndim in (2, 4) and array.size > 4)
-    biases = 4 * sum(record.bias for record in records)
-    # An activation quantizer adds its levels, an MSDNet normalisation nothing of this rank.
-    assert weights - biases == pytest.approx(kernels, rel=0.02)
-    strongest = 4 * cost.parameters(cost.cumulative(layers, str(Model(config, data_format='NHWC').net.points[0])))
-    everything = sum(array.nbytes for array in found.values())
-    assert weights <= everything < 0.9 * strongest
-    assert everything < 1.15 * weights
+    assert kernels == pytest.approx(weights - biases, rel=0.02)
+    assert weights <= sum(array.nbytes for array in found.values()) < 1.25 * weights
 
 
 def test_folding_keeps_what_depends_on_the_feeds():
@@ -129,8 +130,8 @@ def test_folding_keeps_what_depends_on_the_feeds():
 
 
 def test_points_that_can_be_run():
-    config, values = made({**DSNET, 'widths': ()})
-    assert frozen.points(source_of(config, values)) == ['w14', 'w00']
-    assert frozen.points(source_of(config, values, 'w03')) == ['w14', 'w03', 'w00']
+    config = Config(**{**DSNET, 'widths': ()})
+    assert frozen.points(source_of(config, {})) == ['w14', 'w00']
+    assert frozen.points(source_of(config, {}, 'w03')) == ['w14', 'w03', 'w00']
     with pytest.raises(UsageError, match="point 'w05': RUN/model-1 has w14 w00"):
-        frozen.point_model(source_of(config, values), 'w05')
+        frozen.point_model(source_of(config, {}), 'w05')

@@ -8,6 +8,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -219,20 +220,29 @@ def run_evaluation(args: argparse.Namespace) -> None:
     print(f'{len(found)} records in {folder / "eval"}')
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as job schedulers send it before they take a machine away: handled like Ctrl-C."""
+
+
+def terminate(*_: object) -> None:
+    raise Terminated
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Exit status: 0 done, 2 bad input, 130 interrupted, 143 terminated."""
     try:
         args = parse(sys.argv[1:] if argv is None else argv, str(__doc__))
         (run_evaluation if args.eval else run_training)(args)
     except UsageError as error:
         print(f'imagenet_tf.py: error: {error}', file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print('interrupted' if args.eval else 'interrupted; the same command resumes from the last finished epoch',
-              file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        word, status = ('terminated', 143) if isinstance(stop, Terminated) else ('interrupted', 130)
+        print(word if args.eval else f'{word}; the same command resumes from the last finished epoch', file=sys.stderr)
+        return status
     return 0
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

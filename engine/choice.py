@@ -6,6 +6,8 @@ thresholds of exits for twenty budgets over the range of each size.
 
 import dataclasses
 import math
+import shlex
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -44,11 +46,12 @@ class Choice:
     @property
     def commands(self) -> list[str]:
         """What evaluates it."""
-        start = f'python imagenet_tf.py --eval -ec {self.run}'
+        run = shlex.quote(self.run)
+        start = f'python imagenet_tf.py --eval -ec {run}'
         if self.policy is not None:
-            asked = f'{self.policy.budget / 1e6:g}M'
-            return [f'python -m scripts.thresholds {self.run} --budget {asked} --size {self.policy.size}',
-                    f'{start} --thresholds {self.run}/exits/thresholds-s{self.policy.size}-{asked}.json']
+            asked = math.ceil(self.policy.budget)  # rounded down, the first exit could not be paid
+            return [f'python -m scripts.thresholds {run} --budget {asked} --size {self.policy.size}',
+                    f'{start} --thresholds {run}/exits/thresholds-s{self.policy.size}-{asked}.json']
         if self.point.endswith(records.DYNAMIC):
             return [start]
         point = Point.parse(self.point)
@@ -104,7 +107,7 @@ def best(found: Sequence[Choice], limits: Limits) -> Choice:
     """
     kept = [choice for choice in found if limits.excess(choice) <= 1]
     if not kept:
-        nearest = min(found, key=limits.excess, default=None)
+        nearest = min(found, key=lambda choice: (limits.excess(choice), -choice.top1, choice.madds), default=None)
         if nearest is None or limits.excess(nearest) == math.inf:
             raise UsageError('nothing to choose from: no evaluated point has such a cost; for --latency run '
                              'scripts.profile first')
@@ -134,10 +137,14 @@ def describe(choice: Choice) -> str:
 
 def _policies(folder: Path, path: Path, layers: records.Layers) -> list[Choice]:
     """Thresholds set on the hold-out images and scored on the validation images, over the range of budgets."""
-    with np.load(path) as arrays:
-        if 'confidence' not in arrays or 'test_confidence' not in arrays:
-            return []
-        held, test, right = arrays['confidence'], arrays['test_confidence'], arrays['test_right']
+    try:
+        with np.load(path) as arrays:
+            if 'confidence' not in arrays or 'test_confidence' not in arrays:
+                return []
+            held, test, right = arrays['confidence'], arrays['test_confidence'], arrays['test_right']
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f'{path}: no readable record of exits ({error}); `imagenet_tf.py --eval -ec {folder}` writes '
+                         'it anew') from error
     size, exits = int(path.stem[1:]), range(held.shape[1])
     points = [str(Point(size=size, exit=k)) for k in exits]
     costs = np.array([cost.madds(cost.cumulative(layers, point)) for point in points], np.float64)

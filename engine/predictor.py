@@ -114,6 +114,8 @@ class Predictor:
         return choice.best(choice.choices(self._folder), choice.Limits(madds=quantity('budget', str(budget))))
 
     def _run(self, point: str) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+        if point not in self.points:
+            raise UsageError(f'point {point!r}: {self._source.prefix} has {" ".join(self.points)}')
         with self._lock:
             if point not in self._runs:
                 graph = frozen.dynamic(self._source, point) if point.endswith(DYNAMIC) else frozen.named(
@@ -139,7 +141,7 @@ class Predictor:
                                  f'{list(getattr(image, "shape", ()))}')
         if not len(images):
             raise UsageError('images: none given')
-        views = functools.partial(eval_views, augment=recipe(self.config.data), sizes=self.config.view_sizes,
+        views = functools.partial(eval_views, augment=_recipe(self.config), sizes=self.config.view_sizes,
                                   antialias=self.config.antialias, cubic=self.config.cubic)
         return [np.stack(size) for size in zip(*(views(image) for image in images))]
 
@@ -151,6 +153,11 @@ def _read(run: str, epoch: int | None) -> Checkpoint:
         raise UsageError(f'run {run}: no such run folder or checkpoint')
     imported = importer.read(run, sizes=None, arch=None, allow=())
     return Checkpoint(run, imported.values, imported.config)
+
+
+def _recipe(config: Config) -> str:
+    """How evaluation makes views; a published file says its data set by its input rule alone."""
+    return 'shift' if not config.data and config.inputs.startswith('cifar') else recipe(config.data)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -32,8 +32,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> str:
     """Measures, writes, tells."""
-    if args.batch < 2 or args.rounds < 1:
-        raise UsageError(f'--batch {args.batch} --rounds {args.rounds}: at least 2 and 1')
+    if args.batch < 2 or args.rounds < 1 or args.threads < 0:
+        raise UsageError(f'--batch {args.batch} --rounds {args.rounds} --threads {args.threads}: at least 2, 1 and 0')
+    if not (args.run / 'config.json').exists():
+        raise UsageError(f'{args.run}: is no run folder (no config.json in it), and times are written into it')
     from engine.gates import interleaved
     from engine.predictor import Predictor
     from engine.run import write_json

@@ -9,7 +9,6 @@ layers, BitOps = MAdds x bits of weight x bits of activation; of an exit with al
 packed, with bases and biases; activations are the float32 input and output of the layer where they are largest.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -21,22 +20,15 @@ from nets import cost
 from scripts import status
 
 
-def parse_args(argv: Sequence[str] | None) -> tuple[bool, argparse.Namespace]:
-    """Whether layers are wanted, and the flags of the network."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    layers = '--layers' in given
-    return layers, parse([arg for arg in given if arg != '--layers'], str(__doc__))
-
-
-def run(args: tuple[bool, argparse.Namespace]) -> str:
+def run(argv: Sequence[str]) -> str:
     """Tables of operating points and, if wanted, of layers."""
-    detailed, flags = args
+    flags = parse([arg for arg in argv if arg != '--layers'], str(__doc__))
     config, _, notes = resolve(explicit(flags))
     config.refuse_foreign(explicit(flags))
     from engine.model import Model
     _, layers = Model(config, data_format='NHWC').inspect()
     parts = [points(layers)]
-    if detailed:
+    if '--layers' in argv:
         parts.append(every_layer(layers))
     return '\n\n'.join(['\n'.join(notes), *parts])
 
@@ -65,7 +57,7 @@ def every_layer(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status, see ``scripts.status``."""
-    return status('summary', run, parse_args(argv))
+    return status('summary', run, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == '__main__':

@@ -279,15 +279,17 @@ def test_a_published_command_line_means_the_same():
     assert (found.sizes, found.schedule, found.classes) == ((224, 192, 160, 128, 96), 'step', 2)
 
 
-def test_ctrl_c_has_its_own_status(monkeypatch, capsys):
+@pytest.mark.parametrize('stop, status, word', [(KeyboardInterrupt, 130, 'interrupted'),
+                                                (imagenet_tf.Terminated, 143, 'terminated')])
+def test_ctrl_c_and_sigterm_have_their_own_status(stop, status, word, monkeypatch, capsys):
     def interrupt(*_, **__):
-        raise KeyboardInterrupt
+        raise stop
     for module, name in ((train, 'train'), (evaluate, 'evaluate')):
         monkeypatch.setattr(module, name, interrupt)
-    assert call('--fake') == 130
-    assert 'same command resumes' in capsys.readouterr().err
-    assert call('--eval -ec run') == 130
-    assert capsys.readouterr().err.splitlines()[-1] == 'interrupted'
+    assert call('--fake') == status
+    assert f'{word}; the same command resumes' in capsys.readouterr().err
+    assert call('--eval -ec run') == status
+    assert capsys.readouterr().err.splitlines()[-1] == word
 
 
 def test_exit_status_of_the_process(here):

@@ -10,7 +10,10 @@ from engine.checkpoint import POINTS
 from nets import cost
 from quant.backend import tf
 from scripts import export
+from tests import test_frozen
 from tests.test_frozen import NETS, batch, constants, evaluated, made
+
+shallow = test_frozen.shallow
 
 
 @pytest.fixture(scope='module')

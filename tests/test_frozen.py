@@ -11,7 +11,7 @@ from engine.config import Config
 from engine.errors import UsageError
 from engine.model import Model
 from engine.presets import network_defaults
-from nets import cost
+from nets import cost, slimnets
 from nets.points import Point
 from quant.backend import tf
 
@@ -28,6 +28,17 @@ NETS = {
     'dsnet': (DSNET, 'w06'), 'dsnet-low-bit': ({**DSNET, 'qw': 2, 'qa': 2, 'widths': (0, 6)}, 'w06'),
     'dsnet-gate': ({**DSNET, 'stage': 'gate', 'routes': (0, 6), 'widths': (0, 6)}, 'w06'),
     'dsnet-sizes': ({**DSNET, 'sizes': (16, 12), 'widths': (0, 6)}, 's12-w06')}
+SLOW = ('dsnet-low-bit', 'dsnet-sizes')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def shallow():
+    """Three layers of the slimmable network: a narrow stage and both slimmable ones."""
+    stages = [stage._replace(layers=1) for stage in slimnets.MOBILENETS['mobilenetv1_small'].stages[2:]]
+    form = slimnets.Form(slimnets.Stage((16, 24), 1, 2), tuple(stages))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(slimnets.MOBILENETS, 'mobilenetv1_small', form)
+        yield
 
 
 def made(options) -> tuple[Config, dict[str, np.ndarray]]:
@@ -75,7 +86,7 @@ def prepared(name: str):
     return config, values, source_of(config, values, *calibrated), point
 
 
-@pytest.mark.parametrize('name', NETS)
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NETS])
 def test_a_point_is_what_the_whole_network_says(name, tmp_path):
     """Frozen, and from the SavedModel."""
     config, values, source, point = prepared(name)

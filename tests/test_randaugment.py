@@ -210,7 +210,7 @@ def test_other_spellings_are_refused(spec):
 
 @pytest.mark.parametrize('erasing', [-0.1, 1.1, math.nan])
 def test_a_probability_of_erasing(erasing):
-    with pytest.raises(UsageError, match=f'^--erasing {erasing}: must be a probability'):
+    with pytest.raises(UsageError, match=f'^--erasing {erasing}: must lie between 0 and 1'):
         Config(erasing=erasing).check()
 
 

@@ -10,7 +10,10 @@ from engine.datasets import open_dataset
 from engine.model import Model
 from nets import cost
 from nets.cost import LayerRecord
+from tests import test_frozen
 from tests.test_frozen import DSNET, made
+
+shallow = test_frozen.shallow
 
 CLASSES, ROUTES = 5, (0, 6, 13)
 

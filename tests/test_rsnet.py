@@ -158,7 +158,7 @@ def test_unknown_forms_are_named(options, message):
 def test_registry():
     assert {'rsnet', 'san'} <= set(nets.names())
     assert all(callable(nets.get(name)) for name in nets.names())
-    with pytest.raises(ValueError, match="network 'vgg' is unknown; there are aig, rsnet, san"):
+    with pytest.raises(ValueError, match="network 'vgg' is unknown; there are aig, dsnet, msdnet, rsnet, san"):
         nets.get('vgg')
 
 

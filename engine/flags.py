@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,13 @@ from engine.presets import PRESETS
 from engine.run import ACTIONS
 from engine.statistics import UNTRAINED
 from engine.units import quantity
+
+
+def multiply_adds(text: str) -> float:
+    try:
+        return quantity('--target_madds', text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parser(description: str = '') -> argparse.ArgumentParser:
@@ -101,7 +107,7 @@ def _widths(g: Any) -> None:
     g.add_argument('--routes', type=int, nargs='+', metavar='WIDTH', help='widths that the gate chooses from')
     g.add_argument('--ieb', action=argparse.BooleanOptionalAction, help='the smallest width learns from an ensemble')
     g.add_argument('--complexity', type=float, help='weight of the penalty on multiply-adds')
-    g.add_argument('--target_madds', type=functools.partial(quantity, '--target_madds'),
+    g.add_argument('--target_madds', type=multiply_adds,
                    metavar='N', help='mean multiply-adds per image, such as 250M, up to '
                    'which there is no penalty')
     g.add_argument('--smoothing', type=float, help='of labels')

@@ -108,7 +108,11 @@ POINTS = {'aig': ['s16'], 'rsnet': ['s16', 's12'], 'san': ['s16', 's12'], 'msdne
           'dsnet': ['w06', 'w00', 'dynamic'], 'slimmable': ['w14', 'w00']}
 
 
-@pytest.mark.parametrize('family', [*FIVE, pytest.param('slimmable', marks=pytest.mark.slow)])
+SLOW = ('aig', 'san', 'slimmable')
+
+
+@pytest.mark.parametrize('family', [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+                                    for name in (*FIVE, 'slimmable')])
 def test_every_point_says_what_evaluation_says(family, make, predictors):
     """Width 6 of a network that was not calibrated has no statistics and is no point."""
     made, predictor = make(family), predictors(family)

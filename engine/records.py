@@ -8,12 +8,12 @@ import dataclasses
 import functools
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine import run as run_folder
 from engine.errors import UsageError
 from nets import cost
 
@@ -275,13 +275,9 @@ def curves(runs: Sequence[Run]) -> list[tuple[str, list[Row]]]:
 
 @contextlib.contextmanager
 def replacing(target: str) -> Iterator[Path]:
-    """A temporary path that takes the place of ``target`` when the block ends well, and vanishes otherwise."""
+    """Like ``engine.run.replacing``, for a file that a user names: its folder must be there."""
     path = Path(target)
     if not path.absolute().parent.is_dir():
         raise UsageError(f'{target}: no folder {path.parent}; make it first or name a file elsewhere')
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
+    with run_folder.replacing(path) as temporary:
         yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

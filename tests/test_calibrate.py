@@ -18,6 +18,7 @@ from engine.views import views
 from nets.blocks import Statistics
 from quant.backend import tf
 from scripts import calibrate as script
+from tests import test_train
 
 TINY = ['--data', 'animals28', '--arch', 'resnet8', '--sizes', '24', '16', '--width', '0.25', '--batch-size', '8',
         '--epochs', '1', '--steps-per-epoch', '2', '--workers', '0']
@@ -26,17 +27,7 @@ RUNS = {'rsnet': ['--kd', '--qw', '2', '--qa', '2', '--private_basis'],
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True, scope='module')
-def few_validation_images():
-    """Scores every 50th image, 40 in all."""
-    def part(*args, **kwargs):
-        dataset = datasets.open_dataset(*args, **kwargs)
-        every = np.arange(0, len(dataset.val), 50)
-        val = datasets.ArraySource(np.stack([dataset.val.read(i) for i in every]), dataset.val.labels[every])
-        return dataclasses.replace(dataset, val=val)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(imagenet_tf, 'open_dataset', part)
-        yield
+few_validation_images = test_train.few_validation_images
 
 
 def train(net: str, tmp_path_factory) -> Path:

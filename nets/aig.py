@@ -127,7 +127,9 @@ class AIG(Network):
             return tf.nn.relu(shortcut + body(q))
         logits = gate_logits(b, x)
         raw.append(logits)
-        gate = self._gate(b, logits, None if noise is None else noise[index]) if decisions is None else decisions[index]
+        with tf.control_dependencies([logits]):  # a given decision comes no earlier than a computed one
+            gate = (self._gate(b, logits, None if noise is None else noise[index]) if decisions is None
+                    else tf.identity(decisions[index]))
         gates.append(gate)
         with b.gated(self.blocks[index]):
             if execution == 'mask':

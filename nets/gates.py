@@ -5,7 +5,6 @@ arithmetic as the published code.
 """
 
 import functools
-import math
 from collections.abc import Callable
 
 from nets.blocks import Blocks
@@ -100,11 +99,8 @@ def _only(opened: tf.Tensor, some: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 
 def _updated(x: tf.Tensor, opened: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """``x`` with ``y`` in place of the images whose gate is open: in place where nobody else needs it, in long rows."""
-    long = [-1, math.prod(x.shape[1:])]
-
-    def update() -> tf.Tensor:
-        rows = tf.raw_ops.TensorScatterUpdate(tensor=tf.reshape(x, long), indices=tf.where(opened),
-                                              updates=tf.reshape(y, long))
-        return tf.reshape(rows, tf.shape(x))
-    return tf.cond(tf.reduce_all(opened), lambda: y, update)
+    """``x`` with ``y`` in place of the images whose gate is open. Its memory is written over: who else reads ``x``
+    has to come before ``opened`` or ``y``, as the gate and the body do.
+    """
+    return tf.cond(tf.reduce_all(opened), lambda: y, lambda: tf.raw_ops.InplaceUpdate(
+        x=x, i=tf.cast(tf.where(opened)[:, 0], tf.int32), v=y))

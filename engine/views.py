@@ -47,5 +47,7 @@ def _values(images: tf.Tensor, inputs: str) -> tf.Tensor:
     values = tf.cast(tf.reverse(images, [3]) if rgb else images, tf.float32) / 255.0
     if not mean:
         return values
-    order = slice(None, None, -1 if rgb else 1)
-    return (values - mean[order]) / deviation[order]
+    order, (height, width, channels) = slice(None, None, -1 if rgb else 1), images.shape[1:]
+    # One vector for a row of pixels: a broadcast over three channels takes more than twice the time on the CPU.
+    rows = tf.reshape(values, [-1, height, width * channels])
+    return tf.reshape((rows - mean[order] * width) / (deviation[order] * width), [-1, height, width, channels])

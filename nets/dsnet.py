@@ -153,7 +153,7 @@ class DSNet(Network):
 
     def teacher_pairs(self) -> list[tuple[tf.Variable, tf.Variable]]:
         """(variable of the teacher, the one whose moving average it is) of the default graph, all towers."""
-        variables = {variable.op.name: variable for variable in tf.global_variables()}
+        variables = _variables()
         return [(variable, variables[_without_teacher(name)]) for name, variable in variables.items()
                 if f'{TEACHER}/' in name and _without_teacher(name) in variables]
 
@@ -302,10 +302,14 @@ def _without_teacher(name: str) -> str:
     return name.replace(f'{TEACHER}/', '', 1)
 
 
+def _variables() -> dict[str, tf.Variable]:
+    """Of all towers, by name: those of replicated towers but the first are local."""
+    return {variable.op.name: variable for variable in (*tf.global_variables(), *tf.local_variables())}
+
+
 def _following(getter: Callable[..., tf.Variable], name: str, *args: Any, **kwargs: Any) -> tf.Variable:
     """A variable of the teacher: not trained, and starting where the one that it follows starts."""
-    variables = {variable.op.name: variable for variable in tf.global_variables()}
-    followed = variables[_without_teacher(name)]
+    followed = _variables()[_without_teacher(name)]
     kwargs |= {'trainable': False, 'initializer': lambda *_, **__: followed.initial_value}
     return getter(name, *args, **kwargs)
 

@@ -5,7 +5,7 @@
     python -m scripts.study demo-mobilenet   # float, then W4A4
     python -m scripts.study demo-aig         # gates that skip residual blocks: float, then W2A2
     python -m scripts.study demo-msdnet      # exits: float, then W2A2
-    python -m scripts.study demo-dsnet       # widths and a gate for them: float, then W4A4
+    python -m scripts.study demo-dsnet       # widths and a gate for them: float, then W4A4 and W2A2
     python -m scripts.study study            # 20-30 minutes: 3 seeds, every baseline
 
 Each network is a run of its own under ``--folder``; interrupting and starting again continues where it stopped.
@@ -32,8 +32,8 @@ from scripts import accuracy_table, status
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Bits of the demos that train one network in float and fine-tune it.
-LOW_BIT = {'demo-san': 2, 'demo-mobilenet': 4, 'demo-aig': 2, 'demo-msdnet': 2, 'demo-dsnet': 4}
+# Bits of the demos that train one network in float and fine-tune it, once for each.
+LOW_BIT = {'demo-san': (2,), 'demo-mobilenet': (4,), 'demo-aig': (2,), 'demo-msdnet': (2,), 'demo-dsnet': (4, 2)}
 # Ends of the folders that a command of theirs leaves; they are evaluated once more, for what training does not score.
 SCORED = {'demo-msdnet': ('',), 'demo-dsnet': ('', '-gate')}
 
@@ -68,9 +68,9 @@ def jobs(experiment: str) -> list[Job]:
                 Job('individual 28', 'individual_28', ('--sizes', '28', '--no-kd'), epochs, foreign=True),
                 Job('RS + kd W2A2, fine-tuned', 'rs_kd_w2a2', _fine_tune(2), 2, after='rs_kd')]
     if experiment in LOW_BIT:
-        bits = LOW_BIT[experiment]
         return [Job('float', 'float', (), epochs),
-                Job(f'W{bits}A{bits}, fine-tuned', f'w{bits}a{bits}', _fine_tune(2, bits), 2, after='float')]
+                *(Job(f'W{bits}A{bits}, fine-tuned', f'w{bits}a{bits}', _fine_tune(2, bits), 2, after='float')
+                  for bits in LOW_BIT[experiment])]
     found = []
     for seed in range(3):
         end, flag = f'_seed{seed}', ('--seed', str(seed))

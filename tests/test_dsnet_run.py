@@ -137,8 +137,7 @@ def test_a_target_of_multiply_adds_is_parsed():
 @pytest.mark.slow
 @pytest.mark.parametrize('flags', [
     ['--qw', '4', '--qa', '4'], ['--no-ieb', '--sizes', '28', '20'], ['--arch', 'resnet20'],
-    pytest.param(['--arch', 'resnet20', '--gpu', '0,1'], marks=pytest.mark.xfail(
-        strict=True, raises=KeyError, reason='nets.dsnet looks for local variables of towers among global ones'))])
+    ['--arch', 'resnet20', '--gpu', '0,1']])
 def test_ways_to_train(flags, tmp_path):
     main(*TINY, *flags, '--epochs', '1', '--steps-per-epoch', '1', '--logdir', tmp_path / 'run')
     state = values(tmp_path / 'run' / 'model-1')

@@ -100,7 +100,8 @@ def choices(folder: Path) -> list[Choice]:
 
 
 def best(found: Sequence[Choice], limits: Limits) -> Choice:
-    """The most accurate choice within the limits; with a limit on accuracy alone, the one of least multiply-adds.
+    """The most accurate choice within the limits, of all if there are none; with a limit on accuracy alone, the one of
+    least multiply-adds.
 
     Raises:
         UsageError: there is none; the message names the nearest.
@@ -112,7 +113,7 @@ def best(found: Sequence[Choice], limits: Limits) -> Choice:
             raise UsageError('nothing to choose from: no evaluated point has such a cost; for --latency run '
                              'scripts.profile first')
         raise UsageError(f'no choice keeps the limits; the nearest is {describe(nearest)}')
-    if limits == Limits(top1=limits.top1):
+    if limits.top1 is not None and limits == Limits(top1=limits.top1):
         return min(kept, key=lambda choice: choice.madds)
     return max(kept, key=lambda choice: (choice.top1, -choice.madds))
 

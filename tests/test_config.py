@@ -281,7 +281,7 @@ def test_policy_of_activation_bases(private, fixed):
 def test_every_flag_of_a_field_reaches_it():
     fields = {field.name for field in dataclasses.fields(Config)}
     dests = {action.dest for action in flags.parser()._actions}
-    assert fields - dests == {'classes', 'widths'}
+    assert fields - dests == {'classes', 'sized', 'widths'}
 
 
 @pytest.mark.parametrize('argv, expected', [

@@ -188,6 +188,14 @@ def test_untouched_statistics_are_missing(tensors, tmp_path):
     assert read_config(tmp_path / 'run' / 'config.json').widths == (0, 7)
 
 
+def test_a_file_that_ends_early(tensors, tmp_path):
+    """Wider networks than those of the file are none of its points."""
+    short = {name: value for name, value in untouched(tensors, r'bn2\.aux_bn\.[1-4]').items()
+             if not re.search(r'^blocks\.[34]\..*\.aux_bn\.([6-9]|1\d)\.running_', name)}
+    assert imports(published(tmp_path / 'x.pth', short), tmp_path / 'run', '--sizes', '28') == 0
+    assert read_config(tmp_path / 'run' / 'config.json').widths == (0, 5)
+
+
 def test_the_gate_on_demand(tensors, tmp_path):
     file = published(tmp_path / 'x.pth', untouched(tensors, r'bn2\.aux_bn\.([4-9]|1\d)'))
     assert imports(file, tmp_path / 'run', '--sizes', '28', '--stage', 'gate') == 0

@@ -226,7 +226,9 @@ def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int
         return config
     known = {Point.parse(name).width for name in checkpoint.available(source)}
     asked = widths or tuple(sorted(width for width in known if width is not None))
-    config = dataclasses.replace(config, widths=tuple(asked))
+    # Without all of its routes a gate has nothing to choose from, and the widths are evaluated alone.
+    stage = config.stage if set(config.routes) <= set(asked) else 'supernet'
+    config = dataclasses.replace(config, widths=tuple(asked), stage=stage)
     config.check()
     checkpoint.check_points(source, config, '-ew' if widths else '-ec')
     return config

@@ -29,6 +29,7 @@ class Published:
     """One row of a published table; ``top5`` and ``madds`` are None where the source does not print them."""
     table: str
     system: str
+    title: str
     source: str
     arch: str
     qw: int
@@ -103,11 +104,16 @@ def point_key(point: str, bn: str) -> tuple[Any, ...]:
 
 
 @functools.cache
+def published() -> dict[str, Any]:
+    """What ``published.json`` holds: ``tables``, and ``notes`` about them."""
+    return json.loads((Path(__file__).parent / 'data' / 'published.json').read_text(encoding='utf-8'))
+
+
+@functools.cache
 def published_rows() -> tuple[Published, ...]:
     """All rows of ``published.json``."""
-    tables = json.loads((Path(__file__).parent / 'data' / 'published.json').read_text(encoding='utf-8'))['tables']
-    return tuple(Published(table['id'], table['system'], table['source'], **row)
-                 for table in tables for row in table['rows'])
+    return tuple(Published(table['id'], table['system'], table['title'], table['source'], **row)
+                 for table in published()['tables'] for row in table['rows'])
 
 
 def on_imagenet(data: object) -> bool:
@@ -118,6 +124,8 @@ def on_imagenet(data: object) -> bool:
 def identity(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The architecture of a run as ``published.json`` spells it, and the tables it belongs to."""
     arch, net = str(config.get('arch')), config['net']
+    if net == 'msdnet' and config.get('base') == config.get('step'):
+        return f'{arch}{config.get("nBlocks")}x{config.get("step")}', ('msdnet-port',)
     if net != 'rsnet':
         return arch, {'san': ('san-mobilenetv2',), 'dsnet': ('ds-net',)}.get(net, ())
     if len(config['sizes']) == 1:

@@ -269,7 +269,7 @@ def test_all_published(style: str, capsys: pytest.CaptureFixture[str]) -> None:
     elif style == 'csv':
         assert len(list(csv.reader(io.StringIO(text)))) == 1 + len(records.published_rows())
     else:
-        assert len(re.findall(r'(?m)^[| ] \w.*\b(32|\d)/(32|\d)\b', text)) == len(records.published_rows())
+        assert len(re.findall(r'(?m)^(?:\| | )\w.*\b(32|\d)/(32|\d)\b', text)) == len(records.published_rows())
     if style != 'csv':
         assert 'ConvNet-AIG: the README has no accuracies' in text and 'MSDNet-PyTorch #10' in text
 

@@ -33,6 +33,7 @@ class Choice:
         weight_bytes: of the packed weights; None if unknown.
         ms: milliseconds of one image alone; None if not measured.
         policy: thresholds of the exits, or None.
+        shares: with a policy, of the validation images, by the exit where they leave.
     """
 
     run: str
@@ -42,6 +43,7 @@ class Choice:
     weight_bytes: int | None
     ms: float | None = None
     policy: budget.Policy | None = None
+    shares: tuple[float, ...] = ()
 
     @property
     def commands(self) -> list[str]:
@@ -157,5 +159,6 @@ def _policies(folder: Path, path: Path, layers: records.Layers) -> list[Choice]:
         top1, spent, share = budget.dynamic(test, right, thresholds, costs)
         policy = budget.Policy(size, tuple(exits), tuple(thresholds.tolist()), asked, spent, 'MAdds', str(folder))
         mean = float(share @ ms)
-        found.append(Choice(str(folder), f's{size}', top1, spent, stored, None if math.isnan(mean) else mean, policy))
+        found.append(Choice(str(folder), f's{size}', top1, spent, stored, None if math.isnan(mean) else mean, policy,
+                            tuple(share.tolist())))
     return found

@@ -90,6 +90,10 @@ class Run:
         return f'{self.config["qw"]}/{self.config["qa"]}'
 
 
+# Fields of a row that are written to tables as they are.
+TABLE_FIELDS = ('run', 'qw', 'qa', 'point', 'bn', 'madds', 'bit_ops', 'weight_bytes', 'ms', 'top1', 'top5')
+
+
 def size_label(point: str) -> str:
     """``s224`` -> ``224``; any other point as it is spelt."""
     return point[1:] if re.fullmatch(r's\d+', point) else point
@@ -263,6 +267,23 @@ def read_runs(folders: Sequence[str]) -> list[Run]:
     names = {path: path.resolve().name for path in map(Path, folders)}
     unique = list(names.values())
     return [read_run(path, name if unique.count(name) == 1 else str(path)) for path, name in names.items()]
+
+
+def read_table(path: Path) -> list[Run]:
+    """The runs whose rows ``scripts.accuracy_table --format json`` has written, without published numbers.
+
+    Raises:
+        UsageError: the file holds none.
+    """
+    remedy = 'python -m scripts.accuracy_table RUN... --format json --output FILE writes it'
+    groups: dict[tuple[str, int, int], list[Row]] = {}
+    try:
+        for row in read_json(path, remedy)['rows']:
+            found = Row(**{name: row[name] for name in TABLE_FIELDS})
+            groups.setdefault((found.run, found.qw, found.qa), []).append(found)
+    except (KeyError, TypeError) as error:
+        raise UsageError(f'{path}: no table of runs ({error!r}); {remedy}') from None
+    return [Run(name, {'qw': qw, 'qa': qa, 'sizes': []}, tuple(rows)) for (name, qw, qa), rows in groups.items()]
 
 
 def curves(runs: Sequence[Run]) -> list[tuple[str, list[Row]]]:

@@ -23,8 +23,7 @@ from engine import records
 from engine.errors import UsageError
 from scripts import status
 
-FIELDS = ('run', 'qw', 'qa', 'point', 'bn', 'madds', 'weight_bytes', 'top1', 'top5', 'published_top1',
-          'published_top5', 'difference', 'source')
+FIELDS = (*records.TABLE_FIELDS, 'published_top1', 'published_top5', 'difference', 'source')
 HEADERS = ('Run', 'W/A', 'Size', 'MAdds (M)', 'Weights', 'top-1', 'top-5', 'published top-1', 'published top-5',
            'difference', 'source')
 PUBLISHED_HEADERS = ('Network', 'W/A', 'Size', 'MAdds (M)', 'top-1', 'top-5', 'source')
@@ -52,9 +51,8 @@ def format_percent(value: float | None, sign: str = '') -> str:
 def plain(row: records.Row) -> dict[str, Any]:
     """A row as plain data, in the order of ``FIELDS``."""
     found = row.published
-    values = (row.run, row.qw, row.qa, row.point, row.bn, row.madds, row.weight_bytes, row.top1, row.top5,
-              found and found.top1, found and found.top5, row.difference, found and found.table)
-    return dict(zip(FIELDS, values, strict=True))
+    values = (found and found.top1, found and found.top5, row.difference, found and found.table)
+    return dict(zip(FIELDS, (*(getattr(row, name) for name in records.TABLE_FIELDS), *values), strict=True))
 
 
 def pretty(row: records.Row) -> list[str]:

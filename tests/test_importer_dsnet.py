@@ -20,7 +20,7 @@ from quant.backend import tf
 from scripts import import_checkpoint
 from tests import test_train
 from tests.parity.fixtures import draw, fill, load
-from tests.test_torch_file import of, write
+from tests.torch_format import of, write
 
 few_validation_images = test_train.few_validation_images
 SHARED = Path(__file__).parents[2] / 'shared' / 'parity'

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import holdout
+from engine import cifar, holdout
 from engine.config import Config, check_sizes, read_config
 from engine.datasets import Dataset, open_dataset
 from engine.errors import UsageError
@@ -48,6 +48,7 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
                      f'{values["arch"]}')
     if values.get('image_size', 1) < 1:
         raise UsageError(f'--image_size {values["image_size"]}: must be at least 1')
+    values['data'] = cifar.spelled(values['data'])
     dataset = open_dataset(values['data'], size=values.get('image_size'), skip=values.get('skip_list', ''))
     # A folder may bear the name of a data set; its images decide.
     net = values.get('net', Config.net)

@@ -152,10 +152,10 @@ def calibrate_run(path: str, *, sizes: Sequence[int] | None = None, widths: Sequ
         raise UsageError(f'{path}: is no slimmable network; give --sizes, the input sizes to calibrate, '
                          'and no --widths')
     changes: dict[str, Any] = {
-        'image_size': max(source.config.image_size, *(sizes or ())) if sizes else None,
-        'sizes': tuple(sorted(sizes, reverse=True)) if sizes else None, 'data': data, 'batch_size': batch_size,
+        'data': data, 'batch_size': batch_size,
         'widths': tuple(widths or ()) if slimmable else None, 'stage': 'supernet' if slimmable else None}
-    config = dataclasses.replace(source.config, **{key: value for key, value in changes.items() if value is not None})
+    config = source.config.narrowed(sizes) if sizes else source.config
+    config = dataclasses.replace(config, **{key: value for key, value in changes.items() if value is not None})
     if not config.data:
         raise UsageError(f'{path}: was imported without a data set; give --data')
     config.check()

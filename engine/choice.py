@@ -33,6 +33,7 @@ class Choice:
         weight_bytes: of the packed weights; None if unknown.
         ms: milliseconds of one image alone; None if not measured.
         policy: thresholds of the exits, or None.
+        shares: with a policy, of the validation images, by the exit where they leave.
     """
 
     run: str
@@ -42,6 +43,7 @@ class Choice:
     weight_bytes: int | None
     ms: float | None = None
     policy: budget.Policy | None = None
+    shares: tuple[float, ...] = ()
 
     @property
     def commands(self) -> list[str]:
@@ -100,7 +102,8 @@ def choices(folder: Path) -> list[Choice]:
 
 
 def best(found: Sequence[Choice], limits: Limits) -> Choice:
-    """The most accurate choice within the limits; with a limit on accuracy alone, the one of least multiply-adds.
+    """The most accurate choice within the limits, of all if there are none; with a limit on accuracy alone, the one of
+    least multiply-adds.
 
     Raises:
         UsageError: there is none; the message names the nearest.
@@ -112,7 +115,7 @@ def best(found: Sequence[Choice], limits: Limits) -> Choice:
             raise UsageError('nothing to choose from: no evaluated point has such a cost; for --latency run '
                              'scripts.profile first')
         raise UsageError(f'no choice keeps the limits; the nearest is {describe(nearest)}')
-    if limits == Limits(top1=limits.top1):
+    if limits.top1 is not None and limits == Limits(top1=limits.top1):
         return min(kept, key=lambda choice: choice.madds)
     return max(kept, key=lambda choice: (choice.top1, -choice.madds))
 
@@ -156,5 +159,6 @@ def _policies(folder: Path, path: Path, layers: records.Layers) -> list[Choice]:
         top1, spent, share = budget.dynamic(test, right, thresholds, costs)
         policy = budget.Policy(size, tuple(exits), tuple(thresholds.tolist()), asked, spent, 'MAdds', str(folder))
         mean = float(share @ ms)
-        found.append(Choice(str(folder), f's{size}', top1, spent, stored, None if math.isnan(mean) else mean, policy))
+        found.append(Choice(str(folder), f's{size}', top1, spent, stored, None if math.isnan(mean) else mean, policy,
+                            tuple(share.tolist())))
     return found

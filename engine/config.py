@@ -39,8 +39,9 @@ class Config:
         private_basis: an activation basis per operating point instead of one for all.
         fixed_qa: only the largest size updates the activation bases.
         sizes: input sizes in pixels, largest first.
+        sized: of DS-Net: whether operating points spell their size although there is one, see ``narrowed``.
         kd, kd_type: learn an ensemble of the sizes and distil from it (SAN: larger sizes teach smaller ones).
-        data, classes: what ``--data`` names, and its number of classes.
+        data, classes: what ``--data`` names, a folder of CIFAR batches as ``cifar10:DIR``, and its number of classes.
         skip_list, max_bad: file that names images to go without, and the largest share of a pass that may be
             undecodable beside.
         holdout: training images that are set aside to choose exit thresholds by.
@@ -107,6 +108,7 @@ class Config:
     private_basis: bool = False
     fixed_qa: bool = False
     sizes: tuple[int, ...] = (224, 192, 160, 128, 96)
+    sized: bool = False
     kd: bool = False
     kd_type: str = 'ens_topdown'
     data: str = ''
@@ -173,6 +175,17 @@ class Config:
     def cubic(self) -> bool:
         """Whether that filter is bicubic, or in training bilinear or bicubic by chance."""
         return self.resize == 'antialias_cubic'
+
+    def narrowed(self, sizes: Iterable[int]) -> 'Config':
+        """The same at these input sizes alone; what the run calls its operating points stays.
+
+        Raises:
+            UsageError: a size is too small.
+        """
+        chosen = tuple(sorted(set(sizes), reverse=True))
+        check_sizes(chosen, '-es')
+        return dataclasses.replace(self, sizes=chosen, image_size=max(self.image_size, *chosen),
+                                   sized=self.sized or len(self.sizes) > 1)
 
     def network(self) -> Any:
         """A new network: its constructor gets the fields that it names.

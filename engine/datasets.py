@@ -4,15 +4,14 @@ Nothing is ever downloaded. Images are handed out decoded but otherwise raw: uin
 """
 
 import os
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import cv2
 import numpy as np
 
+from engine import cifar
 from engine.errors import UsageError
 from engine.packed import Pack
 
@@ -23,17 +22,6 @@ PACKS = ('train.pack', 'val.pack')
 CHOICES = 'animals28, fake, cifar10:DIR, cifar100:DIR, a folder with train/ and val/, or one that pack_data wrote'
 
 FAKE_CLASSES, FAKE_TRAIN, FAKE_VAL = 1000, 256, 64
-
-# Folder, training files, validation file, file and key of the class names, key of the labels.
-CIFAR = {
-    'cifar10': ('cifar-10-batches-py', tuple(f'data_batch_{k}' for k in range(1, 6)), 'test_batch',
-                'batches.meta', 'label_names', 'labels'),
-    'cifar100': ('cifar-100-python', ('train',), 'test', 'meta', 'fine_label_names', 'fine_labels'),
-}
-
-# What a pickled array is made of. The function is taken from an array as its module moved between numpy 1 and 2.
-ARRAY_MODULES = ('numpy', 'numpy.core.multiarray', 'numpy._core.multiarray')
-ARRAY_PARTS: dict[str, Any] = {'ndarray': np.ndarray, 'dtype': np.dtype, '_reconstruct': np.empty(0).__reduce__()[0]}
 
 
 class BadImage(UsageError):
@@ -182,7 +170,7 @@ class PackedSource(FileSource):
 
 def recipe(data: str) -> str:
     """How ``engine.augment`` treats the images of what `--data` names: small ones are taken as they are."""
-    return 'shift' if data.partition(':')[0] in ('animals28', *CIFAR) else 'area_crop'
+    return 'shift' if cifar.spelled(data).partition(':')[0] in ('animals28', *cifar.SETS) else 'area_crop'
 
 
 def open_dataset(data: str, *, size: int | None = None, skip: str = '') -> Dataset:
@@ -235,8 +223,8 @@ def _open(data: str, size: int | None) -> Dataset:
         edge = size or 224
         return Dataset('fake', tuple(f'class{k:03}' for k in range(FAKE_CLASSES)), edge, 'area_crop',
                        FakeSource(FAKE_TRAIN, size=edge, seed=0), FakeSource(FAKE_VAL, size=edge, seed=1))
-    name, _, place = data.partition(':')
-    if name in CIFAR and place:
+    name, _, place = cifar.spelled(data).partition(':')
+    if name in cifar.SETS and place:
         return _open_cifar(name, Path(place).expanduser(), size or 32)
     return _open_folder(data, size)
 
@@ -249,13 +237,15 @@ def _open_animals28(size: int) -> Dataset:
                    ArraySource(image[~test], label[~test]), ArraySource(image[test], label[test]))
 
 
+def _open_cifar(name: str, root: Path, size: int) -> Dataset:
+    classes, train, val = cifar.read(name, root)
+    return Dataset(name, classes, size, 'shift', ArraySource(*train), ArraySource(*val))
+
+
 def _open_folder(data: str, size: int | None) -> Dataset:
     root = Path(data).expanduser()
     if not root.is_dir():
         raise UsageError(f'--data {data}: no such name and no such folder; give {CHOICES}')
-    for name in CIFAR:
-        if _find_cifar(name, root):
-            return _open_cifar(name, root, size or 32)
     if any((root / part).exists() for part in PACKS):
         return _open_packed(root, size or 224)
     for part in ('train', 'val'):
@@ -343,58 +333,3 @@ def _read_label(path: Path, label: str, index: dict[str, int]) -> int:
     if not 0 <= known < len(index):
         raise UsageError(f'--data: {path}: label {label} is neither a class of train/ nor 0..{len(index) - 1}')
     return known
-
-
-def _find_cifar(name: str, root: Path) -> Path | None:
-    """The folder that holds all batches of `name`: `root` or the usual one in it."""
-    usual, train, val, meta, _, _ = CIFAR[name]
-    return next((folder for folder in (root, root / usual)
-                 if all((folder / file).is_file() for file in (*train, val, meta))), None)
-
-
-def _open_cifar(name: str, root: Path, size: int) -> Dataset:
-    usual, train, val, meta, names_key, labels_key = CIFAR[name]
-    folder = _find_cifar(name, root)
-    if folder is None:
-        raise UsageError(f'--data {name}:{root}: no batches; expected {", ".join((*train, val, meta))} '
-                         f'in {root} or {root / usual}')
-    classes = tuple(_text(entry) for entry in _load_pickle(folder / meta, names_key)[0])
-    return Dataset(name, classes, size, 'shift', _read_cifar([folder / file for file in train], labels_key),
-                   _read_cifar([folder / val], labels_key))
-
-
-def _read_cifar(files: list[Path], labels_key: str) -> ArraySource:
-    """Join pickled batches of rows uint8 [n, 3072] (planes R, G, B of 32 x 32)."""
-    rows, labels = [], []
-    for file in files:
-        data, found = _load_pickle(file, 'data', labels_key)
-        if np.shape(data) != (len(found), 3072):
-            raise UsageError(f'--data: {file}: data has shape {np.shape(data)}, expected ({len(found)}, 3072)')
-        rows.append(data)
-        labels.append(found)
-    planes = np.concatenate(rows).reshape(-1, 3, 32, 32)[:, ::-1]
-    return ArraySource(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.concatenate(labels))
-
-
-def _load_pickle(path: Path, *keys: str) -> list[Any]:
-    """Values of `keys` in a pickled dict, written by Python 2 or 3. Raises UsageError if that is not what it is."""
-    try:
-        with path.open('rb') as stream:
-            content = {_text(key): value for key, value in _ArrayUnpickler(stream, encoding='bytes').load().items()}
-        return [content[key] for key in keys]
-    except Exception as error:  # a broken pickle can raise anything
-        raise UsageError(f'--data: {path} is not a pickled dict with {", ".join(keys)}: {error!r}') from error
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds containers, numbers, strings and numpy arrays; a pickle could otherwise run any code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The admitted class or function. Raises UnpicklingError for any other."""
-        if module not in ARRAY_MODULES or name not in ARRAY_PARTS:
-            raise pickle.UnpicklingError(f'{module}.{name} is not admitted')
-        return ARRAY_PARTS[name]

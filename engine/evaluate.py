@@ -20,7 +20,7 @@ from tensorpack.utils.utils import get_tqdm
 
 import nets
 from engine import checkpoint
-from engine.config import Config, check_sizes
+from engine.config import Config
 from engine.datasets import Dataset
 from engine.errors import UsageError
 from engine.flow import EvalFlow
@@ -220,15 +220,15 @@ def evaluated(config: Config, source: checkpoint.Checkpoint, sizes: Sequence[int
     Raises:
         UsageError: there are no statistics for a width.
     """
-    wanted = tuple(sorted(set(sizes or source.trained), reverse=True))
-    check_sizes(wanted, '-es')
-    config = dataclasses.replace(config, sizes=wanted, kd=wanted == source.trained and 'alpha' in source.values,
-                                 image_size=max(config.image_size, *wanted))
+    config = config.narrowed(sizes or source.trained)
+    config = dataclasses.replace(config, kd=config.sizes == source.trained and 'alpha' in source.values)
     if not nets.get(config.net).slimmable:
         return config
     known = {Point.parse(name).width for name in checkpoint.available(source)}
     asked = widths or tuple(sorted(width for width in known if width is not None))
-    config = dataclasses.replace(config, widths=tuple(asked))
+    # Without all of its routes a gate has nothing to choose from, and the widths are evaluated alone.
+    stage = config.stage if set(config.routes) <= set(asked) else 'supernet'
+    config = dataclasses.replace(config, widths=tuple(asked), stage=stage)
     config.check()
     checkpoint.check_points(source, config, '-ew' if widths else '-ec')
     return config

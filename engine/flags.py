@@ -2,13 +2,14 @@
 
 import argparse
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import nets
 from engine.config import DATA_FORMATS, DECAYS, INPUTS, RESIZES, SCHEDULES, TRAINERS, Config
 from engine.errors import UsageError
-from engine.presets import PRESETS
+from engine.presets import DATA_DEFAULTS, PRESETS, data_defaults, network_defaults
 from engine.run import ACTIONS
 from engine.statistics import UNTRAINED
 from engine.units import quantity
@@ -167,6 +168,10 @@ GROUPS = {'recipe': _recipe, 'network': _network, 'gates (--net aig)': _gates, '
           'machine and run folder': _machine, 'evaluation': _evaluation}
 
 
+# Fields that follow from flags and data, and those whose default does.
+_NO_FLAG, _SETTLED = ('classes', 'sized', 'widths'), ('mode', 'image_size', 'steps_per_epoch')
+
+
 def parse(argv: Sequence[str], description: str = '') -> argparse.Namespace:
     """Parsed flags, with dashes in their names taken for underscores."""
     def canonical(arg: str) -> str:
@@ -179,6 +184,29 @@ def parse(argv: Sequence[str], description: str = '') -> argparse.Namespace:
     if args.fake and args.data not in (None, 'fake'):
         raise UsageError(f'--fake with --data {args.data}: give one of them')
     return args
+
+
+def command(config: Config) -> str:
+    """The command that trains this configuration: its preset, and flags for all that no default of it says."""
+    kind = config.data.partition(':')[0]
+    known = {name: value for name, value in vars(Config()).items() if name not in _SETTLED}
+    known |= network_defaults(config.net, config.arch)
+    known |= data_defaults(config.net, kind) if kind in DATA_DEFAULTS else {}
+    known |= PRESETS[config.preset].values if config.preset in PRESETS else {}
+    words = ['python', 'imagenet_tf.py']
+    for name, value in {'preset': config.preset, **vars(config)}.items():
+        if value != known.get(name) and name not in _NO_FLAG:
+            words += _spelled(name, value)
+    return shlex.join(words)
+
+
+def _spelled(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f'--{name}' if value else f'--no-{name}']
+    if isinstance(value, tuple):
+        texts = list(map(str, value))
+        return [f'--{name}', *([','.join(texts)] if name == 'gpu' else texts)]
+    return [f'--{name}', str(value)]
 
 
 def explicit(args: argparse.Namespace) -> dict[str, Any]:

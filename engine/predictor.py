@@ -40,7 +40,7 @@ class Predictor:
 
     Args:
         run: run folder, checkpoint prefix in one, or a published checkpoint (PyTorch, Torch7, TensorFlow).
-        epoch: of a run folder; None is the last.
+        epoch: of a run folder; None is the last, and all that a published checkpoint has.
         threads: of one operation; 0 takes all cores.
 
     Attributes:
@@ -59,7 +59,7 @@ class Predictor:
         self.points = frozen.points(self._source)
         net = self.config.network()
         if net.slimmable and net.frozen:
-            self.points += [f's{size}-{DYNAMIC}' if len(net.sizes) > 1 else DYNAMIC for size in net.sizes]
+            self.points += [net.key(size) + DYNAMIC for size in net.sizes]
 
     @property
     def config(self) -> Config:
@@ -151,6 +151,9 @@ def _read(run: str, epoch: int | None) -> Checkpoint:
         return checkpoint.read(checkpoint.find(run, epoch, 'run'), flag='run')
     if not Path(run).exists() and not Path(f'{run}.index').exists():
         raise UsageError(f'run {run}: no such run folder or checkpoint')
+    if epoch is not None:
+        raise UsageError(f'epoch {epoch}: {run} is a published checkpoint, which has no epochs; leave it out, or '
+                         'import each file with scripts/import_checkpoint.py')
     imported = importer.read(run, sizes=None, arch=None, allow=())
     return Checkpoint(run, imported.values, imported.config)
 

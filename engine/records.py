@@ -29,6 +29,7 @@ class Published:
     """One row of a published table; ``top5`` and ``madds`` are None where the source does not print them."""
     table: str
     system: str
+    title: str
     source: str
     arch: str
     qw: int
@@ -89,6 +90,10 @@ class Run:
         return f'{self.config["qw"]}/{self.config["qa"]}'
 
 
+# Fields of a row that are written to tables as they are.
+TABLE_FIELDS = ('run', 'qw', 'qa', 'point', 'bn', 'madds', 'bit_ops', 'weight_bytes', 'ms', 'top1', 'top5')
+
+
 def size_label(point: str) -> str:
     """``s224`` -> ``224``; any other point as it is spelt."""
     return point[1:] if re.fullmatch(r's\d+', point) else point
@@ -103,11 +108,16 @@ def point_key(point: str, bn: str) -> tuple[Any, ...]:
 
 
 @functools.cache
+def published() -> dict[str, Any]:
+    """What ``published.json`` holds: ``tables``, and ``notes`` about them."""
+    return json.loads((Path(__file__).parent / 'data' / 'published.json').read_text(encoding='utf-8'))
+
+
+@functools.cache
 def published_rows() -> tuple[Published, ...]:
     """All rows of ``published.json``."""
-    tables = json.loads((Path(__file__).parent / 'data' / 'published.json').read_text(encoding='utf-8'))['tables']
-    return tuple(Published(table['id'], table['system'], table['source'], **row)
-                 for table in tables for row in table['rows'])
+    return tuple(Published(table['id'], table['system'], table['title'], table['source'], **row)
+                 for table in published()['tables'] for row in table['rows'])
 
 
 def on_imagenet(data: object) -> bool:
@@ -118,6 +128,8 @@ def on_imagenet(data: object) -> bool:
 def identity(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The architecture of a run as ``published.json`` spells it, and the tables it belongs to."""
     arch, net = str(config.get('arch')), config['net']
+    if net == 'msdnet' and config.get('base') == config.get('step'):
+        return f'{arch}{config.get("nBlocks")}x{config.get("step")}', ('msdnet-port',)
     if net != 'rsnet':
         return arch, {'san': ('san-mobilenetv2',), 'dsnet': ('ds-net',)}.get(net, ())
     if len(config['sizes']) == 1:
@@ -255,6 +267,23 @@ def read_runs(folders: Sequence[str]) -> list[Run]:
     names = {path: path.resolve().name for path in map(Path, folders)}
     unique = list(names.values())
     return [read_run(path, name if unique.count(name) == 1 else str(path)) for path, name in names.items()]
+
+
+def read_table(path: Path) -> list[Run]:
+    """The runs whose rows ``scripts.accuracy_table --format json`` has written, without published numbers.
+
+    Raises:
+        UsageError: the file holds none.
+    """
+    remedy = 'python -m scripts.accuracy_table RUN... --format json --output FILE writes it'
+    groups: dict[tuple[str, int, int], list[Row]] = {}
+    try:
+        for row in read_json(path, remedy)['rows']:
+            found = Row(**{name: row[name] for name in TABLE_FIELDS})
+            groups.setdefault((found.run, found.qw, found.qa), []).append(found)
+    except (KeyError, TypeError) as error:
+        raise UsageError(f'{path}: no table of runs ({error!r}); {remedy}') from None
+    return [Run(name, {'qw': qw, 'qa': qa, 'sizes': []}, tuple(rows)) for (name, qw, qa), rows in groups.items()]
 
 
 def curves(runs: Sequence[Run]) -> list[tuple[str, list[Row]]]:

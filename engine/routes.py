@@ -74,8 +74,7 @@ def throughput(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset,
     with tf.Graph().as_default(), tf.Session() as session:
         feeds = [tf.placeholder(tf.uint8, array.shape) for array in images]
         outputs = net.outputs(model.views(feeds), model.blocks(training=False))
-        key = f's{size}-' if len(net.sizes) > 1 else ''
-        fetches = {'dynamic': outputs.extras[f'{key}dynamic']}
+        fetches = {'dynamic': outputs.extras[f'{net.key(size)}dynamic']}
         fetches |= {str(net.point(size, route)): outputs.logits[net.point(size, route)] for route in net.routes}
         runs = {name: session.make_callable([fetch], feeds) for name, fetch in fetches.items()}
         Restore(values).init(session)

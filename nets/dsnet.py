@@ -32,6 +32,7 @@ class DSNet(Network):
         arch, classes, width: the backbone, see ``nets.slimnets``.
         mode: ``pytorch``.
         sizes: input sizes in pixels; statistics are private to each, everything else is shared.
+        sized: spell the size of operating points and statistics, as several sizes always are, for a single one too.
         stage: what is trained; the second one has a gate.
         widths: those that are operating points; none stands for all, in stage ``gate`` for the routes.
         routes: widths that the gate chooses from, ascending.
@@ -53,10 +54,11 @@ class DSNet(Network):
 
     slimmable = True
 
-    def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
-                 stage: str = 'supernet', widths: Sequence[int] = (), routes: Sequence[int] = (0, 1, 2, 3),
-                 ieb: bool = True, faithful_gates: bool = False, gate_noise: bool = False, complexity: float = 0.5,
-                 target_madds: float = 0.0, smoothing: float = 0.1, dropout: float = 0.2):
+    def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, sized: bool = False,
+                 width: float = 1.0, stage: str = 'supernet', widths: Sequence[int] = (),
+                 routes: Sequence[int] = (0, 1, 2, 3), ieb: bool = True, faithful_gates: bool = False,
+                 gate_noise: bool = False, complexity: float = 0.5, target_madds: float = 0.0, smoothing: float = 0.1,
+                 dropout: float = 0.2):
         for name, value, known in (('mode', mode, ('pytorch',)), ('stage', stage, STAGES)):
             if value not in known:
                 raise ValueError(f'{name} {value!r} is unknown to dsnet; there is {", ".join(known)}')
@@ -72,13 +74,13 @@ class DSNet(Network):
         self.widths = sorted(widths or (routes if stage == 'gate' else every), reverse=True)
         if stage == 'gate' and not set(routes) <= set(self.widths):
             raise ValueError(f'routes {list(routes)} must be among the widths {self.widths[::-1]}')
-        self._sized = len(sizes) > 1
+        self._sized = sized or len(sizes) > 1
         super().__init__(sizes, 'symmetric', [self.point(size, index) for size in sorted(sizes, reverse=True)
                                               for index in self.widths])
         self.stage, self.classes, self.ieb, self.faithful_gates = stage, classes, ieb, faithful_gates
         self.gate_noise, self.complexity, self.target_madds = gate_noise, complexity, target_madds
         self.smoothing = smoothing
-        self.tally_names = tuple(f'{self._key(size)}routes' for size in self.sizes) if stage == 'gate' else ()
+        self.tally_names = tuple(f'{self.key(size)}routes' for size in self.sizes) if stage == 'gate' else ()
 
     @property
     def frozen(self) -> bool:
@@ -99,7 +101,7 @@ class DSNet(Network):
         return self.backbone.hidden * len(self.routes)
 
     def point(self, size: int, index: int) -> Point:
-        """The operating point of a width; sizes are spelled where there are several."""
+        """The operating point of a width; its size is spelled where the network has or had several."""
         return Point(size=size if self._sized else None, width=index)
 
     def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks, *, execution: str | None = None,
@@ -136,13 +138,13 @@ class DSNet(Network):
         for size in self.sizes:
             found, named = builders[execution](views[size], blocks, size)
             logits |= {self.point(size, index): value for index, value in found.items()}
-            extras |= {self._key(size) + name: value for name, value in named.items()}
+            extras |= {self.key(size) + name: value for name, value in named.items()}
         return Outputs(logits, extras)
 
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms, whose sum is the training loss without weight decay."""
         terms = self._gate_terms if self.stage == 'gate' else self._sandwich_terms
-        return {f'loss/{self._key(size)}{name}': value for size in self.sizes
+        return {f'loss/{self.key(size)}{name}': value for size in self.sizes
                 for name, value in terms(outputs, size, labels).items()}
 
     def tallies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -157,7 +159,8 @@ class DSNet(Network):
         return [(variable, variables[_without_teacher(name)]) for name, variable in variables.items()
                 if f'{TEACHER}/' in name and _without_teacher(name) in variables]
 
-    def _key(self, size: int) -> str:
+    def key(self, size: int) -> str:
+        """Start of the names that belong to a size."""
         return f's{size}-' if self._sized else ''
 
     def _draw(self, b: Blocks) -> list[tf.Tensor]:
@@ -260,8 +263,8 @@ class DSNet(Network):
 
     def _sandwich_terms(self, outputs: Outputs, size: int, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         logits, largest = outputs.logits, self.point(size, self.backbone.largest)
-        extras = {name.removeprefix(self._key(size)): value for name, value in outputs.extras.items()
-                  if name.startswith(self._key(size))}
+        extras = {name.removeprefix(self.key(size)): value for name, value in outputs.extras.items()
+                  if name.startswith(self.key(size))}
         teacher = extras[f'{TEACHER}/largest']
         members = [value for name, value in extras.items() if name.startswith(f'{TEACHER}/')]
         target = tf.add_n([tf.nn.softmax(value) for value in members]) / len(members)
@@ -272,7 +275,7 @@ class DSNet(Network):
 
     def _gate_terms(self, outputs: Outputs, size: int, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """An image that the narrowest route gets right should take it, any other the widest one."""
-        extras, key = outputs.extras, self._key(size)
+        extras, key = outputs.extras, self.key(size)
         easy = tf.nn.in_top_k(outputs.logits[self.point(size, self.routes[0])], labels, 1)
         wanted = tf.where_v2(easy, 0, len(self.routes) - 1)
         noisy, mean = extras[f'{key}noisy'], tf.reduce_mean(extras[f'{key}madds'])

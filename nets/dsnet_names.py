@@ -52,7 +52,8 @@ def assemble(published: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[
     """Published tensors by our name and in our layout.
 
     The published largest network shares the statistics of the widest uniform one in the last stages. Here they have
-    a row each, and get the same values.
+    a row each, and get the same values. Any other width that is not published keeps means of 0 and variances of 1, by
+    which it is known to have no statistics.
 
     Args:
         published: tensors by published name.
@@ -70,10 +71,10 @@ def assemble(published: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[
             values[place.name] = convert(value, place.name, shapes[place.name])
         else:
             rows.append((place.name, place.row, value))
-    found = tables(rows, shapes)
+    found, there = tables(rows, shapes), {(name, row) for name, row, _ in rows}
     for name, table in found.items():
-        last = max(row for other, row, _ in rows if other == name)
-        table[last + 1:] = table[last]
+        if len(table) > 2 and (name, len(table) - 1) not in there:
+            table[-1] = table[-2]
     return values | found
 
 

@@ -1,7 +1,7 @@
 """Accuracy of runs beside the published numbers.
 
     python -m scripts.accuracy_table RUN... [--format github|latex|csv|json] [--compare] [--output FILE]
-    python -m scripts.accuracy_table --published-only RS-Nets
+    python -m scripts.accuracy_table --published              # all published tables, or those of RS-Nets, SAN ...
 
 One row per run and point. github and latex put a side-by-side block (one column of top-1 per curve) first when
 several runs are given or ``--compare`` is; individual models of one network share a column. csv holds one table: the
@@ -11,6 +11,7 @@ rows, or the side-by-side block with ``--compare``. csv and json hold plain numb
 import argparse
 import csv
 import io
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +23,7 @@ from engine import records
 from engine.errors import UsageError
 from scripts import status
 
-FIELDS = ('run', 'qw', 'qa', 'point', 'bn', 'madds', 'weight_bytes', 'top1', 'top5', 'published_top1',
-          'published_top5', 'difference', 'source')
+FIELDS = (*records.TABLE_FIELDS, 'published_top1', 'published_top5', 'difference', 'source')
 HEADERS = ('Run', 'W/A', 'Size', 'MAdds (M)', 'Weights', 'top-1', 'top-5', 'published top-1', 'published top-5',
            'difference', 'source')
 PUBLISHED_HEADERS = ('Network', 'W/A', 'Size', 'MAdds (M)', 'top-1', 'top-5', 'source')
@@ -51,9 +51,8 @@ def format_percent(value: float | None, sign: str = '') -> str:
 def plain(row: records.Row) -> dict[str, Any]:
     """A row as plain data, in the order of ``FIELDS``."""
     found = row.published
-    values = (row.run, row.qw, row.qa, row.point, row.bn, row.madds, row.weight_bytes, row.top1, row.top5,
-              found and found.top1, found and found.top5, row.difference, found and found.table)
-    return dict(zip(FIELDS, values, strict=True))
+    values = (found and found.top1, found and found.top5, row.difference, found and found.table)
+    return dict(zip(FIELDS, (*(getattr(row, name) for name in records.TABLE_FIELDS), *values), strict=True))
 
 
 def pretty(row: records.Row) -> list[str]:
@@ -92,7 +91,15 @@ def footnotes(published: Iterable[records.Published], partial: Iterable[records.
     """The full sources, and the rows that saw only a part of the validation images."""
     lines = [f'{table}: {source}' for table, source in sources(published).items()]
     lines += [f'{row.run}, {row.label}: measured on {row.images} of {VALIDATION_IMAGES} images' for row in partial]
-    return '\n'.join(f'% {line}' if style == 'latex' else f'- {line}' for line in lines)
+    return '\n'.join(item(line, style) for line in lines)
+
+
+def item(line: str, style: str) -> str:
+    return f'% {line}' if style == 'latex' else f'- {line}'
+
+
+def comment(line: str, style: str) -> str:
+    return f'% {line}' if style == 'latex' else f'**{line}**'
 
 
 def sources(published: Iterable[records.Published]) -> dict[str, str]:
@@ -143,19 +150,25 @@ def render(runs: Sequence[records.Run], style: str, compare: bool | None) -> str
 
 
 def render_published(system: str, style: str) -> str:
-    """The published tables of a system."""
+    """The published tables of a system, or of all for an empty name, with what is to be known about them."""
     known = sorted({row.system for row in records.published_rows()})
-    rows = [row for row in records.published_rows() if row.system.lower() == system.lower()]
+    rows = [row for row in records.published_rows() if not system or row.system.lower() == system.lower()]
     if not rows:
-        raise UsageError(f'--published-only {system}: no published table; known are {", ".join(known)}')
-    fields: list[Mapping[str, Any]] = [{key: value for key, value in vars(row).items() if key != 'source'}
+        raise UsageError(f'--published {system}: no published table; known are {", ".join(known)}')
+    notes = [] if system else records.published()['notes']
+    left_out = ('source', 'title')
+    fields: list[Mapping[str, Any]] = [{key: value for key, value in vars(row).items() if key not in left_out}
                                        for row in rows]
     if style == 'json':
-        return json.dumps({'rows': fields, 'sources': sources(rows)}, indent=2)
+        return json.dumps({'rows': fields, 'sources': sources(rows), 'notes': notes}, indent=2)
     if style == 'csv':
         return render_csv(list(fields[0]), (list(row.values()) for row in fields))
-    table = text_table(PUBLISHED_HEADERS, [pretty_published(row) for row in rows], style, 3)
-    return f'{table}\n\n{footnotes(rows, (), style)}'
+    parts = []
+    for _, group in itertools.groupby(rows, key=lambda row: row.table):
+        table = list(group)
+        parts.append(f'{comment(f"{table[0].system}: {table[0].title}", style)}\n\n'
+                     + text_table(PUBLISHED_HEADERS, [pretty_published(row) for row in table], style, 3))
+    return '\n\n'.join([*parts, '\n'.join([footnotes(rows, (), style), *(item(note, style) for note in notes)])])
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -166,17 +179,18 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--compare', action=argparse.BooleanOptionalAction, default=None,
                         help='top-1 side by side (default: with more than one run)')
     parser.add_argument('--output', metavar='FILE', help='write here instead of to the standard output')
-    parser.add_argument('--published-only', metavar='SYSTEM', help='print the published tables of a system')
+    parser.add_argument('--published', nargs='?', const='', metavar='SYSTEM',
+                        help='without runs: print the published tables, all or those of a system')
     args = parser.parse_args(argv)
-    if bool(args.runs) == bool(args.published_only):
-        parser.error('give run folders, or --published-only SYSTEM without any')
+    if bool(args.runs) == (args.published is not None):
+        parser.error('give run folders, or --published without any')
     return args
 
 
 def run(args: argparse.Namespace) -> str | None:
     """The table, unless ``--output`` takes it."""
-    if args.published_only:
-        text = render_published(args.published_only, args.format)
+    if args.published is not None:
+        text = render_published(args.published, args.format)
     else:
         text = render(records.read_runs(args.runs), args.format, args.compare)
     if args.output is None:

@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> str:
         raise UsageError(f'--out {args.out}: exists; choose a new folder')
     if args.holdout is not None and args.index is None:
         raise UsageError(f'--holdout {args.holdout}: needs --index, which tells which images they are')
-    from engine import checkpoint, holdout, importer, importer_msdnet
+    from engine import checkpoint, cifar, holdout, importer, importer_msdnet
     held = importer_msdnet.read_holdout(args.index, args.holdout) if args.index else None
     imported = importer.read(args.file, sizes=args.sizes, arch=args.arch, allow=args.allow, stage=args.stage)
-    config = dataclasses.replace(imported.config, data=args.data, holdout=len(held[0]) if held else 0)
+    config = dataclasses.replace(imported.config, data=cifar.spelled(args.data), holdout=len(held[0]) if held else 0)
     prefix = importer.write(dataclasses.replace(imported, config=config), args.out)
     if held:
         holdout.write(args.out, *held)

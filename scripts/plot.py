@@ -2,6 +2,7 @@
 
     python -m scripts.plot RUN... -o accuracy.png
     python -m scripts.plot RUN... --cost bitops -o bitops.svg      # or ms, memory
+    python -m scripts.plot docs/measured.json -o docs/accuracy.svg # rows that accuracy_table --format json has written
 
 Individual models of one network are one line. A published curve that several runs share is drawn once. Points that ran
 with another point's BN statistics stand alone. The ensemble is left out: it runs every size, so that it is no operating
@@ -12,6 +13,7 @@ sources print none. Milliseconds need scripts.profile before.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from engine import records
@@ -160,13 +162,16 @@ def save(figure: Any, output: str) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draws the picture."""
-    save(draw(records.curves(records.read_runs(args.runs)), args.cost), args.output)
+    tables = [path for path in map(Path, args.runs) if path.is_file()]
+    runs = records.read_runs([path for path in args.runs if not Path(path).is_file()])
+    runs += [run for path in tables for run in records.read_table(path)]
+    save(draw(records.curves(runs), args.cost), args.output)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status, see ``scripts.status``."""
     parser = argparse.ArgumentParser(prog='python -m scripts.plot', description='Top-1 accuracy over cost.')
-    parser.add_argument('runs', nargs='+', metavar='RUN', help='run folder with evaluation records')
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='run folder with evaluation records, or a table of some')
     parser.add_argument('-o', '--output', default='accuracy.png', metavar='FILE', help='picture (default %(default)s)')
     parser.add_argument('--cost', choices=tuple(COSTS), default='madds', help='horizontal axis (default %(default)s)')
     return status('plot', run, parser.parse_args(argv))

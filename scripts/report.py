@@ -14,26 +14,39 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
-from engine import choice, records
+from engine import choice, flags, records
+from engine.config import read_config
+from engine.errors import UsageError
 from scripts import plot, status
 
 STYLE = '''body{font:15px/1.5 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:.8em 0}th,td{padding:.15em .7em;border-bottom:1px solid #ddd;text-align:left}
 th{border-bottom:2px solid #999}img{max-width:100%}
-figure{display:inline-block;width:48%;margin:0 1% 0 0}pre{background:#f4f4f4;padding:.6em;overflow-x:auto}
+figure{display:inline-block;width:48%;margin:0 1% 0 0}pre{background:#f4f4f4;padding:.6em;white-space:pre-wrap}
 summary{cursor:pointer;font-weight:600}h2{border-top:1px solid #bbb;padding-top:.6em}'''
 
 
 def table(rows: Iterable[Sequence[Any]], headers: Sequence[str]) -> str:
-    return tabulate(rows, headers=headers, tablefmt='html', floatfmt='.2f')
+    """A table without the columns that are empty."""
+    columns = [column for column in zip(headers, *rows) if any(cell not in (None, '') for cell in column[1:])]
+    names, *body = zip(*columns)
+    return tabulate(body, headers=names, tablefmt='html', floatfmt='.2f')
 
 
 def picture(data: bytes, title: str) -> str:
     """An image that is part of the page."""
     return (f'<figure><img alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
             f'<figcaption>{html.escape(title)}</figcaption></figure>')
+
+
+def figure_of(figure: Any, title: str) -> str:
+    """A drawn figure as part of the page."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format='png', dpi=110)
+    return picture(stream.getvalue(), title)
 
 
 def folded(title: str, content: str) -> str:
@@ -44,9 +57,35 @@ def drawn(curves: Sequence[plot.Curve], kind: str) -> str:
     """Accuracy over a cost; nothing where no run has it."""
     if not any(getattr(row, plot.COSTS[kind][1]) is not None for _, rows in curves for row in rows):
         return ''
-    stream = io.BytesIO()
-    plot.draw(curves, kind).savefig(stream, format='png', dpi=110)
-    return picture(stream.getvalue(), f'top-1 over {plot.COSTS[kind][0]}')
+    return figure_of(plot.draw(curves, kind), f'top-1 over {plot.COSTS[kind][0]}')
+
+
+def leaving(found: Sequence[choice.Choice]) -> str:
+    """Where images leave a network with exits: one bar per budget; nothing without thresholds."""
+    found = [one for one in found if one.policy is not None]
+    if not found:
+        return ''
+    figure, axes = plot.new_axes()
+    budgets = [f'{one.policy.budget / 1e6:.3g}' for one in found if one.policy is not None]
+    below = np.zeros(len(found))
+    for exit, share in enumerate(100 * np.array([one.shares for one in found]).T):
+        axes.bar(budgets, share, bottom=below, color=f'C{exit}', label=f'exit {exit}')
+        below += share
+    axes.set_xlabel('budget: mean MAdds of an image (millions)')
+    axes.set_ylabel('images that leave at each exit (%)')
+    axes.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=len(found[0].shares), frameon=False)
+    return figure_of(figure, f'{found[0].point}: where the validation images leave, by budget')
+
+
+def measured(folder: Path) -> str:
+    """Table of the thresholds that evaluation has run with real early exit."""
+    rows = []
+    for path in sorted((folder / 'exits').glob('*-measured.json')):
+        data = records.read_json(path, f'run `imagenet_tf.py --eval -ec {folder} --thresholds` again')
+        rows += [(path.stem.removesuffix('-measured'), way, data[way]['top1'], data[way]['madds'] / 1e6,
+                  data[way]['images_per_second'], ' / '.join(f'{100 * part:.1f}' for part in data[way]['shares']))
+                 for way in ('early exit', 'all exits')]
+    return table(rows, ('thresholds', '', 'top-1', 'MAdds, M', 'images/s', '% by exit')) if rows else ''
 
 
 def points(rows: Iterable[records.Row]) -> str:
@@ -73,17 +112,30 @@ def section(run: records.Run, folder: Path) -> Iterator[str]:
     config = run.config
     kept = {key: value for key, value in config.items() if value not in (None, '', [], False)}
     yield f'<h2>{html.escape(run.name)}</h2>'
-    yield f'<p>{html.escape(str(config["net"]))} {html.escape(str(config.get("arch")))}, W/A bits {run.bits}</p>'
+    names = ' '.join(dict.fromkeys((str(config['net']), str(config.get('arch')))))
+    yield f'<p>{html.escape(names)}, W/A bits {run.bits}</p>'
     yield points(run.rows)
     for kind in ('exits', 'routes', 'gates'):
         for path in sorted((folder / kind).glob('*.png')):
             yield picture(path.read_bytes(), f'{kind}: {path.stem}')
+    found = choice.choices(folder)
+    sizes = dict.fromkeys(one.point for one in found if one.policy is not None)
+    yield from (leaving([one for one in found if one.point == size]) for size in sizes)
+    yield measured(folder)
     yield folded('Bits and cost of every layer', layers(folder))
     yield folded('Configuration', table(sorted(kept.items()), ('field', 'value')))
-    yield '<h3>Commands</h3>'
-    commands = [command for one in choice.choices(folder) if one.policy is None for command in one.commands]
-    again = f'python imagenet_tf.py --preset {config["preset"]}' if config.get('preset') else ''
-    yield f'<pre>{html.escape(chr(10).join(dict.fromkeys([*filter(None, [again]), *commands])))}</pre>'
+    yield f'<h3>Commands</h3><pre>{html.escape(chr(10).join(commands(folder, found)))}</pre>'
+
+
+def commands(folder: Path, found: Sequence[choice.Choice]) -> list[str]:
+    """What trains the run again, and what evaluates its operating points and its best thresholds."""
+    try:
+        training = f'{flags.command(read_config(folder / "config.json"))} --logdir NEW'
+    except UsageError as error:
+        training = f'# {error}'
+    best = choice.pareto(found)
+    return list(dict.fromkeys([training, *(command for one in found if one.policy is None or one in best
+                                           for command in one.commands)]))
 
 
 def page(folders: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,9 +75,17 @@ SPOT_CHECKS = [
     ('lq-nets', 'resnet18', 2, 2, 's224', 64.9, 85.9, None),
     ('lq-nets', 'resnet50', 2, 32, 's224', 75.1, 92.3, None),
     ('lq-nets', 'resnet50', 2, 2, 's224', 71.5, 90.3, None),
-    ('ds-net', 'dsnet', 32, 32, 'w00', 70.1, 89.4, 133_000_000),
-    ('ds-net', 'dsnet', 32, 32, 'w07', 72.7, 91.0, 319_000_000),
-    ('ds-net', 'dsnet', 32, 32, 'w13', 74.6, 92.0, 565_000_000),
+    ('lq-nets', 'resnet18', 1, 2, 's224', 62.6, None, None),
+    ('lq-nets', 'resnet50', 4, 4, 's224', 75.1, 92.4, None),
+    ('lsq', 'resnet18', 2, 2, 's224', 67.6, 87.6, None),
+    ('lsq', 'resnet34', 3, 3, 's224', 73.4, None, None),
+    ('n2uq', 'resnet18', 4, 4, 's224', 72.9, 90.9, None),
+    ('n2uq', 'resnet50', 2, 2, 's224', 75.8, None, None),
+    ('msdnet-port', 'msdnet5x7', 32, 32, 's224-x0', 62.896, 84.706, 615_693_000),
+    ('msdnet-port', 'msdnet5x7', 32, 32, 's224-x4', 74.592, 92.066, 3_253_794_000),
+    ('ds-net', 'mobilenetv1', 32, 32, 'w00', 70.1, 89.4, 133_000_000),
+    ('ds-net', 'mobilenetv1', 32, 32, 'w07', 72.7, 91.0, 319_000_000),
+    ('ds-net', 'mobilenetv1', 32, 32, 'w13', 74.6, 92.0, 565_000_000),
 ]
 
 
@@ -89,7 +98,8 @@ def test_published_values(expected: tuple[Any, ...]) -> None:
 def test_published_tables_are_complete() -> None:
     tables = [row.table for row in records.published_rows()]
     assert {table: tables.count(table) for table in tables} == {
-        'rs-float': 15, 'rs-quant': 20, 'san-individual': 10, 'san-mobilenetv2': 9, 'lq-nets': 4, 'ds-net': 14}
+        'rs-float': 15, 'rs-quant': 20, 'san-individual': 10, 'san-mobilenetv2': 9, 'lq-nets': 16, 'ds-net': 14,
+        'msdnet-port': 5, 'lsq': 9, 'n2uq': 9}
     keys = [(row.table, row.arch, row.qw, row.qa, row.point) for row in records.published_rows()]
     assert len(set(keys)) == len(keys)
     column = [row.top1 for row in records.published_rows()
@@ -128,9 +138,23 @@ def test_matches_by_kind_of_training(tmp_path: Path, changes: dict[str, Any], ta
     assert (row.published.table, row.published.top1) == (table, top1)
 
 
+MSDNET = {**FLOAT, 'net': 'msdnet', 'arch': 'msdnet', 'nBlocks': 5, 'sizes': [224]}
+
+
+@pytest.mark.parametrize(('changes', 'point', 'top1'), [
+    ({**FLOAT, 'net': 'dsnet', 'arch': 'mobilenetv1'}, 'w13', 74.6),
+    ({**FLOAT, 'net': 'dsnet', 'arch': 'resnet50'}, 'w13', None),
+    ({**MSDNET, 'step': 7, 'base': 7}, 's224-x4', 74.592), ({**MSDNET, 'step': 7, 'base': 4}, 's224-x4', None),
+    ({**MSDNET, 'step': 4, 'base': 4}, 's224-x4', None),
+    ({**FLOAT, 'net': 'aig', 'arch': 'resnet50', 'sizes': [224]}, 's224', None)])
+def test_other_points(changes: dict[str, Any], point: str, top1: float | None) -> None:
+    found = records.find_published({**CONFIG, **changes}, point, point)
+    assert (found and found.top1) == top1
+
+
 @pytest.mark.parametrize('changes', [
     {'data': 'animals28'}, {'data': 'fake'}, {'data': '/data/cifar10'}, {'classes': 28}, {'classes': None},
-    {'width': .5}, {'arch': 'resnet34'}, {'qw': 3}, {**FLOAT, 'arch': 'mobilenetv2', 'sizes': [224]},
+    {'width': .5}, {'arch': 'resnext50_32x4d'}, {'qw': 3}, {**FLOAT, 'arch': 'mobilenetv2', 'sizes': [224]},
     {'mode': 'pytorch'}, {**FLOAT, 'net': 'san'}, {'net': 'san', 'arch': 'mobilenetv2', 'mode': 'pytorch'},
     {**FLOAT, 'arch': 'mobilenetv2_small'}, {**FLOAT, 'net': 'other', 'arch': 'mobilenetv2'},
 ])
@@ -226,13 +250,34 @@ def test_same_base_names_are_told_apart(run: Path, tmp_path: Path) -> None:
     assert [r.name for r in records.read_runs([str(run), str(other), f'{run}/'])] == [str(run), str(other)]
 
 
-def test_published_only(capsys: pytest.CaptureFixture[str]) -> None:
-    assert accuracy_table.main(['--published-only', 'ds-net']) == 0
+def test_published(capsys: pytest.CaptureFixture[str]) -> None:
+    assert accuracy_table.main(['--published', 'ds-net']) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert cells(lines[0])[2] == 'Point'
-    assert cells(lines[2]) == ['dsnet', '32/32', 'w00', '133', '70.10', '89.40', 'ds-net']
-    assert accuracy_table.main(['--published-only', 'nothing']) == 2
-    assert 'DS-Net, LQ-Nets, RS-Nets, SAN' in capsys.readouterr().err
+    assert lines[0].startswith('**DS-Net: ') and cells(lines[2])[2] == 'Point'
+    assert cells(lines[4]) == ['mobilenetv1', '32/32', 'w00', '133', '70.10', '89.40', 'ds-net']
+    assert accuracy_table.main(['--published', 'nothing']) == 2
+    assert 'DS-Net, LQ-Nets, LSQ, MSDNet, N2UQ, RS-Nets, SAN' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('style', ['github', 'latex', 'csv', 'json'])
+def test_all_published(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every number of every table and, but for csv, every source; what has no table is said."""
+    assert accuracy_table.main(['--published', '--format', style]) == 0
+    text = capsys.readouterr().out
+    if style == 'json':
+        assert len(json.loads(text)['rows']) == len(records.published_rows())
+    elif style == 'csv':
+        assert len(list(csv.reader(io.StringIO(text)))) == 1 + len(records.published_rows())
+    else:
+        assert len(re.findall(r'(?m)^(?:\| | )\w.*\b(32|\d)/(32|\d)\b', text)) == len(records.published_rows())
+    if style != 'csv':
+        assert 'ConvNet-AIG: the README has no accuracies' in text and 'MSDNet-PyTorch #10' in text
+
+
+def test_every_source_is_a_paper_with_where_its_numbers_stand() -> None:
+    for row in records.published_rows():
+        assert re.search(r'(ECCV|ICLR|CVPR) 20\d\d[;,]', row.source), row.source
+        assert re.search('README of|issue|Table 1', row.source), row.source
 
 
 @pytest.mark.parametrize(('path', 'text', 'message'), [

@@ -147,7 +147,7 @@ MADE = [Choice('a', 's28', 90.0, 4e6, 100, 4.0), Choice('a', 's20', 80.0, 2e6, 1
     ({'madds': 4e6}, 4), ({'madds': 2e6}, 2), ({'madds': 2.9e6}, 2), ({'madds': 1e6}, 3), ({'ms': 4.5}, 0),
     ({'ms': 2.0}, 3), ({'weight_bytes': 60}, 2), ({'weight_bytes': 100, 'ms': 5.0}, 0), ({'top1': 85.0}, 2),
     ({'top1': 60.0}, 3), ({'top1': 86.0}, 4), ({'top1': 80.0, 'weight_bytes': 100}, 0),
-    ({'top1': 80.0, 'madds': 2e6}, 2)])
+    ({'top1': 80.0, 'madds': 2e6}, 2), ({}, 4)])
 def test_best(limits, expected):
     """The most accurate; of equals the cheapest; without a limit on cost the cheapest that is accurate enough."""
     for order in (MADE, MADE[::-1]):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 
 import pytest
 
@@ -281,7 +282,21 @@ def test_policy_of_activation_bases(private, fixed):
 def test_every_flag_of_a_field_reaches_it():
     fields = {field.name for field in dataclasses.fields(Config)}
     dests = {action.dest for action in flags.parser()._actions}
-    assert fields - dests == {'classes', 'widths'}
+    assert fields - dests == {'classes', 'sized', 'widths'}
+
+
+@pytest.mark.parametrize('given', [
+    *({'preset': name} for name, preset in PRESETS.items() if preset.values.get('data') == 'animals28'),
+    {'preset': 'demo', 'qw': 2, 'qa': 2, 'load': 'a run/model-5', 'epochs': 2, 'lr': 0.005, 'kd': False, 'seed': 3},
+    {'preset': 'demo-aig', 'targets': (0.5, 1.0) + 7 * (0.4,), 'gpu': (1, 0)}, {'preset': 'rs18_w2a2', 'data': 'fake'},
+    {'preset': 'demo-dsnet-gate', 'target_madds': 250e6, 'routes': (0, 5)}, {'data': 'animals28', 'sizes': (28, 20)},
+    {'data': 'animals28', 'net': 'msdnet', 'exit_weights': (1.0, 2.0), 'nBlocks': 2, 'bottleneck': False},
+    {'data': 'fake', 'net': 'dsnet', 'image_size': 256}, {'data': 'fake', 'qa': 4}])
+def test_the_command_of_a_configuration_gives_it(given):
+    expected = resolve(**given)[0]
+    words = shlex.split(flags.command(expected))
+    assert words[:2] == ['python', 'imagenet_tf.py']
+    assert resolve(**flags.explicit(flags.parse(words[2:])))[0] == expected
 
 
 @pytest.mark.parametrize('argv, expected', [

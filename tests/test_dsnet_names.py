@@ -37,18 +37,32 @@ def test_published_names_are_told_apart():
     assert len(set(places)) == len(names)
 
 
+def published_rows(*channels):
+    """Statistics of a layer at the first widths, of so many channels each."""
+    return {f'bn1.aux_bn.{i}.running_{part}': np.full(n, 10 * i + n, 'float32')
+            for i, n in enumerate(channels) for part in ('mean', 'var')}
+
+
 def test_assembled_tables():
-    published = {f'bn1.aux_bn.{i}.running_{part}': np.full(n, 10 * i + n, 'float32')
-                 for i, n in enumerate((2, 3)) for part in ('mean', 'var')}
+    published = published_rows(2, 3, 3)
     shapes = {f'conv0/bn/{part}/EMA': (4, 3) for part in ('mean', 'variance')} | {'conv0/W': (1, 1, 2, 3)}
     published |= {'conv_stem.weight': np.arange(6, dtype='float32').reshape(3, 2, 1, 1),
                   'blocks.3.first_block.gate.gate.0.weight': np.zeros((4, 6, 1, 1), 'float32')}
     found = assemble(published, shapes)
     assert set(found) == set(shapes)
     np.testing.assert_array_equal(found['conv0/W'][0, 0], [[0, 2, 4], [1, 3, 5]])
-    # Widths that are not published, as the largest in the last stages, get the statistics of the widest.
-    np.testing.assert_array_equal(found['conv0/bn/mean/EMA'], [[2, 2, 0], [13] * 3, [13] * 3, [13] * 3])
-    np.testing.assert_array_equal(found['conv0/bn/variance/EMA'], [[2, 2, 1], [13] * 3, [13] * 3, [13] * 3])
+    # The largest, where it is not published, gets the statistics of the widest.
+    np.testing.assert_array_equal(found['conv0/bn/mean/EMA'], [[2, 2, 0], [13] * 3, [23] * 3, [23] * 3])
+    np.testing.assert_array_equal(found['conv0/bn/variance/EMA'], [[2, 2, 1], [13] * 3, [23] * 3, [23] * 3])
+
+
+@pytest.mark.parametrize('channels, rows', [((2, 3), [[2, 2, 0], [13] * 3, [0] * 3, [0] * 3]),
+                                            ((3,), [[3] * 3, [0] * 3])])
+def test_a_file_that_ends_early_leaves_the_other_widths_without_statistics(channels, rows):
+    shapes = {f'conv0/bn/{part}/EMA': (len(rows), 3) for part in ('mean', 'variance')}
+    found = assemble(published_rows(*channels), shapes)
+    np.testing.assert_array_equal(found['conv0/bn/mean/EMA'], rows)
+    np.testing.assert_array_equal(found['conv0/bn/variance/EMA'][len(channels):], 1)
 
 
 @pytest.mark.parametrize('row, size', [(2, 3), (0, 4)])

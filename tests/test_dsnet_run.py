@@ -9,9 +9,13 @@ import pytest
 
 import imagenet_tf
 from engine import calibrate, checkpoint
+from engine.model import Model
+from engine.records import read_run
+from engine.run import write_json
 from nets import cost
 from scripts import calibrate as script
-from tests import test_train
+from tests import test_grid, test_train
+from tests.test_checkpoint import save
 from tests.test_train import accuracies, main, records, values
 
 # Fixtures.
@@ -126,6 +130,29 @@ def test_evaluation_writes_what_the_gate_did(gated, capsys, monkeypatch):
     assert f's28: w00 {100 * row["shares"][0]:.1f} %' in capsys.readouterr().out
     if 1 in row['shares']:
         assert accuracies(found)['dynamic'][0] in (low, high)
+
+
+@pytest.fixture(scope='module')
+def two_sizes(tmp_path_factory):
+    """A gated network of two sizes with drawn weights."""
+    run = tmp_path_factory.mktemp('sizes') / 'run'
+    config, _, _ = imagenet_tf.resolve(imagenet_tf.explicit(imagenet_tf.parse([*GATE, '--sizes', '28', '20'])))
+    model = Model(config, data_format='NHWC')
+    variables, _ = model.inspect()
+    save(model.starting_values() | test_grid.numbers(variables), run / 'model-3')
+    write_json(run / 'config.json', config.to_json())
+    return run
+
+
+@pytest.mark.parametrize('flags, points', [(['-es', '20'], {'s20-w05', 's20-w00', 's20-dynamic'}),
+                                           (['-es', '28', '-ew', '5'], {'s28-w05'})])
+def test_a_part_of_a_network_is_called_as_in_the_whole(flags, points, two_sizes, few_validation_images, monkeypatch):
+    monkeypatch.setattr('engine.routes.throughput', lambda *_: {'dynamic': 1.0})
+    shutil.rmtree(two_sizes / 'eval', ignore_errors=True)
+    main('--eval', '-ec', two_sizes, *flags, '--workers', '0')
+    assert set(records(two_sizes)) == points
+    found = {row.point: row for row in read_run(two_sizes, 'run').rows}
+    assert set(found) == points and all(row.madds > 0 for row in found.values())
 
 
 def test_a_target_of_multiply_adds_is_parsed():

@@ -20,7 +20,7 @@ from quant.backend import tf
 from scripts import import_checkpoint
 from tests import test_train
 from tests.parity.fixtures import draw, fill, load
-from tests.test_torch_file import of, write
+from tests.torch_format import of, write
 
 few_validation_images = test_train.few_validation_images
 SHARED = Path(__file__).parents[2] / 'shared' / 'parity'
@@ -186,6 +186,14 @@ def test_untouched_statistics_are_missing(tensors, tmp_path):
     changed['blocks.3.residual_blocks.0.bn2.aux_bn.7.running_mean'] = np.zeros(56, '<f4')
     assert imports(published(tmp_path / 'x.pth', changed, form='legacy'), tmp_path / 'run', '--sizes', '28') == 0
     assert read_config(tmp_path / 'run' / 'config.json').widths == (0, 7)
+
+
+def test_a_file_that_ends_early(tensors, tmp_path):
+    """Wider networks than those of the file are none of its points."""
+    short = {name: value for name, value in untouched(tensors, r'bn2\.aux_bn\.[1-4]').items()
+             if not re.search(r'^blocks\.[34]\..*\.aux_bn\.([6-9]|1\d)\.running_', name)}
+    assert imports(published(tmp_path / 'x.pth', short), tmp_path / 'run', '--sizes', '28') == 0
+    assert read_config(tmp_path / 'run' / 'config.json').widths == (0, 5)
 
 
 def test_the_gate_on_demand(tensors, tmp_path):

@@ -18,7 +18,7 @@ from quant.backend import tf
 from scripts import import_checkpoint
 from tests.parity.fixtures import draw, fill, load
 from tests.t7_writer import Object, write_t7
-from tests.test_torch_file import of, write
+from tests.torch_format import of, write
 from tests.torch_writer import random_tensors, write_published
 
 SHARED = Path(__file__).parents[2] / 'shared' / 'parity'

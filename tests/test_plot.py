@@ -9,7 +9,7 @@ import pytest
 
 from engine import records
 from nets import cost
-from scripts import plot
+from scripts import accuracy_table, plot
 
 ACCURACY = {224: (66.1, 65.8), 160: (63.2, 62.9), 96: (52., 52.5)}  # own, published by RS-Nets (ResNet-18, W2A2)
 MADDS = {224: 115.605504, 160: 58.9824, 96: 21.233664}  # 9*64*64*(size/4)^2 / 1e6
@@ -115,3 +115,31 @@ def test_without_matplotlib(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch.setitem(sys.modules, 'matplotlib.backends.backend_agg', None)
     assert plot.main([str(make_run(tmp_path / 'rs')), '-o', str(tmp_path / 'x.png')]) == 2
     assert 'pip install .[plots]' in capsys.readouterr().err
+
+
+def test_a_table_is_drawn_as_the_runs_are(tmp_path: Path) -> None:
+    """What accuracy_table has written, without published curves; runs of one name and other bits are two lines."""
+    runs, table = [make_run(tmp_path / name, data='fake') for name in ('a', 'b')], tmp_path / 'table.json'
+    assert accuracy_table.main([*map(str, runs), '--format', 'json', '--output', str(table)]) == 0
+    known, found = records.read_runs(list(map(str, runs))), records.read_table(table)
+    assert [(run.name, run.bits) for run in found] == [(run.name, run.bits) for run in known]
+    for ours, theirs in zip((row for run in found for row in run.rows), (row for run in known for row in run.rows)):
+        assert all(getattr(ours, name) == getattr(theirs, name) for name in records.TABLE_FIELDS)
+    lines, others = ([line.get_xydata().tolist() for line in axes.lines]
+                     for axes in (axes_of(*runs), plot.draw(records.curves(found)).axes[0]))
+    assert lines == others
+    assert plot.main([str(table), '-o', str(tmp_path / 'x.svg')]) == 0
+
+
+def test_the_table_of_the_readme() -> None:
+    found = records.read_table(Path(__file__).parents[1] / 'docs' / 'measured.json')
+    assert {run.name.split()[0] for run in found} >= {'RS-Net', 'SAN', 'ConvNet-AIG', 'MSDNet'}
+    assert all(80 < row.top1 < 100 and row.madds and row.weight_bytes for run in found for row in run.rows)
+
+
+@pytest.mark.parametrize('text', ['[]', '{}', '{"rows": [1]}', '{"rows": [{"run": "x"}]}', '{'])
+def test_what_is_no_table(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / 'table.json').write_text(text)
+    assert plot.main([str(tmp_path / 'table.json'), '-o', str(tmp_path / 'x.png')]) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / 'table.json') in error and '--format json --output FILE writes it' in error

@@ -2,17 +2,20 @@
 
 import concurrent.futures
 import dataclasses
+import shutil
 import subprocess
 import sys
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 
 from engine import Predictor
 from engine.augment import eval_views
+from engine.datasets import open_dataset
 from engine.errors import UsageError
-from engine.evaluate import merge_layers
+from engine.evaluate import eval_flow, merge_layers
 from engine.model import Model, scored
 from engine.run import write_json
 from nets import cost, resnet
@@ -21,6 +24,7 @@ from quant.backend import tf
 from scripts import import_checkpoint
 from tests import test_grid
 from tests.test_checkpoint import save
+from tests.test_cifar import make_cifar10
 from tests.test_importer_aig import aig8, written
 
 # A fixture.
@@ -76,9 +80,9 @@ def predictors(make):
     return predictor
 
 
-def views(config, images):
-    augment = 'shift' if config.data == 'animals28' else 'area_crop'
-    made = [eval_views(image, augment, config.view_sizes, antialias=config.resize == 'antialias') for image in images]
+def views(config, images, augment='shift'):
+    made = [eval_views(image, augment, config.view_sizes, antialias=config.antialias, cubic=config.cubic)
+            for image in images]
     return [np.stack(size) for size in zip(*made)]
 
 
@@ -88,10 +92,14 @@ def softmax(x):
 
 
 def evaluated(made, images):
+    return answers(made, views(made.config, images))
+
+
+def answers(made, batch):
     """Probabilities [N, classes] by name: the graph of evaluation, whose variables a saver restores."""
     with tf.Graph().as_default(), tf.Session() as session:
         model = Model(made.config, data_format='NHWC')
-        feeds = [tf.constant(view) for view in views(made.config, images)]
+        feeds = [tf.constant(view) for view in batch]
         rows = scored(model.net.outputs(model.views(feeds), model.blocks(training=False)))
         tf.train.Saver({v.op.name: v for v in tf.global_variables()}).restore(session, str(made.path / 'model-1'))
         session.run(generate())
@@ -137,6 +145,33 @@ def test_batches_of_any_size(family, count, predictors):
 def test_images_of_any_size(family, make, predictors):
     """They need not be alike; views are those of evaluation: one for all sizes, or one for each."""
     check(predictors(family).predict(MIXED, point='s12'), evaluated(make(family), MIXED)['s12'], 's12')
+
+
+@pytest.mark.parametrize('family, resize, kind', [
+    ('dsnet', 'antialias_cubic', 'files'), ('rsnet', 'area', 'cifar'),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        ('rsnet', 'nearest', 'files'), ('san', 'antialias', 'files'), ('aig', 'antialias', 'cifar'),
+        ('msdnet', 'area', 'files'), ('dsnet', 'antialias_cubic', 'cifar')))])
+def test_images_of_a_data_folder(family, resize, kind, make, tmp_path):
+    """The data flow of evaluation, and the predictor on the images as they lie there, whatever kind of folder it is."""
+    made, folder = make(family), tmp_path / 'data'
+    make_cifar10(folder) if kind == 'cifar' else photographs(folder)
+    config = dataclasses.replace(made.config, data=str(folder), resize=resize)
+    shutil.copytree(made.path, tmp_path / 'run')
+    write_json(tmp_path / 'run' / 'config.json', config.to_json())
+    dataset = open_dataset(config.data, size=config.image_size)
+    *batch, _ = next(iter(eval_flow(config, dataset, 0)))
+    predictor, images = Predictor(tmp_path / 'run', threads=1), [dataset.val.read(i) for i in range(len(dataset.val))]
+    point = predictor.points[-1]
+    check(predictor.predict(images, point=point), answers(made._replace(config=config), batch)[point], point)
+
+
+def photographs(folder):
+    for part, shape in (('train', (30, 40)), ('val', (30, 47)), ('val', (61, 33))):
+        place = folder / part / 'class'
+        place.mkdir(parents=True, exist_ok=True)
+        image = RNG.integers(256, size=(*shape, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(place / f'{shape[0]}.png'), image)
 
 
 @pytest.mark.parametrize('images, match', [
@@ -276,6 +311,8 @@ def test_a_published_file(tmp_path, monkeypatch):
     np.testing.assert_allclose(found.scores, imported.scores, atol=1e-6)
     with pytest.raises(UsageError, match='no such run folder|cannot be read'):
         published.predict(images, budget='300M')
+    with pytest.raises(UsageError, match=f'epoch 3: {file} is a published checkpoint, which has no epochs'):
+        Predictor(file, epoch=3)
 
 
 def test_importing_the_engine_leaves_tensorflow_alone():

@@ -1,7 +1,10 @@
 """scripts.report: one page without network, and how a browser shows it."""
 
 import base64
+import html
+import json
 import re
+import shlex
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -11,8 +14,15 @@ import cv2
 import numpy as np
 import pytest
 
+from engine import choice, flags
+from engine.config import read_config
 from scripts import report
+from tests import test_choice
+from tests.test_choice import FIRST, SECOND
 from tests.test_plot import make_run
+
+# A fixture.
+exits = test_choice.exits
 
 BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 
@@ -67,8 +77,45 @@ def test_page_is_whole_and_holds_everything_itself(written: Path) -> None:
 
 def test_commands_are_those_that_evaluate(written: Path) -> None:
     folder = written.parent / 'first'
+    text = html.unescape(written.read_text())
     for size in (224, 160, 96):
-        assert f'imagenet_tf.py --eval -ec {folder} -es {size}' in written.read_text()
+        assert f'imagenet_tf.py --eval -ec {folder} -es {size}' in text
+    config = read_config(folder / 'config.json')
+    line = next(line for line in text.splitlines() if '--logdir NEW' in line)
+    given = flags.explicit(flags.parse(shlex.split(line.rpartition('imagenet_tf.py ')[2])))
+    assert {key: given[key] for key in ('arch', 'mode', 'qw', 'qa', 'sizes', 'kd', 'data') if key in given} == {
+        'mode': 'preact', 'qw': 2, 'qa': 2, 'sizes': config.sizes, 'kd': True, 'data': '/data/imagenet'}
+
+
+def test_a_run_of_another_version(tmp_path: Path) -> None:
+    run = make_run(tmp_path / 'run')
+    config = json.loads((run / 'config.json').read_text())
+    (run / 'config.json').write_text(json.dumps(config | {'depth': 18}))
+    assert f"# {run}/config.json: unknown field 'depth'" in html.unescape(report.page([str(run)]))
+
+
+def test_where_images_leave(exits: tuple[Path, dict[str, np.ndarray]]) -> None:
+    """A bar per budget, thresholds that were run, and the commands of those that nothing beats."""
+    run, _ = exits
+    found = choice.choices(run)
+    for one in found:
+        if one.policy:
+            assert sum(one.shares) == pytest.approx(1)
+            assert np.dot(one.shares, (FIRST, SECOND)) == pytest.approx(one.madds)
+    way = {'top1': 95.25, 'madds': 6.28e6, 'images_per_second': 123.4, 'shares': [0.5, 0.5]}
+    (run / 'exits' / 'thresholds-6M-measured.json').write_text(json.dumps({'early exit': way, 'all exits': way}))
+    text, tags = report.page([str(run)]), Tags()
+    tags.feed(text)
+    assert tags.open == [] and 's28: where the validation images leave, by budget' in text
+    assert {'thresholds-6M', '95.25', '6.28', '123.40', '50.0 / 50.0'} <= {cell.rstrip() for cell in tags.cells}
+    best = [one for one in choice.pareto(found) if one.policy]
+    assert best and all(html.escape(command) in text for one in best for command in one.commands)
+
+
+def test_empty_columns_are_left_out() -> None:
+    text = report.table([('a', None, 1.0, ''), ('b', None, None, '')], ('name', 'ms', 'top-1', ''))
+    assert re.findall('<th[^>]*>([^<]*)</th>', text)[0].strip() == 'name' and 'ms' not in text
+    assert len(re.findall('<th', re.sub('<thead', '', text))) == 2
 
 
 def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

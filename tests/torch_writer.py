@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.test_torch_file import of, write
+from tests.torch_format import of, write
 
 
 def norm(name: str, channels: int, positions: int) -> dict[str, tuple[int, ...]]:

@@ -77,7 +77,7 @@ def test_a_run_leaves_what_its_readers_need(trained):
 
 def test_every_basis_is_refit_once_per_step(trained):
     state = values(trained / 'model-6')
-    steps = {name: value for name, value in state.items() if name.endswith('local_step')}
+    steps = {name: value for name, value in state.items() if name.endswith('basis/local_step')}
     assert len(steps) == len([name for name in state if name.endswith('/basis')]) > 10
     assert all(value == 6 for value in steps.values())
     assert state['global_step'] == 6

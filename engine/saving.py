@@ -57,7 +57,7 @@ def write(saver: tf.train.Saver, session: tf.Session, prefix: Path) -> None:
         Path(f'{prefix}.index').unlink(missing_ok=True)
         for file in files:  # .data-..., then .index
             os.replace(file, file.with_name(file.name.removeprefix(TEMPORARY)))
-    except (OSError, tf.errors.OpError) as error:
+    except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: the folder is gone
         raise UsageError(f'--logdir {prefix.parent}: checkpoint {prefix.name} cannot be written '
                          f'({str(error).splitlines()[0]}); older ones are kept, and the same command resumes from '
                          'them') from error

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from tensorpack import StopTraining
 
+from engine import evaluate
 from engine.config import Config
-from engine.errors import Terminated
+from engine.errors import Terminated, UsageError
 from engine.loop import StopAtNaN, StopOnSignal, first
 from engine.train import too_large
 from quant.backend import tf
@@ -130,3 +131,10 @@ def test_a_broken_variable_is_not_saved(variable, guard):
 def test_memory(batch, gpus, advice):
     message = too_large(Config(batch_size=batch, gpu=tuple(range(gpus))))
     assert f'--batch_size {batch}: a step does not fit' in message and advice in message
+
+
+def test_memory_of_an_evaluation():
+    def predictor(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, 'OOM')
+    with pytest.raises(UsageError, match='evaluation: a batch of 7 images does not fit'):
+        evaluate.score([predictor], [[np.zeros((7, 8, 8, 3)), np.zeros(7)]], 1)

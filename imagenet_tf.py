@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import cifar, holdout
 from engine.config import Config, check_sizes, read_config
 from engine.datasets import Dataset, open_dataset
-from engine.errors import UsageError
+from engine.errors import Terminated, UsageError
 from engine.flags import explicit, parse
 from engine.presets import PRESETS, data_defaults, network_defaults
 from engine.run import open_run
@@ -127,10 +128,10 @@ def train_one(args: argparse.Namespace, given: dict[str, Any], logdir: Path | No
     if config.batch_size > len(dataset.train):
         raise UsageError(f'--batch_size {config.batch_size}: there are only {len(dataset.train)} training images')
     print('\n'.join(notes), flush=True)
-    from engine import train
+    from engine import checkpoint, train
     data_format, workers = machine(config, args, dataset)
     values = train.starting_values(config)
-    run = open_run(config, logdir, args.action)
+    run = open_run(config, logdir, args.action, check=partial(checkpoint.read_variables, flag='--logdir'))
     if dataset.holdout is not None:
         holdout.write(run.path, dataset.holdout.indices, images, config.seed)
     if run.step >= config.epochs * config.steps_per_epoch:
@@ -221,10 +222,6 @@ def run_evaluation(args: argparse.Namespace) -> None:
     print(f'{len(found)} records in {folder / "eval"}')
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as job schedulers send it before they take a machine away: handled like Ctrl-C."""
-
-
 def terminate(*_: object) -> None:
     raise Terminated
 
@@ -239,7 +236,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         word, status = ('terminated', 143) if isinstance(stop, Terminated) else ('interrupted', 130)
-        print(word if args.eval else f'{word}; the same command resumes from the last finished epoch', file=sys.stderr)
+        where = f'at step {stop}' if stop.args else 'from the last checkpoint'
+        print(word if args.eval else f'{word}; the same command resumes {where}', file=sys.stderr)
         return status
     return 0
 

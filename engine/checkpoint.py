@@ -134,6 +134,15 @@ def find(path: str, epoch: int | None, flag: str) -> str:
     return found[epoch * steps]
 
 
+def read_variables(prefix: str, *, flag: str) -> dict[str, np.ndarray]:
+    """Everything in a checkpoint, by name. Raises UsageError if it is broken; TensorFlow has checksums in it."""
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+        raise UsageError(f'{flag} {prefix}: cannot be read as a checkpoint ({str(error).splitlines()[0]})') from error
+
+
 def read(prefix: str, *, flag: str) -> Checkpoint:
     """A checkpoint by our variable names, whichever TensorFlow code wrote it; calibrated statistics come with it.
 
@@ -142,11 +151,7 @@ def read(prefix: str, *, flag: str) -> Checkpoint:
     Raises:
         UsageError: it cannot be read.
     """
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
-        raise UsageError(f'{flag} {prefix}: cannot be read as a checkpoint ({str(error).splitlines()[0]})') from error
+    values = read_variables(prefix, flag=flag)
     config = Path(prefix).parent / 'config.json'
     if any(name.startswith('imagenet/') for name in values):
         renamed = {from_published(name): value for name, value in values.items()}

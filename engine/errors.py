@@ -1,5 +1,9 @@
-"""The one exception that means "you asked for something that cannot be done": the command line exits with status 2."""
+"""Exceptions that the command line turns into an exit status and a message without a traceback."""
 
 
 class UsageError(ValueError):
-    """Bad input. The message names the flag or file, the value given, and what would be right."""
+    """Bad input, status 2. The message names the flag or file, the value given, and what would be right."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as job schedulers send it before they take a machine away, status 143. Handled like Ctrl-C."""

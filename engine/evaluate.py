@@ -87,7 +87,11 @@ class Score(NamedTuple):
 
 def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray]], total: int, *,
           answers: int = 0) -> Score:
-    """Runs every batch through one of the predictors, of whose results the last ``answers`` are per image."""
+    """Runs every batch through one of the predictors, of whose results the last ``answers`` are per image.
+
+    Raises:
+        UsageError: a batch is too large for the device.
+    """
     idle: queue.Queue[Predictor] = queue.Queue()
     for predictor in predictors:
         idle.put(predictor)
@@ -96,6 +100,9 @@ def score(predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray
         predictor = idle.get()
         try:
             return [np.asarray(array, np.float64) for array in predictor(*batch)]
+        except tf.errors.ResourceExhaustedError as error:
+            raise UsageError(f'evaluation: a batch of {len(batch[-1])} images does not fit into the memory of the '
+                             'device; --eval with -es takes one size at a time, fewer --sizes take less') from error
         finally:
             idle.put(predictor)
 

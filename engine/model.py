@@ -57,7 +57,7 @@ class Model(ModelDesc):
     Attributes:
         towers: layer builders of the training towers, in order.
         steps: the step by training tower, to be fed: the graph's counter is written while a step runs.
-        losses: training losses of the towers, in order.
+        losses: by training tower, in order: the ``loss`` and what it is the sum of, by name.
         names: spelling of what the rows of the ``correct`` tensor stand for, once a tower is built.
     """
 
@@ -67,7 +67,7 @@ class Model(ModelDesc):
         self.towers: list[Blocks] = []
         self.steps: list[tf.Tensor] = []
         self.names: list[str] = []
-        self.losses: list[tf.Tensor] = []
+        self.losses: list[dict[str, tf.Tensor]] = []
 
     def inputs(self) -> list[tf.TensorSpec]:
         images = [tf.TensorSpec([None, side, side, 3], tf.uint8, f'images_{side}') for side in self.config.view_sizes]
@@ -123,7 +123,7 @@ class Model(ModelDesc):
             tf.GraphKeys.TRAINABLE_VARIABLES)
         parts['loss/weight_decay'] = config.wd * tf.add_n([tf.nn.l2_loss(values) for values in decayed])
         total = tf.add_n(list(parts.values()), name='loss')
-        self.losses.append(total)
+        self.losses.append({'loss': total, **parts})
         summaries = [tf.identity(value, name=name) for name, value in parts.items()]
         errors = [tf.reduce_mean(1 - tf.cast(tf.nn.in_top_k(logits, labels, 1), tf.float32), name=f'train-error/{name}')
                   for name, logits in rows.items()]

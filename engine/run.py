@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,18 @@ class Run:
     step: int = 0
 
 
-def open_run(config: Config, path: Path, action: str | None) -> Run:
+def open_run(config: Config, path: Path, action: str | None, *,
+             check: Callable[[str], object] = lambda prefix: None) -> Run:
     """Creates the folder of a run, or resumes the same run in it.
 
     Args:
         config: what is going to be run.
         path: the folder.
         action: None or ``k``, ``d``, ``n``: what to do with an existing folder.
+        check: raises UsageError if the checkpoint of a prefix is broken; the one before it is used then.
 
     Raises:
-        UsageError: the folder holds something else; nothing has been touched.
+        UsageError: the folder holds something else, or broken checkpoints only; nothing has been touched.
     """
     if action == 'n' and path.exists():
         path = path.resolve().with_name(f'{path.resolve().name}-{datetime.datetime.now():%m%d-%H%M%S}')
@@ -72,7 +74,7 @@ def open_run(config: Config, path: Path, action: str | None) -> Run:
                 shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
         else:
             _same(read_config(found), config, path)
-            return _resume(path, config)
+            return _resume(path, config, check)
     elif path.exists() and not path.is_dir():
         raise UsageError(f'--logdir {path}: is a file; choose a folder')
     try:
@@ -103,10 +105,10 @@ def checkpoints(path: Path) -> dict[int, str]:
     return {step: found[step] for step in sorted(s for s in found if s is not None)}
 
 
-def _resume(path: Path, config: Config) -> Run:
-    """Resumes at the newest checkpoint whose epoch also is in the history, and cuts the history there.
+def _resume(path: Path, config: Config, check: Callable[[str], object]) -> Run:
+    """Resumes at the newest checkpoint that lies not beyond the history, and cuts the history there.
 
-    A process can die between saving a checkpoint and recording its epoch; that epoch is then run again.
+    A process can die between saving the checkpoint of an epoch and recording it; that epoch is then run again.
     """
     history_file = path / 'stats.json'
     try:
@@ -114,13 +116,21 @@ def _resume(path: Path, config: Config) -> Run:
         recorded = max((row['epoch_num'] for row in history), default=0)
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f'{history_file}: cannot be read ({error!r}); -a n starts a new run') from error
-    found = checkpoints(path)
-    usable = [step for step in found if step <= recorded * config.steps_per_epoch]
-    if not usable:
-        if history:
-            write_json(history_file, [])
-        return Run(path)
-    epoch = usable[-1] // config.steps_per_epoch
+    found = {step: prefix for step, prefix in checkpoints(path).items()
+             if step < (recorded + 1) * config.steps_per_epoch}
+    step, prefix = _newest(found, check, path) if found else (0, None)
+    epoch = step // config.steps_per_epoch
     if epoch < recorded:
         write_json(history_file, [row for row in history if row['epoch_num'] <= epoch])
-    return Run(path, found[usable[-1]], usable[-1])
+    return Run(path, prefix, step)
+
+
+def _newest(found: Mapping[int, str], check: Callable[[str], object], path: Path) -> tuple[int, str]:
+    """Step and prefix of the newest checkpoint that is not broken. Names those that are."""
+    for step, prefix in sorted(found.items(), reverse=True):
+        try:
+            check(prefix)
+            return step, prefix
+        except UsageError as error:
+            print(f'{error}; an older one is used')
+    raise UsageError(f'--logdir {path}: all of its checkpoints are broken; -a d starts over')

@@ -1,27 +1,22 @@
 """Training: trainer, callbacks and the order of a step."""
 
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from tensorpack import (
     Callback,
+    DataFlow,
     EstimatedTimeLeft,
     JSONWriter,
-    ModelSaver,
+    ProxyDataFlow,
     QueueInput,
     ScalarPrinter,
-    SimpleTrainer,
-    StopTraining,
-    SyncMultiGPUTrainerParameterServer,
-    SyncMultiGPUTrainerReplicated,
     TFEventWriter,
     TrainConfig,
     launch_train_with_config,
 )
-from tensorpack.tfutils.sessinit import SaverRestore
 from tensorpack.utils import logger
 
 from engine import checkpoint, gates, randaugment
@@ -31,8 +26,10 @@ from engine.datasets import Dataset
 from engine.errors import UsageError
 from engine.evaluate import eval_flow, merge_layers, records, score, write_records
 from engine.flow import TrainFlow
+from engine.loop import OneTower, ParameterServer, Replicated, StopAtNaN, StopOnSignal
 from engine.model import Model
-from engine.run import Run, write_json
+from engine.run import Run
+from engine.saving import Resume, Save, SaveBest
 from nets.kernels import generate
 from quant.backend import tf
 from quant.tower import refit
@@ -47,10 +44,27 @@ QUEUED = 4
 PRINTED = ['^loss', '^val/', '^learning_rate']
 
 
+class Watched(ProxyDataFlow):
+    """A data flow that keeps what ended it, of which tensorpack says no more than that there is no more data.
+
+    Attributes:
+        error: the exception, or None.
+    """
+
+    error: Exception | None = None
+
+    def __iter__(self) -> Iterator[list[np.ndarray]]:
+        try:
+            yield from self.ds
+        except Exception as error:
+            self.error = error
+            raise
+
+
 class SharedBatches(QueueInput):
     """Takes one batch per step and gives every tower its part, so that a step does not depend on thread order."""
 
-    def __init__(self, flow: TrainFlow, towers: int):
+    def __init__(self, flow: DataFlow, towers: int):
         super().__init__(flow)
         self._towers = towers
         self._parts: list[list[tf.Tensor]] = []
@@ -104,29 +118,6 @@ class FeedStep(Callback):
 
     def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
         return tf.train.SessionRunArgs(None, dict.fromkeys(self._model.steps, self.global_step))
-
-
-class StopAtNaN(Callback):
-    """Ends the training when the loss is no number, before an epoch of it overwrites anything worth keeping.
-
-    Attributes:
-        reason: why it ended, empty while all is well.
-    """
-
-    def __init__(self, model: Model):
-        self._model, self.reason = model, ''
-
-    def _setup_graph(self) -> None:
-        self._fetches = tf.train.SessionRunArgs(tf.add_n(self._model.losses))
-
-    def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
-        return self._fetches
-
-    def _after_run(self, _: Any, values: tf.train.SessionRunValues) -> None:
-        if not np.isfinite(values.results):
-            self.reason = (f'the loss is {values.results}; a smaller --lr than {self._model.config.lr:g} may help. '
-                           'Checkpoints of earlier epochs are kept')
-            raise StopTraining(self.reason)
 
 
 class SetLearningRate(Callback):
@@ -185,24 +176,6 @@ class Evaluate(Callback):
         self.trainer.monitors.put_scalar('val/mean/top1', sum(points) / len(points))
 
 
-class SaveBest(Callback):
-    """Keeps the checkpoint with the highest mean top-1 over the points as ``best``, described by ``best.json``."""
-
-    def __init__(self, run: Run):
-        self._file, self._prefix = run.path / 'best.json', str(run.path / 'best')
-
-    def _setup_graph(self) -> None:
-        self._saver = tf.train.Saver(max_to_keep=1)
-
-    def _trigger_epoch(self) -> None:
-        score_now = self.trainer.monitors.get_latest('val/mean/top1')
-        best = json.loads(self._file.read_text()) if self._file.exists() else {'mean_top1': -1.0}
-        if score_now <= best['mean_top1']:
-            return
-        self._saver.save(self.trainer.sess, self._prefix, write_meta_graph=False, latest_filename='best_checkpoint')
-        write_json(self._file, {'mean_top1': score_now, 'step': self.global_step, 'epoch': self.epoch_num})
-
-
 def train_flow(config: Config, dataset: Dataset, *, start_step: int, workers: int) -> TrainFlow:
     """The training batches as a model of this configuration takes them."""
     augment = randaugment.parse(config.randaugment) if config.randaugment else None
@@ -216,10 +189,10 @@ def make_trainer(config: Config) -> Any:
     """The trainer for the towers of ``config``."""
     towers = list(range(len(config.gpu)))
     if len(towers) == 1:
-        return SimpleTrainer()
+        return OneTower()
     if config.trainer == 'parameter-server':
-        return SyncMultiGPUTrainerParameterServer(towers, ps_device='cpu')
-    return SyncMultiGPUTrainerReplicated(towers)
+        return ParameterServer(towers, ps_device='cpu')
+    return Replicated(towers)
 
 
 def starting_values(config: Config) -> dict[str, np.ndarray] | None:
@@ -244,15 +217,33 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
 
 def train(config: Config, dataset: Dataset, run: Run, *, values: dict[str, np.ndarray] | None, data_format: str,
           workers: int) -> None:
-    """Trains until ``config.epochs``; Ctrl-C leaves a folder from which the same command resumes.
+    """Trains until ``config.epochs``. Ctrl-C and SIGTERM leave a folder from which the same command goes on.
 
     Args:
         config, dataset, run: what, on what, where.
         values: initial values of a fresh run, see ``starting_values``.
         data_format, workers: how on this machine.
+
+    Raises:
+        UsageError: the loss is no number, the data are bad, memory or disk are full.
+        KeyboardInterrupt: Ctrl-C, or as Terminated SIGTERM; a checkpoint of that step is there.
     """
-    with tf.Graph().as_default():
-        _train(config, dataset, run, values, data_format, workers)
+    try:
+        with tf.Graph().as_default():
+            _train(config, dataset, run, values, data_format, workers)
+    except tf.errors.ResourceExhaustedError as error:
+        raise UsageError(too_large(config)) from error
+    except OSError as error:
+        raise UsageError(f'--logdir {run.path}: {error}; the checkpoints in it are kept') from error
+
+
+def too_large(config: Config) -> str:
+    """Says that a step does not fit into memory, and what might."""
+    towers = len(config.gpu)
+    smaller = config.batch_size // 2 // towers * towers
+    advice = (f'try --batch_size {smaller}, with --lr in proportion' if smaller else
+              'fewer or smaller --sizes take less')
+    return f'--batch_size {config.batch_size}: a step does not fit into the memory of the device; {advice}'
 
 
 def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndarray] | None, data_format: str,
@@ -260,10 +251,11 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
     model = Model(config, data_format=data_format, options=config.network().watched)
     towers, steps = len(config.gpu), config.steps_per_epoch
     tf.set_random_seed(config.seed)
-    state = SaverRestore(run.checkpoint) if run.checkpoint else checkpoint.Restore(values) if values else None
+    state = Resume(run.checkpoint) if run.checkpoint else checkpoint.Restore(values) if values else None
     logger.set_logger_dir(str(run.path), action='k')
-    flow = train_flow(config, dataset, start_step=run.step, workers=workers)
-    trainer, guard = make_trainer(config), StopAtNaN(model)
+    flow = Watched(train_flow(config, dataset, start_step=run.step, workers=workers))
+    trainer, guard, save = make_trainer(config), StopAtNaN(model), Save(run)
+    stop = StopOnSignal(guard.check, save.save)
     launch_train_with_config(TrainConfig(
         model=model,
         data=SharedBatches(flow, towers),
@@ -275,8 +267,9 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
             SetLearningRate(learning_rate(config)),
             Evaluate(model, dataset, run, workers=workers),
             SaveBest(run),
-            ModelSaver(max_to_keep=10, keep_checkpoint_every_n_hours=0.5, checkpoint_dir=str(run.path)),
+            save,
             EstimatedTimeLeft(),
+            stop,
         ],
         monitors=[TFEventWriter(), JSONWriter(), ScalarPrinter(whitelist=PRINTED)],
         session_init=state,
@@ -285,6 +278,9 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
         max_epoch=config.epochs,
     ), trainer)
     # tensorpack ends quietly when the thread that reads the data dies.
-    if trainer.loop.global_step < config.epochs * steps:
-        raise UsageError(f'training stopped at step {trainer.loop.global_step}: '
-                         + (guard.reason or 'no more data; the log has the reason'))
+    if trainer.loop.global_step < config.epochs * steps or guard.reason:
+        if flow.error and not isinstance(flow.error, UsageError):
+            raise RuntimeError(f'no more data at step {trainer.loop.global_step}') from flow.error
+        raise UsageError(f'training stopped at step {trainer.loop.global_step}: {guard.reason or flow.error}')
+    save.tidy()
+    stop.end()

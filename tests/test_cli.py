@@ -16,6 +16,7 @@ import imagenet_tf
 from engine import evaluate, train
 from engine.config import Config
 from engine.run import open_run
+from quant.backend import tf
 from tests.test_checkpoint import numbers, save, shapes
 
 SCRIPT = Path(imagenet_tf.__file__)
@@ -25,6 +26,9 @@ PUBLISHED_FLAGS = ['--gpu', '--data', '--load', '--fake', '--data_format', '-d',
                    '--wd', '--batch_size', '--lr', '-a', '--action', '-s', '--sizes', '--kd', '--fixed_qa', '--eval',
                    '-ec', '-es', '--eval_scale', '-eos', '--eval_original_scale', '-ep', '--eval_epoch',
                    '--fix_mean_var', '--logdir']
+
+
+TRAIN = train.train
 
 
 class Reached(Exception):
@@ -234,7 +238,7 @@ def test_a_good_command_makes_the_named_folder(here, capsys):
 def test_the_same_command_resumes(capsys):
     line = '--data animals28 --qa 32 --sizes 16 12 --logdir again'
     config = accepted(line)
-    Path(f'again/model-{config.steps_per_epoch}.index').touch()
+    save({'w': np.ones(3, np.float32)}, Path(f'again/model-{config.steps_per_epoch}'))
     Path('again/stats.json').write_text('[{"epoch_num": 1}]')
     assert accepted(line) == config
     assert f'resuming at step {config.steps_per_epoch}' in capsys.readouterr().out
@@ -243,7 +247,7 @@ def test_the_same_command_resumes(capsys):
 def test_a_complete_run_is_not_trained_again(here, capsys):
     open_run(RUN, here / 'whole', None)
     for step in (10, 20):
-        (here / 'whole' / f'model-{step}.index').touch()
+        save({'w': np.ones(3, np.float32)}, here / 'whole' / f'model-{step}')
     (here / 'whole' / 'stats.json').write_text('[{"epoch_num": 1}, {"epoch_num": 2}]')
     config = dataclasses.replace(RUN, lr=0.05, schedule='cosine', warmup=0.5, wd=2e-4, batch_size=64, resize='area',
                                  encoding=40.0)
@@ -290,6 +294,18 @@ def test_ctrl_c_and_sigterm_have_their_own_status(stop, status, word, monkeypatc
     assert f'{word}; the same command resumes' in capsys.readouterr().err
     assert call('--eval -ec run') == status
     assert capsys.readouterr().err.splitlines()[-1] == word
+
+
+@pytest.mark.parametrize('error, message', [
+    (tf.errors.ResourceExhaustedError(None, None, 'OOM'), '--batch_size 256: a step does not fit into the memory'),
+    (PermissionError(13, 'Permission denied', 'log.log'), "--logdir full: [Errno 13] Permission denied: 'log.log'")])
+def test_too_little_memory_and_a_folder_that_cannot_be_written(error, message, monkeypatch, capsys):
+    def fail(*_):
+        raise error
+    monkeypatch.setattr(train, 'train', TRAIN)
+    monkeypatch.setattr(train, '_train', fail)
+    assert call('--fake --logdir full') == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_exit_status_of_the_process(here):

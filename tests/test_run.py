@@ -263,3 +263,29 @@ def test_a_folder_whose_creation_was_killed_is_fresh(tmp_path, monkeypatch):
         patch.setattr('engine.run.os.replace', die)
         open_run(CONFIG, tmp_path / 'run', None)
     assert open_run(CONFIG, tmp_path / 'run', None).step == 0
+
+
+@pytest.mark.parametrize('saved, recorded, step, kept', [
+    ((3,), (), 3, []),  # stopped within the first epoch, before there is a history
+    ((10, 20, 24), (1, 2), 24, [1, 2]),
+    ((10, 20, 24, 30), (1, 2), 24, [1, 2]),  # killed between the checkpoint of the third epoch and its record
+    ((10, 14), (1, 2), 14, [1]),
+    ((10, 24), (1,), 10, [1])])
+def test_resumes_within_an_epoch(saved, recorded, step, kept, tmp_path):
+    open_run(CONFIG, tmp_path, None)
+    for number in saved:
+        add_checkpoint(tmp_path, number)
+    if recorded:
+        write_history(tmp_path, *recorded)
+    assert open_run(CONFIG, tmp_path, None).step == step
+    assert (history(tmp_path) if recorded else []) == kept
+
+
+def test_broken_checkpoints_are_named_and_older_ones_used(folder, capsys):
+    def check(prefix):
+        if not prefix.endswith('-10'):
+            raise UsageError(f'{prefix}: broken')
+    run = open_run(CONFIG, folder, None, check=check)
+    assert (run.step, history(folder)) == (10, [1])
+    assert [line.partition(':')[0] for line in capsys.readouterr().out.splitlines()] == [
+        f'{folder}/model-{step}' for step in (30, 20)]

@@ -1,0 +1,185 @@
+"""Runs that are killed, terminated, or find their folder damaged, and what the same command makes of them."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import imagenet_tf
+from engine.datasets import ArraySource
+from engine.run import checkpoints
+from quant.backend import tf
+
+STEPS, EPOCHS = 6, 3
+FLAGS = ['--data', 'animals28', '--arch', 'resnet8', '--mode', 'preact', '--sizes', '12', '--batch-size', '8',
+         '--epochs', EPOCHS, '--steps-per-epoch', STEPS, '--workers', '0']
+EVERY = 50  # one of so many validation images
+
+
+def train(run: Path, flags: list) -> None:
+    """The program, in a process of its own."""
+    # With one thread, the sums of a convolution are the same every time.
+    os.environ |= {'TF_NUM_INTRAOP_THREADS': '1', 'TF_CPP_MIN_LOG_LEVEL': '2'}
+    with open(f'{run}.txt', 'w') as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    whole = imagenet_tf.open_dataset('animals28')
+    images = np.stack([whole.val.read(i) for i in range(0, len(whole.val), EVERY)])
+    few = dataclasses.replace(whole, val=ArraySource(images, whole.val.labels[::EVERY]))
+    imagenet_tf.open_dataset = lambda *_, **__: few
+    signal.signal(signal.SIGTERM, imagenet_tf.terminate)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(imagenet_tf.main([str(flag) for flag in [*FLAGS, *flags, '--logdir', run]]))
+
+
+# Processes that start where everything is imported already.
+SERVER = multiprocessing.get_context('forkserver')
+SERVER.set_forkserver_preload(['tests.test_fault', 'engine.train'])
+
+
+def start(run: Path, *flags) -> Any:
+    Path(f'{run}.txt').unlink(missing_ok=True)
+    process = SERVER.Process(target=train, args=(run, list(flags)))
+    process.start()
+    return process
+
+
+def output(run: Path) -> str:
+    log = Path(f'{run}.txt')
+    return log.read_text() if log.exists() else ''
+
+
+def finish(run: Path, *flags) -> str:
+    process = start(run, *flags)
+    process.join()
+    assert process.exitcode == 0, output(run)
+    return output(run)
+
+
+def wait_for(process: Any, there: Callable[[], bool]) -> None:
+    while process.exitcode is None and not there():
+        time.sleep(0.005)
+
+
+def values(prefix) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def history(run: Path) -> list[dict]:
+    """What was recorded by epoch, but for the state of the queue, which is no part of what is computed."""
+    rows = json.loads((run / 'stats.json').read_text())
+    return [{key: value for key, value in row.items() if 'queue_size' not in key} for row in rows]
+
+
+def assert_same(found: Path, expected: Path, epochs: int = EPOCHS) -> None:
+    """Everything that a run leaves but its times."""
+    for prefix in (f'model-{epochs * STEPS}', 'best'):
+        ours, theirs = values(found / prefix), values(expected / prefix)
+        assert ours.keys() == theirs.keys()
+        assert [name for name, value in ours.items()
+                if 'queue_size' not in name and not np.array_equal(value, theirs[name])] == []
+    assert history(found) == history(expected)
+    assert json.loads((found / 'best.json').read_text()) == json.loads((expected / 'best.json').read_text())
+    assert not list(found.glob('.*'))
+    assert [step for step in checkpoints(found) if step % STEPS] == []
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory) -> Path:
+    """The run that nobody disturbed."""
+    run = tmp_path_factory.mktemp('whole') / 'run'
+    finish(run)
+    return run
+
+
+def test_killed_twice(whole, tmp_path):
+    """Between the checkpoint of an epoch and its record in the history, and while the next checkpoint is written."""
+    run = tmp_path / 'run'
+    for there in (run / f'model-{STEPS}.index', run / f'.saving.model-{2 * STEPS}.index'):
+        process = start(run)
+        wait_for(process, there.exists)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    finish(run)
+    assert_same(run, whole)
+
+
+@pytest.mark.parametrize('number, status, word', [
+    (signal.SIGTERM, 143, 'terminated'),
+    pytest.param(signal.SIGINT, 130, 'interrupted', marks=pytest.mark.slow)])
+def test_a_signal_stops_after_the_step(number, status, word, whole, tmp_path):
+    run = tmp_path / 'run'
+    process = start(run)
+    wait_for(process, (run / 'stats.json').exists)
+    os.kill(process.pid, number)
+    process.join()
+    step = max(checkpoints(run))
+    assert process.exitcode == status
+    assert f'{word}; the same command resumes at step {step}\n' in output(run)
+    assert f'resuming at step {step}\n' in finish(run)
+    assert_same(run, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_waits_for_the_evaluation(number, whole, tmp_path):
+    run = tmp_path / 'run'
+    process = start(run)
+    wait_for(process, lambda: 'evaluating' in output(run))
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert list(checkpoints(run)) == [STEPS] and len(history(run)) == 1
+    finish(run)
+    assert_same(run, whole)
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_stops_at_once(whole, tmp_path):
+    run = tmp_path / 'run'
+    process = start(run)
+    wait_for(process, lambda: 'evaluating' in output(run))
+    for _ in range(2):
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.01)
+    process.join()
+    assert process.exitcode == 130
+    assert 'resumes from the last checkpoint' in output(run)
+    finish(run)
+    assert_same(run, whole)
+
+
+@pytest.mark.slow
+def test_killed_at_20_random_moments(tmp_path):
+    """Each some time after its session is there, or more often after its first epoch, where an epoch takes little."""
+    flags = ['--epochs', 30, '--qw', 2, '--qa', 2]
+    whole, run = tmp_path / 'whole', tmp_path / 'run'
+    process = start(whole, *flags)
+    wait_for(process, lambda: ') finished' in output(whole))
+    began = time.time()
+    process.join()
+    span, rng, killed = (time.time() - began) / 3, np.random.default_rng(0), []
+    while len(killed) < 20:
+        process = start(run, *flags)
+        mark = rng.choice(['Graph Finalized', ') finished'], p=[0.2, 0.8])
+        wait_for(process, lambda mark=mark: mark in output(run))
+        time.sleep(span * rng.random())
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, f'complete after {len(killed)} kills'
+        killed.append(max(checkpoints(run), default=0))
+        print('newest checkpoint at each kill:', killed, flush=True)
+    assert len(set(killed)) > 3
+    finish(run, *flags)
+    assert_same(run, whole, 30)

@@ -26,6 +26,7 @@ from tensorpack.utils import logger
 
 from engine import checkpoint, gates, randaugment
 from engine.augment import Extra
+from engine.cluster import Machine
 from engine.config import Config, learning_rate
 from engine.datasets import Dataset
 from engine.errors import UsageError
@@ -75,7 +76,9 @@ class RefitQuantizers(Callback):
         self._model = model
 
     def _setup_graph(self) -> None:
-        self._fetches = tf.train.SessionRunArgs(refit([blocks.quantization for blocks in self._model.towers]))
+        self._fetches = tf.train.SessionRunArgs(refit(
+            [blocks.quantization for blocks in self._model.towers], add=self._model.machines.sum,
+            first=self._model.machines.first))
 
     def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
         return self._fetches
@@ -117,14 +120,16 @@ class StopAtNaN(Callback):
         self._model, self.reason = model, ''
 
     def _setup_graph(self) -> None:
-        self._fetches = tf.train.SessionRunArgs(tf.add_n(self._model.losses))
+        # Summed over the machines, so that all of them stop at the same step.
+        self._fetches = tf.train.SessionRunArgs(self._model.machines.sum([tf.add_n(self._model.losses)]))
 
     def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
         return self._fetches
 
     def _after_run(self, _: Any, values: tf.train.SessionRunValues) -> None:
-        if not np.isfinite(values.results):
-            self.reason = (f'the loss is {values.results}; a smaller --lr than {self._model.config.lr:g} may help. '
+        loss, = values.results
+        if not np.isfinite(loss):
+            self.reason = (f'the loss is {loss}; a smaller --lr than {self._model.config.lr:g} may help. '
                            'Checkpoints of earlier epochs are kept')
             raise StopTraining(self.reason)
 
@@ -158,9 +163,9 @@ class SetLearningRate(Callback):
 class Evaluate(Callback):
     """Scores all operating points every epoch, on every GPU of the run; writes records and metrics."""
 
-    def __init__(self, model: Model, dataset: Dataset, run: Run, *, workers: int):
+    def __init__(self, model: Model, dataset: Dataset, run: Run, *, threads: int):
         self._model, self._run = model, run
-        self._flow = eval_flow(model.config, dataset, workers)
+        self._flow = eval_flow(model.config, dataset, threads)
 
     def _setup_graph(self) -> None:
         self._predictors = [self.trainer.get_predictor(self._model.feeds, self._model.sums, device=device)
@@ -203,13 +208,14 @@ class SaveBest(Callback):
         write_json(self._file, {'mean_top1': score_now, 'step': self.global_step, 'epoch': self.epoch_num})
 
 
-def train_flow(config: Config, dataset: Dataset, *, start_step: int, workers: int) -> TrainFlow:
-    """The training batches as a model of this configuration takes them."""
+def train_flow(config: Config, dataset: Dataset, *, start_step: int, threads: int, part: int = 0,
+               parts: int = 1) -> TrainFlow:
+    """The training batches, or a part of each, as a model of this configuration takes them."""
     augment = randaugment.parse(config.randaugment) if config.randaugment else None
     extra = Extra(augment, config.erasing) if augment or config.erasing else None
     return TrainFlow(dataset, batch_size=config.batch_size, sizes=config.view_sizes, antialias=config.antialias,
                      cubic=config.cubic, extra=extra, seed=config.seed, start_step=start_step, max_bad=config.max_bad,
-                     workers=workers)
+                     threads=threads, part=part, parts=parts)
 
 
 def make_trainer(config: Config) -> Any:
@@ -242,27 +248,37 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     return values | shadows
 
 
+def _writers(model: Model, dataset: Dataset, run: Run, threads: int) -> list[Callback]:
+    """What evaluates, and writes to the run folder."""
+    logger.set_logger_dir(str(run.path), action='k')
+    return [Evaluate(model, dataset, run, threads=threads), SaveBest(run),
+            ModelSaver(max_to_keep=10, keep_checkpoint_every_n_hours=0.5, checkpoint_dir=str(run.path))]
+
+
 def train(config: Config, dataset: Dataset, run: Run, *, values: dict[str, np.ndarray] | None, data_format: str,
-          workers: int) -> None:
+          threads: int, machines: Machine) -> None:
     """Trains until ``config.epochs``; Ctrl-C leaves a folder from which the same command resumes.
 
     Args:
         config, dataset, run: what, on what, where.
         values: initial values of a fresh run, see ``starting_values``.
-        data_format, workers: how on this machine.
+        data_format, threads: how on this machine.
+        machines: with which others. All but the first of them know only the step of ``run`` and write nothing.
+
+    Raises:
+        WorkerError: another machine is gone.
     """
     with tf.Graph().as_default():
-        _train(config, dataset, run, values, data_format, workers)
+        _train(config, dataset, run, values, data_format, threads, machines)
 
 
 def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndarray] | None, data_format: str,
-           workers: int) -> None:
-    model = Model(config, data_format=data_format, options=config.network().watched)
+           threads: int, machines: Machine) -> None:
+    model = Model(config, data_format=data_format, options=config.network().watched, machines=machines)
     towers, steps = len(config.gpu), config.steps_per_epoch
     tf.set_random_seed(config.seed)
     state = SaverRestore(run.checkpoint) if run.checkpoint else checkpoint.Restore(values) if values else None
-    logger.set_logger_dir(str(run.path), action='k')
-    flow = train_flow(config, dataset, start_step=run.step, workers=workers)
+    flow = train_flow(config, dataset, start_step=run.step, threads=threads, part=machines.index, parts=machines.size)
     trainer, guard = make_trainer(config), StopAtNaN(model)
     launch_train_with_config(TrainConfig(
         model=model,
@@ -273,17 +289,18 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
             FollowWeights(model),
             guard,
             SetLearningRate(learning_rate(config)),
-            Evaluate(model, dataset, run, workers=workers),
-            SaveBest(run),
-            ModelSaver(max_to_keep=10, keep_checkpoint_every_n_hours=0.5, checkpoint_dir=str(run.path)),
+            *(_writers(model, dataset, run, threads) if machines.first else []),
             EstimatedTimeLeft(),
+            *machines.callbacks,
         ],
-        monitors=[TFEventWriter(), JSONWriter(), ScalarPrinter(whitelist=PRINTED)],
-        session_init=state,
+        monitors=[TFEventWriter(), JSONWriter(), ScalarPrinter(whitelist=PRINTED)] if machines.first else [],
+        **machines.session(state),
         steps_per_epoch=steps,
         starting_epoch=run.step // steps + 1,
         max_epoch=config.epochs,
     ), trainer)
+    if machines.failure:
+        raise machines.failure
     # tensorpack ends quietly when the thread that reads the data dies.
     if trainer.loop.global_step < config.epochs * steps:
         raise UsageError(f'training stopped at step {trainer.loop.global_step}: '

@@ -19,7 +19,7 @@ from quant.backend import tf
 
 ROOT = Path(imagenet_tf.__file__).parent
 TINY = ['--data', 'animals28', '-d', '8', '--sizes', '16', '12', '--kd', '--qw', '2', '--qa', '2', '--batch-size', '8',
-        '--epochs', '2', '--steps-per-epoch', '3', '--workers', '0']
+        '--epochs', '2', '--steps-per-epoch', '3', '--threads', '0']
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -151,7 +151,7 @@ def test_two_towers_on_the_cpu(trainer, tmp_path):
 
 
 SMALLEST = ['--data', 'animals28', '--sizes', '16', '12', '--kd', '--batch-size', '8', '--epochs', '1',
-            '--steps-per-epoch', '2', '--workers', '0']
+            '--steps-per-epoch', '2', '--threads', '0']
 
 
 @pytest.mark.parametrize('flags, weights', [

@@ -146,7 +146,8 @@ def train_one(args: argparse.Namespace, given: dict[str, Any], logdir: Path | No
     if run.step >= config.epochs * config.steps_per_epoch:
         print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')
         return run.path, threads
-    print(f'run folder {run.path}' + (f', resuming at step {run.step}' if run.step else ''), flush=True)
+    place = f'run folder {run.path}' if machines.first else f'worker {machines.index} of {machines.size}'
+    print(place + (f', resuming at step {run.step}' if run.step else ''), flush=True)
     train.train(config, dataset, run, values=values, data_format=data_format, threads=threads, machines=machines)
     return run.path, threads
 
@@ -164,7 +165,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     Raises:
         UsageError: there is no such checkpoint, or it does not fit the flags or the data.
     """
-    if args.workers is not None:
+    if peers(args):
         raise UsageError(f'--workers {args.workers} with --eval: one machine evaluates')
     for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
         if value is not None:

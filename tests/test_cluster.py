@@ -61,8 +61,8 @@ def both(workers, function) -> list:
 
 def test_sums_are_those_of_all_workers_by_type(pair):
     rng = np.random.default_rng(0)
-    values = [[rng.normal(size=(2, 3)).astype('float32'), rng.normal(size=4), np.float32(worker), np.zeros(0, 'float32')]
-              for worker in (0, 1)]
+    values = [[rng.normal(size=(2, 3)).astype('float32'), rng.normal(size=4), np.float32(worker),
+               np.zeros(0, 'float32')] for worker in (0, 1)]
 
     def total(worker):
         with tf.Graph().as_default() as graph:

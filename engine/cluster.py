@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tensorflow.python.ops import collective_ops
 from tensorpack import Callback, StopTraining
 from tensorpack.tfutils.common import get_default_sess_config
 from tensorpack.tfutils.gradproc import GradientProcessor
@@ -165,8 +164,9 @@ class Cluster(Machine):
             for dtype in dict.fromkeys(tensor.dtype.base_dtype for tensor in tensors):
                 places = [i for i, tensor in enumerate(tensors) if tensor.dtype.base_dtype == dtype]
                 flat = tf.concat([tf.reshape(tensors[i], [-1]) for i in places], 0)
-                total = collective_ops.all_reduce(flat, self.size, 1, next(self._keys), 'Add', 'Id',
-                                                  communication_hint='ring', timeout=self.timeout)
+                total = tf.raw_ops.CollectiveReduce(
+                    input=flat, group_size=self.size, group_key=1, instance_key=next(self._keys), merge_op='Add',
+                    final_op='Id', subdiv_offsets=[0], communication_hint='ring', timeout_seconds=self.timeout)
                 parts = tf.split(total, [tensors[i].shape.num_elements() for i in places])
                 sums |= {i: tf.reshape(part, tensors[i].shape) for i, part in zip(places, parts)}
         return [sums[i] for i in range(len(tensors))]

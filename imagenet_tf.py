@@ -7,6 +7,7 @@
 """
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from engine import cifar, holdout
 from engine.config import Config, check_sizes, read_config
 from engine.datasets import Dataset, open_dataset
-from engine.errors import Terminated, UsageError
-from engine.flags import explicit, parse
+from engine.errors import Terminated, UsageError, WorkerError
+from engine.flags import explicit, parse, peers
 from engine.presets import PRESETS, data_defaults, network_defaults
-from engine.run import open_run
+from engine.run import Run, open_run
 
 if TYPE_CHECKING:
     from engine.checkpoint import Checkpoint
@@ -95,9 +96,9 @@ def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple
         raise UsageError(f'--gpu {args.gpu}: {gpus} of these GPUs found')
     if not gpus and len(config.gpu) > 1:
         print(f'no GPU found: {len(config.gpu)} towers share the CPU')
-    if args.workers is not None and args.workers < 0:
-        raise UsageError(f'--workers {args.workers}: must be at least 0')
-    threads = args.workers if args.workers is not None else 1 if dataset.augment == 'shift' else os.cpu_count() or 1
+    if args.threads is not None and args.threads < 0:
+        raise UsageError(f'--threads {args.threads}: must be at least 0')
+    threads = args.threads if args.threads is not None else 1 if dataset.augment == 'shift' else os.cpu_count() or 1
     return args.data_format or ('NCHW' if gpus else 'NHWC'), threads
 
 
@@ -107,13 +108,15 @@ def run_training(args: argparse.Namespace) -> None:
         raise UsageError(f'{wrong[0]}: is about evaluation; add --eval')
     given, logdir = explicit(args), Path(args.logdir) if args.logdir else None
     while True:
-        finished, workers = train_one(args, given, logdir)
+        finished, threads = train_one(args, given, logdir)
         then = PRESETS[given['preset']].then if 'preset' in given else ''
         if not then:
             return
-        from engine import calibrate
-        if not calibrate.is_calibrated(str(finished)):
-            calibrate.calibrate_run(str(finished), workers=workers)
+        from engine import calibrate, cluster
+        machines = cluster.join(peers(args))
+        with machines.meeting():
+            if machines.first and not calibrate.is_calibrated(str(finished)):
+                calibrate.calibrate_run(str(finished), threads=threads)
         print(f'{finished} has statistics of all widths; next: preset {then}', flush=True)
         given |= {'preset': then, 'load': str(finished)}
         logdir = logdir.with_name(f'{logdir.name}-gate') if logdir else None
@@ -121,25 +124,35 @@ def run_training(args: argparse.Namespace) -> None:
 
 def train_one(args: argparse.Namespace, given: dict[str, Any], logdir: Path | None) -> tuple[Path, int]:
     """Trains one network, or finds it trained. Returns its folder, and the number of decoding threads."""
+    others = peers(args)
     config, dataset, notes = resolve(given)
     config.refuse_foreign(given)
     logdir = logdir or Path('train_log') / config.name
     images, dataset = len(dataset.train), holdout.apply(dataset, config, logdir if args.action in (None, 'k') else None)
     if config.batch_size > len(dataset.train):
         raise UsageError(f'--batch_size {config.batch_size}: there are only {len(dataset.train)} training images')
+    workers = len(others[0]) if others else 1
+    if config.batch_size % (workers * len(config.gpu)):
+        raise UsageError(f'--batch_size {config.batch_size}: not divisible by the {workers} --workers times '
+                         f'{len(config.gpu)} towers of --gpu')
     print('\n'.join(notes), flush=True)
-    from engine import checkpoint, train
-    data_format, workers = machine(config, args, dataset)
-    values = train.starting_values(config)
-    run = open_run(config, logdir, args.action, check=partial(checkpoint.read_variables, flag='--logdir'))
-    if dataset.holdout is not None:
+    from engine import checkpoint, cluster, train
+    data_format, threads = machine(config, args, dataset)
+    machines = cluster.join(others)
+    # The other machines get from the first one what it reads.
+    values = train.starting_values(config) if machines.first else None
+    readable = partial(checkpoint.read_variables, flag='--logdir')
+    run = open_run(config, logdir, args.action, check=readable) if machines.first else Run(logdir)
+    if machines.first and dataset.holdout is not None:
         holdout.write(run.path, dataset.holdout.indices, images, config.seed)
+    run = dataclasses.replace(run, step=machines.start(config, dataset, run.step))
     if run.step >= config.epochs * config.steps_per_epoch:
         print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')
-        return run.path, workers
-    print(f'run folder {run.path}' + (f', resuming at step {run.step}' if run.step else ''), flush=True)
-    train.train(config, dataset, run, values=values, data_format=data_format, workers=workers)
-    return run.path, workers
+        return run.path, threads
+    place = f'run folder {run.path}' if machines.first else f'worker {machines.index} of {machines.size}'
+    print(place + (f', resuming at step {run.step}' if run.step else ''), flush=True)
+    train.train(config, dataset, run, values=values, data_format=data_format, threads=threads, machines=machines)
+    return run.path, threads
 
 
 def _evaluation_flags(args: argparse.Namespace) -> dict[str, Any]:
@@ -155,6 +168,8 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     Raises:
         UsageError: there is no such checkpoint, or it does not fit the flags or the data.
     """
+    if peers(args):
+        raise UsageError(f'--workers {args.workers} with --eval: one machine evaluates')
     for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
         if value is not None:
             raise UsageError(f'{flag} with --eval: give {instead}')
@@ -193,7 +208,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     from engine import evaluate, exits, gates, model, routes
     borrowed = evaluate.borrow(source, config, untrained=args.untrained, eos=args.eval_original_scale,
                                fix_mean_var=args.fix_mean_var, epoch=args.eval_epoch)
-    data_format, workers = machine(config, args, dataset)
+    data_format, threads = machine(config, args, dataset)
     network = model.Model(config, data_format=data_format)
     if network.net.generated and borrowed.encode:
         network.net = network.net.encoded_as({size: lenders[0] for size, lenders in borrowed.lenders.items()})
@@ -204,9 +219,9 @@ def run_evaluation(args: argparse.Namespace) -> None:
     if policy:
         evaluate.merge_layers(folder, layers)
         print(exits.evaluate_policy(network, values, dataset, policy, layers, folder, name=Path(args.thresholds).stem,
-                                    workers=workers))
+                                    threads=threads))
         return
-    passes = evaluate.evaluate(network, values, dataset, workers=workers,
+    passes = evaluate.evaluate(network, values, dataset, threads=threads,
                                passes=(args.draws or DRAWS) if config.gate_noise else 1)
     scored = [evaluate.records(network.names, result, data=config.data, prefix=source.prefix, bn=borrowed.names())
               for result in passes]
@@ -218,7 +233,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
         report = routes.report if network.net.slimmable else gates.report
         print(report(network, layers, passes[0].sums[1:], values, dataset, folder))
     if network.answers and not borrowed.lenders:
-        print(exits.report(network, layers, passes[0], values, dataset, folder, workers=workers))
+        print(exits.report(network, layers, passes[0], values, dataset, folder, threads=threads))
     print(f'{len(found)} records in {folder / "eval"}')
 
 
@@ -227,13 +242,17 @@ def terminate(*_: object) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input, 130 interrupted, 143 terminated."""
+    """Exit status: 0 done, 2 bad input, 75 another worker is gone, 130 interrupted, 143 terminated."""
     try:
         args = parse(sys.argv[1:] if argv is None else argv, str(__doc__))
         (run_evaluation if args.eval else run_training)(args)
     except UsageError as error:
         print(f'imagenet_tf.py: error: {error}', file=sys.stderr)
         return 2
+    except WorkerError as error:
+        print(f'imagenet_tf.py: {error}. The same command on all workers resumes from the last checkpoint',
+              file=sys.stderr)
+        return os.EX_TEMPFAIL
     except KeyboardInterrupt as stop:
         word, status = ('terminated', 143) if isinstance(stop, Terminated) else ('interrupted', 130)
         where = f'at step {stop}' if stop.args else 'from the last checkpoint'

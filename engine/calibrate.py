@@ -74,10 +74,10 @@ def observe(model: Model, values: Mapping[str, np.ndarray], batches: Iterable[Se
     return seen
 
 
-def training_batches(config: Config, dataset: Dataset, images: int, workers: int) -> Iterable[Sequence[np.ndarray]]:
+def training_batches(config: Config, dataset: Dataset, images: int, threads: int) -> Iterable[Sequence[np.ndarray]]:
     """Augmented training batches of ``images`` images in all, with a progress bar."""
     with get_tqdm(total=images, unit='image', desc='calibrating') as bar:
-        for batch in train_flow(config, dataset, start_step=0, workers=workers):
+        for batch in train_flow(config, dataset, start_step=0, threads=threads):
             part = [array[:images - bar.n] for array in batch]
             yield part
             bar.update(len(part[-1]))
@@ -86,7 +86,7 @@ def training_batches(config: Config, dataset: Dataset, images: int, workers: int
 
 
 def calibrate(config: Config, source: Checkpoint, dataset: Dataset, *, images: int, average: str,
-              workers: int) -> dict[str, np.ndarray]:
+              threads: int) -> dict[str, np.ndarray]:
     """Variables of the sizes of ``config``, with statistics from the first ``images`` images of a training pass.
 
     A size that was never trained takes affine parameters and private quantizers of the nearest one.
@@ -97,7 +97,7 @@ def calibrate(config: Config, source: Checkpoint, dataset: Dataset, *, images: i
         dataset: its training images are used.
         images: how many.
         average: ``pooled`` or ``images``, see ``AVERAGES``.
-        workers: decoding threads.
+        threads: decoding threads.
     """
     config = dataclasses.replace(config, kd=False, image_size=max(config.image_size, *config.sizes),
                                  batch_size=min(config.batch_size, images))
@@ -107,7 +107,7 @@ def calibrate(config: Config, source: Checkpoint, dataset: Dataset, *, images: i
             lent |= lend(source.values, size, (nearest(size, source.trained),))
     net = config.network()
     model = Model(config, data_format='NHWC', options={'execution': 'points'} if net.slimmable else {})
-    batches = observe(model, source.values | lent, training_batches(config, dataset, images, workers))
+    batches = observe(model, source.values | lent, training_batches(config, dataset, images, threads))
     found: dict[str, np.ndarray] = {}
     for name in batches[0].statistics:
         for part, value in zip(('mean', 'variance'), AVERAGES[average](batches, name)):
@@ -127,14 +127,14 @@ def is_calibrated(path: str) -> bool:
 
 def calibrate_run(path: str, *, sizes: Sequence[int] | None = None, widths: Sequence[int] | None = None,
                   images: int = 2000, average: str = 'pooled', epoch: int | None = None, data: str | None = None,
-                  batch_size: int | None = None, workers: int) -> tuple[Path, list[str]]:
+                  batch_size: int | None = None, threads: int) -> tuple[Path, list[str]]:
     """Calibrates a checkpoint of a run folder and stores the statistics beside it.
 
     Args:
         path: run folder, or checkpoint prefix in one.
         sizes: input sizes; by default those of the run.
         widths: of a slimmable network; by default all.
-        images, average, workers: see ``calibrate``.
+        images, average, threads: see ``calibrate``.
         epoch: of the checkpoint, by default the last.
         data, batch_size: by default those of the run.
 
@@ -164,7 +164,7 @@ def calibrate_run(path: str, *, sizes: Sequence[int] | None = None, widths: Sequ
     for flag, value in (('--images', images), ('--batch-size', config.batch_size)):
         if not 2 <= value <= len(dataset.train):
             raise UsageError(f'{flag} {value}: must lie between 2 and the {len(dataset.train)} training images')
-    values = calibrate(config, source, dataset, images=images, average=average, workers=workers)
+    values = calibrate(config, source, dataset, images=images, average=average, threads=threads)
     return checkpoint.write_calibrated(source.prefix, values), [str(point) for point in config.network().points]
 
 

@@ -182,13 +182,13 @@ class Borrowed:
                 for size, lenders in self.lenders.items()}
 
 
-def eval_flow(config: Config, dataset: Dataset, workers: int, *, batch_size: int = BATCH_SIZE) -> EvalFlow:
+def eval_flow(config: Config, dataset: Dataset, threads: int, *, batch_size: int = BATCH_SIZE) -> EvalFlow:
     """The validation images as a model of this configuration takes them."""
     return EvalFlow(dataset, batch_size=batch_size, sizes=config.view_sizes, antialias=config.antialias,
-                    cubic=config.cubic, workers=workers)
+                    cubic=config.cubic, threads=threads)
 
 
-def evaluate(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *, workers: int,
+def evaluate(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *, threads: int,
              passes: int = 1) -> list[Score]:
     """Scores all points of ``model`` with these variables on the whole validation set.
 
@@ -199,7 +199,7 @@ def evaluate(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *
         predictor = OfflinePredictor(PredictConfig(
             model=model, session_init=checkpoint.Restore(values), input_names=model.feeds,
             output_names=[*model.sums, *model.answers]))
-        flow = eval_flow(model.config, dataset, workers)
+        flow = eval_flow(model.config, dataset, threads)
         return [score([predictor], flow, len(flow), answers=len(model.answers)) for _ in range(passes)]
 
 

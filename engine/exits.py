@@ -75,11 +75,11 @@ class Exits:
 
 
 def report(model: Model, layers: Mapping[str, Sequence[cost.LayerRecord]], result: Score,
-           values: Mapping[str, np.ndarray], dataset: Dataset, folder: Path, *, workers: int) -> str:
+           values: Mapping[str, np.ndarray], dataset: Dataset, folder: Path, *, threads: int) -> str:
     """Measures, writes ``exits/`` into the run folder and tells what it found."""
     held = None
     if dataset.holdout is not None:
-        held, = evaluate(model, values, dataclasses.replace(dataset, val=dataset.holdout), workers=workers)
+        held, = evaluate(model, values, dataclasses.replace(dataset, val=dataset.holdout), threads=threads)
     lines, latency = [], dict[str, dict[str, float]]()
     for size in model.net.sizes:
         found = _exits(model, layers, size, result, held, _milliseconds(model, values, dataset, size))
@@ -111,7 +111,7 @@ def read_policy(model: Model, file: str) -> budget.Policy:
 
 def evaluate_policy(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, policy: budget.Policy,
                     layers: Mapping[str, Sequence[cost.LayerRecord]], folder: Path, *, name: str,
-                    workers: int) -> str:
+                    threads: int) -> str:
     """Runs the validation images with real early exit by ``policy``, and again to the end.
 
     Writes ``exits/<name>-measured.json`` into the run folder and tells what it found.
@@ -120,7 +120,7 @@ def evaluate_policy(model: Model, values: Mapping[str, np.ndarray], dataset: Dat
     runner = EarlyExit(model, values, policy.size)
     rows, record = [], {}
     for way, thresholds in (('early exit', policy.thresholds), ('all exits', None)):
-        right, leaves, seconds = _run(runner, model, dataset, thresholds, workers)
+        right, leaves, seconds = _run(runner, model, dataset, thresholds, threads)
         share = np.bincount(leaves, minlength=len(madds)) / len(leaves)
         rows.append((way, 100 * right, float(share @ madds) / 1e6, len(leaves) / seconds,
                      ' '.join(f'{100 * part:.0f}' for part in share)))
@@ -213,10 +213,10 @@ def _milliseconds(model: Model, values: Mapping[str, np.ndarray], dataset: Datas
 
 
 def _run(runner: EarlyExit, model: Model, dataset: Dataset, thresholds: Sequence[float] | None,
-         workers: int) -> tuple[float, np.ndarray, float]:
+         threads: int) -> tuple[float, np.ndarray, float]:
     """Share of right answers, exit of every image, and seconds that the network took."""
 
-    flow, hits, leaves, seconds = eval_flow(model.config, dataset, workers), [], [], 0.0
+    flow, hits, leaves, seconds = eval_flow(model.config, dataset, threads), [], [], 0.0
     with get_tqdm(total=len(flow), unit='batch', desc='early exit') as bar:
         for *images, labels in flow:
             started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from engine.presets import DATA_DEFAULTS, PRESETS, data_defaults, network_defaul
 from engine.run import ACTIONS
 from engine.statistics import UNTRAINED
 from engine.units import quantity
+
+# Seconds, more than a hiccup of a file system takes.
+WORKER_TIMEOUT = 120.0
 
 
 def multiply_adds(text: str) -> float:
@@ -135,11 +139,16 @@ def _data(g: Any) -> None:
     g.add_argument('--inputs', choices=INPUTS, help='colour order and range of the images')
     g.add_argument('--randaugment', metavar='SPEC', help='augmentation of training views, such as rand-m9-mstd0.5')
     g.add_argument('--erasing', type=float, metavar='P', help='probability of random erasing in training views')
-    g.add_argument('--workers', type=int, help='decoding threads')
+    g.add_argument('--threads', type=int, help='decoding threads')
 
 
 def _machine(g: Any) -> None:
     g.add_argument('--gpu', help='comma-separated ids, one tower each')
+    g.add_argument('--workers', metavar='HOST:PORT,...', help='machines that train together, each with this '
+                   'command and its own --worker-index')
+    g.add_argument('--worker_index', type=int, metavar='I', help='which of --workers this one is, from 0; 0 writes')
+    g.add_argument('--worker_timeout', type=float, metavar='SECONDS', help='without an answer of another worker, after '
+                   f'which this one stops (default {WORKER_TIMEOUT:g})')
     g.add_argument('--trainer', choices=TRAINERS, help='where variables of several towers live')
     g.add_argument('--data_format', choices=DATA_FORMATS, help='default: NCHW with a GPU, NHWC without')
     g.add_argument('--logdir', help='run folder; default: train_log/ and a name made of the configuration')
@@ -236,3 +245,30 @@ def _gpu_ids(text: str) -> tuple[int, ...]:
     if len(set(ids)) < len(ids) or min(ids) < 0:
         raise UsageError(f'--gpu {text}: every id must be there once and not be negative')
     return ids
+
+
+def peers(args: argparse.Namespace) -> tuple[tuple[str, ...], int, float] | None:
+    """Addresses of all workers, which of them this is, and the seconds after which one is dead; None without any.
+
+    Raises:
+        UsageError: the flags do not fit together.
+    """
+    if args.workers is None:
+        for flag, value in (('--worker-index', args.worker_index), ('--worker-timeout', args.worker_timeout)):
+            if value is not None:
+                raise UsageError(f'{flag} {value}: needs --workers')
+        return None
+    hosts = tuple(args.workers.split(','))
+    for host in hosts:
+        name, _, port = host.rpartition(':')
+        if not name or not port.isdecimal() or not 0 < int(port) < 2 ** 16:
+            raise UsageError(f'--workers {args.workers}: {host!r} is no host:port')
+    if len(set(hosts)) < max(len(hosts), 2):
+        raise UsageError(f'--workers {args.workers}: expected at least two, each once')
+    if args.worker_index is None or not 0 <= args.worker_index < len(hosts):
+        raise UsageError(f'--worker-index {args.worker_index}: must be 0 to {len(hosts) - 1}, one of the '
+                         f'{len(hosts)} of --workers')
+    timeout = WORKER_TIMEOUT if args.worker_timeout is None else args.worker_timeout
+    if not 5 <= timeout < math.inf:
+        raise UsageError(f'--worker-timeout {timeout:g}: must be at least 5 seconds')
+    return hosts, args.worker_index, timeout

@@ -52,11 +52,13 @@ class TrainFlow(DataFlow):
 
     An image that cannot be decoded is named in the log once and its place taken by another one, drawn from
     (seed, p, image, 1), and if need be (seed, p, image, 2) and so on.
+
+    Several machines train on one stream, of which each decodes its own part of every batch.
     """
 
     def __init__(self, dataset: Dataset, *, batch_size: int, sizes: Sequence[int], antialias: bool = False,
                  cubic: bool = False, extra: Extra | None = None, seed: int, start_step: int = 0,
-                 max_bad: float = 0.001, workers: int) -> None:
+                 max_bad: float = 0.001, threads: int, part: int = 0, parts: int = 1) -> None:
         """Prepare; nothing is decoded before the first batch is asked for.
 
         Args:
@@ -69,23 +71,27 @@ class TrainFlow(DataFlow):
             seed: not negative.
             start_step: number of the first batch, for a resumed run. Earlier batches are not decoded.
             max_bad: largest share of the images of a pass that may be undecodable; counted from where a run resumes.
-            workers: decoding threads; 0 decodes in the thread that iterates.
+            threads: decoding threads; 0 decodes in the thread that iterates.
+            part, parts: yield only this one of so many equal parts of each batch.
 
         Raises:
             UsageError: a number is out of range, there are several sizes without `antialias`, or a batch is larger
-                than the training set.
+                than the training set, or cannot be divided.
         """
         _check_least('--batch_size', batch_size, 1)
         _check_sizes(sizes, antialias)
         _check_least('--seed', seed, 0)
         _check_least('start_step', start_step, 0)
         _check_least('--max_bad', max_bad, 0)
-        _check_least('--workers', workers, 0)
+        _check_least('--threads', threads, 0)
         if batch_size > len(dataset.train):
             raise UsageError(f'--batch_size {batch_size} is larger than the training set of {dataset.name}: '
                              f'give at most {len(dataset.train)}')
+        if batch_size % parts:
+            raise UsageError(f'--batch_size {batch_size}: not divisible by {parts}')
         self.dataset = dataset
         self.batch_size = batch_size
+        self.part, self.parts = part, parts
         self.sizes = tuple(sizes)
         self.antialias = antialias
         self.cubic = cubic
@@ -93,7 +99,7 @@ class TrainFlow(DataFlow):
         self.seed = seed
         self.start_step = start_step
         self.max_bad = max_bad
-        self.workers = workers
+        self.threads = threads
 
     def __len__(self) -> int:
         """Batches in one pass."""
@@ -107,7 +113,8 @@ class TrainFlow(DataFlow):
         """
         named: set[str] = set()
         number, found = -1, set[str]()
-        for samples in _batches(self._read, self._plan(), batch_size=self.batch_size, workers=self.workers):
+        for samples in _batches(self._read, self._plan(), batch_size=self.batch_size // self.parts,
+                                threads=self.threads):
             if samples[0].number != number:
                 number, found = samples[0].number, set()
             found.update(str(error) for sample in samples for error in sample.bad)
@@ -119,7 +126,7 @@ class TrainFlow(DataFlow):
 
     def _check_bad(self, found: set[str]) -> None:
         """Raise UsageError if these are too many messages for one pass."""
-        images = len(self.dataset.train)
+        images = len(self.dataset.train) // self.parts
         if len(found) > self.max_bad * images:
             raise UsageError(
                 f'{len(found)} of {images} training images cannot be decoded, --max_bad {self.max_bad:g} admits '
@@ -131,7 +138,8 @@ class TrainFlow(DataFlow):
         first_pass, first_batch = divmod(self.start_step, len(self))
         for number in count(first_pass):
             order = np.random.default_rng([self.seed, number]).permutation(len(self.dataset.train))
-            for index in order[first_batch * self.batch_size:len(self) * self.batch_size]:
+            batches = order[first_batch * self.batch_size:len(self) * self.batch_size]
+            for index in batches.reshape(-1, self.parts, self.batch_size // self.parts)[:, self.part].ravel():
                 yield number, int(index)
             first_batch = 0
 
@@ -163,7 +171,7 @@ class EvalFlow(DataFlow):
     """
 
     def __init__(self, dataset: Dataset, *, batch_size: int, sizes: Sequence[int], antialias: bool = False,
-                 cubic: bool = False, workers: int) -> None:
+                 cubic: bool = False, threads: int) -> None:
         """Prepare; nothing is decoded before the first batch is asked for.
 
         Args:
@@ -172,20 +180,20 @@ class EvalFlow(DataFlow):
             sizes: edges of the views, pixels; one, unless `antialias`.
             antialias: make all sizes here, as the published PyTorch code does.
             cubic: with `antialias`, by a bicubic filter.
-            workers: decoding threads; 0 decodes in the thread that iterates.
+            threads: decoding threads; 0 decodes in the thread that iterates.
 
         Raises:
             UsageError: a number is out of range, or there are several sizes without `antialias`.
         """
         _check_least('--batch_size', batch_size, 1)
         _check_sizes(sizes, antialias)
-        _check_least('--workers', workers, 0)
+        _check_least('--threads', threads, 0)
         self.dataset = dataset
         self.batch_size = batch_size
         self.sizes = tuple(sizes)
         self.antialias = antialias
         self.cubic = cubic
-        self.workers = workers
+        self.threads = threads
 
     def __len__(self) -> int:
         """Batches in all, the smaller last one included."""
@@ -194,7 +202,7 @@ class EvalFlow(DataFlow):
     def __iter__(self) -> Iterator[Batch]:
         """Yield every batch once. Raises BadImage."""
         for samples in _batches(self._read, range(len(self.dataset.val)), batch_size=self.batch_size,
-                                workers=self.workers):
+                                threads=self.threads):
             yield _stack(samples)
 
     def _read(self, index: int) -> Sample:
@@ -204,7 +212,7 @@ class EvalFlow(DataFlow):
 
 
 def ordered_map(function: Callable[[Argument], Result], arguments: Iterable[Argument], *,
-                workers: int, ahead: int = 1) -> Generator[Result, None, None]:
+                threads: int, ahead: int = 1) -> Generator[Result, None, None]:
     """`map` over threads: results in the order of the arguments, and only a few of them ahead of the reader.
 
     Threads are enough because OpenCV and Pillow work outside of the interpreter lock. They end when the iterator is
@@ -213,21 +221,21 @@ def ordered_map(function: Callable[[Argument], Result], arguments: Iterable[Argu
     Args:
         function: called from the threads, so it must not change shared state.
         arguments: may be endless; read only as far as results are needed.
-        workers: threads; 0 calls in the thread that iterates.
+        threads: threads; 0 calls in the thread that iterates.
         ahead: results that may wait for the reader while all threads are busy with later ones.
 
     Yields:
         function(argument). An exception in a call is raised in its place.
     """
-    if workers == 0:
+    if threads == 0:
         yield from map(function, arguments)
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix='decode')
+    pool = ThreadPoolExecutor(threads, thread_name_prefix='decode')
     pending: deque[Future[Result]] = deque()
     try:
         for argument in arguments:
             pending.append(pool.submit(function, argument))
-            if len(pending) > workers + ahead:
+            if len(pending) > threads + ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -236,19 +244,19 @@ def ordered_map(function: Callable[[Argument], Result], arguments: Iterable[Argu
 
 
 def _batches(read: Callable[[Argument], Sample], planned: Iterable[Argument], *, batch_size: int,
-             workers: int) -> Iterator[list[Sample]]:
+             threads: int) -> Iterator[list[Sample]]:
     """Samples of what is planned, `batch_size` at a time.
 
     Every thread makes an equal part of a batch, so that the first one is there soon, and memory holds three batches at
     most, however many threads there are: one being handed out, one that waits and one in the making. Single images as
     tasks would be slower: handing over a 28 pixel image takes longer than making its views.
     """
-    part = -(-batch_size // max(workers, 1))
+    part = -(-batch_size // max(threads, 1))
 
     def read_part(arguments: list[Argument]) -> list[Sample]:
         return [read(argument) for argument in arguments]
 
-    with closing(ordered_map(read_part, _groups(planned, part), workers=workers, ahead=workers)) as parts:
+    with closing(ordered_map(read_part, _groups(planned, part), threads=threads, ahead=threads)) as parts:
         yield from _groups((sample for samples in parts for sample in samples), batch_size)
 
 

@@ -125,8 +125,9 @@ class StopAtNaN(Callback):
 
     def _setup_graph(self) -> None:
         towers = self._model.losses
-        self._fetches = tf.train.SessionRunArgs({name: tf.add_n([tower[name] for tower in towers])
-                                                 for name in towers[0]})
+        # Summed over the machines, too, so that all of them stop at the same step.
+        sums = self._model.machines.sum([tf.add_n([tower[name] for tower in towers]) for name in towers[0]])
+        self._fetches = tf.train.SessionRunArgs(dict(zip(towers[0], sums)))
         variables = [variable for variable in tf.global_variables() if variable.dtype.is_floating]
         self._names = [variable.op.name for variable in variables]
         self._finite = tf.stack([tf.reduce_all(tf.math.is_finite(variable)) for variable in variables])

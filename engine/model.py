@@ -10,6 +10,7 @@ from tensorpack.tfutils.optimizer import apply_grad_processors
 from tensorpack.tfutils.summary import add_moving_summary
 from tensorpack.tfutils.tower import get_current_tower_context
 
+from engine.cluster import Machine
 from engine.config import Config
 from engine.views import views
 from nets.blocks import Blocks, Outputs
@@ -53,6 +54,7 @@ class Model(ModelDesc):
         config: what to build.
         data_format: ``NHWC`` or ``NCHW``.
         options: of the network's ``outputs`` in inference towers.
+        machines: the machines that train it; None: one.
 
     Attributes:
         towers: layer builders of the training towers, in order.
@@ -61,7 +63,9 @@ class Model(ModelDesc):
         names: spelling of what the rows of the ``correct`` tensor stand for, once a tower is built.
     """
 
-    def __init__(self, config: Config, *, data_format: str, options: Mapping[str, Any] | None = None):
+    def __init__(self, config: Config, *, data_format: str, options: Mapping[str, Any] | None = None,
+                 machines: Machine | None = None):
+        self.machines = machines or Machine()
         self.config, self.data_format, self.options = config, data_format, options or {}
         self.net = config.network()
         self.towers: list[Blocks] = []
@@ -133,7 +137,8 @@ class Model(ModelDesc):
     def _of_step(self) -> dict[str, tf.Tensor]:
         """What a tower's layers know about the step: a seed of their own, and the share of the training done."""
         step = tf.placeholder_with_default(tf.train.get_or_create_global_step(), [], 'step')
-        seed = tf.stack([self.config.seed + 1000 * len(self.steps), tf.cast(step, tf.int32)])
+        number = self.machines.index * len(self.config.gpu) + len(self.steps)
+        seed = tf.stack([self.config.seed + 1000 * number, tf.cast(step, tf.int32)])
         self.steps.append(step)
         total = self.config.epochs * self.config.steps_per_epoch
         return {'seed': seed, 'progress': tf.cast(step, tf.float32) / total}
@@ -163,4 +168,5 @@ class Model(ModelDesc):
         rate = tf.get_variable('learning_rate', initializer=0.0, trainable=False)
         plain = tf.train.MomentumOptimizer(rate, momentum=0.9, use_nesterov=self.config.nesterov)
         factors = [(names, factor) for names, factor in self.net.lr_factors.items() if factor != 1]
-        return apply_grad_processors(plain, [ScaleGradient(factors, verbose=False)]) if factors else plain
+        processors = [*self.machines.processors, *([ScaleGradient(factors, verbose=False)] if factors else [])]
+        return apply_grad_processors(plain, processors) if processors else plain

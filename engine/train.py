@@ -21,6 +21,7 @@ from tensorpack.utils import logger
 
 from engine import checkpoint, gates, randaugment
 from engine.augment import Extra
+from engine.cluster import Machine
 from engine.config import Config, learning_rate
 from engine.datasets import Dataset
 from engine.errors import UsageError
@@ -89,7 +90,9 @@ class RefitQuantizers(Callback):
         self._model = model
 
     def _setup_graph(self) -> None:
-        self._fetches = tf.train.SessionRunArgs(refit([blocks.quantization for blocks in self._model.towers]))
+        self._fetches = tf.train.SessionRunArgs(refit(
+            [blocks.quantization for blocks in self._model.towers], add=self._model.machines.sum,
+            first=self._model.machines.first))
 
     def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
         return self._fetches
@@ -149,9 +152,9 @@ class SetLearningRate(Callback):
 class Evaluate(Callback):
     """Scores all operating points every epoch, on every GPU of the run; writes records and metrics."""
 
-    def __init__(self, model: Model, dataset: Dataset, run: Run, *, workers: int):
+    def __init__(self, model: Model, dataset: Dataset, run: Run, *, threads: int):
         self._model, self._run = model, run
-        self._flow = eval_flow(model.config, dataset, workers)
+        self._flow = eval_flow(model.config, dataset, threads)
 
     def _setup_graph(self) -> None:
         self._predictors = [self.trainer.get_predictor(self._model.feeds, self._model.sums, device=device)
@@ -176,13 +179,14 @@ class Evaluate(Callback):
         self.trainer.monitors.put_scalar('val/mean/top1', sum(points) / len(points))
 
 
-def train_flow(config: Config, dataset: Dataset, *, start_step: int, workers: int) -> TrainFlow:
-    """The training batches as a model of this configuration takes them."""
+def train_flow(config: Config, dataset: Dataset, *, start_step: int, threads: int, part: int = 0,
+               parts: int = 1) -> TrainFlow:
+    """The training batches, or a part of each, as a model of this configuration takes them."""
     augment = randaugment.parse(config.randaugment) if config.randaugment else None
     extra = Extra(augment, config.erasing) if augment or config.erasing else None
     return TrainFlow(dataset, batch_size=config.batch_size, sizes=config.view_sizes, antialias=config.antialias,
                      cubic=config.cubic, extra=extra, seed=config.seed, start_step=start_step, max_bad=config.max_bad,
-                     workers=workers)
+                     threads=threads, part=part, parts=parts)
 
 
 def make_trainer(config: Config) -> Any:
@@ -215,22 +219,30 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     return values | shadows
 
 
+def _writers(model: Model, dataset: Dataset, run: Run, threads: int, save: Save) -> list[Callback]:
+    """What evaluates, and writes to the run folder."""
+    logger.set_logger_dir(str(run.path), action='k')
+    return [Evaluate(model, dataset, run, threads=threads), SaveBest(run), save]
+
+
 def train(config: Config, dataset: Dataset, run: Run, *, values: dict[str, np.ndarray] | None, data_format: str,
-          workers: int) -> None:
+          threads: int, machines: Machine) -> None:
     """Trains until ``config.epochs``. Ctrl-C and SIGTERM leave a folder from which the same command goes on.
 
     Args:
         config, dataset, run: what, on what, where.
         values: initial values of a fresh run, see ``starting_values``.
-        data_format, workers: how on this machine.
+        data_format, threads: how on this machine.
+        machines: with which others. All but the first of them know only the step of ``run`` and write nothing.
 
     Raises:
         UsageError: the loss is no number, the data are bad, memory or disk are full.
+        WorkerError: another machine is gone.
         KeyboardInterrupt: Ctrl-C, or as Terminated SIGTERM; a checkpoint of that step is there.
     """
     try:
         with tf.Graph().as_default():
-            _train(config, dataset, run, values, data_format, workers)
+            _train(config, dataset, run, values, data_format, threads, machines)
     except tf.errors.ResourceExhaustedError as error:
         raise UsageError(too_large(config)) from error
     except OSError as error:
@@ -247,15 +259,15 @@ def too_large(config: Config) -> str:
 
 
 def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndarray] | None, data_format: str,
-           workers: int) -> None:
-    model = Model(config, data_format=data_format, options=config.network().watched)
+           threads: int, machines: Machine) -> None:
+    model = Model(config, data_format=data_format, options=config.network().watched, machines=machines)
     towers, steps = len(config.gpu), config.steps_per_epoch
     tf.set_random_seed(config.seed)
     state = Resume(run.checkpoint) if run.checkpoint else checkpoint.Restore(values) if values else None
-    logger.set_logger_dir(str(run.path), action='k')
-    flow = Watched(train_flow(config, dataset, start_step=run.step, workers=workers))
+    flow = Watched(train_flow(config, dataset, start_step=run.step, threads=threads, part=machines.index,
+                              parts=machines.size))
     trainer, guard, save = make_trainer(config), StopAtNaN(model), Save(run)
-    stop = StopOnSignal(guard.check, save.save)
+    stop = StopOnSignal(guard.check, *([save.save] if machines.first else []))
     launch_train_with_config(TrainConfig(
         model=model,
         data=SharedBatches(flow, towers),
@@ -265,22 +277,24 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
             FollowWeights(model),
             guard,
             SetLearningRate(learning_rate(config)),
-            Evaluate(model, dataset, run, workers=workers),
-            SaveBest(run),
-            save,
+            *(_writers(model, dataset, run, threads, save) if machines.first else []),
             EstimatedTimeLeft(),
             stop,
+            *machines.callbacks,
         ],
-        monitors=[TFEventWriter(), JSONWriter(), ScalarPrinter(whitelist=PRINTED)],
-        session_init=state,
+        monitors=[TFEventWriter(), JSONWriter(), ScalarPrinter(whitelist=PRINTED)] if machines.first else [],
+        **machines.session(state),
         steps_per_epoch=steps,
         starting_epoch=run.step // steps + 1,
         max_epoch=config.epochs,
     ), trainer)
+    if machines.failure:
+        raise machines.failure
     # tensorpack ends quietly when the thread that reads the data dies.
     if trainer.loop.global_step < config.epochs * steps or guard.reason:
         if flow.error and not isinstance(flow.error, UsageError):
             raise RuntimeError(f'no more data at step {trainer.loop.global_step}') from flow.error
         raise UsageError(f'training stopped at step {trainer.loop.global_step}: {guard.reason or flow.error}')
-    save.tidy()
+    if machines.first:
+        save.tidy()
     stop.end()

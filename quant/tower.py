@@ -87,16 +87,24 @@ def _total(evidence: list[lq_refit.Evidence]) -> lq_refit.Evidence:
     return first if first.shared else first._replace(table=tf.add_n([row.table for row in evidence]))
 
 
-def refit(towers: Sequence[Quantization]) -> list[tf.Operation]:
+def refit(towers: Sequence[Quantization], *, add: Callable[[list[tf.Tensor]], list[tf.Tensor]] = list,
+          first: bool = True) -> list[tf.Operation]:
     """Ops that refit every basis once from the statistics of all operating points and towers together.
 
     Every basis is read once per tower and step, before this writes it, so that all points of a step use one grid and
     the result does not depend on the order of execution. With replicated variables each tower's copy gets the same
     value.
+
+    Args:
+        towers: those of this machine.
+        add: sums tensors over all machines that train together.
+        first: whether this machine is the one whose weights, which are the same on all, are the evidence.
     """
+    totals = [_total([e for tower in towers for e in tower.evidence[name]]) for name in towers[0].variables]
+    tables = add([total.table if first or not total.shared else tf.zeros_like(total.table) for total in totals])
     ops = []
-    for name, variable in towers[0].variables.items():
-        evidence = _total([e for tower in towers for e in tower.evidence[name]])
+    for (name, variable), total, table in zip(towers[0].variables.items(), totals, tables):
+        evidence = total._replace(table=table)
         with tf.name_scope(f'refit/{name}'):
             new, counts = lq_refit.solve(evidence)
             value = lq_refit.moving_average(variable, new, towers[0].quantizers[name].decay)

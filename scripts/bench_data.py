@@ -77,8 +77,8 @@ def our_flow(root: Path, part: str, batch_size: int, workers: int) -> Any:
     from engine.flow import EvalFlow, TrainFlow
     dataset = open_dataset(str(root), size=SIZE)
     if part == 'train':
-        return TrainFlow(dataset, batch_size=batch_size, sizes=[SIZE], seed=0, workers=workers)
-    return EvalFlow(dataset, batch_size=batch_size, sizes=[SIZE], workers=workers)
+        return TrainFlow(dataset, batch_size=batch_size, sizes=[SIZE], seed=0, threads=workers)
+    return EvalFlow(dataset, batch_size=batch_size, sizes=[SIZE], threads=workers)
 
 
 def tensorpack_images(root: Path, part: str) -> Any:

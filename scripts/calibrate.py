@@ -29,7 +29,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
     p.add_argument('--data', help='default: that of the run')
     p.add_argument('--batch-size', type=int, help='default: that of the run')
-    p.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='decoding threads')
+    p.add_argument('--threads', type=int, default=os.cpu_count() or 1, help='decoding threads')
     return p.parse_args(argv)
 
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> str:
     from engine import calibrate
     path, points = calibrate.calibrate_run(
         args.run, sizes=args.sizes, widths=args.widths, images=args.images, average=args.average, epoch=args.epoch,
-        data=args.data, batch_size=args.batch_size, workers=args.workers)
+        data=args.data, batch_size=args.batch_size, threads=args.threads)
     sizes = ' '.join(map(str, args.sizes or ()))
     what, scored = (f'sizes {sizes}', f' -es {sizes}') if sizes else (' '.join(points), '')
     return (f'{path}: statistics of {args.images} images for {what}; '

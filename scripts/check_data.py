@@ -42,7 +42,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data', metavar='DIR', help='what --data of imagenet_tf.py takes: a folder, or a packed one')
     p.add_argument('--out', type=Path, default=Path('bad.txt'), help='list of the bad files (default %(default)s)')
-    p.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='decoding threads')
+    p.add_argument('--threads', type=int, default=os.cpu_count() or 1, help='decoding threads')
     p.add_argument('--resume', action='store_true', help='go on where the last scan was interrupted')
     return p.parse_args(argv)
 
@@ -75,10 +75,10 @@ def inspect(source: FileSource, i: int) -> tuple[str, str]:
     return '', ', '.join(odd)
 
 
-def scan(source: FileSource, part: str, state: dict, workers: int) -> Iterator[None]:
+def scan(source: FileSource, part: str, state: dict, threads: int) -> Iterator[None]:
     """Adds what ``inspect`` finds to ``state``; yields after each file."""
     start = state['done'][part]
-    results = ordered_map(lambda i: inspect(source, i), range(start, len(source)), workers=workers, ahead=4 * workers)
+    results = ordered_map(lambda i: inspect(source, i), range(start, len(source)), threads=threads, ahead=4 * threads)
     for i, (bad, odd) in enumerate(results, start):
         state['bad'] |= {source.name(i): bad} if bad else {}
         state['odd'] |= {source.name(i): odd} if odd else {}
@@ -101,13 +101,13 @@ def load_state(path: Path, sources: dict[str, FileSource], *, resume: bool) -> d
     raise UsageError(f'--resume: {path} is of a scan of other files; scan without --resume')
 
 
-def scan_all(sources: dict[str, FileSource], path: Path, *, workers: int, resume: bool) -> dict:
+def scan_all(sources: dict[str, FileSource], path: Path, *, threads: int, resume: bool) -> dict:
     """The final state of a scan, which is kept in ``path`` while it is unfinished."""
     state = load_state(path, sources, resume=resume)
     with tqdm(total=sum(map(len, sources.values())), initial=sum(state['done'].values()), unit='image') as bar:
         try:
             for part, source in sources.items():
-                for _ in scan(source, part, state, workers):
+                for _ in scan(source, part, state, threads):
                     bar.update()
                     if bar.n % SAVED_EVERY == 0:
                         write_json(path, state)
@@ -144,14 +144,14 @@ def write_list(path: Path, bad: dict[str, str]) -> None:
 
 def run(args: argparse.Namespace, bad: dict[str, str]) -> str:
     """Scans, writes the list, adds to ``bad`` and returns the report."""
-    if args.workers < 0:
-        raise UsageError(f'--workers {args.workers}: must be at least 0')
+    if args.threads < 0:
+        raise UsageError(f'--threads {args.threads}: must be at least 0')
     dataset = open_dataset(args.data)
     sources = {part: source for part, source in (('train', dataset.train), ('val', dataset.val))
                if isinstance(source, FileSource)}
     if not sources:
         raise UsageError(f'{args.data}: has no image files to check; give a folder with train/ and val/')
-    state = scan_all(sources, args.out.with_name(args.out.name + '.state'), workers=args.workers, resume=args.resume)
+    state = scan_all(sources, args.out.with_name(args.out.name + '.state'), threads=args.threads, resume=args.resume)
     bad.update(state['bad'])
     lines = [f'{name}: {what}' for found in (state['bad'], state['odd']) for name, what in found.items()]
     for part, source in sources.items():

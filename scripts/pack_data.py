@@ -31,7 +31,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument('out', metavar='OUT', nargs='?', type=Path, help='folder to write to')
     p.add_argument('--check', action='store_true', help='compare the checksums of a packed folder')
     p.add_argument('--skip-list', default='', metavar='FILE', help='images to leave out, see scripts/check_data.py')
-    p.add_argument('--workers', type=int, default=8, help='reading threads (default %(default)s)')
+    p.add_argument('--threads', type=int, default=8, help='reading threads (default %(default)s)')
     return p.parse_args(argv)
 
 
@@ -43,16 +43,16 @@ def located(source: Source, data: str) -> tuple[FileSource, np.ndarray]:
     return base, numbers
 
 
-def files(base: FileSource, numbers: np.ndarray, start: int, workers: int) -> Iterator[tuple[str, int, np.ndarray]]:
+def files(base: FileSource, numbers: np.ndarray, start: int, threads: int) -> Iterator[tuple[str, int, np.ndarray]]:
     """Name, label and bytes of the files with these numbers from the one at ``start`` on, with a progress bar."""
-    contents = ordered_map(base.encoded, map(int, numbers[start:]), workers=workers, ahead=workers)
+    contents = ordered_map(base.encoded, map(int, numbers[start:]), threads=threads, ahead=threads)
     with tqdm(total=len(numbers), initial=start, unit='image') as bar:
         for i, content in zip(numbers[start:], contents):
             yield base.name(i), int(base.labels[i]), content
             bar.update()
 
 
-def pack(base: FileSource, numbers: np.ndarray, path: Path, classes: Sequence[str], workers: int) -> None:
+def pack(base: FileSource, numbers: np.ndarray, path: Path, classes: Sequence[str], threads: int) -> None:
     """Writes the pack ``path`` or what is missing of it. Raises UsageError if it holds other images."""
     names = [os.fsencode(base.name(i)) for i in numbers]
     if path.exists():
@@ -65,7 +65,7 @@ def pack(base: FileSource, numbers: np.ndarray, path: Path, classes: Sequence[st
     if not same:
         raise UsageError(f'OUT {path}: was made from other images; delete it and {packed.unfinished(path).name}')
     if not path.exists():
-        packed.write(path, entries, files(base, numbers, len(entries), workers), classes=classes)
+        packed.write(path, entries, files(base, numbers, len(entries), threads), classes=classes)
 
 
 def check(data: str) -> list[str]:
@@ -89,13 +89,13 @@ def run(args: argparse.Namespace, bad: list[str]) -> str:
         return '\n'.join([*(f'{name}: differs from its checksum' for name in bad), f'{args.data}: {len(bad)} bad'])
     if args.out is None:
         raise UsageError(f'OUT is missing: give the folder to write {" and ".join(PACKS)} to')
-    if args.workers < 0:
-        raise UsageError(f'--workers {args.workers}: must be at least 0')
+    if args.threads < 0:
+        raise UsageError(f'--threads {args.threads}: must be at least 0')
     dataset = open_dataset(args.data, skip=args.skip_list)
     sources = [located(source, args.data) for source in (dataset.train, dataset.val)]
     args.out.mkdir(parents=True, exist_ok=True)
     for (base, numbers), part in zip(sources, PACKS):
-        pack(base, numbers, args.out / part, dataset.classes, args.workers)
+        pack(base, numbers, args.out / part, dataset.classes, args.threads)
     return f'{args.out}: {len(dataset.train)} training and {len(dataset.val)} validation images; use --data {args.out}'
 
 

@@ -14,7 +14,7 @@ from tests.test_train import accuracies, main, records, values
 # Fixtures.
 few_validation_images = test_train.few_validation_images
 TINY = ['--net', 'aig', '--data', 'animals28', '--batch-size', '8', '--epochs', '2', '--steps-per-epoch', '3',
-        '--workers', '0']
+        '--threads', '0']
 SMALL = [*TINY, '--arch', 'resnet8', '--sizes', '20', '12']
 BLOCKS = {'resnet8': [f'group{g}/block0' for g in range(3)],
           'resnet20': [f'group{g}/block{i}' for g in range(3) for i in range(3)]}

@@ -21,7 +21,7 @@ from scripts import calibrate as script
 from tests import test_train
 
 TINY = ['--data', 'animals28', '--arch', 'resnet8', '--sizes', '24', '16', '--width', '0.25', '--batch-size', '8',
-        '--epochs', '1', '--steps-per-epoch', '2', '--workers', '0']
+        '--epochs', '1', '--steps-per-epoch', '2', '--threads', '0']
 RUNS = {'rsnet': ['--kd', '--qw', '2', '--qa', '2', '--private_basis'],
         'san': ['--net', 'san', '--resize', 'antialias', '--warmup', '0', '--lr', '0.01']}
 RNG = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def test_observing_changes_no_variable(rsnet):
     """The same batch gives the same statistics, whatever came between; another batch gives others."""
     source, config, dataset = setting(rsnet, 24, 16)
     config = dataclasses.replace(config, kd=False)
-    flow = iter(train_flow(config, dataset, start_step=0, workers=0))
+    flow = iter(train_flow(config, dataset, start_step=0, threads=0))
     first, second = next(flow), next(flow)
     seen = calibrate.observe(Model(config, data_format='NHWC'), source.values, [first, second, first])
     assert [batch.images for batch in seen] == [8, 8, 8]
@@ -116,7 +116,7 @@ def first_convolution(config, source, size: int, images: int) -> list[np.ndarray
     """What the first normalisation sees of the first training images, by batch."""
     dataset = datasets.open_dataset(config.data, size=config.image_size)
     config, batches = dataclasses.replace(config, sizes=(size,), batch_size=min(8, images)), []
-    flow = iter(train_flow(config, dataset, start_step=0, workers=0))
+    flow = iter(train_flow(config, dataset, start_step=0, threads=0))
     while images:
         arrays = [array[:images] for array in next(flow)[:-1]]
         with tf.Graph().as_default(), tf.Session() as session:
@@ -131,7 +131,7 @@ def first_convolution(config, source, size: int, images: int) -> list[np.ndarray
 def test_statistics_of_the_first_normalisation(net, average, request):
     """20 images in batches of 8: the last one is smaller."""
     source, config, dataset = setting(request.getfixturevalue(net), 26)
-    found = calibrate.calibrate(config, source, dataset, images=20, average=average, workers=0)
+    found = calibrate.calibrate(config, source, dataset, images=20, average=average, threads=0)
     batches = first_convolution(config, source, 26, 20)
     assert [len(batch) for batch in batches] == [8, 8, 4]
     if average == 'pooled':
@@ -145,7 +145,7 @@ def test_statistics_of_the_first_normalisation(net, average, request):
 def test_what_is_stored_for_a_new_size_and_for_a_trained_one(rsnet):
     """A new size gets all its variables, affine ones and bases from the nearest; a trained one new statistics only."""
     source, config, dataset = setting(rsnet, 26, 16)
-    found = calibrate.calibrate(config, source, dataset, images=9, average='pooled', workers=0)
+    found = calibrate.calibrate(config, source, dataset, images=9, average='pooled', threads=0)
     wanted = Model(dataclasses.replace(config, kd=False, sizes=(26,), image_size=28), data_format='NHWC').inspect()[0]
     new = {name for name in wanted if '/s26/' in name}
     assert {name for name in found if '/s26/' in name} == new
@@ -163,7 +163,7 @@ def main(line: str) -> int:
 
 
 def calibrated(run: Path, *flags: str) -> int:
-    return script.main([str(run), '--images', '16', '--workers', '0', *flags])
+    return script.main([str(run), '--images', '16', '--threads', '0', *flags])
 
 
 def test_a_calibrated_size_can_be_evaluated(copy, capsys):

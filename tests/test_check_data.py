@@ -20,7 +20,7 @@ EXPECTED = {'truncated': 'truncated JPEG', 'no_end': 'truncated JPEG', 'truncate
 def scan(tmp_path, capsys):
     """``scan(*flags)``: exit status, standard output and error of a scan of tmp_path/set."""
     def run(*flags):
-        code = check_data.main([str(tmp_path / 'set'), '--out', str(tmp_path / 'bad.txt'), '--workers', '2', *flags])
+        code = check_data.main([str(tmp_path / 'set'), '--out', str(tmp_path / 'bad.txt'), '--threads', '2', *flags])
         return code, *capsys.readouterr()
     return run
 
@@ -63,11 +63,11 @@ def test_interrupted_scan_goes_on(tmp_path, scan, monkeypatch, stop):
         return inspect(source, i)
 
     monkeypatch.setattr(check_data, 'inspect', stopping)
-    code, _, err = scan('--workers', '0')
+    code, _, err = scan('--threads', '0')
     assert code == {KeyboardInterrupt: 130, OSError: 2}[stop] and ('interrupted' in err or 'plug' in err)
     state = json.loads((tmp_path / 'bad.txt.state').read_text())
     assert state['done'] == {'train': 12, 'val': 0}
-    code, out, _ = scan('--resume', '--workers', '0')
+    code, out, _ = scan('--resume', '--threads', '0')
     assert (code, out) == (1, whole)
     assert len(seen) == 30 + 1
 
@@ -115,7 +115,7 @@ def test_counts_of_other_sets():
 
 
 @pytest.mark.parametrize('flags, message', [
-    (['--workers', '-1'], '--workers -1: must be at least 0'),
+    (['--threads', '-1'], '--threads -1: must be at least 0'),
     ([], 'there is no train/ in it'),
 ])
 def test_refusals(tmp_path, scan, flags, message):

@@ -174,7 +174,7 @@ def accepted(line: str) -> Config:
     ('--gpu 0 1', 'unrecognized arguments: 1'),
     ('--data_format NCHW', '--data_format NCHW|GPU|NHWC'),
     ('--data_format nchw', '--data_format|NCHW|NHWC'),
-    ('--workers -1', '--workers -1|at least 0'),
+    ('--threads -1', '--threads -1|at least 0'),
     ('--trainer horovod', '--trainer|replicated|parameter-server'),
     ('-a x', "-a/--action|'x'|'k', 'd', 'n'"),
     # --load

@@ -41,7 +41,7 @@ saved, here, refused = test_cli.saved, test_cli.here, test_cli.refused
     ('--eval -ec run -eos 16 -es 12 --fix_mean_var', '--fix_mean_var|run has no 16 in its path'),
     ('--eval -ec run --sizes 12', '--sizes|-es'),
     ('--eval -ec run --load run', '--load|-ec'),
-    ('--eval -ec run --workers -1', '--workers -1|at least 0'),
+    ('--eval -ec run --threads -1', '--threads -1|at least 0'),
     ('--eval -ec run --data fake', '--data fake|1000 classes|knows 10'),
     ('--eval -ec run --logdir notes', '--logdir notes|choose another'),
     ('--eval -ec run --logdir file', '--logdir file|choose another'),

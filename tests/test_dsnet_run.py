@@ -20,7 +20,7 @@ from tests.test_train import accuracies, main, records, values
 
 # Fixtures.
 few_validation_images = test_train.few_validation_images
-TINY = ['--net', 'dsnet', '--data', 'animals28', '--width', '0.1', '--batch-size', '16', '--workers', '0']
+TINY = ['--net', 'dsnet', '--data', 'animals28', '--width', '0.1', '--batch-size', '16', '--threads', '0']
 GATE = [*TINY, '--stage', 'gate', '--routes', '0', '5', '--epochs', '1', '--steps-per-epoch', '3']
 EMA = 0.9
 
@@ -36,7 +36,7 @@ def trained(tmp_path_factory, few_validation_images):
 @pytest.fixture(scope='module')
 def calibrated(trained, tmp_path_factory):
     run = shutil.copytree(trained, tmp_path_factory.mktemp('calibrated') / 'run')
-    assert script.main([str(run), '--images', '100', '--widths', '0', '5', '--workers', '0']) == 0
+    assert script.main([str(run), '--images', '100', '--widths', '0', '5', '--threads', '0']) == 0
     return run
 
 
@@ -94,7 +94,7 @@ def test_calibration_changes_statistics_only(trained, calibrated):
     assert changed == set(filter(statistics_only, before.values))
     table, old = (one.values['group3/block0/pointwise/bn/mean/EMA'] for one in (after, before))
     assert [row for row in range(15) if not np.array_equal(table[row], old[row])] == [0, 5]
-    main('--eval', '-ec', calibrated, '--workers', '0')
+    main('--eval', '-ec', calibrated, '--threads', '0')
     assert set(records(calibrated)) == {'w14', 'w05', 'w00'}
 
 
@@ -118,7 +118,7 @@ def test_only_the_gate_is_trained(calibrated, gated):
 def test_evaluation_writes_what_the_gate_did(gated, capsys, monkeypatch):
     monkeypatch.setattr('engine.routes.throughput', lambda *_: {'dynamic': 1.0})
     shutil.rmtree(gated / 'eval')
-    main('--eval', '-ec', gated, '--workers', '0')
+    main('--eval', '-ec', gated, '--threads', '0')
     found = records(gated)
     assert set(found) == {'w05', 'w00', 'dynamic'}
     row = json.loads((gated / 'routes' / 's28.json').read_text())
@@ -177,8 +177,8 @@ def test_ways_to_train(flags, tmp_path):
 @pytest.mark.slow
 def test_all_widths(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / 'run')
-    assert script.main([str(run), '--images', '100', '--workers', '0']) == 0
-    main('--eval', '-ec', run, '--workers', '0')
+    assert script.main([str(run), '--images', '100', '--threads', '0']) == 0
+    main('--eval', '-ec', run, '--threads', '0')
     assert set(records(run)) == {f'w{i:02d}' for i in range(15)}
 
 

@@ -32,7 +32,7 @@ def dataset():
 def scored(dataset):
     """Layer records, and the score of the validation images."""
     model, values, _ = network('float')
-    result, = evaluate(model, values, dataset, workers=0)
+    result, = evaluate(model, values, dataset, threads=0)
     return model.inspect()[1], result
 
 
@@ -41,7 +41,7 @@ def written(dataset, scored, tmp_path_factory):
     """Folder and text of a report."""
     model, values, _ = network('float')
     folder = tmp_path_factory.mktemp('report')
-    return folder, exits.report(model, *scored, values, dataset, folder, workers=0)
+    return folder, exits.report(model, *scored, values, dataset, folder, threads=0)
 
 
 def test_answers_are_kept_by_image_and_point(scored, dataset):
@@ -98,7 +98,7 @@ def test_tables(size, written, scored, dataset):
 def test_without_a_holdout_it_says_so(dataset, scored, tmp_path, monkeypatch):
     model, values, _ = network('float')
     monkeypatch.setattr(exits, '_milliseconds', lambda *_: {1: [1.0, 2.0, 3.0]})
-    text = exits.report(model, *scored, values, dataclasses.replace(dataset, holdout=None), tmp_path, workers=0)
+    text = exits.report(model, *scored, values, dataclasses.replace(dataset, holdout=None), tmp_path, threads=0)
     assert text.count('--holdout') == 2 and 'budget, M' not in text
     with np.load(tmp_path / 'exits' / 's28.npz') as arrays:
         assert set(arrays) == {'test_confidence', 'test_right'}
@@ -117,7 +117,7 @@ def test_a_policy_runs_as_it_was_simulated(size, dataset, scored, tmp_path):
     thresholds = random_thresholds(confidence, 3)
     policy(size=size, thresholds=tuple(thresholds)).write(tmp_path / 'mine.json')
     read = exits.read_policy(model, str(tmp_path / 'mine.json'))
-    text = exits.evaluate_policy(model, values, dataset, read, scored[0], tmp_path, name='mine', workers=0)
+    text = exits.evaluate_policy(model, values, dataset, read, scored[0], tmp_path, name='mine', threads=0)
     path, madds = tmp_path / 'exits' / 'mine-measured.json', exits.exit_madds(model, scored[0], size)
     found, right = json.loads(path.read_text()), labels == dataset.val.labels[:, None]
     assert str(path) in text and found['images'] == len(VAL) and found['thresholds']['size'] == size

@@ -27,8 +27,8 @@ def dataset() -> Dataset:
                    ArraySource(pixels[:TRAIN], np.arange(TRAIN)), ArraySource(pixels[TRAIN:], np.arange(VAL)))
 
 
-def train(dataset, *, batches, batch_size=5, seed=3, start_step=0, workers=0, **views):
-    flow = TrainFlow(dataset, batch_size=batch_size, seed=seed, start_step=start_step, workers=workers,
+def train(dataset, *, batches, batch_size=5, seed=3, start_step=0, threads=0, **views):
+    flow = TrainFlow(dataset, batch_size=batch_size, seed=seed, start_step=start_step, threads=threads,
                      **(views or {'sizes': [16]}))
     return list(islice(flow, batches))
 
@@ -47,7 +47,7 @@ def decoders() -> list[threading.Thread]:
 def test_form_and_length(dataset):
     images, labels = train(dataset, batches=1)[0]
     assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((5, 16, 16, 3), np.uint8, (5,), np.int32)
-    assert len(TrainFlow(dataset, batch_size=5, sizes=[16], seed=0, workers=0)) == 4
+    assert len(TrainFlow(dataset, batch_size=5, sizes=[16], seed=0, threads=0)) == 4
     assert train(dataset, batches=1, batch_size=TRAIN)[0][0].shape == (TRAIN, 16, 16, 3)
 
 
@@ -77,16 +77,16 @@ def test_views_change_from_pass_to_pass(dataset):
 
 def test_stream_does_not_depend_on_the_threads(dataset):
     expected = train(dataset, batches=13)
-    for workers in (1, 3):
-        assert_same(train(dataset, batches=13, workers=workers), expected)
+    for threads in (1, 3):
+        assert_same(train(dataset, batches=13, threads=threads), expected)
     assert not np.array_equal(train(dataset, batches=1, seed=4)[0][0], expected[0][0])
 
 
 @pytest.mark.parametrize('start', [1, 3, 4, 10])
-@pytest.mark.parametrize('workers', [0, 3])
-def test_resumed_stream_goes_on_exactly(dataset, start, workers):
+@pytest.mark.parametrize('threads', [0, 3])
+def test_resumed_stream_goes_on_exactly(dataset, start, threads):
     expected = train(dataset, batches=start + 6)[start:]
-    assert_same(train(dataset, batches=6, start_step=start, workers=workers), expected)
+    assert_same(train(dataset, batches=6, start_step=start, threads=threads), expected)
 
 
 def test_start_step_decodes_nothing_that_came_before(dataset, monkeypatch):
@@ -97,15 +97,15 @@ def test_start_step_decodes_nothing_that_came_before(dataset, monkeypatch):
 
 
 def test_iterating_again_starts_again(dataset):
-    flow = TrainFlow(dataset, batch_size=5, sizes=[16], seed=3, workers=2)
+    flow = TrainFlow(dataset, batch_size=5, sizes=[16], seed=3, threads=2)
     flow.reset_state()
     assert_same(list(islice(flow, 3)), list(islice(flow, 3)))
 
 
 @pytest.mark.parametrize('batch_size', [1, 4, 11, 50])
-@pytest.mark.parametrize('workers', [0, 3])
-def test_eval_holds_every_image_once_in_order(dataset, batch_size, workers):
-    flow = EvalFlow(dataset, batch_size=batch_size, sizes=[16], workers=workers)
+@pytest.mark.parametrize('threads', [0, 3])
+def test_eval_holds_every_image_once_in_order(dataset, batch_size, threads):
+    flow = EvalFlow(dataset, batch_size=batch_size, sizes=[16], threads=threads)
     batches = list(flow)
     assert len(batches) == len(flow) == -(-VAL // batch_size)
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), np.arange(VAL))
@@ -118,16 +118,16 @@ def test_eval_holds_every_image_once_in_order(dataset, batch_size, workers):
 def test_antialiased_batches_hold_every_size(dataset, augment, sizes):
     dataset = replace(dataset, augment=augment)
     expected = train(dataset, batches=7, sizes=sizes, antialias=True)
-    for workers in (1, 3):
-        assert_same(train(dataset, batches=7, workers=workers, sizes=sizes, antialias=True), expected)
-    assert_same(train(dataset, batches=3, start_step=4, workers=2, sizes=sizes, antialias=True), expected[4:])
+    for threads in (1, 3):
+        assert_same(train(dataset, batches=7, threads=threads, sizes=sizes, antialias=True), expected)
+    assert_same(train(dataset, batches=3, start_step=4, threads=2, sizes=sizes, antialias=True), expected[4:])
     *images, labels = expected[1]
     assert [(array.shape, array.dtype) for array in images] == [((5, size, size, 3), np.uint8) for size in sizes]
     for place, index in enumerate(labels):
         views = train_views(dataset.train.read(index), augment, sizes, np.random.default_rng([3, 0, index]),
                             antialias=True)
         assert_same([[array[place] for array in images]], [views])
-    batches = list(EvalFlow(dataset, batch_size=4, sizes=sizes, antialias=True, workers=2))
+    batches = list(EvalFlow(dataset, batch_size=4, sizes=sizes, antialias=True, threads=2))
     for index in range(VAL):
         views = eval_views(dataset.val.read(index), augment, sizes, antialias=True)
         assert_same([[array[index % 4] for array in batches[index // 4][:-1]]], [views])
@@ -143,15 +143,15 @@ def test_jpeg_folder(tmp_path):
         small = rng.integers(256, size=(8, 8) if k == 2 else (8, 8, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / f'{k}.{"png" if k == 3 else "JPEG"}'), cv2.resize(small, shapes[k][::-1]))
     folder = open_dataset(str(tmp_path), size=64)
-    inline = list(islice(TrainFlow(folder, batch_size=3, sizes=[64], seed=1, workers=0), 5))
+    inline = list(islice(TrainFlow(folder, batch_size=3, sizes=[64], seed=1, threads=0), 5))
     assert inline[0][0].shape == (3, 64, 64, 3)
-    assert_same(list(islice(TrainFlow(folder, batch_size=3, sizes=[64], seed=1, workers=3), 5)), inline)
-    images = np.concatenate([images for images, _ in EvalFlow(folder, batch_size=3, sizes=[64], workers=3)])
+    assert_same(list(islice(TrainFlow(folder, batch_size=3, sizes=[64], seed=1, threads=3), 5)), inline)
+    images = np.concatenate([images for images, _ in EvalFlow(folder, batch_size=3, sizes=[64], threads=3)])
     for i, image in enumerate(images):
         np.testing.assert_array_equal([image], eval_views(folder.val.read(i), 'area_crop', [64], antialias=False))
     (tmp_path / 'val' / 'b' / '1.JPEG').write_bytes(b'')
     with pytest.raises(UsageError, match='val/b/1.JPEG is empty'):
-        list(EvalFlow(folder, batch_size=3, sizes=[64], workers=3))
+        list(EvalFlow(folder, batch_size=3, sizes=[64], threads=3))
     assert decoders() == []
 
 
@@ -199,24 +199,24 @@ def readable(dataset, i):
     return True
 
 
-@pytest.mark.parametrize('workers', [0, 3])
-def test_replacements_survive_resuming(damaged, workers):
+@pytest.mark.parametrize('threads', [0, 3])
+def test_replacements_survive_resuming(damaged, threads):
     options = {'batch_size': 5, 'sizes': [32], 'max_bad': 1}
     expected = train(damaged, batches=11, **options)[5:]
-    assert_same(train(damaged, batches=6, start_step=5, workers=workers, **options), expected)
+    assert_same(train(damaged, batches=6, start_step=5, threads=threads, **options), expected)
 
 
-@pytest.mark.parametrize('workers', [0, 3])
+@pytest.mark.parametrize('threads', [0, 3])
 @pytest.mark.parametrize('admitted', [0, 3, 7])
-def test_too_many_bad_images_stop_the_run(damaged, workers, admitted, monkeypatch):
+def test_too_many_bad_images_stop_the_run(damaged, threads, admitted, monkeypatch):
     log = Log(monkeypatch)
     with pytest.raises(UsageError) as caught:
-        train(damaged, batches=3, batch_size=8, sizes=[32], max_bad=(admitted + 0.5) / 24, workers=workers)
+        train(damaged, batches=3, batch_size=8, sizes=[32], max_bad=(admitted + 0.5) / 24, threads=threads)
     message = str(caught.value)
     assert f'of 24 training images cannot be decoded, --max_bad {(admitted + 0.5) / 24:g} admits {admitted};' in message
     named = [line.split('; another')[0] for line in log.lines]
     assert len(named) > admitted and all(name in message for name in named)
-    train(damaged, batches=6, batch_size=8, sizes=[32], max_bad=8 / 24, workers=workers)
+    train(damaged, batches=6, batch_size=8, sizes=[32], max_bad=8 / 24, threads=threads)
 
 
 def test_set_of_bad_images_only_ends(tmp_path):
@@ -225,12 +225,12 @@ def test_set_of_bad_images_only_ends(tmp_path):
         train(open_dataset(str(tmp_path), size=32), batches=1, batch_size=1, sizes=[32], max_bad=1)
 
 
-@pytest.mark.parametrize('workers', [0, 3])
-def test_evaluation_names_a_bad_image_or_goes_without_it(tmp_path, workers):
+@pytest.mark.parametrize('threads', [0, 3])
+def test_evaluation_names_a_bad_image_or_goes_without_it(tmp_path, threads):
     make_tree(tmp_path / 'set', train=1)
     name = 'val/ILSVRC2012_val_00000004.JPEG'
     (tmp_path / 'set' / name).write_bytes(BAD['truncated'](Image.new('RGB', (400, 300))))
-    flow = {'batch_size': 4, 'sizes': [32], 'workers': workers}
+    flow = {'batch_size': 4, 'sizes': [32], 'threads': threads}
     with pytest.raises(UsageError, match=f'--data: {name} is not a complete image'):
         list(EvalFlow(open_dataset(str(tmp_path / 'set'), size=32), **flow))
     (tmp_path / 'bad.txt').write_text(name)
@@ -248,7 +248,7 @@ def test_threads_share_a_batch_and_stay_two_batches_ahead(dataset, monkeypatch):
         return self.images[i]
 
     monkeypatch.setattr(ArraySource, 'read', read)
-    batches = iter(TrainFlow(dataset, batch_size=12, sizes=[16], seed=0, workers=4))
+    batches = iter(TrainFlow(dataset, batch_size=12, sizes=[16], seed=0, threads=4))
     next(batches)
     assert len(seen) == 4 and len(done) < 24
     time.sleep(0.3)
@@ -257,12 +257,12 @@ def test_threads_share_a_batch_and_stay_two_batches_ahead(dataset, monkeypatch):
 
 
 def test_closing_ends_the_threads(dataset):
-    batches = iter(TrainFlow(dataset, batch_size=5, sizes=[16], seed=0, workers=3))
+    batches = iter(TrainFlow(dataset, batch_size=5, sizes=[16], seed=0, threads=3))
     next(batches)
     assert decoders()
     batches.close()
     assert decoders() == []
-    list(EvalFlow(dataset, batch_size=2, sizes=[16], workers=3))
+    list(EvalFlow(dataset, batch_size=2, sizes=[16], threads=3))
     assert decoders() == []
 
 
@@ -278,14 +278,14 @@ def test_ordered_map_keeps_the_order_and_reads_only_a_little_ahead():
         time.sleep(0.01 * (number % 2 == 0))
         return number
 
-    results = ordered_map(slow_when_even, numbers(), workers=3)
+    results = ordered_map(slow_when_even, numbers(), threads=3)
     assert list(islice(results, 10)) == list(range(10))
     assert len(taken) <= 10 + 3 + 1
     results.close()
 
 
 def test_ordered_map_raises_in_place():
-    results = ordered_map(lambda number: 1 // (number - 2), range(9), workers=2)
+    results = ordered_map(lambda number: 1 // (number - 2), range(9), threads=2)
     assert [next(results), next(results)] == [-1, -1]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -303,17 +303,17 @@ def test_ordered_map_raises_in_place():
     ({'seed': -1}, '--seed is -1, expected at least 0'),
     ({'start_step': -1}, 'start_step is -1, expected at least 0'),
     ({'max_bad': -0.1}, '--max_bad is -0.1, expected at least 0'),
-    ({'workers': -1}, '--workers is -1, expected at least 0'),
+    ({'threads': -1}, '--threads is -1, expected at least 0'),
 ])
 def test_train_refusals(dataset, change, message):
     with pytest.raises(UsageError, match=message):
-        TrainFlow(dataset, **{'batch_size': 5, 'sizes': [16], 'seed': 0, 'workers': 0, **change})
+        TrainFlow(dataset, **{'batch_size': 5, 'sizes': [16], 'seed': 0, 'threads': 0, **change})
 
 
 @pytest.mark.parametrize('change, message', [
     ({'batch_size': 0}, '--batch_size is 0'), ({'sizes': [0]}, '--sizes is 0'), ({'sizes': [9, 8]}, '--sizes gives 2'),
-    ({'workers': -1}, '--workers is -1'),
+    ({'threads': -1}, '--threads is -1'),
 ])
 def test_eval_refusals(dataset, change, message):
     with pytest.raises(UsageError, match=message):
-        EvalFlow(dataset, **{'batch_size': 5, 'sizes': [16], 'workers': 0, **change})
+        EvalFlow(dataset, **{'batch_size': 5, 'sizes': [16], 'threads': 0, **change})

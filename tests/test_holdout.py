@@ -70,7 +70,7 @@ def test_nothing_is_set_aside_by_default(dataset, tmp_path):
 
 def test_training_batches_never_hold_them(dataset):
     found = holdout.apply(dataset, Config(holdout=18), None)
-    flow = TrainFlow(found, batch_size=8, sizes=[28], seed=0, workers=0)
+    flow = TrainFlow(found, batch_size=8, sizes=[28], seed=0, threads=0)
     assert len(flow) == 4
     # Shifting pads with black: the brightest pixel is the image's number.
     seen = {int(image.max()) for _, (images, _) in zip(range(40), flow) for image in images}

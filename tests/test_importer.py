@@ -133,7 +133,7 @@ def test_numbers_of_a_convolution(runs, tensors):
 def test_an_imported_run_is_evaluated(runs, capsys):
     assert imagenet_tf.main(['--eval', '-ec', str(runs['rsnet'])]) == 2
     assert 'was imported without a data set; give --data' in capsys.readouterr().err
-    assert imagenet_tf.main(['--eval', '-ec', str(runs['rsnet']), '--data', 'fake', '--workers', '0']) == 0
+    assert imagenet_tf.main(['--eval', '-ec', str(runs['rsnet']), '--data', 'fake', '--threads', '0']) == 0
     records = {path.stem: json.loads(path.read_text()) for path in (runs['rsnet'] / 'eval').glob('*.json')}
     assert set(records) == {'s40', 's32', 'ensemble'}
     assert {row['data'] for row in records.values()} == {'fake'}

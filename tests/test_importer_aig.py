@@ -108,7 +108,7 @@ def test_what_is_recorded(gated):
 def test_an_imported_network_is_evaluated(gated, monkeypatch):
     """Its gates are reported beside its accuracy."""
     monkeypatch.setattr('engine.gates.throughput', lambda *_: {})
-    assert imagenet_tf.main(['--eval', '-ec', str(gated), '--workers', '0']) == 0
+    assert imagenet_tf.main(['--eval', '-ec', str(gated), '--threads', '0']) == 0
     assert {path.name for path in (gated / 'eval').glob('*.json')} == {'s32.json'}
     assert json.loads((gated / 'gates' / 's32.json').read_text())['blocks'] == [f'group{g}/block0' for g in range(3)]
 

@@ -164,9 +164,9 @@ def test_the_average_is_taken(run, tensors):
 
 
 def test_widths_with_statistics_are_evaluated(run, few_validation_images, capsys):
-    assert imagenet_tf.main(['--eval', '-ec', str(run), '-ew', '0', '9', '--workers', '0']) == 0
+    assert imagenet_tf.main(['--eval', '-ec', str(run), '-ew', '0', '9', '--threads', '0']) == 0
     assert {path.stem for path in (run / 'eval').glob('*.json')} == {'w00', 'w09'}
-    assert imagenet_tf.main(['--eval', '-ec', str(run), '-ew', '14', '--workers', '0']) == 2
+    assert imagenet_tf.main(['--eval', '-ec', str(run), '-ew', '14', '--threads', '0']) == 2
     assert 'no statistics for w14; python -m scripts.calibrate' in capsys.readouterr().err
 
 

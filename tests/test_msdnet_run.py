@@ -24,7 +24,7 @@ from tests.test_train import accuracies, main, records, values
 # Fixtures.
 few_validation_images = test_train.few_validation_images
 NET = ['--net', 'msdnet', '--data', 'animals28', '--nBlocks', '3', '--base', '1', '--step', '1', '--nChannels', '4',
-       '--growthRate', '2', '--batch-size', '8', '--steps-per-epoch', '2', '--workers', '0']
+       '--growthRate', '2', '--batch-size', '8', '--steps-per-epoch', '2', '--threads', '0']
 TINY = [*NET, '--sizes', '28', '20', '--holdout', '30', '--epochs', '2']
 POINTS = {f's{size}-x{k}' for size in (28, 20) for k in range(3)}
 
@@ -44,7 +44,7 @@ def evaluated(trained):
     before = records(run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exits, 'draw', lambda *_: False)
-        main('--eval', '-ec', run, '--workers', '0')
+        main('--eval', '-ec', run, '--threads', '0')
     return run, before, records(run)
 
 
@@ -105,7 +105,7 @@ def test_thresholds_from_a_file(evaluated, tmp_path, capsys):
     limits = [*(np.sort(confidence, axis=0)[[19, 20], :2].mean(0).tolist()), budget.ALWAYS]
     write_policy(tmp_path / 'half.json', size=20, thresholds=tuple(limits))
     before = tree(run)
-    main('--eval', '-ec', run, '--thresholds', tmp_path / 'half.json', '--workers', '0')
+    main('--eval', '-ec', run, '--thresholds', tmp_path / 'half.json', '--threads', '0')
     layers = cost.from_json(json.loads((run / 'layers.json').read_text()))
     madds = np.array([cost.madds(cost.cumulative(layers, f's20-x{k}')) for k in range(3)], float)
     top1, spent, shares = budget.dynamic(confidence, found['test_right'], np.array(limits), madds)
@@ -150,7 +150,7 @@ def test_two_bits_train_evaluate_and_leave_early(tmp_path):
     assert any(name.endswith('quant/basis') for name in state) and all(np.isfinite(v).all() for v in state.values())
     assert not (run / 'holdout.npz').exists()
     write_policy(tmp_path / 'all.json', size=12, exits=(0, 1), thresholds=(budget.NEVER, budget.ALWAYS))
-    main('--eval', '-ec', run, '--thresholds', tmp_path / 'all.json', '--workers', '0')
+    main('--eval', '-ec', run, '--thresholds', tmp_path / 'all.json', '--threads', '0')
     found = json.loads((run / 'exits' / 'all-measured.json').read_text())
     assert found['early exit']['shares'] == found['all exits']['shares'] == [0, 1]
     # One activation that crosses a threshold can turn an answer.

@@ -24,7 +24,7 @@ def tree(tmp_path):
 def pack(tmp_path, tree, capsys):
     """``pack(*flags)``: exit status, standard output and error of packing into tmp_path/packed."""
     def run(*flags):
-        code = pack_data.main([str(tree), str(tmp_path / 'packed'), '--workers', '2', *flags])
+        code = pack_data.main([str(tree), str(tmp_path / 'packed'), '--threads', '2', *flags])
         return code, *capsys.readouterr()
     return run
 
@@ -43,8 +43,8 @@ def test_packed_set_is_the_folder(tmp_path, tree, pack):
     assert (copy.name, copy.classes, copy.size, copy.augment) == ('packed', folder.classes, 32, 'area_crop')
     assert_same_source(copy.train, folder.train)
     assert_same_source(copy.val, folder.val)
-    first, second = (list(islice(TrainFlow(data, batch_size=5, sizes=[32], seed=1, max_bad=0.1, workers=workers), 6))
-                     for data, workers in ((folder, 0), (copy, 3)))
+    first, second = (list(islice(TrainFlow(data, batch_size=5, sizes=[32], seed=1, max_bad=0.1, threads=threads), 6))
+                     for data, threads in ((folder, 0), (copy, 3)))
     for expected, got in zip(first, second):
         for array, other in zip(expected, got, strict=True):
             np.testing.assert_array_equal(array, other)
@@ -99,10 +99,10 @@ def test_interruption_keeps_what_was_written(tmp_path, pack, monkeypatch):
         return read(self, i)
 
     monkeypatch.setattr(pack_data.FileSource, '_bytes', stopping)
-    assert pack('--workers', '0')[0] == 130
+    assert pack('--threads', '0')[0] == 130
     path = tmp_path / 'packed' / 'train.pack'
     assert len(packed.recover(packed.unfinished(path))) == 9 and not path.exists()
-    assert pack('--workers', '0')[0] == 0
+    assert pack('--threads', '0')[0] == 0
     assert len(seen) == 30 + 1
 
 
@@ -138,7 +138,7 @@ def test_refusals(tmp_path, tree, pack, capsys):
                           ([str(tmp_path / 'packed'), str(tmp_path)], 'packed: is no folder of image files'),
                           (['--check', str(tree)], 'train.pack: is no complete pack'),
                           (['--check', str(tree), str(tmp_path)], '--check: give only the packed folder'),
-                          ([str(tree), str(tmp_path / 'x'), '--workers', '-1'], '--workers -1: must be at least 0')):
+                          ([str(tree), str(tmp_path / 'x'), '--threads', '-1'], '--threads -1: must be at least 0')):
         assert pack_data.main(args) == 2
         assert message in capsys.readouterr().err
     (tree / 'train' / 'n01440764' / 'a.JPEG').write_bytes(b'')

@@ -91,6 +91,25 @@ def test_weights_count_once(run):
     assert 0 < np.abs(run(variable('conv/weight_quant/basis')) - start).max() < 3
 
 
+def test_statistics_of_machines_are_added(run):
+    here, there = quantization(), quantization()
+    activate(here, STRONG)
+    activate(there, WEAK)
+    other = there.evidence['quant1/basis'][0].table
+    run(tower.refit([here], add=lambda tables: [table + other for table in tables]))
+    np.testing.assert_allclose(run(variable('quant1/basis')), refit_alone(run, STRONG, WEAK), rtol=1e-5)
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_only_the_first_machine_gives_evidence_of_weights(first, run):
+    """The others have the same ones, up to what a different processor rounds."""
+    q, sent = quantization(), []
+    weigh(q, RNG.normal(size=(3, 3, 2, 4)).astype('float32'))
+    activate(q, STRONG)
+    tower.refit([q], add=lambda tables: sent.extend(tables) or tables, first=first)
+    assert [bool(table.any()) for table in run(sent)] == [first, True]
+
+
 def test_weights_of_points_have_bases_of_their_own(run):
     """A generated kernel is another one at every point."""
     q, w = quantization(), RNG.normal(size=(3, 3, 2, 4)).astype('float32')

@@ -13,7 +13,7 @@ from engine import datasets
 from quant.backend import tf
 
 TINY = ['--data', 'animals28', '-d', '8', '--sizes', '16', '12', '--kd', '--qw', '2', '--qa', '2', '--batch-size', '8',
-        '--epochs', '2', '--steps-per-epoch', '3', '--workers', '0']
+        '--epochs', '2', '--steps-per-epoch', '3', '--threads', '0']
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -145,7 +145,7 @@ def test_two_towers_on_the_cpu(trainer, tmp_path):
 
 
 SMALLEST = ['--data', 'animals28', '--sizes', '16', '12', '--kd', '--batch-size', '8', '--epochs', '1',
-            '--steps-per-epoch', '2', '--workers', '0']
+            '--steps-per-epoch', '2', '--threads', '0']
 
 
 @pytest.mark.parametrize('flags, weights', [

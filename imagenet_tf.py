@@ -7,6 +7,7 @@
 """
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
@@ -158,6 +159,8 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
             raise UsageError(f'{flag} with --eval: give {instead}')
     from engine import checkpoint, evaluate
     given = explicit(args)
+    # Any number of GPUs evaluates: the batch size of training need not be a multiple of it.
+    gpu = given.pop('gpu', Config.gpu)
     prefix = checkpoint.find(args.eval_checkpoint, args.eval_epoch, '-ec')
     recorded = Path(prefix).parent / 'config.json'
     if recorded.exists():
@@ -180,7 +183,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     print('\n'.join(notes))
     if source.classes != config.classes:
         raise UsageError(f'--data {config.data}: has {config.classes} classes; {prefix} knows {source.classes}')
-    config = evaluate.evaluated(config, source, args.eval_scale, args.eval_widths)
+    config = dataclasses.replace(evaluate.evaluated(config, source, args.eval_scale, args.eval_widths), gpu=gpu)
     return config, holdout.apply(dataset, config, Path(prefix).parent), source
 
 

@@ -62,6 +62,7 @@ class Config:
         load: checkpoint that training starts from, or None.
         gpu: ids of the GPUs, one tower each; a single 0 without a GPU means the CPU.
         trainer: ``replicated`` or ``parameter-server`` variables for several towers.
+        sync_bn: normalise by the statistics of all towers together instead of each tower's own.
         preset: name of the preset it came from, or None.
     """
 
@@ -136,6 +137,7 @@ class Config:
     load: str | None = None
     gpu: tuple[int, ...] = (0,)
     trainer: str = 'replicated'
+    sync_bn: bool = False
     preset: str | None = None
 
     @property
@@ -244,6 +246,15 @@ class Config:
             self.network()
         except ValueError as error:
             raise UsageError(f'--net {self.net} --arch {self.arch} --mode {self.mode}: {error}') from error
+        self._check_sync_bn()
+
+    def _check_sync_bn(self) -> None:
+        if self.sync_bn and nets.get(self.net).slimmable:
+            raise UsageError(f'--sync_bn with --net {self.net}: every tower draws widths of its own, so that their '
+                             'channels differ; leave it out')
+        if self.sync_bn and self.train_skip:
+            raise UsageError('--sync_bn with --train_skip: bodies see another number of images in every tower; leave '
+                             'one of them out')
 
     def _check_recipe(self) -> None:
         for flag, value in (('--min_lr', self.min_lr), ('--cooldown', self.cooldown)):

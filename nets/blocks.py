@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from nets import sync
 from nets.cost import LayerRecord
 from nets.kernels import Kernel, Kernels, MetaConv
 from nets.points import Point
@@ -61,6 +62,7 @@ class Blocks:
         main: whether this is the tower whose batch statistics go into the moving averages.
         seed: int32 [2] that changes with every step, for layers that draw noise; None draws it from the graph's seed.
         progress: share of the training that is done, for what is annealed.
+        exchange: towers whose batch statistics are taken together in training; None takes those of this one.
 
     Attributes:
         layers: layer records by spelling of the operating point.
@@ -71,7 +73,7 @@ class Blocks:
 
     def __init__(self, policy: Policy, points: Sequence[Point], *, training: bool, data_format: str = 'NHWC',
                  padding: str = 'same', share_affine: bool = False, main: bool = True, seed: tf.Tensor | None = None,
-                 progress: tf.Tensor | float = 0.0):
+                 progress: tf.Tensor | float = 0.0, exchange: sync.Exchange | None = None):
         self.training, self.data_format, self.share_affine, self.main = training, data_format, share_affine, main
         self.padding = padding
         self.quantization = Quantization(policy, training=training)
@@ -84,6 +86,7 @@ class Blocks:
         self._meta: MetaConv | None = None
         self._gate = ''
         self._seed, self._draws, self.progress = seed, 0, progress
+        self._exchange, self._exchanged = exchange, 0
 
     @property
     def point(self) -> Point:
@@ -241,9 +244,13 @@ class Blocks:
 
     def normalise(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor,
                   variance: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """``x`` normalised by its own statistics in training, with mean and unbiased variance of the batch, else by
+        """``x`` normalised by the statistics of the batch in training, with their mean and unbiased variance, else by
         the given ones.
         """
+        if self.training and self._exchange:
+            self._exchanged += 1
+            return sync.normalise(x, gamma, beta, self._exchange, key=f'normalisation {self._exchanged}',
+                                  axis=self._axis, epsilon=BN_EPSILON)
         if not self.training and self.data_format == 'NHWC' and x.shape[1:3] == (1, 1):
             # oneDNN's kernel takes milliseconds for a map of one pixel.
             return tf.nn.batch_normalization(x, mean, variance, beta, gamma, BN_EPSILON), mean, variance

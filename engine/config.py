@@ -63,6 +63,7 @@ class Config:
         gpu: ids of the GPUs, one tower each; a single 0 without a GPU means the CPU.
         trainer: ``replicated`` or ``parameter-server`` variables for several towers.
         sync_bn: normalise by the statistics of all towers together instead of each tower's own.
+        bf16: train with activations in bfloat16; variables, statistics, losses and evaluation stay float32.
         preset: name of the preset it came from, or None.
     """
 
@@ -138,6 +139,7 @@ class Config:
     gpu: tuple[int, ...] = (0,)
     trainer: str = 'replicated'
     sync_bn: bool = False
+    bf16: bool = False
     preset: str | None = None
 
     @property

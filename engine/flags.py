@@ -140,6 +140,8 @@ def _data(g: Any) -> None:
 def _machine(g: Any) -> None:
     g.add_argument('--gpu', help='comma-separated ids, one tower each')
     g.add_argument('--trainer', choices=TRAINERS, help='where variables of several towers live')
+    g.add_argument('--bf16', action=argparse.BooleanOptionalAction,
+                   help='train with activations in bfloat16; variables, statistics, losses and evaluation stay float32')
     g.add_argument('--sync_bn', action=argparse.BooleanOptionalAction,
                    help='batch statistics of all towers together; default: of each tower, as published')
     g.add_argument('--data_format', choices=DATA_FORMATS, help='default: NCHW with a GPU, NHWC without')

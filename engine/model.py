@@ -109,7 +109,10 @@ class Model(ModelDesc):
         config = self.config
         blocks = self.blocks(training=training, main=tower.is_main_training_tower,
                              **self._of_step() if training else {}, exchange=self.exchange)
-        outputs = self.net.outputs(self.views(images), blocks, **{} if training else self.options)
+        inputs = self.views(images)
+        if config.bf16 and training:
+            inputs = {size: tf.cast(view, tf.bfloat16) for size, view in inputs.items()}
+        outputs = self.net.outputs(inputs, blocks, **{} if training else self.options)
         rows = scored(outputs)
         self.names = list(rows)
         if not training:

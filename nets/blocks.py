@@ -2,6 +2,9 @@
 
 A network names its layers and their roles; whether something is quantized is decided by the policy, and a weight that
 several operating points use is read and quantized once per tower.
+
+Layers compute in the type of the images: float32 or bfloat16. Whatever follows a global pool is float32, and so are
+variables, statistics and quantizers.
 """
 
 import contextlib
@@ -167,12 +170,12 @@ class Blocks:
             w = self.weights.get(shape, role, fan_out=kernel * kernel * channels, start=start, meta=self._meta,
                                   point=str(self._point))
             if groups > 1 and self.training and self.data_format == 'NHWC':
-                y = _grouped_conv(x, w.value, stride, groups, self._padding(kernel, stride))
+                y = _grouped_conv(x, tf.cast(w.value, x.dtype), stride, groups, self._padding(kernel, stride))
             else:
                 y = self.convolve(x, w.value, stride)
             if bias_start is not None:
                 b = tf.get_variable('b', shape=[channels], initializer=bias_start)
-                y = tf.nn.bias_add(y, b, data_format=self.data_format)
+                y = tf.nn.bias_add(y, tf.cast(b, y.dtype), data_format=self.data_format)
             self.record(scope.name, role, shape, self.spatial(y), w, bias=0 if bias_start is None else channels,
                         inputs=math.prod(x.shape[1:]))
         return y
@@ -193,13 +196,13 @@ class Blocks:
         return y
 
     def convolve(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
-        """Convolution of ``x`` with the kernel ``w`` [k, k, in, out]."""
-        return tf.nn.conv2d(x, w, self._strides(stride), self._padding(w.shape[0], stride),
+        """Convolution of ``x`` with the kernel ``w`` [k, k, in, out], computed in the type of ``x``."""
+        return tf.nn.conv2d(x, tf.cast(w, x.dtype), self._strides(stride), self._padding(w.shape[0], stride),
                             data_format=self.data_format)
 
     def filter(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
-        """Depthwise convolution of ``x`` with the kernel ``w`` [k, k, C, 1]."""
-        return tf.nn.depthwise_conv2d(x, w, self._strides(stride), self._padding(w.shape[0], stride),
+        """Depthwise convolution of ``x`` with the kernel ``w`` [k, k, C, 1], computed in the type of ``x``."""
+        return tf.nn.depthwise_conv2d(x, tf.cast(w, x.dtype), self._strides(stride), self._padding(w.shape[0], stride),
                                       data_format=self.data_format)
 
     def dense(self, name: str, x: tf.Tensor, units: int, *, role: str = 'head', start: Any = None,
@@ -292,7 +295,8 @@ class Blocks:
         return tf.nn.avg_pool2d(x, self._strides(stride), self._strides(stride), 'SAME', data_format=self.data_format)
 
     def global_pool(self, x: tf.Tensor) -> tf.Tensor:
-        """[N, C] mean over all positions."""
+        """[N, C] float32 mean over all positions."""
+        x = tf.cast(x, tf.float32)
         if self.data_format == 'NCHW':
             return tf.reduce_mean(x, axis=[2, 3])
         # One large window takes half the time of reduce_mean on the CPU: every gate begins with a pool.

@@ -158,7 +158,7 @@ class Config:
         parts = [start, str(self.qw), str(self.qa), *map(str, self.sizes)]
         parts += [text for used, text in (
             (self.kd, 'distill'), (self.fixed_qa, 'fixed_qa'), (self.private_basis, 'private'),
-            (self.width != 1, f'width{self.width:g}'),
+            (self.width != 1, f'width{self.width:g}'), (self.sync_bn, 'sync'), (self.bf16, 'bf16'),
             (self.net == 'dsnet' and self.stage == 'gate', 'gate'), (self.seed, f'seed{self.seed}'),
             (self.load, 'finetune'), (True, Path(self.data.replace(':', '-')).name)) if used]
         return '-'.join(parts)

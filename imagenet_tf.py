@@ -135,6 +135,9 @@ def train_one(args: argparse.Namespace, given: dict[str, Any], logdir: Path | No
     if config.batch_size % (workers * len(config.gpu)):
         raise UsageError(f'--batch_size {config.batch_size}: not divisible by the {workers} --workers times '
                          f'{len(config.gpu)} towers of --gpu')
+    if workers > 1 and config.sync_bn:
+        raise UsageError('--sync-bn with --workers: batch statistics are shared by the GPUs of one machine only; '
+                         'leave one of them out')
     print('\n'.join(notes), flush=True)
     from engine import checkpoint, cluster, train
     data_format, threads = machine(config, args, dataset)
@@ -175,6 +178,8 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
             raise UsageError(f'{flag} with --eval: give {instead}')
     from engine import checkpoint, evaluate
     given = explicit(args)
+    # Any number of GPUs evaluates: the batch size of training need not be a multiple of it.
+    gpu = given.pop('gpu', Config.gpu)
     prefix = checkpoint.find(args.eval_checkpoint, args.eval_epoch, '-ec')
     recorded = Path(prefix).parent / 'config.json'
     if recorded.exists():
@@ -197,7 +202,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     print('\n'.join(notes))
     if source.classes != config.classes:
         raise UsageError(f'--data {config.data}: has {config.classes} classes; {prefix} knows {source.classes}')
-    config = evaluate.evaluated(config, source, args.eval_scale, args.eval_widths)
+    config = dataclasses.replace(evaluate.evaluated(config, source, args.eval_scale, args.eval_widths), gpu=gpu)
     return config, holdout.apply(dataset, config, Path(prefix).parent), source
 
 

@@ -63,6 +63,8 @@ class Config:
         load: checkpoint that training starts from, or None.
         gpu: ids of the GPUs, one tower each; a single 0 without a GPU means the CPU.
         trainer: ``replicated`` or ``parameter-server`` variables for several towers.
+        sync_bn: normalise by the statistics of all towers together instead of each tower's own.
+        bf16: train with activations in bfloat16; variables, statistics, losses and evaluation stay float32.
         preset: name of the preset it came from, or None.
     """
 
@@ -138,6 +140,8 @@ class Config:
     load: str | None = None
     gpu: tuple[int, ...] = (0,)
     trainer: str = 'replicated'
+    sync_bn: bool = False
+    bf16: bool = False
     preset: str | None = None
 
     @property
@@ -156,7 +160,7 @@ class Config:
         parts = [start, str(self.qw), str(self.qa), *map(str, self.sizes)]
         parts += [text for used, text in (
             (self.kd, 'distill'), (self.fixed_qa, 'fixed_qa'), (self.private_basis, 'private'),
-            (self.width != 1, f'width{self.width:g}'),
+            (self.width != 1, f'width{self.width:g}'), (self.sync_bn, 'sync'), (self.bf16, 'bf16'),
             (self.net == 'dsnet' and self.stage == 'gate', 'gate'), (self.seed, f'seed{self.seed}'),
             (self.load, 'finetune'), (True, Path(self.data.replace(':', '-')).name)) if used]
         return '-'.join(parts)
@@ -257,6 +261,15 @@ class Config:
             self.network()
         except ValueError as error:
             raise UsageError(f'--net {self.net} --arch {self.arch} --mode {self.mode}: {error}') from error
+        self._check_sync_bn()
+
+    def _check_sync_bn(self) -> None:
+        if self.sync_bn and nets.get(self.net).slimmable:
+            raise UsageError(f'--sync_bn with --net {self.net}: every tower draws widths of its own, so that their '
+                             'channels differ; leave it out')
+        if self.sync_bn and self.train_skip:
+            raise UsageError('--sync_bn with --train_skip: bodies see another number of images in every tower; leave '
+                             'one of them out')
 
     def _check_recipe(self) -> None:
         for flag, value in (('--min_lr', self.min_lr), ('--cooldown', self.cooldown)):

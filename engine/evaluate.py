@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 from tabulate import tabulate
-from tensorpack.predict import OfflinePredictor, PredictConfig
+from tensorpack.predict import OnlinePredictor
+from tensorpack.tfutils.sesscreate import NewSessionCreator
+from tensorpack.tfutils.tower import PredictTowerContext
 from tensorpack.utils.utils import get_tqdm
 
 import nets
@@ -188,19 +190,35 @@ def eval_flow(config: Config, dataset: Dataset, threads: int, *, batch_size: int
                     cubic=config.cubic, threads=threads)
 
 
+def predictors(model: Model, values: Mapping[str, np.ndarray]) -> list[Predictor]:
+    """One predictor per GPU of the configuration, all with these variables, in the current graph."""
+    ends = [_tower(model, device) for device in range(len(model.config.gpu))]
+    session = NewSessionCreator().create_session()
+    checkpoint.Restore(values).init(session)
+    return [OnlinePredictor(*tensors, sess=session) for tensors in ends]
+
+
+def _tower(model: Model, device: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Inputs and outputs of an inference tower, whose variables are those of the first one."""
+    with (tf.device(f'/gpu:{device}'), tf.variable_scope(tf.get_variable_scope(), reuse=device > 0),
+          PredictTowerContext(f'tower{device}')):
+        feeds = [tf.placeholder(spec.dtype, spec.shape, spec.name) for spec in model.inputs()]
+        model.build_graph(*feeds)
+    graph = tf.get_default_graph()
+    return feeds, [graph.get_tensor_by_name(f'tower{device}/{name}:0') for name in (*model.sums, *model.answers)]
+
+
 def evaluate(model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, *, threads: int,
              passes: int = 1) -> list[Score]:
-    """Scores all points of ``model`` with these variables on the whole validation set.
+    """Scores all points of ``model`` with these variables on the whole validation set, split over its GPUs.
 
     Several passes differ by what the network draws.
     """
     with tf.Graph().as_default():
         tf.set_random_seed(model.config.seed)
-        predictor = OfflinePredictor(PredictConfig(
-            model=model, session_init=checkpoint.Restore(values), input_names=model.feeds,
-            output_names=[*model.sums, *model.answers]))
+        towers = predictors(model, values)
         flow = eval_flow(model.config, dataset, threads)
-        return [score([predictor], flow, len(flow), answers=len(model.answers)) for _ in range(passes)]
+        return [score(towers, flow, len(flow), answers=len(model.answers)) for _ in range(passes)]
 
 
 def variable_values(source: checkpoint.Checkpoint, variables: Mapping[str, tuple[int, ...]],

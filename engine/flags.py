@@ -150,6 +150,10 @@ def _machine(g: Any) -> None:
     g.add_argument('--worker_timeout', type=float, metavar='SECONDS', help='without an answer of another worker, after '
                    f'which this one stops (default {WORKER_TIMEOUT:g})')
     g.add_argument('--trainer', choices=TRAINERS, help='where variables of several towers live')
+    g.add_argument('--bf16', action=argparse.BooleanOptionalAction,
+                   help='train with activations in bfloat16; variables, statistics, losses and evaluation stay float32')
+    g.add_argument('--sync_bn', action=argparse.BooleanOptionalAction,
+                   help='batch statistics of all towers together; default: of each tower, as published')
     g.add_argument('--data_format', choices=DATA_FORMATS, help='default: NCHW with a GPU, NHWC without')
     g.add_argument('--logdir', help='run folder; default: train_log/ and a name made of the configuration')
     g.add_argument('-a', '--action', choices=tuple(ACTIONS), help='what to do with an existing run folder: '

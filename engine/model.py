@@ -15,6 +15,7 @@ from engine.config import Config
 from engine.views import views
 from nets.blocks import Blocks, Outputs
 from nets.cost import LayerRecord
+from nets.sync import Exchange
 from quant.backend import tf
 
 CORRECT = 'correct'
@@ -61,6 +62,7 @@ class Model(ModelDesc):
         steps: the step by training tower, to be fed: the graph's counter is written while a step runs.
         losses: by training tower, in order: the ``loss`` and what it is the sum of, by name.
         names: spelling of what the rows of the ``correct`` tensor stand for, once a tower is built.
+        exchange: through which training towers share batch statistics, to be connected when all are built, or None.
     """
 
     def __init__(self, config: Config, *, data_format: str, options: Mapping[str, Any] | None = None,
@@ -72,6 +74,7 @@ class Model(ModelDesc):
         self.steps: list[tf.Tensor] = []
         self.names: list[str] = []
         self.losses: list[dict[str, tf.Tensor]] = []
+        self.exchange = Exchange(len(config.gpu)) if config.sync_bn and len(config.gpu) > 1 else None
 
     def inputs(self) -> list[tf.TensorSpec]:
         images = [tf.TensorSpec([None, side, side, 3], tf.uint8, f'images_{side}') for side in self.config.view_sizes]
@@ -109,8 +112,11 @@ class Model(ModelDesc):
         training = tower.is_training
         config = self.config
         blocks = self.blocks(training=training, main=tower.is_main_training_tower,
-                             **self._of_step() if training else {})
-        outputs = self.net.outputs(self.views(images), blocks, **{} if training else self.options)
+                             **self._of_step() if training else {}, exchange=self.exchange)
+        inputs = self.views(images)
+        if config.bf16 and training:
+            inputs = {size: tf.cast(view, tf.bfloat16) for size, view in inputs.items()}
+        outputs = self.net.outputs(inputs, blocks, **{} if training else self.options)
         rows = scored(outputs)
         self.names = list(rows)
         if not training:

@@ -98,6 +98,17 @@ class RefitQuantizers(Callback):
         return self._fetches
 
 
+class ConnectTowers(Callback):
+    """Lets the towers share their batch statistics, once the last one is built."""
+
+    def __init__(self, model: Model):
+        self._model = model
+
+    def _setup_graph(self) -> None:
+        if self._model.exchange:
+            self._model.exchange.connect()
+
+
 class FollowWeights(Callback):
     """Moves the teacher's variables toward those that they follow, after every step."""
 
@@ -272,6 +283,7 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
         model=model,
         data=SharedBatches(flow, towers),
         callbacks=[
+            ConnectTowers(model),
             FeedStep(model),
             RefitQuantizers(model),
             FollowWeights(model),

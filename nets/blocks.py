@@ -2,6 +2,9 @@
 
 A network names its layers and their roles; whether something is quantized is decided by the policy, and a weight that
 several operating points use is read and quantized once per tower.
+
+Layers compute in the type of the images: float32 or bfloat16. Whatever follows a global pool is float32, and so are
+variables, statistics and quantizers.
 """
 
 import contextlib
@@ -11,6 +14,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from nets import sync
 from nets.cost import LayerRecord
 from nets.kernels import Kernel, Kernels, MetaConv
 from nets.points import Point
@@ -61,6 +65,7 @@ class Blocks:
         main: whether this is the tower whose batch statistics go into the moving averages.
         seed: int32 [2] that changes with every step, for layers that draw noise; None draws it from the graph's seed.
         progress: share of the training that is done, for what is annealed.
+        exchange: towers whose batch statistics are taken together in training; None takes those of this one.
 
     Attributes:
         layers: layer records by spelling of the operating point.
@@ -71,7 +76,7 @@ class Blocks:
 
     def __init__(self, policy: Policy, points: Sequence[Point], *, training: bool, data_format: str = 'NHWC',
                  padding: str = 'same', share_affine: bool = False, main: bool = True, seed: tf.Tensor | None = None,
-                 progress: tf.Tensor | float = 0.0):
+                 progress: tf.Tensor | float = 0.0, exchange: sync.Exchange | None = None):
         self.training, self.data_format, self.share_affine, self.main = training, data_format, share_affine, main
         self.padding = padding
         self.quantization = Quantization(policy, training=training)
@@ -84,6 +89,7 @@ class Blocks:
         self._meta: MetaConv | None = None
         self._gate = ''
         self._seed, self._draws, self.progress = seed, 0, progress
+        self._exchange, self._exchanged = exchange, 0
 
     @property
     def point(self) -> Point:
@@ -164,12 +170,12 @@ class Blocks:
             w = self.weights.get(shape, role, fan_out=kernel * kernel * channels, start=start, meta=self._meta,
                                   point=str(self._point))
             if groups > 1 and self.training and self.data_format == 'NHWC':
-                y = _grouped_conv(x, w.value, stride, groups, self._padding(kernel, stride))
+                y = _grouped_conv(x, tf.cast(w.value, x.dtype), stride, groups, self._padding(kernel, stride))
             else:
                 y = self.convolve(x, w.value, stride)
             if bias_start is not None:
                 b = tf.get_variable('b', shape=[channels], initializer=bias_start)
-                y = tf.nn.bias_add(y, b, data_format=self.data_format)
+                y = tf.nn.bias_add(y, tf.cast(b, y.dtype), data_format=self.data_format)
             self.record(scope.name, role, shape, self.spatial(y), w, bias=0 if bias_start is None else channels,
                         inputs=math.prod(x.shape[1:]))
         return y
@@ -190,13 +196,13 @@ class Blocks:
         return y
 
     def convolve(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
-        """Convolution of ``x`` with the kernel ``w`` [k, k, in, out]."""
-        return tf.nn.conv2d(x, w, self._strides(stride), self._padding(w.shape[0], stride),
+        """Convolution of ``x`` with the kernel ``w`` [k, k, in, out], computed in the type of ``x``."""
+        return tf.nn.conv2d(x, tf.cast(w, x.dtype), self._strides(stride), self._padding(w.shape[0], stride),
                             data_format=self.data_format)
 
     def filter(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
-        """Depthwise convolution of ``x`` with the kernel ``w`` [k, k, C, 1]."""
-        return tf.nn.depthwise_conv2d(x, w, self._strides(stride), self._padding(w.shape[0], stride),
+        """Depthwise convolution of ``x`` with the kernel ``w`` [k, k, C, 1], computed in the type of ``x``."""
+        return tf.nn.depthwise_conv2d(x, tf.cast(w, x.dtype), self._strides(stride), self._padding(w.shape[0], stride),
                                       data_format=self.data_format)
 
     def dense(self, name: str, x: tf.Tensor, units: int, *, role: str = 'head', start: Any = None,
@@ -241,9 +247,13 @@ class Blocks:
 
     def normalise(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor,
                   variance: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """``x`` normalised by its own statistics in training, with mean and unbiased variance of the batch, else by
+        """``x`` normalised by the statistics of the batch in training, with their mean and unbiased variance, else by
         the given ones.
         """
+        if self.training and self._exchange:
+            self._exchanged += 1
+            return sync.normalise(x, gamma, beta, self._exchange, key=f'normalisation {self._exchanged}',
+                                  axis=self._axis, epsilon=BN_EPSILON)
         if not self.training and self.data_format == 'NHWC' and x.shape[1:3] == (1, 1):
             # oneDNN's kernel takes milliseconds for a map of one pixel.
             return tf.nn.batch_normalization(x, mean, variance, beta, gamma, BN_EPSILON), mean, variance
@@ -285,7 +295,8 @@ class Blocks:
         return tf.nn.avg_pool2d(x, self._strides(stride), self._strides(stride), 'SAME', data_format=self.data_format)
 
     def global_pool(self, x: tf.Tensor) -> tf.Tensor:
-        """[N, C] mean over all positions."""
+        """[N, C] float32 mean over all positions."""
+        x = tf.cast(x, tf.float32)
         if self.data_format == 'NCHW':
             return tf.reduce_mean(x, axis=[2, 3])
         # One large window takes half the time of reduce_mean on the CPU: every gate begins with a pool.

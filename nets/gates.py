@@ -52,7 +52,7 @@ def straight_through(logits: tf.Tensor, temperature: float | tf.Tensor) -> tf.Te
 
 def masked(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf.Tensor:
     """``relu(shortcut + gate * body(q))``: every image is computed, as in published training."""
-    return tf.nn.relu(shortcut + tf.reshape(gate, [-1, 1, 1, 1]) * body(q))
+    return tf.nn.relu(shortcut + tf.reshape(tf.cast(gate, q.dtype), [-1, 1, 1, 1]) * body(q))
 
 
 def gathered(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf.Tensor:
@@ -62,7 +62,7 @@ def gathered(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> 
     opened = gate > 0.5
     chosen = tf.where(tf.logical_or(opened, tf.logical_not(tf.reduce_any(opened))))
     rows = chosen[:, 0]
-    y = tf.reshape(tf.gather(gate, rows), [-1, 1, 1, 1]) * body(tf.gather(q, rows))
+    y = tf.reshape(tf.cast(tf.gather(gate, rows), q.dtype), [-1, 1, 1, 1]) * body(tf.gather(q, rows))
     return tf.nn.relu(tf.tensor_scatter_nd_add(shortcut, chosen, y))
 
 

@@ -86,7 +86,7 @@ def masked(b: Blocks, x: tf.Tensor, width: Width) -> tf.Tensor:
     """``x`` ([N, C] or images) with zeros in the channels that an image does not use."""
     if not isinstance(width.index, Routing):
         return x
-    return x * _like(b, tf.matmul(width.index.gate, width.masks(width.index)), x)
+    return x * tf.cast(_like(b, tf.matmul(width.index.gate, width.masks(width.index)), x), x.dtype)
 
 
 def conv(b: Blocks, name: str, x: tf.Tensor, inputs: Width, outputs: Width, kernel: int, *, stride: int = 1,
@@ -145,7 +145,8 @@ def norm(b: Blocks, name: str, x: tf.Tensor, width: Width) -> tf.Tensor:
         if isinstance(width.index, Routing):
             mean, variance = (_like(b, width.row(table), x) for table in tables)
             scale, shift = (_like(b, vector[None], x) for vector in (gamma, beta))
-            return masked(b, (x - mean) * tf.rsqrt(variance + BN_EPSILON) * scale + shift, width)
+            y = (tf.cast(x, tf.float32) - mean) * tf.rsqrt(variance + BN_EPSILON) * scale + shift
+            return masked(b, tf.cast(y, x.dtype), width)
         y, *batch = b.normalise(x, gamma, beta, *(width.row(table) for table in tables))
         if b.training:
             _observe(b, f'{b.quantization.relative(scope.name)}/{size}', width, tables, batch, x)
@@ -174,7 +175,8 @@ def squeeze_excite(b: Blocks, x: tf.Tensor, width: Width, units: int) -> tuple[t
     *Variable names*: ``se/reduce``, ``se/expand`` with ``W`` and ``b``.
     """
     hidden = tf.nn.relu(dense(b, 'se/reduce', b.global_pool(x), width, Width((units,)), role='gate'))
-    return x * _like(b, tf.sigmoid(dense(b, 'se/expand', hidden, Width((units,)), width, role='gate')), x), hidden
+    factor = tf.sigmoid(dense(b, 'se/expand', hidden, Width((units,)), width, role='gate'))
+    return x * tf.cast(_like(b, factor, x), x.dtype), hidden
 
 
 def normal(fan_out: int) -> Any:

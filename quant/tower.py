@@ -66,7 +66,7 @@ class Quantization:
 
         Args:
             name: variable scope of the quantizer, below the current one.
-            x: float32 of any shape.
+            x: of any shape; levels are chosen and statistics are taken in float32.
             scope, role: what the policy decides by.
             lower: smallest value that ``x`` can take when ``relu`` is off.
             point: spelling of the operating point, for private bases.
@@ -79,7 +79,8 @@ class Quantization:
         with contextlib.ExitStack() as scopes:
             for part in (name, point) if quantizer.private else (name,):
                 scopes.enter_context(tf.variable_scope(part))
-            return quantizer.activation(x, relu=relu, lower=lower, tower=self, observe=watched)
+            y = quantizer.activation(tf.cast(x, tf.float32), relu=relu, lower=lower, tower=self, observe=watched)
+            return tf.cast(y, x.dtype)
 
 
 def _total(evidence: list[lq_refit.Evidence]) -> lq_refit.Evidence:

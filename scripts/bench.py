@@ -2,13 +2,15 @@
 
     python -m scripts.bench train                                   # ResNet-18 W2A2, batch 8, five sizes, against float
     python -m scripts.bench train -d 50 --qa 32 --mode resnet --batch_size 4 --steps 3
+    python -m scripts.bench train --bf16                            # the same W2A2 in bfloat16 against float32
     python -m scripts.bench infer --net aig                         # skipping against computing all bodies, ResNet-50
     python -m scripts.bench infer --net msdnet                      # early exit at budgets against the full network
     python -m scripts.bench infer --net dsnet                       # widths, and a batch of mixed widths
     python -m scripts.bench data                                    # decoding, augmentation against tensorpack, tf.data
 
-``train``: one training step of a configuration (any flags of imagenet_tf.py) against the same in float. Each of the two
-runs in a process of its own, so that each has its own peak memory; they take turns, step by step.
+``train``: one training step of a configuration (any flags of imagenet_tf.py) against the same in float, or with
+``--bf16`` against the same in float32. Each of the two runs in a process of its own, so that each has its own peak
+memory; they take turns, step by step.
 """
 
 import argparse
@@ -91,24 +93,25 @@ def measure(configs: dict[str, Config], steps: int) -> dict[str, dict[str, float
 
 
 def train(argv: Sequence[str]) -> None:
-    """Quantized against float training step."""
+    """Training step: quantized against float, or bfloat16 against float32."""
     p = argparse.ArgumentParser(prog='bench train', add_help=False, allow_abbrev=False)
     p.add_argument('--steps', type=int, default=10)
     own, rest = p.parse_known_args(argv)
     given = explicit(parse(TRAIN)) | explicit(parse(rest))
     config, _, _ = resolve({key: value for key, value in given.items() if value is not None})
-    plain = dataclasses.replace(config, qw=FLOAT_BITS, qa=FLOAT_BITS)
+    plain = dataclasses.replace(config, **{'bf16': False} if config.bf16 else {'qw': FLOAT_BITS, 'qa': FLOAT_BITS})
     if config == plain:
-        raise UsageError('--qw 32 --qa 32: there is nothing to compare with float')
-    found = measure({'quantized': config, 'float': plain}, own.steps)
-    ratios = {key: found['quantized'][key] / found['float'][key] for key in found['float']}
+        raise UsageError('--qw 32 --qa 32: there is nothing to compare with float; --bf16 compares with float32')
+    ours, other = ('bf16', 'float32') if config.bf16 else ('quantized', 'float')
+    found = measure({ours: config, other: plain}, own.steps)
+    ratios = {key: found[ours][key] / found[other][key] for key in found[other]}
     print(tabulate([[name, *row.values()] for name, row in (found | {'ratio': ratios}).items()],
                    headers=['', *ratios], floatfmt='.3f'))
     print(json.dumps({'bench': 'train', 'config': config.name, 'batch_size': config.batch_size, 'steps': own.steps,
                       'ratio': round(ratios['cpu_s'], 4),
-                      **{key: round(value, 4) for key, value in found['quantized'].items()},
+                      **{key: round(value, 4) for key, value in found[ours].items()},
                       **{f'{key}_ratio': round(value, 4) for key, value in ratios.items()},
-                      'float': {key: round(value, 4) for key, value in found['float'].items()}}))
+                      other: {key: round(value, 4) for key, value in found[other].items()}}))
 
 
 def infer(argv: Sequence[str]) -> None:

@@ -117,9 +117,9 @@ def _epochs(run: Path) -> int:
         return 0
 
 
-def run(experiment: str, folder: Path, processes: int) -> list[Job]:
+def run(experiment: str, folder: Path, processes: int, *, bf16: bool) -> list[Job]:
     """Trains all jobs, ``processes`` at a time."""
-    todo = jobs(experiment)
+    todo = [dataclasses.replace(job, flags=(*job.flags, *['--bf16'] * bf16)) for job in jobs(experiment)]
     finished = {job.name: threading.Event() for job in todo}
     failed = threading.Event()
 
@@ -202,7 +202,7 @@ def study(args: argparse.Namespace) -> str:
     folder = args.folder or Path('train_log') / args.experiment
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    report(args.experiment, run(args.experiment, folder, max(1, args.processes)), folder)
+    report(args.experiment, run(args.experiment, folder, max(1, args.processes), bf16=args.bf16), folder)
     return f'{time.perf_counter() - started:.0f} s'
 
 
@@ -213,6 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument('--folder', type=Path, help='default: train_log/<experiment>')
     p.add_argument('--processes', type=int, default=min(2, os.cpu_count() or 1),
                    help='runs at a time (default %(default)s)')
+    p.add_argument('--bf16', action='store_true', help='train with activations in bfloat16')
     return status('study', study, p.parse_args(argv))
 
 

@@ -165,6 +165,8 @@ def accepted(line: str) -> Config:
     ('--fake --batch_size 512', '--batch_size 512|training images'),
     ('--data images', '--batch_size 256|only 2 training images'),
     ('--qa 2 --fixed_qa --private_basis', '--fixed_qa|--private_basis'),
+    ('--sync-bn --net dsnet --data images', '--sync_bn|--net dsnet|leave it out'),
+    ('--sync-bn --net aig --train-skip --data images', '--sync_bn|--train_skip'),
     # machine
     ('--gpu a', '--gpu a|0,1,2,3'),
     ('--gpu 0,', '--gpu 0,|0,1,2,3'),

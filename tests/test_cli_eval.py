@@ -70,7 +70,8 @@ def test_evaluation_as_another_network(line, refused):
     ('--eval -ec run', (16, 12)), ('--eval -ec run -es 12', (12,)), ('--eval -ec run/model-10', (16, 12)),
     ('--eval --eval-checkpoint run --eval-scale 12 16 --eval-epoch 1', (16, 12)),
     ('--eval -ec run -es 24 -eos 16', (24,)), ('--eval -ec run -es 12 12', (12,)),
-    ('--eval -ec=run -es=12', (12,)), ('--eval -ec run -es 14 16 --untrained interpolate', (16, 14)),
+    ('--eval -ec=run -es=12', (12,)), ('--eval -ec run --gpu 0,1,2', (16, 12)),
+    ('--eval -ec run -es 14 16 --untrained interpolate', (16, 14)),
     ('--eval -ec run -es 24 8 --untrained proxy', (24, 8)), ('--eval -ec run -es 24 --untrained ideal', (24,))])
 def test_evaluations_that_are_accepted(line, sizes, here):
     before = tree(here / 'run')

@@ -254,6 +254,7 @@ def test_json_that_is_no_object(content, tmp_path):
     ({'kd': True, 'fixed_qa': True, 'sizes': (96,)}, 'resnet18-32-32-96-distill-fixed_qa-x'),
     ({'private_basis': True, 'seed': 3, 'width': 0.5, 'load': 'y', 'sizes': (96,)},
      'resnet18-32-32-96-private-width0.5-seed3-finetune-x'),
+    ({'sync_bn': True, 'bf16': True, 'sizes': (96,)}, 'resnet18-32-32-96-sync-bf16-x'),
     ({'data': '/data/ILSVRC2012/', 'sizes': (96,)}, 'resnet18-32-32-96-ILSVRC2012'),
     ({'data': 'cifar10:data/py', 'sizes': (96,)}, 'resnet18-32-32-96-py')])
 def test_name_of_the_run_folder(given, name):

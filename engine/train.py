@@ -8,11 +8,9 @@ import numpy as np
 from tensorpack import (
     Callback,
     DataFlow,
-    EstimatedTimeLeft,
     JSONWriter,
     ProxyDataFlow,
     QueueInput,
-    ScalarPrinter,
     TFEventWriter,
     TrainConfig,
     launch_train_with_config,
@@ -31,6 +29,7 @@ from engine.loop import OneTower, ParameterServer, Replicated, StopAtNaN, StopOn
 from engine.model import Model
 from engine.run import Run
 from engine.saving import Resume, Save, SaveBest
+from engine.watch import EpochLine
 from nets.kernels import generate
 from quant.backend import tf
 from quant.tower import refit
@@ -40,9 +39,6 @@ FRESH = r'^alpha$|/basis$|/gate[12]/|(^|/)slimming_gate/'
 
 # Batches that wait for a step.
 QUEUED = 4
-
-# The console shows these; TensorBoard and stats.json have everything, among it the state of every quantizer.
-PRINTED = ['^loss', '^val/', '^learning_rate']
 
 
 class Watched(ProxyDataFlow):
@@ -290,11 +286,10 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
             guard,
             SetLearningRate(learning_rate(config)),
             *(_writers(model, dataset, run, threads, save) if machines.first else []),
-            EstimatedTimeLeft(),
             stop,
             *machines.callbacks,
         ],
-        monitors=[TFEventWriter(), JSONWriter(), ScalarPrinter(whitelist=PRINTED)] if machines.first else [],
+        monitors=[TFEventWriter(), JSONWriter(), EpochLine(model)] if machines.first else [],
         **machines.session(state),
         steps_per_epoch=steps,
         starting_epoch=run.step // steps + 1,

@@ -24,6 +24,8 @@ def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
     """
     alpha = tf.get_variable('alpha', shape=[len(logits)], initializer=tf.ones_initializer())
     weights = tf.unstack(tf.nn.softmax(alpha))
+    for i, weight in enumerate(weights):
+        tf.summary.scalar(f'alpha/{i}', weight)
     return tf.add_n([w * tf.stop_gradient(one) for w, one in zip(weights, logits)])
 
 

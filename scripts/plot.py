@@ -2,6 +2,7 @@
 
     python -m scripts.plot RUN... -o accuracy.png
     python -m scripts.plot RUN... --cost bitops -o bitops.svg      # or ms, memory
+    python -m scripts.plot RUN... --curves -o curves.png           # how the training went
     python -m scripts.plot docs/measured.json -o docs/accuracy.svg # rows that accuracy_table --format json has written
 
 Individual models of one network are one line. A published curve that several runs share is drawn once. Points that ran
@@ -31,8 +32,8 @@ COSTS: dict[str, tuple[str, str, float]] = {
 Name = tuple[float, float, str, str]  # x, y, text, colour
 
 
-def new_axes() -> tuple[Any, Any]:
-    """Figure on the Agg canvas, with its axes.
+def new_axes(panels: int = 1) -> tuple[Any, Any]:
+    """Figure on the Agg canvas, with its axes; an array of them if there are several panels side by side.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -42,9 +43,9 @@ def new_axes() -> tuple[Any, Any]:
         from matplotlib.figure import Figure
     except ImportError:
         raise UsageError('matplotlib is not installed; `pip install .[plots]` brings it') from None
-    figure = Figure(figsize=(8.5, 5.2), layout='tight')
+    figure = Figure(figsize=(8.5 if panels == 1 else 5.0 * panels, 5.2), layout='tight')
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure, figure.subplots(1, panels)
 
 
 def is_alone(row: records.Row) -> bool:
@@ -162,18 +163,23 @@ def save(figure: Any, output: str) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draws the picture."""
+    if args.curves:
+        from scripts import curves
+        save(curves.draw(args.runs), args.output or 'curves.png')
+        return
     tables = [path for path in map(Path, args.runs) if path.is_file()]
     runs = records.read_runs([path for path in args.runs if not Path(path).is_file()])
     runs += [run for path in tables for run in records.read_table(path)]
-    save(draw(records.curves(runs), args.cost), args.output)
+    save(draw(records.curves(runs), args.cost), args.output or 'accuracy.png')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status, see ``scripts.status``."""
     parser = argparse.ArgumentParser(prog='python -m scripts.plot', description='Top-1 accuracy over cost.')
     parser.add_argument('runs', nargs='+', metavar='RUN', help='run folder with evaluation records, or a table of some')
-    parser.add_argument('-o', '--output', default='accuracy.png', metavar='FILE', help='picture (default %(default)s)')
+    parser.add_argument('-o', '--output', metavar='FILE', help='picture (default accuracy.png or curves.png)')
     parser.add_argument('--cost', choices=tuple(COSTS), default='madds', help='horizontal axis (default %(default)s)')
+    parser.add_argument('--curves', action='store_true', help='instead: loss, top-1 and dead levels over the epochs')
     return status('plot', run, parser.parse_args(argv))
 
 

@@ -1,0 +1,57 @@
+"""What a person sees of a training: one line per epoch."""
+
+import datetime
+import time
+from collections.abc import Sequence
+
+from tensorpack import MonitorBase
+from tensorpack.utils import logger
+
+from engine.model import Model
+
+
+class EpochLine(MonitorBase):
+    """One line per epoch: loss, top-1 of the strongest and the weakest operating point, images/s, time left.
+
+    TensorBoard and stats.json have everything else.
+
+    Args:
+        model: whose inference tower has been built when the first epoch ends.
+    """
+
+    def __init__(self, model: Model):
+        self._model = model
+        self._latest: dict[str, float] = {}
+
+    def process_scalar(self, name: str, val: float) -> None:
+        self._latest[name] = val
+
+    def _before_epoch(self) -> None:
+        self._started, self._first = time.perf_counter(), self.global_step
+
+    def _after_epoch(self) -> None:
+        self._trained = time.perf_counter()
+
+    def _trigger_epoch(self) -> None:
+        trainer, steps = self.trainer, self.global_step - self._first
+        seconds, rest = self._trained - self._started, time.perf_counter() - self._trained
+        epochs = trainer.max_epoch - self.epoch_num
+        left = epochs * (seconds / steps * trainer.steps_per_epoch + rest)
+        speed = steps * self._model.config.batch_size / seconds
+        logger.info(line(self._latest, self._model.names, f'epoch {self.epoch_num}/{trainer.max_epoch}', speed, left))
+
+
+def line(latest: dict[str, float], names: Sequence[str], epoch: str, speed: float, left: float) -> str:
+    """The line.
+
+    Args:
+        latest: newest value of every metric.
+        names: operating points as evaluation spells them, strongest first.
+        epoch: which one, of how many.
+        speed: images per second of training.
+        left: seconds.
+    """
+    points = [name for name in names if not name.startswith('ensemble')]
+    shown = ', '.join(f'{name} {latest[f"val/{name}/top1"]:.2f}' for name in dict.fromkeys((points[0], points[-1])))
+    time_left = datetime.timedelta(seconds=round(left))
+    return f'{epoch}: loss {latest["loss"]:.4f}, top-1 {shown}; {speed:.0f} images/s, {time_left} left'

@@ -118,6 +118,8 @@ def run_training(args: argparse.Namespace) -> None:
             if machines.first and not calibrate.is_calibrated(str(finished)):
                 calibrate.calibrate_run(str(finished), threads=threads)
         print(f'{finished} has statistics of all widths; next: preset {then}', flush=True)
+        # Stages differ in their recipes: what was said of this one does not hold for the next.
+        given = {key: value for key, value in given.items() if key not in ('lr', 'epochs')}
         given |= {'preset': then, 'load': str(finished)}
         logdir = logdir.with_name(f'{logdir.name}-gate') if logdir else None
 

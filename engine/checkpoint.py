@@ -27,6 +27,9 @@ CALIBRATED = '.calibrated.npz'
 POINTS = 'calibrated_points'
 
 # What to do about a size without statistics.
+# Start of the names of the moving averages of metrics, which belong to a training and not to its network.
+METRICS = 'EMA/'
+
 BORROW = ('scripts/calibrate.py makes them; --untrained proxy, ideal or interpolate, or -eos SIZE, borrow those of '
           'trained sizes')
 
@@ -151,7 +154,7 @@ def read(prefix: str, *, flag: str) -> Checkpoint:
     Raises:
         UsageError: it cannot be read.
     """
-    values = read_variables(prefix, flag=flag)
+    values = {name: value for name, value in read_variables(prefix, flag=flag).items() if not name.startswith(METRICS)}
     config = Path(prefix).parent / 'config.json'
     if any(name.startswith('imagenet/') for name in values):
         renamed = {from_published(name): value for name, value in values.items()}

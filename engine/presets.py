@@ -106,7 +106,7 @@ PRESETS = {
                           'width': 0.25, 'epochs': 5, 'inputs': 'normalized_rgb'}, 'measured table in the README',
                          then='demo-dsnet-gate'),
     'demo-dsnet-gate': Preset({'net': 'dsnet', **_DSNET_SMALL, 'mode': 'pytorch', 'sizes': (28,), 'data': 'animals28',
-                               'width': 0.25, 'epochs': 2, 'inputs': 'normalized_rgb', 'stage': 'gate',
+                               'width': 0.25, 'epochs': 4, 'lr': 5.0, 'inputs': 'normalized_rgb', 'stage': 'gate',
                                'routes': (0, 4, 8, 13), 'target_madds': 2.5e6}, 'measured table in the README'),
     'demo-msdnet': Preset({'net': 'msdnet', **_MSD_SMALL, 'mode': 'pytorch', 'sizes': (28,), 'data': 'animals28',
                            **_MSD_LIN, 'nBlocks': 4, 'nChannels': 8, 'growthRate': 4, 'holdout': 1000, 'epochs': 6},

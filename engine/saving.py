@@ -9,6 +9,7 @@ from pathlib import Path
 from tensorpack import Callback
 from tensorpack.tfutils.sessinit import SessionInit
 
+from engine.checkpoint import METRICS
 from engine.errors import UsageError
 from engine.run import Run, checkpoints, write_json
 from quant.backend import tf
@@ -24,7 +25,7 @@ TEMPORARY = '.saving.'
 def state() -> list[tf.Variable]:
     """All that a training carries from step to step, the moving averages of its metrics included."""
     return tf.global_variables() + [variable for variable in tf.local_variables()
-                                    if variable.op.name.startswith('EMA/')]
+                                    if variable.op.name.startswith(METRICS)]
 
 
 class Resume(SessionInit):

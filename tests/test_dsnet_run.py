@@ -149,7 +149,7 @@ def two_sizes(tmp_path_factory):
 def test_a_part_of_a_network_is_called_as_in_the_whole(flags, points, two_sizes, few_validation_images, monkeypatch):
     monkeypatch.setattr('engine.routes.throughput', lambda *_: {'dynamic': 1.0})
     shutil.rmtree(two_sizes / 'eval', ignore_errors=True)
-    main('--eval', '-ec', two_sizes, *flags, '--workers', '0')
+    main('--eval', '-ec', two_sizes, *flags, '--threads', '0')
     assert set(records(two_sizes)) == points
     found = {row.point: row for row in read_run(two_sizes, 'run').rows}
     assert set(found) == points and all(row.madds > 0 for row in found.values())

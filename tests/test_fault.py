@@ -21,7 +21,7 @@ from quant.backend import tf
 
 STEPS, EPOCHS = 6, 3
 FLAGS = ['--data', 'animals28', '--arch', 'resnet8', '--mode', 'preact', '--sizes', '12', '--batch-size', '8',
-         '--epochs', EPOCHS, '--steps-per-epoch', STEPS, '--workers', '0']
+         '--epochs', EPOCHS, '--steps-per-epoch', STEPS, '--threads', '0']
 EVERY = 50  # one of so many validation images
 
 

@@ -9,13 +9,12 @@ import pytest
 from tensorpack import StopTraining
 
 from engine import evaluate
+from engine.cluster import Machine
 from engine.config import Config
 from engine.errors import Terminated, UsageError
 from engine.loop import StopAtNaN, StopOnSignal, first
 from engine.train import too_large
 from quant.backend import tf
-
-DEFAULT = signal.getsignal(signal.SIGINT)
 
 
 @pytest.fixture
@@ -25,11 +24,13 @@ def stop():
     callback = StopOnSignal(lambda: calls.append('check'), lambda: calls.append('save'))
     callback.trainer = SimpleNamespace(local_step=3, global_step=14, steps_per_epoch=10)
     callback.calls = calls
-    before = signal.getsignal(signal.SIGTERM)
+    # A shell that starts tests in the background has them ignore SIGINT.
+    shell, before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
     callback._before_train()
     yield callback
     callback._after_train()
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == (DEFAULT, before)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == (signal.default_int_handler, before)
+    signal.signal(signal.SIGINT, shell)
 
 
 def send(number: int) -> None:
@@ -91,7 +92,7 @@ def guard(run):
     weights = tf.get_variable('conv0/W', [2], initializer=tf.zeros_initializer())
     tf.get_variable('conv0/bn/mean/EMA', [2], trainable=False, initializer=tf.zeros_initializer())
     terms = [{'loss': tf.constant(float(i)), 'loss/s16': tf.constant(1.0)} for i in (1, 2)]
-    callback = StopAtNaN(SimpleNamespace(losses=terms, config=Config(lr=0.5)))
+    callback = StopAtNaN(SimpleNamespace(losses=terms, config=Config(lr=0.5), machines=Machine()))
     callback._setup_graph()
     run(weights)
     callback.trainer = SimpleNamespace(sess=tf.get_default_session())

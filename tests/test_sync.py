@@ -11,6 +11,7 @@ from tensorpack import Callback
 from tensorpack.tfutils import sesscreate
 
 from engine import evaluate, train
+from engine.cluster import Machine
 from engine.config import Config
 from engine.datasets import ArraySource, Dataset
 from engine.model import Model
@@ -53,7 +54,7 @@ def test_two_towers_score_every_image_once(net, fields, monkeypatch):
     monkeypatch.setattr(evaluate, 'eval_flow', functools.partial(evaluate.eval_flow, batch_size=2))
     values = Model(config(net, **fields), data_format='NHWC').starting_values()
     models = [Model(config(net, **fields, gpu=gpu), data_format='NHWC') for gpu in ((0,), (0, 1))]
-    one, two = (evaluate.evaluate(model, values, few(), workers=0)[0] for model in models)
+    one, two = (evaluate.evaluate(model, values, few(), threads=0)[0] for model in models)
     assert one.images == two.images == IMAGES
     assert (len(one.sums) > 1, bool(one.answers)) == (net == 'aig', net == 'msdnet')
     for expected, found in zip([*one.sums, *one.answers], [*two.sums, *two.answers], strict=True):
@@ -68,7 +69,8 @@ def start(config: Config) -> dict[str, np.ndarray]:
 
 def after_one_step(config: Config, values: dict[str, np.ndarray], folder: Path) -> dict[str, np.ndarray]:
     """All variables of the checkpoint that one step leaves."""
-    train.train(config, few(), open_run(config, folder, None), values=values, data_format='NHWC', workers=0)
+    train.train(config, few(), open_run(config, folder, None), values=values, data_format='NHWC', threads=0,
+                machines=Machine())
     reader = tf.train.load_checkpoint(str(folder / 'model-1'))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 

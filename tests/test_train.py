@@ -226,7 +226,7 @@ def test_bad_images_that_end_the_training_are_named(tmp_path, capfd):
             cv2.imwrite(str(tmp_path / part / 'cat' / f'{n}.JPEG'), rng.integers(0, 256, (40, 40, 3), np.uint8))
     (tmp_path / 'train' / 'cat' / '5.JPEG').write_bytes(b'nothing')
     flags = ['--data', tmp_path, '--arch', 'resnet8', '--sizes', 16, '--image-size', 16, '--batch-size', 4,
-             '--max-bad', 0, '--epochs', 2, '--workers', 0, '--logdir', tmp_path / 'run']
+             '--max-bad', 0, '--epochs', 2, '--threads', 0, '--logdir', tmp_path / 'run']
     assert imagenet_tf.main([str(flag) for flag in flags]) == 2
     message = capfd.readouterr().err
     assert '1 of 8 training images cannot be decoded' in message.partition('error: training stopped at step ')[2]

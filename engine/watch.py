@@ -51,7 +51,8 @@ def line(latest: dict[str, float], names: Sequence[str], epoch: str, speed: floa
         speed: images per second of training.
         left: seconds.
     """
-    points = [name for name in names if not name.startswith('ensemble')]
-    shown = ', '.join(f'{name} {latest[f"val/{name}/top1"]:.2f}' for name in dict.fromkeys((points[0], points[-1])))
+    top1 = {name: latest[f'val/{name}/top1'] for name in names
+            if f'val/{name}/top1' in latest and not name.startswith('ensemble')}
+    ends = ', '.join(f'{name} {top1[name]:.2f}' for name in dict.fromkeys((*list(top1)[:1], *list(top1)[-1:])))
     time_left = datetime.timedelta(seconds=round(left))
-    return f'{epoch}: loss {latest["loss"]:.4f}, top-1 {shown}; {speed:.0f} images/s, {time_left} left'
+    return f'{epoch}: loss {latest["loss"]:.4f}, top-1 {ends or "not scored"}; {speed:.0f} images/s, {time_left} left'

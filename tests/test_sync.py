@@ -11,6 +11,7 @@ from tensorpack import Callback
 from tensorpack.tfutils import sesscreate
 
 from engine import evaluate, train
+from engine.checkpoint import METRICS
 from engine.cluster import Machine
 from engine.config import Config
 from engine.datasets import ArraySource, Dataset
@@ -68,11 +69,12 @@ def start(config: Config) -> dict[str, np.ndarray]:
 
 
 def after_one_step(config: Config, values: dict[str, np.ndarray], folder: Path) -> dict[str, np.ndarray]:
-    """All variables of the checkpoint that one step leaves."""
+    """All variables of the checkpoint that one step leaves, but averages of metrics, which are those of a tower."""
     train.train(config, few(), open_run(config, folder, None), values=values, data_format='NHWC', threads=0,
                 machines=Machine())
     reader = tf.train.load_checkpoint(str(folder / 'model-1'))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+            if not name.startswith(METRICS)}
 
 
 def kind(name: str) -> str:

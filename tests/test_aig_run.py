@@ -101,8 +101,10 @@ def test_resuming_repeats_the_noise(tmp_path):
     assert not np.array_equal(expected['linear/W'], values(other / 'model-6')['linear/W'])
 
 
-@pytest.mark.parametrize('flags', [['--train-skip'], ['--rate-loss', 'class', '--qw', '2', '--qa', '2'],
-                                   ['--targets', '1', '0.5', '0.7', '--gpu', '0,1']])
+@pytest.mark.parametrize('flags', [
+    ['--train-skip'],
+    pytest.param(['--rate-loss', 'class', '--qw', '2', '--qa', '2'], marks=pytest.mark.slow),
+    pytest.param(['--targets', '1', '0.5', '0.7', '--gpu', '0,1'], marks=pytest.mark.slow)])
 def test_ways_to_train(flags, tmp_path):
     main(*SMALL, '--epochs', '1', *flags, '--logdir', tmp_path / 'run')
     state = values(tmp_path / 'run' / 'model-3')

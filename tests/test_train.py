@@ -134,7 +134,7 @@ def test_fine_tuning_starts_from_the_loaded_weights(trained, tmp_path):
     assert set(records(tmp_path / 'tuned')) == {'s16', 's12', 'ensemble'}
 
 
-@pytest.mark.parametrize('trainer', ['replicated', 'parameter-server'])
+@pytest.mark.parametrize('trainer', ['replicated', pytest.param('parameter-server', marks=pytest.mark.slow)])
 def test_two_towers_on_the_cpu(trainer, tmp_path):
     main(*TINY, '--epochs', '1', '--gpu', '0,1', '--trainer', trainer, '--logdir', tmp_path / 'run')
     state = values(tmp_path / 'run' / 'model-3')
@@ -149,7 +149,8 @@ SMALLEST = ['--data', 'animals28', '--sizes', '16', '12', '--kd', '--batch-size'
 
 
 @pytest.mark.parametrize('flags, weights', [
-    (['--net', 'san', '--arch', 'resnet8', '--qw', '2', '--qa', '2'], 'group0/block0/conv1/slope'),
+    pytest.param(['--net', 'san', '--arch', 'resnet8', '--qw', '2', '--qa', '2'], 'group0/block0/conv1/slope',
+                 marks=pytest.mark.slow),
     (['--arch', 'resnet8', '--mode', 'pytorch', '--resize', 'antialias', '--kd-type', 'none'], 'conv0/W')])
 def test_networks_of_the_pytorch_codes(flags, weights, tmp_path):
     """From training to evaluation; a second evaluation of the checkpoint finds what training found."""
@@ -175,6 +176,7 @@ def published_name(name: str) -> str:
     return '/'.join(parts if parts == ['alpha'] else ['imagenet', *parts])
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_folder_evaluates_alike(tmp_path):
     run, published = tmp_path / 'run', tmp_path / 'published'
     main(*TINY, '-d', 18, '--epochs', '1', '--steps-per-epoch', '1', '--logdir', run)

@@ -29,6 +29,8 @@ COSTS: dict[str, tuple[str, str, float]] = {
     'madds': ('MAdds of one image (millions)', 'madds', 1e6),
     'bitops': ('BitOps of one image (billions)', 'bit_ops', 1e9),
     'ms': ('milliseconds of one image', 'ms', 1.0), 'memory': ('packed weights (kB)', 'weight_bytes', 1e3)}
+# Beside matplotlib's own ten, where these are too few.
+COLOURS = ('navy', 'saddlebrown', 'darkgreen', 'maroon', 'indigo', 'black', 'deeppink', 'dimgray', 'olive', 'teal')
 Name = tuple[float, float, str, str]  # x, y, text, colour
 
 
@@ -138,8 +140,9 @@ def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:
     if len(shown) > 1:
         draw_front(axes, shown, cost)
     for i, (label, rows) in enumerate(shown):
-        names += draw_curve(axes, label, rows, f'C{i % 10}', cost)
-        names += draw_published(axes, rows, f'C{i % 10}', drawn, cost)
+        colour = f'C{i}' if len(shown) <= len(COLOURS) else COLOURS[i // 2 % len(COLOURS)] if i % 2 else f'C{i // 2}'
+        names += draw_curve(axes, label, rows, colour, cost)
+        names += draw_published(axes, rows, colour, drawn, cost)
     axes.set_xlabel(title)
     axes.set_ylabel('top-1 accuracy (%)')
     axes.grid(color='0.9')

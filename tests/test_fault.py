@@ -1,6 +1,8 @@
 """Runs that are killed, terminated, or find their folder damaged, and what the same command makes of them."""
 
 import dataclasses
+import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 import imagenet_tf
+from engine import loop
 from engine.datasets import ArraySource
 from engine.run import checkpoints
 from quant.backend import tf
@@ -25,8 +28,9 @@ FLAGS = ['--data', 'animals28', '--arch', 'resnet8', '--mode', 'preact', '--size
 EVERY = 50  # one of so many validation images
 
 
-def train(run: Path, flags: list) -> None:
-    """The program, in a process of its own."""
+def train(run: Path, flags: list, hurt: Callable[[], None]) -> None:
+    """The program, in a process of its own that calls ``hurt`` before."""
+    hurt()
     # With one thread, the sums of a convolution are the same every time.
     os.environ |= {'TF_NUM_INTRAOP_THREADS': '1', 'TF_CPP_MIN_LOG_LEVEL': '2'}
     with open(f'{run}.txt', 'w') as log:
@@ -46,9 +50,28 @@ SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(['tests.test_fault', 'engine.train'])
 
 
-def start(run: Path, *flags) -> Any:
+def kill_before_rename(to: Path) -> None:
+    """Lets the process kill itself when a complete file is about to get this name."""
+    def hook(event: str, args: tuple) -> None:
+        if event == 'os.rename' and str(args[1]) == str(to):
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+
+def signal_after_step(number: int, step: int) -> None:
+    """Lets the process send itself a signal within its callbacks, as soon as a step has been run."""
+    run_step, steps = loop.OneTower.run_step, itertools.count(1)
+
+    def run(self: Any) -> None:
+        run_step(self)
+        if next(steps) == step:
+            os.kill(os.getpid(), number)
+    loop.OneTower.run_step = run
+
+
+def start(run: Path, *flags, hurt: Callable[[], None] = int) -> Any:
     Path(f'{run}.txt').unlink(missing_ok=True)
-    process = SERVER.Process(target=train, args=(run, list(flags)))
+    process = SERVER.Process(target=train, args=(run, list(flags), hurt))
     process.start()
     return process
 
@@ -105,12 +128,11 @@ def whole(tmp_path_factory) -> Path:
 def test_killed_twice(whole, tmp_path):
     """Between the checkpoint of an epoch and its record in the history, and while the next checkpoint is written."""
     run = tmp_path / 'run'
-    for there in (run / f'model-{STEPS}.index', run / f'.saving.model-{2 * STEPS}.index'):
-        process = start(run)
-        wait_for(process, there.exists)
-        process.kill()
+    for unnamed in (run / 'stats.json', run / f'model-{2 * STEPS}.index'):
+        process = start(run, hurt=functools.partial(kill_before_rename, unnamed))
         process.join()
-        assert process.exitcode == -signal.SIGKILL
+        assert process.exitcode == -signal.SIGKILL, output(run)
+    assert list(checkpoints(run)) == [STEPS]
     finish(run)
     assert_same(run, whole)
 
@@ -120,12 +142,10 @@ def test_killed_twice(whole, tmp_path):
     pytest.param(signal.SIGINT, 130, 'interrupted', marks=pytest.mark.slow)])
 def test_a_signal_stops_after_the_step(number, status, word, whole, tmp_path):
     run = tmp_path / 'run'
-    process = start(run)
-    wait_for(process, (run / 'stats.json').exists)
-    os.kill(process.pid, number)
+    step = STEPS + 2
+    process = start(run, hurt=functools.partial(signal_after_step, number, step))
     process.join()
-    step = max(checkpoints(run))
-    assert process.exitcode == status
+    assert process.exitcode == status and max(checkpoints(run)) == step
     assert f'{word}; the same command resumes at step {step}\n' in output(run)
     assert f'resuming at step {step}\n' in finish(run)
     assert_same(run, whole)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from nets import RATE_LOSSES
 from nets.blocks import Blocks, Outputs
-from nets.gates import Body, gate_logits, gathered, gumbel, masked, skipping, straight_through
+from nets.gates import Body, gate_logits, gathered, gumbel, masked, skipping, skipping_identity, straight_through
 from nets.network import Network
 from nets.resnet import ResNet
 from quant.backend import tf
@@ -78,7 +78,7 @@ class AIG(Network):
         for size, point in zip(self.sizes, self.points):
             gates: list[tf.Tensor] = []
             raw: list[tf.Tensor] = []
-            execute = functools.partial(self._execute, gates, raw, decisions, noise, execution)
+            execute = functools.partial(self._execute, gates, raw, {}, decisions, noise, execution)
             with blocks.at(point):
                 logits[point] = self.backbone.logits(views[size], blocks, execute=execute)
             extras[f'gates/{point}'] = tf.stack(gates)
@@ -116,16 +116,18 @@ class AIG(Network):
         counted = tf.constant([float(rate < 1) for rate in self.targets])
         return tf.reduce_mean(counted * tf.square(tf.constant(self.targets) - rates))
 
-    def _execute(self, gates: list[tf.Tensor], raw: list[tf.Tensor], decisions: tf.Tensor | None,
-                 noise: tf.Tensor | None, execution: str | None, b: Blocks, x: tf.Tensor, q: tf.Tensor, body: Body,
-                 shortcut: tf.Tensor) -> tf.Tensor:
-        """Output of one block; notes its gate."""
+    def _execute(self, gates: list[tf.Tensor], raw: list[tf.Tensor], pools: dict[str, tf.Tensor],
+                 decisions: tf.Tensor | None, noise: tf.Tensor | None, execution: str | None, b: Blocks, x: tf.Tensor,
+                 q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf.Tensor:
+        """Output of one block; notes its gate, and the pool of its output by name where that takes less than pooling.
+        """
         index = len(gates)
         execution = execution or ('mask' if b.training and not self.train_skip else 'skip')
         if self.forced[index] or execution == 'all':
             gates.append(tf.ones([tf.shape(x)[0]]))
             return tf.nn.relu(shortcut + body(q))
-        logits = gate_logits(b, x)
+        pooled = pools[x.name] if x.name in pools else b.global_pool(x)
+        logits = gate_logits(b, pooled)
         raw.append(logits)
         with tf.control_dependencies([logits]):  # a given decision comes no earlier than a computed one
             gate = (self._gate(b, logits, None if noise is None else noise[index]) if decisions is None
@@ -136,8 +138,12 @@ class AIG(Network):
                 return masked(gate, q, body, shortcut)
             if b.training:
                 return gathered(gate, q, body, shortcut)
+            if shortcut is not x:
+                return skipping(gate, q, body, shortcut)
             # What enters a block has just been rectified.
-            return skipping(gate, q, body, shortcut, rectified=shortcut is x)
+            y, pooled = skipping_identity(gate, q, body, x, pooled, b.global_pool)
+            pools[y.name] = pooled
+            return y
 
     def _gate(self, b: Blocks, logits: tf.Tensor, noise: tf.Tensor | None) -> tf.Tensor:
         if noise is not None:

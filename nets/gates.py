@@ -4,7 +4,6 @@ Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018, htt
 arithmetic as the published code.
 """
 
-import functools
 from collections.abc import Callable
 
 from nets.blocks import Blocks
@@ -18,14 +17,14 @@ BIAS = (0.1, 2.0)
 Body = Callable[[tf.Tensor], tf.Tensor]
 
 
-def gate_logits(b: Blocks, x: tf.Tensor) -> tf.Tensor:
-    """[N, 2] logits (skip, execute) from the input of a block: pool, 16 units with normalisation and ReLU, 2 units.
+def gate_logits(b: Blocks, pooled: tf.Tensor) -> tf.Tensor:
+    """[N, 2] logits (skip, execute) from the pooled input [N, C] of a block: 16 units with normalisation and ReLU, then
+    2 units.
 
     *Variable names*: ``gate1/W``, ``gate1/b``, ``gate1/bn/...``, ``gate2/W``, ``gate2/b``.
     """
-    channels = b.channels(x)
-    bound = channels ** -0.5
-    h = b.dense('gate1', b.global_pool(x), HIDDEN, role='gate',
+    bound = pooled.shape[1] ** -0.5
+    h = b.dense('gate1', pooled, HIDDEN, role='gate',
                 start=tf.random_normal_initializer(stddev=(2 / HIDDEN) ** 0.5),
                 bias_start=tf.random_uniform_initializer(-bound, bound))
     h = tf.nn.relu(b.norm_dense('gate1/bn', h))
@@ -66,41 +65,72 @@ def gathered(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> 
     return tf.nn.relu(tf.tensor_scatter_nd_add(shortcut, chosen, y))
 
 
-def skipping(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor, *, rectified: bool) -> tf.Tensor:
-    """The same for inference: ``body`` runs for the images whose gate is open, and not at all if there are none.
+def skipping(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf.Tensor:
+    """The same for inference: ``body`` runs for the images whose gate is open, and not at all if there are none."""
+    opened = Opened(gate)
+    return tf.nn.relu(opened.add(shortcut, body(opened.take(q))))
+
+
+def skipping_identity(gate: tf.Tensor, q: tf.Tensor, body: Body, x: tf.Tensor, pooled: tf.Tensor,
+                      pool: Callable[[tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """``skipping`` where the shortcut is ``x`` without negative values: images that skip the body are left untouched.
+
+    Args:
+        gate, q, body, x: as of ``masked``.
+        pooled: ``pool(x)`` [N, C].
+        pool: taken of each image alone.
+
+    Returns:
+        The output and its ``pool``, computed anew for the images that have changed.
+    """
+    opened = Opened(gate)
+    rows = opened.take(x)
+    y = tf.nn.relu(rows + body(rows if q is x else opened.take(q)))
+    return opened.put(x, y), opened.put(pooled, pool(y))
+
+
+class Opened:
+    """The images of a batch whose gate is open.
 
     No kernel runs for an empty batch, which TensorFlow's fused convolutions on the CPU get wrong: what a switch turns
     away is not executed, and the merge takes the side that was. Unlike in ``tf.cond``, layers may be made in between.
 
     Args:
-        gate, q, body, shortcut: as of ``masked``.
-        rectified: whether ``shortcut`` has no negative values, so that images that skip the body are left untouched.
+        gate: [N], 0 or 1.
     """
-    opened = gate > 0.5
-    some = opened[0] if gate.shape[0] == 1 else tf.reduce_any(opened)
-    choose = functools.partial(_only, opened, some)
-    rows = choose(q)
-    y = (rows if q is shortcut else choose(shortcut)) + body(rows)
-    y = tf.nn.relu(y) if rectified else y
-    total = y if gate.shape[0] == 1 else _updated(shortcut, opened, y)
-    unchanged = tf.raw_ops.Switch(data=shortcut, pred=some).output_false
-    merged = tf.raw_ops.Merge(inputs=[unchanged, total]).output
-    return merged if rectified else tf.nn.relu(merged)
 
+    def __init__(self, gate: tf.Tensor):
+        self._opened, self._alone = gate > 0.5, gate.shape[0] == 1
+        self._some = self._opened[0] if self._alone else tf.reduce_any(self._opened)
 
-def _only(opened: tf.Tensor, some: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """The images of ``x`` whose gate is open; what depends on it is not executed unless there are ``some``."""
-    if x.shape[0] == 1:
-        return tf.raw_ops.Switch(data=x, pred=some).output_true
-    # Copying is left out where there is nothing to choose.
-    part = tf.cond(tf.reduce_all(opened), lambda: x, lambda: tf.gather(x, tf.where(opened)[:, 0]))
-    part.set_shape([None, *x.shape[1:]])
-    return tf.raw_ops.Switch(data=part, pred=some).output_true
+    def take(self, x: tf.Tensor) -> tf.Tensor:
+        """These images of ``x``. What depends on the result is not executed unless there are some."""
+        if self._alone:
+            return tf.raw_ops.Switch(data=x, pred=self._some).output_true
+        # Copying is left out where there is nothing to choose.
+        part = tf.cond(self._all(), lambda: x, lambda: tf.gather(x, self._rows()))
+        part.set_shape([None, *x.shape[1:]])
+        return tf.raw_ops.Switch(data=part, pred=self._some).output_true
 
+    def put(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """``x`` with ``y``, which depends on what was taken, in place of these images. The memory of ``x`` is written
+        over: who else reads it has to come before the gate or ``y``, as the gate and the body do.
+        """
+        return self._change(x, y, lambda: y, tf.raw_ops.InplaceUpdate)
 
-def _updated(x: tf.Tensor, opened: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """``x`` with ``y`` in place of the images whose gate is open. Its memory is written over: who else reads ``x``
-    has to come before ``opened`` or ``y``, as the gate and the body do.
-    """
-    return tf.cond(tf.reduce_all(opened), lambda: y, lambda: tf.raw_ops.InplaceUpdate(
-        x=x, i=tf.cast(tf.where(opened)[:, 0], tf.int32), v=y))
+    def add(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """Likewise ``x`` with ``y`` added to these images."""
+        return self._change(x, y, lambda: x + y, tf.raw_ops.InplaceAdd)
+
+    def _change(self, x: tf.Tensor, y: tf.Tensor, every: Callable[[], tf.Tensor],
+                rows: Callable[..., tf.Tensor]) -> tf.Tensor:
+        unchanged = tf.raw_ops.Switch(data=x, pred=self._some).output_false
+        changed = every() if self._alone else tf.cond(self._all(), every, lambda: rows(
+            x=x, i=tf.cast(self._rows(), tf.int32), v=y))
+        return tf.raw_ops.Merge(inputs=[unchanged, changed]).output
+
+    def _all(self) -> tf.Tensor:
+        return tf.reduce_all(self._opened)
+
+    def _rows(self) -> tf.Tensor:
+        return tf.where(self._opened)[:, 0]

@@ -1,12 +1,11 @@
 """Gates on their own: noise, decisions and their gradient, and a body that is computed for open gates only."""
 
-import functools
 
 import numpy as np
 import pytest
 
 from nets.blocks import BN_EPSILON, Blocks
-from nets.gates import BIAS, gate_logits, gathered, gumbel, masked, skipping, straight_through
+from nets.gates import BIAS, gate_logits, gathered, gumbel, masked, skipping, skipping_identity, straight_through
 from nets.points import Point
 from quant import Policy
 from quant.backend import tf
@@ -71,7 +70,7 @@ def problem(gates):
     return tf.constant(np.array(gates, 'float32')), q, body, shortcut, seen
 
 
-@pytest.mark.parametrize('way', [functools.partial(skipping, rectified=False), gathered], ids=['skipping', 'gathered'])
+@pytest.mark.parametrize('way', [skipping, gathered])
 @pytest.mark.parametrize('gates', GATES.values(), ids=GATES)
 def test_skipping_computes_the_same_as_masking(gates, way, run):
     gate, q, body, shortcut, _ = problem(gates)
@@ -91,12 +90,19 @@ def test_an_identity_that_is_rectified_already_is_left_untouched(gates, alone, r
     images = np.abs(np.random.default_rng(3).normal(size=(len(gates), 4, 4, 6))).astype('float32')
     if alone:
         gates, images = gates[:1], images[:1]
-    gate, x = tf.constant(np.array(gates, 'float32')), tf.constant(images)
+    x = tf.constant(images)
 
     def body(rows):
         return -1.5 * rows + 0.25
-    found = run(skipping(gate, x, body, x, rectified=True))
+
+    def pool(rows):
+        return tf.reduce_mean(rows, axis=[1, 2])
+    before = pool(x)
+    with tf.control_dependencies([before]):  # as if the gate were computed from it
+        gate = tf.constant(np.array(gates, 'float32'))
+    found, means = run(skipping_identity(gate, x, body, x, before, pool))
     opened = np.array(gates, bool)
+    np.testing.assert_allclose(means, found.mean((1, 2)), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found[~opened], images[~opened])
     np.testing.assert_allclose(found[opened], np.maximum(0.25 - 0.5 * images[opened], 0), rtol=1e-6, atol=1e-6)
 
@@ -104,7 +110,7 @@ def test_an_identity_that_is_rectified_already_is_left_untouched(gates, alone, r
 @pytest.mark.parametrize('gates', GATES.values(), ids=GATES)
 def test_a_closed_body_is_not_computed(gates, run):
     gate, q, body, shortcut, seen = problem(gates)
-    run(skipping(gate, q, body, shortcut, rectified=False))
+    run(skipping(gate, q, body, shortcut))
     if not any(gates):
         assert seen == []
         return
@@ -145,7 +151,7 @@ def variable(name):
 
 def test_variables_and_start_of_a_gate(run):
     b = blocks(training=False)
-    logits = gate_logits(b, tf.zeros([2, 5, 5, 256]))
+    logits = gate_logits(b, tf.zeros([2, 256]))
     norm = {f'gate1/bn/s28/{part}' for part in ('gamma', 'beta', 'mean/EMA', 'variance/EMA')}
     assert {v.op.name for v in tf.global_variables()} == norm | {'gate1/W', 'gate1/b', 'gate2/W', 'gate2/b'}
     np.testing.assert_allclose(run(logits), [BIAS] * 2, atol=0.05)
@@ -160,7 +166,7 @@ def test_variables_and_start_of_a_gate(run):
 def test_a_gate_by_hand(run):
     b = blocks(training=False)
     x = np.random.default_rng(0).normal(size=(3, 5, 5, 4)).astype('float32')
-    logits = gate_logits(b, tf.constant(x))
+    logits = gate_logits(b, b.global_pool(tf.constant(x)))
     rng, values = np.random.default_rng(1), {}
     run([])
     for v in tf.global_variables():

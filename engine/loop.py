@@ -16,6 +16,7 @@ from tensorpack import (
 )
 from tensorpack.utils import logger
 
+from engine.cluster import Machine
 from engine.errors import Terminated
 from engine.model import Model
 from quant.backend import tf
@@ -72,15 +73,21 @@ class Replicated(ExactLoop, SyncMultiGPUTrainerReplicated):
 class StopOnSignal(Callback):
     """Ctrl-C and SIGTERM end the training when the step, or the evaluation and saving of an epoch, is done.
 
-    A second Ctrl-C ends it at once.
+    A second Ctrl-C ends it at once. Of several machines all end after the same step, whichever got the signal.
 
     Args:
+        machines: that train together.
         finish: called before that, in order, within an epoch; its end has a checkpoint anyhow.
     """
 
-    def __init__(self, *finish: Callable[[], None]):
-        self._finish, self._received = finish, 0
+    def __init__(self, machines: Machine, *finish: Callable[[], None]):
+        self._machines, self._finish = machines, finish
+        self._received, self._anywhere = 0, False
         self._before: dict[int, Any] = {}
+
+    def _setup_graph(self) -> None:
+        self._flag = tf.placeholder_with_default(0.0, [])
+        self._flags, = self._machines.sum([self._flag])
 
     def _before_train(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -98,8 +105,14 @@ class StopOnSignal(Callback):
         # print() must not be called while it may be interrupted by this very function.
         os.write(2, b'\nstopping after this step or evaluation; Ctrl-C stops at once\n')
 
+    def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
+        return tf.train.SessionRunArgs(self._flags, {self._flag: float(self._received > 0)})
+
+    def _after_run(self, _: Any, values: tf.train.SessionRunValues) -> None:
+        self._anywhere = values.results > 0
+
     def _trigger_step(self) -> None:
-        if self._received and self.local_step < self.trainer.steps_per_epoch - 1:
+        if self._due and self.local_step < self.trainer.steps_per_epoch - 1:
             for call in self._finish:
                 call()
             self.end()
@@ -107,10 +120,15 @@ class StopOnSignal(Callback):
     def _before_epoch(self) -> None:
         self.end()
 
+    @property
+    def _due(self) -> bool:
+        # What a machine among others got during a step, they hear of in the next one.
+        return self._anywhere or self._received > 0 and self._machines.size == 1
+
     def end(self) -> None:
         """Raises what the signal stands for, if there was one."""
-        if self._received:
-            raise (Terminated if self._received == signal.SIGTERM else KeyboardInterrupt)(self.global_step)
+        if self._due:
+            raise (KeyboardInterrupt if self._received == signal.SIGINT else Terminated)(self.global_step)
 
 
 class StopAtNaN(Callback):

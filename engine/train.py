@@ -274,7 +274,7 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
     flow = Watched(train_flow(config, dataset, start_step=run.step, threads=threads, part=machines.index,
                               parts=machines.size))
     trainer, guard, save = make_trainer(config), StopAtNaN(model), Save(run)
-    stop = StopOnSignal(guard.check, *([save.save] if machines.first else []))
+    stop = StopOnSignal(machines, guard.check, *([save.save] if machines.first else []))
     launch_train_with_config(TrainConfig(
         model=model,
         data=SharedBatches(flow, towers),

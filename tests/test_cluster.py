@@ -20,6 +20,7 @@ from engine.config import Config
 from engine.datasets import open_dataset
 from engine.errors import UsageError, WorkerError
 from engine.flags import parse, peers
+from engine.run import checkpoints
 from quant.backend import tf
 
 ROOT = Path(imagenet_tf.__file__).parent
@@ -279,28 +280,49 @@ def whole(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('killed', [1, 0])
-def test_a_killed_worker_stops_the_other_and_both_resume_exactly(killed, whole, tmp_path):
-    broken = tmp_path / 'broken'
-    workers = start_both(broken)
-    while workers[0].poll() is None and not (broken / 'stats.json').exists():
+def hurt(run: Path, worker: int, number: int) -> tuple[list[subprocess.Popen], float]:
+    """Two workers, one of which got a signal after the first epoch, and when."""
+    workers = start_both(run)
+    while workers[0].poll() is None and not (run / 'stats.json').exists():
         time.sleep(0.02)
-    workers[killed].send_signal(signal.SIGKILL)
-    died = time.monotonic()
-    output, _ = workers[1 - killed].communicate()
-    assert time.monotonic() - died < 40 + 30, output
-    workers[killed].communicate()
-    assert workers[1 - killed].returncode == os.EX_TEMPFAIL, output
-    # TensorFlow's own log goes on after it.
-    message, = (line for line in output.splitlines() if line.startswith('imagenet_tf.py: '))
-    assert f'worker {1 - killed}: another worker died' in message and 'resumes from the last checkpoint' in message
-    assert 'Traceback' not in output
-    assert not (broken / 'model-9.index').exists()
-    outputs = finish(*start_both(broken))
+    workers[worker].send_signal(number)
+    return workers, time.monotonic()
+
+
+def assert_resumed(run: Path, whole: Path) -> None:
+    assert not (run / 'model-9.index').exists()
+    outputs = finish(*start_both(run))
     assert 'resuming at step' in outputs[0]
-    expected, found = values(whole / 'model-9'), values(broken / 'model-9')
+    expected, found = values(whole / 'model-9'), values(run / 'model-9')
     assert expected.keys() == found.keys()
     assert [name for name in expected if not np.array_equal(expected[name], found[name])] == []
-    assert [row['epoch_num'] for row in json.loads((broken / 'stats.json').read_text())] == [1, 2, 3]
-    assert not (broken / 'none').exists()
+    assert [row['epoch_num'] for row in json.loads((run / 'stats.json').read_text())] == [1, 2, 3]
+    assert not (run / 'none').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('lost, number', [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)])
+def test_a_worker_that_dies_or_hangs_stops_the_other_and_both_resume_exactly(lost, number, whole, tmp_path):
+    workers, then = hurt(tmp_path / 'run', lost, number)
+    output, _ = workers[1 - lost].communicate()
+    assert time.monotonic() - then < 40 + 30, output
+    workers[lost].kill()
+    workers[lost].communicate()
+    assert workers[1 - lost].returncode == os.EX_TEMPFAIL, output
+    # TensorFlow's own log goes on after it.
+    message, = (line for line in output.splitlines() if line.startswith('imagenet_tf.py: '))
+    assert f'worker {1 - lost}: another worker died' in message and 'resumes from the last checkpoint' in message
+    assert 'Traceback' not in output
+    assert_resumed(tmp_path / 'run', whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('asked', [0, 1])
+def test_a_worker_that_is_terminated_stops_both_after_the_same_step(asked, whole, tmp_path):
+    run = tmp_path / 'run'
+    workers, _ = hurt(run, asked, signal.SIGTERM)
+    outputs = [worker.communicate()[0] for worker in workers]
+    message = f'terminated; the same command resumes at step {max(checkpoints(run))}'
+    assert all(message in output and 'Traceback' not in output for output in outputs), outputs
+    assert [worker.returncode for worker in workers] == [143, 143]
+    assert_resumed(run, whole)

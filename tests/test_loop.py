@@ -21,7 +21,7 @@ from quant.backend import tf
 def stop():
     """A callback within an epoch of 10 steps whose calls before it ends are recorded, and its trainer."""
     calls = []
-    callback = StopOnSignal(lambda: calls.append('check'), lambda: calls.append('save'))
+    callback = StopOnSignal(Machine(), lambda: calls.append('check'), lambda: calls.append('save'))
     callback.trainer = SimpleNamespace(local_step=3, global_step=14, steps_per_epoch=10)
     callback.calls = calls
     # A shell that starts tests in the background has them ignore SIGINT.
@@ -67,7 +67,7 @@ def test_a_second_ctrl_c_ends_it_at_once_but_no_second_sigterm(stop):
 def test_a_signal_that_the_shell_ignores_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        stop = StopOnSignal()
+        stop = StopOnSignal(Machine())
         stop._before_train()
         send(signal.SIGINT)
         stop.end()

@@ -2,7 +2,15 @@
 
 import sys
 
+import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def same_numbers(request):
+    """Every test draws the same numbers from its module's ``RNG``, whichever tests this process ran before."""
+    if rng := getattr(request.module, 'RNG', None):
+        rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 @pytest.fixture(autouse=True)

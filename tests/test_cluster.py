@@ -121,8 +121,8 @@ def test_workers_with_different_flags_do_not_start(change, flag, dataset):
 def test_paths_and_numbers_of_gpus_belong_to_the_machine(dataset):
     hosts = addresses()
     workers = [cluster.Cluster(hosts, index, TIMEOUT) for index in (0, 1)]
-    both(workers, lambda worker: worker.start(
-        dataclasses.replace(CONFIG, gpu=(worker.index,), load=str(worker.index), data=f'/{worker.index}'), dataset, 0))
+    assert both(workers, lambda worker: worker.start(dataclasses.replace(
+        CONFIG, gpu=(worker.index,), load=str(worker.index), data=f'/{worker.index}'), dataset, 0)) == [0, 0]
 
 
 def test_waiting_for_a_slow_worker_takes_as_long_as_it_needs(pair):

@@ -134,7 +134,10 @@ def test_a_table_is_drawn_as_the_runs_are(tmp_path: Path) -> None:
 def test_the_table_of_the_readme() -> None:
     found = records.read_table(Path(__file__).parents[1] / 'docs' / 'measured.json')
     assert {run.name.split()[0] for run in found} >= {'RS-Net', 'SAN', 'ConvNet-AIG', 'MSDNet', 'DS-Net'}
-    assert all(50 < row.top1 < 100 and row.madds and row.weight_bytes for run in found for row in run.rows)
+    assert all(row.madds and row.weight_bytes for run in found for row in run.rows)
+    # Two epochs are few for the narrow widths at 2 bits.
+    assert all((50 if (run.name, run.bits) == ('DS-Net', '2/2') else 80) < row.top1 < 100
+               for run in found for row in run.rows)
 
 
 @pytest.mark.parametrize('text', ['[]', '{}', '{"rows": [1]}', '{"rows": [{"run": "x"}]}', '{'])

@@ -261,6 +261,7 @@ def test_budget_of_exits(make, predictors):
         assert found.labels[i] == expected[point][i].argmax()
         assert found.scores[i] == pytest.approx(expected[point][i].max(), abs=1e-4)
     assert predictor.within(costs[0]).madds == pytest.approx(costs[0])
+    assert set(predictor.predict(images, budget=costs[0]).points) == {'s16-x0'}
 
 
 def test_anytime(make, predictors):

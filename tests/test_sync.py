@@ -82,13 +82,13 @@ def kind(name: str) -> str:
 
 
 def far(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, float]:
-    """Variables that differ by more than 1e-5 of the largest value of their kind: where another normalisation follows,
-    the gradient of a shift is nothing but rounding.
+    """Variables that differ by more than 1e-5, of their largest value or a fifth of the largest of their kind: where
+    another normalisation follows, the gradient of a shift is nothing but rounding.
     """
     largest: dict[str, float] = collections.defaultdict(float)
     for name, value in expected.items():
         largest[kind(name)] = max(largest[kind(name)], np.abs(value).max())
-    errors = {name: np.abs(found[name] - value).max() / max(largest[kind(name)], 1e-30)
+    errors = {name: np.abs(found[name] - value).max() / max(np.abs(value).max(), 0.2 * largest[kind(name)], 1e-30)
               for name, value in expected.items()}
     return {name: error for name, error in errors.items() if error > 1e-5}
 

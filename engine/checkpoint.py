@@ -26,10 +26,10 @@ CALIBRATED = '.calibrated.npz'
 # Name in it of the list of operating points.
 POINTS = 'calibrated_points'
 
-# What to do about a size without statistics.
 # Start of the names of the moving averages of metrics, which belong to a training and not to its network.
 METRICS = 'EMA/'
 
+# What to do about a size without statistics.
 BORROW = ('scripts/calibrate.py makes them; --untrained proxy, ideal or interpolate, or -eos SIZE, borrow those of '
           'trained sizes')
 

@@ -102,13 +102,14 @@ class Opened:
     def __init__(self, gate: tf.Tensor):
         self._opened, self._alone = gate > 0.5, gate.shape[0] == 1
         self._some = self._opened[0] if self._alone else tf.reduce_any(self._opened)
+        self._all = tf.reduce_all(self._opened)
 
     def take(self, x: tf.Tensor) -> tf.Tensor:
         """These images of ``x``. What depends on the result is not executed unless there are some."""
         if self._alone:
             return tf.raw_ops.Switch(data=x, pred=self._some).output_true
         # Copying is left out where there is nothing to choose.
-        part = tf.cond(self._all(), lambda: x, lambda: tf.gather(x, self._rows()))
+        part = tf.cond(self._all, lambda: x, lambda: tf.gather(x, self._rows()))
         part.set_shape([None, *x.shape[1:]])
         return tf.raw_ops.Switch(data=part, pred=self._some).output_true
 
@@ -125,12 +126,9 @@ class Opened:
     def _change(self, x: tf.Tensor, y: tf.Tensor, every: Callable[[], tf.Tensor],
                 rows: Callable[..., tf.Tensor]) -> tf.Tensor:
         unchanged = tf.raw_ops.Switch(data=x, pred=self._some).output_false
-        changed = every() if self._alone else tf.cond(self._all(), every, lambda: rows(
+        changed = every() if self._alone else tf.cond(self._all, every, lambda: rows(
             x=x, i=tf.cast(self._rows(), tf.int32), v=y))
         return tf.raw_ops.Merge(inputs=[unchanged, changed]).output
-
-    def _all(self) -> tf.Tensor:
-        return tf.reduce_all(self._opened)
 
     def _rows(self) -> tf.Tensor:
         return tf.where(self._opened)[:, 0]

@@ -108,9 +108,8 @@ def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_pat
     """Weights, momenta, moving averages and bases after a step are those of one tower with all images."""
     for name in ('Evaluate', 'SaveBest'):
         monkeypatch.setattr(train, name, lambda *_, **__: Callback())
-    # Rewriting a graph that runs once takes longer than running it. One thread adds in the same order every time.
+    # Rewriting a graph that runs once takes longer than running it.
     options = sesscreate.get_default_sess_config()
-    options.intra_op_parallelism_threads = 1
     options.graph_options.rewrite_options.disable_meta_optimizer = True
     monkeypatch.setattr(sesscreate, 'get_default_sess_config', lambda: options)
     several = config(net, **{'gpu': (0, 1), 'batch_size': 8, 'epochs': 1, 'steps_per_epoch': 1, 'schedule': 'linear',

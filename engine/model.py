@@ -156,8 +156,9 @@ class Model(ModelDesc):
             return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}, layers
 
     def starting_values(self) -> dict[str, np.ndarray]:
-        """Initial values of the variables by name."""
+        """Initial values of the variables by name, drawn by the configuration's seed."""
         with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(self.config.seed)
             self.build_inference()
             session.run(tf.global_variables_initializer())
             return session.run({v.op.name: v for v in tf.global_variables()})

@@ -81,3 +81,11 @@ def test_inputs(resize, sides):
     model = Model(Config(**{**SMALL, 'resize': resize}), data_format='NHWC')
     assert model.feeds == [*(f'images_{side}' for side in sides), 'labels']
     assert [spec.shape.as_list() for spec in model.inputs()] == [*([None, side, side, 3] for side in sides), [None]]
+
+
+@pytest.mark.parametrize('net', [SMALL, SAN, {**SMALL, 'qw': 2, 'qa': 2}], ids=['rsnet', 'san', 'quantized'])
+def test_starting_values_are_those_of_the_seed(net):
+    first, again, other = (Model(Config(**net, seed=seed), data_format='NHWC').starting_values() for seed in (1, 1, 2))
+    assert first.keys() == again.keys() == other.keys()
+    assert [name for name in first if not np.array_equal(first[name], again[name])] == []
+    assert any(not np.array_equal(first[name], other[name]) for name in first)

@@ -61,7 +61,7 @@ class Machine:
 
     @property
     def callbacks(self) -> list[Callback]:
-        """What training has to do besides; these come last."""
+        """What training has to do besides, after what the first worker evaluates and writes."""
         return []
 
     def start(self, config: Config, dataset: Dataset, step: int) -> int:

@@ -117,6 +117,10 @@ class StopOnSignal(Callback):
                 call()
             self.end()
 
+    def _trigger_epoch(self) -> None:
+        # What came during the evaluation must reach the others before a next epoch, or a next stage, begins.
+        self._anywhere = self.trainer.sess.run(self._flags, {self._flag: float(self._received > 0)}) > 0
+
     def _before_epoch(self) -> None:
         self.end()
 

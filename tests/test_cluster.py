@@ -10,15 +10,16 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import imagenet_tf
-from engine import cluster, train
+from engine import cluster, loop, train
 from engine.config import Config
 from engine.datasets import open_dataset
-from engine.errors import UsageError, WorkerError
+from engine.errors import Terminated, UsageError, WorkerError
 from engine.flags import parse, peers
 from engine.run import checkpoints
 from quant.backend import tf
@@ -105,6 +106,23 @@ def test_a_difference_is_named_on_every_worker(pair):
             worker.compare({'a': 5, 'b': worker.index}, lambda name, there: KeyError(f'{name} {there}'))
         worker.compare({'a': 5, 'b': 6}, lambda *_: KeyError)
     both(pair, compare)
+
+
+@pytest.mark.parametrize('asked', [0, 1])
+def test_a_signal_during_the_last_evaluation_stops_both(asked, pair):
+    def end(worker):
+        with tf.Graph().as_default() as graph:
+            stop = loop.StopOnSignal(worker)
+            stop._setup_graph()
+            stop.trainer = SimpleNamespace(sess=cluster.Session(worker, worker._server.target, graph), global_step=6)
+            stop._trigger_epoch()
+            stop.end()
+            if worker.index == asked:
+                stop._note(signal.SIGTERM, None)
+            stop._trigger_epoch()
+            with pytest.raises(Terminated):
+                stop.end()
+    both(pair, end)
 
 
 @pytest.mark.parametrize('change, flag', [({'lr': 0.5}, '--lr'), ({'gpu': (0, 1)}, '--gpu')])

@@ -101,7 +101,7 @@ KD = {'sizes': (16, 12), 'kd': True}
     ('rsnet', 'replicated', {**LOW, 'mode': 'preact'}),
     slow('rsnet', 'replicated', {}), slow('rsnet', 'parameter-server', {}),
     slow('rsnet', 'parameter-server', {**KD, **LOW, 'mode': 'preact'}),
-    slow('rsnet', 'replicated', {**KD, **LOW, 'mode': 'preact'}),
+    ('rsnet', 'replicated', {**KD, **LOW, 'mode': 'preact'}),
     slow('rsnet', 'replicated', {**KD, **LOW, 'mode': 'preact', 'gpu': (0, 1, 2, 3)}),
     slow('san', 'replicated', {**KD, **LOW}), slow('msdnet', 'replicated', LOW)])
 def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_path, monkeypatch):

@@ -30,7 +30,8 @@ from engine.errors import UsageError
 SIZE, SHORT_EDGE = 224, 256
 SHAPES = ((375, 500), (375, 500), (500, 375), (333, 500), (480, 640))  # what ILSVRC2012 mostly holds
 CLASSES = 10
-PASSES = 4  # of a pipeline in a round: tensorpack's processes start with about a hundred finished images each
+PASSES = 4  # of a pipeline in a round
+WARM = 192  # images of a pipeline that are not timed: tensorpack's processes have about a hundred ready at once
 BASE = 'tensorpack'
 PIPELINES = {'ours, 0 workers': ('ours', 0), 'ours, 1 worker': ('ours', 1), 'ours, 2 workers': ('ours', 2),
              'tensorpack, 1 worker': (BASE, 1), 'tensorpack, 2 workers': (BASE, 2)}
@@ -192,7 +193,7 @@ def one_core(root: Path, part: str, images: int, rounds: int) -> dict[str, list[
 
 
 def through_graph(batches: Iterator[Any], count: int) -> float:
-    """Seconds in which a graph takes ``count`` batches from a queue that a thread fills; the first one is not timed."""
+    """Seconds in which a graph takes ``count`` batches from a queue that a thread fills."""
     from quant.backend import tf
     first = next(batches)
     with tf.Graph().as_default(), tf.Session() as session:
@@ -228,7 +229,10 @@ def serve(kind: str, root: Path, batch_size: int, workers: int, count: int, pipe
         for measured in (_drain, through_graph):
             flow = (our_flow if kind == 'ours' else tensorpack_flow)(root, 'train', batch_size, workers)
             flow.reset_state()
-            speeds.append(count * batch_size / measured(_endless(flow), count))
+            batches = _endless(flow)
+            for _ in range(-(-WARM // batch_size)):
+                next(batches)
+            speeds.append(count * batch_size / measured(batches, count))
             del flow
         pipe.send(speeds)
 
@@ -239,7 +243,6 @@ def _endless(flow: Any) -> Iterator[Any]:
 
 
 def _drain(batches: Iterator[Any], count: int) -> float:
-    next(batches)
     start = time.perf_counter()
     for _ in range(count):
         next(batches)

@@ -49,16 +49,23 @@ def draw(runs: Sequence[str]) -> Any:
     """The figure: a panel per metric, a colour per run."""
     history = {run: read(run) for run in runs}
     figure, axes = plot.new_axes(len(PANELS))
+    from matplotlib.ticker import LogLocator
     for number, (run, rows) in enumerate(history.items()):
         epochs, colour, name = [row['epoch_num'] for row in rows], f'C{number}', Path(run).name
         axes[0].semilogy(epochs, [row.get('loss', float('nan')) for row in rows], color=colour, label=name)
         for point, line in zip(points(rows), LINES):
             axes[1].plot(epochs, [row.get(f'val/{point}/top1', float('nan')) for row in rows], line, color=colour,
                          label=f'{name} {point}')
-        axes[2].plot(epochs, [dead_levels(row) for row in rows], color=colour, label=name)
+        dead = [dead_levels(row) for row in rows]
+        if not np.all(np.isnan(dead)):
+            axes[2].plot(epochs, dead, color=colour, label=name)
     for panel, title in zip(axes, PANELS):
         panel.set(xlabel='epoch', title=title)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(color='0.9')
-        panel.legend(fontsize='small')
+        if panel.lines:
+            panel.legend(fontsize='small')
+    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes[0].yaxis.set_major_formatter('{x:g}')
+    axes[0].minorticks_off()
     return figure

@@ -103,17 +103,33 @@ def draw_published(axes: Any, rows: Sequence[records.Row], colour: str, drawn: s
 
 
 def label_points(axes: Any, curves: Sequence[Curve], cost: Cost) -> None:
-    """Writes each size once, below the lowest point of all lines that have it at that cost."""
+    """Writes each size once, below the lowest point of all lines that have it at that cost, where there is room; ends
+    of lines come first.
+    """
     lowest: dict[tuple[str, float], float] = {}
-    for _, rows in curves:
-        for row in rows:
-            if not is_alone(row):
-                key, values = (row.label, cost(row)), [row.top1]
-                values += [row.published.top1] if row.published else []
-                lowest[key] = min(*values, lowest.get(key, 100.))
+    lines = [[row for row in rows if not is_alone(row)] for _, rows in curves]
+    for row in [*(line[end] for line in lines if line for end in (0, -1)), *(row for line in lines for row in line)]:
+        key, values = (row.label, cost(row)), [row.top1]
+        values += [row.published.top1] if row.published else []
+        lowest[key] = min(*values, lowest.get(key, 100.))
+    width, height = (share * (high - low) for share, (low, high) in zip((.05, .04), (axes.get_xlim(), axes.get_ylim())))
+    placed: list[tuple[float, float]] = []
     for (label, x), y in lowest.items():
-        axes.annotate(label, (x, y), xytext=(3, -6), textcoords='offset points', va='top', fontsize=8,
-                      color='0.35')
+        if all(abs(x - other) > width or abs(y - below) > height for other, below in placed):
+            placed.append((x, y))
+            axes.annotate(label, (x, y), xytext=(3, -6), textcoords='offset points', va='top', fontsize=8,
+                          color='0.35')
+
+
+def apart(wanted: Sequence[float], gap: float, top: float) -> list[float]:
+    """Heights, ascending as those wanted are, at least ``gap`` apart: moved up, and down again from ``top``."""
+    heights: list[float] = []
+    for y in wanted:
+        heights.append(max(y, heights[-1] + gap) if heights else y)
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], top)
+        top = heights[i] - gap
+    return heights
 
 
 def label_ends(axes: Any, names: Sequence[Name]) -> None:
@@ -121,12 +137,13 @@ def label_ends(axes: Any, names: Sequence[Name]) -> None:
     (_, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     ends = [x for x, *_ in names]
     column = bool(ends) and max(ends) - min(ends) > .02 * right
-    height = bottom
-    for x, y, text, colour in sorted(names, key=lambda name: name[1]):
-        height = max(y, height + .045 * (top - bottom))
-        leader = {'arrowstyle': '-', 'color': colour, 'linewidth': .6, 'alpha': .5} if column else None
+    names = sorted(names, key=lambda name: name[1])
+    gap = min(.045, 1 / max(len(names), 1)) * (top - bottom)
+    for (x, y, text, colour), height in zip(names, apart([y for _, y, *_ in names], gap, top)):
+        leader = {'arrowstyle': '-', 'color': colour, 'linewidth': .6, 'alpha': .5, 'relpos': (0, .5), 'shrinkA': 1}
         axes.annotate(text, (x, y), xytext=(right if column else x + .015 * right, height), textcoords='data',
-                      va='center', fontsize=9, color=colour, annotation_clip=False, arrowprops=leader)
+                      va='center', fontsize=9, color=colour, annotation_clip=False,
+                      arrowprops=leader if column else None)
 
 
 def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:

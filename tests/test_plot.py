@@ -88,6 +88,20 @@ def test_two_runs_have_two_colours_and_each_size_once(tmp_path: Path) -> None:
     assert heights[1] > heights[0] == 66.1  # the same end: the names are moved apart
 
 
+@pytest.mark.parametrize('wanted, expected', [
+    ([], []), ([1., 5.], [1., 5.]), ([1., 1., 1.], [1., 3., 5.]), ([7., 8., 9.], [5., 7., 9.]),
+    ([0., 8., 8.], [0., 7., 9.])])
+def test_names_are_moved_apart_but_stay_below_the_top(wanted: list[float], expected: list[float]) -> None:
+    assert plot.apart(wanted, gap=2., top=9.) == expected
+
+
+def test_points_without_room_have_no_label_and_ends_come_first() -> None:
+    rows = [records.Row('run', 2, 2, f's{size}', f's{size}', madds * 10 ** 6, 1, 90., 95.)
+            for size, madds in ((28, 100), (27, 99), (20, 50), (12, 1))]
+    axes = plot.draw([('run', rows)]).axes[0]
+    assert sorted(texts(axes)) == ['12', '20', '28', 'run']
+
+
 def test_shared_published_curve_is_drawn_once(tmp_path: Path) -> None:
     axes = axes_of(make_run(tmp_path / 'a'), make_run(tmp_path / 'b'))
     assert [line.get_linestyle() for line in axes.lines].count('--') == 1

@@ -1,6 +1,7 @@
 """A tower: views, network, loss and scores as tensorpack builds them per device."""
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,17 @@ def scored(outputs: Outputs) -> dict[str, tf.Tensor]:
     rows = {str(point): logits for point, logits in outputs.logits.items()}
     return rows | {name: logits for name, logits in outputs.extras.items()
                    if name.startswith('ensemble') or name.endswith('dynamic')}
+
+
+def drawn_by_name(getter: Callable[..., tf.Variable], name: str, *args: Any, initializer: Any = None,
+                  **kwargs: Any) -> tf.Variable:
+    """A getter of variables whose random start follows from the graph's seed and the name, not from what else a graph
+    holds: networks start alike with any number of towers, operating points and losses.
+    """
+    if getattr(initializer, 'seed', 0) is None:
+        seed = zlib.crc32(name.encode()) % 2 ** 31
+        initializer = type(initializer).from_config({**initializer.get_config(), 'seed': seed})
+    return getter(name, *args, initializer=initializer, **kwargs)
 
 
 class Model(ModelDesc):
@@ -116,7 +128,7 @@ class Model(ModelDesc):
         inputs = self.views(images)
         if config.bf16 and training:
             inputs = {size: tf.cast(view, tf.bfloat16) for size, view in inputs.items()}
-        outputs = self.net.outputs(inputs, blocks, **{} if training else self.options)
+        outputs = self._outputs(inputs, blocks, **{} if training else self.options)
         rows = scored(outputs)
         self.names = list(rows)
         if not training:
@@ -139,6 +151,10 @@ class Model(ModelDesc):
                   for name, logits in rows.items()]
         add_moving_summary(total, *summaries, *errors)
         return total
+
+    def _outputs(self, inputs: Mapping[int, tf.Tensor], blocks: Blocks, **options: Any) -> Outputs:
+        with tf.variable_scope(tf.get_variable_scope(), custom_getter=drawn_by_name, auxiliary_name_scope=False):
+            return self.net.outputs(inputs, blocks, **options)
 
     def _of_step(self) -> dict[str, tf.Tensor]:
         """What a tower's layers know about the step: a seed of their own, and the share of the training done."""
@@ -167,7 +183,7 @@ class Model(ModelDesc):
         """The network alone in the current graph, in inference mode."""
         blocks = self.blocks(training=False)
         images = {size: tf.placeholder(tf.float32, [None, size, size, 3]) for size in self.config.sizes}
-        self.net.outputs(images, blocks)
+        self._outputs(images, blocks)
         return blocks
 
     def optimizer(self) -> tf.train.Optimizer:

@@ -89,3 +89,15 @@ def test_starting_values_are_those_of_the_seed(net):
     assert first.keys() == again.keys() == other.keys()
     assert [name for name in first if not np.array_equal(first[name], again[name])] == []
     assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize('changes', [{'kd': True}, {'kd': True, 'qw': 2, 'qa': 2}, SAN], ids=['rsnet', 'low', 'san'])
+def test_a_training_starts_as_the_network_alone_whatever_its_sizes(changes, run):
+    """The graph of the fixture has seed 1; both draw every variable by its name."""
+    build(**{**changes, 'sizes': (16, 12)})
+    variables = {v.op.name: v for v in tf.global_variables()}
+    trained = run(variables)
+    alone = Model(Config(**{**SMALL, **changes, 'kd': False, 'sizes': (12,), 'seed': 1}),
+                  data_format='NHWC').starting_values()
+    assert len([name for name in alone if name.endswith(KERNELS)]) > 5
+    assert [name for name, value in alone.items() if not np.array_equal(trained[name], value)] == []

@@ -147,7 +147,8 @@ def train_one(args: argparse.Namespace, given: dict[str, Any], logdir: Path | No
     # The other machines get from the first one what it reads.
     values = train.starting_values(config) if machines.first else None
     readable = partial(checkpoint.read_variables, flag='--logdir')
-    run = open_run(config, logdir, args.action, check=readable) if machines.first else Run(logdir)
+    run = (open_run(config, logdir, args.action, images=dataset.train, check=readable) if machines.first else
+           Run(logdir))
     if machines.first and dataset.holdout is not None:
         holdout.write(run.path, dataset.holdout.indices, images, config.seed)
     run = dataclasses.replace(run, step=machines.start(config, dataset, run.step))

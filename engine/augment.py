@@ -28,6 +28,7 @@ from engine.randaugment import RandAugment, random_erasing
 
 RECIPES = ('area_crop', 'shift')
 CENTRE_RATIO = 0.875  # 224 out of 256
+LONGEST = 128  # shortest edges; ends of longer images are never seen
 AREA_TRIES = 10
 AREA_RANGE = (0.08, 1.0)
 ASPECT_RANGE = (0.75, 1.333)
@@ -81,6 +82,7 @@ def train_views(image: np.ndarray, augment: str, sizes: Sequence[int], rng: np.r
         ValueError: `augment` is not a recipe, or there are several sizes or `cubic` without `antialias`.
     """
     _check_recipe(augment, antialias, cubic)
+    image = _not_too_long(image)
     views = (_antialiased_views(image, augment, sizes, rng, cubic) if antialias else
              _plain_views(image, augment, sizes, rng))
     if extra is None:
@@ -107,6 +109,7 @@ def eval_views(image: np.ndarray, augment: str, sizes: Sequence[int], *, antiali
         ValueError: `augment` is not a recipe, or there are several sizes or `cubic` without `antialias`.
     """
     _check_recipe(augment, antialias, cubic)
+    image = _not_too_long(image)
     method = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
     if antialias and augment == 'area_crop':
         picture = Image.fromarray(image)
@@ -279,6 +282,16 @@ def _scale_shortest(image: np.ndarray, edge: int, method: int) -> np.ndarray:
     scale = edge / min(height, width)
     shape = (math.floor(width * scale + 0.5), math.floor(height * scale + 0.5))
     return image if shape == (width, height) else cv2.resize(image, shape, interpolation=method)
+
+
+def _not_too_long(image: np.ndarray) -> np.ndarray:
+    """The image, or the middle of a line: scaled to the shortest edge, one of 1 x 40000 pixels would take gigabytes."""
+    height, width = image.shape[:2]
+    longest = LONGEST * min(height, width)
+    if max(height, width) <= longest:
+        return image
+    top, left = ((edge - min(edge, longest)) // 2 for edge in (height, width))
+    return np.ascontiguousarray(image[top:top + longest, left:left + longest])
 
 
 def _centre(image: np.ndarray, size: int) -> np.ndarray:

@@ -4,7 +4,7 @@ Nothing is ever downloaded. Images are handed out decoded but otherwise raw: uin
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +20,8 @@ SUFFIXES = ('.jpeg', '.jpg', '.png', '.bmp', '.webp')
 LABEL_LISTS = ('val.txt', 'val_map.txt', 'val_labels.txt')
 PACKS = ('train.pack', 'val.pack')
 CHOICES = 'animals28, fake, cifar10:DIR, cifar100:DIR, a folder with train/ and val/, or one that pack_data wrote'
+
+SHOWN = 20  # names in a message
 
 FAKE_CLASSES, FAKE_TRAIN, FAKE_VAL = 1000, 256, 64
 
@@ -154,7 +156,9 @@ class FileSource(Source):
         return self.files[i]
 
     def _bytes(self, i: int) -> np.ndarray:
-        return np.fromfile(os.path.join(self.root, self.files[i]), np.uint8)
+        # numpy.fromfile would return what happens to be in memory where the disk fails.
+        with open(os.path.join(self.root, self.files[i]), 'rb') as file:
+            return np.frombuffer(file.read(), np.uint8)
 
 
 class PackedSource(FileSource):
@@ -273,34 +277,45 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[str]:
-    """Sorted names of the image files in it, without hidden ones. Raises UsageError if there are none."""
+    """Sorted names of the image files in it, without hidden ones."""
     # Names, not Path objects: those would take half a gigabyte for ImageNet.
-    names = sorted(name for name in os.listdir(folder)
-                   if name.lower().endswith(SUFFIXES) and not name.startswith('.'))
-    if not names:
-        raise UsageError(f'--data: {folder} holds no images ({" ".join(SUFFIXES)})')
-    return names
+    return sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES) and not name.startswith('.'))
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first of many names in order, for a message."""
+    first, more = sorted(names)[:SHOWN], len(set(names)) - SHOWN
+    return ', '.join(first) + (f' and {more} more' if more > 0 else '')
 
 
 def _read_tree(root: Path, part: str, index: dict[str, int]) -> FileSource:
     """List root/part/CLASS/FILE. Raises UsageError if a class is empty or not in `index`."""
     files: list[str] = []
     labels: list[int] = []
+    empty: list[str] = []
     for name in _folders(root / part):
         folder = root / part / name
         if name not in index:
             raise UsageError(f'--data: {folder} is no class: there is no train/{name}')
         found = _images(folder)
+        empty += [] if found else [name]
         files += [f'{part}/{name}/{file}' for file in found]
         labels += [index[name]] * len(found)
+    if empty:
+        raise UsageError(f'--data: {root / part}: these classes hold no images ({" ".join(SUFFIXES)}): {_some(empty)}')
     return FileSource(root, files, labels)
 
 
 def _read_val(root: Path, index: dict[str, int]) -> FileSource:
     """List val/CLASS/FILE, or val/FILE by its label list. Raises UsageError if they do not fit together."""
-    if _folders(root / 'val'):
-        return _read_tree(root, 'val', index)
     names = _images(root / 'val')
+    if _folders(root / 'val'):
+        if names:
+            raise UsageError(f'--data: {root / "val"} holds class folders and beside them {len(names)} images; put '
+                             f'those into their classes: {_some(names)}')
+        return _read_tree(root, 'val', index)
+    if not names:
+        raise UsageError(f'--data: {root / "val"} holds no images ({" ".join(SUFFIXES)})')
     candidates = [folder / name for folder in (root, root / 'meta') for name in LABEL_LISTS]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
@@ -316,13 +331,14 @@ def _read_labels(path: Path, names: list[str], index: dict[str, int]) -> list[in
     """
     content = path.read_text(encoding='utf-8', errors='replace')
     lines = [line.rsplit(None, 1) for line in content.splitlines() if line.strip()]
-    if len(lines) != len(names):
-        raise UsageError(f'--data: {path} has {len(lines)} lines for the {len(names)} images of val/')
     bare = all(len(fields) == 1 for fields in lines)
     listed = names if bare else [PurePosixPath(fields[0]).name for fields in lines]
-    missing = sorted(set(names) - set(listed))
-    if missing:
-        raise UsageError(f'--data: {path} has no line for val/{missing[0]}')
+    for missing, what in ((set(names) - set(listed), 'has no line for these images of val/'),
+                          (set(listed) - set(names), 'lists images that val/ lacks')):
+        if missing:
+            raise UsageError(f'--data: {path} {what}: {_some(missing)}')
+    if len(lines) != len(names):
+        raise UsageError(f'--data: {path} has {len(lines)} lines for the {len(names)} images of val/')
     labels = {name: _read_label(path, fields[-1], index) for name, fields in zip(listed, lines, strict=True)}
     return [labels[name] for name in names]
 

@@ -17,14 +17,13 @@ from tensorpack.dataflow import DataFlow
 from tensorpack.utils import logger
 
 from engine.augment import Extra, eval_views, train_views
-from engine.datasets import BadImage, Dataset
+from engine.datasets import SHOWN, BadImage, Dataset
 from engine.errors import UsageError
 
 Argument = TypeVar('Argument')
 Result = TypeVar('Result')
 Batch = list[np.ndarray]
 
-SHOWN = 20  # bad files in the message that ends a run; the log has all
 TRIES = 20  # replacements of one image; so many bad ones in a row mean that there is nothing to train on
 
 

@@ -37,15 +37,20 @@ def read(folder: Path) -> np.ndarray | None:
     Raises:
         UsageError: the file is there and cannot be read, or holds something else.
     """
+    record = _read(folder)
+    return record[0] if record else None
+
+
+def _read(folder: Path) -> tuple[np.ndarray, int] | None:
     path = folder / FILE
     if not path.exists():
         return None
     try:
         with np.load(path) as arrays:
-            indices = arrays['indices']
+            indices, images = arrays['indices'], int(arrays['images'])
         if indices.ndim != 1 or indices.dtype.kind not in 'iu' or (indices < 0).any():
             raise ValueError(f'indices: {indices.dtype} {list(indices.shape)}, expected numbers of images from 0 on')
-        return indices
+        return indices, images
     # Without the structure of a file of several arrays, numpy loads what is no context manager: TypeError.
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f'{path}: is no list of held-out images ({error})') from error
@@ -57,13 +62,12 @@ def apply(dataset: Dataset, config: Config, folder: Path | None) -> Dataset:
     Raises:
         UsageError: there are no such images, or the record of them cannot be read.
     """
-    images, indices = len(dataset.train), read(folder) if folder else None
-    if indices is None:
-        indices = draw(images, config.holdout, config.seed)
+    images, record = len(dataset.train), _read(folder) if folder else None
+    indices, known = record or (draw(images, config.holdout, config.seed), images)
     if not len(indices):
         return dataset
-    if indices.max() >= images:
-        raise UsageError(f'--data {dataset.name}: has {images} training images; the run held out number '
-                         f'{indices.max()}: it was trained on other data')
+    if known != images or indices.max() >= images:
+        raise UsageError(f'--data {dataset.name}: has {images} training images; the run set {len(indices)} of {known} '
+                         'aside: it was trained on other data, or with another --skip-list')
     rest = np.setdiff1d(np.arange(images), indices)
     return dataclasses.replace(dataset, train=Subset(dataset.train, rest), holdout=Subset(dataset.train, indices))

@@ -167,6 +167,11 @@ class StopAtNaN(Callback):
         if self._broken():
             self._stop('the loss was finite, but variables are not')
 
+    def _trigger_step(self) -> None:
+        # There, and at the end, is a checkpoint.
+        if self.local_step == self.trainer.steps_per_epoch - 2:
+            self.check()
+
     def _trigger_epoch(self) -> None:
         self.check()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from engine.errors import UsageError
 
@@ -69,12 +70,11 @@ class Pack:
         return len(self.labels)
 
     def read(self, i: int) -> np.ndarray:
-        """Bytes of file `i`, uint8 [n]."""
-        return np.frombuffer(os.pread(self._file.fileno(), int(self._length[i]), int(self._offset[i])), np.uint8)
-
-    def intact(self, i: int) -> bool:
-        """Whether name and bytes of file `i` are those that were written."""
-        return checksum(os.fsencode(self.names[i]), self.read(i).data) == self._crc[i]
+        """Bytes of file `i`, uint8 [n]. Raises OSError if name or bytes are not those that were written."""
+        content = os.pread(self._file.fileno(), int(self._length[i]), int(self._offset[i]))
+        if checksum(os.fsencode(self.names[i]), content) != self._crc[i]:
+            raise OSError(f'{self.path} differs from its checksum there')
+        return np.frombuffer(content, np.uint8)
 
 
 def checksum(name: bytes, content: bytes | memoryview) -> int:
@@ -87,23 +87,19 @@ def unfinished(path: Path) -> Path:
 
 
 def recover(path: Path) -> list[Entry]:
-    """The complete files in an unfinished pack, none if there is no such file.
-
-    Only the last one is compared with its checksum: what was written before has long been on disk.
+    """The files in an unfinished pack, up to the first one that differs from its checksum: a block that never reached
+    the disk may lie anywhere. None if there is no such file. Shows its progress.
     """
     if not path.exists():
         return []
-    found: list[Entry] = []
-    with path.open('rb') as file:
+    size = path.stat().st_size
+    with path.open('rb') as file, tqdm(total=size, unit='B', unit_scale=True, desc=f'checking {path.name}') as bar:
         if file.read(len(MAGIC)) != MAGIC:
             return []
-        found += _entries(file, path.stat().st_size)
-        while found:
-            last = found[-1]
-            file.seek(last.offset)
-            if checksum(last.name, file.read(last.length)) == last.crc:
-                break
-            found.pop()
+        found = []
+        for entry in _entries(file, size):
+            found.append(entry)
+            bar.update(file.tell() - bar.n)
     return found
 
 
@@ -111,11 +107,9 @@ def _entries(file: BinaryIO, size: int) -> Iterator[Entry]:
     while len(header := file.read(HEADER.size)) == HEADER.size:
         label, crc, length, name_length = HEADER.unpack(header)
         name, offset = file.read(name_length), file.tell()
-        # A block that never reached the disk reads as zeros.
-        if not name or offset + length > size:
+        if not name or offset + length > size or checksum(name, file.read(length)) != crc:
             return
         yield Entry(offset, length, crc, label, name)
-        file.seek(length, os.SEEK_CUR)
 
 
 def write(path: Path, entries: list[Entry], files: Iterable[tuple[str, int, np.ndarray]], *,

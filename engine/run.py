@@ -7,12 +7,19 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.config import Config, read_config
 from engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from engine.datasets import Source
+
+# Fields of Config that say which bad images are known. What is trained on is compared by itself.
+FREE = ('skip_list', 'max_bad')
 
 ACTIONS = {'k': 'keep and resume', 'd': 'delete', 'n': 'new folder beside it'}
 
@@ -50,7 +57,7 @@ class Run:
     step: int = 0
 
 
-def open_run(config: Config, path: Path, action: str | None, *,
+def open_run(config: Config, path: Path, action: str | None, *, images: 'Source | None' = None,
              check: Callable[[str], object] = lambda prefix: None) -> Run:
     """Creates the folder of a run, or resumes the same run in it.
 
@@ -58,6 +65,7 @@ def open_run(config: Config, path: Path, action: str | None, *,
         config: what is going to be run.
         path: the folder.
         action: None or ``k``, ``d``, ``n``: what to do with an existing folder.
+        images: that it trains on.
         check: raises UsageError if the checkpoint of a prefix is broken; the one before it is used then.
 
     Raises:
@@ -74,11 +82,16 @@ def open_run(config: Config, path: Path, action: str | None, *,
                 shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
         else:
             _same(read_config(found), config, path)
+            if images is not None:
+                _same_images(path, images)
+            write_json(found, config.to_json())
             return _resume(path, config, check)
     elif path.exists() and not path.is_dir():
         raise UsageError(f'--logdir {path}: is a file; choose a folder')
     try:
         write_json(path / 'config.json', config.to_json())
+        if images is not None:
+            _same_images(path, images)
     except OSError as error:
         raise UsageError(f'--logdir {path}: cannot be written ({error.strerror})') from error
     return Run(path)
@@ -86,10 +99,24 @@ def open_run(config: Config, path: Path, action: str | None, *,
 
 def _same(there: Config, here: Config, path: Path) -> None:
     old, new = there.to_json(), here.to_json()
-    changed = [f'{key}: {old[key]} there, {new[key]} here' for key in new if old[key] != new[key]]
+    changed = [f'{key}: {old[key]} there, {new[key]} here' for key in new if old[key] != new[key] and key not in FREE]
     if changed:
         raise UsageError(f'--logdir {path}: holds a run of another configuration ({"; ".join(changed)}). '
                          'Give -a n for a new folder, -a d to delete the old one, or another --logdir')
+
+
+def _same_images(path: Path, train: 'Source') -> None:
+    """Compares the training images of a run with those that it began with, which are recorded when it begins."""
+    digest = zlib.crc32(train.labels.tobytes())
+    for i in range(len(train)):
+        digest = zlib.crc32(os.fsencode(train.name(i)), digest)
+    file, here = path / 'data.json', {'training_images': len(train), 'crc32': digest}
+    if not file.exists():
+        write_json(file, here)
+    elif (there := json.loads(file.read_text())) != here:
+        raise UsageError(f'--logdir {path}: the run began with {there["training_images"]} training images; --data and '
+                         f'--skip-list now give {len(train)} or others, and the rest would not be of the same run. '
+                         'Repair the images, or give -a n for a new folder')
 
 
 def checkpoint_step(prefix: str) -> int | None:

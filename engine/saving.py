@@ -70,7 +70,7 @@ def write(saver: tf.train.Saver, session: tf.Session, prefix: Path) -> None:
 def outdated(saved: Mapping[int, float], steps_per_epoch: int, step: int) -> list[int]:
     """Steps of checkpoints that can go, of those with these times in seconds, once the epoch of ``step`` goes on.
 
-    Within an epoch, where a signal stopped the training, a checkpoint is needed until the epoch is over.
+    A checkpoint within an epoch is needed until that epoch is over.
     """
     epochs = [at for at in saved if at % steps_per_epoch == 0]
     within = [at for at in saved if at % steps_per_epoch and at < step // steps_per_epoch * steps_per_epoch]
@@ -84,7 +84,11 @@ def outdated(saved: Mapping[int, float], steps_per_epoch: int, step: int) -> lis
 
 
 class Save(Callback):
-    """Saves ``model-<step>`` at the end of every epoch, and deletes what is outdated when the next one starts."""
+    """Saves ``model-<step>`` at the end of every epoch, and deletes what is outdated when the next one starts.
+
+    Also before the last step of an epoch: if the evaluation is killed or finds a bad file, that step alone is run
+    again, which brings back all that an epoch records.
+    """
 
     def __init__(self, run: Run):
         self._path = run.path
@@ -94,6 +98,10 @@ class Save(Callback):
 
     def save(self) -> None:
         write(self._saver, self.trainer.sess, self._path / f'model-{self.global_step}')
+
+    def _trigger_step(self) -> None:
+        if self.local_step == self.trainer.steps_per_epoch - 2:
+            self.save()
 
     def _trigger_epoch(self) -> None:
         self.save()

@@ -145,7 +145,7 @@ def norm(b: Blocks, name: str, x: tf.Tensor, width: Width) -> tf.Tensor:
         if isinstance(width.index, Routing):
             mean, variance = (_like(b, width.row(table), x) for table in tables)
             scale, shift = (_like(b, vector[None], x) for vector in (gamma, beta))
-            y = (tf.cast(x, tf.float32) - mean) * tf.rsqrt(variance + BN_EPSILON) * scale + shift
+            y = (tf.cast(x, mean.dtype) - mean) * tf.rsqrt(variance + BN_EPSILON) * scale + shift
             return masked(b, tf.cast(y, x.dtype), width)
         y, *batch = b.normalise(x, gamma, beta, *(width.row(table) for table in tables))
         if b.training:

@@ -53,7 +53,8 @@ def content_format(encoded: np.ndarray) -> str | None:
         with Image.open(io.BytesIO(encoded.data)) as image:
             # A camera's JPEG with several pictures.
             return 'JPEG' if image.format == 'MPO' else image.format
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # noqa: BLE001
+        # Of a damaged file, plugins of Pillow raise anything.
         return None
 
 
@@ -114,7 +115,7 @@ def scan_all(sources: dict[str, FileSource], path: Path, *, threads: int, resume
         except BaseException:
             write_json(path, state)
             raise
-    path.unlink(missing_ok=True)
+    write_json(path, state)
     return state
 
 
@@ -151,13 +152,17 @@ def run(args: argparse.Namespace, bad: dict[str, str]) -> str:
                if isinstance(source, FileSource)}
     if not sources:
         raise UsageError(f'{args.data}: has no image files to check; give a folder with train/ and val/')
-    state = scan_all(sources, args.out.with_name(args.out.name + '.state'), threads=args.threads, resume=args.resume)
+    if args.out.is_dir():
+        raise UsageError(f'--out {args.out}: is a folder; give a file')
+    unfinished = args.out.with_name(args.out.name + '.state')
+    state = scan_all(sources, unfinished, threads=args.threads, resume=args.resume)
     bad.update(state['bad'])
     lines = [f'{name}: {what}' for found in (state['bad'], state['odd']) for name, what in found.items()]
     for part, source in sources.items():
         lines += count_notes(dataset, part, source)
     summary = f'{sum(map(len, sources.values()))} images, {len(bad)} bad, {len(state["odd"])} odd'
     write_list(args.out, bad)
+    unfinished.unlink()
     return '\n'.join([*lines, summary + (f'; train with --skip-list {args.out}' if bad else '')])
 
 

@@ -52,20 +52,27 @@ def files(base: FileSource, numbers: np.ndarray, start: int, threads: int) -> It
             bar.update()
 
 
-def pack(base: FileSource, numbers: np.ndarray, path: Path, classes: Sequence[str], threads: int) -> None:
-    """Writes the pack ``path`` or what is missing of it. Raises UsageError if it holds other images."""
-    names = [os.fsencode(base.name(i)) for i in numbers]
-    if path.exists():
+def pack(base: FileSource, numbers: np.ndarray, path: Path, classes: Sequence[str], threads: int) -> bool:
+    """Writes the pack ``path`` or what is missing of it; False if it is there.
+
+    Raises:
+        UsageError: it holds other images, or some with other labels.
+    """
+    wanted = [(os.fsencode(base.name(i)), int(base.labels[i])) for i in numbers]
+    if there := path.exists():
         found = packed.Pack(path)
-        same = [os.fsencode(name) for name in found.names] == names and found.classes == tuple(classes)
+        same = found.classes == tuple(classes) and wanted == [
+            (os.fsencode(name), int(label)) for name, label in zip(found.names, found.labels)]
         entries = []
     else:
         entries = packed.recover(packed.unfinished(path))
-        same = [entry.name for entry in entries] == names[:len(entries)]
+        same = [(entry.name, entry.label) for entry in entries] == wanted[:len(entries)]
     if not same:
-        raise UsageError(f'OUT {path}: was made from other images; delete it and {packed.unfinished(path).name}')
-    if not path.exists():
+        raise UsageError(f'OUT {path}: was made from other images or labels; delete it and '
+                         f'{packed.unfinished(path).name}')
+    if not there:
         packed.write(path, entries, files(base, numbers, len(entries), threads), classes=classes)
+    return not there
 
 
 def check(data: str) -> list[str]:
@@ -75,7 +82,10 @@ def check(data: str) -> list[str]:
         bad = []
         for found in packs:
             for i, name in enumerate(found.names):
-                bad += [] if found.intact(i) else [name]
+                try:
+                    found.read(i)
+                except OSError:
+                    bad.append(name)
                 bar.update()
     return bad
 
@@ -94,9 +104,14 @@ def run(args: argparse.Namespace, bad: list[str]) -> str:
     dataset = open_dataset(args.data, skip=args.skip_list)
     sources = [located(source, args.data) for source in (dataset.train, dataset.val)]
     args.out.mkdir(parents=True, exist_ok=True)
-    for (base, numbers), part in zip(sources, PACKS):
-        pack(base, numbers, args.out / part, dataset.classes, args.threads)
-    return f'{args.out}: {len(dataset.train)} training and {len(dataset.val)} validation images; use --data {args.out}'
+    if args.out.samefile(args.data):
+        raise UsageError(f'OUT {args.out}: is the folder itself; give another one')
+    written = [pack(base, numbers, args.out / part, dataset.classes, args.threads)
+               for (base, numbers), part in zip(sources, PACKS)]
+    notes = [f'{args.out / part} was there, and its images have not been read again; delete it to pack them anew'
+             for part, new in zip(PACKS, written) if not new]
+    return '\n'.join([*notes, f'{args.out}: {len(dataset.train)} training and {len(dataset.val)} validation images; '
+                      f'use --data {args.out}'])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,13 +1,9 @@
 """A fresh graph for every test that can need one, and one way to evaluate it. Other tests never load TensorFlow."""
 
-import os
 import sys
 
 import numpy as np
 import pytest
-
-# One thread adds in the same order every time. TensorFlow asks once per process, before its first session.
-os.environ['TF_NUM_INTRAOP_THREADS'] = '1'
 
 
 @pytest.fixture(autouse=True)

@@ -350,3 +350,14 @@ def test_unknown_recipe():
     for augment in ('area_crop', 'shift'):
         with pytest.raises(ValueError, match='too many values'):
             eval_views(noise(8, 8), augment, (8, 4), antialias=False)
+
+
+@pytest.mark.parametrize('antialias', [False, True])
+@pytest.mark.parametrize('height, width', [(1, 40_000), (40_000, 1)])
+def test_lines_are_seen_by_their_middle(height, width, antialias):
+    image = np.zeros((height, width, 3), np.uint8)
+    middle = image[max(0, height // 2 - 64):height // 2 + 64, max(0, width // 2 - 64):width // 2 + 64]
+    middle[:] = 200
+    view, = eval_views(image, 'area_crop', [224], antialias=antialias)
+    assert view.shape == (224, 224, 3) and (view == 200).all()
+    assert train_views(image, 'area_crop', [224], np.random.default_rng(0), antialias=antialias)[0].shape == view.shape

@@ -91,6 +91,31 @@ def test_unreadable_file(tmp_path, scan, monkeypatch):
     assert code == 1 and '9 images, 9 bad' in out and out.count(': unreadable\n') == 9
 
 
+def test_what_pillow_cannot_open_does_not_end_the_scan(tmp_path, scan, monkeypatch):
+    make_tree(tmp_path / 'set', train=1)
+
+    def fail(_):
+        raise RuntimeError('Failed to decode image: Not implemented')
+    monkeypatch.setattr(check_data.Image, 'open', fail)
+    assert scan()[:2] == (0, '9 images, 0 bad, 0 odd\n')
+
+
+def test_a_list_that_cannot_be_written_keeps_the_scan(tmp_path, scan, monkeypatch):
+    make_tree(tmp_path / 'set', train=1)
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+    with monkeypatch.context() as patch:
+        patch.setattr(check_data, 'write_list', full)
+        assert scan()[0] == 2
+    monkeypatch.setattr(check_data, 'inspect', full)
+    assert scan('--resume')[:2] == (0, '9 images, 0 bad, 0 odd\n')
+    (tmp_path / 'bad.txt').unlink()
+    (tmp_path / 'bad.txt').mkdir()
+    code, _, err = scan()
+    assert code == 2 and f'--out {tmp_path}/bad.txt: is a folder' in err
+
+
 def counted(classes, counts):
     labels = np.repeat(np.arange(classes), counts)
     source = FileSource(Path('.'), [''] * len(labels), labels)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -166,11 +167,20 @@ def test_flat_val_with_label_list(tmp_path, place, form):
     ('0\n' * 5 + '3\n', 'label 3 is neither a class of train/ nor 0..2'),
     ('0\n' * 5 + 'n999\n', 'label n999 is neither a class of train/ nor 0..2'),
     ('0\n' * 5 + '-1\n', 'label -1 is neither'),
-    ('a.JPEG 0\n' * 6, 'val.txt has no line for val/ILSVRC2012_val_00000000.JPEG'),
+    ('a.JPEG 0\n' * 6, 'val.txt has no line for these images of val/: ILSVRC2012_val_00000000.JPEG, ILSVRC2012_val_0'),
 ])
 def test_bad_label_list(tmp_path, text, message):
     (make_folder(tmp_path, flat=True) / 'val.txt').write_text(text)
     assert message in refusal(tmp_path)
+
+
+def test_a_label_list_of_other_images(tmp_path):
+    root = make_folder(tmp_path, flat=True)
+    lines = [f'{path.name} 0\n' for path in (root / 'val').iterdir()]
+    (root / 'val.txt').write_text(''.join([*lines, *(f'x{i:02}.JPEG 0\n' for i in range(24))]))
+    assert re.search('val.txt lists images that val/ lacks: x00.JPEG, x01.JPEG, .*x19.JPEG and 4 more$', refusal(root))
+    (root / 'val.txt').write_text(''.join([*lines, lines[0]]))
+    assert 'val.txt has 7 lines for the 6 images of val/' in refusal(root)
 
 
 def test_unknown_name_lists_the_choices(tmp_path):
@@ -194,9 +204,27 @@ def test_empty_classes_are_named(tmp_path):
     assert 'val/n09 is no class: there is no train/n09' in refusal(root)
     (root / 'train' / 'n09').mkdir()
     (root / 'train' / 'n09' / 'readme.txt').write_text('no image')
-    assert f'{root}/train/n09 holds no images (.jpeg .jpg' in refusal(root)
-    write_image(root / 'train' / 'n09' / 'a.png')
-    assert f'{root}/val/n09 holds no images' in refusal(root)
+    (root / 'train' / 'n10').mkdir()
+    assert f'{root}/train: these classes hold no images (.jpeg .jpg .png .bmp .webp): n09, n10' in refusal(root)
+    for name in ('n09', 'n10'):
+        write_image(root / 'train' / name / 'a.png')
+    assert f'{root}/val: these classes hold no images (.jpeg .jpg .png .bmp .webp): n09' in refusal(root)
+
+
+def test_half_sorted_validation_images_are_refused(tmp_path):
+    root = make_folder(tmp_path)
+    write_image(root / 'val' / 'left.png')
+    assert f'{root}/val holds class folders and beside them 1 images; put those into their classes: left.png' in (
+        refusal(root))
+
+
+@pytest.mark.skipif(not Path('/proc/self/mem').exists(), reason='needs a file that opens and cannot be read')
+def test_a_failing_disk_is_an_error_and_no_picture(tmp_path):
+    path = make_folder(tmp_path) / 'train' / SYNSETS[0] / f'{SYNSETS[0]}_0.JPEG'
+    path.unlink()
+    path.symlink_to('/proc/self/mem')
+    with pytest.raises(BadImage, match=f'cannot read train/{SYNSETS[0]}/{path.name}: .*Input/output error'):
+        open_dataset(str(tmp_path)).train.read(0)
 
 
 def test_flat_val_without_label_list(tmp_path):

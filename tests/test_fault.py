@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import engine.train
 import imagenet_tf
 from engine import loop
-from engine.datasets import ArraySource
+from engine.datasets import ArraySource, BadImage
 from engine.run import checkpoints
 from quant.backend import tf
 
@@ -69,6 +70,13 @@ def signal_after_step(number: int, step: int, delay: float = 0) -> None:
         if next(steps) == step:
             threading.Timer(delay, os.kill, (os.getpid(), number)).start() if delay else os.kill(os.getpid(), number)
     loop.OneTower.run_step = run
+
+
+def refuse_evaluation() -> None:
+    """Lets every evaluation find an image that cannot be decoded."""
+    def score(*_: Any) -> None:
+        raise BadImage('val/a.JPEG is empty')
+    engine.train.score = score
 
 
 def start(run: Path, *flags, hurt: Callable[[], None] = int) -> Any:
@@ -134,8 +142,18 @@ def test_killed_twice(whole, tmp_path):
         process = start(run, hurt=functools.partial(kill_before_rename, unnamed))
         process.join()
         assert process.exitcode == -signal.SIGKILL, output(run)
-    assert list(checkpoints(run)) == [STEPS]
-    finish(run)
+    assert list(checkpoints(run)) == [STEPS, 2 * STEPS - 1]
+    assert f'resuming at step {2 * STEPS - 1}\n' in finish(run)
+    assert_same(run, whole)
+
+
+def test_a_bad_image_in_the_evaluation_costs_no_epoch(whole, tmp_path):
+    run = tmp_path / 'run'
+    process = start(run, hurt=refuse_evaluation)
+    process.join()
+    assert process.exitcode == 2 and 'imagenet_tf.py: error: val/a.JPEG is empty\n' in output(run)
+    assert list(checkpoints(run)) == [STEPS - 1]
+    assert f'resuming at step {STEPS - 1}\n' in finish(run)
     assert_same(run, whole)
 
 

@@ -131,9 +131,10 @@ def test_a_damaged_record_is_named(damage, dataset, tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_record_of_other_data(dataset, tmp_path):
-    holdout.write(tmp_path, np.array([3, IMAGES]), IMAGES + 1)
-    with pytest.raises(UsageError, match=f'numbered.*{IMAGES} training images.*number {IMAGES}'):
+@pytest.mark.parametrize('images', [IMAGES - 1, IMAGES + 1])
+def test_a_record_of_other_data(images, dataset, tmp_path):
+    holdout.write(tmp_path, np.array([3, 5]), images)
+    with pytest.raises(UsageError, match=f'numbered.*{IMAGES} training images; the run set 2 of {images} aside'):
         holdout.apply(dataset, Config(), tmp_path)
 
 

@@ -130,6 +130,7 @@ def test_resuming_keeps_what_was_set_aside(action, trained, tmp_path, monkeypatc
     (run / 'stats.json').write_text(json.dumps(json.loads((run / 'stats.json').read_text())[:1]))
     own = np.arange(0, 8000, 200)
     holdout.write(run, own, 8000)
+    (run / 'data.json').unlink()
     monkeypatch.setattr(train, 'train', lambda config, dataset, opened, **_: begun.append((dataset, opened)))
     main(*TINY, '--logdir', run, *action)
     (dataset, opened), = begun

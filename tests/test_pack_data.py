@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine import packed
-from engine.datasets import open_dataset
+from engine.datasets import BadImage, open_dataset
 from engine.errors import UsageError
 from engine.flow import TrainFlow
 from scripts import check_data, pack_data
@@ -50,7 +50,9 @@ def test_packed_set_is_the_folder(tmp_path, tree, pack):
             np.testing.assert_array_equal(array, other)
     assert sorted(os.listdir(tmp_path / 'packed')) == ['train.pack', 'val.pack']
     before = (tmp_path / 'packed' / 'train.pack').stat().st_mtime_ns
-    assert pack()[0] == 0 and (tmp_path / 'packed' / 'train.pack').stat().st_mtime_ns == before
+    code, out, _ = pack()
+    assert code == 0 and (tmp_path / 'packed' / 'train.pack').stat().st_mtime_ns == before
+    assert f'{tmp_path}/packed/train.pack was there, and its images have not been read again' in out
 
 
 def test_skipped_images_stay_out_and_packs_can_be_scanned(tmp_path, tree, pack, capsys):
@@ -62,7 +64,7 @@ def test_skipped_images_stay_out_and_packs_can_be_scanned(tmp_path, tree, pack, 
     part = open_dataset(str(tmp_path / 'packed'), skip=str(tmp_path / 'bad.txt'))
     assert len(part.train) == 22
     code, _, err = pack('--skip-list', str(tmp_path / 'bad.txt'))
-    assert code == 2 and 'train.pack: was made from other images; delete it' in err
+    assert code == 2 and 'train.pack: was made from other images or labels; delete it' in err
     for name in ('train.pack', 'val.pack'):
         (tmp_path / 'packed' / name).unlink()
     assert pack('--skip-list', str(tmp_path / 'bad.txt'))[0] == 0
@@ -118,6 +120,33 @@ def test_damage_is_found(tmp_path, pack, capsys):
     assert pack_data.main(['--check', str(tmp_path / 'packed')]) == 1
     out = capsys.readouterr().out.splitlines()
     assert out == [f'{found.names[i]}: differs from its checksum' for i in (3, 17)] + [f'{tmp_path}/packed: 2 bad']
+    source = open_dataset(str(tmp_path / 'packed')).train
+    assert source.encoded(4).size
+    with pytest.raises(BadImage, match=f'cannot read {found.names[3]}: .*differs from its checksum'):
+        source.read(3)
+
+
+def test_a_hole_in_an_unfinished_pack_is_filled(tmp_path, pack):
+    pack()
+    path = tmp_path / 'packed' / 'train.pack'
+    found, whole = packed.Pack(path), path.read_bytes()
+    path.unlink()
+    content, hole = bytearray(whole[:int(found._offset[-1])]), int(found._offset[6]) + 100
+    content[hole:hole + 300] = bytes(300)
+    packed.unfinished(path).write_bytes(content)
+    assert len(packed.recover(packed.unfinished(path))) == 6
+    assert pack()[0] == 0 and path.read_bytes() == whole
+
+
+def test_a_pack_with_other_labels_is_refused(tmp_path, tree, pack):
+    labels = next(tree.rglob('val.txt'))
+    assert pack()[0] == 0
+    lines = labels.read_text().splitlines()
+    (name, label), other = lines[0].split(), lines[1].split()[1]
+    assert label != other
+    labels.write_text('\n'.join([f'{name} {other}', *lines[1:]]))
+    code, _, err = pack()
+    assert code == 2 and 'val.pack: was made from other images or labels; delete it' in err
 
 
 @pytest.mark.parametrize('content', [None, b'', b'x' * 100, 'cut'])
@@ -136,6 +165,7 @@ def test_refusals(tmp_path, tree, pack, capsys):
     pack()
     for args, message in (([str(tree)], 'OUT is missing'), (['animals28', str(tmp_path)], 'animals28: is no folder of'),
                           ([str(tmp_path / 'packed'), str(tmp_path)], 'packed: is no folder of image files'),
+                          ([str(tree), str(tree)], f'OUT {tree}: is the folder itself'),
                           (['--check', str(tree)], 'train.pack: is no complete pack'),
                           (['--check', str(tree), str(tmp_path)], '--check: give only the packed folder'),
                           ([str(tree), str(tmp_path / 'x'), '--threads', '-1'], '--threads -1: must be at least 0')):

@@ -4,9 +4,11 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.config import Config, read_config
+from engine.datasets import FileSource, Subset
 from engine.errors import UsageError
 from engine.run import checkpoint_step, checkpoints, open_run, write_json
 
@@ -113,6 +115,31 @@ def test_a_file_is_refused(action, tmp_path):
     with pytest.raises(UsageError, match='is a file'):
         open_run(CONFIG, path, action)
     assert path.read_text() == 'precious'
+
+
+IMAGES = FileSource(Path('/data'), ['train/a/1.JPEG', 'train/a/2.JPEG', 'train/b/3.JPEG'], [0, 0, 1])
+SKIPPING = dataclasses.replace(CONFIG, skip_list='bad.txt', max_bad=0.5)
+
+
+def test_a_list_of_bad_validation_images_may_change(tmp_path):
+    open_run(CONFIG, tmp_path / 'run', None, images=IMAGES)
+    add_checkpoint(tmp_path / 'run', 9)
+    assert open_run(SKIPPING, tmp_path / 'run', None, images=IMAGES).step == 9
+    assert read_config(tmp_path / 'run' / 'config.json') == SKIPPING
+
+
+@pytest.mark.parametrize('images', [
+    Subset(IMAGES, np.array([0, 2])), FileSource(Path('/data'), ['train/a/1.JPEG', 'x', 'train/b/3.JPEG'], [0, 0, 1]),
+    FileSource(Path('/data'), IMAGES.files, [0, 1, 1])], ids=['skipped', 'names', 'labels'])
+def test_other_training_images_are_refused(images, tmp_path):
+    run = tmp_path / 'run'
+    open_run(CONFIG, run, None, images=IMAGES)
+    before = contents(run)
+    with pytest.raises(UsageError, match=f'--logdir {run}: the run began with 3 training images; .* {len(images)} or'):
+        open_run(SKIPPING, run, None, images=images)
+    assert contents(run) == before
+    assert open_run(SKIPPING, run, 'd', images=images).step == 0
+    assert open_run(SKIPPING, run, None, images=images).step == 0
 
 
 @pytest.mark.parametrize('action', [None, 'k'])

@@ -94,8 +94,8 @@ def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple
         raise UsageError('--data_format NCHW: convolutions on the CPU need NHWC, and no GPU was found')
     if 0 < gpus < len(config.gpu):
         raise UsageError(f'--gpu {args.gpu}: {gpus} of these GPUs found')
-    if not gpus and len(config.gpu) > 1:
-        print(f'no GPU found: {len(config.gpu)} towers share the CPU')
+    if not gpus and args.gpu is not None:
+        print(f'--gpu {args.gpu}: no GPU found; towers: {len(config.gpu)}, on the CPU')
     if args.threads is not None and args.threads < 0:
         raise UsageError(f'--threads {args.threads}: must be at least 0')
     threads = args.threads if args.threads is not None else 1 if dataset.augment == 'shift' else os.cpu_count() or 1
@@ -146,11 +146,12 @@ def train_one(args: argparse.Namespace, given: dict[str, Any], logdir: Path | No
     machines = cluster.join(others)
     # The other machines get from the first one what it reads.
     values = train.starting_values(config) if machines.first else None
-    readable = partial(checkpoint.read_variables, flag='--logdir')
-    run = (open_run(config, logdir, args.action, images=dataset.train, check=readable) if machines.first else
-           Run(logdir))
-    if machines.first and dataset.holdout is not None:
-        holdout.write(run.path, dataset.holdout.indices, images, config.seed)
+    run = Run(logdir)
+    if machines.first:
+        readable = partial(checkpoint.read_variables, flag='--logdir')
+        run = open_run(config, logdir, args.action, images=dataset.train, check=readable)
+        if dataset.holdout is not None:
+            holdout.write(run.path, dataset.holdout.indices, images, config.seed)
     run = dataclasses.replace(run, step=machines.start(config, dataset, run.step))
     if run.step >= config.epochs * config.steps_per_epoch:
         print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')

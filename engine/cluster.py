@@ -25,11 +25,14 @@ from tensorpack.tfutils.sessinit import JustCurrentSession, SessionInit
 
 from engine.config import Config
 from engine.datasets import Dataset
-from engine.errors import UsageError, WorkerError
+from engine.errors import UsageError, WorkerError, reason
 from quant.backend import tf
 
 # Seconds in which all workers have to be there: a scheduler may start them minutes apart.
 START = 600.0
+
+# Seconds of them after which this says for whom it waits.
+PATIENCE = 5.0
 
 # Seconds between two signs of life of a worker that keeps the others waiting.
 PAUSE = 1.0
@@ -142,7 +145,8 @@ class Cluster(Machine):
 
     def _wait_for(self, index: int, host: str) -> None:
         name, _, port = host.rpartition(':')
-        end = time.monotonic() + max(START, self.timeout)
+        start, silent = time.monotonic(), True
+        end = start + max(START, self.timeout)
         while True:
             try:
                 socket.create_connection((name.strip('[]'), int(port)), timeout=PAUSE).close()
@@ -151,11 +155,14 @@ class Cluster(Machine):
                 if time.monotonic() > end:
                     raise self.fail(f'worker {index} did not come up at {host} within {max(START, self.timeout):g} '
                                     f'seconds ({error})') from error
+                if silent and time.monotonic() > start + PATIENCE:
+                    silent = False
+                    print(f'waiting for worker {index} at {host} ({error})', flush=True)
             time.sleep(PAUSE / 4)
 
-    def fail(self, reason: str) -> WorkerError:
+    def fail(self, why: str) -> WorkerError:
         """The error that ends this worker."""
-        self.failure = Lost(f'worker {self.index}: {reason}')
+        self.failure = Lost(f'worker {self.index}: {why}')
         return self.failure
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -231,9 +238,9 @@ class Session(tf.Session):
             gone = (tf.errors.DeadlineExceededError, tf.errors.UnavailableError, tf.errors.AbortedError)
             if not isinstance(error, gone) and 'Collective' not in error.message:
                 raise
-            reason = error.message.splitlines()[0]
             raise self._cluster.fail(f'another worker died, hangs or was too slow (--worker-timeout '
-                                     f'{self._cluster.timeout:g}): {reason}') from error
+                                     f'{self._cluster.timeout:g}), or this one failed, see above: {reason(error)}'
+                                     ) from error
 
 
 class SessionCreator(tf.train.SessionCreator):
@@ -312,7 +319,8 @@ class Meeting:
 
 
 class StayTogether(Callback):
-    """At the end of an epoch: moving averages as on the first worker, checksums, and waiting for its evaluation.
+    """At the end of an epoch: moving averages as on the first worker, checksums, and waiting for its evaluation; before
+    the last step, for its checkpoint.
 
     Every tower normalises by its own batch; what the main tower of the first worker saw is what is kept.
     """
@@ -327,12 +335,24 @@ class StayTogether(Callback):
     def _before_train(self) -> None:
         self._variables = {variable.op.name: variable for variable in tf.global_variables()}
 
+    def _after_run(self, *_: Any) -> None:
+        # The first worker saves a checkpoint before the last step.
+        if self.local_step == self.trainer.steps_per_epoch - 2:
+            self._meet()
+
+    def _trigger_step(self) -> None:
+        if self.local_step == self.trainer.steps_per_epoch - 2:
+            self._meeting.__exit__(None)
+
     def _after_epoch(self) -> None:
         self.trainer.sess.run(self._spread)
         self._cluster.compare(
             {name: zlib.crc32(value.tobytes()) for name, value in self.trainer.sess.run(self._variables).items()},
             lambda name, there: self._cluster.fail(f'{name} differs between worker 0 and worker {there} at step '
                                                    f'{self.global_step}; this epoch is not saved'))
+        self._meet()
+
+    def _meet(self) -> None:
         self._meeting = Meeting(self._cluster)
         self._meeting.__enter__()
 

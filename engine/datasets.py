@@ -309,7 +309,9 @@ def _read_tree(root: Path, part: str, index: dict[str, int]) -> FileSource:
 def _read_val(root: Path, index: dict[str, int]) -> FileSource:
     """List val/CLASS/FILE, or val/FILE by its label list. Raises UsageError if they do not fit together."""
     names = _images(root / 'val')
-    if _folders(root / 'val'):
+    if folders := _folders(root / 'val'):
+        if lacking := set(index).difference(folders):
+            raise UsageError(f'--data: {root / "val"} lacks the folders of these classes: {_some(lacking)}')
         if names:
             raise UsageError(f'--data: {root / "val"} holds class folders and beside them {len(names)} images; put '
                              f'those into their classes: {_some(names)}')

@@ -5,6 +5,17 @@ class UsageError(ValueError):
     """Bad input, status 2. The message names the flag or file, the value given, and what would be right."""
 
 
+# Starts of lines in which TensorFlow says where, not what.
+_PLACES = ('Graph execution error', 'Detected at node', 'File "', 'Node: ', '[[', 'Hint: ', 'From /job')
+
+
+def reason(error: Exception) -> str:
+    """The line of a message of TensorFlow's that says what went wrong; its first line says only that something did."""
+    lines = [line.strip() for line in str(error).partition('Original stack trace')[0].splitlines()]
+    told = [line for line in lines if line and not line.startswith(_PLACES)]
+    return told[-1] if told else repr(error)
+
+
 class WorkerError(Exception):
     """The workers of a training fell apart, status 75. Nobody asked for anything wrong: the same command resumes it."""
 

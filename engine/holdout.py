@@ -26,9 +26,16 @@ def draw(images: int, count: int, seed: int) -> np.ndarray:
 
 
 def write(folder: Path, indices: np.ndarray, images: int, seed: int | None = None) -> None:
-    """Records which of ``images`` training images are set aside; ``seed`` is None if they were imported."""
-    with replacing(folder / FILE) as temporary, temporary.open('wb') as stream:
-        np.savez(stream, indices=indices, images=images, seed=-1 if seed is None else seed)
+    """Records which of ``images`` training images are set aside; ``seed`` is None if they were imported.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        with replacing(folder / FILE) as temporary, temporary.open('wb') as stream:
+            np.savez(stream, indices=indices, images=images, seed=-1 if seed is None else seed)
+    except OSError as error:
+        raise UsageError(f'{folder / FILE}: cannot be written ({error.strerror})') from error
 
 
 def read(folder: Path) -> np.ndarray | None:

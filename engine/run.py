@@ -31,6 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
         yield temporary
+        with temporary.open('rb') as stream:
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -69,8 +71,17 @@ def open_run(config: Config, path: Path, action: str | None, *, images: 'Source 
         check: raises UsageError if the checkpoint of a prefix is broken; the one before it is used then.
 
     Raises:
-        UsageError: the folder holds something else, or broken checkpoints only; nothing has been touched.
+        UsageError: the folder holds something else, or broken checkpoints only, and nothing has been touched; or it
+            cannot be written.
     """
+    try:
+        return _open(config, path, action, images, check)
+    except OSError as error:
+        raise UsageError(f'--logdir {path}: cannot be written ({error.strerror})') from error
+
+
+def _open(config: Config, path: Path, action: str | None, images: 'Source | None',
+          check: Callable[[str], object]) -> Run:
     if action == 'n' and path.exists():
         path = path.resolve().with_name(f'{path.resolve().name}-{datetime.datetime.now():%m%d-%H%M%S}')
     if path.is_dir() and any(not child.name.startswith('.config.json.') for child in path.iterdir()):
@@ -88,18 +99,16 @@ def open_run(config: Config, path: Path, action: str | None, *, images: 'Source 
             return _resume(path, config, check)
     elif path.exists() and not path.is_dir():
         raise UsageError(f'--logdir {path}: is a file; choose a folder')
-    try:
-        write_json(path / 'config.json', config.to_json())
-        if images is not None:
-            _same_images(path, images)
-    except OSError as error:
-        raise UsageError(f'--logdir {path}: cannot be written ({error.strerror})') from error
+    write_json(path / 'config.json', config.to_json())
+    if images is not None:
+        _same_images(path, images)
     return Run(path)
 
 
 def _same(there: Config, here: Config, path: Path) -> None:
     old, new = there.to_json(), here.to_json()
-    changed = [f'{key}: {old[key]} there, {new[key]} here' for key in new if old[key] != new[key] and key not in FREE]
+    changed = [f'{key}: {old[key]} there, {new[key]} here' for key in new if old[key] != new[key] and key not in FREE
+               and (key != 'gpu' or len(old[key]) != len(new[key]))]
     if changed:
         raise UsageError(f'--logdir {path}: holds a run of another configuration ({"; ".join(changed)}). '
                          'Give -a n for a new folder, -a d to delete the old one, or another --logdir')
@@ -113,8 +122,14 @@ def _same_images(path: Path, train: 'Source') -> None:
     file, here = path / 'data.json', {'training_images': len(train), 'crc32': digest}
     if not file.exists():
         write_json(file, here)
-    elif (there := json.loads(file.read_text())) != here:
-        raise UsageError(f'--logdir {path}: the run began with {there["training_images"]} training images; --data and '
+        return
+    try:
+        there = json.loads(file.read_text())
+        begun = there['training_images']
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f'{file}: cannot be read ({error!r}); delete it if --data has not changed') from error
+    if there != here:
+        raise UsageError(f'--logdir {path}: the run began with {begun} training images; --data and '
                          f'--skip-list now give {len(train)} or others, and the rest would not be of the same run. '
                          'Repair the images, or give -a n for a new folder')
 
@@ -135,16 +150,23 @@ def checkpoints(path: Path) -> dict[int, str]:
 def _resume(path: Path, config: Config, check: Callable[[str], object]) -> Run:
     """Resumes at the newest checkpoint that lies not beyond the history, and cuts the history there.
 
-    A process can die between saving the checkpoint of an epoch and recording it; that epoch is then run again.
+    A process can die between saving the checkpoint of an epoch and recording it; that epoch's end is then run again. A
+    history that was lost, in part or as a whole, costs no checkpoint.
     """
-    history_file = path / 'stats.json'
+    history_file, saved = path / 'stats.json', checkpoints(path)
     try:
         history = json.loads(history_file.read_text()) if history_file.exists() else []
         recorded = max((row['epoch_num'] for row in history), default=0)
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f'{history_file}: cannot be read ({error!r}); -a n starts a new run') from error
-    found = {step: prefix for step, prefix in checkpoints(path).items()
-             if step < (recorded + 1) * config.steps_per_epoch}
+        aside = history_file.with_name(f'{history_file.name}.{datetime.datetime.now():%m%d-%H%M%S}')
+        print(f'{history_file}: cannot be read ({error!r}); it is kept as {aside.name}')
+        os.replace(history_file, aside)
+        history, recorded = [], 0
+    end = (recorded + 1) * config.steps_per_epoch
+    if max(saved, default=0) > end:
+        print(f'{history_file}: records {recorded} epochs, and there are checkpoints of later ones: goes on from those')
+        end = max(saved) + 1
+    found = {step: prefix for step, prefix in saved.items() if step < end}
     step, prefix = _newest(found, check, path) if found else (0, None)
     epoch = step // config.steps_per_epoch
     if epoch < recorded:

@@ -10,7 +10,7 @@ from tensorpack import Callback
 from tensorpack.tfutils.sessinit import SessionInit
 
 from engine.checkpoint import METRICS
-from engine.errors import UsageError
+from engine.errors import UsageError, reason
 from engine.run import Run, checkpoints, write_json
 from quant.backend import tf
 
@@ -60,7 +60,7 @@ def write(saver: tf.train.Saver, session: tf.Session, prefix: Path) -> None:
             os.replace(file, file.with_name(file.name.removeprefix(TEMPORARY)))
     except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: the folder is gone
         raise UsageError(f'--logdir {prefix.parent}: checkpoint {prefix.name} cannot be written '
-                         f'({str(error).splitlines()[0]}); older ones are kept, and the same command resumes from '
+                         f'({reason(error)}); older ones are kept, and the same command resumes from '
                          'them') from error
     finally:
         for left in prefix.parent.glob(f'{TEMPORARY}*'):
@@ -133,7 +133,8 @@ class SaveBest(Callback):
 
     def _trigger_epoch(self) -> None:
         score_now = self.trainer.monitors.get_latest('val/mean/top1')
-        best = json.loads(self._file.read_text()) if self._file.exists() else {'mean_top1': -1.0}
+        known = self._file.exists() and Path(f'{self._prefix}.index').exists()
+        best = json.loads(self._file.read_text()) if known else {'mean_top1': -1.0}
         if score_now <= best['mean_top1']:
             return
         write(self._saver, self.trainer.sess, self._prefix)

@@ -11,7 +11,6 @@ from tensorpack import (
     JSONWriter,
     ProxyDataFlow,
     QueueInput,
-    TFEventWriter,
     TrainConfig,
     launch_train_with_config,
 )
@@ -29,7 +28,7 @@ from engine.loop import OneTower, ParameterServer, Replicated, StopAtNaN, StopOn
 from engine.model import Model
 from engine.run import Run
 from engine.saving import Resume, Save, SaveBest
-from engine.watch import EpochLine
+from engine.watch import EpochLine, Events
 from nets.kernels import generate
 from quant.backend import tf
 from quant.tower import refit
@@ -251,14 +250,14 @@ def train(config: Config, dataset: Dataset, run: Run, *, values: dict[str, np.nd
         with tf.Graph().as_default():
             _train(config, dataset, run, values, data_format, threads, machines)
     except tf.errors.ResourceExhaustedError as error:
-        raise UsageError(too_large(config)) from error
+        raise UsageError(too_large(config, machines.size)) from error
     except OSError as error:
         raise UsageError(f'--logdir {run.path}: {error}; the checkpoints in it are kept') from error
 
 
-def too_large(config: Config) -> str:
+def too_large(config: Config, machines: int = 1) -> str:
     """Says that a step does not fit into memory, and what might."""
-    towers = len(config.gpu)
+    towers = len(config.gpu) * machines
     smaller = config.batch_size // 2 // towers * towers
     advice = (f'try --batch_size {smaller}, with --lr in proportion' if smaller else
               'fewer or smaller --sizes take less')
@@ -289,13 +288,14 @@ def _train(config: Config, dataset: Dataset, run: Run, values: dict[str, np.ndar
             *machines.callbacks,
             stop,
         ],
-        monitors=[TFEventWriter(), JSONWriter(), EpochLine(model)] if machines.first else [],
+        monitors=[Events(), JSONWriter(), EpochLine(model)] if machines.first else [],
         **machines.session(state),
         steps_per_epoch=steps,
         starting_epoch=run.step // steps + 1,
         max_epoch=config.epochs,
     ), trainer)
-    if machines.failure:
+    # Bad data on this worker end a sum with the others, as if one of them were lost.
+    if machines.failure and not flow.error:
         raise machines.failure
     # tensorpack ends quietly when the thread that reads the data dies.
     if trainer.loop.global_step < config.epochs * steps or guard.reason:

@@ -1,13 +1,34 @@
-"""What a person sees of a training: one line per epoch."""
+"""What a person sees of a training: one line per epoch, and TensorBoard."""
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from tensorpack import MonitorBase
+from tensorpack import MonitorBase, TFEventWriter
 from tensorpack.utils import logger
 
+from engine.errors import reason
 from engine.model import Model
+from quant.backend import tf
+
+
+class Events(TFEventWriter):
+    """TensorBoard's file. Where there is no room for it, that is said, and the training goes on."""
+
+    def process_summary(self, summary: tf.Summary) -> None:
+        self._try(lambda: super(Events, self).process_summary(summary))
+
+    def _trigger(self) -> None:
+        self._try(super()._trigger)
+
+    def _after_train(self) -> None:
+        self._try(super()._after_train)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (OSError, RuntimeError, tf.errors.OpError) as error:
+            logger.warning(f'TensorBoard events cannot be written ({reason(error)})')
 
 
 class EpochLine(MonitorBase):

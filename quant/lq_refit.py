@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from quant.lq import Grid
 
 
+# Levels whose shares are worth a curve each.
+MOST_SHARES = 16
+
+
 class Evidence(NamedTuple):
     """What one training tower saw of the values that one basis codes.
 
@@ -76,12 +80,19 @@ def moving_average(variable: tf.Variable, new: tf.Tensor, decay: float) -> tf.Te
 
 
 def summarize(name: str, basis: tf.Tensor, levels: tf.Tensor, counts: tf.Tensor) -> None:
-    """TensorBoard scalars that show a dead level or a collapsed basis.
+    """TensorBoard scalars that show a basis, what its levels are used for, a dead level or a collapsed basis.
 
-    ``<name>/dead_levels`` is the share of levels that no value takes; ``<name>/smallest_gap`` the smallest distance of
-    neighbouring levels over the range of levels, the worst of all channels (0: the basis has collapsed).
+    ``<name>/<k>`` is the mean of a row of the basis over the channels; ``<name>/use/<l>`` the share of the values
+    that take a level, in ascending order; ``<name>/dead_levels`` the share of levels that no value takes;
+    ``<name>/smallest_gap`` the smallest distance of neighbouring levels over the range of levels, the worst of all
+    channels (0: the basis has collapsed).
     """
+    for k, row in enumerate(tf.unstack(tf.reduce_mean(basis, 1))):
+        tf.summary.scalar(f'{name}/{k}', row)
+    use = tf.cast(tf.reduce_sum(counts, 1) / tf.maximum(tf.reduce_sum(counts), 1.0), tf.float32)
+    if counts.shape[0] <= MOST_SHARES:
+        for level, share in enumerate(tf.unstack(use)):
+            tf.summary.scalar(f'{name}/use/{level}', share)
     span = tf.maximum(levels[-1] - levels[0], 1e-30)
     tf.summary.scalar(f'{name}/dead_levels', tf.reduce_mean(tf.cast(tf.equal(counts, 0), tf.float32)))
     tf.summary.scalar(f'{name}/smallest_gap', tf.reduce_min((levels[1:] - levels[:-1]) / span))
-    tf.summary.scalar(f'{name}/largest_basis', tf.reduce_max(tf.abs(basis)))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -171,6 +172,15 @@ def test_an_error_in_a_meeting_comes_through_at_once_and_ends_the_other_worker(p
             raise ZeroDivisionError
         assert time.monotonic() - started < TIMEOUT / 2
     both(pair, work)
+
+
+def test_for_whom_a_worker_waits_is_told_once(monkeypatch, capsys):
+    monkeypatch.setattr(cluster, 'PATIENCE', 0.5)
+    monkeypatch.setattr(cluster, 'START', 2.0)
+    worker = cluster.Cluster(addresses(), 0, 1.0)
+    with pytest.raises(WorkerError, match='worker 1 did not come up'):
+        worker._wait_for(1, worker.hosts[1])
+    assert re.fullmatch(f'waiting for worker 1 at {worker.hosts[1]} .*refused.*\n', capsys.readouterr().out)
 
 
 def test_a_worker_that_never_comes_is_named(dataset, monkeypatch):

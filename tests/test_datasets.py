@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -205,10 +206,18 @@ def test_empty_classes_are_named(tmp_path):
     (root / 'train' / 'n09').mkdir()
     (root / 'train' / 'n09' / 'readme.txt').write_text('no image')
     (root / 'train' / 'n10').mkdir()
+    (root / 'val' / 'n10').mkdir()
     assert f'{root}/train: these classes hold no images (.jpeg .jpg .png .bmp .webp): n09, n10' in refusal(root)
     for name in ('n09', 'n10'):
         write_image(root / 'train' / name / 'a.png')
-    assert f'{root}/val: these classes hold no images (.jpeg .jpg .png .bmp .webp): n09' in refusal(root)
+    assert f'{root}/val: these classes hold no images (.jpeg .jpg .png .bmp .webp): n09, n10' in refusal(root)
+
+
+def test_classes_without_validation_images_are_named(tmp_path):
+    root = make_folder(tmp_path)
+    for name in SYNSETS[:2]:
+        shutil.rmtree(root / 'val' / name)
+    assert f'{root}/val lacks the folders of these classes: {SYNSETS[0]}, {SYNSETS[1]}' in refusal(root)
 
 
 def test_half_sorted_validation_images_are_refused(tmp_path):

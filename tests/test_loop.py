@@ -134,6 +134,11 @@ def test_memory(batch, gpus, advice):
     assert f'--batch_size {batch}: a step does not fit' in message and advice in message
 
 
+def test_memory_of_several_machines():
+    assert '--batch_size 32,' in too_large(Config(batch_size=64, gpu=(0, 1, 2, 3)), machines=8)
+    assert 'smaller --sizes' in too_large(Config(batch_size=32, gpu=(0, 1, 2, 3)), machines=8)
+
+
 def test_memory_of_an_evaluation():
     def predictor(*_):
         raise tf.errors.ResourceExhaustedError(None, None, 'OOM')

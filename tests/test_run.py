@@ -159,12 +159,35 @@ def test_a_corrupt_configuration_can_be_deleted(folder):
 
 
 @pytest.mark.parametrize('content', ['', '[{"epoch_num": 1', 'null', '{"epoch_num": 1}', '[1]'])
-def test_a_corrupt_history_is_refused(content, folder):
+def test_a_corrupt_history_is_put_aside_and_costs_no_checkpoint(content, folder, capsys):
     (folder / 'stats.json').write_text(content)
-    before = contents(folder)
-    with pytest.raises(UsageError, match=r'stats\.json'):
+    assert open_run(CONFIG, folder, None).step == 30
+    assert f'{folder}/stats.json: cannot be read' in capsys.readouterr().out
+    aside, = folder.glob('stats.json.*')
+    assert aside.read_text() == content and not (folder / 'stats.json').exists()
+    assert open_run(CONFIG, folder, None).step == 30
+
+
+def test_other_gpus_of_the_same_number_go_on(folder):
+    assert open_run(dataclasses.replace(CONFIG, gpu=(3,)), folder, None).step == 30
+    with pytest.raises(UsageError, match='gpu: '):
+        open_run(dataclasses.replace(CONFIG, gpu=(0, 1)), folder, None)
+
+
+@pytest.mark.parametrize('content', ['', '{}', '[]', 'null'])
+def test_a_damaged_record_of_the_data_is_named(content, tmp_path):
+    open_run(CONFIG, tmp_path / 'run', None, images=IMAGES)
+    (tmp_path / 'run' / 'data.json').write_text(content)
+    with pytest.raises(UsageError, match=r'data\.json: cannot be read .*; delete it'):
+        open_run(CONFIG, tmp_path / 'run', None, images=IMAGES)
+
+
+def test_a_full_disk_is_named_when_a_run_goes_on(folder, monkeypatch):
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('engine.run.write_json', full)
+    with pytest.raises(UsageError, match=f'--logdir {folder}: cannot be written .No space left'):
         open_run(CONFIG, folder, None)
-    assert contents(folder) == before
 
 
 def test_a_file_among_the_parents_is_refused(tmp_path):
@@ -198,9 +221,11 @@ def test_delete_the_current_folder(folder, monkeypatch):
     ((10, 20), (1, 2, 3), 20, [1, 2]),  # checkpoint lost
     ((20,), (1, 2, 3), 20, [1, 2]),  # older ones rotated away
     ((30,), (1, 2), 0, []),
+    ((10, 20, 30, 34), (1,), 34, [1]),  # history lost
+    ((10, 20, 30), (), 30, []),
+    ((9, 10), (), 9, []),
     ((), (1, 2), 0, []),
-    ((90, 100), tuple(range(1, 11)), 100, list(range(1, 11))),  # steps compare as numbers
-    ((10, 20, 30), (), 0, [])])
+    ((90, 100), tuple(range(1, 11)), 100, list(range(1, 11)))])  # steps compare as numbers
 def test_resumes_where_checkpoint_and_history_agree(saved, recorded, step, kept, tmp_path):
     open_run(CONFIG, tmp_path, None)
     for number in saved:
@@ -297,7 +322,7 @@ def test_a_folder_whose_creation_was_killed_is_fresh(tmp_path, monkeypatch):
     ((10, 20, 24), (1, 2), 24, [1, 2]),
     ((10, 20, 24, 30), (1, 2), 24, [1, 2]),  # killed between the checkpoint of the third epoch and its record
     ((10, 14), (1, 2), 14, [1]),
-    ((10, 24), (1,), 10, [1])])
+    ((10, 24), (1,), 24, [1])])  # part of the history lost
 def test_resumes_within_an_epoch(saved, recorded, step, kept, tmp_path):
     open_run(CONFIG, tmp_path, None)
     for number in saved:

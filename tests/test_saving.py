@@ -1,6 +1,7 @@
 """Checkpoints that are complete or absent, the newest good one, and which ones stay."""
 
 import json
+import resource
 from functools import partial
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def test_a_full_disk_keeps_the_old_checkpoint(error, saver, tmp_path, monkeypatc
     with pytest.raises(UsageError, match=f'--logdir {tmp_path}: checkpoint best .*No space left'):
         saver(tmp_path / 'best', 2)
     assert x(tmp_path / 'best') == 1 and names(tmp_path) == files('best')
+
+
+def test_the_reason_of_a_failed_save_is_told(saver, tmp_path):
+    """A real error of TensorFlow's, whose first line says nothing: files may not grow."""
+    saver(tmp_path / 'best', 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UsageError, match='checkpoint best cannot be written .*[Ff]ile too large'):
+            saver(tmp_path / 'best', 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert x(tmp_path / 'best') == 1
 
 
 def test_a_folder_that_is_gone(saver, tmp_path):

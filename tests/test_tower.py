@@ -219,4 +219,24 @@ def test_dead_levels_are_summarized(run):
     summary, = (tf.summary.Summary.FromString(one) for one in run([tf.summary.merge_all()]))
     values = {value.tag: value.simple_value for value in summary.value}
     assert values['quant/quant1/basis/dead_levels'] == 0.75
-    assert set(values) == {f'quant/quant1/basis/{part}' for part in ('dead_levels', 'smallest_gap', 'largest_basis')}
+    assert set(values) == {f'quant/quant1/basis/{part}' for part in (
+        'dead_levels', 'smallest_gap', '0', '1', 'use/0', 'use/1', 'use/2', 'use/3')}
+    assert [values[f'quant/quant1/basis/use/{level}'] for level in range(4)] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize('bits', [1, 3, 4, 5])
+def test_bases_and_use_of_levels_are_summarized(bits, run):
+    """Shares of the levels in ascending order; none for more than 16 levels."""
+    q = quantization(f'lq(bits={bits})')
+    activate(q, STRONG)
+    refit = tower.refit([q])
+    summary, basis, _ = run([tf.summary.merge_all(), variable('quant1/basis').read_value(), refit])
+    values = {value.tag.removeprefix('quant/quant1/basis/'): value.simple_value
+              for value in tf.summary.Summary.FromString(summary).value}
+    levels = np.sort(basis[:, 0] @ (np.arange(2 ** bits) >> np.arange(bits)[:, None] & 1))
+    nearest = np.abs(STRONG.reshape(-1, 1) - levels).argmin(1)
+    expected = np.bincount(nearest, minlength=2 ** bits) / STRONG.size if bits < 5 else []
+    shares = [values[f'use/{level}'] for level in range(2 ** bits) if f'use/{level}' in values]
+    np.testing.assert_allclose(shares, expected, atol=1e-6)
+    after = run(variable('quant1/basis'))
+    np.testing.assert_allclose([values[str(k)] for k in range(bits)], after[:, 0], rtol=1e-5)

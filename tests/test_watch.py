@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from tensorpack.utils import logger
 
-from engine.errors import UsageError
-from engine.watch import line
+from engine.errors import UsageError, reason
+from engine.watch import Events, line
+from quant.backend import tf
 from scripts import curves
 
 LATEST = {'loss': 1.25, 'val/s28/top1': 80.125, 'val/s20/top1': 75.0, 'val/s12/top1': 60.5, 'val/ensemble/top1': 82.0}
@@ -16,6 +18,42 @@ LATEST = {'loss': 1.25, 'val/s28/top1': 80.125, 'val/s20/top1': 75.0, 'val/s12/t
 def test_line_of_an_epoch(names, points):
     assert line(LATEST, names, 'epoch 3/60', 412.4, 3723.6) == (
         f'epoch 3/60: loss 1.2500, top-1 {points}; 412 images/s, 1:02:04 left')
+
+
+def test_no_room_for_events_does_not_end_the_training(tmp_path, monkeypatch):
+    lines, seen = [], []
+    monkeypatch.setattr(logger, 'warning', lines.append)
+    events = Events(str(tmp_path))
+    events._setup_graph()
+
+    def full():
+        seen.append(1)
+        raise RuntimeError('events.out.tfevents.1; No space left on device')
+    monkeypatch.setattr(events._writer, 'flush', full)
+    monkeypatch.setattr(events._writer, 'close', full)
+    events.trigger()
+    events._after_train()
+    assert len(seen) == 2
+    assert lines == ['TensorBoard events cannot be written (events.out.tfevents.1; No space left on device)'] * 2
+
+
+GRAPH = '''Graph execution error:
+
+Detected at node 'save/SaveV2' defined at (most recent call last):
+    File "/a.py", line 5, in <module>
+Node: 'save/SaveV2'
+/run/m.data; No space left on device
+\t [[{{node save/SaveV2}}]]
+Hint: If you want to see a list of allocated tensors when OOM happens, add report_tensor_allocations_upon_oom.
+
+Original stack trace for 'save/SaveV2':
+  File "/a.py", line 5, in <module>'''
+
+
+@pytest.mark.parametrize('message, expected', [
+    (GRAPH, '/run/m.data; No space left on device'), ('Collective ops is aborted', 'Collective ops is aborted')])
+def test_reason_of_an_error(message, expected):
+    assert reason(tf.errors.ResourceExhaustedError(None, None, message)) == expected
 
 
 def history(folder, rows):

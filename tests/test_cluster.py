@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from engine.errors import Terminated, UsageError, WorkerError
 from engine.flags import parse, peers
 from engine.run import checkpoints
 from quant.backend import tf
+from tests.ilsvrc import make_tree
 
 ROOT = Path(imagenet_tf.__file__).parent
 CONFIG = Config(data='fake', arch='resnet8', sizes=(16,), image_size=16, classes=10, batch_size=8, steps_per_epoch=3)
@@ -256,20 +258,21 @@ def test_the_flags_of_two_machines():
     assert peers(parse(flags)) == (('[::1]:7', 'b:8'), 0, 30.0)
 
 
-TINY = ['--data', 'fake', '-d', '8', '--mode', 'preact', '--sizes', '16', '--qw', '2', '--qa', '2', '--batch-size', '8',
+TINY = ['-d', '8', '--mode', 'preact', '--sizes', '16', '--qw', '2', '--qa', '2', '--batch-size', '8',
         '--epochs', '3', '--steps-per-epoch', '3', '--threads', '0']
 
 
-def start(*flags) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(ROOT / 'imagenet_tf.py'), *TINY, *map(str, flags)], text=True,
+def start(*flags, data: Path | str = 'fake') -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(ROOT / 'imagenet_tf.py'), '--data', str(data), *TINY,
+                             *map(str, flags)], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
 
 
-def start_both(folder: Path, *flags) -> list[subprocess.Popen]:
+def start_both(folder: Path, *flags, data: Sequence[Path | str] = ('fake', 'fake')) -> list[subprocess.Popen]:
     """Two workers; ``folder`` is the run folder of the first, the other one must not make its own."""
     hosts = ','.join(addresses())
     return [start('--logdir', folder if index == 0 else folder / 'none', '--workers', hosts, '--worker-index', index,
-                  '--worker-timeout', 40, *flags) for index in (0, 1)]
+                  '--worker-timeout', 40, *flags, data=data[index]) for index in (0, 1)]
 
 
 def finish(*processes: subprocess.Popen) -> list[str]:
@@ -352,3 +355,16 @@ def test_a_worker_that_is_terminated_stops_both_after_the_same_step(asked, whole
     assert all(message in output and 'Traceback' not in output for output in outputs), outputs
     assert [worker.returncode for worker in workers] == [143, 143]
     assert_resumed(run, whole)
+
+
+@pytest.mark.slow
+def test_bad_data_of_one_worker_are_named_there(tmp_path):
+    for name in ('0', '1'):
+        make_tree(tmp_path / name, train=8, edges=(40, 40))
+    for path in sorted((tmp_path / '1' / 'train').rglob('*.JPEG'))[::3]:
+        path.write_bytes(path.read_bytes()[:200])
+    workers = start_both(tmp_path / 'run', '--resize', 'nearest', '--image_size', '32', '--sizes', '32',
+                         data=[tmp_path / '0', tmp_path / '1'])
+    outputs = [worker.communicate()[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [os.EX_TEMPFAIL, 2], outputs
+    assert re.search('imagenet_tf.py: error: .* training images cannot be decoded, --max_bad 0.001', outputs[1])

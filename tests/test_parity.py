@@ -18,6 +18,8 @@ LEFT_OUT = ('rsq_preact50_w2a2.json', 'rsq_resnet50_w2a32.json', 'rsf_parallel_r
             'rsf_meta_mobilenetv2.json', 'rsf_losses.json', 'rsf_transforms.json', 'rsf_train_parallel_resnet18.json',
             'rsf_train_parallel_mobilenetv2.json', 'rsf_train_meta_resnet18.json')
 SHARED_KINDS = ('rs[fq]_*', '*aig_*', '*_aig.*', 'msd_*', 'dsnet_*')
+# One of every family that is not among ours.
+QUICK = ('aig_resnet110_cifar.json', 'dsnet_mbv1_gate.json', 'msd_cifar_min.json')
 # Kept with the tests, but with 72 networks to build, or a step to repeat until it is settled.
 LENGTHY = ('madds_rs_san', 'rsq_train_kd128_96', 'rsq_train_single96')
 
@@ -36,10 +38,9 @@ def test_fixture(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0, capsys.readouterr().out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', sorted({*LEFT_OUT, *(f.name for pattern in SHARED_KINDS
-                                                       for f in named(SHARED, pattern))} -
-                                        {f.name for f in named(HERE, '*')}))
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in sorted(
+    {*LEFT_OUT, *QUICK, *(f.name for pattern in SHARED_KINDS for f in named(SHARED, pattern))} -
+    {f.name for f in named(HERE, '*')})])
 def test_shared_fixture(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if not (SHARED / name).exists():
         pytest.skip(f'{SHARED / name} is not there; the small fixtures in {HERE} were run')

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # Fields of Config that say which bad images are known. What is trained on is compared by itself.
 FREE = ('skip_list', 'max_bad')
 
+# What a run trains on.
+DATA = 'data.json'
+
 ACTIONS = {'k': 'keep and resume', 'd': 'delete', 'n': 'new folder beside it'}
 
 
@@ -92,16 +95,18 @@ def _open(config: Config, path: Path, action: str | None, images: 'Source | None
             for child in path.iterdir():
                 shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
         else:
-            _same(read_config(found), config, path)
-            if images is not None:
+            there = read_config(found)
+            _same(there, config, path)
+            if images is not None and (path / DATA).exists():
                 _same_images(path, images)
-            write_json(found, config.to_json())
+            if there != config:
+                write_json(found, config.to_json())
             return _resume(path, config, check)
     elif path.exists() and not path.is_dir():
         raise UsageError(f'--logdir {path}: is a file; choose a folder')
     write_json(path / 'config.json', config.to_json())
     if images is not None:
-        _same_images(path, images)
+        write_json(path / DATA, _digest(images))
     return Run(path)
 
 
@@ -114,21 +119,21 @@ def _same(there: Config, here: Config, path: Path) -> None:
                          'Give -a n for a new folder, -a d to delete the old one, or another --logdir')
 
 
-def _same_images(path: Path, train: 'Source') -> None:
-    """Compares the training images of a run with those that it began with, which are recorded when it begins."""
+def _digest(train: 'Source') -> dict[str, int]:
     digest = zlib.crc32(train.labels.tobytes())
     for i in range(len(train)):
         digest = zlib.crc32(os.fsencode(train.name(i)), digest)
-    file, here = path / 'data.json', {'training_images': len(train), 'crc32': digest}
-    if not file.exists():
-        write_json(file, here)
-        return
+    return {'training_images': len(train), 'crc32': digest}
+
+
+def _same_images(path: Path, train: 'Source') -> None:
+    """Compares the training images of a run with those that it began with."""
     try:
-        there = json.loads(file.read_text())
+        there = json.loads((path / DATA).read_text())
         begun = there['training_images']
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f'{file}: cannot be read ({error!r}); delete it if --data has not changed') from error
-    if there != here:
+        raise UsageError(f'{path / DATA}: cannot be read ({error!r}); delete it if --data has not changed') from error
+    if there != _digest(train):
         raise UsageError(f'--logdir {path}: the run began with {begun} training images; --data and '
                          f'--skip-list now give {len(train)} or others, and the rest would not be of the same run. '
                          'Repair the images, or give -a n for a new folder')

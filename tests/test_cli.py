@@ -135,7 +135,7 @@ def accepted(line: str) -> Config:
     ('--data file', '--data file|no such folder'),
     ('--data empty', '--data empty|no train/'),
     ('--data noval', '--data noval|no val/'),
-    ('--data emptyclass', '--data|emptyclass/train/dog|no images'),
+    ('--data emptyclass', '--data|emptyclass/train: |no images|: dog'),
     ('--data oddclass', '--data|oddclass/val/cow'),
     ('--fake --data animals28', '--fake|--data animals28'),
     # sizes
@@ -213,10 +213,18 @@ def test_a_broken_configuration(content, line, refused):
     assert 'run/config.json' in refused(line)
 
 
-def test_a_broken_history(here, refused):
+def test_a_broken_history(here, capsys):
     accepted('--logdir new')
     Path('new/stats.json').write_text('[{')
-    assert 'new/stats.json' in refused('--logdir new')
+    accepted('--logdir new')
+    assert 'new/stats.json: cannot be read' in capsys.readouterr().out
+
+
+def test_other_training_images_are_refused(here, refused):
+    accepted('--logdir new')
+    assert json.loads(Path('new/data.json').read_text())['training_images'] == 8000
+    Path('new/data.json').write_text('{"training_images": 7999, "crc32": 1}')
+    assert 'the run began with 7999 training images' in refused('--logdir new')
 
 
 def test_delete_and_new_only_when_asked(here):
@@ -225,7 +233,7 @@ def test_delete_and_new_only_when_asked(here):
     assert tree(here / 'run') == before
     assert len(list(here.glob('run-*/config.json'))) == 1
     accepted('--logdir run -a d')
-    assert set(tree(here / 'run')) == {'config.json'}
+    assert set(tree(here / 'run')) == {'config.json', 'data.json'}
 
 
 def test_a_good_command_makes_the_named_folder(here, capsys):

@@ -185,6 +185,7 @@ def test_a_damaged_record_of_the_data_is_named(content, tmp_path):
 def test_a_full_disk_is_named_when_a_run_goes_on(folder, monkeypatch):
     def full(*_):
         raise OSError(28, 'No space left on device')
+    write_history(folder, 1, 2, 3, 4)
     monkeypatch.setattr('engine.run.write_json', full)
     with pytest.raises(UsageError, match=f'--logdir {folder}: cannot be written .No space left'):
         open_run(CONFIG, folder, None)

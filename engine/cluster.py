@@ -26,6 +26,7 @@ from tensorpack.tfutils.sessinit import JustCurrentSession, SessionInit
 from engine.config import Config
 from engine.datasets import Dataset
 from engine.errors import UsageError, WorkerError, reason
+from engine.saving import one_step_left
 from quant.backend import tf
 
 # Seconds in which all workers have to be there: a scheduler may start them minutes apart.
@@ -336,12 +337,11 @@ class StayTogether(Callback):
         self._variables = {variable.op.name: variable for variable in tf.global_variables()}
 
     def _after_run(self, *_: Any) -> None:
-        # The first worker saves a checkpoint before the last step.
-        if self.local_step == self.trainer.steps_per_epoch - 2:
+        if one_step_left(self):
             self._meet()
 
     def _trigger_step(self) -> None:
-        if self.local_step == self.trainer.steps_per_epoch - 2:
+        if one_step_left(self):
             self._meeting.__exit__(None)
 
     def _after_epoch(self) -> None:

@@ -19,6 +19,7 @@ from tensorpack.utils import logger
 from engine.cluster import Machine
 from engine.errors import Terminated
 from engine.model import Model
+from engine.saving import one_step_left
 from quant.backend import tf
 
 # Ends of the names of what the forward pass alone decides: still finite in front of the layer that went first.
@@ -168,8 +169,7 @@ class StopAtNaN(Callback):
             self._stop('the loss was finite, but variables are not')
 
     def _trigger_step(self) -> None:
-        # There, and at the end, is a checkpoint.
-        if self.local_step == self.trainer.steps_per_epoch - 2:
+        if one_step_left(self):
             self.check()
 
     def _trigger_epoch(self) -> None:

@@ -83,6 +83,11 @@ def outdated(saved: Mapping[int, float], steps_per_epoch: int, step: int) -> lis
     return within + gone
 
 
+def one_step_left(callback: Callback) -> bool:
+    """Whether the step that has just run is the last but one of its epoch, after which ``Save`` writes."""
+    return callback.local_step == callback.trainer.steps_per_epoch - 2
+
+
 class Save(Callback):
     """Saves ``model-<step>`` at the end of every epoch, and deletes what is outdated when the next one starts.
 
@@ -100,7 +105,7 @@ class Save(Callback):
         write(self._saver, self.trainer.sess, self._path / f'model-{self.global_step}')
 
     def _trigger_step(self) -> None:
-        if self.local_step == self.trainer.steps_per_epoch - 2:
+        if one_step_left(self):
             self.save()
 
     def _trigger_epoch(self) -> None:

@@ -89,8 +89,8 @@ def summarize(name: str, basis: tf.Tensor, levels: tf.Tensor, counts: tf.Tensor)
     """
     for k, row in enumerate(tf.unstack(tf.reduce_mean(basis, 1))):
         tf.summary.scalar(f'{name}/{k}', row)
-    use = tf.cast(tf.reduce_sum(counts, 1) / tf.maximum(tf.reduce_sum(counts), 1.0), tf.float32)
     if counts.shape[0] <= MOST_SHARES:
+        use = tf.cast(tf.reduce_sum(counts, 1) / tf.maximum(tf.reduce_sum(counts), 1.0), tf.float32)
         for level, share in enumerate(tf.unstack(use)):
             tf.summary.scalar(f'{name}/use/{level}', share)
     span = tf.maximum(levels[-1] - levels[0], 1e-30)

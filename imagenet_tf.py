@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Train or evaluate a network whose cost is chosen at run time: flags -> Config -> train | evaluate.
 
-    python imagenet_tf.py --preset demo                                                      # real images in a minute
-    python imagenet_tf.py --qw 2 --qa 2 --sizes 224 192 160 128 96 --kd --data /data/ILSVRC2012 --gpu 0,1,2,3
-    python imagenet_tf.py --eval -ec train_log/RUN -es 224
+python imagenet_tf.py --preset demo                                                      # real images in a minute
+python imagenet_tf.py --qw 2 --qa 2 --sizes 224 192 160 128 96 --kd --data /data/ILSVRC2012 --gpu 0,1,2,3
+python imagenet_tf.py --eval -ec train_log/RUN -es 224
 """
 
 import argparse
@@ -16,16 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import cifar, holdout
-from engine.config import Config, check_sizes, read_config
-from engine.datasets import Dataset, open_dataset
+from engine.config.cli import explicit, parse, peers
+from engine.config.config import Config, check_sizes, read_config
+from engine.config.presets import PRESETS, data_defaults, network_defaults
+from engine.data import cifar
+from engine.data.datasets import Dataset, open_dataset
 from engine.errors import Terminated, UsageError, WorkerError
-from engine.flags import explicit, parse, peers
-from engine.presets import PRESETS, data_defaults, network_defaults
-from engine.run import Run, open_run
+from engine.runs import holdout
+from engine.runs.folder import Run, open_run
 
 if TYPE_CHECKING:
-    from engine.checkpoint import Checkpoint
+    from engine.runs.checkpoint import Checkpoint
 
 # Passes over the validation set with sampled gates.
 DRAWS = 5
@@ -46,12 +47,16 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
         values |= _embedded(values)
         sizes = tuple(values['sizes'])
         divided = '' if wanted and sizes == tuple(wanted) else ' (the published ones divided by 8)'
-        notes.append(f'no --data: the embedded set animals28 at sizes {" ".join(map(str, sizes))}{divided}, '
-                     f'{values["arch"]}')
+        notes.append(
+            f'no --data: the embedded set animals28 at sizes {" ".join(map(str, sizes))}{divided}, '
+            f'{values["arch"]}'
+        )
     if values.get('image_size', 1) < 1:
         raise UsageError(f'--image_size {values["image_size"]}: must be at least 1')
     values['data'] = cifar.spelled(values['data'])
-    dataset = open_dataset(values['data'], size=values.get('image_size'), skip=values.get('skip_list', ''))
+    dataset = open_dataset(
+        values['data'], size=values.get('image_size'), skip=values.get('skip_list', '')
+    )
     # A folder may bear the name of a data set; its images decide.
     net = values.get('net', Config.net)
     of_data = data_defaults(net, dataset.name) if dataset.augment == 'shift' else {}
@@ -59,9 +64,16 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
     values = {**network_defaults(net, arch), **of_data, **values}
     if 'mode' not in values:
         values['mode'] = 'preact' if values.get('qa', 32) < 32 else 'resnet'
-        notes.append(f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet')
+        notes.append(
+            f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet'
+        )
     sizes = tuple(sorted(values.get('sizes', Config.sizes), reverse=True))
-    values = {'image_size': max(dataset.size, *sizes), 'classes': len(dataset.classes), **values, 'sizes': sizes}
+    values = {
+        'image_size': max(dataset.size, *sizes),
+        'classes': len(dataset.classes),
+        **values,
+        'sizes': sizes,
+    }
     batch = values.get('batch_size', Config.batch_size)
     images = len(dataset.train) - values.get('holdout', 0)
     values.setdefault('steps_per_epoch', max(1, images // max(batch, 1)))
@@ -78,8 +90,10 @@ def _embedded(values: dict[str, Any]) -> dict[str, Any]:
     sizes = tuple(values.get('sizes', defaults['sizes']))
     if max(sizes) > 32:
         if any(size % 8 or size < 64 for size in sizes):
-            raise UsageError(f'--sizes {" ".join(map(str, sizes))}: without --data, sizes are divided by 8; '
-                             'give multiples of 8 from 64 on, or sizes up to 32')
+            raise UsageError(
+                f'--sizes {" ".join(map(str, sizes))}: without --data, sizes are divided by 8; '
+                'give multiples of 8 from 64 on, or sizes up to 32'
+            )
         sizes = tuple(size // 8 for size in sizes)
     return {'data': 'animals28', 'sizes': sizes, 'arch': values.get('arch', defaults['arch'])}
 
@@ -89,22 +103,35 @@ def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple
     if args.gpu is not None:
         os.environ['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, config.gpu))
     from quant.backend import tf
+
     gpus = len(tf.config.list_physical_devices('GPU'))
     if args.data_format == 'NCHW' and not gpus:
-        raise UsageError('--data_format NCHW: convolutions on the CPU need NHWC, and no GPU was found')
+        raise UsageError(
+            '--data_format NCHW: convolutions on the CPU need NHWC, and no GPU was found'
+        )
     if 0 < gpus < len(config.gpu):
         raise UsageError(f'--gpu {args.gpu}: {gpus} of these GPUs found')
     if not gpus and args.gpu is not None:
         print(f'--gpu {args.gpu}: no GPU found; towers: {len(config.gpu)}, on the CPU')
     if args.threads is not None and args.threads < 0:
         raise UsageError(f'--threads {args.threads}: must be at least 0')
-    threads = args.threads if args.threads is not None else 1 if dataset.augment == 'shift' else os.cpu_count() or 1
+    threads = (
+        args.threads
+        if args.threads is not None
+        else 1
+        if dataset.augment == 'shift'
+        else os.cpu_count() or 1
+    )
     return args.data_format or ('NCHW' if gpus else 'NHWC'), threads
 
 
 def run_training(args: argparse.Namespace) -> None:
     """Trains, and goes on with what the preset says comes next."""
-    if wrong := [flag for flag, value in _evaluation_flags(args).items() if value is not None and value is not False]:
+    if wrong := [
+        flag
+        for flag, value in _evaluation_flags(args).items()
+        if value is not None and value is not False
+    ]:
         raise UsageError(f'{wrong[0]}: is about evaluation; add --eval')
     given, logdir = explicit(args), Path(args.logdir) if args.logdir else None
     while True:
@@ -112,7 +139,9 @@ def run_training(args: argparse.Namespace) -> None:
         then = PRESETS[given['preset']].then if 'preset' in given else ''
         if not then:
             return
-        from engine import calibrate, cluster
+        from engine.evaluation import calibrate
+        from engine.training import cluster
+
         machines = cluster.join(peers(args))
         with machines.meeting():
             if machines.first and not calibrate.is_calibrated(str(finished)):
@@ -124,24 +153,37 @@ def run_training(args: argparse.Namespace) -> None:
         logdir = logdir.with_name(f'{logdir.name}-gate') if logdir else None
 
 
-def train_one(args: argparse.Namespace, given: dict[str, Any], logdir: Path | None) -> tuple[Path, int]:
+def train_one(
+    args: argparse.Namespace, given: dict[str, Any], logdir: Path | None
+) -> tuple[Path, int]:
     """Trains one network, or finds it trained. Returns its folder, and the number of decoding threads."""
     others = peers(args)
     config, dataset, notes = resolve(given)
     config.refuse_foreign(given)
     logdir = logdir or Path('train_log') / config.name
-    images, dataset = len(dataset.train), holdout.apply(dataset, config, logdir if args.action in (None, 'k') else None)
+    images, dataset = (
+        len(dataset.train),
+        holdout.apply(dataset, config, logdir if args.action in (None, 'k') else None),
+    )
     if config.batch_size > len(dataset.train):
-        raise UsageError(f'--batch_size {config.batch_size}: there are only {len(dataset.train)} training images')
+        raise UsageError(
+            f'--batch_size {config.batch_size}: there are only {len(dataset.train)} training images'
+        )
     workers = len(others[0]) if others else 1
     if config.batch_size % (workers * len(config.gpu)):
-        raise UsageError(f'--batch_size {config.batch_size}: not divisible by the {workers} --workers times '
-                         f'{len(config.gpu)} towers of --gpu')
+        raise UsageError(
+            f'--batch_size {config.batch_size}: not divisible by the {workers} --workers times '
+            f'{len(config.gpu)} towers of --gpu'
+        )
     if workers > 1 and config.sync_bn:
-        raise UsageError('--sync-bn with --workers: batch statistics are shared by the GPUs of one machine only; '
-                         'leave one of them out')
+        raise UsageError(
+            '--sync-bn with --workers: batch statistics are shared by the GPUs of one machine only; '
+            'leave one of them out'
+        )
     print('\n'.join(notes), flush=True)
-    from engine import checkpoint, cluster, train
+    from engine.runs import checkpoint
+    from engine.training import cluster, train
+
     data_format, threads = machine(config, args, dataset)
     machines = cluster.join(others)
     # The other machines get from the first one what it reads.
@@ -156,17 +198,37 @@ def train_one(args: argparse.Namespace, given: dict[str, Any], logdir: Path | No
     if run.step >= config.epochs * config.steps_per_epoch:
         print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')
         return run.path, threads
-    place = f'run folder {run.path}' if machines.first else f'worker {machines.index} of {machines.size}'
+    place = (
+        f'run folder {run.path}'
+        if machines.first
+        else f'worker {machines.index} of {machines.size}'
+    )
     print(place + (f', resuming at step {run.step}' if run.step else ''), flush=True)
-    train.train(config, dataset, run, values=values, data_format=data_format, threads=threads, machines=machines)
+    train.train(
+        config,
+        dataset,
+        run,
+        values=values,
+        data_format=data_format,
+        threads=threads,
+        machines=machines,
+    )
     return run.path, threads
 
 
 def _evaluation_flags(args: argparse.Namespace) -> dict[str, Any]:
-    return {'--draws': args.draws, '--gate_noise': args.gate_noise, '--thresholds': args.thresholds,
-            '-ec': args.eval_checkpoint, '-es': args.eval_scale, '-eos': args.eval_original_scale,
-            '-ep': args.eval_epoch, '-ew': args.eval_widths, '--untrained': args.untrained,
-            '--fix_mean_var': args.fix_mean_var}
+    return {
+        '--draws': args.draws,
+        '--gate_noise': args.gate_noise,
+        '--thresholds': args.thresholds,
+        '-ec': args.eval_checkpoint,
+        '-es': args.eval_scale,
+        '-eos': args.eval_original_scale,
+        '-ep': args.eval_epoch,
+        '-ew': args.eval_widths,
+        '--untrained': args.untrained,
+        '--fix_mean_var': args.fix_mean_var,
+    }
 
 
 def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
@@ -180,7 +242,9 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
         if value is not None:
             raise UsageError(f'{flag} with --eval: give {instead}')
-    from engine import checkpoint, evaluate
+    from engine.evaluation import evaluate
+    from engine.runs import checkpoint
+
     given = explicit(args)
     # Any number of GPUs evaluates: the batch size of training need not be a multiple of it.
     gpu = given.pop('gpu', Config.gpu)
@@ -188,14 +252,23 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     recorded = Path(prefix).parent / 'config.json'
     if recorded.exists():
         # What belongs to the machine or to the data set is settled anew.
-        of_run = {key: value for key, value in vars(read_config(recorded)).items() if key not in ('gpu', 'classes')}
+        of_run = {
+            key: value
+            for key, value in vars(read_config(recorded)).items()
+            if key not in ('gpu', 'classes')
+        }
         given = {**of_run, **given}
     source = checkpoint.read(prefix, flag='-ec')
     if not source.sizes:
-        raise UsageError(f'-ec {prefix}: holds no network of ours (no normalisation statistics of any size)')
+        raise UsageError(
+            f'-ec {prefix}: holds no network of ours (no normalisation statistics of any size)'
+        )
     if not given.get('data'):
-        known = 'was imported without a data set; give --data' if recorded.exists() else (
-            'no config.json there; give --data, and --arch and --mode')
+        known = (
+            'was imported without a data set; give --data'
+            if recorded.exists()
+            else ('no config.json there; give --data, and --arch and --mode')
+        )
         raise UsageError(f'-ec {prefix}: {known}')
     for key, bits in (('qw', source.bits('weight')), ('qa', source.bits('activation'))):
         given.setdefault(key, bits)
@@ -205,41 +278,77 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
         raise UsageError(f'--draws {args.draws}: needs --gate_noise, and a number of at least 1')
     print('\n'.join(notes))
     if source.classes != config.classes:
-        raise UsageError(f'--data {config.data}: has {config.classes} classes; {prefix} knows {source.classes}')
-    config = dataclasses.replace(evaluate.evaluated(config, source, args.eval_scale, args.eval_widths), gpu=gpu)
+        raise UsageError(
+            f'--data {config.data}: has {config.classes} classes; {prefix} knows {source.classes}'
+        )
+    config = dataclasses.replace(
+        evaluate.evaluated(config, source, args.eval_scale, args.eval_widths), gpu=gpu
+    )
     return config, holdout.apply(dataset, config, Path(prefix).parent), source
 
 
 def run_evaluation(args: argparse.Namespace) -> None:
     if not args.eval_checkpoint:
-        raise UsageError('--eval needs -ec: a run folder, a checkpoint prefix, or the folder of a published checkpoint')
+        raise UsageError(
+            '--eval needs -ec: a run folder, a checkpoint prefix, or the folder of a published checkpoint'
+        )
     config, dataset, source = evaluated(args)
-    from engine import evaluate, exits, gates, model, routes
-    borrowed = evaluate.borrow(source, config, untrained=args.untrained, eos=args.eval_original_scale,
-                               fix_mean_var=args.fix_mean_var, epoch=args.eval_epoch)
+    from engine.evaluation import evaluate
+    from engine.evaluation.evaluators import exits, gates, widths
+    from engine.graph import tower
+
+    borrowed = evaluate.borrow(
+        source,
+        config,
+        untrained=args.untrained,
+        eos=args.eval_original_scale,
+        fix_mean_var=args.fix_mean_var,
+        epoch=args.eval_epoch,
+    )
     data_format, threads = machine(config, args, dataset)
-    network = model.Model(config, data_format=data_format)
+    network = tower.Model(config, data_format=data_format)
     if network.net.generated and borrowed.encode:
-        network.net = network.net.encoded_as({size: lenders[0] for size, lenders in borrowed.lenders.items()})
+        network.net = network.net.encoded_as(
+            {size: lenders[0] for size, lenders in borrowed.lenders.items()}
+        )
     variables, layers = network.inspect()
     values = evaluate.variable_values(source, variables, borrowed)
     policy = exits.read_policy(network, args.thresholds) if args.thresholds else None
     folder = evaluate.record_folder(config, source, Path(args.logdir) if args.logdir else None)
     if policy:
         evaluate.merge_layers(folder, layers)
-        print(exits.evaluate_policy(network, values, dataset, policy, layers, folder, name=Path(args.thresholds).stem,
-                                    threads=threads))
+        print(
+            exits.evaluate_policy(
+                network,
+                values,
+                dataset,
+                policy,
+                layers,
+                folder,
+                name=Path(args.thresholds).stem,
+                threads=threads,
+            )
+        )
         return
-    passes = evaluate.evaluate(network, values, dataset, threads=threads,
-                               passes=(args.draws or DRAWS) if config.gate_noise else 1)
-    scored = [evaluate.records(network.names, result, data=config.data, prefix=source.prefix, bn=borrowed.names())
-              for result in passes]
+    passes = evaluate.evaluate(
+        network,
+        values,
+        dataset,
+        threads=threads,
+        passes=(args.draws or DRAWS) if config.gate_noise else 1,
+    )
+    scored = [
+        evaluate.records(
+            network.names, result, data=config.data, prefix=source.prefix, bn=borrowed.names()
+        )
+        for result in passes
+    ]
     found = evaluate.sampled(scored) if config.gate_noise else scored[0]
     evaluate.write_records(folder, found)
     evaluate.merge_layers(folder, layers)
     print(evaluate.table(found))
     if network.net.tally_names and not config.gate_noise:
-        report = routes.report if network.net.slimmable else gates.report
+        report = widths.report if network.net.slimmable else gates.report
         print(report(network, layers, passes[0].sums[1:], values, dataset, folder))
     if network.answers and not borrowed.lenders:
         print(exits.report(network, layers, passes[0], values, dataset, folder, threads=threads))
@@ -259,8 +368,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'imagenet_tf.py: error: {error}', file=sys.stderr)
         return 2
     except WorkerError as error:
-        print(f'imagenet_tf.py: {error}. The same command on all workers resumes from the last checkpoint',
-              file=sys.stderr)
+        print(
+            f'imagenet_tf.py: {error}. The same command on all workers resumes from the last checkpoint',
+            file=sys.stderr,
+        )
         return os.EX_TEMPFAIL
     except KeyboardInterrupt as stop:
         word, status = ('terminated', 143) if isinstance(stop, Terminated) else ('interrupted', 130)

@@ -6,6 +6,7 @@ import quant  # noqa: F401  (sets the environment before any module here imports
 def __getattr__(name: str) -> object:
     """``from engine import Predictor``, without TensorFlow for those who do not ask for it."""
     if name == 'Predictor':
-        from engine.predictor import Predictor
+        from engine.deployment.predictor import Predictor
+
         return Predictor
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

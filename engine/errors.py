@@ -6,7 +6,15 @@ class UsageError(ValueError):
 
 
 # Starts of lines in which TensorFlow says where, not what.
-_PLACES = ('Graph execution error', 'Detected at node', 'File "', 'Node: ', '[[', 'Hint: ', 'From /job')
+_PLACES = (
+    'Graph execution error',
+    'Detected at node',
+    'File "',
+    'Node: ',
+    '[[',
+    'Hint: ',
+    'From /job',
+)
 
 
 def reason(error: Exception) -> str:

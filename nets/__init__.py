@@ -8,11 +8,19 @@ import inspect
 from typing import Any
 
 # Name on the command line -> class. One line per network.
-_NETS = {'aig': 'nets.aig.AIG', 'dsnet': 'nets.dsnet.DSNet', 'msdnet': 'nets.msdnet.MSDNet',
-         'rsnet': 'nets.rsnet.RSNet', 'san': 'nets.san.SAN'}
+_NETS = {
+    'aig': 'nets.aig.AIG',
+    'dsnet': 'nets.dsnet.DSNet',
+    'msdnet': 'nets.msdnet.MSDNet',
+    'rsnet': 'nets.rsnet.RSNet',
+    'san': 'nets.san.SAN',
+}
 
 # Start of an architecture's name -> class of the backbone.
-_BACKBONES = {'resne': 'nets.resnet.ResNet', 'mobilenetv2': 'nets.mobilenet.MobileNetV2'}
+_BACKBONES = {
+    'resne': 'nets.backbones.resnet.ResNet',
+    'mobilenetv2': 'nets.backbones.mobilenet.MobileNetV2',
+}
 
 # What their options can be, by network where it differs.
 KD_TYPES = {'rsnet': ('ens_topdown', 'ens', 'none'), 'san': ('topdown',), 'msdnet': ('topdown',)}

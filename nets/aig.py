@@ -7,10 +7,19 @@ import functools
 from collections.abc import Mapping, Sequence
 
 from nets import RATE_LOSSES
-from nets.blocks import Blocks, Outputs
-from nets.gates import Body, gate_logits, gathered, gumbel, masked, skipping, skipping_identity, straight_through
+from nets.backbones.resnet import ResNet
+from nets.layers.blocks import Blocks, Outputs
+from nets.layers.gating import (
+    Body,
+    gate_logits,
+    gathered,
+    gumbel,
+    masked,
+    skipping,
+    skipping_identity,
+    straight_through,
+)
 from nets.network import Network
-from nets.resnet import ResNet
 from quant.backend import tf
 
 
@@ -38,21 +47,41 @@ class AIG(Network):
         ValueError: the architecture is unknown, or a rate or the number of rates is wrong.
     """
 
-    def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
-                 targets: Sequence[float] = (0.7,), faithful_gates: bool = False, rate_loss: str = 'batch',
-                 rate_factor: float = 1.0, temperature: float = 1.0, last_temperature: float = 1.0,
-                 gate_noise: bool = False, train_skip: bool = False, gate_lr: float = 1.0):
+    def __init__(
+        self,
+        *,
+        arch: str,
+        mode: str,
+        sizes: Sequence[int],
+        classes: int,
+        width: float = 1.0,
+        targets: Sequence[float] = (0.7,),
+        faithful_gates: bool = False,
+        rate_loss: str = 'batch',
+        rate_factor: float = 1.0,
+        temperature: float = 1.0,
+        last_temperature: float = 1.0,
+        gate_noise: bool = False,
+        train_skip: bool = False,
+        gate_lr: float = 1.0,
+    ):
         if mode != 'pytorch':
             raise ValueError(f'mode {mode!r} is unknown to aig; there is pytorch')
         self.backbone = ResNet(arch=arch, mode=mode, classes=classes, width=width)
         super().__init__(sizes, self.backbone.padding)
-        self.blocks = [f'group{g}/block{i}' for g, count in enumerate(self.backbone.form.blocks) for i in range(count)]
+        self.blocks = [
+            f'group{g}/block{i}'
+            for g, count in enumerate(self.backbone.form.blocks)
+            for i in range(count)
+        ]
         self.targets = _targets(targets, len(self.blocks), arch)
         self.forced = [rate == 1 and not faithful_gates for rate in self.targets]
         if all(self.forced):
             raise ValueError('all targets are 1: no block has a gate; use --net rsnet')
         if rate_loss not in RATE_LOSSES:
-            raise ValueError(f'rate_loss {rate_loss!r} is unknown; there are {", ".join(RATE_LOSSES)}')
+            raise ValueError(
+                f'rate_loss {rate_loss!r} is unknown; there are {", ".join(RATE_LOSSES)}'
+            )
         if min(temperature, last_temperature) <= 0:
             raise ValueError(f'temperature {min(temperature, last_temperature)} must be positive')
         self.rate_loss, self.rate_factor = rate_loss, rate_factor
@@ -61,8 +90,15 @@ class AIG(Network):
         self.lr_factors = {'.*gate[12]/.*': gate_lr}
         self.tally_names = ('images', *(f'executed_{point}' for point in self.points))
 
-    def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks, *, decisions: tf.Tensor | None = None,
-                noise: tf.Tensor | None = None, execution: str | None = None) -> Outputs:
+    def outputs(
+        self,
+        views: Mapping[int, tf.Tensor],
+        blocks: Blocks,
+        *,
+        decisions: tf.Tensor | None = None,
+        noise: tf.Tensor | None = None,
+        execution: str | None = None,
+    ) -> Outputs:
         """Logits of every operating point, with ``extras['gates/<point>']`` [blocks, N] and
         ``extras['gate_logits/<point>']`` [gated blocks, N, 2] (before noise).
 
@@ -89,8 +125,10 @@ class AIG(Network):
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms: cross entropy and target-rate loss of every size."""
         rate = self.class_rate_loss if self.rate_loss == 'class' else self.batch_rate_loss
-        rates = {f'loss/rates/{point}': self.rate_factor * rate(outputs.extras[f'gates/{point}'], labels)
-                 for point in outputs.logits}
+        rates = {
+            f'loss/rates/{point}': self.rate_factor * rate(outputs.extras[f'gates/{point}'], labels)
+            for point in outputs.logits
+        }
         return self.cross_entropies(outputs, labels) | rates
 
     def batch_rate_loss(self, gates: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -108,19 +146,33 @@ class AIG(Network):
         [classes].
         """
         one_hot = tf.one_hot(labels, self.classes)
-        executed = {f'executed_{point}': tf.matmul(one_hot, outputs.extras[f'gates/{point}'], transpose_a=True,
-                                                   transpose_b=True) for point in outputs.logits}
+        executed = {
+            f'executed_{point}': tf.matmul(
+                one_hot, outputs.extras[f'gates/{point}'], transpose_a=True, transpose_b=True
+            )
+            for point in outputs.logits
+        }
         return {**executed, 'images': tf.reduce_sum(one_hot, axis=0)}
 
     def _rate_loss(self, rates: tf.Tensor) -> tf.Tensor:
         counted = tf.constant([float(rate < 1) for rate in self.targets])
         return tf.reduce_mean(counted * tf.square(tf.constant(self.targets) - rates))
 
-    def _execute(self, gates: list[tf.Tensor], raw: list[tf.Tensor], pools: dict[str, tf.Tensor],
-                 decisions: tf.Tensor | None, noise: tf.Tensor | None, execution: str | None, b: Blocks, x: tf.Tensor,
-                 q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf.Tensor:
-        """Output of one block; notes its gate, and the pool of its output by name where that takes less than pooling.
-        """
+    def _execute(
+        self,
+        gates: list[tf.Tensor],
+        raw: list[tf.Tensor],
+        pools: dict[str, tf.Tensor],
+        decisions: tf.Tensor | None,
+        noise: tf.Tensor | None,
+        execution: str | None,
+        b: Blocks,
+        x: tf.Tensor,
+        q: tf.Tensor,
+        body: Body,
+        shortcut: tf.Tensor,
+    ) -> tf.Tensor:
+        """Output of one block; notes its gate, and the pool of its output by name where that takes less than pooling."""
         index = len(gates)
         execution = execution or ('mask' if b.training and not self.train_skip else 'skip')
         if self.forced[index] or execution == 'all':
@@ -129,9 +181,14 @@ class AIG(Network):
         pooled = pools[x.name] if x.name in pools else b.global_pool(x)
         logits = gate_logits(b, pooled)
         raw.append(logits)
-        with tf.control_dependencies([logits]):  # a given decision comes no earlier than a computed one
-            gate = (self._gate(b, logits, None if noise is None else noise[index]) if decisions is None
-                    else tf.identity(decisions[index]))
+        with tf.control_dependencies(
+            [logits]
+        ):  # a given decision comes no earlier than a computed one
+            gate = (
+                self._gate(b, logits, None if noise is None else noise[index])
+                if decisions is None
+                else tf.identity(decisions[index])
+            )
         gates.append(gate)
         with b.gated(self.blocks[index]):
             if execution == 'mask':
@@ -152,13 +209,17 @@ class AIG(Network):
             logits += gumbel(b.uniform(tf.shape(logits)))
         if self.temperature == self.last_temperature:
             return straight_through(logits, self.temperature)
-        return straight_through(logits, self.temperature * (self.last_temperature / self.temperature) ** b.progress)
+        return straight_through(
+            logits, self.temperature * (self.last_temperature / self.temperature) ** b.progress
+        )
 
 
 def _targets(targets: Sequence[float], blocks: int, arch: str) -> list[float]:
     rates = list(targets) * blocks if len(targets) == 1 else list(targets)
     if len(rates) != blocks:
-        raise ValueError(f'{len(rates)} target rates for the {blocks} blocks of {arch}; give one, or one per block')
+        raise ValueError(
+            f'{len(rates)} target rates for the {blocks} blocks of {arch}; give one, or one per block'
+        )
     if wrong := [rate for rate in rates if not 0 <= rate <= 1]:
         raise ValueError(f'target rate {wrong[0]} must lie between 0 and 1')
     return [float(rate) for rate in rates]

@@ -120,10 +120,17 @@ def cumulative(layers: Mapping[str, Iterable[LayerRecord]], point: str) -> list[
 
 def to_json(layers: Mapping[str, Iterable[LayerRecord]]) -> dict[str, list[dict[str, Any]]]:
     """Records by operating point as plain data."""
-    return {point: [dataclasses.asdict(layer) for layer in records] for point, records in layers.items()}
+    return {
+        point: [dataclasses.asdict(layer) for layer in records] for point, records in layers.items()
+    }
 
 
 def from_json(data: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[LayerRecord]]:
     """The inverse of ``to_json``."""
-    return {point: [LayerRecord(**{**row, 'kernel': tuple(row['kernel']), 'out': tuple(row['out'])}) for row in rows]
-            for point, rows in data.items()}
+    return {
+        point: [
+            LayerRecord(**{**row, 'kernel': tuple(row['kernel']), 'out': tuple(row['out'])})
+            for row in rows
+        ]
+        for point, rows in data.items()
+    }

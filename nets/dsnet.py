@@ -6,12 +6,14 @@ Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.1325
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nets import STAGES, dsnet_gate, losses, slimnets
-from nets.blocks import Blocks, Outputs
-from nets.gates import gumbel
+from nets import STAGES, losses
+from nets.backbones import slimmable as slimnets
+from nets.layers import routing as dsnet_gate
+from nets.layers.blocks import Blocks, Outputs
+from nets.layers.gating import gumbel
+from nets.layers.slimmable import Index, Routing
 from nets.network import Network
 from nets.points import Point
-from nets.slimmable import Index, Routing
 from quant.backend import tf
 
 # Variable scope of the moving average of the network that teaches it.
@@ -29,7 +31,7 @@ class DSNet(Network):
     everything frozen but the gate, which takes the hidden units of a squeeze-excite.
 
     Args:
-        arch, classes, width: the backbone, see ``nets.slimnets``.
+        arch, classes, width: the backbone, see ``nets.backbones.slimmable``.
         mode: ``pytorch``.
         sizes: input sizes in pixels; statistics are private to each, everything else is shared.
         sized: spell the size of operating points and statistics, as several sizes always are, for a single one too.
@@ -54,17 +56,36 @@ class DSNet(Network):
 
     slimmable = True
 
-    def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, sized: bool = False,
-                 width: float = 1.0, stage: str = 'supernet', widths: Sequence[int] = (),
-                 routes: Sequence[int] = (0, 1, 2, 3), ieb: bool = True, faithful_gates: bool = False,
-                 gate_noise: bool = False, complexity: float = 0.5, target_madds: float = 0.0, smoothing: float = 0.1,
-                 dropout: float = 0.2):
+    def __init__(
+        self,
+        *,
+        arch: str,
+        mode: str,
+        sizes: Sequence[int],
+        classes: int,
+        sized: bool = False,
+        width: float = 1.0,
+        stage: str = 'supernet',
+        widths: Sequence[int] = (),
+        routes: Sequence[int] = (0, 1, 2, 3),
+        ieb: bool = True,
+        faithful_gates: bool = False,
+        gate_noise: bool = False,
+        complexity: float = 0.5,
+        target_madds: float = 0.0,
+        smoothing: float = 0.1,
+        dropout: float = 0.2,
+    ):
         for name, value, known in (('mode', mode, ('pytorch',)), ('stage', stage, STAGES)):
             if value not in known:
-                raise ValueError(f'{name} {value!r} is unknown to dsnet; there is {", ".join(known)}')
+                raise ValueError(
+                    f'{name} {value!r} is unknown to dsnet; there is {", ".join(known)}'
+                )
         self.backbone = slimnets.backbone(arch=arch, classes=classes, width=width, dropout=dropout)
         if stage == 'gate' and not self.backbone.hidden:
-            raise ValueError(f'{arch} has no gate, as it has no squeeze-excite; use stage supernet, or mobilenetv1')
+            raise ValueError(
+                f'{arch} has no gate, as it has no squeeze-excite; use stage supernet, or mobilenetv1'
+            )
         self.routes = tuple(routes)
         _check('widths', widths, self.backbone.largest)
         _check('routes', routes, slimnets.WIDTHS - 1)
@@ -75,12 +96,26 @@ class DSNet(Network):
         if stage == 'gate' and not set(routes) <= set(self.widths):
             raise ValueError(f'routes {list(routes)} must be among the widths {self.widths[::-1]}')
         self._sized = sized or len(sizes) > 1
-        super().__init__(sizes, 'symmetric', [self.point(size, index) for size in sorted(sizes, reverse=True)
-                                              for index in self.widths])
-        self.stage, self.classes, self.ieb, self.faithful_gates = stage, classes, ieb, faithful_gates
+        super().__init__(
+            sizes,
+            'symmetric',
+            [
+                self.point(size, index)
+                for size in sorted(sizes, reverse=True)
+                for index in self.widths
+            ],
+        )
+        self.stage, self.classes, self.ieb, self.faithful_gates = (
+            stage,
+            classes,
+            ieb,
+            faithful_gates,
+        )
         self.gate_noise, self.complexity, self.target_madds = gate_noise, complexity, target_madds
         self.smoothing = smoothing
-        self.tally_names = tuple(f'{self.key(size)}routes' for size in self.sizes) if stage == 'gate' else ()
+        self.tally_names = (
+            tuple(f'{self.key(size)}routes' for size in self.sizes) if stage == 'gate' else ()
+        )
 
     @property
     def frozen(self) -> bool:
@@ -104,9 +139,16 @@ class DSNet(Network):
         """The operating point of a width; its size is spelled where the network has or had several."""
         return Point(size=size if self._sized else None, width=index)
 
-    def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks, *, execution: str | None = None,
-                drawn: Sequence[Index] | None = None, noise: tf.Tensor | None = None,
-                decisions: tf.Tensor | None = None) -> Outputs:
+    def outputs(
+        self,
+        views: Mapping[int, tf.Tensor],
+        blocks: Blocks,
+        *,
+        execution: str | None = None,
+        drawn: Sequence[Index] | None = None,
+        noise: tf.Tensor | None = None,
+        decisions: tf.Tensor | None = None,
+    ) -> Outputs:
         """Logits of operating points, and extras, whose names begin with ``s<size>-`` where there are several sizes.
 
         Extras of a training tower in stage ``supernet``: logits ``random1``, ``random2``, and the teacher's,
@@ -126,13 +168,23 @@ class DSNet(Network):
             decisions: [N] positions in the routes, in place of those of the gate.
         """
         if execution is None:
-            execution = {'supernet': 'sandwich', 'gate': 'mask'}[self.stage] if blocks.training else 'points'
-        builders: dict[str, Callable[[tf.Tensor, Blocks, int], tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]]] = {
+            execution = (
+                {'supernet': 'sandwich', 'gate': 'mask'}[self.stage]
+                if blocks.training
+                else 'points'
+            )
+        builders: dict[
+            str,
+            Callable[[tf.Tensor, Blocks, int], tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]],
+        ] = {
             'sandwich': lambda x, b, size: self._sandwich(x, b, size, drawn or self._draw(b)),
             'points': lambda x, b, size: self._every(x, b, size, noise, decisions, self.widths),
-            'ends': lambda x, b, size: self._every(x, b, size, noise, decisions, (self.backbone.largest, 0)),
+            'ends': lambda x, b, size: self._every(
+                x, b, size, noise, decisions, (self.backbone.largest, 0)
+            ),
             'group': lambda x, b, size: self._every(x, b, size, noise, decisions, ()),
-            'mask': lambda x, b, size: self._masked(x, b, size, noise, decisions)}
+            'mask': lambda x, b, size: self._masked(x, b, size, noise, decisions),
+        }
         logits: dict[Point, tf.Tensor] = {}
         extras: dict[str, tf.Tensor] = {}
         for size in self.sizes:
@@ -144,20 +196,32 @@ class DSNet(Network):
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms, whose sum is the training loss without weight decay."""
         terms = self._gate_terms if self.stage == 'gate' else self._sandwich_terms
-        return {f'loss/{self.key(size)}{name}': value for size in self.sizes
-                for name, value in terms(outputs, size, labels).items()}
+        return {
+            f'loss/{self.key(size)}{name}': value
+            for size in self.sizes
+            for name, value in terms(outputs, size, labels).items()
+        }
 
     def tallies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Sums over the batch that evaluation adds up: ``routes`` [classes, routes], how often each was chosen."""
         by_class = tf.one_hot(labels, self.classes)
-        return {name: tf.matmul(by_class, tf.one_hot(outputs.extras[name.removesuffix('s')], len(self.routes)),
-                                transpose_a=True) for name in self.tally_names}
+        return {
+            name: tf.matmul(
+                by_class,
+                tf.one_hot(outputs.extras[name.removesuffix('s')], len(self.routes)),
+                transpose_a=True,
+            )
+            for name in self.tally_names
+        }
 
     def teacher_pairs(self) -> list[tuple[tf.Variable, tf.Variable]]:
         """(variable of the teacher, the one whose moving average it is) of the default graph, all towers."""
         variables = _variables()
-        return [(variable, variables[_without_teacher(name)]) for name, variable in variables.items()
-                if f'{TEACHER}/' in name and _without_teacher(name) in variables]
+        return [
+            (variable, variables[_without_teacher(name)])
+            for name, variable in variables.items()
+            if f'{TEACHER}/' in name and _without_teacher(name) in variables
+        ]
 
     def key(self, size: int) -> str:
         """Start of the names that belong to a size."""
@@ -168,50 +232,85 @@ class DSNet(Network):
         last = min(self.backbone.largest - 1, slimnets.WIDTHS - 1)
         return tf.unstack(1 + tf.cast(b.uniform([2]) * last, tf.int32))
 
-    def _features(self, x: tf.Tensor, b: Blocks, size: int, serves: Sequence[int], *, wide: bool = False,
-                  passes: int = 1) -> Any:
+    def _features(
+        self,
+        x: tf.Tensor,
+        b: Blocks,
+        size: int,
+        serves: Sequence[int],
+        *,
+        wide: bool = False,
+        passes: int = 1,
+    ) -> Any:
         with self._at(b, size, self.backbone.largest if wide else 0, serves):
             return self.backbone.features(x, b, wide=wide, passes=passes)
 
-    def _logits(self, features: Any, b: Blocks, size: int, index: Index, serves: Sequence[int]) -> tf.Tensor:
+    def _logits(
+        self, features: Any, b: Blocks, size: int, index: Index, serves: Sequence[int]
+    ) -> tf.Tensor:
         with self._at(b, size, index if isinstance(index, int) else 0, serves):
             return self.backbone.logits(features, b, index)
 
     def _at(self, b: Blocks, size: int, index: int, serves: Sequence[int]) -> Any:
         # The largest width stands for the strongest point even where it is none: quantizers may look at that alone.
         point = self.point(size, self.widths[0] if index == self.backbone.largest else index)
-        return b.at(point, serves=[self.point(size, other) for other in serves if other in self.widths])
+        return b.at(
+            point, serves=[self.point(size, other) for other in serves if other in self.widths]
+        )
 
-    def _sandwich(self, x: tf.Tensor, b: Blocks, size: int,
-                  drawn: Sequence[Index]) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
+    def _sandwich(
+        self, x: tf.Tensor, b: Blocks, size: int, drawn: Sequence[Index]
+    ) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
         """Largest, two random widths and smallest, in this order; the last three share what is the same for them."""
         largest = self.backbone.largest
         middle = range(1, largest)
         wide = self._features(x, b, size, [largest], wide=True)
         strongest = self._logits(wide, b, size, largest, [largest])
         narrow = self._features(x, b, size, range(largest), passes=3)
-        students = {f'random{n}': self._logits(narrow, b, size, index, [] if n > 1 else middle)
-                    for n, index in enumerate(drawn, 1)}
+        students = {
+            f'random{n}': self._logits(narrow, b, size, index, [] if n > 1 else middle)
+            for n, index in enumerate(drawn, 1)
+        }
         smallest = self._logits(narrow, b, size, 0, [0])
-        teacher = {f'{TEACHER}/{name}': value for name, value in self._teacher(x, b, size, drawn).items()}
+        teacher = {
+            f'{TEACHER}/{name}': value for name, value in self._teacher(x, b, size, drawn).items()
+        }
         return {largest: strongest, 0: smallest}, students | teacher
 
-    def _teacher(self, x: tf.Tensor, blocks: Blocks, size: int, drawn: Sequence[Index]) -> dict[str, tf.Tensor]:
+    def _teacher(
+        self, x: tf.Tensor, blocks: Blocks, size: int, drawn: Sequence[Index]
+    ) -> dict[str, tf.Tensor]:
         """Logits of the moving average of the network, in inference mode, at the widths that are learned from."""
         with tf.variable_scope(TEACHER, custom_getter=_following):
             b, largest = blocks.inference(), self.backbone.largest
-            found = {'largest': self._logits(self._features(x, b, size, [], wide=True), b, size, largest, [])}
+            found = {
+                'largest': self._logits(
+                    self._features(x, b, size, [], wide=True), b, size, largest, []
+                )
+            }
             if self.ieb:
                 narrow = self._features(x, b, size, [])
-                found |= {f'random{n}': self._logits(narrow, b, size, index, []) for n, index in enumerate(drawn, 1)}
+                found |= {
+                    f'random{n}': self._logits(narrow, b, size, index, [])
+                    for n, index in enumerate(drawn, 1)
+                }
         return {name: tf.stop_gradient(value) for name, value in found.items()}
 
-    def _every(self, x: tf.Tensor, b: Blocks, size: int, noise: tf.Tensor | None, decisions: tf.Tensor | None,
-               widths: Sequence[int]) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
+    def _every(
+        self,
+        x: tf.Tensor,
+        b: Blocks,
+        size: int,
+        noise: tf.Tensor | None,
+        decisions: tf.Tensor | None,
+        widths: Sequence[int],
+    ) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
         """``widths``, and with a gate the chosen ones, of which each is computed for its images alone."""
         largest, found = self.backbone.largest, {}
         if largest in widths:
-            found[largest] = self._logits(self._features(x, b, size, [largest], wide=True), b, size, largest, [largest])
+            found[largest] = self._logits(
+                self._features(x, b, size, [largest], wide=True), b, size, largest, [largest]
+            )
         uniform = [index for index in widths if index != largest]
         gated = self.stage == 'gate'
         if not uniform and not gated:
@@ -221,19 +320,31 @@ class DSNet(Network):
         if not gated:
             return found, {}
         extras = self._gate(narrow[1], b, size, noise, decisions)
-        runs = [lambda part, index=index: self._logits((part, None), b, size, index, [] if uniform else [index])
-                for index in self.routes]
+        runs = [
+            lambda part, index=index: self._logits(
+                (part, None), b, size, index, [] if uniform else [index]
+            )
+            for index in self.routes
+        ]
         extras['dynamic'] = dsnet_gate.grouped(extras['route'], narrow[0], runs, self.classes)
         extras['madds'] = self._madds(extras.pop('gate'), b, size)
         return found, extras
 
-    def _masked(self, x: tf.Tensor, blocks: Blocks, size: int, noise: tf.Tensor | None,
-                decisions: tf.Tensor | None) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
+    def _masked(
+        self,
+        x: tf.Tensor,
+        blocks: Blocks,
+        size: int,
+        noise: tf.Tensor | None,
+        decisions: tf.Tensor | None,
+    ) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
         """The narrowest route without gradient, and the chosen ones with the gradient of the gate."""
         with tf.variable_scope(tf.get_variable_scope(), custom_getter=_frozen):
             b = blocks.inference() if blocks.training else blocks
             narrow = self._features(x, b, size, self.routes)
-            smallest = tf.stop_gradient(self._logits(narrow, b, size, self.routes[0], self.routes[:1]))
+            smallest = tf.stop_gradient(
+                self._logits(narrow, b, size, self.routes[0], self.routes[:1])
+            )
         extras = self._gate(narrow[1], blocks, size, noise, decisions)
         with tf.variable_scope(tf.get_variable_scope(), custom_getter=_frozen):
             routing = Routing(self.routes, extras['gate'])
@@ -241,8 +352,14 @@ class DSNet(Network):
         extras['madds'] = self._madds(extras.pop('gate'), b, size)
         return {self.routes[0]: smallest}, extras
 
-    def _gate(self, hidden: tf.Tensor, b: Blocks, size: int, noise: tf.Tensor | None,
-              decisions: tf.Tensor | None) -> dict[str, tf.Tensor]:
+    def _gate(
+        self,
+        hidden: tf.Tensor,
+        b: Blocks,
+        size: int,
+        noise: tf.Tensor | None,
+        decisions: tf.Tensor | None,
+    ) -> dict[str, tf.Tensor]:
         with self._at(b, size, 0, []):
             logits = dsnet_gate.gate_logits(b, hidden, len(self.routes))
         noisy = logits
@@ -253,25 +370,35 @@ class DSNet(Network):
         gate = dsnet_gate.straight_through(noisy)
         if decisions is not None:
             gate = tf.one_hot(decisions, len(self.routes))
-        return {'gate': gate, 'gate_logits': logits, 'noisy': noisy,
-                'route': tf.argmax(gate, axis=1, output_type=tf.int32)}
+        return {
+            'gate': gate,
+            'gate_logits': logits,
+            'noisy': noisy,
+            'route': tf.argmax(gate, axis=1, output_type=tf.int32),
+        }
 
     def _madds(self, gate: tf.Tensor, b: Blocks, size: int) -> tf.Tensor:
         routes = [b.layers[str(self.point(size, index))] for index in self.routes]
-        return dsnet_gate.routed_madds(gate, routes, self.head_madds,
-                                       published=self.faithful_gates)
+        return dsnet_gate.routed_madds(gate, routes, self.head_madds, published=self.faithful_gates)
 
-    def _sandwich_terms(self, outputs: Outputs, size: int, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _sandwich_terms(
+        self, outputs: Outputs, size: int, labels: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         logits, largest = outputs.logits, self.point(size, self.backbone.largest)
-        extras = {name.removeprefix(self.key(size)): value for name, value in outputs.extras.items()
-                  if name.startswith(self.key(size))}
+        extras = {
+            name.removeprefix(self.key(size)): value
+            for name, value in outputs.extras.items()
+            if name.startswith(self.key(size))
+        }
         teacher = extras[f'{TEACHER}/largest']
         members = [value for name, value in extras.items() if name.startswith(f'{TEACHER}/')]
         target = tf.add_n([tf.nn.softmax(value) for value in members]) / len(members)
-        return {'largest': _smoothed(logits[largest], labels, self.smoothing),
-                'random1': losses.soft_cross_entropy(teacher, extras['random1']),
-                'random2': losses.soft_cross_entropy(teacher, extras['random2']),
-                'smallest': _cross_entropy(logits[self.point(size, 0)], target)}
+        return {
+            'largest': _smoothed(logits[largest], labels, self.smoothing),
+            'random1': losses.soft_cross_entropy(teacher, extras['random1']),
+            'random2': losses.soft_cross_entropy(teacher, extras['random2']),
+            'smallest': _cross_entropy(logits[self.point(size, 0)], target),
+        }
 
     def _gate_terms(self, outputs: Outputs, size: int, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """An image that the narrowest route gets right should take it, any other the widest one."""
@@ -280,9 +407,13 @@ class DSNet(Network):
         wanted = tf.where_v2(easy, 0, len(self.routes) - 1)
         noisy, mean = extras[f'{key}noisy'], tf.reduce_mean(extras[f'{key}madds'])
         excess = tf.nn.relu(mean / self.target_madds - 1) if self.target_madds else mean / 1e9
-        return {'gate': _smoothed(tf.nn.softmax(noisy) if self.faithful_gates else noisy, wanted, self.smoothing),
-                'dynamic': _smoothed(extras[f'{key}dynamic'], labels, self.smoothing),
-                'complexity': self.complexity * tf.square(excess)}
+        return {
+            'gate': _smoothed(
+                tf.nn.softmax(noisy) if self.faithful_gates else noisy, wanted, self.smoothing
+            ),
+            'dynamic': _smoothed(extras[f'{key}dynamic'], labels, self.smoothing),
+            'complexity': self.complexity * tf.square(excess),
+        }
 
 
 def _check(name: str, indices: Sequence[int], last: int) -> None:
@@ -292,13 +423,17 @@ def _check(name: str, indices: Sequence[int], last: int) -> None:
 
 def _cross_entropy(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """Batch mean of the cross entropy with probabilities [N, classes]."""
-    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.stop_gradient(target), logits=logits))
+    return tf.reduce_mean(
+        tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.stop_gradient(target), logits=logits)
+    )
 
 
 def _smoothed(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> tf.Tensor:
     """Batch mean of the cross entropy with labels of which the share ``smoothing`` is spread over all classes."""
     classes = logits.shape[1]
-    return _cross_entropy(logits, (1 - smoothing) * tf.one_hot(labels, classes) + smoothing / classes)
+    return _cross_entropy(
+        logits, (1 - smoothing) * tf.one_hot(labels, classes) + smoothing / classes
+    )
 
 
 def _without_teacher(name: str) -> str:
@@ -307,15 +442,21 @@ def _without_teacher(name: str) -> str:
 
 def _variables() -> dict[str, tf.Variable]:
     """Of all towers, by name: those of replicated towers but the first are local."""
-    return {variable.op.name: variable for variable in (*tf.global_variables(), *tf.local_variables())}
+    return {
+        variable.op.name: variable for variable in (*tf.global_variables(), *tf.local_variables())
+    }
 
 
-def _following(getter: Callable[..., tf.Variable], name: str, *args: Any, **kwargs: Any) -> tf.Variable:
+def _following(
+    getter: Callable[..., tf.Variable], name: str, *args: Any, **kwargs: Any
+) -> tf.Variable:
     """A variable of the teacher: not trained, and starting where the one that it follows starts."""
     followed = _variables()[_without_teacher(name)]
     kwargs |= {'trainable': False, 'initializer': lambda *_, **__: followed.initial_value}
     return getter(name, *args, **kwargs)
 
 
-def _frozen(getter: Callable[..., tf.Variable], name: str, *args: Any, **kwargs: Any) -> tf.Variable:
+def _frozen(
+    getter: Callable[..., tf.Variable], name: str, *args: Any, **kwargs: Any
+) -> tf.Variable:
     return getter(name, *args, **(kwargs | {'trainable': False}))

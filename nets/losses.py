@@ -7,13 +7,17 @@ from quant.backend import tf
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Batch mean of the cross entropy of [N, classes] logits with [N] int labels."""
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels))
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels)
+    )
 
 
 def soft_cross_entropy(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """Batch mean of the cross entropy of the student's logits with the teacher's softmax, which gets no gradient."""
     targets = tf.stop_gradient(tf.nn.softmax(teacher))
-    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=student))
+    return tf.reduce_mean(
+        tf.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=student)
+    )
 
 
 def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -31,16 +35,24 @@ def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def divergence(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """Batch mean of KL(teacher || student): the soft cross entropy less the teacher's own entropy, a constant."""
-    return soft_cross_entropy(teacher, student) - tf.stop_gradient(soft_cross_entropy(teacher, teacher))
+    return soft_cross_entropy(teacher, student) - tf.stop_gradient(
+        soft_cross_entropy(teacher, teacher)
+    )
 
 
 def topdown(logits: Sequence[tf.Tensor]) -> tf.Tensor:
     """Sum of the divergences of every weaker point from every stronger one (SAN), strongest first, temperature 1."""
-    return tf.add_n([divergence(logits[i], student) for j, student in enumerate(logits) for i in range(j)])
+    return tf.add_n(
+        [divergence(logits[i], student) for j, student in enumerate(logits) for i in range(j)]
+    )
 
 
-def distillation(teacher: tf.Tensor, logits: Sequence[tf.Tensor], kd_type: str,
-                 distance: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
+def distillation(
+    teacher: tf.Tensor,
+    logits: Sequence[tf.Tensor],
+    kd_type: str,
+    distance: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
     """Distillation loss of the RS-Net codes, temperature 1.
 
     Args:

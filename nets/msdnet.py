@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nets import KD_TYPES, PRUNES, STARTS, STEPMODES, losses
-from nets.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks, Outputs
 from nets.msdnet_plan import Node, Plan, steps
 from nets.network import Network
 from nets.points import Point
@@ -58,33 +58,85 @@ class MSDNet(Network):
         ValueError: an option is unknown or out of range, or the options do not fit together.
     """
 
-    def __init__(self, *, arch: str = 'msdnet', mode: str, sizes: Sequence[int], classes: int, nBlocks: int = 5,
-                 stepmode: str = 'even', step: int = 4, base: int = 4, nChannels: int = 32,
-                 growthRate: int = 16, grFactor: Sequence[int] = (1, 2, 4, 4),
-                 bnFactor: Sequence[int] = (1, 2, 4, 4), prune: str = 'max', bottleneck: bool = True,
-                 reduction: float = 0.5, stem_bias: bool = False, init: str = 'original',
-                 exit_weights: Sequence[float] = (), kd: bool = False, kd_type: str = 'topdown'):
-        for name, value, known in (('arch', arch, ('msdnet',)), ('mode', mode, ('pytorch',)),
-                                   ('stepmode', stepmode, STEPMODES), ('prune', prune, PRUNES),
-                                   ('init', init, STARTS['msdnet']), ('kd_type', kd_type, KD_TYPES['msdnet'])):
+    def __init__(
+        self,
+        *,
+        arch: str = 'msdnet',
+        mode: str,
+        sizes: Sequence[int],
+        classes: int,
+        nBlocks: int = 5,
+        stepmode: str = 'even',
+        step: int = 4,
+        base: int = 4,
+        nChannels: int = 32,
+        growthRate: int = 16,
+        grFactor: Sequence[int] = (1, 2, 4, 4),
+        bnFactor: Sequence[int] = (1, 2, 4, 4),
+        prune: str = 'max',
+        bottleneck: bool = True,
+        reduction: float = 0.5,
+        stem_bias: bool = False,
+        init: str = 'original',
+        exit_weights: Sequence[float] = (),
+        kd: bool = False,
+        kd_type: str = 'topdown',
+    ):
+        for name, value, known in (
+            ('arch', arch, ('msdnet',)),
+            ('mode', mode, ('pytorch',)),
+            ('stepmode', stepmode, STEPMODES),
+            ('prune', prune, PRUNES),
+            ('init', init, STARTS['msdnet']),
+            ('kd_type', kd_type, KD_TYPES['msdnet']),
+        ):
             if value not in known:
-                raise ValueError(f'{name} {value!r} is unknown to msdnet; there is {", ".join(known)}')
-        _check_counts(nBlocks=nBlocks, step=step, base=base, nChannels=nChannels, growthRate=growthRate,
-                      grFactor=grFactor, bnFactor=bnFactor)
+                raise ValueError(
+                    f'{name} {value!r} is unknown to msdnet; there is {", ".join(known)}'
+                )
+        _check_counts(
+            nBlocks=nBlocks,
+            step=step,
+            base=base,
+            nChannels=nChannels,
+            growthRate=growthRate,
+            grFactor=grFactor,
+            bnFactor=bnFactor,
+        )
         _check_channels(growthRate, grFactor, bnFactor, reduction)
         self.large = max(sizes) >= LARGE
         for size in sizes:
             _check_size(size, len(grFactor), self.large)
         blocks = steps(nBlocks, stepmode, base, step)
         if prune == 'min' and sum(blocks) < len(grFactor) - 1:
-            raise ValueError(f'prune min ends one scale per layer: {len(grFactor)} scales need {len(grFactor) - 1} '
-                             f'layers, but the blocks {"+".join(map(str, blocks))} have {sum(blocks)}')
-        self.plan = Plan(blocks, scales=len(grFactor), prune=prune, channels=nChannels, growth=growthRate,
-                         reduction=reduction)
+            raise ValueError(
+                f'prune min ends one scale per layer: {len(grFactor)} scales need {len(grFactor) - 1} '
+                f'layers, but the blocks {"+".join(map(str, blocks))} have {sum(blocks)}'
+            )
+        self.plan = Plan(
+            blocks,
+            scales=len(grFactor),
+            prune=prune,
+            channels=nChannels,
+            growth=growthRate,
+            reduction=reduction,
+        )
         self.exits, self.classes, self.kd = nBlocks, classes, kd
-        super().__init__(sizes, 'symmetric', [Point(size=size, exit=k) for size in sorted(sizes, reverse=True)
-                                              for k in reversed(range(nBlocks))])
-        self.channels, self.growth, self.factors, self.widths = nChannels, growthRate, grFactor, bnFactor
+        super().__init__(
+            sizes,
+            'symmetric',
+            [
+                Point(size=size, exit=k)
+                for size in sorted(sizes, reverse=True)
+                for k in reversed(range(nBlocks))
+            ],
+        )
+        self.channels, self.growth, self.factors, self.widths = (
+            nChannels,
+            growthRate,
+            grFactor,
+            bnFactor,
+        )
         self.bottleneck, self.stem_bias, self.init = bottleneck, stem_bias, init
         self.exit_weights = _exit_weights(exit_weights, nBlocks)
 
@@ -111,8 +163,9 @@ class MSDNet(Network):
             self._compute(self.plan.unread, size, views[size], maps, blocks)
         return Outputs({point: logits[point] for point in self.points}, extras)
 
-    def exit(self, k: int, size: int, x: tf.Tensor | None, state: Mapping[Node, tf.Tensor],
-             b: Blocks) -> tuple[tf.Tensor, dict[Node, tf.Tensor]]:
+    def exit(
+        self, k: int, size: int, x: tf.Tensor | None, state: Mapping[Node, tf.Tensor], b: Blocks
+    ) -> tuple[tf.Tensor, dict[Node, tf.Tensor]]:
         """One step of early exit: ``outputs`` is these steps in turn.
 
         Args:
@@ -139,32 +192,57 @@ class MSDNet(Network):
         for point, weight in zip(self.points, self.exit_weights[::-1] * len(self.sizes)):
             parts[f'loss/{point}'] *= weight
         if self.kd and self.exits > 1:
-            parts['loss/distillation'] = tf.add_n([
-                losses.topdown([logits for point, logits in outputs.logits.items() if point.size == size])
-                for size in self.sizes])
+            parts['loss/distillation'] = tf.add_n(
+                [
+                    losses.topdown(
+                        [logits for point, logits in outputs.logits.items() if point.size == size]
+                    )
+                    for size in self.sizes
+                ]
+            )
         return parts
 
-    def _answer(self, k: int, size: int, x: tf.Tensor | None, maps: dict[Node, tf.Tensor], b: Blocks) -> tf.Tensor:
+    def _answer(
+        self, k: int, size: int, x: tf.Tensor | None, maps: dict[Node, tf.Tensor], b: Blocks
+    ) -> tf.Tensor:
         """Logits of exit ``k``; adds to ``maps`` what it needs beside them."""
         self._compute(self.plan.fresh[k], size, x, maps, b)
-        with b.at(Point(size=size), serves=[Point(size=size, exit=k)]), tf.variable_scope(f'head{k}'):
+        with (
+            b.at(Point(size=size), serves=[Point(size=size, exit=k)]),
+            tf.variable_scope(f'head{k}'),
+        ):
             y = maps[self.plan.ends[k], self.plan.scales - 1]
             channels = b.channels(y) if self.large else 128
             for name in ('conv1', 'conv2'):
                 y = self._conv(b, name, y, channels, 3, stride=2, role='head', feeds='head')
             bound = 1 / math.sqrt(channels)
             start = tf.random_uniform_initializer(-bound, bound)
-            return b.dense('linear', b.global_pool(_corner(y, b)), self.classes, start=start,
-                           bias_start=start if self.init == 'torch' else None)
+            return b.dense(
+                'linear',
+                b.global_pool(_corner(y, b)),
+                self.classes,
+                start=start,
+                bias_start=start if self.init == 'torch' else None,
+            )
 
-    def _compute(self, nodes: Sequence[Node], size: int, x: tf.Tensor | None, maps: dict[Node, tf.Tensor],
-                 b: Blocks) -> None:
+    def _compute(
+        self,
+        nodes: Sequence[Node],
+        size: int,
+        x: tf.Tensor | None,
+        maps: dict[Node, tf.Tensor],
+        b: Blocks,
+    ) -> None:
         """Adds ``nodes`` to ``maps``."""
         for node in nodes:
             serves = [Point(size=size, exit=k) for k in self.plan.exits(node)]
             with b.at(Point(size=size), serves=serves):
                 read = [maps[source] for source in self.plan.reads(node)]
-                maps[node] = self._layer(node, read, b) if node[0] else self._stem(node[1], read[0] if read else x, b)
+                maps[node] = (
+                    self._layer(node, read, b)
+                    if node[0]
+                    else self._stem(node[1], read[0] if read else x, b)
+                )
 
     def _stem(self, scale: int, x: tf.Tensor, b: Blocks) -> tf.Tensor:
         name, channels = f'stem/map{scale}', self.channels * self.factors[scale]
@@ -172,7 +250,9 @@ class MSDNet(Network):
             return self._conv(b, name, x, channels, 3, stride=2, role='stem')
         if not self.large:
             return self._conv(b, name, x, channels, 3, role='stem', bias=self.stem_bias)
-        return b.max_pool(self._conv(b, name, x, channels, 7, stride=2, role='stem', bias=self.stem_bias), 3, 2)
+        return b.max_pool(
+            self._conv(b, name, x, channels, 7, stride=2, role='stem', bias=self.stem_bias), 3, 2
+        )
 
     def _layer(self, node: Node, read: Sequence[tf.Tensor], b: Blocks) -> tf.Tensor:
         """A map with what its layer adds to it: from the next finer scale, if there is one, and from itself."""
@@ -185,10 +265,14 @@ class MSDNet(Network):
             parts.append(self._branch('normal', read[0], added, self.widths[scale], 1, b))
         y = tf.concat(parts, 3 if b.data_format == 'NHWC' else 1)
         if layer.transition:
-            y = self._conv(b, f'{layer.transition}/{name}', y, layer.channels * self.factors[scale], 1)
+            y = self._conv(
+                b, f'{layer.transition}/{name}', y, layer.channels * self.factors[scale], 1
+            )
         return y
 
-    def _branch(self, name: str, x: tf.Tensor, channels: int, width: int, stride: int, b: Blocks) -> tf.Tensor:
+    def _branch(
+        self, name: str, x: tf.Tensor, channels: int, width: int, stride: int, b: Blocks
+    ) -> tf.Tensor:
         """``conv1`` 1x1 and ``conv2`` 3x3, or ``conv1`` 3x3 alone."""
         with tf.variable_scope(name):
             if not self.bottleneck:
@@ -196,8 +280,19 @@ class MSDNet(Network):
             x = self._conv(b, 'conv1', x, min(b.channels(x), width * channels), 1)
             return self._conv(b, 'conv2', x, channels, 3, stride=stride)
 
-    def _conv(self, b: Blocks, name: str, x: tf.Tensor, channels: int, kernel: int, *, stride: int = 1,
-              role: str = 'body', feeds: str = 'body', bias: bool = False) -> tf.Tensor:
+    def _conv(
+        self,
+        b: Blocks,
+        name: str,
+        x: tf.Tensor,
+        channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        role: str = 'body',
+        feeds: str = 'body',
+        bias: bool = False,
+    ) -> tf.Tensor:
         """Convolution, normalisation, activation; ``feeds`` is the role of the layers that take the result."""
         bound = 1 / (kernel * math.sqrt(b.channels(x)))
         start: Any = tf.random_uniform_initializer(-bound, bound)
@@ -205,7 +300,9 @@ class MSDNet(Network):
         bias_start = (start if self.init == 'torch' else zero) if bias else None
         if self.init == 'original':
             start = tf.random_normal_initializer(stddev=math.sqrt(2 / channels) / kernel)
-        y = b.conv(name, x, channels, kernel, stride=stride, role=role, start=start, bias_start=bias_start)
+        y = b.conv(
+            name, x, channels, kernel, stride=stride, role=role, start=start, bias_start=bias_start
+        )
         return b.act(f'{name}/quant', b.norm(f'{name}/bn', y), role=feeds)
 
 
@@ -221,13 +318,19 @@ def _check_counts(**counts: int | Sequence[int]) -> None:
             raise ValueError(f'{name} {value} must be at least 1')
 
 
-def _check_channels(growth: int, factors: Sequence[int], widths: Sequence[int], reduction: float) -> None:
+def _check_channels(
+    growth: int, factors: Sequence[int], widths: Sequence[int], reduction: float
+) -> None:
     if len(widths) < len(factors):
-        raise ValueError(f'bnFactor has {len(widths)} entries for the {len(factors)} scales of grFactor')
+        raise ValueError(
+            f'bnFactor has {len(widths)} entries for the {len(factors)} scales of grFactor'
+        )
     for scale, factor in enumerate(factors):
         if scale and growth * factor % 2:
-            raise ValueError(f'growthRate {growth} x grFactor {factor} = {growth * factor} channels at scale {scale}: '
-                             'must be even, since half of them come from the next finer scale')
+            raise ValueError(
+                f'growthRate {growth} x grFactor {factor} = {growth * factor} channels at scale {scale}: '
+                'must be even, since half of them come from the next finer scale'
+            )
     if not 0 <= reduction <= 1:
         raise ValueError(f'reduction {reduction} must lie between 0 and 1')
 
@@ -238,8 +341,10 @@ def _check_size(size: int, scales: int, large: bool) -> None:
     for _ in range(scales - 1 + 2 * large):
         sides.append((sides[-1] + 1) // 2)
     if sides[-1] not in COARSEST:
-        raise ValueError(f'size {size} with {scales} scales: {" -> ".join(map(str, sides))} pixels at the coarsest; '
-                         f'heads need {COARSEST[0]} to {COARSEST[-1]}: change the size or the length of grFactor')
+        raise ValueError(
+            f'size {size} with {scales} scales: {" -> ".join(map(str, sides))} pixels at the coarsest; '
+            f'heads need {COARSEST[0]} to {COARSEST[-1]}: change the size or the length of grFactor'
+        )
 
 
 def _exit_weights(weights: Sequence[float], exits: int) -> list[float]:

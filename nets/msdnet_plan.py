@@ -73,25 +73,41 @@ class Plan:
         ValueError: a transition would leave no channel.
     """
 
-    def __init__(self, blocks: Sequence[int], *, scales: int, prune: str, channels: int, growth: int,
-                 reduction: float):
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        *,
+        scales: int,
+        prune: str,
+        channels: int,
+        growth: int,
+        reduction: float,
+    ):
         self.scales, self.count = scales, sum(blocks)
         self.first = finest(prune, self.count, scales)
-        self.ends = [sum(blocks[:k + 1]) for k in range(len(blocks))]
+        self.ends = [sum(blocks[: k + 1]) for k in range(len(blocks))]
         self.layers: list[Layer] = []
         for block, count in enumerate(blocks):
             item = 0 if block else 1
             for _ in range(count):
                 number = len(self.layers) + 1
                 reduced = reduction > 0 and self._compresses(number, prune)
-                channels = _reduced(channels + growth, reduction, number) if reduced else channels + growth
-                self.layers.append(Layer(f'block{block}/layer{item}', self.first[number], self.first[number - 1] + 1,
-                                         channels, f'block{block}/transition{item + 1}' if reduced else ''))
+                channels = (
+                    _reduced(channels + growth, reduction, number) if reduced else channels + growth
+                )
+                self.layers.append(
+                    Layer(
+                        f'block{block}/layer{item}',
+                        self.first[number],
+                        self.first[number - 1] + 1,
+                        channels,
+                        f'block{block}/transition{item + 1}' if reduced else '',
+                    )
+                )
                 item += 1 + reduced
 
     def reads(self, node: Node) -> list[Node]:
-        """Maps of which ``node`` is made, its own scale first; none for the finest of the stem, which reads the image.
-        """
+        """Maps of which ``node`` is made, its own scale first; none for the finest of the stem, which reads the image."""
         layer, scale = node
         if layer == 0:
             return [(0, scale - 1)] if scale else []
@@ -114,14 +130,20 @@ class Plan:
 
     def kept(self, k: int) -> list[Node]:
         """Maps that exist when exit ``k`` has answered and that later exits read."""
-        done = set().union(*self.fresh[:k + 1])
-        return sorted({read for nodes in self.fresh[k + 1:] for node in nodes for read in self.reads(node)} & done)
+        done = set().union(*self.fresh[: k + 1])
+        return sorted(
+            {read for nodes in self.fresh[k + 1 :] for node in nodes for read in self.reads(node)}
+            & done
+        )
 
     @functools.cached_property
     def unread(self) -> list[Node]:
-        """Maps that no exit needs: those of scales that a layer count not divisible by their number leaves at the end.
-        """
-        every = {(layer, scale) for layer in range(self.count + 1) for scale in range(self.first[layer], self.scales)}
+        """Maps that no exit needs: those of scales that a layer count not divisible by their number leaves at the end."""
+        every = {
+            (layer, scale)
+            for layer in range(self.count + 1)
+            for scale in range(self.first[layer], self.scales)
+        }
         return sorted(every.difference(*self._needed))
 
     @functools.cached_property
@@ -147,7 +169,9 @@ class Plan:
 def _reduced(channels: int, reduction: float, layer: int) -> int:
     left = int(channels * reduction)
     if left < 1:
-        raise ValueError(f'reduction {reduction}: {channels} x {reduction} leaves no channel after layer {layer}')
+        raise ValueError(
+            f'reduction {reduction}: {channels} x {reduction} leaves no channel after layer {layer}'
+        )
     return left
 
 
@@ -171,7 +195,9 @@ def counted(layers: Iterable[LayerRecord], exit: int) -> int:
         layers: every layer of the network at one size, once.
         exit: index of the exit.
     """
+
     def block(name: str) -> int:
         found = re.match(r'(?:block|head)(\d+)/', name)
         return int(found[1]) if found else 0
+
     return sum(operations(layer) for layer in layers if block(layer.name) <= exit)

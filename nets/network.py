@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from nets import losses
-from nets.blocks import Outputs
+from nets.layers.blocks import Outputs
 from nets.points import Point
 from quant.backend import tf
 
@@ -53,7 +53,10 @@ class Network:
 
     def cross_entropies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Cross entropy of every operating point, as named terms of the loss."""
-        return {f'loss/{point}': losses.cross_entropy(logits, labels) for point, logits in outputs.logits.items()}
+        return {
+            f'loss/{point}': losses.cross_entropy(logits, labels)
+            for point, logits in outputs.logits.items()
+        }
 
     def tallies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Sums over the batch by name."""

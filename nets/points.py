@@ -30,8 +30,11 @@ class Point:
 
     def __str__(self) -> str:
         values = ((letter, getattr(self, field)) for letter, field in _AXES.items())
-        return '-'.join(f'{letter}{value:02d}' if letter == 'w' else f'{letter}{value}'
-                        for letter, value in values if value is not None)
+        return '-'.join(
+            f'{letter}{value:02d}' if letter == 'w' else f'{letter}{value}'
+            for letter, value in values
+            if value is not None
+        )
 
     @classmethod
     def parse(cls, text: str) -> 'Point':
@@ -44,5 +47,7 @@ class Point:
         fields = {_AXES[part[1]]: int(part[2]) for part in parts if part}
         point = cls(**fields)
         if not text or str(point) != text:
-            raise ValueError(f'operating point {text!r}: expected a form such as s224, w03, x2 or s160-x2')
+            raise ValueError(
+                f'operating point {text!r}: expected a form such as s224, w03, x2 or s160-x2'
+            )
         return point

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from nets import KD_TYPES, backbone, losses
-from nets.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks, Outputs
 from nets.network import Network
 from quant.backend import tf
 
@@ -48,10 +48,21 @@ class RSNet(Network):
         ValueError: the backbone or ``kd_type`` is unknown.
     """
 
-    def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
-                 kd: bool = False, kd_type: str = 'ens_topdown'):
+    def __init__(
+        self,
+        *,
+        arch: str,
+        mode: str,
+        sizes: Sequence[int],
+        classes: int,
+        width: float = 1.0,
+        kd: bool = False,
+        kd_type: str = 'ens_topdown',
+    ):
         if kd_type not in KD_TYPES['rsnet']:
-            raise ValueError(f'kd_type {kd_type!r} is unknown; there are {", ".join(KD_TYPES["rsnet"])}')
+            raise ValueError(
+                f'kd_type {kd_type!r} is unknown; there are {", ".join(KD_TYPES["rsnet"])}'
+            )
         self.backbone = backbone(arch)(arch=arch, mode=mode, classes=classes, width=width)
         super().__init__(sizes, self.backbone.padding)
         self.kd, self.kd_type = kd, kd_type
@@ -81,6 +92,7 @@ class RSNet(Network):
             teacher = outputs.extras['ensemble']
             parts['loss/ensemble'] = losses.cross_entropy(teacher, labels)
         if self.kd and self.kd_type != 'none':
-            parts['loss/distillation'] = losses.distillation(teacher, list(outputs.logits.values()), self.kd_type,
-                                                             self.distance)
+            parts['loss/distillation'] = losses.distillation(
+                teacher, list(outputs.logits.values()), self.kd_type, self.distance
+            )
         return parts

@@ -11,16 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nets import KD_TYPES, STARTS, backbone, losses
-from nets.blocks import Blocks, Outputs
-from nets.kernels import MetaConv
+from nets.layers.blocks import Blocks, Outputs
+from nets.layers.kernels import MetaConv
 from nets.network import Network
 from quant.backend import tf
 
 
 def scaled_start(fan_out: int) -> tuple[Any, Any]:
     """Initializers of slope and offset that give a kernel of variance 2 / fan_out at encoding 0.5."""
-    deviation = math.sqrt(2 / fan_out / (1 + 0.5 ** 2))
-    return tf.random_normal_initializer(stddev=deviation), tf.random_normal_initializer(stddev=deviation)
+    deviation = math.sqrt(2 / fan_out / (1 + 0.5**2))
+    return tf.random_normal_initializer(stddev=deviation), tf.random_normal_initializer(
+        stddev=deviation
+    )
 
 
 class SAN(Network):
@@ -41,9 +43,24 @@ class SAN(Network):
 
     generated = True
 
-    def __init__(self, *, arch: str, mode: str, sizes: Sequence[int], classes: int, width: float = 1.0,
-                 encoding: float = 320.0, init: str = 'published', kd: bool = False, kd_type: str = 'topdown'):
-        options = (('init', init, STARTS['san']), ('kd_type', kd_type, KD_TYPES['san']), ('mode', mode, ('pytorch',)))
+    def __init__(
+        self,
+        *,
+        arch: str,
+        mode: str,
+        sizes: Sequence[int],
+        classes: int,
+        width: float = 1.0,
+        encoding: float = 320.0,
+        init: str = 'published',
+        kd: bool = False,
+        kd_type: str = 'topdown',
+    ):
+        options = (
+            ('init', init, STARTS['san']),
+            ('kd_type', kd_type, KD_TYPES['san']),
+            ('mode', mode, ('pytorch',)),
+        )
         for name, value, known in options:
             if value not in known:
                 raise ValueError(f'{name} {value!r} is unknown to san; there is {", ".join(known)}')

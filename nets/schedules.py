@@ -2,8 +2,9 @@
 
 # None stands for the rate of the preset's name.
 SCHEDULES: dict[str, tuple[float | None, ...]] = {
-    'aig50': (1, 1, .8, 1, None, None, None, 1, None, None, None, None, None, 1, .7, 1),
-    'aig101': (1,) * 8 + (None,) * 25}
+    'aig50': (1, 1, 0.8, 1, None, None, None, 1, None, None, None, None, None, 1, 0.7, 1),
+    'aig101': (1,) * 8 + (None,) * 25,
+}
 
 
 def schedule(name: str, rate: float) -> tuple[float, ...]:

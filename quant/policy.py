@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import Any
 
-from quant import registry
+from quant import quantizer
 
 ROLES = ('stem', 'body', 'shortcut', 'depthwise', 'gate', 'head')
 
@@ -28,14 +28,16 @@ class Rule:
     def __post_init__(self) -> None:
         unknown = set(self.roles) - set(ROLES)
         if unknown:
-            raise ValueError(f'role {sorted(unknown)[0]!r} is unknown; there are {", ".join(ROLES)}')
+            raise ValueError(
+                f'role {sorted(unknown)[0]!r} is unknown; there are {", ".join(ROLES)}'
+            )
         try:
             re.compile(self.scope)
         except re.error as error:
             raise ValueError(f'scope {self.scope!r} is no regular expression: {error}') from error
         for spec in (self.weight, self.activation):
             if spec is not None:
-                registry.parse(spec)
+                quantizer.parse(spec)
 
     def matches(self, scope: str, role: str) -> bool:
         return (not self.roles or role in self.roles) and re.search(self.scope, scope) is not None
@@ -54,16 +56,16 @@ class Policy:
 
     rules: tuple[Rule, ...] = ()
 
-    def _last(self, field: str, scope: str, role: str) -> registry.Quantizer | None:
+    def _last(self, field: str, scope: str, role: str) -> quantizer.Quantizer | None:
         specs = [getattr(rule, field) for rule in self.rules if rule.matches(scope, role)]
         chosen = [spec for spec in specs if spec is not None]
-        return registry.parse(chosen[-1]) if chosen else None
+        return quantizer.parse(chosen[-1]) if chosen else None
 
-    def weight(self, scope: str, role: str) -> registry.Quantizer | None:
+    def weight(self, scope: str, role: str) -> quantizer.Quantizer | None:
         """Quantizer of a layer's weights, None for float."""
         return self._last('weight', scope, role)
 
-    def activation(self, scope: str, role: str) -> registry.Quantizer | None:
+    def activation(self, scope: str, role: str) -> quantizer.Quantizer | None:
         """Quantizer of the activations made in ``scope``, None for float."""
         return self._last('activation', scope, role)
 

@@ -11,21 +11,41 @@ import os
 import sys
 from collections.abc import Sequence
 
-from engine.config import check_sizes
+from engine.config.config import check_sizes
 from scripts import status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog='python -m scripts.calibrate', description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog='python -m scripts.calibrate',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument('run', metavar='RUN', help='run folder, or a checkpoint prefix in one')
-    p.add_argument('--sizes', type=int, nargs='+', metavar='PIXELS', help='input sizes; of a slimmable network by '
-                   'default those of the run')
-    p.add_argument('--widths', type=int, nargs='+', metavar='WIDTH', help='of a slimmable network; default: all')
-    p.add_argument('--images', type=int, default=2000, help='training images to use (default %(default)s)')
-    p.add_argument('--average', choices=('pooled', 'images'), default='pooled',
-                   help='statistics of all values together (default), or, as published, the mean over batches weighted '
-                   'by their images')
+    p.add_argument(
+        '--sizes',
+        type=int,
+        nargs='+',
+        metavar='PIXELS',
+        help='input sizes; of a slimmable network by default those of the run',
+    )
+    p.add_argument(
+        '--widths',
+        type=int,
+        nargs='+',
+        metavar='WIDTH',
+        help='of a slimmable network; default: all',
+    )
+    p.add_argument(
+        '--images', type=int, default=2000, help='training images to use (default %(default)s)'
+    )
+    p.add_argument(
+        '--average',
+        choices=('pooled', 'images'),
+        default='pooled',
+        help='statistics of all values together (default), or, as published, the mean over batches weighted '
+        'by their images',
+    )
     p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
     p.add_argument('--data', help='default: that of the run')
     p.add_argument('--batch-size', type=int, help='default: that of the run')
@@ -37,14 +57,25 @@ def run(args: argparse.Namespace) -> str:
     """Calibrates, stores, and says where."""
     if args.sizes:
         check_sizes(tuple(args.sizes))
-    from engine import calibrate
+    from engine.evaluation import calibrate
+
     path, points = calibrate.calibrate_run(
-        args.run, sizes=args.sizes, widths=args.widths, images=args.images, average=args.average, epoch=args.epoch,
-        data=args.data, batch_size=args.batch_size, threads=args.threads)
+        args.run,
+        sizes=args.sizes,
+        widths=args.widths,
+        images=args.images,
+        average=args.average,
+        epoch=args.epoch,
+        data=args.data,
+        batch_size=args.batch_size,
+        threads=args.threads,
+    )
     sizes = ' '.join(map(str, args.sizes or ()))
     what, scored = (f'sizes {sizes}', f' -es {sizes}') if sizes else (' '.join(points), '')
-    return (f'{path}: statistics of {args.images} images for {what}; '
-            f'score them with imagenet_tf.py --eval -ec {args.run}{scored}')
+    return (
+        f'{path}: statistics of {args.images} images for {what}; '
+        f'score them with imagenet_tf.py --eval -ec {args.run}{scored}'
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from engine.datasets import BadImage, Dataset, FileSource, decode, open_dataset
+from engine.data.batches import ordered_map
+from engine.data.datasets import BadImage, Dataset, FileSource, decode, open_dataset
 from engine.errors import UsageError
-from engine.flow import ordered_map
-from engine.run import replacing, write_json
+from engine.runs.folder import replacing, write_json
 from scripts import status
 
 FORMATS = {'.jpeg': 'JPEG', '.jpg': 'JPEG', '.png': 'PNG', '.bmp': 'BMP', '.webp': 'WEBP'}
@@ -38,12 +38,24 @@ ILSVRC = {'train': (1281167, 732, 1300), 'val': (50000, 50, 50)}
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog='python -m scripts.check_data', description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('data', metavar='DIR', help='what --data of imagenet_tf.py takes: a folder, or a packed one')
-    p.add_argument('--out', type=Path, default=Path('bad.txt'), help='list of the bad files (default %(default)s)')
+    p = argparse.ArgumentParser(
+        prog='python -m scripts.check_data',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        'data', metavar='DIR', help='what --data of imagenet_tf.py takes: a folder, or a packed one'
+    )
+    p.add_argument(
+        '--out',
+        type=Path,
+        default=Path('bad.txt'),
+        help='list of the bad files (default %(default)s)',
+    )
     p.add_argument('--threads', type=int, default=os.cpu_count() or 1, help='decoding threads')
-    p.add_argument('--resume', action='store_true', help='go on where the last scan was interrupted')
+    p.add_argument(
+        '--resume', action='store_true', help='go on where the last scan was interrupted'
+    )
     return p.parse_args(argv)
 
 
@@ -71,7 +83,9 @@ def inspect(source: FileSource, i: int) -> tuple[str, str]:
         height, width = decode(encoded, source.name(i)).shape[:2]
     except BadImage:
         return f'truncated {content}' if content else 'no image', ''
-    odd = [f'content is {content}'] * (content not in (None, FORMATS[Path(source.name(i)).suffix.lower()]))
+    odd = [f'content is {content}'] * (
+        content not in (None, FORMATS[Path(source.name(i)).suffix.lower()])
+    )
     odd += [f'tiny: {width} x {height} pixels'] * (min(height, width) < TINY)
     return '', ', '.join(odd)
 
@@ -79,7 +93,9 @@ def inspect(source: FileSource, i: int) -> tuple[str, str]:
 def scan(source: FileSource, part: str, state: dict, threads: int) -> Iterator[None]:
     """Adds what ``inspect`` finds to ``state``; yields after each file."""
     start = state['done'][part]
-    results = ordered_map(lambda i: inspect(source, i), range(start, len(source)), threads=threads, ahead=4 * threads)
+    results = ordered_map(
+        lambda i: inspect(source, i), range(start, len(source)), threads=threads, ahead=4 * threads
+    )
     for i, (bad, odd) in enumerate(results, start):
         state['bad'] |= {source.name(i): bad} if bad else {}
         state['odd'] |= {source.name(i): odd} if odd else {}
@@ -89,8 +105,10 @@ def scan(source: FileSource, part: str, state: dict, threads: int) -> Iterator[N
 
 def load_state(path: Path, sources: dict[str, FileSource], *, resume: bool) -> dict:
     """State of the interrupted scan or of a new one. Raises UsageError if the files are other ones."""
-    names = {part: zlib.crc32('\n'.join(source.files).encode(errors='surrogateescape'))
-             for part, source in sources.items()}
+    names = {
+        part: zlib.crc32('\n'.join(source.files).encode(errors='surrogateescape'))
+        for part, source in sources.items()
+    }
     if not (resume and path.exists()):
         return {'names': names, 'done': dict.fromkeys(sources, 0), 'bad': {}, 'odd': {}}
     try:
@@ -98,14 +116,18 @@ def load_state(path: Path, sources: dict[str, FileSource], *, resume: bool) -> d
         if state['names'] == names:
             return state
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f'--resume: {path} cannot be read ({error!r}); delete it or scan without --resume') from error
+        raise UsageError(
+            f'--resume: {path} cannot be read ({error!r}); delete it or scan without --resume'
+        ) from error
     raise UsageError(f'--resume: {path} is of a scan of other files; scan without --resume')
 
 
 def scan_all(sources: dict[str, FileSource], path: Path, *, threads: int, resume: bool) -> dict:
     """The final state of a scan, which is kept in ``path`` while it is unfinished."""
     state = load_state(path, sources, resume=resume)
-    with tqdm(total=sum(map(len, sources.values())), initial=sum(state['done'].values()), unit='image') as bar:
+    with tqdm(
+        total=sum(map(len, sources.values())), initial=sum(state['done'].values()), unit='image'
+    ) as bar:
         try:
             for part, source in sources.items():
                 for _ in scan(source, part, state, threads):
@@ -148,16 +170,23 @@ def run(args: argparse.Namespace, bad: dict[str, str]) -> str:
     if args.threads < 0:
         raise UsageError(f'--threads {args.threads}: must be at least 0')
     dataset = open_dataset(args.data)
-    sources = {part: source for part, source in (('train', dataset.train), ('val', dataset.val))
-               if isinstance(source, FileSource)}
+    sources = {
+        part: source
+        for part, source in (('train', dataset.train), ('val', dataset.val))
+        if isinstance(source, FileSource)
+    }
     if not sources:
-        raise UsageError(f'{args.data}: has no image files to check; give a folder with train/ and val/')
+        raise UsageError(
+            f'{args.data}: has no image files to check; give a folder with train/ and val/'
+        )
     if args.out.is_dir():
         raise UsageError(f'--out {args.out}: is a folder; give a file')
     unfinished = args.out.with_name(args.out.name + '.state')
     state = scan_all(sources, unfinished, threads=args.threads, resume=args.resume)
     bad.update(state['bad'])
-    lines = [f'{name}: {what}' for found in (state['bad'], state['odd']) for name, what in found.items()]
+    lines = [
+        f'{name}: {what}' for found in (state['bad'], state['odd']) for name, what in found.items()
+    ]
     for part, source in sources.items():
         lines += count_notes(dataset, part, source)
     summary = f'{sum(map(len, sources.values()))} images, {len(bad)} bad, {len(state["odd"])} odd'

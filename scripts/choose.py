@@ -15,14 +15,17 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from engine import choice
-from engine.units import quantity
+from engine.quantities import quantity
+from engine.results import selection
 from scripts import status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog='python -m scripts.choose', description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog='python -m scripts.choose',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument('runs', type=Path, nargs='+', metavar='RUN')
     p.add_argument('--madds', metavar='N', help='mean multiply-adds of an image, such as 300M')
     p.add_argument('--latency', metavar='TIME', help='of one image alone, such as 5ms')
@@ -33,17 +36,38 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> str:
     """The choice with its commands, or the front."""
-    found = [one for folder in args.runs for one in choice.choices(folder)]
-    madds, ms, size = (quantity(flag, text) if text else None for flag, text in (
-        ('--madds', args.madds), ('--latency', args.latency), ('--memory', args.memory)))
-    limits = choice.Limits(madds, ms, size, args.min_top1)
-    if limits == choice.Limits():
-        front = choice.pareto(found)
-        return tabulate([(one.run, one.point, 'thresholds' if one.policy else '', one.top1, one.madds / 1e6,
-                          one.ms, one.weight_bytes and one.weight_bytes / 1e3) for one in front], floatfmt='.2f',
-                        headers=('run', 'point', '', 'top-1', 'M multiply-adds', 'ms', 'kB of weights'))
-    chosen = choice.best(found, limits)
-    return '\n'.join([choice.describe(chosen), *(f'    {command}' for command in chosen.commands)])
+    found = [one for folder in args.runs for one in selection.choices(folder)]
+    madds, ms, size = (
+        quantity(flag, text) if text else None
+        for flag, text in (
+            ('--madds', args.madds),
+            ('--latency', args.latency),
+            ('--memory', args.memory),
+        )
+    )
+    limits = selection.Limits(madds, ms, size, args.min_top1)
+    if limits == selection.Limits():
+        front = selection.pareto(found)
+        return tabulate(
+            [
+                (
+                    one.run,
+                    one.point,
+                    'thresholds' if one.policy else '',
+                    one.top1,
+                    one.madds / 1e6,
+                    one.ms,
+                    one.weight_bytes and one.weight_bytes / 1e3,
+                )
+                for one in front
+            ],
+            floatfmt='.2f',
+            headers=('run', 'point', '', 'top-1', 'M multiply-adds', 'ms', 'kB of weights'),
+        )
+    chosen = selection.best(found, limits)
+    return '\n'.join(
+        [selection.describe(chosen), *(f'    {command}' for command in chosen.commands)]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

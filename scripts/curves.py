@@ -26,7 +26,9 @@ def read(run: str) -> list[Row]:
     try:
         rows = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UsageError(f'RUN {run}: {path} cannot be read ({error}); curves need a run folder') from error
+        raise UsageError(
+            f'RUN {run}: {path} cannot be read ({error}); curves need a run folder'
+        ) from error
     if not rows:
         raise UsageError(f'RUN {run}: no epoch is finished yet')
     return rows
@@ -34,7 +36,11 @@ def read(run: str) -> list[Row]:
 
 def points(rows: Sequence[Row]) -> list[str]:
     """The strongest and the weakest operating point that was scored, by their spelling."""
-    found = [name.split('/')[1] for name in rows[-1] if name.startswith('val/') and name.endswith('/top1')]
+    found = [
+        name.split('/')[1]
+        for name in rows[-1]
+        if name.startswith('val/') and name.endswith('/top1')
+    ]
     single = [name for name in found if name != 'mean' and not name.startswith('ensemble')]
     return list(dict.fromkeys((single[0], single[-1]))) if single else []
 
@@ -50,12 +56,20 @@ def draw(runs: Sequence[str]) -> Any:
     history = {run: read(run) for run in runs}
     figure, axes = plot.new_axes(len(PANELS))
     from matplotlib.ticker import LogLocator
+
     for number, (run, rows) in enumerate(history.items()):
         epochs, colour, name = [row['epoch_num'] for row in rows], f'C{number}', Path(run).name
-        axes[0].semilogy(epochs, [row.get('loss', float('nan')) for row in rows], color=colour, label=name)
+        axes[0].semilogy(
+            epochs, [row.get('loss', float('nan')) for row in rows], color=colour, label=name
+        )
         for point, line in zip(points(rows), LINES):
-            axes[1].plot(epochs, [row.get(f'val/{point}/top1', float('nan')) for row in rows], line, color=colour,
-                         label=f'{name} {point}')
+            axes[1].plot(
+                epochs,
+                [row.get(f'val/{point}/top1', float('nan')) for row in rows],
+                line,
+                color=colour,
+                label=f'{name} {point}',
+            )
         dead = [dead_levels(row) for row in rows]
         if not np.all(np.isnan(dead)):
             axes[2].plot(epochs, dead, color=colour, label=name)

@@ -16,8 +16,11 @@ from scripts import status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog='python -m scripts.export', description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog='python -m scripts.export',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument('run', metavar='RUN', help='run folder, or a checkpoint prefix in one')
     p.add_argument('--point', required=True, help='operating point, as evaluation spells it')
     p.add_argument('--out', type=Path, required=True, metavar='FOLDER', help='folder to make')
@@ -29,15 +32,21 @@ def run(args: argparse.Namespace) -> str:
     """Exports, and says what and where."""
     if args.out.exists():
         raise UsageError(f'--out {args.out}: exists; choose a new folder')
-    from engine import checkpoint, frozen
+    from engine.graph import freeze
+    from engine.runs import checkpoint
+
     source = checkpoint.read(checkpoint.find(args.run, args.epoch, 'RUN'), flag='RUN')
     if source.config is None:
-        raise UsageError(f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py')
-    known = frozen.points(source)
+        raise UsageError(
+            f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py'
+        )
+    known = freeze.points(source)
     if args.point not in known:
-        hint = f'; python -m scripts.calibrate {args.run} makes statistics of other sizes and widths'
+        hint = (
+            f'; python -m scripts.calibrate {args.run} makes statistics of other sizes and widths'
+        )
         raise UsageError(f'--point {args.point}: {source.prefix} has {" ".join(known)}{hint}')
-    frozen.save(frozen.named(source, args.point), args.out)
+    freeze.save(freeze.named(source, args.point), args.out)
     size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())
     return f'{args.out}: {args.point} of {source.prefix}, {size / 1e3:.1f} kB'
 

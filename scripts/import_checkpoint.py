@@ -20,22 +20,50 @@ from scripts import status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog='python -m scripts.import_checkpoint', description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('file', metavar='FILE', help='*.pth.tar, *.t7, or the prefix or folder of a TensorFlow checkpoint')
+    p = argparse.ArgumentParser(
+        prog='python -m scripts.import_checkpoint',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        'file',
+        metavar='FILE',
+        help='*.pth.tar, *.t7, or the prefix or folder of a TensorFlow checkpoint',
+    )
     p.add_argument('--out', type=Path, required=True, metavar='RUN', help='run folder to make')
     p.add_argument('--data', default='', help='data set that --eval will use; else give it there')
-    p.add_argument('--sizes', type=int, nargs='+', metavar='PIXELS',
-                   help='input sizes by position (default: 224 192 160 128 96; 224 or 32 where there is one)')
+    p.add_argument(
+        '--sizes',
+        type=int,
+        nargs='+',
+        metavar='PIXELS',
+        help='input sizes by position (default: 224 192 160 128 96; 224 or 32 where there is one)',
+    )
     p.add_argument('--arch', help='architecture, if the file does not name it')
-    p.add_argument('--allow', nargs='+', default=[], metavar='REGEX',
-                   help='names, published or ours, that may lack a counterpart')
-    p.add_argument('--stage', choices=STAGES,
-                   help='of a DS-Net: gate imports its gate too (default: supernet, as a gate need not be trained)')
-    p.add_argument('--index', type=Path, metavar='FILE',
-                   help='index.pth of MSDNet: its last images were held out of training')
-    p.add_argument('--holdout', type=int, metavar='IMAGES',
-                   help='how many of --index (default: 5000 of CIFAR, 50000 of ImageNet)')
+    p.add_argument(
+        '--allow',
+        nargs='+',
+        default=[],
+        metavar='REGEX',
+        help='names, published or ours, that may lack a counterpart',
+    )
+    p.add_argument(
+        '--stage',
+        choices=STAGES,
+        help='of a DS-Net: gate imports its gate too (default: supernet, as a gate need not be trained)',
+    )
+    p.add_argument(
+        '--index',
+        type=Path,
+        metavar='FILE',
+        help='index.pth of MSDNet: its last images were held out of training',
+    )
+    p.add_argument(
+        '--holdout',
+        type=int,
+        metavar='IMAGES',
+        help='how many of --index (default: 5000 of CIFAR, 50000 of ImageNet)',
+    )
     return p.parse_args(argv)
 
 
@@ -44,18 +72,29 @@ def run(args: argparse.Namespace) -> str:
     if args.out.exists():
         raise UsageError(f'--out {args.out}: exists; choose a new folder')
     if args.holdout is not None and args.index is None:
-        raise UsageError(f'--holdout {args.holdout}: needs --index, which tells which images they are')
-    from engine import checkpoint, cifar, holdout, importer, importer_msdnet
-    held = importer_msdnet.read_holdout(args.index, args.holdout) if args.index else None
-    imported = importer.read(args.file, sizes=args.sizes, arch=args.arch, allow=args.allow, stage=args.stage)
-    config = dataclasses.replace(imported.config, data=cifar.spelled(args.data), holdout=len(held[0]) if held else 0)
-    prefix = importer.write(dataclasses.replace(imported, config=config), args.out)
+        raise UsageError(
+            f'--holdout {args.holdout}: needs --index, which tells which images they are'
+        )
+    from engine.data import cifar
+    from engine.importers import msdnet, pytorch
+    from engine.runs import checkpoint, holdout
+
+    held = msdnet.read_holdout(args.index, args.holdout) if args.index else None
+    imported = pytorch.read(
+        args.file, sizes=args.sizes, arch=args.arch, allow=args.allow, stage=args.stage
+    )
+    config = dataclasses.replace(
+        imported.config, data=cifar.spelled(args.data), holdout=len(held[0]) if held else 0
+    )
+    prefix = pytorch.write(dataclasses.replace(imported, config=config), args.out)
     if held:
         holdout.write(args.out, *held)
     count = len(imported.values.keys() - {checkpoint.POINTS})
-    return (f'{prefix}: {config.net} {config.arch}, mode {config.mode}, sizes {" ".join(map(str, config.sizes))}, '
-            f'W{config.qw}A{config.qa}, {config.classes} classes; {count} variables, '
-            f'{len(imported.skipped)} published tensors are not used by the network')
+    return (
+        f'{prefix}: {config.net} {config.arch}, mode {config.mode}, sizes {" ".join(map(str, config.sizes))}, '
+        f'W{config.qw}A{config.qa}, {config.classes} classes; {count} variables, '
+        f'{len(imported.skipped)} published tensors are not used by the network'
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

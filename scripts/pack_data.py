@@ -17,33 +17,49 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from engine import packed
-from engine.datasets import PACKS, FileSource, PackedSource, Source, Subset, open_dataset
+from engine.data import packed
+from engine.data.batches import ordered_map
+from engine.data.datasets import PACKS, FileSource, PackedSource, Source, Subset, open_dataset
 from engine.errors import UsageError
-from engine.flow import ordered_map
 from scripts import status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog='python -m scripts.pack_data', description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('data', metavar='DIR', help='folder with train/ and val/; with --check a packed one')
+    p = argparse.ArgumentParser(
+        prog='python -m scripts.pack_data',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        'data', metavar='DIR', help='folder with train/ and val/; with --check a packed one'
+    )
     p.add_argument('out', metavar='OUT', nargs='?', type=Path, help='folder to write to')
     p.add_argument('--check', action='store_true', help='compare the checksums of a packed folder')
-    p.add_argument('--skip-list', default='', metavar='FILE', help='images to leave out, see scripts/check_data.py')
+    p.add_argument(
+        '--skip-list',
+        default='',
+        metavar='FILE',
+        help='images to leave out, see scripts/check_data.py',
+    )
     p.add_argument('--threads', type=int, default=8, help='reading threads (default %(default)s)')
     return p.parse_args(argv)
 
 
 def located(source: Source, data: str) -> tuple[FileSource, np.ndarray]:
     """Where the files of ``source`` are, and their numbers there, int64 [N]. Raises UsageError if they are no files."""
-    base, numbers = (source.source, source.indices) if isinstance(source, Subset) else (source, np.arange(len(source)))
+    base, numbers = (
+        (source.source, source.indices)
+        if isinstance(source, Subset)
+        else (source, np.arange(len(source)))
+    )
     if not isinstance(base, FileSource) or isinstance(base, PackedSource):
         raise UsageError(f'{data}: is no folder of image files; give one with train/ and val/')
     return base, numbers
 
 
-def files(base: FileSource, numbers: np.ndarray, start: int, threads: int) -> Iterator[tuple[str, int, np.ndarray]]:
+def files(
+    base: FileSource, numbers: np.ndarray, start: int, threads: int
+) -> Iterator[tuple[str, int, np.ndarray]]:
     """Name, label and bytes of the files with these numbers from the one at ``start`` on, with a progress bar."""
     contents = ordered_map(base.encoded, map(int, numbers[start:]), threads=threads, ahead=threads)
     with tqdm(total=len(numbers), initial=start, unit='image') as bar:
@@ -52,7 +68,9 @@ def files(base: FileSource, numbers: np.ndarray, start: int, threads: int) -> It
             bar.update()
 
 
-def pack(base: FileSource, numbers: np.ndarray, path: Path, classes: Sequence[str], threads: int) -> bool:
+def pack(
+    base: FileSource, numbers: np.ndarray, path: Path, classes: Sequence[str], threads: int
+) -> bool:
     """Writes the pack ``path`` or what is missing of it; False if it is there.
 
     Raises:
@@ -62,14 +80,17 @@ def pack(base: FileSource, numbers: np.ndarray, path: Path, classes: Sequence[st
     if there := path.exists():
         found = packed.Pack(path)
         same = found.classes == tuple(classes) and wanted == [
-            (os.fsencode(name), int(label)) for name, label in zip(found.names, found.labels)]
+            (os.fsencode(name), int(label)) for name, label in zip(found.names, found.labels)
+        ]
         entries = []
     else:
         entries = packed.recover(packed.unfinished(path))
-        same = [(entry.name, entry.label) for entry in entries] == wanted[:len(entries)]
+        same = [(entry.name, entry.label) for entry in entries] == wanted[: len(entries)]
     if not same:
-        raise UsageError(f'OUT {path}: was made from other images or labels; delete it and '
-                         f'{packed.unfinished(path).name}')
+        raise UsageError(
+            f'OUT {path}: was made from other images or labels; delete it and '
+            f'{packed.unfinished(path).name}'
+        )
     if not there:
         packed.write(path, entries, files(base, numbers, len(entries), threads), classes=classes)
     return not there
@@ -96,7 +117,12 @@ def run(args: argparse.Namespace, bad: list[str]) -> str:
         if args.out or args.skip_list:
             raise UsageError('--check: give only the packed folder')
         bad += check(args.data)
-        return '\n'.join([*(f'{name}: differs from its checksum' for name in bad), f'{args.data}: {len(bad)} bad'])
+        return '\n'.join(
+            [
+                *(f'{name}: differs from its checksum' for name in bad),
+                f'{args.data}: {len(bad)} bad',
+            ]
+        )
     if args.out is None:
         raise UsageError(f'OUT is missing: give the folder to write {" and ".join(PACKS)} to')
     if args.threads < 0:
@@ -106,12 +132,22 @@ def run(args: argparse.Namespace, bad: list[str]) -> str:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.out.samefile(args.data):
         raise UsageError(f'OUT {args.out}: is the folder itself; give another one')
-    written = [pack(base, numbers, args.out / part, dataset.classes, args.threads)
-               for (base, numbers), part in zip(sources, PACKS)]
-    notes = [f'{args.out / part} was there, and its images have not been read again; delete it to pack them anew'
-             for part, new in zip(PACKS, written) if not new]
-    return '\n'.join([*notes, f'{args.out}: {len(dataset.train)} training and {len(dataset.val)} validation images; '
-                      f'use --data {args.out}'])
+    written = [
+        pack(base, numbers, args.out / part, dataset.classes, args.threads)
+        for (base, numbers), part in zip(sources, PACKS)
+    ]
+    notes = [
+        f'{args.out / part} was there, and its images have not been read again; delete it to pack them anew'
+        for part, new in zip(PACKS, written)
+        if not new
+    ]
+    return '\n'.join(
+        [
+            *notes,
+            f'{args.out}: {len(dataset.train)} training and {len(dataset.val)} validation images; '
+            f'use --data {args.out}',
+        ]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-from engine.flags import explicit, parse
+from engine.config.cli import explicit, parse
 from imagenet_tf import resolve
 from nets import cost
 from scripts import status
@@ -25,7 +25,8 @@ def run(argv: Sequence[str]) -> str:
     flags = parse([arg for arg in argv if arg != '--layers'], str(__doc__))
     config, _, notes = resolve(explicit(flags))
     config.refuse_foreign(explicit(flags))
-    from engine.model import Model
+    from engine.graph.tower import Model
+
     _, layers = Model(config, data_format='NHWC').inspect()
     parts = [points(layers)]
     if '--layers' in argv:
@@ -38,21 +39,66 @@ def points(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
     rows = []
     for point in layers:
         passed = cost.cumulative(layers, point)
-        rows.append((point, len(passed), cost.madds(passed) / 1e6, cost.bit_ops(passed) / 1e9,
-                     cost.parameters(passed) / 1e6, cost.weight_bytes(passed) / 1e6,
-                     cost.activation_bytes(passed) / 1e6))
-    return tabulate(rows, floatfmt='.3f', headers=('point', 'layers', 'MAdds, M', 'BitOps, G', 'parameters, M',
-                                                   'weights, MB', 'activations, MB'))
+        rows.append(
+            (
+                point,
+                len(passed),
+                cost.madds(passed) / 1e6,
+                cost.bit_ops(passed) / 1e9,
+                cost.parameters(passed) / 1e6,
+                cost.weight_bytes(passed) / 1e6,
+                cost.activation_bytes(passed) / 1e6,
+            )
+        )
+    return tabulate(
+        rows,
+        floatfmt='.3f',
+        headers=(
+            'point',
+            'layers',
+            'MAdds, M',
+            'BitOps, G',
+            'parameters, M',
+            'weights, MB',
+            'activations, MB',
+        ),
+    )
 
 
 def every_layer(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
     """One row per layer, as the first operating point that has it runs it."""
-    seen = {layer.name: (point, layer) for point in reversed(list(layers)) for layer in layers[point]}
-    rows = [(layer.name, layer.role, 'x'.join(map(str, layer.kernel)), 'x'.join(map(str, layer.out)), layer.weight_bits,
-             layer.activation_bits, layer.madds / 1e6, layer.memory_bits / 8e3, point)
-            for point, layer in seen.values()]
-    return tabulate(rows, floatfmt='.3f', headers=('layer', 'role', 'kernel', 'output', 'W bits', 'A bits', 'MAdds, M',
-                                                   'weights, kB', 'at'))
+    seen = {
+        layer.name: (point, layer) for point in reversed(list(layers)) for layer in layers[point]
+    }
+    rows = [
+        (
+            layer.name,
+            layer.role,
+            'x'.join(map(str, layer.kernel)),
+            'x'.join(map(str, layer.out)),
+            layer.weight_bits,
+            layer.activation_bits,
+            layer.madds / 1e6,
+            layer.memory_bits / 8e3,
+            point,
+        )
+        for point, layer in seen.values()
+    ]
+    return tabulate(
+        rows,
+        floatfmt='.3f',
+        headers=(
+            'layer',
+            'role',
+            'kernel',
+            'output',
+            'W bits',
+            'A bits',
+            'MAdds, M',
+            'weights, kB',
+            'at',
+        ),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ def fresh_graph():
         yield
         return
     from quant.backend import tf
+
     with tf.Graph().as_default():
         tf.set_random_seed(1)
         yield
@@ -30,6 +31,7 @@ class Runner:
 
     def __init__(self):
         from quant.backend import tf
+
         self._tf, self._known = tf, set()
         config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=2)
         # Rewriting a graph that runs once takes longer than running it.
@@ -53,7 +55,7 @@ def run():
 
 def bare_blocks(points):
     """Blocks that leave normalisation and activation out: shapes and records of a deep network in little time."""
-    from nets.blocks import Blocks
+    from nets.layers.blocks import Blocks
     from quant import Policy
 
     class Bare(Blocks):

@@ -18,11 +18,12 @@ import pytest
 from tensorpack.tfutils.tower import TowerContext
 
 import nets
-from engine import frozen
-from engine.checkpoint import Restore
-from engine.config import Config
-from engine.model import Model, scored
-from nets import cost, resnet, slimnets
+from engine.config.config import Config
+from engine.graph import freeze
+from engine.graph.tower import Model, scored
+from engine.runs.checkpoint import Restore
+from nets import cost
+from nets.backbones import resnet, slimmable
 from quant.backend import tf
 
 GOLDEN = Path(__file__).parent / 'golden' / 'variables.json'
@@ -47,33 +48,70 @@ SIZES = {'sizes': {'sizes': (16, 12)}}
 RESNET = {'arch': 'resnet8', 'mode': 'pytorch', 'width': 0.25}
 NETS = {
     'aig': Row({**RESNET, 'targets': (0.6,)}, {'gates': {}, **SIZES}),
-    'dsnet': Row({'arch': 'mobilenetv1_small', 'mode': 'pytorch', 'width': 0.04, 'routes': (0, 6)},
-                 {'gates': {'stage': 'gate'}, 'widths': {'widths': (0, 6, 14)},
-                  'sizes': {'sizes': (16, 12), 'widths': (0, 14)}}),
-    'msdnet': Row({'arch': 'msdnet', 'mode': 'pytorch', 'nBlocks': 2, 'base': 1, 'step': 1, 'nChannels': 4,
-                   'growthRate': 2, 'grFactor': (1, 2), 'bnFactor': (1, 2), 'init': 'original', 'kd_type': 'topdown'},
-                  {'exits': {}, 'sizes': {'sizes': (16, 12), 'bottleneck': False}}),
+    'dsnet': Row(
+        {'arch': 'mobilenetv1_small', 'mode': 'pytorch', 'width': 0.04, 'routes': (0, 6)},
+        {
+            'gates': {'stage': 'gate'},
+            'widths': {'widths': (0, 6, 14)},
+            'sizes': {'sizes': (16, 12), 'widths': (0, 14)},
+        },
+    ),
+    'msdnet': Row(
+        {
+            'arch': 'msdnet',
+            'mode': 'pytorch',
+            'nBlocks': 2,
+            'base': 1,
+            'step': 1,
+            'nChannels': 4,
+            'growthRate': 2,
+            'grFactor': (1, 2),
+            'bnFactor': (1, 2),
+            'init': 'original',
+            'kd_type': 'topdown',
+        },
+        {'exits': {}, 'sizes': {'sizes': (16, 12), 'bottleneck': False}},
+    ),
     'rsnet': Row({**RESNET, 'mode': 'resnet', 'kd': True}, SIZES),
-    'san': Row({**RESNET, 'kd': True, 'kd_type': 'topdown', 'encoding': 24.0, 'init': 'scaled'}, SIZES)}
-PRECISIONS: dict[str, dict[str, int]] = {'float': {}, 'w2a32': {'qw': 2}, 'w2a2': {'qw': 2, 'qa': 2}}
+    'san': Row(
+        {**RESNET, 'kd': True, 'kd_type': 'topdown', 'encoding': 24.0, 'init': 'scaled'}, SIZES
+    ),
+}
+PRECISIONS: dict[str, dict[str, int]] = {
+    'float': {},
+    'w2a32': {'qw': 2},
+    'w2a2': {'qw': 2, 'qa': 2},
+}
 # Precisions of the first axis of a network, and of the second, that are tried by default; the rest takes minutes.
 QUICK = (('float', 'w2a2'), ('w2a2',))
-CELLS = {f'{net}-{axis}-{precision}': (net, axis, precision)
-         for net, row in NETS.items() for axis in row.axes for precision in PRECISIONS}
+CELLS = {
+    f'{net}-{axis}-{precision}': (net, axis, precision)
+    for net, row in NETS.items()
+    for axis in row.axes
+    for precision in PRECISIONS
+}
 
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch):
     """One layer per stage, and one stage less that has no width to choose."""
-    form = slimnets.MOBILENETS['mobilenetv1_small']
+    form = slimmable.MOBILENETS['mobilenetv1_small']
     stages = [stage._replace(layers=1) for stage in form.stages[2:]]
-    monkeypatch.setitem(slimnets.MOBILENETS, 'mobilenetv1_small', slimnets.Form(form.stem, tuple(stages)))
+    monkeypatch.setitem(
+        slimmable.MOBILENETS, 'mobilenetv1_small', slimmable.Form(form.stem, tuple(stages))
+    )
     monkeypatch.setitem(resnet.FORMS, 'resnet8', resnet.Form((1, 1), small=True))
 
 
 def config(cell):
     net, axis, precision = CELLS[cell]
-    values = {'net': net, 'sizes': (16,), **NETS[net].options, **NETS[net].axes[axis], **PRECISIONS[precision]}
+    values = {
+        'net': net,
+        'sizes': (16,),
+        **NETS[net].options,
+        **NETS[net].axes[axis],
+        **PRECISIONS[precision],
+    }
     if precision == 'w2a2' and values['mode'] == 'resnet':
         values['mode'] = 'preact'
     found = Config(**values, data='animals28', classes=5, image_size=16, resize='area', wd=0.0)
@@ -84,10 +122,19 @@ def config(cell):
 def numbers(variables):
     """Values under which nothing is hidden by zeros and ones, and rectified units live; kernels keep theirs."""
     rng = np.random.default_rng(1)
-    limits = {'gamma': (0.5, 1.5), 'beta': (-0.3, 0.3), 'b': (1.0, 1.5), 'mean/EMA': (-0.3, 0.3),
-              'variance/EMA': (0.5, 1.5)}
-    return {name: rng.uniform(*limits[leaf], shape).astype(np.float32) for name, shape in variables.items()
-            for leaf in limits if name.endswith(f'/{leaf}')}
+    limits = {
+        'gamma': (0.5, 1.5),
+        'beta': (-0.3, 0.3),
+        'b': (1.0, 1.5),
+        'mean/EMA': (-0.3, 0.3),
+        'variance/EMA': (0.5, 1.5),
+    }
+    return {
+        name: rng.uniform(*limits[leaf], shape).astype(np.float32)
+        for name, shape in variables.items()
+        for leaf in limits
+        if name.endswith(f'/{leaf}')
+    }
 
 
 def shapes(variables):
@@ -104,8 +151,13 @@ def is_slow(net, axis, precision):
     return place >= len(QUICK) or precision not in QUICK[place]
 
 
-every_cell = pytest.mark.parametrize('cell', [
-    pytest.param(name, marks=pytest.mark.slow) if is_slow(*cell) else name for name, cell in CELLS.items()])
+every_cell = pytest.mark.parametrize(
+    'cell',
+    [
+        pytest.param(name, marks=pytest.mark.slow) if is_slow(*cell) else name
+        for name, cell in CELLS.items()
+    ],
+)
 
 
 def test_every_network_has_a_row():
@@ -155,7 +207,8 @@ def test_inference(cell, run):
     def build():
         images = tf.placeholder(tf.uint8, [None, *IMAGES.shape[1:]])
         return [([images], list(outputs(model, images, model.blocks(training=False)).values()))]
-    graph, (part,) = frozen.freeze(build, values)
+
+    graph, (part,) = freeze.freeze(build, values)
     assert not [node for node in graph.node if 'Var' in node.op]
     found = run(tf.import_graph_def(graph, {part.feeds[0]: tf.constant(IMAGES)}, part.fetches))
     for name, logits in zip(expected, found):
@@ -167,10 +220,12 @@ def outputs(model, images, blocks):
 
 
 def check_costs(points, layers):
-    """Costs are positive; of two points that differ on one axis only, the weaker one costs less or, in memory, as much.
-    """
+    """Costs are positive; of two points that differ on one axis only, the weaker one costs less or, in memory, as much."""
     measures = (cost.madds, cost.bit_ops, cost.weight_bytes, cost.parameters, cost.activation_bytes)
-    found = {point: [measure(cost.cumulative(layers, str(point))) for measure in measures] for point in points}
+    found = {
+        point: [measure(cost.cumulative(layers, str(point))) for measure in measures]
+        for point in points
+    }
     assert {*map(str, points)} == set(layers) and min(map(min, found.values())) > 0
     for strong, weak in itertools.combinations(points, 2):
         if sum(getattr(strong, axis) != getattr(weak, axis) for axis in AXES) == 1:
@@ -182,7 +237,9 @@ def main():
     with pytest.MonkeyPatch.context() as patch:
         shallow.__wrapped__(patch)
         GOLDEN.parent.mkdir(exist_ok=True)
-        rows = {cell: digest(Model(config(cell), data_format='NHWC').inspect()[0]) for cell in CELLS}
+        rows = {
+            cell: digest(Model(config(cell), data_format='NHWC').inspect()[0]) for cell in CELLS
+        }
     lines = (f'{json.dumps(cell)}: {json.dumps(row)}' for cell, row in rows.items())
     GOLDEN.write_text('{\n' + ',\n'.join(lines) + '\n}\n')
 

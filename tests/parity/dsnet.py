@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from engine.importers.dsnet_names import assemble
 from nets import cost
-from nets.blocks import BN_EPSILON, Blocks, Outputs
 from nets.dsnet import DSNet
-from nets.dsnet_gate import published_madds, straight_through
-from nets.dsnet_names import assemble
-from nets.kernels import generate
+from nets.layers.blocks import BN_EPSILON, Blocks, Outputs
+from nets.layers.kernels import generate
+from nets.layers.routing import published_madds, straight_through
 from nets.points import Point
 from quant import Policy
 from quant.backend import tf
@@ -37,9 +37,10 @@ SIZE, WIDEST = 224, 14
 class Precise(Blocks):
     """Computes float64 inputs in float64, for which TensorFlow has no fused normalisation."""
 
-    def normalise(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor,
-                  variance: tf.Tensor) -> tuple[tf.Tensor]:
-        return (x - mean) / tf.sqrt(variance + BN_EPSILON) * gamma + beta,
+    def normalise(
+        self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor
+    ) -> tuple[tf.Tensor]:
+        return ((x - mean) / tf.sqrt(variance + BN_EPSILON) * gamma + beta,)
 
     def global_pool(self, x: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(x, axis=[1, 2])
@@ -51,16 +52,24 @@ def supernet(fixture: Fixture) -> Result:
     theirs = {f'w{i:02d}': row for i, row in enumerate(fixture.arrays['subnet_logits'])}
     theirs[f'w{WIDEST}'] = fixture.arrays['largest_logits']
     for dtype in ('float64', 'float32'):
-        logits = _evaluate(fixture, net, _images(fixture).astype(dtype), lambda run: run(None)[0].logits)
+        logits = _evaluate(
+            fixture, net, _images(fixture).astype(dtype), lambda run: run(None)[0].logits
+        )
         for point, value in logits.items():
             largest, scale = point.width == WIDEST, float(theirs[str(point)].std())
             limit = ROUNDED if dtype == 'float32' else LARGEST if largest else CONTINUOUS
             if dtype == 'float64' or not largest:
                 check = compare(f'{dtype} {point}', value, theirs[str(point)], limit, scale=scale)
-                result.checks.append(Check(check.what, check.error, limit, sharp=limit == CONTINUOUS))
-    largest, rounded = (max(check.error for check in result.checks if check.limit == limit)
-                        for limit in (LARGEST, ROUNDED))
-    result.remark = f'{len(theirs)} widths in float64; the largest {largest:.0e}; in float32 {rounded:.0e}'
+                result.checks.append(
+                    Check(check.what, check.error, limit, sharp=limit == CONTINUOUS)
+                )
+    largest, rounded = (
+        max(check.error for check in result.checks if check.limit == limit)
+        for limit in (LARGEST, ROUNDED)
+    )
+    result.remark = (
+        f'{len(theirs)} widths in float64; the largest {largest:.0e}; in float32 {rounded:.0e}'
+    )
     return result
 
 
@@ -68,37 +77,54 @@ def gate(fixture: Fixture) -> Result:
     """The gate with and without noise: images computed in groups, and masked."""
     arrays, result, seen = fixture.arrays, Result(fixture.name, 'the std of each tensor'), set()
     net = _network(stage='gate', faithful_gates=True)
-    drawn = {'': None} | {f'{spec["name"]}_': _noise(spec['seed'], spec['shape'], _factor(spec['formula']))
-                          for spec in fixture.data['noise']}
+    drawn = {'': None} | {
+        f'{spec["name"]}_': _noise(spec['seed'], spec['shape'], _factor(spec['formula']))
+        for spec in fixture.data['noise']
+    }
     for execution, dtype in (('points', 'float64'), ('mask', 'float64'), ('points', 'float32')):
         ours = _gate_tensors(fixture, net, execution, drawn, dtype)
         limit = CONTINUOUS if dtype == 'float64' else ROUNDED
-        result.checks += [_check(f'{execution} {dtype} {key}', value, arrays[key], limit)
-                          for key, value in ours.items()]
+        result.checks += [
+            _check(f'{execution} {dtype} {key}', value, arrays[key], limit)
+            for key, value in ours.items()
+        ]
         seen |= set(ours)
     result.problems = [f'not compared: {key}' for key in sorted(set(arrays) - seen)]
     result.remark = f'{len(seen)} tensors, in groups and masked, in float64; in groups in float32'
     return result
 
 
-def _gate_tensors(fixture: Fixture, net: DSNet, execution: str,
-                  drawn: Mapping[str, np.ndarray | None], dtype: str) -> dict[str, np.ndarray]:
+def _gate_tensors(
+    fixture: Fixture, net: DSNet, execution: str, drawn: Mapping[str, np.ndarray | None], dtype: str
+) -> dict[str, np.ndarray]:
     """By published key."""
+
     def fetches(run: Any) -> dict[str, tf.Tensor]:
         found: dict[str, tf.Tensor] = {}
         for prefix, noise in drawn.items():
             outputs, blocks = run(noise)
             extras = outputs.extras
-            found |= {f'{prefix}soft_gate': tf.nn.softmax(extras['noisy']), f'{prefix}logits': extras['dynamic'],
-                      f'{prefix}decision': tf.cast(extras['route'], tf.float32)}
+            found |= {
+                f'{prefix}soft_gate': tf.nn.softmax(extras['noisy']),
+                f'{prefix}logits': extras['dynamic'],
+                f'{prefix}decision': tf.cast(extras['route'], tf.float32),
+            }
             if prefix in ('', 'noise2_'):
                 found[f'code_madds{"_noise2" if prefix else ""}'] = extras['madds']
-        true = [published_madds(blocks.layers[str(point)]) + 264. for point in reversed(net.points)]
-        found |= {'gate_logits': extras['gate_logits'], 'smallest_logits': outputs.logits[net.points[-1]],
-                  'true_madds_noise2': tf.gather(true, extras['route'])}
+        true = [
+            published_madds(blocks.layers[str(point)]) + 264.0 for point in reversed(net.points)
+        ]
+        found |= {
+            'gate_logits': extras['gate_logits'],
+            'smallest_logits': outputs.logits[net.points[-1]],
+            'true_madds_noise2': tf.gather(true, extras['route']),
+        }
         if execution == 'points':
-            found['choice_logits'] = tf.stack([outputs.logits[point] for point in reversed(net.points)])
+            found['choice_logits'] = tf.stack(
+                [outputs.logits[point] for point in reversed(net.points)]
+            )
         return found
+
     return _evaluate(fixture, net, _images(fixture).astype(dtype), fetches, execution=execution)
 
 
@@ -116,18 +142,32 @@ def loss_cases(fixture: Fixture) -> Result:
     """Stage I on given logits, stage II on given ones and on the network, with gradients."""
     result, cases = Result(fixture.name, "each tensor's maximum"), fixture.data['cases']
     stage2 = {name: case for name, case in cases.items() if name.startswith('stage2_network')}
-    ours = {f'{name}/{key}': value for name, case in cases.items() if name.startswith('stage1')
-            for key, value in _stage1(case['ensemble_ib']).items()}
-    ours |= {f'stage2_given/{key}': value for key, value in _stage2_given(cases['stage2_given']).items()}
-    ours |= {f'{name}/{key}': value for name, case in stage2.items()
-             for key, value in _stage2_network(fixture, case).items()}
+    ours = {
+        f'{name}/{key}': value
+        for name, case in cases.items()
+        if name.startswith('stage1')
+        for key, value in _stage1(case['ensemble_ib']).items()
+    }
+    ours |= {
+        f'stage2_given/{key}': value for key, value in _stage2_given(cases['stage2_given']).items()
+    }
+    ours |= {
+        f'{name}/{key}': value
+        for name, case in stage2.items()
+        for key, value in _stage2_network(fixture, case).items()
+    }
     for key, value in ours.items():
         theirs, limit = fixture.arrays[key], NETWORK if 'network' in key else GIVEN
         # Losses and multiply-adds stand in one array: each is judged by itself.
-        result.checks.append(compare(key, value / theirs, np.ones_like(theirs), limit) if key.endswith('values')
-                             else compare(key, value, theirs, limit))
+        result.checks.append(
+            compare(key, value / theirs, np.ones_like(theirs), limit)
+            if key.endswith('values')
+            else compare(key, value, theirs, limit)
+        )
     given = {f'stage2_given/{key}' for key in ('gate_logits', 'gumbel')}
-    result.problems = [f'not compared: {key}' for key in sorted(set(fixture.arrays) - set(ours) - given)]
+    result.problems = [
+        f'not compared: {key}' for key in sorted(set(fixture.arrays) - set(ours) - given)
+    ]
     result.remark = f'{len(cases)} cases'
     return result
 
@@ -142,7 +182,10 @@ def _stage1(ensemble: bool) -> dict[str, np.ndarray]:
         largest, first, second, smallest = given = [tf.constant(value) for value in students]
         extras = {'random1': first, 'random2': second, 'teacher/largest': tf.constant(teachers[0])}
         if ensemble:
-            extras |= {'teacher/random1': tf.constant(teachers[1]), 'teacher/random2': tf.constant(teachers[2])}
+            extras |= {
+                'teacher/random1': tf.constant(teachers[1]),
+                'teacher/random2': tf.constant(teachers[2]),
+            }
         outputs = Outputs({Point(width=WIDEST): largest, Point(width=0): smallest}, extras)
         terms = list(net.loss(outputs, tf.constant(labels, tf.int32)).values())
         rows = [tf.gradients(term, value)[0][0] for term, value in zip(terms, given)]
@@ -160,13 +203,22 @@ def _stage2_given(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
     with tf.Graph().as_default(), pytorch.session() as session:
         logits = tf.constant(gate_logits, tf.float32)
         noisy = logits + tf.constant(noise, tf.float32)
-        madds = tf.linalg.matvec(straight_through(noisy), tf.constant(case['madds_of_choice'], tf.float32))
-        outputs = Outputs({Point(width=0): tf.constant(smallest, tf.float32)}, {
-            'noisy': noisy, 'dynamic': tf.constant(dynamic, tf.float32), 'madds': madds})
+        madds = tf.linalg.matvec(
+            straight_through(noisy), tf.constant(case['madds_of_choice'], tf.float32)
+        )
+        outputs = Outputs(
+            {Point(width=0): tf.constant(smallest, tf.float32)},
+            {'noisy': noisy, 'dynamic': tf.constant(dynamic, tf.float32), 'madds': madds},
+        )
         terms = net.loss(outputs, tf.constant(labels, tf.int32))
-        gradient, = tf.gradients(terms['loss/gate'] + terms['loss/complexity'], logits)
-        return session.run({'soft_gate': tf.nn.softmax(noisy), 'gate_logit_grad': gradient,
-                            'values': _values(terms, madds)})
+        (gradient,) = tf.gradients(terms['loss/gate'] + terms['loss/complexity'], logits)
+        return session.run(
+            {
+                'soft_gate': tf.nn.softmax(noisy),
+                'gate_logit_grad': gradient,
+                'values': _values(terms, madds),
+            }
+        )
 
 
 def _stage2_network(fixture: Fixture, case: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -177,10 +229,15 @@ def _stage2_network(fixture: Fixture, case: Mapping[str, Any]) -> dict[str, np.n
     def fetches(run: Any) -> dict[str, tf.Tensor]:
         outputs, _ = run(noise)
         terms = net.loss(outputs, tf.constant(case['labels'], tf.int32))
-        weights, = tf.trainable_variables()
-        gradient, = tf.gradients(tf.add_n(list(terms.values())), weights)
-        return {'soft_gate': tf.nn.softmax(outputs.extras['noisy']), 'madds': outputs.extras['madds'],
-                'gate_weight_grad': tf.transpose(gradient), 'values': _values(terms, outputs.extras['madds'])}
+        (weights,) = tf.trainable_variables()
+        (gradient,) = tf.gradients(tf.add_n(list(terms.values())), weights)
+        return {
+            'soft_gate': tf.nn.softmax(outputs.extras['noisy']),
+            'madds': outputs.extras['madds'],
+            'gate_weight_grad': tf.transpose(gradient),
+            'values': _values(terms, outputs.extras['madds']),
+        }
+
     return _evaluate(filled, net, _images(filled), fetches, training=True)
 
 
@@ -199,7 +256,9 @@ def madds(fixture: Fixture) -> Result:
     for row in fixture.data['rows']:
         index = WIDEST if row['subnet'] == 'largest' else row['subnet']
         ours = _counts(blocks.layers[str(Point(width=index))])
-        result.checks += [equal(f'{row["subnet"]} {key}', value, row[key]) for key, value in ours.items()]
+        result.checks += [
+            equal(f'{row["subnet"]} {key}', value, row[key]) for key, value in ours.items()
+        ]
     ours = [cost.madds([layer]) for layer in blocks.layers['w00']]
     theirs = [count for name, count in fixture.data['subnet0_per_layer'] if 'pool' not in name]
     result.checks += [compare('layers of sub-network 0', np.array(ours), np.array(theirs), 0.0)]
@@ -210,30 +269,51 @@ def madds(fixture: Fixture) -> Result:
 def _counts(layers: Sequence[cost.LayerRecord]) -> dict[str, int]:
     def part(*roles: str) -> int:
         return cost.madds(layer for layer in layers if layer.role in roles)
-    normalised = sum(2 * layer.kernel[3] for layer in layers if layer.role in ('stem', 'body', 'depthwise'))
-    return {'madds': published_madds(layers), 'madds_conv': part('stem', 'body'), 'madds_dw': part('depthwise'),
-            'madds_se': part('gate'), 'madds_linear': part('head'),
-            'madds_pool': published_madds(layers) - cost.madds(layers),
-            'params_active': sum(layer.weights + layer.bias for layer in layers) + normalised}
+
+    normalised = sum(
+        2 * layer.kernel[3] for layer in layers if layer.role in ('stem', 'body', 'depthwise')
+    )
+    return {
+        'madds': published_madds(layers),
+        'madds_conv': part('stem', 'body'),
+        'madds_dw': part('depthwise'),
+        'madds_se': part('gate'),
+        'madds_linear': part('head'),
+        'madds_pool': published_madds(layers) - cost.madds(layers),
+        'params_active': sum(layer.weights + layer.bias for layer in layers) + normalised,
+    }
 
 
 def _network(**options: Any) -> DSNet:
     return DSNet(arch='mobilenetv1', mode='pytorch', sizes=(SIZE,), classes=1000, **options)
 
 
-def _evaluate(fixture: Fixture, net: DSNet, images: np.ndarray, fetches: Any, *, training: bool = False,
-              execution: str | None = None) -> dict[Any, np.ndarray]:
+def _evaluate(
+    fixture: Fixture,
+    net: DSNet,
+    images: np.ndarray,
+    fetches: Any,
+    *,
+    training: bool = False,
+    execution: str | None = None,
+) -> dict[Any, np.ndarray]:
     """Values of ``fetches`` (function of a function noise -> outputs, builder) in a network filled from a fixture."""
     with tf.Graph().as_default(), pytorch.session() as session:
+
         def run(noise: np.ndarray | None) -> tuple[Outputs, Blocks]:
             build = Precise if images.dtype == 'float64' else Blocks
             blocks = build(Policy(), net.points, training=training, padding=net.padding)
             given = None if noise is None else tf.constant(noise, images.dtype)
             with tf.variable_scope('', dtype=images.dtype, reuse=tf.AUTO_REUSE):
-                return net.outputs({SIZE: tf.constant(images)}, blocks, noise=given, execution=execution), blocks
+                return net.outputs(
+                    {SIZE: tf.constant(images)}, blocks, noise=given, execution=execution
+                ), blocks
+
         tensors = fetches(run)
         shapes = {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
-        graphs.restore(session, assemble({row['name']: fill(row) for row in fixture.tensors()}, shapes))
+        graphs.restore(
+            session, assemble({row['name']: fill(row) for row in fixture.tensors()}, shapes)
+        )
         session.run(generate())
         return session.run(tensors)
 

@@ -14,7 +14,9 @@ import numpy as np
 
 from engine.errors import UsageError
 
-_RANDINT = re.compile(r'RandomState\((\d+)\)\.randint\((\d+), ?(\d+), ?\(([\d, ]+)\)\)\.astype\((\w+)\)')
+_RANDINT = re.compile(
+    r'RandomState\((\d+)\)\.randint\((\d+), ?(\d+), ?\(([\d, ]+)\)\)\.astype\((\w+)\)'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +74,14 @@ def load(path: str | os.PathLike[str]) -> Fixture:
 
 def fill(tensor: Mapping[str, Any]) -> np.ndarray:
     """The float32 value of a tensor, which its name, shape and distribution determine."""
-    random = np.random.RandomState(zlib.crc32(tensor['name'].encode('utf-8')) & 0xffffffff)
+    random = np.random.RandomState(zlib.crc32(tensor['name'].encode('utf-8')) & 0xFFFFFFFF)
     a, b = np.asarray(tensor['a'], 'float64'), np.asarray(tensor['b'], 'float64')
     if tensor['dist'] == 'normal':
         x = a + b * random.standard_normal(tensor['shape'])
     elif tensor['dist'] == 'uniform':
         x = random.uniform(a, b, tensor['shape'])
     else:
-        raise ValueError(f"tensor {tensor['name']}: distribution {tensor['dist']!r} is unknown")
+        raise ValueError(f'tensor {tensor["name"]}: distribution {tensor["dist"]!r} is unknown')
     return np.asarray(x).astype('float32')
 
 
@@ -120,7 +122,9 @@ class Check:
         return self.error <= self.limit
 
 
-def compare(what: str, ours: np.ndarray, theirs: np.ndarray, limit: float, *, scale: float | None = None) -> Check:
+def compare(
+    what: str, ours: np.ndarray, theirs: np.ndarray, limit: float, *, scale: float | None = None
+) -> Check:
     """Largest absolute difference over ``scale``, by default the largest magnitude of theirs (1 if that is 0)."""
     ours, theirs = np.asarray(ours, 'float64'), np.asarray(theirs, 'float64')
     if ours.shape != theirs.shape:
@@ -149,14 +153,21 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        return bool(self.checks) and not self.problems and all(check.passed for check in self.checks)
+        return (
+            bool(self.checks) and not self.problems and all(check.passed for check in self.checks)
+        )
 
     def line(self) -> str:
         """Name, largest relative error, what it was measured against, verdict; then reasons and remark."""
         errors = [check.error for check in self.checks if check.sharp]
         worst = f'{np.max(errors):.1e} of {self.against}' if errors else 'not measured'
-        reasons = self.problems + [f'{check.what}: {check.error:.2e}, limit {check.limit:.0e}'
-                                   for check in sorted(self.checks, key=lambda c: -c.error) if not check.passed]
+        reasons = self.problems + [
+            f'{check.what}: {check.error:.2e}, limit {check.limit:.0e}'
+            for check in sorted(self.checks, key=lambda c: -c.error)
+            if not check.passed
+        ]
         shown = reasons[:3] + ([f'{len(reasons) - 3} more'] if len(reasons) > 3 else [])
         notes = '; '.join(filter(None, [*shown, self.remark]))
-        return f'{self.name:<26} {worst:<34} {"pass" if self.passed else "FAIL"}' + (f'  ({notes})' if notes else '')
+        return f'{self.name:<26} {worst:<34} {"pass" if self.passed else "FAIL"}' + (
+            f'  ({notes})' if notes else ''
+        )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.views import views
-from nets.blocks import Blocks, Outputs
+from engine.data.preprocess import views
+from nets.layers.blocks import Blocks, Outputs
 from nets.rsnet import RSNet, from_published
 from quant import Policy, low_bit
 from quant.backend import tf
@@ -51,7 +51,9 @@ def policy(model: Mapping[str, Any]) -> Policy:
     return low_bit(weight, activation)
 
 
-def build(model: Mapping[str, Any], classes: int, images: tuple[int, ...], *, training: bool) -> Tower:
+def build(
+    model: Mapping[str, Any], classes: int, images: tuple[int, ...], *, training: bool
+) -> Tower:
     """Builds the network of a published configuration.
 
     Args:
@@ -60,11 +62,18 @@ def build(model: Mapping[str, Any], classes: int, images: tuple[int, ...], *, tr
         images: shape of the uint8 batch.
         training: batch statistics, and statistics for the quantizers.
     """
-    net = RSNet(arch=f'resnet{model["depth"]}', mode=model['mode'], sizes=model['sizes'], classes=classes,
-                kd=model['kd'])
+    net = RSNet(
+        arch=f'resnet{model["depth"]}',
+        mode=model['mode'],
+        sizes=model['sizes'],
+        classes=classes,
+        kd=model['kd'],
+    )
     blocks = Blocks(policy(model), net.points, training=training, padding=net.padding)
     batch = tf.placeholder(tf.uint8, images)
-    inputs = views([batch], model['sizes'], resize='nearest', inputs='normalized_bgr', data_format='NHWC')
+    inputs = views(
+        [batch], model['sizes'], resize='nearest', inputs='normalized_bgr', data_format='NHWC'
+    )
     outputs = net.outputs(inputs, blocks)
     logits = {f'logits_{point.size:03d}': value for point, value in outputs.logits.items()}
     logits.update({f'logits_{name}': value for name, value in outputs.extras.items()})
@@ -81,7 +90,10 @@ def published_values(fixture: Fixture) -> dict[str, np.ndarray]:
     for tensor in fixture.tensors():
         name = from_published(tensor['name'])
         if name is None or name in values:
-            raise ValueError(f"tensor {tensor['name']} maps to {name}" + (', as another one does' if name else ''))
+            raise ValueError(
+                f'tensor {tensor["name"]} maps to {name}'
+                + (', as another one does' if name else '')
+            )
         values[name] = fill(tensor)
     return values
 
@@ -89,8 +101,11 @@ def published_values(fixture: Fixture) -> dict[str, np.ndarray]:
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """What differs between two sets of variables, given by name and shape."""
     missing, surplus = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
-    unequal = [f'{name} ({list(ours[name])}, published {list(theirs[name])})'
-               for name in sorted(set(ours) & set(theirs)) if list(ours[name]) != list(theirs[name])]
+    unequal = [
+        f'{name} ({list(ours[name])}, published {list(theirs[name])})'
+        for name in sorted(set(ours) & set(theirs))
+        if list(ours[name]) != list(theirs[name])
+    ]
     kinds = {'the fixture lacks': missing, 'we lack': surplus, 'other shapes': unequal}
     return [f'{kind}: {_some(names)}' for kind, names in kinds.items() if names]
 
@@ -106,7 +121,11 @@ def restore(session: tf.Session, values: Mapping[str, np.ndarray]) -> None:
         ValueError: a variable of the model has no value, a value no variable, or a shape differs.
     """
     variables = {variable.op.name: variable for variable in tf.global_variables()}
-    model = {name: variable.shape.as_list() for name, variable in variables.items() if not name.endswith(FRESH)}
+    model = {
+        name: variable.shape.as_list()
+        for name, variable in variables.items()
+        if not name.endswith(FRESH)
+    }
     wrong = differences(model, {name: value.shape for name, value in values.items()})
     if wrong:
         raise ValueError('; '.join(wrong))

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from nets import cost
-from nets.blocks import Blocks
+from nets.layers.blocks import Blocks
 from nets.points import Point
 from quant import Policy
 from quant.backend import tf
@@ -50,27 +50,43 @@ def _counts(name: str, model: dict[str, Any]) -> list[Check]:
         net = pytorch.network({'arch': name, 'num_classes': CLASSES}, sizes, None)
         # As a training tower, since an inference tower would keep the generated kernels of every size.
         blocks = Bare(Policy(), net.points, training=True, padding=net.padding)
-        net.outputs({size: tf.placeholder(tf.float32, [1, size, size, 3]) for size in sizes}, blocks)
+        net.outputs(
+            {size: tf.placeholder(tf.float32, [1, size, size, 3]) for size in sizes}, blocks
+        )
         shared = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
-    checks = [equal(f'{name} {size} {part}', _parts(blocks.layers[str(Point(size=int(size)))])[part], count)
-              for size, counts in model['madds'].items() for part, count in counts.items()]
+    checks = [
+        equal(
+            f'{name} {size} {part}', _parts(blocks.layers[str(Point(size=int(size)))])[part], count
+        )
+        for size, counts in model['madds'].items()
+        for part, count in counts.items()
+    ]
     ours = _parameters(shared, 2 * next(iter(blocks.normalised.values())), model['params'])
-    return checks + [equal(f'{name} {part}', count, model['params'][part]) for part, count in ours.items()]
+    return checks + [
+        equal(f'{name} {part}', count, model['params'][part]) for part, count in ours.items()
+    ]
 
 
 def _parts(layers: list[cost.LayerRecord]) -> dict[str, int]:
     """Multiply-adds by published name."""
-    return {'conv': cost.madds(layer for layer in layers if layer.role != 'head'),
-            'fc': cost.madds(layer for layer in layers if layer.role == 'head'), 'total': cost.madds(layers),
-            'dwconv_part': cost.madds(layer for layer in layers if layer.role == 'depthwise'),
-            'weight_generation_per_switch': cost.generation_madds(layers)}
+    return {
+        'conv': cost.madds(layer for layer in layers if layer.role != 'head'),
+        'fc': cost.madds(layer for layer in layers if layer.role == 'head'),
+        'total': cost.madds(layers),
+        'dwconv_part': cost.madds(layer for layer in layers if layer.role == 'depthwise'),
+        'weight_generation_per_switch': cost.generation_madds(layers),
+    }
 
 
 def _parameters(shared: int, affine: int, published: dict[str, int]) -> dict[str, int]:
     """Parameters by published name; those that SAN stores and never uses are counted as published."""
     total = shared + 5 * affine + published['unused_downsample']
-    return {'shared_conv_fc': shared, 'private_bn_affine_per_path': affine, 'private_bn_affine_5': 5 * affine,
-            'total_5_paths': total}
+    return {
+        'shared_conv_fc': shared,
+        'private_bn_affine_per_path': affine,
+        'private_bn_affine_5': 5 * affine,
+        'total_5_paths': total,
+    }
 
 
 def equal(what: str, ours: float, theirs: float) -> Check:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from engine.importers.names import convert, from_pytorch
 from nets import cost
 from nets.cost import LayerRecord
 from nets.msdnet import MSDNet
 from nets.msdnet_plan import counted, operations
 from nets.points import Point
-from nets.pytorch_names import convert, from_pytorch
 from quant import Policy
 from quant.backend import tf
 from tests.parity import pytorch
@@ -24,18 +24,55 @@ from tests.parity.madds import Bare, equal
 CONTINUOUS = 1e-4
 
 # Networks of ``msd_lazy`` without a fixture of their own: the one that they differ from, and how.
-_CIFAR = {'nChannels': 16, 'growthRate': 6, 'grFactor': [1, 2, 4], 'bnFactor': [1, 2, 4], 'prune': 'max',
-          'reduction': 0.5, 'bottleneck': True, 'data': 'cifar10'}
-_IMAGENET = {**_CIFAR, 'nChannels': 32, 'growthRate': 16, 'grFactor': [1, 2, 4, 4], 'bnFactor': [1, 2, 4, 4],
-             'data': 'ImageNet', 'nBlocks': 5, 'stepmode': 'even'}
+_CIFAR = {
+    'nChannels': 16,
+    'growthRate': 6,
+    'grFactor': [1, 2, 4],
+    'bnFactor': [1, 2, 4],
+    'prune': 'max',
+    'reduction': 0.5,
+    'bottleneck': True,
+    'data': 'cifar10',
+}
+_IMAGENET = {
+    **_CIFAR,
+    'nChannels': 32,
+    'growthRate': 16,
+    'grFactor': [1, 2, 4, 4],
+    'bnFactor': [1, 2, 4, 4],
+    'data': 'ImageNet',
+    'nBlocks': 5,
+    'stepmode': 'even',
+}
 RECIPES = {
-    'msd_cifar100_anytime7': {**_CIFAR, 'data': 'cifar100', 'nBlocks': 7, 'stepmode': 'even', 'step': 2, 'base': 4},
-    'msd_cifar_lingrow2': {**_CIFAR, 'nBlocks': 3, 'stepmode': 'lin_grow', 'step': 2, 'base': 1,
-                           'reduction': 0.6},
-    'msd_cifar_min_noreduction': {**_CIFAR, 'nBlocks': 4, 'stepmode': 'even', 'step': 2, 'base': 4, 'prune': 'min',
-                                  'reduction': 0.0},
+    'msd_cifar100_anytime7': {
+        **_CIFAR,
+        'data': 'cifar100',
+        'nBlocks': 7,
+        'stepmode': 'even',
+        'step': 2,
+        'base': 4,
+    },
+    'msd_cifar_lingrow2': {
+        **_CIFAR,
+        'nBlocks': 3,
+        'stepmode': 'lin_grow',
+        'step': 2,
+        'base': 1,
+        'reduction': 0.6,
+    },
+    'msd_cifar_min_noreduction': {
+        **_CIFAR,
+        'nBlocks': 4,
+        'stepmode': 'even',
+        'step': 2,
+        'base': 4,
+        'prune': 'min',
+        'reduction': 0.0,
+    },
     'msd_imagenet_step6': {**_IMAGENET, 'step': 6, 'base': 6},
-    'msd_imagenet_step7': {**_IMAGENET, 'step': 7, 'base': 7}}
+    'msd_imagenet_step7': {**_IMAGENET, 'step': 7, 'base': 7},
+}
 CLASSES = {'cifar10': 10, 'cifar100': 100, 'ImageNet': 1000}
 
 
@@ -59,10 +96,30 @@ class Counting(Bare):
 
 def network(model: Mapping[str, Any], size: int, **options: Any) -> MSDNet:
     """Our network of ``model`` of a fixture."""
-    given = {key: model[key] for key in ('nBlocks', 'stepmode', 'step', 'base', 'nChannels', 'growthRate', 'grFactor',
-                                         'bnFactor', 'prune', 'bottleneck', 'reduction')}
-    return MSDNet(mode='pytorch', sizes=[size], classes=CLASSES[model['data']],
-                  stem_bias=model['data'] == 'ImageNet', **given, **options)
+    given = {
+        key: model[key]
+        for key in (
+            'nBlocks',
+            'stepmode',
+            'step',
+            'base',
+            'nChannels',
+            'growthRate',
+            'grFactor',
+            'bnFactor',
+            'prune',
+            'bottleneck',
+            'reduction',
+        )
+    }
+    return MSDNet(
+        mode='pytorch',
+        sizes=[size],
+        classes=CLASSES[model['data']],
+        stem_bias=model['data'] == 'ImageNet',
+        **given,
+        **options,
+    )
 
 
 def values(fixture: Fixture, size: int) -> dict[str, np.ndarray]:
@@ -88,10 +145,24 @@ def forward(fixture: Fixture) -> Result:
         tower = pytorch.build(net, training=False)
         pytorch.restore(session, values(fixture, images.shape[1]))
         logits = session.run(tower.outputs.logits, tower.feed({images.shape[1]: images}))
-    result.checks = [compare(f'logits_{k}', logits[point], fixture.arrays[f'logits_{k}'], CONTINUOUS,
-                             scale=float(fixture.arrays[f'logits_{k}'].std())) for k, point in exits(net)]
-    result.checks += _counts(fixture.name, net, {'counter': fixture.data['madds_cumulative'],
-                                                 'parameters_total': fixture.data['parameters_total']})
+    result.checks = [
+        compare(
+            f'logits_{k}',
+            logits[point],
+            fixture.arrays[f'logits_{k}'],
+            CONTINUOUS,
+            scale=float(fixture.arrays[f'logits_{k}'].std()),
+        )
+        for k, point in exits(net)
+    ]
+    result.checks += _counts(
+        fixture.name,
+        net,
+        {
+            'counter': fixture.data['madds_cumulative'],
+            'parameters_total': fixture.data['parameters_total'],
+        },
+    )
     result.remark = f'{net.exits} exits, their operations and parameters'
     return result
 
@@ -100,8 +171,14 @@ def lazy(fixture: Fixture) -> Result:
     """All three counts of every exit, and what the heads have of them; integers that must be equal."""
     result, models = Result(fixture.name, 'each count'), fixture.data['models']
     for name, published in models.items():
-        model = RECIPES[name] if name in RECIPES else load(fixture.path.parent / f'{name}.json').data['model']
-        result.checks += _counts(name, network(model, 224 if model['data'] == 'ImageNet' else 32), published)
+        model = (
+            RECIPES[name]
+            if name in RECIPES
+            else load(fixture.path.parent / f'{name}.json').data['model']
+        )
+        result.checks += _counts(
+            name, network(model, 224 if model['data'] == 'ImageNet' else 32), published
+        )
     result.remark = f'{len(models)} networks, {len(result.checks)} counts'
     return result
 
@@ -118,17 +195,29 @@ def _counts(name: str, net: MSDNet, published: Mapping[str, Any]) -> list[Check]
         net.outputs({size: tf.zeros([1, size, size, 3]) for size in net.sizes}, blocks)
         kernels = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
     every, points = blocks.layers[''], [str(point) for _, point in exits(net)]
-    heads = [[layer for layer in every if layer.name.startswith(f'head{k}/')] for k in range(net.exits)]
+    heads = [
+        [layer for layer in every if layer.name.startswith(f'head{k}/')] for k in range(net.exits)
+    ]
     affine = 2 * blocks.normalised[f's{net.sizes[0]}']
-    ours = {'counter': [counted(every, k) for k in range(net.exits)],
-            'lazy_incremental': [_sum(cost.cumulative(blocks.layers, point)) for point in points],
-            'single_exit_only': [_sum(blocks.layers[point]) for point in points],
-            'head_params': [sum(layer.weights + layer.bias + 2 * layer.kernel[3] * ('conv' in layer.name)
-                                for layer in head) for head in heads],
-            'head_madds': [_sum(head) for head in heads],
-            'parameters_total': [kernels + affine]}
-    return [equal(f'{name} {key} {i}', value, int(number)) for key, numbers in published.items()
-            for i, (value, number) in enumerate(zip(ours[key], np.atleast_1d(numbers), strict=True), 1)]
+    ours = {
+        'counter': [counted(every, k) for k in range(net.exits)],
+        'lazy_incremental': [_sum(cost.cumulative(blocks.layers, point)) for point in points],
+        'single_exit_only': [_sum(blocks.layers[point]) for point in points],
+        'head_params': [
+            sum(
+                layer.weights + layer.bias + 2 * layer.kernel[3] * ('conv' in layer.name)
+                for layer in head
+            )
+            for head in heads
+        ],
+        'head_madds': [_sum(head) for head in heads],
+        'parameters_total': [kernels + affine],
+    }
+    return [
+        equal(f'{name} {key} {i}', value, int(number))
+        for key, numbers in published.items()
+        for i, (value, number) in enumerate(zip(ours[key], np.atleast_1d(numbers), strict=True), 1)
+    ]
 
 
 def _sum(layers: list[LayerRecord]) -> int:

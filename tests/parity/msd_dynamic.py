@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from engine import budget
+from engine.results import exit_thresholds
 from tests.parity.fixtures import Check, Fixture, Result, compare
 
 # Routines of float32 powers differ in the last bits between processors; what follows from the shares is exact.
@@ -17,28 +17,40 @@ def budgets(fixture: Fixture) -> Result:
     result = Result(fixture.name, "each array's maximum")
     costs = np.asarray(fixture.data['model']['flops_per_exit'], np.float32)
     for name, case in fixture.data['cases'].items():
-        stored = {key.removeprefix(f'{name}_'): value for key, value in fixture.arrays.items()
-                  if key.startswith(f'{name}_')}
+        stored = {
+            key.removeprefix(f'{name}_'): value
+            for key, value in fixture.arrays.items()
+            if key.startswith(f'{name}_')
+        }
         result.checks += _case(name, stored, case['results'], costs)
     rows = sum(len(case['results']['p']) for case in fixture.data['cases'].values())
-    result.remark = f'{len(fixture.data["cases"])} data sets, {rows} budgets; {len(result.checks)} comparisons'
+    result.remark = (
+        f'{len(fixture.data["cases"])} data sets, {rows} budgets; {len(result.checks)} comparisons'
+    )
     return result
 
 
-def _case(name: str, stored: dict[str, np.ndarray], results: dict[str, Any], costs: np.ndarray) -> Iterator[Check]:
+def _case(
+    name: str, stored: dict[str, np.ndarray], results: dict[str, Any], costs: np.ndarray
+) -> Iterator[Check]:
     """Comparisons of one data set, all budgets of a quantity in one."""
-    shares = np.stack([budget.shares(p, len(costs)) for p in results['p']])
+    shares = np.stack([exit_thresholds.shares(p, len(costs)) for p in results['p']])
     yield compare(f'{name} shares', shares, stored['probs'], SHARES)
-    found = [budget.thresholds(stored['val_conf'].T, row) for row in shares]
+    found = [exit_thresholds.thresholds(stored['val_conf'].T, row) for row in shares]
     yield _exact(f'{name} thresholds', np.stack(found), stored['T'])
     for part in ('val', 'test'):
         right = (stored[f'{part}_pred'] == stored[f'{part}_label']).T
-        rows = [budget.dynamic(stored[f'{part}_conf'].T, right, row, costs) for row in found]
+        rows = [
+            exit_thresholds.dynamic(stored[f'{part}_conf'].T, right, row, costs) for row in found
+        ]
         top1, cost, taken = (np.stack(values) for values in zip(*rows))
         yield _exact(f'{name} {part} accuracy', top1, np.asarray(results[f'{part}_acc']))
         yield _exact(f'{name} {part} cost', cost, np.asarray(results[f'{part}_flops']))
-        yield _exact(f'{name} {part} images by exit', np.rint(taken * len(right)),
-                     np.asarray(results[f'{part}_count']))
+        yield _exact(
+            f'{name} {part} images by exit',
+            np.rint(taken * len(right)),
+            np.asarray(results[f'{part}_count']),
+        )
 
 
 def _exact(what: str, ours: np.ndarray, theirs: np.ndarray) -> Check:

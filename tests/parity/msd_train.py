@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from nets.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks, Outputs
 from quant import Policy
 from quant.backend import tf
 from tests.parity import msd, pytorch
@@ -31,10 +31,19 @@ class Double(Blocks):
         return tf.reduce_mean(x, axis=[1, 2])
 
 
-def batch_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, *, epsilon: float, is_training: bool,
-               **stored: Any) -> list[tf.Tensor]:
+def batch_norm(
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    *,
+    epsilon: float,
+    is_training: bool,
+    **stored: Any,
+) -> list[tf.Tensor]:
     """What ``tf.nn.fused_batch_norm`` computes, which has no float64."""
-    mean, variance = tf.nn.moments(x, [0, 1, 2]) if is_training else (stored['mean'], stored['variance'])
+    mean, variance = (
+        tf.nn.moments(x, [0, 1, 2]) if is_training else (stored['mean'], stored['variance'])
+    )
     count = tf.cast(tf.size(x) // x.shape[3], x.dtype)
     y = (x - mean) * tf.rsqrt(variance + epsilon) * gamma + beta
     return [y, tf.identity(mean), variance * count / (count - 1)]
@@ -53,7 +62,10 @@ class Training:
         self.images = draw(fixture.data['inputs'][0]).transpose(0, 2, 3, 1)
         self.size = self.images.shape[1]
         self.net = msd.network(fixture.data['model'], self.size)
-        self.x, self.labels = tf.placeholder(dtype, self.images.shape), tf.placeholder(tf.int32, [None])
+        self.x, self.labels = (
+            tf.placeholder(dtype, self.images.shape),
+            tf.placeholder(tf.int32, [None]),
+        )
         self.points = [point for _, point in msd.exits(self.net)]
         self.blocks = blocks
         outputs = self.build(training=True)
@@ -75,21 +87,36 @@ def step(fixture: Fixture) -> Result:
         training = Training(fixture)
         variables = {variable.op.name: variable for variable in tf.trainable_variables()}
         names = {name: msd.our_name(name, training.size) for name in fixture.data['grad_names']}
-        norms = [tf.norm(gradient) if gradient is not None else tf.zeros([])
-                 for gradient in tf.gradients(training.total, [variables[name] for name in names.values()])]
+        norms = [
+            tf.norm(gradient) if gradient is not None else tf.zeros([])
+            for gradient in tf.gradients(
+                training.total, [variables[name] for name in names.values()]
+            )
+        ]
         pytorch.restore(session, msd.values(fixture, training.size))
         logits, entropies, norms, _ = session.run(
             [training.logits, training.entropies, norms, training.updates],
-            {training.x: training.images, training.labels: fixture.data['labels']})
+            {training.x: training.images, training.labels: fixture.data['labels']},
+        )
         after = session.run({variable.op.name: variable for variable in tf.global_variables()})
     stored = fixture.arrays
-    result.problems += [f'no gradient published of {name}' for name in set(variables) - set(names.values())]
-    result.checks += [_logits(f'train_logits_{k}', value, stored, LOGITS) for k, value in enumerate(logits, 1)]
-    result.checks += [compare('train_ce', np.array(entropies), stored['train_ce'], VALUE),
-                      compare('loss_sum', sum(entropies), fixture.data['loss_sum'], VALUE)]
+    result.problems += [
+        f'no gradient published of {name}' for name in set(variables) - set(names.values())
+    ]
+    result.checks += [
+        _logits(f'train_logits_{k}', value, stored, LOGITS) for k, value in enumerate(logits, 1)
+    ]
+    result.checks += [
+        compare('train_ce', np.array(entropies), stored['train_ce'], VALUE),
+        compare('loss_sum', sum(entropies), fixture.data['loss_sum'], VALUE),
+    ]
     floor = FLOOR * float(np.median(stored['grad_l2']))
-    result.checks += [compare(f'gradient of {name}', norm, published, GRADIENT, scale=max(float(published), floor))
-                      for name, norm, published in zip(names, norms, stored['grad_l2'])]
+    result.checks += [
+        compare(
+            f'gradient of {name}', norm, published, GRADIENT, scale=max(float(published), floor)
+        )
+        for name, norm, published in zip(names, norms, stored['grad_l2'])
+    ]
     result.checks += _tensors('after', after, stored, training.size, VALUE)
     result.remark += f'; a training pass, {len(names)} gradients'
     return result
@@ -106,29 +133,49 @@ def steps(fixture: Fixture) -> Result:
 
 def _steps(fixture: Fixture, kind: str) -> list[Check]:
     inputs = {spec['name']: spec for spec in fixture.data['inputs']}
-    with (tf.Graph().as_default(), pytorch.session() as session, tf.variable_scope('', dtype=tf.float64),
-          mock.patch.object(tf.nn, 'fused_batch_norm', batch_norm)):
+    with (
+        tf.Graph().as_default(),
+        pytorch.session() as session,
+        tf.variable_scope('', dtype=tf.float64),
+        mock.patch.object(tf.nn, 'fused_batch_norm', batch_norm),
+    ):
         training = Training(fixture, Double, tf.float64)
         rate, entropies = tf.placeholder(tf.float64, []), []
         update = _update(training, fixture.data['training'], rate, kind)
         outputs = training.build(training=False)
         pytorch.restore(session, msd.values(fixture, training.size))
         for i, value in enumerate(fixture.data['training']['lr']):
-            feed = {training.x: draw(inputs[f'x{i}']).transpose(0, 2, 3, 1), training.labels: _labels(inputs[f'y{i}'])}
+            feed = {
+                training.x: draw(inputs[f'x{i}']).transpose(0, 2, 3, 1),
+                training.labels: _labels(inputs[f'y{i}']),
+            }
             entropies.append(session.run([training.entropies, update], {**feed, rate: value})[0])
-        logits = session.run([outputs.logits[point] for point in training.points], {training.x: training.images})
+        logits = session.run(
+            [outputs.logits[point] for point in training.points], {training.x: training.images}
+        )
         after = session.run({variable.op.name: variable for variable in tf.global_variables()})
     stored = fixture.arrays
-    checks = [_logits(f'{kind}_eval_logits_{k}', value, stored, STEPPED) for k, value in enumerate(logits, 1)]
-    return [*checks, compare(f'{kind}_ce', np.array(entropies), stored[f'{kind}_ce'], STEPPED),
-            *_tensors(kind, after, stored, training.size, STEPPED)]
+    checks = [
+        _logits(f'{kind}_eval_logits_{k}', value, stored, STEPPED)
+        for k, value in enumerate(logits, 1)
+    ]
+    return [
+        *checks,
+        compare(f'{kind}_ce', np.array(entropies), stored[f'{kind}_ce'], STEPPED),
+        *_tensors(kind, after, stored, training.size, STEPPED),
+    ]
 
 
-def _update(training: Training, recipe: dict[str, Any], rate: tf.Tensor, kind: str) -> list[tf.Operation]:
+def _update(
+    training: Training, recipe: dict[str, Any], rate: tf.Tensor, kind: str
+) -> list[tf.Operation]:
     decay = tf.add_n([tf.nn.l2_loss(variable) for variable in tf.trainable_variables()])
-    optimizer = tf.train.MomentumOptimizer(rate, recipe['momentum'], use_nesterov=kind == 'nesterov')
-    minimize = optimizer.minimize(training.total + recipe['weight_decay'] * decay,
-                                  gate_gradients=optimizer.GATE_GRAPH)
+    optimizer = tf.train.MomentumOptimizer(
+        rate, recipe['momentum'], use_nesterov=kind == 'nesterov'
+    )
+    minimize = optimizer.minimize(
+        training.total + recipe['weight_decay'] * decay, gate_gradients=optimizer.GATE_GRAPH
+    )
     return [minimize, *training.updates]
 
 
@@ -140,7 +187,12 @@ def _logits(key: str, ours: np.ndarray, stored: Any, limit: float) -> Check:
     return compare(key, ours, stored[key], limit, scale=float(stored[key].std()))
 
 
-def _tensors(kind: str, after: dict[str, np.ndarray], stored: Any, size: int, limit: float) -> list[Check]:
+def _tensors(
+    kind: str, after: dict[str, np.ndarray], stored: Any, size: int, limit: float
+) -> list[Check]:
     """Variables after the training, stored as ``kind|NAME``."""
-    return [compare(key, after[msd.our_name(key.partition('|')[2], size)], value, limit)
-            for key, value in stored.items() if key.startswith(f'{kind}|')]
+    return [
+        compare(key, after[msd.our_name(key.partition('|')[2], size)], value, limit)
+        for key, value in stored.items()
+        if key.startswith(f'{kind}|')
+    ]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 import nets
-from nets.blocks import Blocks, Outputs
-from nets.kernels import generate
+from engine.importers.names import convert, from_pytorch
+from nets.layers.blocks import Blocks, Outputs
+from nets.layers.kernels import generate
 from nets.points import Point
-from nets.pytorch_names import convert, from_pytorch
 from quant import Policy
 from quant.backend import tf
 from tests.parity import graphs
@@ -66,7 +66,12 @@ def described(model: Mapping[str, Any]) -> tuple[str, str]:
     return _NETS[kind], ours
 
 
-def network(model: Mapping[str, Any], sizes: Sequence[int], encodings: Sequence[float] | None, **options: Any) -> Any:
+def network(
+    model: Mapping[str, Any],
+    sizes: Sequence[int],
+    encodings: Sequence[float] | None,
+    **options: Any,
+) -> Any:
     """Our network of a published one.
 
     Args:
@@ -76,9 +81,13 @@ def network(model: Mapping[str, Any], sizes: Sequence[int], encodings: Sequence[
         **options: further options of the network.
     """
     name, arch = described(model)
-    net = nets.get(name)(arch=arch, mode='pytorch', sizes=sizes, classes=model['num_classes'], **options)
+    net = nets.get(name)(
+        arch=arch, mode='pytorch', sizes=sizes, classes=model['num_classes'], **options
+    )
     net.sizes, net.points = list(sizes), tuple(Point(size=size) for size in sizes)
-    if encodings is not None and not np.allclose(encodings, [net.encodings[size] for size in sizes], atol=1e-6):
+    if encodings is not None and not np.allclose(
+        encodings, [net.encodings[size] for size in sizes], atol=1e-6
+    ):
         net.encodings = dict(zip(sizes, encodings))
     return net
 
@@ -102,7 +111,9 @@ def inputs(specs: Sequence[Mapping[str, Any]]) -> dict[int, np.ndarray]:
     return {spec['size']: draw(spec).transpose(0, 2, 3, 1) for spec in specs}
 
 
-def names(published: Sequence[str], model: Mapping[str, Any], sizes: Sequence[int]) -> dict[str, str | None]:
+def names(
+    published: Sequence[str], model: Mapping[str, Any], sizes: Sequence[int]
+) -> dict[str, str | None]:
     """Our name of each published tensor; None for what no network uses.
 
     Raises:
@@ -112,11 +123,15 @@ def names(published: Sequence[str], model: Mapping[str, Any], sizes: Sequence[in
     ours = {name: from_pytorch(name, arch=arch, kind=kind, sizes=sizes) for name in published}
     used = [name for name in ours.values() if name]
     if len(set(used)) < len(used):
-        raise ValueError(f'several tensors map to {next(name for name in used if used.count(name) > 1)}')
+        raise ValueError(
+            f'several tensors map to {next(name for name in used if used.count(name) > 1)}'
+        )
     return ours
 
 
-def published_values(fixture: Fixture, sizes: Sequence[int], prefix: str = '') -> dict[str, np.ndarray]:
+def published_values(
+    fixture: Fixture, sizes: Sequence[int], prefix: str = ''
+) -> dict[str, np.ndarray]:
     """Filled tensors of a fixture by our name and in the layout of the default graph's variables.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.statistics import lend
+from engine.runs.untrained_sizes import lend
 from quant.backend import tf
 from tests.parity import pytorch
 from tests.parity.fixtures import Check, Fixture, Result, compare
@@ -21,15 +21,21 @@ def forward(fixture: Fixture) -> Result:
     result, seen = Result(fixture.name, 'the std of each tensor'), set()
     for case, specs in _cases(fixture.data['inputs']).items():
         prefix = '' if case == 'main' else f'{case}_'
-        ours = {prefix + key: value for key, value in _run(fixture, case, pytorch.inputs(specs)).items()}
+        ours = {
+            prefix + key: value for key, value in _run(fixture, case, pytorch.inputs(specs)).items()
+        }
         compared = [key for key in ours if key in fixture.arrays]
-        result.problems += [f'not stored: {key}' for key in ours if key not in fixture.arrays and _judged(key)]
+        result.problems += [
+            f'not stored: {key}' for key in ours if key not in fixture.arrays and _judged(key)
+        ]
         result.checks += [_check(fixture, key, ours[key]) for key in compared]
         seen |= set(compared)
     lacking = sorted(set(fixture.arrays) - seen - {'ideal_encodings'})
     result.problems += [f'not compared: {key}' for key in lacking if _judged(key)]
     skipped = [key for key in lacking if not _judged(key)]
-    result.remark = f'{len(seen)} tensors' + (f'; not compared: {", ".join(skipped)}' if skipped else '')
+    result.remark = f'{len(seen)} tensors' + (
+        f'; not compared: {", ".join(skipped)}' if skipped else ''
+    )
     return result
 
 
@@ -57,7 +63,11 @@ def _check(fixture: Fixture, key: str, ours: np.ndarray) -> Check:
 def _run(fixture: Fixture, case: str, images: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
     """Ours by published key without the case."""
     sizes, model = list(images), fixture.data['model']
-    options = {'kd': True, 'kd_type': 'none'} if any(row['name'] == 'alpha' for row in fixture.tensors()) else {}
+    options = (
+        {'kd': True, 'kd_type': 'none'}
+        if any(row['name'] == 'alpha' for row in fixture.tensors())
+        else {}
+    )
     with tf.Graph().as_default(), pytorch.session() as session:
         net = pytorch.network(model, sizes, _encodings(fixture, case, sizes), **options)
         tower = pytorch.build(net, training=False)
@@ -67,10 +77,16 @@ def _run(fixture: Fixture, case: str, images: Mapping[int, np.ndarray]) -> dict[
 
 def _fetches(tower: pytorch.Tower) -> dict[str, tf.Tensor]:
     fetches = {f'logits_{point.size}': logits for point, logits in tower.outputs.logits.items()}
-    fetches |= {f'pooled_{spelling[1:]}': features for spelling, features in tower.blocks.pooled.items()}
+    fetches |= {
+        f'pooled_{spelling[1:]}': features for spelling, features in tower.blocks.pooled.items()
+    }
     fetches |= tower.outputs.extras
     alpha = [variable for variable in tf.global_variables() if variable.op.name == 'alpha']
-    return fetches | {key: value for v in alpha for key, value in (('alpha', v), ('alpha_softmax', tf.nn.softmax(v)))}
+    return fetches | {
+        key: value
+        for v in alpha
+        for key, value in (('alpha', v), ('alpha_softmax', tf.nn.softmax(v)))
+    }
 
 
 def _encodings(fixture: Fixture, case: str, sizes: Sequence[int]) -> Sequence[float] | None:
@@ -91,8 +107,10 @@ def _values(fixture: Fixture, case: str, sizes: Sequence[int]) -> dict[str, np.n
     share = float((re.search(r'([\d.]+)\*BN\(i-1\)', text) or ['', '0'])[1])
     served = {name: value for name, value in values.items() if not re.search(r'/s\d+/', name)}
     for i, size in enumerate(sizes):
-        lenders = trained[i - 1:i + 1] if share and i else trained[i:i + 1]
+        lenders = trained[i - 1 : i + 1] if share and i else trained[i : i + 1]
         like = round(lenders[-1] + share * (lenders[0] - lenders[-1]))
-        served |= {name.replace(f'/s{like}/', f'/s{size}/'): value
-                   for name, value in lend(values, like, lenders).items()}
+        served |= {
+            name.replace(f'/s{like}/', f'/s{size}/'): value
+            for name, value in lend(values, like, lenders).items()
+        }
     return served

@@ -63,12 +63,17 @@ def step(fixture: Fixture) -> Result:
         ours, _ = session.run([ops.fetches, ops.update], tower.feed(feed))
         after = session.run({variable.op.name: variable for variable in tf.global_variables()})
     result.problems = _unlike(fixture, ours['gradients'])
-    result.checks = [*_forward(fixture, ours), *_statistics(fixture, after, dots),
-                     *_gradients(stored, ours['gradients'], dots, settled, sizes),
-                     *_updates(stored, put, after, settled, sizes)]
+    result.checks = [
+        *_forward(fixture, ours),
+        *_statistics(fixture, after, dots),
+        *_gradients(stored, ours['gradients'], dots, settled, sizes),
+        *_updates(stored, put, after, settled, sizes),
+    ]
     rough = [f'{size} ({error:.1e})' for size, error in settled.items() if error > SHARP]
-    result.remark = f'{len(stored)} parameters; gradients judged sharply at {len(sizes) - len(rough)} sizes' + (
-        f', to {FLIPPED} at {", ".join(rough)} and in kernels' if rough else '')
+    result.remark = (
+        f'{len(stored)} parameters; gradients judged sharply at {len(sizes) - len(rough)} sizes'
+        + (f', to {FLIPPED} at {", ".join(rough)} and in kernels' if rough else '')
+    )
     if fixture.data.get('calibration'):
         result.checks += rsf_calibrate.checks(fixture)
         result.remark += '; calibration'
@@ -77,12 +82,19 @@ def step(fixture: Fixture) -> Result:
 
 def build(fixture: Fixture, *, training: bool) -> pytorch.Tower:
     model = fixture.data['model']
-    return pytorch.build(pytorch.network(model, model['sizes'], model.get('encodings'), kd=True), training=training)
+    return pytorch.build(
+        pytorch.network(model, model['sizes'], model.get('encodings'), kd=True), training=training
+    )
 
 
 def _stored(fixture: Fixture) -> dict[str, Stored]:
-    ours = pytorch.names(fixture.data['param_names'], fixture.data['model'], fixture.data['model']['sizes'])
-    rows = zip(ours.values(), *(fixture.arrays[key].tolist() for key in ('grad_l2', 'grad_dot', 'update_l2')))
+    ours = pytorch.names(
+        fixture.data['param_names'], fixture.data['model'], fixture.data['model']['sizes']
+    )
+    rows = zip(
+        ours.values(),
+        *(fixture.arrays[key].tolist() for key in ('grad_l2', 'grad_dot', 'update_l2')),
+    )
     used = {name: numbers for name, *numbers in rows if name is not None}
     floor = FLOOR * float(np.median([norm for norm, *_ in used.values()]))
     return {name: Stored(*numbers, max(numbers[0], floor)) for name, numbers in used.items()}
@@ -94,23 +106,38 @@ def _step(tower: pytorch.Tower, labels: tf.Tensor) -> Step:
     total = tf.add_n(list(parts.values()))
     optimizer = tf.train.MomentumOptimizer(RATE, MOMENTUM)
     pairs = optimizer.compute_gradients(total, gate_gradients=optimizer.GATE_GRAPH)
-    decayed = optimizer.apply_gradients([(gradient + DECAY * variable, variable) for gradient, variable in pairs])
-    fetches = {'total': total, 'ce': [value for key, value in parts.items() if key != 'loss/distillation'],
-               'kl': _divergences(tower), 'logits': {p.size: v for p, v in tower.outputs.logits.items()},
-               'gradients': {variable.op.name: gradient for gradient, variable in pairs}}
+    decayed = optimizer.apply_gradients(
+        [(gradient + DECAY * variable, variable) for gradient, variable in pairs]
+    )
+    fetches = {
+        'total': total,
+        'ce': [value for key, value in parts.items() if key != 'loss/distillation'],
+        'kl': _divergences(tower),
+        'logits': {p.size: v for p, v in tower.outputs.logits.items()},
+        'gradients': {variable.op.name: gradient for gradient, variable in pairs},
+    }
     return Step(fetches, [decayed, *tf.get_collection(tf.GraphKeys.UPDATE_OPS)])
 
 
 def _divergences(tower: pytorch.Tower) -> list[tf.Tensor]:
     """In the order of the published calls: of each path from the ensemble, then from every larger size."""
     logits, ensemble = list(tower.outputs.logits.values()), list(tower.outputs.extras.values())
-    return [losses.divergence(teacher, student) for j, student in enumerate(logits)
-            for teacher in [*ensemble, *logits[:j]]]
+    return [
+        losses.divergence(teacher, student)
+        for j, student in enumerate(logits)
+        for teacher in [*ensemble, *logits[:j]]
+    ]
 
 
-def settle(session: tf.Session, tower: pytorch.Tower, ops: Step, values: dict[str, np.ndarray],
-           dots: Mapping[str, np.ndarray], stored: Mapping[str, Stored],
-           feed: Mapping[int, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[int, float]]:
+def settle(
+    session: tf.Session,
+    tower: pytorch.Tower,
+    ops: Step,
+    values: dict[str, np.ndarray],
+    dots: Mapping[str, np.ndarray],
+    stored: Mapping[str, Stored],
+    feed: Mapping[int, np.ndarray],
+) -> tuple[dict[str, np.ndarray], dict[int, float]]:
     """Puts the values in, each size's normalisations with the draw of noise at which its gradients agree best.
 
     Returns:
@@ -123,7 +150,10 @@ def settle(session: tf.Session, tower: pytorch.Tower, ops: Step, values: dict[st
         gradients = session.run(ops.fetches['gradients'], tower.feed(feed))
         for size in [size for size, error in best.items() if error > SHARP]:
             own = [name for name in stored if f'/s{size}/' in name]
-            error = max(abs(float((gradients[n] * dots[n]).sum()) - stored[n].dot) / stored[n].scale for n in own)
+            error = max(
+                abs(float((gradients[n] * dots[n]).sum()) - stored[n].dot) / stored[n].scale
+                for n in own
+            )
             if error < best[size]:
                 best[size] = error
                 put.update({name: value for name, value in trial.items() if f'/s{size}/' in name})
@@ -136,8 +166,12 @@ def settle(session: tf.Session, tower: pytorch.Tower, ops: Step, values: dict[st
 def _noisy(values: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     """The values with relative noise on all normalisations; the values themselves for seed 0."""
     random = np.random.RandomState(seed)
-    return {name: (value * (1 + NOISE * random.standard_normal(value.shape))).astype('float32')
-            if seed and '/bn/' in name else value for name, value in values.items()}
+    return {
+        name: (value * (1 + NOISE * random.standard_normal(value.shape))).astype('float32')
+        if seed and '/bn/' in name
+        else value
+        for name, value in values.items()
+    }
 
 
 def _unlike(fixture: Fixture, gradients: Mapping[str, np.ndarray]) -> list[str]:
@@ -152,40 +186,86 @@ def _unlike(fixture: Fixture, gradients: Mapping[str, np.ndarray]) -> list[str]:
 def _forward(fixture: Fixture, ours: Mapping[str, Any]) -> list[Check]:
     """A divergence is a difference of cross entropies and judged on their scale."""
     stored = fixture.arrays
-    checks = [compare(key, np.asarray(ours[key]), stored[key], LOSS, scale=float(stored[scale].max()))
-              for key, scale in (('total', 'total'), ('ce', 'ce'), ('kl', 'ce'))]
-    return checks + [compare(key, value, stored[key], LOGITS, scale=float(stored[key].std()))
-                     for key, value in ((f'train_logits_{size}', value) for size, value in ours['logits'].items())]
+    checks = [
+        compare(key, np.asarray(ours[key]), stored[key], LOSS, scale=float(stored[scale].max()))
+        for key, scale in (('total', 'total'), ('ce', 'ce'), ('kl', 'ce'))
+    ]
+    return checks + [
+        compare(key, value, stored[key], LOGITS, scale=float(stored[key].std()))
+        for key, value in (
+            (f'train_logits_{size}', value) for size, value in ours['logits'].items()
+        )
+    ]
 
 
-def _statistics(fixture: Fixture, after: Mapping[str, np.ndarray], dots: Mapping[str, np.ndarray]) -> list[Check]:
+def _statistics(
+    fixture: Fixture, after: Mapping[str, np.ndarray], dots: Mapping[str, np.ndarray]
+) -> list[Check]:
     model = fixture.data['model']
     names = pytorch.names(fixture.data['stat_names'], model, model['sizes'])
-    return [compare(f'{name} after', (after[name] * dots[name]).sum(dtype='float64'), theirs, STATISTIC,
-                    scale=float(np.linalg.norm(after[name])))
-            for name, theirs in zip(names.values(), fixture.arrays['stat_dot']) if name is not None]
+    return [
+        compare(
+            f'{name} after',
+            (after[name] * dots[name]).sum(dtype='float64'),
+            theirs,
+            STATISTIC,
+            scale=float(np.linalg.norm(after[name])),
+        )
+        for name, theirs in zip(names.values(), fixture.arrays['stat_dot'])
+        if name is not None
+    ]
 
 
-def _gradients(stored: Mapping[str, Stored], ours: Mapping[str, np.ndarray], dots: Mapping[str, np.ndarray],
-               settled: Mapping[int, float], sizes: list[int]) -> list[Check]:
+def _gradients(
+    stored: Mapping[str, Stored],
+    ours: Mapping[str, np.ndarray],
+    dots: Mapping[str, np.ndarray],
+    settled: Mapping[int, float],
+    sizes: list[int],
+) -> list[Check]:
     checks = []
     for name, row in stored.items():
         gradient, limit = ours[name].astype('float64'), _limit(name, settled, sizes)
-        checks += [compare(f'norm of the gradient of {name}', np.linalg.norm(gradient), row.norm, limit,
-                           scale=row.scale),
-                   compare(f'gradient of {name}', (gradient * dots[name]).sum(), row.dot, limit, scale=row.scale)]
+        checks += [
+            compare(
+                f'norm of the gradient of {name}',
+                np.linalg.norm(gradient),
+                row.norm,
+                limit,
+                scale=row.scale,
+            ),
+            compare(
+                f'gradient of {name}',
+                (gradient * dots[name]).sum(),
+                row.dot,
+                limit,
+                scale=row.scale,
+            ),
+        ]
     return checks
 
 
-def _updates(stored: Mapping[str, Stored], put: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray],
-             settled: Mapping[int, float], sizes: list[int]) -> list[Check]:
+def _updates(
+    stored: Mapping[str, Stored],
+    put: Mapping[str, np.ndarray],
+    after: Mapping[str, np.ndarray],
+    settled: Mapping[int, float],
+    sizes: list[int],
+) -> list[Check]:
     """The difference of two float32 values carries their rounding beside the error of the gradient."""
     checks = []
     for name, row in stored.items():
         limit, size = _limit(name, settled, sizes), float(np.linalg.norm(put[name]))
         moved = np.linalg.norm(after[name].astype('float64') - put[name])
-        checks.append(compare(f'update of {name}', moved, row.update, limit,
-                              scale=RATE * row.scale + ROUNDING * size / limit))
+        checks.append(
+            compare(
+                f'update of {name}',
+                moved,
+                row.update,
+                limit,
+                scale=RATE * row.scale + ROUNDING * size / limit,
+            )
+        )
     return checks
 
 

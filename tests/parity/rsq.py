@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine import views
+from engine.data import preprocess
 from quant.backend import tf
 from tests.parity import graphs
 from tests.parity.fixtures import Check, Fixture, Result, compare, draw
@@ -53,30 +53,55 @@ def forward(fixture: Fixture) -> Result:
     result = Result(fixture.name, "the logits' std")
     theirs = {key: value for key, value in fixture.arrays.items() if key.startswith('logits_')}
     if set(ours) != set(theirs):
-        result.problems.append(f'ours are {", ".join(sorted(ours))}; stored are {", ".join(sorted(theirs))}')
+        result.problems.append(
+            f'ours are {", ".join(sorted(ours))}; stored are {", ".join(sorted(theirs))}'
+        )
     elif graphs.activation_bits(model) >= 32:
         result.checks = _continuous(ours, theirs, fixture.data.get('tolerance_abs'))
         result.remark = f'{sum(len(value) for value in ours.values())} cells'
     else:
-        _judge_cells(result, _cells(ours, theirs, fixture.data['stability']['stable']),
-                     fixture.data['stability']['when_flipped'])
+        _judge_cells(
+            result,
+            _cells(ours, theirs, fixture.data['stability']['stable']),
+            fixture.data['stability']['when_flipped'],
+        )
     return result
 
 
-def _continuous(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], tolerance: float | None) -> list[Check]:
+def _continuous(
+    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], tolerance: float | None
+) -> list[Check]:
     """Networks without activation quantizers agree everywhere."""
-    return [compare(key, ours[key], value, tolerance / value.std() if tolerance else CONTINUOUS, scale=value.std())
-            for key, value in theirs.items()]
+    return [
+        compare(
+            key,
+            ours[key],
+            value,
+            tolerance / value.std() if tolerance else CONTINUOUS,
+            scale=value.std(),
+        )
+        for key, value in theirs.items()
+    ]
 
 
-def _cells(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], stable: dict[str, list[bool]]) -> list[Cell]:
+def _cells(
+    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], stable: dict[str, list[bool]]
+) -> list[Cell]:
     """One per image and key; the ensemble of an image is stable if all its sizes are."""
     whole = [all(flags) for flags in zip(*stable.values())]
     cells = []
     for key, value in theirs.items():
         for i, (mine, row) in enumerate(zip(ours[key].astype('float64'), value.astype('float64'))):
-            cells.append(Cell(f'{key}[{i}]', i, stable.get(key, whole)[i], float(np.abs(mine - row).max()),
-                              1 - float(np.corrcoef(mine, row)[0, 1]), float(value.std())))
+            cells.append(
+                Cell(
+                    f'{key}[{i}]',
+                    i,
+                    stable.get(key, whole)[i],
+                    float(np.abs(mine - row).max()),
+                    1 - float(np.corrcoef(mine, row)[0, 1]),
+                    float(value.std()),
+                )
+            )
     return cells
 
 
@@ -92,24 +117,42 @@ def _judge_cells(result: Result, cells: list[Cell], seen: dict[str, Any]) -> Non
     flipped = [cell for cell in stable if cell.flipped]
     excused = len(flipped) <= max(1, len(stable) // 10)
     touched = {cell.image for cell in flipped}
-    loose = [cell for cell in cells if not cell.stable or excused and cell.flipped and cell.image in touched]
+    loose = [
+        cell
+        for cell in cells
+        if not cell.stable or excused and cell.flipped and cell.image in touched
+    ]
     for cell in cells:
-        result.checks += _range_checks(cell, seen) if cell in loose else [
-            Check(cell.what, cell.error / cell.scale, STABLE / cell.scale)]
+        result.checks += (
+            _range_checks(cell, seen)
+            if cell in loose
+            else [Check(cell.what, cell.error / cell.scale, STABLE / cell.scale)]
+        )
     result.remark = f'{len(stable) - len(flipped)} of {len(stable)} stable cells agree'
     unstable = [cell for cell in sizes if not cell.stable]
     if unstable:
-        result.remark += f', and {sum(not cell.flipped for cell in unstable)} of {len(unstable)} unstable ones'
+        result.remark += (
+            f', and {sum(not cell.flipped for cell in unstable)} of {len(unstable)} unstable ones'
+        )
     if flipped:
-        result.remark += f'; flipped: {", ".join(f"{cell.what} by {cell.error:.2g}" for cell in flipped)}'
+        result.remark += (
+            f'; flipped: {", ".join(f"{cell.what} by {cell.error:.2g}" for cell in flipped)}'
+        )
 
 
 def _range_checks(cell: Cell, seen: dict[str, Any]) -> list[Check]:
     """A cell may be off by no more than a flip was seen to do, in size and in correlation."""
     limit = max(STABLE, FLIP_MARGIN * seen['max_abs'])
     decorrelation = max(1e-6, FLIP_MARGIN * (1 - seen['min_corr']))
-    return [Check(f'{cell.what} (may flip)', cell.error / cell.scale, limit / cell.scale, sharp=False),
-            Check(f'{cell.what} (may flip), 1 - correlation', cell.decorrelation, decorrelation, sharp=False)]
+    return [
+        Check(f'{cell.what} (may flip)', cell.error / cell.scale, limit / cell.scale, sharp=False),
+        Check(
+            f'{cell.what} (may flip), 1 - correlation',
+            cell.decorrelation,
+            decorrelation,
+            sharp=False,
+        ),
+    ]
 
 
 def resize(fixture: Fixture) -> Result:
@@ -121,13 +164,24 @@ def resize(fixture: Fixture) -> Result:
     rows[..., 0], rows[..., 1] = (index % 256)[:, None], (index // 256)[:, None]
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.constant(np.stack([rows, rows.transpose(1, 0, 2)]))
-        pixels = session.run(views.views([images], list(tables), resize='nearest', inputs='normalized_bgr',
-                                         data_format='NHWC'))
+        pixels = session.run(
+            preprocess.views(
+                [images],
+                list(tables),
+                resize='nearest',
+                inputs='normalized_bgr',
+                data_format='NHWC',
+            )
+        )
     result = Result(fixture.name, 'the index tables', remark=f'sizes {", ".join(map(str, tables))}')
     for size, table in tables.items():
-        values = np.rint((pixels[size] * np.array(views.STD) + np.array(views.MEAN)) * 255)
+        values = np.rint(
+            (pixels[size] * np.array(preprocess.STD) + np.array(preprocess.MEAN)) * 255
+        )
         source = values[..., 0] + 256 * values[..., 1]
         grid = np.broadcast_to(table[:, None], [size, size])
-        result.checks += [compare(f'{size}: rows', source[0], grid, 0.0),
-                          compare(f'{size}: columns', source[1], grid.T, 0.0)]
+        result.checks += [
+            compare(f'{size}: rows', source[0], grid, 0.0),
+            compare(f'{size}: columns', source[1], grid.T, 0.0),
+        ]
     return result

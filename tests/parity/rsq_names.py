@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from nets import resnet
+from nets.backbones import resnet
 from nets.rsnet import from_published
 from quant.backend import tf
 from tests.parity import graphs
@@ -23,24 +23,47 @@ def checkpoint_names(fixture: Fixture) -> Result:
     theirs = {ours: names[name] for name, ours in mapped.items() if ours is not None}
     model = fixture.data.get('model') or describe(theirs)
     ours = _training_variables(model, theirs['linear/b'][0])
-    result = Result(fixture.name, 'all names', problems=_mapping_problems(mapped) + graphs.differences(ours, theirs))
+    result = Result(
+        fixture.name,
+        'all names',
+        problems=_mapping_problems(mapped) + graphs.differences(ours, theirs),
+    )
     unmatched = sum(list(shape) != list(theirs.get(name, [-1])) for name, shape in ours.items())
     result.checks = [Check('variables without a published counterpart', unmatched / len(ours), 0.0)]
-    result.remark = f'{len(ours)} variables, {len(names) - len(theirs)} names that are no part of the model'
+    result.remark = (
+        f'{len(ours)} variables, {len(names) - len(theirs)} names that are no part of the model'
+    )
     return result
 
 
 def describe(shapes: dict[str, list[int]]) -> dict[str, Any]:
     """The configuration that a set of variables, by our names, belongs to."""
-    blocks = {found[0]: int(found[1]) for name in shapes if (found := re.match(r'group(\d+)/block\d+/', name))}
+    blocks = {
+        found[0]: int(found[1])
+        for name in shapes
+        if (found := re.match(r'group(\d+)/block\d+/', name))
+    }
     per_group = Counter(blocks.values())
     counts = tuple(per_group[g] for g in range(len(per_group)))
     preact = any('/bn_last/' in name for name in shapes)
-    mode = 'resnet' if not preact else 'preact' if any('/convshortcut/' in name for name in shapes) else 'preact_typeA'
-    sizes = [int(found[1]) for name in shapes if (found := re.fullmatch(r'conv0/bn/s(\d+)/gamma', name))]
-    return {'depth': _depth(counts, bottleneck=any('/conv3/' in name for name in shapes)), 'mode': mode,
-            'sizes': sizes, 'kd': 'alpha' in shapes, 'qw': _bits(shapes, r'.*/weight_quant/basis'),
-            'qa': _bits(shapes, r'.*/quant\w+/basis')}
+    mode = (
+        'resnet'
+        if not preact
+        else 'preact'
+        if any('/convshortcut/' in name for name in shapes)
+        else 'preact_typeA'
+    )
+    sizes = [
+        int(found[1]) for name in shapes if (found := re.fullmatch(r'conv0/bn/s(\d+)/gamma', name))
+    ]
+    return {
+        'depth': _depth(counts, bottleneck=any('/conv3/' in name for name in shapes)),
+        'mode': mode,
+        'sizes': sizes,
+        'kd': 'alpha' in shapes,
+        'qw': _bits(shapes, r'.*/weight_quant/basis'),
+        'qa': _bits(shapes, r'.*/quant\w+/basis'),
+    }
 
 
 def _depth(counts: tuple[int, ...], *, bottleneck: bool) -> int:
@@ -48,7 +71,9 @@ def _depth(counts: tuple[int, ...], *, bottleneck: bool) -> int:
         form = resnet.ResNet(arch=arch, mode='pytorch', classes=1).form
         if form == resnet.Form(counts, bottleneck):
             return int(arch.removeprefix('resnet'))
-    raise ValueError(f'no depth has {counts} blocks per group{", bottleneck" if bottleneck else ""}')
+    raise ValueError(
+        f'no depth has {counts} blocks per group{", bottleneck" if bottleneck else ""}'
+    )
 
 
 def _bits(shapes: dict[str, list[int]], pattern: str) -> int:
@@ -61,7 +86,9 @@ def _mapping_problems(mapped: dict[str, str | None]) -> list[str]:
     for name, ours in mapped.items():
         if bool(_FOREIGN.fullmatch(name)) != (ours is None):
             problems.append(f'{name} maps to {ours}')
-    twice = [name for name, count in Counter(mapped.values()).items() if name is not None and count > 1]
+    twice = [
+        name for name, count in Counter(mapped.values()).items() if name is not None and count > 1
+    ]
     return problems + [f'several names map to {name}' for name in twice]
 
 

@@ -1,0 +1,1 @@
+"""Data sets, augmentation, batches, and the views that a network gets of an image."""

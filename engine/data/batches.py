@@ -1,0 +1,346 @@
+"""Batches for training and validation, as tensorpack data flows.
+
+A batch is a list of images uint8 [B, size, size, 3] (BGR) for each size, and labels int32 [B]. What a batch holds
+depends on the seed and on its number only, never on the number of threads nor on what was read before: a resumed run
+sees exactly the images that the interrupted one would have seen.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import count, islice
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from tensorpack.dataflow import DataFlow
+from tensorpack.utils import logger
+
+from engine.data.augment import Extra, eval_views, train_views
+from engine.data.datasets import SHOWN, BadImage, Dataset
+from engine.errors import UsageError
+
+Argument = TypeVar('Argument')
+Result = TypeVar('Result')
+Batch = list[np.ndarray]
+
+TRIES = 20  # replacements of one image; so many bad ones in a row mean that there is nothing to train on
+
+
+class Sample(NamedTuple):
+    """One image of a batch.
+
+    Attributes:
+        views: uint8 [size, size, 3] for each size.
+        label: class index.
+        number: pass that it belongs to.
+        bad: files that stood here but cannot be decoded.
+    """
+
+    views: list[np.ndarray]
+    label: int
+    number: int = 0
+    bad: tuple[BadImage, ...] = ()
+
+
+class TrainFlow(DataFlow):
+    """Endless stream of augmented training batches.
+
+    Batch k belongs to pass p = k // (N // B) over the N images. The order of a pass is a permutation drawn from
+    (seed, p), its last N % B images are left out, and the views of an image are drawn from (seed, p, image).
+
+    An image that cannot be decoded is named in the log once and its place taken by another one, drawn from
+    (seed, p, image, 1), and if need be (seed, p, image, 2) and so on.
+
+    Several machines train on one stream, of which each decodes its own part of every batch.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        sizes: Sequence[int],
+        antialias: bool = False,
+        cubic: bool = False,
+        extra: Extra | None = None,
+        seed: int,
+        start_step: int = 0,
+        max_bad: float = 0.001,
+        threads: int,
+        part: int = 0,
+        parts: int = 1,
+    ) -> None:
+        """Prepare; nothing is decoded before the first batch is asked for.
+
+        Args:
+            dataset: its training images are used.
+            batch_size: images per batch, B.
+            sizes: edges of the views, pixels; one, unless `antialias`.
+            antialias: make all sizes here, as the published PyTorch code does.
+            cubic: with `antialias`, by a bilinear or bicubic filter at random.
+            extra: further augmentation.
+            seed: not negative.
+            start_step: number of the first batch, for a resumed run. Earlier batches are not decoded.
+            max_bad: largest share of the images of a pass that may be undecodable; counted from where a run resumes.
+            threads: decoding threads; 0 decodes in the thread that iterates.
+            part, parts: yield only this one of so many equal parts of each batch.
+
+        Raises:
+            UsageError: a number is out of range, there are several sizes without `antialias`, or a batch is larger
+                than the training set, or cannot be divided.
+        """
+        _check_least('--batch_size', batch_size, 1)
+        _check_sizes(sizes, antialias)
+        _check_least('--seed', seed, 0)
+        _check_least('start_step', start_step, 0)
+        _check_least('--max_bad', max_bad, 0)
+        _check_least('--threads', threads, 0)
+        if batch_size > len(dataset.train):
+            raise UsageError(
+                f'--batch_size {batch_size} is larger than the training set of {dataset.name}: '
+                f'give at most {len(dataset.train)}'
+            )
+        if batch_size % parts:
+            raise UsageError(f'--batch_size {batch_size}: not divisible by {parts}')
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.part, self.parts = part, parts
+        self.sizes = tuple(sizes)
+        self.antialias = antialias
+        self.cubic = cubic
+        self.extra = extra
+        self.seed = seed
+        self.start_step = start_step
+        self.max_bad = max_bad
+        self.threads = threads
+
+    def __len__(self) -> int:
+        """Batches in one pass."""
+        return len(self.dataset.train) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batch start_step, start_step + 1, ... without end.
+
+        Raises:
+            UsageError: more than `max_bad` images of a pass cannot be decoded.
+        """
+        named: set[str] = set()
+        number, found = -1, set[str]()
+        for samples in _batches(
+            self._read, self._plan(), batch_size=self.batch_size // self.parts, threads=self.threads
+        ):
+            if samples[0].number != number:
+                number, found = samples[0].number, set()
+            found.update(str(error) for sample in samples for error in sample.bad)
+            for message in sorted(found - named):
+                logger.warning('%s; another image takes its place', message)
+            named |= found
+            self._check_bad(found)
+            yield _stack(samples)
+
+    def _check_bad(self, found: set[str]) -> None:
+        """Raise UsageError if these are too many messages for one pass."""
+        images = len(self.dataset.train) // self.parts
+        if len(found) > self.max_bad * images:
+            raise UsageError(
+                f'{len(found)} of {images} training images cannot be decoded, --max_bad {self.max_bad:g} admits '
+                f'{int(self.max_bad * images)}; python -m scripts.check_data lists all of them for --skip-list. '
+                'Found so far, among others:\n' + '\n'.join(sorted(found)[:SHOWN])
+            )
+
+    def _plan(self) -> Iterator[tuple[int, int]]:
+        """Yield the pass and the number of each image."""
+        first_pass, first_batch = divmod(self.start_step, len(self))
+        for number in count(first_pass):
+            order = np.random.default_rng([self.seed, number]).permutation(len(self.dataset.train))
+            batches = order[first_batch * self.batch_size : len(self) * self.batch_size]
+            for index in batches.reshape(-1, self.parts, self.batch_size // self.parts)[
+                :, self.part
+            ].ravel():
+                yield number, int(index)
+            first_batch = 0
+
+    def _read(self, planned: tuple[int, int]) -> Sample:
+        number, index = planned
+        image, chosen, bad = self._decodable(number, index)
+        views = train_views(
+            image,
+            self.dataset.augment,
+            self.sizes,
+            np.random.default_rng([self.seed, number, index]),
+            antialias=self.antialias,
+            cubic=self.cubic,
+            extra=self.extra,
+        )
+        return Sample(views, int(self.dataset.train.labels[chosen]), number, bad)
+
+    def _decodable(self, number: int, index: int) -> tuple[np.ndarray, int, tuple[BadImage, ...]]:
+        """Image `index` or what takes its place, its number, and the errors on the way. Raises the last of TRIES."""
+        source, chosen, bad = self.dataset.train, index, list[BadImage]()
+        while True:
+            try:
+                return source.read(chosen), chosen, tuple(bad)
+            except BadImage as error:
+                bad.append(error)
+                if len(bad) == TRIES:
+                    raise
+            chosen = int(
+                np.random.default_rng([self.seed, number, index, len(bad)]).integers(len(source))
+            )
+
+
+class EvalFlow(DataFlow):
+    """Every validation image once, in order; the last batch may be smaller.
+
+    One that cannot be decoded is an error: whoever wants to go without it has to say so by --skip-list.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        sizes: Sequence[int],
+        antialias: bool = False,
+        cubic: bool = False,
+        threads: int,
+    ) -> None:
+        """Prepare; nothing is decoded before the first batch is asked for.
+
+        Args:
+            dataset: its validation images are used.
+            batch_size: images per batch, B. May exceed the number of images.
+            sizes: edges of the views, pixels; one, unless `antialias`.
+            antialias: make all sizes here, as the published PyTorch code does.
+            cubic: with `antialias`, by a bicubic filter.
+            threads: decoding threads; 0 decodes in the thread that iterates.
+
+        Raises:
+            UsageError: a number is out of range, or there are several sizes without `antialias`.
+        """
+        _check_least('--batch_size', batch_size, 1)
+        _check_sizes(sizes, antialias)
+        _check_least('--threads', threads, 0)
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.sizes = tuple(sizes)
+        self.antialias = antialias
+        self.cubic = cubic
+        self.threads = threads
+
+    def __len__(self) -> int:
+        """Batches in all, the smaller last one included."""
+        return (len(self.dataset.val) + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield every batch once. Raises BadImage."""
+        for samples in _batches(
+            self._read,
+            range(len(self.dataset.val)),
+            batch_size=self.batch_size,
+            threads=self.threads,
+        ):
+            yield _stack(samples)
+
+    def _read(self, index: int) -> Sample:
+        views = eval_views(
+            self.dataset.val.read(index),
+            self.dataset.augment,
+            self.sizes,
+            antialias=self.antialias,
+            cubic=self.cubic,
+        )
+        return Sample(views, int(self.dataset.val.labels[index]))
+
+
+def ordered_map(
+    function: Callable[[Argument], Result],
+    arguments: Iterable[Argument],
+    *,
+    threads: int,
+    ahead: int = 1,
+) -> Generator[Result, None, None]:
+    """`map` over threads: results in the order of the arguments, and only a few of them ahead of the reader.
+
+    Threads are enough because OpenCV and Pillow work outside of the interpreter lock. They end when the iterator is
+    exhausted, closed or collected.
+
+    Args:
+        function: called from the threads, so it must not change shared state.
+        arguments: may be endless; read only as far as results are needed.
+        threads: threads; 0 calls in the thread that iterates.
+        ahead: results that may wait for the reader while all threads are busy with later ones.
+
+    Yields:
+        function(argument). An exception in a call is raised in its place.
+    """
+    if threads == 0:
+        yield from map(function, arguments)
+        return
+    pool = ThreadPoolExecutor(threads, thread_name_prefix='decode')
+    pending: deque[Future[Result]] = deque()
+    try:
+        for argument in arguments:
+            pending.append(pool.submit(function, argument))
+            if len(pending) > threads + ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _batches(
+    read: Callable[[Argument], Sample],
+    planned: Iterable[Argument],
+    *,
+    batch_size: int,
+    threads: int,
+) -> Iterator[list[Sample]]:
+    """Samples of what is planned, `batch_size` at a time.
+
+    Every thread makes an equal part of a batch, so that the first one is there soon, and memory holds three batches at
+    most, however many threads there are: one being handed out, one that waits and one in the making. Single images as
+    tasks would be slower: handing over a 28 pixel image takes longer than making its views.
+    """
+    part = -(-batch_size // max(threads, 1))
+
+    def read_part(arguments: list[Argument]) -> list[Sample]:
+        return [read(argument) for argument in arguments]
+
+    with closing(
+        ordered_map(read_part, _groups(planned, part), threads=threads, ahead=threads)
+    ) as parts:
+        yield from _groups((sample for samples in parts for sample in samples), batch_size)
+
+
+def _groups(items: Iterable[Argument], size: int) -> Iterator[list[Argument]]:
+    """Lists of `size` consecutive items; the last one may be shorter."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+def _stack(samples: Sequence[Sample]) -> Batch:
+    """Images uint8 [B, size, size, 3] per size, labels int32 [B]."""
+    return [
+        *(np.stack(size) for size in zip(*(sample.views for sample in samples))),
+        np.array([sample.label for sample in samples], np.int32),
+    ]
+
+
+def _check_sizes(sizes: Sequence[int], antialias: bool) -> None:
+    """Raise UsageError unless every size is at least 1 and there is one, or with `antialias` any number."""
+    if not sizes or len(sizes) > 1 and not antialias:
+        raise UsageError(
+            f'--sizes gives {len(sizes)} views, expected '
+            + ('at least 1' if antialias else '1 without --resize antialias')
+        )
+    _check_least('--sizes', min(sizes), 1)
+
+
+def _check_least(flag: str, value: float, least: int) -> None:
+    """Raise UsageError unless value >= least."""
+    if value < least:
+        raise UsageError(f'{flag} is {value}, expected at least {least}')

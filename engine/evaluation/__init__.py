@@ -1,0 +1,1 @@
+"""Evaluation of all operating points, and calibration of normalisation statistics."""

@@ -1,0 +1,1 @@
+"""Evaluators of dynamic choices: gates, widths, exits."""

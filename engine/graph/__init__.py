@@ -1,0 +1,1 @@
+"""The graph of a tower and its frozen form."""

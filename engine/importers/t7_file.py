@@ -1,0 +1,185 @@
+"""What a binary Torch7 file (.t7) holds, read without Torch and without running anything.
+
+Format of torch.File and torch.DiskFile: every object starts with an int32 that tells its type; tables, tensors and
+instances have a number, by which they are referred to again. Longs have 64 bits.
+"""
+
+import math
+import re
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import UsageError
+
+NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN = range(6)
+FUNCTIONS = (6, 7, 8)
+
+STORAGES = {
+    'Double': '<f8',
+    'Float': '<f4',
+    'Half': '<f2',
+    'Long': '<i8',
+    'Int': '<i4',
+    'Short': '<i2',
+    'Char': '|i1',
+    'Byte': '|u1',
+    'Cuda': '<f4',
+    'CudaDouble': '<f8',
+    'CudaHalf': '<f2',
+    'CudaLong': '<i8',
+    'CudaInt': '<i4',
+    'CudaShort': '<i2',
+    'CudaChar': '|i1',
+    'CudaByte': '|u1',
+}
+
+# Classes whose instances are stored as the table of their fields.
+INSTANCES = r'(nn|cudnn)\.\w+'
+
+# All tensors together may be this many times the file: some share a storage, but a few bytes must not fill the memory.
+REPEATS = 8
+
+WANTED = 'give a file that torch.save of Torch7 wrote in binary'
+
+
+@dataclass
+class Instance:
+    """An instance of a class.
+
+    Attributes:
+        name: of the class, such as ``nn.Linear``.
+        fields: its fields by name.
+    """
+
+    name: str
+    fields: dict[Any, Any] = field(default_factory=dict)
+
+
+def read_t7(path: Path) -> Any:
+    """Read the object in a file.
+
+    Returns:
+        nil, numbers, booleans and strings (latin-1) as they are in Python, whole numbers as int; tables as dicts,
+        arrays too (from 1); tensors and storages as C-contiguous numpy arrays; instances as ``Instance``. What was one
+        table or instance is one object.
+
+    Raises:
+        UsageError: there is no such file, it is damaged, or holds functions or other classes.
+    """
+    try:
+        return _Reader(path.read_bytes()).whole()
+    except _Refused as error:
+        raise UsageError(f'{path}: {error}') from error
+    except (OSError, struct.error, ValueError, TypeError, RecursionError) as error:
+        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        raise UsageError(
+            f'{path}: cannot be read as a Torch7 file ({reason[:200]}); {WANTED}'
+        ) from error
+
+
+class _Refused(Exception):
+    """A sound file of something that is not read."""
+
+
+class _Reader:
+    """Reads one file from start to end."""
+
+    def __init__(self, data: bytes):
+        self._data, self._at, self._left = data, 0, REPEATS * len(data)
+        self._objects: dict[int, Any] = {}
+
+    def whole(self) -> Any:
+        """The one object of the file."""
+        if not self._data:
+            raise _Refused(f'the file is empty; {WANTED}')
+        if re.match(rb'[0-8]\n', self._data):
+            raise _Refused(f'a Torch7 file in ASCII; {WANTED}')
+        found = self._object()
+        if self._at < len(self._data):
+            raise ValueError(f'{len(self._data) - self._at} bytes are left over')
+        return found
+
+    def _take(self, count: int) -> bytes:
+        if not 0 <= count <= len(self._data) - self._at:
+            raise ValueError('it ends too early')
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+    def _ints(self, count: int = 1, kind: str = 'i') -> tuple[int, ...]:
+        return struct.unpack(f'<{count}{kind}', self._take(count * struct.calcsize(f'<{kind}')))
+
+    def _text(self) -> str:
+        return self._take(self._ints()[0]).decode('latin1')
+
+    def _object(self) -> Any:
+        (kind,) = self._ints()
+        if kind == NIL:
+            return None
+        if kind == NUMBER:
+            (number,) = struct.unpack('<d', self._take(8))
+            return int(number) if number.is_integer() else number
+        if kind == STRING:
+            return self._text()
+        if kind == BOOLEAN:
+            return self._ints()[0] == 1
+        if kind in FUNCTIONS:
+            raise _Refused('holds a function, which is never run; save the model without it')
+        if kind not in (TABLE, TORCH):
+            raise ValueError(f'an object of type {kind} at byte {self._at - 4}')
+        (index,) = self._ints()
+        if index not in self._objects:
+            self._table(index) if kind == TABLE else self._torch(index)
+        return self._objects[index]
+
+    def _table(self, index: int) -> None:
+        found = self._objects[index] = {}
+        for _ in range(self._ints()[0]):
+            key = self._object()
+            found[key] = self._object()
+
+    def _torch(self, index: int) -> None:
+        """A tensor, a storage or an instance. Files from before there were versions start with the class."""
+        name = self._text()
+        if re.fullmatch(r'V \d+', name):
+            name = self._text()
+        kind = re.fullmatch(r'torch\.(\w*)(Tensor|Storage)', name)
+        if kind and kind[1] in STORAGES:
+            self._objects[index] = (
+                self._tensor() if kind[2] == 'Tensor' else self._storage(STORAGES[kind[1]])
+            )
+        elif re.fullmatch(INSTANCES, name):
+            found = self._objects[index] = Instance(name)
+            fields = self._object()
+            if not isinstance(fields, dict):
+                raise ValueError(f'{name} is no table of fields')
+            found.fields = fields
+        else:
+            raise _Refused(
+                f'holds an instance of {name[:80]!r}, but only tensors and nn modules are read'
+            )
+
+    def _storage(self, dtype: str) -> np.ndarray:
+        (length,) = self._ints(kind='q')
+        return np.frombuffer(self._take(length * np.dtype(dtype).itemsize), dtype)
+
+    def _tensor(self) -> np.ndarray:
+        """Copy of a tensor out of its storage. Strides and the offset, from 1, are in numbers, not bytes."""
+        (count,) = self._ints()
+        size, stride = self._ints(count, 'q'), self._ints(count, 'q')
+        offset, storage = self._ints(kind='q')[0] - 1, self._object()
+        if storage is None or not count:
+            return np.empty(0, np.float32 if storage is None else storage.dtype)
+        if not isinstance(storage, np.ndarray) or min(offset, *size, *stride) < 0:
+            raise ValueError('a tensor of impossible shape')
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+        self._left -= math.prod(size) * storage.itemsize
+        if 0 in size:
+            return np.empty(size, storage.dtype)
+        if last >= storage.size or self._left < 0:
+            raise ValueError('a tensor that reaches beyond its storage')
+        steps = [step * storage.itemsize if n > 1 else 0 for n, step in zip(size, stride)]
+        return np.ndarray(size, storage.dtype, storage, offset * storage.itemsize, steps).copy()

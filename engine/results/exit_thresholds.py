@@ -1,0 +1,216 @@
+"""Budgeted-batch classification: at which confidence an image leaves a network at which exit.
+
+Pure numpy. The arithmetic is that of MSDNet (Huang et al., Multi-Scale Dense Networks for Resource Efficient Image
+Classification, ICLR 2018, https://arxiv.org/abs/1703.09844, section 3) as published in PyTorch. There, a confidence is
+the largest float32 probability, of which many are exactly 1 on easy data; where it matters, give logarithms of
+probabilities in float64, which rank the same and do not saturate.
+"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import UsageError
+from engine.runs.folder import write_json
+
+# Confidence that no image, or that every image, has.
+NEVER, ALWAYS = 1e8, -1e8
+
+# From here on float32 powers overflow.
+_LARGEST_EXPONENT = 80
+
+# At these, all images of fewer than 16 million leave at the first exit, or at the last one.
+_SMALLEST_P, _LARGEST_P = 1e-8, 1e8
+
+# Halvings of the interval of log p: down to the resolution of float32.
+_HALVINGS = 32
+
+
+def shares(p: float, exits: int) -> np.ndarray:
+    """Shares [exits] float32 of the images that are to leave at each exit, proportional to p, p^2, p^3 ...
+
+    p < 1 prefers early exits, 1 treats all alike. Every step is rounded to float32 as published, so that quotas round
+    alike; logarithm and powers are the nearest float32, since those of float32 routines differ between processors.
+    """
+    exponents = np.float32(np.log(np.float64(np.float32(p)))) * np.arange(
+        1, exits + 1, dtype=np.float32
+    )
+    exponents -= max(exponents.max() - np.float32(_LARGEST_EXPONENT), np.float32(0))
+    powers = np.exp(exponents.astype(np.float64)).astype(np.float32)
+    return powers / powers.sum()
+
+
+def thresholds(confidence: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Thresholds [K] that make a share of the images leave at each exit.
+
+    From the first exit on, the ``floor(N * share)`` most confident images of those still there leave, and with them all
+    that are as confident as the last of these. If so many are not left, none leaves.
+
+    Args:
+        confidence: [N, K] of the hold-out images at the exits.
+        share: [K] float32.
+
+    Returns:
+        Of the type of ``confidence``: an image leaves at the first exit where its confidence is at least this. The last
+        exit takes all that reach it.
+    """
+    left, found = confidence, np.full(confidence.shape[1], NEVER, confidence.dtype)
+    for k, quota in enumerate(np.floor(np.float32(len(confidence)) * share[:-1]).astype(int)):
+        if 0 < quota <= len(left):
+            found[k] = np.partition(left[:, k], len(left) - quota)[len(left) - quota]
+            left = left[left[:, k] < found[k]]
+    found[-1] = ALWAYS
+    return found
+
+
+def chosen(confidence: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """Exit [N] at which each image leaves: the first where ``confidence`` [N, K] reaches ``threshold`` [K]."""
+    return np.argmax(confidence >= threshold, axis=1)
+
+
+def expected_cost(share: np.ndarray, costs: np.ndarray) -> float:
+    """Mean cost of an image; ``costs`` [K] is that of all computed up to an exit, and decides the precision."""
+    return (share.astype(costs.dtype) * costs).cumsum()[-1].item()
+
+
+def dynamic(
+    confidence: np.ndarray, right: np.ndarray, threshold: np.ndarray, costs: np.ndarray
+) -> tuple[float, float, np.ndarray]:
+    """What thresholds give.
+
+    Args:
+        confidence: [N, K] of images at exits.
+        right: [N, K] bool, whether the class predicted there is right.
+        threshold: [K].
+        costs: [K] cumulative cost of the exits.
+
+    Returns:
+        Percent right, expected cost of an image, and the share [K] of the images by exit.
+    """
+    leaves = chosen(confidence, threshold)
+    share = np.bincount(leaves, minlength=len(costs)) / len(leaves)
+    hits = np.count_nonzero(np.take_along_axis(right, leaves[:, None], axis=1))
+    return 100 * hits / len(leaves), expected_cost(share, costs), share
+
+
+def solve(confidence: np.ndarray, costs: np.ndarray, budget: float) -> np.ndarray:
+    """Thresholds [K] whose expected cost on the hold-out images is at most ``budget``, and close to it.
+
+    Bisection over p of ``shares``: the cost grows with p, up to a few images by which quotas round.
+
+    Args:
+        confidence: [N, K] of the hold-out images; of float64 logarithms no two are alike.
+        costs: [K] cumulative cost of the exits, ascending.
+        budget: mean cost of an image, in the unit of ``costs``. If it pays for the last exit, none leaves earlier.
+
+    Raises:
+        UsageError: not even the first exit is within the budget, or the costs do not ascend.
+    """
+    if (np.diff(costs) < 0).any():
+        raise UsageError(
+            f'costs of the exits {", ".join(f"{cost:g}" for cost in costs)}: a later exit includes the '
+            'earlier ones and cannot cost less'
+        )
+    if budget < costs[0]:
+        raise UsageError(
+            f'the smallest possible budget is {costs[0]:,.10g}, the cost of the first exit; got '
+            f'{budget:,.10g}'
+        )
+    if budget >= costs[-1]:
+        return thresholds(confidence, np.eye(len(costs), dtype=np.float32)[-1])
+    found = thresholds(confidence, shares(_SMALLEST_P, len(costs)))
+    low, high = np.log(_SMALLEST_P), np.log(_LARGEST_P)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        tried = thresholds(confidence, shares(np.exp(middle), len(costs)))
+        share = np.bincount(chosen(confidence, tried), minlength=len(costs)) / len(confidence)
+        if expected_cost(share, costs) <= budget:
+            found, low = tried, middle
+        else:
+            high = middle
+    return found
+
+
+def sweep(confidence: np.ndarray, costs: np.ndarray, n: int) -> list[tuple[float, np.ndarray]]:
+    """``n`` budgets evenly from the cost of the first exit to that of the last, each with its thresholds."""
+    return [
+        (budget, solve(confidence, costs, budget))
+        for budget in np.linspace(costs[0], costs[-1], n).tolist()
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """When images leave a network, and what that costs.
+
+    Attributes:
+        size: input size in pixels.
+        exits: indices of the exits, shallowest first.
+        thresholds: by exit, the least logarithm of the probability of the predicted class with which an image leaves;
+            ``NEVER`` where none does, ``ALWAYS`` at the last exit.
+        budget: the mean cost of an image that was asked for.
+        cost: the mean cost on the hold-out images.
+        unit: of both: ``MAdds`` or ``ms``.
+        source: checkpoint on whose outputs the thresholds were set.
+    """
+
+    size: int
+    exits: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    budget: float
+    cost: float
+    unit: str
+    source: str
+
+    def write(self, path: Path) -> None:
+        write_json(path, dataclasses.asdict(self))
+
+
+def read_policy(path: Path) -> Policy:
+    """A policy from a file that ``scripts/thresholds.py`` wrote.
+
+    Raises:
+        UsageError: it cannot be read, or is none.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f'{path}: no readable thresholds ({error}); scripts/thresholds.py writes them'
+        ) from error
+    return _policy(data, path)
+
+
+def _policy(data: Any, path: Path) -> Policy:
+    fields = {field.name for field in dataclasses.fields(Policy)}
+    if not isinstance(data, dict) or set(data) != fields:
+        raise UsageError(
+            f'{path}: holds no thresholds of one budget (fields {", ".join(sorted(fields))}); '
+            'scripts/thresholds.py --budget writes them'
+        )
+    try:
+        numbers = {key: float(data[key]) for key in ('budget', 'cost')}
+        policy = Policy(
+            int(data['size']),
+            tuple(map(int, data['exits'])),
+            tuple(map(float, data['thresholds'])),
+            **numbers,
+            unit=str(data['unit']),
+            source=str(data['source']),
+        )
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f'{path}: damaged ({error}); scripts/thresholds.py writes it anew'
+        ) from error
+    if len(policy.thresholds) != len(policy.exits) or not policy.exits:
+        raise UsageError(
+            f'{path}: {len(policy.thresholds)} thresholds for {len(policy.exits)} exits; there must be '
+            'one each'
+        )
+    if any(map(math.isnan, policy.thresholds)):
+        raise UsageError(f'{path}: thresholds {policy.thresholds}: must be numbers')
+    return policy

@@ -1,0 +1,1 @@
+"""The training loop: trainers, callbacks, checkpoints, several machines."""

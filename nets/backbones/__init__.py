@@ -1,0 +1,1 @@
+"""Backbones: they map one input to logits and know no operating points."""

@@ -1,0 +1,198 @@
+"""ResNets and ResNeXts of all published forms: one builder, whose mode says order, padding and initial values.
+
+References:
+    Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385;
+    Aggregated Residual Transformations for Deep Neural Networks, https://arxiv.org/abs/1611.05431.
+"""
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from nets.layers.blocks import Blocks
+from nets.layers.kernels import MetaConv
+from quant.backend import tf
+
+MODES = ('resnet', 'preact', 'preact_typeA', 'pytorch')
+
+
+class Form(NamedTuple):
+    """Layout of an architecture.
+
+    Attributes:
+        blocks: residual blocks per group.
+        bottleneck: whether a branch is 1x1, 3x3, 1x1.
+        small: the CIFAR form: 3x3 stem of 16 channels, no pool, three groups.
+        groups: of the 3x3 convolutions.
+        base: channels of one of their groups, out of 64.
+    """
+
+    blocks: tuple[int, ...]
+    bottleneck: bool = False
+    small: bool = False
+    groups: int = 1
+    base: int = 64
+
+
+FORMS = {
+    'resnet18': Form((2, 2, 2, 2)),
+    'resnet34': Form((3, 4, 6, 3)),
+    'resnet50': Form((3, 4, 6, 3), True),
+    'resnet101': Form((3, 4, 23, 3), True),
+    'resnet152': Form((3, 8, 36, 3), True),
+    'resnext50_32x4d': Form((3, 4, 6, 3), True, groups=32, base=4),
+    'resnext101_32x8d': Form((3, 4, 23, 3), True, groups=32, base=8),
+}
+FORMS |= {
+    f'resnet{depth}': Form(((depth - 2) // 6,) * 3, small=True) for depth in (8, 20, 32, 56, 110)
+}
+ARCHS = tuple(sorted(FORMS, key=lambda arch: ('x' in arch, int(re.findall(r'\d+', arch)[0]))))
+
+
+# (b, block input, the same quantized, body, shortcut) -> block output.
+Execute = Callable[
+    [Blocks, tf.Tensor, tf.Tensor, Callable[[tf.Tensor], tf.Tensor], tf.Tensor], tf.Tensor
+]
+
+
+def plain(
+    b: Blocks,
+    x: tf.Tensor,
+    q: tf.Tensor,
+    body: Callable[[tf.Tensor], tf.Tensor],
+    shortcut: tf.Tensor,
+) -> tf.Tensor:
+    """The output of a residual block: relu(body(q) + shortcut)."""
+    return tf.nn.relu(body(q) + shortcut)
+
+
+class ResNet:
+    """Everything from the stem to the logits, for one input.
+
+    Args:
+        arch: one of ``ARCHS``.
+        mode: ``resnet`` (post-activation) and ``preact`` (projection shortcuts; one quantizer at the end of a group
+            feeds both branches of the next) and ``preact_typeA`` (pooled and zero-padded shortcuts) as the RS-Nets
+            quantization code (TensorFlow); ``pytorch`` (post-activation, symmetric padding, PyTorch's initial values)
+            as its float code and SAN's.
+        classes: number of classes.
+        width: multiplier of all channel counts.
+
+    Attributes:
+        padding: padding rule of the mode, see ``Blocks``.
+
+    Raises:
+        ValueError: unknown architecture or mode, or a mode that is not defined for the architecture.
+    """
+
+    def __init__(self, *, arch: str, mode: str, classes: int, width: float = 1.0):
+        if arch not in FORMS:
+            raise ValueError(f'arch {arch!r} is unknown; there are {", ".join(ARCHS)}')
+        if mode not in MODES:
+            raise ValueError(f'mode {mode!r} is unknown; there are {", ".join(MODES)}')
+        self.form, self.mode, self.classes = FORMS[arch], mode, classes
+        if self.form.groups > 1 and (mode != 'pytorch' or width != 1):
+            raise ValueError(f'{arch} is defined in mode pytorch and at width 1 only')
+        self.padding = 'symmetric' if mode == 'pytorch' else 'same'
+        first = 16 if self.form.small else 64
+        self.features = [max(1, round(width * first * 2**g)) for g in range(len(self.form.blocks))]
+
+    def logits(
+        self, x: tf.Tensor, b: Blocks, meta: MetaConv | None = None, execute: Execute = plain
+    ) -> tf.Tensor:
+        """[N, classes] of the images ``x``.
+
+        Args:
+            x: float32 images.
+            b: the tower's layer builder.
+            meta: generates the kernels of all residual blocks.
+            execute: makes the sum of a post-activation block, see ``plain``.
+        """
+        stem = {'kernel': 3} if self.form.small else {'kernel': 7, 'stride': 2}
+        x = b.conv('conv0', x, self.features[0], role='stem', **stem)
+        x = b.act('relu0', b.norm('conv0/bn', x), role='stem')
+        if not self.form.small:
+            x = b.max_pool(x, 3, 2)
+        group = (
+            self._preact_group
+            if self.mode.startswith('preact')
+            else functools.partial(self._group, execute)
+        )
+        for g, count in enumerate(self.form.blocks):
+            with tf.variable_scope(f'group{g}'), b.generated(meta):
+                x = group(b, x, g, count)
+        return b.dense('linear', b.global_pool(x), self.classes, **self._dense_start(x, b))
+
+    def published_start(self, fan_out: int) -> tuple[Any, Any]:
+        """Initializers of a meta layer's slope and offset as SAN has them: those of PyTorch for one input."""
+        return tf.random_uniform_initializer(-1, 1), tf.random_uniform_initializer(-1, 1)
+
+    def _dense_start(self, x: tf.Tensor, b: Blocks) -> dict[str, Any]:
+        if self.mode != 'pytorch':
+            return {}
+        bound = 1 / math.sqrt(b.channels(x))
+        return {
+            name: tf.random_uniform_initializer(-bound, bound) for name in ('start', 'bias_start')
+        }
+
+    def _group(self, execute: Execute, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
+        """Post-activation group: every block ends in shortcut + branch, then ReLU; an identity is never quantized."""
+        for i in range(count):
+            stride = 2 if g and not i else 1
+            with tf.variable_scope(f'block{i}'):
+                q = b.act('quant1', x, function='none')
+                body = functools.partial(
+                    self._branch, b, g=g, stride=stride, zero_gamma=self.mode == 'resnet'
+                )
+                shortcut = self._shortcut(b, q, g, stride)
+                x = execute(b, x, q, body, x if shortcut is q else shortcut)
+        return x
+
+    def _preact_group(self, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
+        """Pre-activation group of the quantization code: a branch ends in normalisation, the sum is left as it is.
+
+        In ``preact`` the input of groups 1-3 comes quantized from the group before, and the shortcut takes it too;
+        elsewhere the first block quantizes for its branch only.
+        """
+        for i in range(count):
+            stride = 2 if g and not i else 1
+            with tf.variable_scope(f'block{i}'):
+                if i:
+                    branch = b.act('quant1', b.norm('bn_preact', x))
+                elif g and self.mode == 'preact':
+                    branch = x
+                else:
+                    branch = b.act('quant1', x, function='none')
+                x = self._branch(b, branch, g=g, stride=stride) + self._shortcut(b, x, g, stride)
+        feeds_head = g == len(self.form.blocks) - 1
+        feeds_group = self.mode == 'preact' and not feeds_head
+        return b.act('quant_last', b.norm('bn_last', x), role='body' if feeds_group else 'head')
+
+    def _branch(
+        self, b: Blocks, x: tf.Tensor, *, g: int, stride: int, zero_gamma: bool = False
+    ) -> tf.Tensor:
+        """Two 3x3 convolutions, or 1x1, 3x3 with the stride, 1x1; each normalised, all but the last activated."""
+        channels, form = self.features[g], self.form
+        layers = [(channels, 3, stride, 1), (channels, 3, 1, 1)]
+        if form.bottleneck:
+            middle = channels * form.base // 64 * form.groups
+            layers = [(middle, 1, 1, 1), (middle, 3, stride, form.groups), (4 * channels, 1, 1, 1)]
+        for n, (out, kernel, step, groups) in enumerate(layers, 1):
+            last = n == len(layers)
+            x = b.conv(f'conv{n}', x, out, kernel, stride=step, groups=groups)
+            x = b.norm(f'conv{n}/bn', x, zero_gamma=zero_gamma and last)
+            if not last:
+                x = b.act(f'quant{n + 1}', x)
+        return x
+
+    def _shortcut(self, b: Blocks, x: tf.Tensor, g: int, stride: int) -> tf.Tensor:
+        """What is added to the branch: ``x`` itself, or brought to the branch's shape."""
+        channels = self.features[g] * (4 if self.form.bottleneck else 1)
+        if b.channels(x) == channels and stride == 1:
+            return x
+        if self.mode == 'preact_typeA':
+            return b.pad_channels(b.avg_pool(x, stride) if stride > 1 else x, channels)
+        y = b.conv('convshortcut', x, channels, 1, stride=stride, role='shortcut')
+        return b.norm('convshortcut/bn', y)

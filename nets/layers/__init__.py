@@ -1,0 +1,1 @@
+"""Layers: the vocabulary in which networks are written."""

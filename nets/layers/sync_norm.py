@@ -1,0 +1,88 @@
+"""Batch normalisation by the statistics of all training towers of a graph together."""
+
+import collections
+
+from quant.backend import tf
+
+
+class Exchange:
+    """Means over the training towers of one graph, which are built one after the other.
+
+    Until ``connect`` has been called, every tower takes its own value for those of all.
+
+    Args:
+        towers: how many there are going to be.
+    """
+
+    def __init__(self, towers: int):
+        self.towers = towers
+        self._members: dict[str, list[tuple[tf.Tensor, tf.Tensor]]] = collections.defaultdict(list)
+
+    def mean(self, key: str, value: tf.Tensor) -> tf.Tensor:
+        """Mean of ``value`` over all towers, through which gradients reach the values of all of them.
+
+        Args:
+            key: the same in every tower, and used once in each.
+            value: of this tower.
+        """
+
+        @tf.custom_gradient
+        def averaged(own: tf.Tensor) -> tuple[tf.Tensor, object]:
+            return self._mean(key, own), lambda upstream: self._mean(f'{key}/gradient', upstream)
+
+        return averaged(value)
+
+    def connect(self) -> None:
+        """Lets the towers see each other's values. Call once, after all of them and before any session.
+
+        Raises:
+            ValueError: a tower lacks a value that another one has.
+        """
+        for key, members in self._members.items():
+            if len(members) != self.towers:
+                raise ValueError(f'{key}: built by {len(members)} of {self.towers} towers')
+            for _, parts in members:
+                for place, (value, _) in enumerate(members):
+                    # TensorFlow has no public way to use a tensor that does not exist yet.
+                    parts.op._update_input(place, value)
+
+    def _mean(self, key: str, value: tf.Tensor) -> tf.Tensor:
+        parts = tf.raw_ops.Pack(values=[value] * self.towers)
+        self._members[key].append((value, parts))
+        return tf.reduce_mean(parts, 0)
+
+
+def normalise(
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    exchange: Exchange,
+    *,
+    key: str,
+    axis: int,
+    epsilon: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Images ``x`` normalised by mean and variance over all towers, with mean and unbiased variance [C].
+
+    The variance is that around the common mean: no difference of large squares is taken. All towers have the same
+    number of images.
+
+    Args:
+        x: channels along ``axis``.
+        gamma, beta: affine parameters [C].
+        exchange, key: the towers, see ``Exchange.mean``.
+        axis, epsilon: channel axis, and what is added to the variance.
+    """
+    others = [other for other in range(4) if other != axis]
+    shape = [x.shape[axis] if other == axis else 1 for other in range(4)]
+    wide = tf.cast(x, tf.float32)
+    mean = exchange.mean(f'{key}/mean', tf.reduce_mean(wide, others, keepdims=True))
+    # The mean has no gradient here: deviations from it add up to zero.
+    spread = tf.squared_difference(wide, tf.stop_gradient(mean))
+    variance = exchange.mean(f'{key}/variance', tf.reduce_mean(spread, others, keepdims=True))
+    y = tf.nn.batch_normalization(
+        wide, mean, variance, tf.reshape(beta, shape), tf.reshape(gamma, shape), epsilon
+    )
+    count = tf.cast(exchange.towers * (tf.size(x) // tf.shape(x)[axis]), tf.float32)
+    unbiased = variance * (count / tf.maximum(count - 1, 1))
+    return tf.cast(y, x.dtype), tf.reshape(mean, [-1]), tf.reshape(unbiased, [-1])

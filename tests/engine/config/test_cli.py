@@ -1,0 +1,426 @@
+"""The command line: bad input ends with status 2, one line that helps, and a file system as it was."""
+
+import dataclasses
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import imagenet_tf
+from engine.config.config import Config
+from engine.evaluation import evaluate
+from engine.runs.folder import open_run
+from engine.training import train
+from quant.backend import tf
+from tests.engine.runs.test_checkpoint import numbers, save, shapes
+
+SCRIPT = Path(imagenet_tf.__file__)
+RUN = Config(
+    mode='resnet',
+    arch='resnet8',
+    sizes=(16, 12),
+    data='animals28',
+    classes=10,
+    image_size=28,
+    width=0.25,
+    steps_per_epoch=10,
+    epochs=2,
+)
+PUBLISHED_FLAGS = [
+    '--gpu',
+    '--data',
+    '--load',
+    '--fake',
+    '--data_format',
+    '-d',
+    '--depth',
+    '--mode',
+    '--qw',
+    '--qa',
+    '--wd',
+    '--batch_size',
+    '--lr',
+    '-a',
+    '--action',
+    '-s',
+    '--sizes',
+    '--kd',
+    '--fixed_qa',
+    '--eval',
+    '-ec',
+    '-es',
+    '--eval_scale',
+    '-eos',
+    '--eval_original_scale',
+    '-ep',
+    '--eval_epoch',
+    '--fix_mean_var',
+    '--logdir',
+]
+
+
+TRAIN = train.train
+
+
+class Reached(Exception):
+    """The command was accepted and would start to compute."""
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory) -> Path:
+    """A run folder with the epochs 1 and 2, and a checkpoint that is none of a network."""
+    root = tmp_path_factory.mktemp('saved')
+    values = numbers(shapes(RUN))
+    for step in (10, 20):
+        save(values, root / 'run' / f'model-{step}')
+    (root / 'run' / 'config.json').write_text(json.dumps(RUN.to_json()))
+    (root / 'run' / 'stats.json').write_text('[{"epoch_num": 1}, {"epoch_num": 2}]')
+    save({'w': np.ones(3, np.float32)}, root / 'alien' / 'model-5')
+    return root
+
+
+def folder_of_images(root: Path) -> None:
+    for part in ('train', 'val'):
+        for name in ('cat', 'dog'):
+            (root / part / name).mkdir(parents=True)
+            cv2.imwrite(str(root / part / name / '0.png'), np.zeros((32, 32, 3), np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch, saved) -> Path:
+    """An own current folder with all kinds of things in it; training and evaluation only tell that they were reached."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    for name in ('noval', 'emptyclass', 'oddclass', 'images'):
+        folder_of_images(tmp_path / name)
+    shutil.rmtree('noval/val')
+    Path('emptyclass/train/dog/0.png').unlink()
+    Path('oddclass/val/cow').mkdir()
+    Path('oddclass/val/cow/0.png').touch()
+    for name in ('empty', 'notes', 'garbage'):
+        Path(name).mkdir()
+    Path('file').write_text('x')
+    Path('notes/thesis.txt').write_text('precious')
+    Path('garbage/model-5.index').write_text('garbage')
+    Path('garbage/model-5.data-00000-of-00001').write_text('garbage')
+    for module, name in ((train, 'train'), (evaluate, 'evaluate')):
+        monkeypatch.setattr(module, name, reached)
+    return tmp_path
+
+
+def reached(config_or_model, *args, **kwargs):
+    raise Reached(getattr(config_or_model, 'config', config_or_model))
+
+
+def call(line: str) -> int:
+    try:
+        return imagenet_tf.main(shlex.split(line))
+    except SystemExit as end:  # argparse
+        return end.code
+
+
+def tree(root: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
+        for path in root.rglob('*')
+    }
+
+
+@pytest.fixture
+def refused(here, capsys):
+    """``refused(line)``: the message of a command that must fail and leave everything as it was."""
+
+    def check(line: str) -> str:
+        before = tree(here)
+        status = call(line)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert status == 2
+        assert error.startswith('imagenet_tf.py: error: ')
+        assert tree(here) == before
+        return error.removeprefix('imagenet_tf.py: error: ')
+
+    return check
+
+
+def accepted(line: str) -> Config:
+    """Configuration with which a command starts to compute."""
+    with pytest.raises(Reached) as caught:
+        call(line)
+    return caught.value.args[0]
+
+
+@pytest.mark.parametrize(
+    'line, parts',
+    [
+        # unknown preset, size, depth, data: what was given, what exists
+        ('--preset rs19', '--preset rs19|rs18_w2a2|demo'),
+        ('--depth 19', '--arch resnet19|resnet18, resnet20|resnext101_32x8d'),
+        ('--arch vgg16', '--arch vgg16|resnet18|mobilenetv2'),
+        ('-d 18 --arch resnet18', '-d 18|--arch resnet18|one of them'),
+        ('--net san --mode preact', '--net san|--mode preact|pytorch'),
+        ('--kd_type topdown --data fake', "--net rsnet|'topdown'|ens_topdown, ens, none"),
+        ('--net san --encoding 0', '--net san|encoding 0.0'),
+        ('--arch mobilenetv2 --mode resnet --data fake', '--arch mobilenetv2|pytorch only'),
+        ('--gamma 0', '--gamma 0|greater than 0'),
+        ('-d 18 --mode post --data fake', '--mode post|resnet, preact, preact_typeA'),
+        ('--mode vgg --qa 2', '--mode vgg|preact_typeA'),
+        ('--net vgg', "--net|'vgg'|rsnet|san"),
+        ('--data nowhere', '--data nowhere|animals28|cifar10:DIR|train/ and val/'),
+        ('--data cifar10', '--data cifar10|cifar10:DIR'),
+        ('--data cifar100:nowhere', 'cifar100:nowhere|nowhere/cifar-100-python'),
+        ('--data file', '--data file|no such folder'),
+        ('--data empty', '--data empty|no train/'),
+        ('--data noval', '--data noval|no val/'),
+        ('--data emptyclass', '--data|emptyclass/train: |no images|: dog'),
+        ('--data oddclass', '--data|oddclass/val/cow'),
+        ('--fake --data animals28', '--fake|--data animals28'),
+        # sizes
+        ('--data fake --sizes 224 128 224', '--sizes 224 128 224|repeated'),
+        ('-s 28 24 7 --data fake', '--sizes 28 24 7|at least 8'),
+        ('--sizes 60 40', '--sizes 60 40|without --data'),
+        ('--sizes 97 96', '--sizes 97 96|without --data'),
+        ('--image_size 0', '--image_size 0|at least 1'),
+        ('--fake --image_size 96', '--image_size 96|224'),
+        ('--width inf', '--width inf|greater than 0'),
+        ('--sizes 28,24', "--sizes|'28,24'"),
+        ('--sizes', '--sizes'),
+        # bits and batches
+        ('--qa 2 --mode resnet', '--qa 2|--mode resnet|--mode preact'),
+        ('--preset rs18_w2a32 --data fake --qa 2', '--qa 2|--mode resnet|--mode preact'),
+        ('--qw 16', '--qw 16|1 to 8|32'),
+        ('--qa 0', '--qa 0|1 to 8|32'),
+        ('--qw 2.5', "--qw|'2.5'"),
+        ('--gpu 0,1,2 --batch_size 64', '--batch_size 64|3 towers|--gpu'),
+        ('--batch_size 0', '--batch_size 0|greater than 0'),
+        ('--epochs -3', '--epochs -3|greater than 0'),
+        ('--lr 0', '--lr 0|greater than 0'),
+        ('--lr nan', '--lr nan|greater than 0'),
+        ('--seed -1', '--seed -1|at least 0'),
+        ('--warmup -1', '--warmup -1|at least 0'),
+        ('--wd -1', '--wd -1|at least 0'),
+        ('--fake --batch_size 512', '--batch_size 512|training images'),
+        ('--data images', '--batch_size 256|only 2 training images'),
+        ('--qa 2 --fixed_qa --private_basis', '--fixed_qa|--private_basis'),
+        ('--sync-bn --net dsnet --data images', '--sync_bn|--net dsnet|leave it out'),
+        ('--sync-bn --net aig --train-skip --data images', '--sync_bn|--train_skip'),
+        # machine
+        ('--gpu a', '--gpu a|0,1,2,3'),
+        ('--gpu 0,', '--gpu 0,|0,1,2,3'),
+        ('--gpu ""', '--gpu|0,1,2,3'),
+        ('--gpu 0,0', '--gpu 0,0|once'),
+        ('--gpu -1', '--gpu -1|negative'),
+        ('--gpu 0 1', 'unrecognized arguments: 1'),
+        ('--data_format NCHW', '--data_format NCHW|GPU|NHWC'),
+        ('--data_format nchw', '--data_format|NCHW|NHWC'),
+        ('--threads -1', '--threads -1|at least 0'),
+        ('--trainer horovod', '--trainer|replicated|parameter-server'),
+        ('-a x', "-a/--action|'x'|'k', 'd', 'n'"),
+        # --load
+        ('--load nowhere', '--load nowhere|no such checkpoint or folder'),
+        ('--load empty', '--load empty|no checkpoint'),
+        ('--load garbage', '--load garbage/model-5|cannot be read'),
+        ('--load garbage/model-5', '--load garbage/model-5|cannot be read'),
+        ('--load alien', '--load|another depth'),
+        (
+            '--load run --data animals28 --sizes 16 12 --width .25 -d 20',
+            '--load|another depth|run/model-20',
+        ),
+        # --logdir
+        ('--logdir file/run', '--logdir file/run|cannot be written'),
+        ('--logdir notes', '--logdir notes|not a run'),
+        ('--logdir notes -a d', '--logdir notes|not a run'),
+        ('--logdir file', '--logdir file|is a file'),
+        ('--logdir run', '--logdir run|another configuration|epochs: 2 there, 5 here|-a n|-a d'),
+        ('--logdir run -a k', '--logdir run|another configuration'),
+        # evaluation flags without --eval
+        ('-ec run -es 16', '-ec|--eval'),
+        ('--fix_mean_var', '--fix_mean_var|--eval'),
+        ('-ep 1', '-ep|--eval'),
+        # nothing is guessed
+        ('--eva', '--eva'),
+        ('--epoch 3', '--epoch'),
+        ('demo', 'demo'),
+        ('--', '--'),
+        ('-n note', '-n'),
+        ('-ep 0', '-ep|--eval'),
+        ('--untrained proxy', '--untrained|--eval'),
+    ],
+)
+def test_bad_input(line, parts, refused):
+    message = refused(line)
+    assert [part for part in parts.split('|') if part not in message] == []
+
+
+@pytest.mark.parametrize('content', ['{"qw": 2', '{"other": 1}', 'null', '[]'])
+@pytest.mark.parametrize('line', ['--logdir run', '--eval -ec run'])
+def test_a_broken_configuration(content, line, refused):
+    Path('run/config.json').write_text(content)
+    assert 'run/config.json' in refused(line)
+
+
+def test_a_broken_history(here, capsys):
+    accepted('--logdir new')
+    Path('new/stats.json').write_text('[{')
+    accepted('--logdir new')
+    assert 'new/stats.json: cannot be read' in capsys.readouterr().out
+
+
+def test_other_training_images_are_refused(here, refused):
+    accepted('--logdir new')
+    assert json.loads(Path('new/data.json').read_text())['training_images'] == 8000
+    Path('new/data.json').write_text('{"training_images": 7999, "crc32": 1}')
+    assert 'the run began with 7999 training images' in refused('--logdir new')
+
+
+def test_delete_and_new_only_when_asked(here):
+    before = tree(here / 'run')
+    accepted('--logdir run -a n')
+    assert tree(here / 'run') == before
+    assert len(list(here.glob('run-*/config.json'))) == 1
+    accepted('--logdir run -a d')
+    assert set(tree(here / 'run')) == {'config.json', 'data.json'}
+
+
+def test_a_good_command_makes_the_named_folder(here, capsys):
+    found = accepted('--qw 2 --data fake --sizes 96 128')
+    assert found.sizes == (128, 96)
+    assert json.loads((here / 'train_log' / found.name / 'config.json').read_text())['sizes'] == [
+        128,
+        96,
+    ]
+    said = capsys.readouterr().out
+    assert found.name in said
+    assert 'mode resnet' in said
+
+
+def test_the_same_command_resumes(capsys):
+    line = '--data animals28 --qa 32 --sizes 16 12 --logdir again'
+    config = accepted(line)
+    save({'w': np.ones(3, np.float32)}, Path(f'again/model-{config.steps_per_epoch}'))
+    Path('again/stats.json').write_text('[{"epoch_num": 1}]')
+    assert accepted(line) == config
+    assert f'resuming at step {config.steps_per_epoch}' in capsys.readouterr().out
+
+
+def test_a_complete_run_is_not_trained_again(here, capsys):
+    open_run(RUN, here / 'whole', None)
+    for step in (10, 20):
+        save({'w': np.ones(3, np.float32)}, here / 'whole' / f'model-{step}')
+    (here / 'whole' / 'stats.json').write_text('[{"epoch_num": 1}, {"epoch_num": 2}]')
+    config = dataclasses.replace(
+        RUN,
+        lr=0.05,
+        schedule='cosine',
+        warmup=0.5,
+        wd=2e-4,
+        batch_size=64,
+        resize='area',
+        encoding=40.0,
+    )
+    (here / 'whole' / 'config.json').write_text(json.dumps(config.to_json()))
+    before = tree(here)
+    flags = '--data animals28 --sizes 16 12 --width .25 --epochs 2 --steps-per-epoch 10'
+    assert call(f'{flags} --logdir whole') == 0
+    assert 'complete' in capsys.readouterr().out
+    assert tree(here) == before
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        '--fake --batch-size 8 --data-format NHWC --fixed-qa --qa 2',
+        '--fake --batch_size=8 --fixed_qa --qa=2',
+        '--preset demo --no-kd --no-private-basis',
+        '--preset study --no-kd --no-private_basis',
+    ],
+)
+def test_dashes_and_underscores_are_the_same(line):
+    found = accepted(line)
+    assert found.fixed_qa == ('fixed' in line)
+    assert not (found.kd or found.private_basis)
+
+
+@pytest.mark.parametrize('flag', PUBLISHED_FLAGS)
+def test_help_lists_the_published_spellings(flag, capsys):
+    assert call('--help') == 0
+    words = capsys.readouterr().out.replace(',', ' ').replace('[', ' ').replace(']', ' ').split()
+    assert flag in words
+
+
+def test_a_published_command_line_means_the_same():
+    found = accepted(
+        '--gpu 0,1 --data images -d 50 --mode preact --qw 2 --qa 2 --wd 1e-4 --batch_size 2 --lr .2 '
+        '-s 224 192 160 128 96 --kd --fixed_qa'
+    )
+    assert (found.gpu, found.arch, found.mode, found.qw, found.qa) == (
+        (0, 1),
+        'resnet50',
+        'preact',
+        2,
+        2,
+    )
+    assert (found.wd, found.batch_size, found.lr, found.kd, found.fixed_qa) == (
+        1e-4,
+        2,
+        0.2,
+        True,
+        True,
+    )
+    assert (found.sizes, found.schedule, found.classes) == ((224, 192, 160, 128, 96), 'step', 2)
+
+
+@pytest.mark.parametrize(
+    'stop, status, word',
+    [(KeyboardInterrupt, 130, 'interrupted'), (imagenet_tf.Terminated, 143, 'terminated')],
+)
+def test_ctrl_c_and_sigterm_have_their_own_status(stop, status, word, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise stop
+
+    for module, name in ((train, 'train'), (evaluate, 'evaluate')):
+        monkeypatch.setattr(module, name, interrupt)
+    assert call('--fake') == status
+    assert f'{word}; the same command resumes' in capsys.readouterr().err
+    assert call('--eval -ec run') == status
+    assert capsys.readouterr().err.splitlines()[-1] == word
+
+
+@pytest.mark.parametrize(
+    'error, message',
+    [
+        (
+            tf.errors.ResourceExhaustedError(None, None, 'OOM'),
+            '--batch_size 256: a step does not fit into the memory',
+        ),
+        (
+            PermissionError(13, 'Permission denied', 'log.log'),
+            "--logdir full: [Errno 13] Permission denied: 'log.log'",
+        ),
+    ],
+)
+def test_too_little_memory_and_a_folder_that_cannot_be_written(error, message, monkeypatch, capsys):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(train, 'train', TRAIN)
+    monkeypatch.setattr(train, '_train', fail)
+    assert call('--fake --logdir full') == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_exit_status_of_the_process(here):
+    before = tree(here)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), '--data', 'nowhere'], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith('imagenet_tf.py: error: --data nowhere')
+    assert 'Traceback' not in done.stderr
+    assert tree(here) == before

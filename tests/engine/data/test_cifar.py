@@ -1,0 +1,118 @@
+"""The CIFAR archives: pixels and labels as they are meant, no code run, and what a run calls them."""
+
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.data import cifar
+from engine.data.datasets import open_dataset, recipe
+from tests.engine.data.test_datasets import refusal
+
+
+def cifar_rows(count: int, *, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(256, size=(count, 3072), dtype=np.uint8)
+
+
+def write_pickle(path: Path, content: dict, *, as_bytes: bool = True) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keyed = {key.encode() if as_bytes else key: value for key, value in content.items()}
+    path.write_bytes(pickle.dumps(keyed, protocol=4))
+
+
+def make_cifar10(folder: Path, *, as_bytes: bool = True) -> Path:
+    for k in range(1, 6):
+        write_pickle(
+            folder / f'data_batch_{k}',
+            {'data': cifar_rows(4, seed=k), 'labels': [k, 0, 9, 3]},
+            as_bytes=as_bytes,
+        )
+    write_pickle(
+        folder / 'test_batch',
+        {'data': cifar_rows(3, seed=9), 'labels': [1, 2, 3]},
+        as_bytes=as_bytes,
+    )
+    write_pickle(
+        folder / 'batches.meta',
+        {'label_names': [f'name{k}'.encode() for k in range(10)]},
+        as_bytes=as_bytes,
+    )
+    return folder
+
+
+@pytest.mark.parametrize('as_bytes', [True, False])
+def test_cifar10(tmp_path, as_bytes):
+    folder = make_cifar10(tmp_path / 'cifar-10-batches-py', as_bytes=as_bytes)
+    for data in (f'cifar10:{tmp_path}', f'cifar10:{folder}', str(tmp_path), str(folder)):
+        dataset = open_dataset(data)
+        assert (dataset.name, dataset.size, dataset.augment) == ('cifar10', 32, 'shift')
+        assert (len(dataset.train), len(dataset.val), dataset.classes[9]) == (20, 3, 'name9')
+    np.testing.assert_array_equal(dataset.train.labels[:8], [1, 0, 9, 3, 2, 0, 9, 3])
+    row, image = cifar_rows(4, seed=2)[1], dataset.train.read(5)
+    for y, x in ((0, 0), (3, 31), (17, 4)):
+        red, green, blue = (row[plane * 1024 + y * 32 + x] for plane in range(3))
+        assert image[y, x].tolist() == [blue, green, red]
+
+
+def test_cifar100_uses_the_fine_labels(tmp_path):
+    for name, count in (('train', 6), ('test', 2)):
+        write_pickle(
+            tmp_path / 'cifar-100-python' / name,
+            {
+                'data': cifar_rows(count, seed=1),
+                'fine_labels': [99] * count,
+                'coarse_labels': [1] * count,
+            },
+        )
+    write_pickle(tmp_path / 'cifar-100-python' / 'meta', {'fine_label_names': [b'x'] * 100})
+    dataset = open_dataset(f'cifar100:{tmp_path}', size=28)
+    assert (len(dataset.train), len(dataset.val), len(dataset.classes), dataset.size) == (
+        6,
+        2,
+        100,
+        28,
+    )
+    assert set(dataset.train.labels) == {99}
+
+
+def test_cifar_without_batches(tmp_path):
+    assert 'no batches; expected data_batch_1, data_batch_2' in refusal(f'cifar10:{tmp_path}')
+    (make_cifar10(tmp_path) / 'data_batch_4').unlink()
+    assert f'in {tmp_path} or {tmp_path}/cifar-10-batches-py' in refusal(f'cifar10:{tmp_path}')
+
+
+class Harmful:
+    """Pickled, it would run code when it is read."""
+
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def test_harmful_and_broken_pickles(tmp_path):
+    batch = make_cifar10(tmp_path) / 'test_batch'
+    write_pickle(batch, {'data': Harmful(), 'labels': [1]})
+    assert 'sys.exit is not admitted' in refusal(tmp_path)
+    batch.write_bytes(b'\x80\x04 broken')
+    assert f'{batch} is not a pickled dict with data, labels' in refusal(tmp_path)
+    write_pickle(batch, {'data': cifar_rows(3, seed=1)})
+    assert f'{batch} is not a pickled dict with data, labels' in refusal(tmp_path)
+    write_pickle(batch, {'data': cifar_rows(3, seed=1), 'labels': [1]})
+    assert 'data has shape (3, 3072), expected (1, 3072)' in refusal(tmp_path)
+
+
+def test_a_plain_folder_is_recorded_as_what_it_is(tmp_path):
+    """Its images are then taken as they are, wherever the folder has gone since."""
+    folder = make_cifar10(tmp_path / 'some' / 'cifar-10-batches-py')
+    for place in (folder, folder.parent):
+        assert cifar.spelled(str(place)) == f'cifar10:{place}'
+        assert (
+            recipe(str(place))
+            == recipe(f'cifar10:{place}')
+            == open_dataset(str(place)).augment
+            == 'shift'
+        )
+    for other in ('', 'fake', 'animals28', str(tmp_path), f'cifar10:{folder}', 'cifar100:nowhere'):
+        assert cifar.spelled(other) == other
+    assert (recipe('cifar100:nowhere'), recipe(str(tmp_path))) == ('shift', 'area_crop')

@@ -1,0 +1,427 @@
+"""Predictor: any network, any point, any budget gives what the evaluation graph gives; from several threads too."""
+
+import concurrent.futures
+import dataclasses
+import shutil
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from engine import Predictor
+from engine.data.augment import eval_views
+from engine.data.datasets import open_dataset
+from engine.errors import UsageError
+from engine.evaluation.evaluate import eval_flow, merge_layers
+from engine.graph.tower import Model, scored
+from engine.runs.folder import write_json
+from nets import cost
+from nets.backbones import resnet
+from nets.layers.kernels import generate
+from quant.backend import tf
+from scripts import import_checkpoint
+from tests import test_grid
+from tests.engine.data.test_cifar import make_cifar10
+from tests.engine.importers.test_importer_aig import aig8, written
+from tests.engine.runs.test_checkpoint import save
+
+# A fixture.
+shallow = test_grid.shallow
+
+RNG = np.random.default_rng(3)
+IMAGES = RNG.integers(256, size=(7, 16, 16, 3), dtype=np.uint8)
+MIXED = [
+    RNG.integers(256, size=size, dtype=np.uint8)
+    for size in ((16, 16, 3), (20, 31, 3), (40, 9, 3), (8, 8, 3))
+]
+FAMILIES = {
+    'aig': 'aig-gates-float',
+    'rsnet': 'rsnet-sizes-w2a2',
+    'san': 'san-sizes-float',
+    'msdnet': 'msdnet-exits-float',
+    'dsnet': 'dsnet-gates-float',
+    'slimmable': 'dsnet-widths-float',
+}
+FIVE = list(FAMILIES)[:5]
+
+
+class Made(NamedTuple):
+    """A run folder with its configuration, variables and layer records."""
+
+    path: Any
+    config: Any
+    values: dict[str, np.ndarray]
+    layers: Any
+
+
+@pytest.fixture(scope='module')
+def make(tmp_path_factory):
+    """Run folders with random weights, each written once. Only SAN reads one view per size."""
+    runs = {}
+
+    def made(family):
+        if family not in runs:
+            config = test_grid.config(FAMILIES[family])
+            if family == 'san':
+                config = dataclasses.replace(config, resize='antialias')
+            model, path = Model(config, data_format='NHWC'), tmp_path_factory.mktemp(family) / 'run'
+            variables, layers = model.inspect()
+            values = model.starting_values() | test_grid.numbers(variables)
+            save(values, path / 'model-1')
+            write_json(path / 'config.json', config.to_json())
+            merge_layers(path, layers)
+            runs[family] = Made(path, config, values, layers)
+        return runs[family]
+
+    return made
+
+
+@pytest.fixture(scope='module')
+def predictors(make):
+    """One predictor per family, whose graphs stay."""
+    known = {}
+
+    def predictor(family):
+        if family not in known:
+            known[family] = Predictor(make(family).path, threads=1)
+        return known[family]
+
+    return predictor
+
+
+def views(config, images, augment='shift'):
+    made = [
+        eval_views(
+            image, augment, config.view_sizes, antialias=config.antialias, cubic=config.cubic
+        )
+        for image in images
+    ]
+    return [np.stack(size) for size in zip(*made)]
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def evaluated(made, images):
+    return answers(made, views(made.config, images))
+
+
+def answers(made, batch):
+    """Probabilities [N, classes] by name: the graph of evaluation, whose variables a saver restores."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = Model(made.config, data_format='NHWC')
+        feeds = [tf.constant(view) for view in batch]
+        rows = scored(model.net.outputs(model.views(feeds), model.blocks(training=False)))
+        tf.train.Saver({v.op.name: v for v in tf.global_variables()}).restore(
+            session, str(made.path / 'model-1')
+        )
+        session.run(generate())
+        return {name: softmax(logits) for name, logits in session.run(rows).items()}
+
+
+def check(found, probabilities, point):
+    np.testing.assert_array_equal(found.labels, probabilities.argmax(1))
+    np.testing.assert_allclose(found.scores, probabilities.max(1), atol=1e-4)
+    assert found.points == [point] * len(probabilities) and found.labels.dtype == np.int64
+
+
+POINTS = {
+    'aig': ['s16'],
+    'rsnet': ['s16', 's12'],
+    'san': ['s16', 's12'],
+    'msdnet': ['s16-x1', 's16-x0'],
+    'dsnet': ['w06', 'w00', 'dynamic'],
+    'slimmable': ['w14', 'w00'],
+}
+
+
+SLOW = ('aig', 'san', 'slimmable')
+
+
+@pytest.mark.parametrize(
+    'family',
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+        for name in (*FIVE, 'slimmable')
+    ],
+)
+def test_every_point_says_what_evaluation_says(family, make, predictors):
+    """Width 6 of a network that was not calibrated has no statistics and is no point."""
+    made, predictor = make(family), predictors(family)
+    assert predictor.points == POINTS[family] and predictor.config == made.config
+    expected = evaluated(made, IMAGES)
+    for point in predictor.points:
+        check(predictor.predict(IMAGES, point=point), expected[point], point)
+    check(predictor.predict(IMAGES), expected[predictor.points[0]], predictor.points[0])
+
+
+@pytest.mark.parametrize('family', ['aig', 'san', 'dsnet', 'msdnet'])
+@pytest.mark.parametrize('count', [1, 3])
+def test_batches_of_any_size(family, count, predictors):
+    predictor = predictors(family)
+    point = predictor.points[-1]
+    whole, part = (
+        predictor.predict(IMAGES, point=point),
+        predictor.predict(IMAGES[:count], point=point),
+    )
+    np.testing.assert_array_equal(part.labels, whole.labels[:count])
+    np.testing.assert_allclose(part.scores, whole.scores[:count], atol=1e-5)
+
+
+@pytest.mark.parametrize('family', ['rsnet', 'san'])
+def test_images_of_any_size(family, make, predictors):
+    """They need not be alike; views are those of evaluation: one for all sizes, or one for each."""
+    check(
+        predictors(family).predict(MIXED, point='s12'), evaluated(make(family), MIXED)['s12'], 's12'
+    )
+
+
+@pytest.mark.parametrize(
+    'family, resize, kind',
+    [
+        ('dsnet', 'antialias_cubic', 'files'),
+        ('rsnet', 'area', 'cifar'),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ('rsnet', 'nearest', 'files'),
+                ('san', 'antialias', 'files'),
+                ('aig', 'antialias', 'cifar'),
+                ('msdnet', 'area', 'files'),
+                ('dsnet', 'antialias_cubic', 'cifar'),
+            )
+        ),
+    ],
+)
+def test_images_of_a_data_folder(family, resize, kind, make, tmp_path):
+    """The data flow of evaluation, and the predictor on the images as they lie there, whatever kind of folder it is."""
+    made, folder = make(family), tmp_path / 'data'
+    make_cifar10(folder) if kind == 'cifar' else photographs(folder)
+    config = dataclasses.replace(made.config, data=str(folder), resize=resize)
+    shutil.copytree(made.path, tmp_path / 'run')
+    write_json(tmp_path / 'run' / 'config.json', config.to_json())
+    dataset = open_dataset(config.data, size=config.image_size)
+    *batch, _ = next(iter(eval_flow(config, dataset, 0)))
+    predictor, images = (
+        Predictor(tmp_path / 'run', threads=1),
+        [dataset.val.read(i) for i in range(len(dataset.val))],
+    )
+    point = predictor.points[-1]
+    check(
+        predictor.predict(images, point=point),
+        answers(made._replace(config=config), batch)[point],
+        point,
+    )
+
+
+def photographs(folder):
+    for part, shape in (('train', (30, 40)), ('val', (30, 47)), ('val', (61, 33))):
+        place = folder / part / 'class'
+        place.mkdir(parents=True, exist_ok=True)
+        image = RNG.integers(256, size=(*shape, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(place / f'{shape[0]}.png'), image)
+
+
+@pytest.mark.parametrize(
+    'images, match',
+    [
+        (
+            IMAGES.astype('float32'),
+            r'images: expected uint8 \[H, W, 3\], found float32 \[16, 16, 3\]',
+        ),
+        (IMAGES[..., :1], r'found uint8 \[16, 16, 1\]'),
+        (IMAGES[0], r'found uint8 \[16, 3\]'),
+        (IMAGES[:0], 'none given'),
+        ([[1, 2]], 'found <class'),
+        ([IMAGES[0], IMAGES[0, 0]], r'found uint8 \[16, 3\]'),
+    ],
+)
+def test_what_is_no_image(images, match, predictors):
+    with pytest.raises(UsageError, match=match):
+        predictors('rsnet').predict(images)
+
+
+def test_wrong_points(predictors):
+    with pytest.raises(UsageError, match="point 's20': .* has s16 s12"):
+        predictors('rsnet').predict(IMAGES, point='s20')
+    with pytest.raises(UsageError, match='point s16 and budget 3M: give one'):
+        predictors('rsnet').predict(IMAGES, point='s16', budget='3M')
+    for family, point in (('rsnet', 'dynamic'), ('dsnet', 's16-dynamic')):
+        with pytest.raises(UsageError, match=f"point '{point}'"):
+            predictors(family).predict(IMAGES, point=point)
+    with pytest.raises(UsageError, match='is a rsnet, which has no exits'):
+        predictors('rsnet').anytime(IMAGES, deadline_ms=5)
+
+
+def test_wrong_runs(tmp_path):
+    for path in (tmp_path / 'none', tmp_path / 'run' / 'model-1'):
+        with pytest.raises(UsageError, match=f'run {path}: no such run folder or checkpoint'):
+            Predictor(path)
+
+
+def record(made, accuracies):
+    for point, top1 in accuracies.items():
+        write_json(
+            made.path / 'eval' / f'{point}.json',
+            {'point': point, 'bn': point, 'top1': top1, 'top5': 100.0},
+        )
+
+
+def test_nothing_recorded(make, predictors):
+    with pytest.raises(UsageError, match='no evaluation records; run `imagenet_tf.py --eval'):
+        predictors('aig').predict(IMAGES, budget='300M')
+
+
+def test_budget_of_static_points(make, predictors):
+    made, predictor = make('rsnet'), predictors('rsnet')
+    record(made, {'s16': 90.0, 's12': 80.0})
+    large, small = (cost.madds(made.layers[point]) for point in ('s16', 's12'))
+    expected = evaluated(made, IMAGES)
+    for budget, point in (
+        (large, 's16'),
+        (f'{large / 1e3}K', 's16'),
+        (large - 1, 's12'),
+        (float(small), 's12'),
+    ):
+        check(predictor.predict(IMAGES, budget=budget), expected[point], point)
+    with pytest.raises(UsageError, match='the nearest is .* at s12'):
+        predictor.predict(IMAGES, budget=small - 1)
+    with pytest.raises(UsageError, match='budget 3ms: expected multiply-adds'):
+        predictor.predict(IMAGES, budget='3ms')
+
+
+def test_budget_of_a_gate(make, predictors):
+    made = make('dsnet')
+    record(made, {'w06': 90.0, 'w00': 60.0, 'dynamic': 85.0})
+    large = cost.madds(made.layers['w06'])
+    write_json(made.path / 'routes' / 's16.json', {'madds': large - 10})
+    check(
+        predictors('dsnet').predict(IMAGES, budget=large - 5),
+        evaluated(made, IMAGES)['dynamic'],
+        'dynamic',
+    )
+    assert predictors('dsnet').predict(IMAGES[:1], budget=large).points == ['w06']
+
+
+def test_budget_of_exits(make, predictors):
+    """Every image leaves where its confidence reaches the threshold, with the answer of that exit."""
+    made, predictor = make('msdnet'), predictors('msdnet')
+    record(made, {'s16-x1': 70.0, 's16-x0': 60.0})
+    seen = RNG.integers(256, size=(60, 16, 16, 3), dtype=np.uint8)
+    held = evaluated(made, seen)
+    arrays = {'confidence': np.stack([np.log(held[f's16-x{k}'].max(1)) for k in (0, 1)], 1)}
+    # On the validation images early exit is always right, so that a policy is the best choice.
+    arrays |= {'test_confidence': arrays['confidence'], 'test_right': np.ones((60, 2), bool)}
+    (made.path / 'exits').mkdir()
+    np.savez(made.path / 'exits' / 's16.npz', **arrays, right=arrays['test_right'])
+    costs = [cost.madds(cost.cumulative(made.layers, f's16-x{k}')) for k in (0, 1)]
+    chosen = predictor.within(sum(costs) / 2)
+    assert chosen.policy is not None and chosen.madds <= sum(costs) / 2
+    images = RNG.integers(256, size=(20, 16, 16, 3), dtype=np.uint8)
+    expected = evaluated(made, images)
+    # The middle of the confidences, whatever the cheapest of equally right policies is.
+    limit = float(np.median(np.log(expected['s16-x0'].max(1))))
+    policy = dataclasses.replace(chosen.policy, thresholds=(limit, chosen.policy.thresholds[1]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            predictor, 'within', lambda budget: dataclasses.replace(chosen, policy=policy)
+        )
+        found = predictor.predict(images, budget='1M')
+    leaves = np.where(np.log(expected['s16-x0'].max(1)) >= limit, 0, 1)
+    assert 0 < leaves.sum() < len(images)
+    assert found.points == [f's16-x{k}' for k in leaves]
+    for i, point in enumerate(found.points):
+        assert found.labels[i] == expected[point][i].argmax()
+        assert found.scores[i] == pytest.approx(expected[point][i].max(), abs=1e-4)
+    assert predictor.within(costs[0]).madds == pytest.approx(costs[0])
+    # A budget is kept on the images by which thresholds were chosen; the least sure one lies on its threshold.
+    assert predictor.predict(seen, budget=costs[0]).points.count('s16-x0') >= len(seen) - 1
+
+
+def test_anytime(make, predictors):
+    expected = evaluated(make('msdnet'), IMAGES)
+    check(predictors('msdnet').anytime(IMAGES, deadline_ms=1e6), expected['s16-x1'], 's16-x1')
+    check(predictors('msdnet').anytime(IMAGES, deadline_ms=0), expected['s16-x0'], 's16-x0')
+
+
+@pytest.mark.parametrize(
+    'family',
+    [
+        'rsnet',
+        pytest.param('dsnet', marks=pytest.mark.slow),
+        pytest.param('msdnet', marks=pytest.mark.slow),
+    ],
+)
+def test_threads(family, make, predictors):
+    """Graphs are made while others wait; every call gets its own answers."""
+    serial, fresh = predictors(family), Predictor(make(family).path, threads=1)
+    calls = [
+        (IMAGES[i : i + 1 + i % 3], fresh.points[i % len(fresh.points)])
+        for i in 2 * (0, 1, 2, 3, 4, 5)
+    ]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda call: fresh.predict(call[0], point=call[1]), calls))
+    for (images, point), one in zip(calls, found):
+        expected = serial.predict(images, point=point)
+        np.testing.assert_array_equal(one.labels, expected.labels)
+        np.testing.assert_allclose(one.scores, expected.scores, atol=1e-5)
+        assert one.points == expected.points
+
+
+def test_epochs(make, tmp_path):
+    """The last checkpoint, or the one that was asked for, as an epoch or by its prefix."""
+    made, path = make('aig'), tmp_path / 'run'
+    config = dataclasses.replace(made.config, steps_per_epoch=1)
+    other = {
+        name: value[::-1].copy() if name == 'linear/b' else value
+        for name, value in made.values.items()
+    }
+    for step, values in ((1, made.values), (2, other)):
+        save(values, path / f'model-{step}')
+    write_json(path / 'config.json', config.to_json())
+    scores = [
+        Predictor(path, threads=1, **options).predict(IMAGES).scores
+        for options in ({}, {'epoch': 1})
+    ]
+    scores.append(Predictor(path / 'model-1', threads=1).predict(IMAGES).scores)
+    assert np.abs(scores[0] - scores[1]).max() > 1e-3
+    np.testing.assert_array_equal(scores[1], scores[2])
+
+
+def test_a_published_file(tmp_path, monkeypatch):
+    """CIFAR form: an image of its size is taken as it is, as its evaluation does, and as the imported run does."""
+    monkeypatch.setitem(resnet.FORMS, 'resnet8', resnet.Form((1, 1, 1), small=True))
+    file = written(tmp_path / 'x.pth.tar', aig8(10))
+    published = Predictor(file, threads=1)
+    assert published.points == ['s32'] and published.config.net == 'aig'
+    assert (
+        import_checkpoint.main([str(file), '--out', str(tmp_path / 'run'), '--data', 'animals28'])
+        == 0
+    )
+    images = RNG.integers(256, size=(4, 32, 32, 3), dtype=np.uint8)
+    found, imported = (
+        published.predict(images),
+        Predictor(tmp_path / 'run', threads=1).predict(images),
+    )
+    np.testing.assert_array_equal(found.labels, imported.labels)
+    np.testing.assert_allclose(found.scores, imported.scores, atol=1e-6)
+    with pytest.raises(UsageError, match='no such run folder|cannot be read'):
+        published.predict(images, budget='300M')
+    with pytest.raises(
+        UsageError, match=f'epoch 3: {file} is a published checkpoint, which has no epochs'
+    ):
+        Predictor(file, epoch=3)
+
+
+def test_importing_the_engine_leaves_tensorflow_alone():
+    program = (
+        'import sys, engine\nassert "tensorflow" not in sys.modules and "tensorpack" not in sys.modules\n'
+        'try: engine.Nothing\nexcept AttributeError: pass\nelse: raise SystemExit(1)'
+    )
+    subprocess.run([sys.executable, '-c', program], check=True)
+    assert Predictor.__module__ == 'engine.deployment.predictor'

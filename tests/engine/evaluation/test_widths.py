@@ -1,0 +1,92 @@
+"""The report of a gate that chooses widths: shares and multiply-adds of a made-up tally by numpy."""
+
+import json
+
+import numpy as np
+import pytest
+
+from engine.data.datasets import open_dataset
+from engine.evaluation.evaluators import widths as routes
+from engine.graph.tower import Model
+from nets import cost
+from nets.cost import LayerRecord
+from tests.engine.graph import test_freeze
+from tests.engine.graph.test_freeze import DSNET, made
+
+shallow = test_freeze.shallow
+
+CLASSES, ROUTES = 5, (0, 6, 13)
+
+
+class Net:
+    """What the report asks of a network."""
+
+    routes, head_madds, sizes = ROUTES, 77, (16, 12)
+
+    def point(self, size, index):
+        return f's{size}-w{index:02d}'
+
+
+class Network:
+    net = Net()
+
+
+def layers():
+    return {
+        f's{size}-w{index:02d}': [
+            LayerRecord('a', 'body', (3, 3, 4 + index, 8), (size, size)),
+            LayerRecord('b', 'head', (1, 1, 8, CLASSES), (1, 1), bias=CLASSES),
+        ]
+        for size in Net.sizes
+        for index in ROUTES
+    }
+
+
+@pytest.fixture
+def reported(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    tallies = [rng.integers(0, 9, (CLASSES, len(ROUTES))).astype(float) for _ in Net.sizes]
+    tallies[1][2] = 0
+    monkeypatch.setattr(routes, 'throughput', lambda *_: {'dynamic': 120.5, 's16-w00': 300.0})
+    return tmp_path, tallies, routes.report(Network(), layers(), tallies, {}, None, tmp_path)
+
+
+def test_shares_and_multiply_adds(reported):
+    folder, tallies, said = reported
+    for size, tally in zip(Net.sizes, tallies):
+        row = json.loads((folder / 'routes' / f's{size}.json').read_text())
+        assert row['points'] == [f's{size}-w{index:02d}' for index in ROUTES]
+        share = tally.sum(0) / tally.sum()
+        np.testing.assert_allclose(row['shares'], share)
+        counts = tally.sum(1)
+        for k, by_class in enumerate(row['by_class']):
+            np.testing.assert_allclose(
+                by_class, tally[k] / counts[k] if counts[k] else np.zeros(len(ROUTES))
+            )
+        madds = [9 * (4 + index) * 8 * size * size + 8 * CLASSES for index in ROUTES]
+        assert row['of_points'] == madds
+        assert row['madds'] == pytest.approx(share @ madds + 77)
+        assert row['images_per_second'] == {'dynamic': 120.5, 's16-w00': 300.0}
+        assert f's{size}-w06 {100 * share[1]:.1f} %' in said
+        assert f'{row["madds"] / 1e6:.2f} M multiply-adds per image' in said
+
+
+def test_pictures(reported):
+    folder, _, said = reported
+    for size in Net.sizes:
+        assert (folder / 'routes' / f's{size}.png').read_bytes().startswith(b'\x89PNG')
+        assert str(folder / 'routes' / f's{size}.png') in said
+
+
+def test_measured_speed():
+    """Of the gate's choices and of every route; any network with a gate."""
+    config, values = made(
+        {**DSNET, 'stage': 'gate', 'routes': (0, 6), 'widths': (0, 6), 'classes': 10}
+    )
+    model = Model(config, data_format='NHWC')
+    found = routes.throughput(
+        model, values, open_dataset('animals28', size=16), 16, batch=4, rounds=2
+    )
+    assert set(found) == {'dynamic', 'w00', 'w06'} and min(found.values()) > 0
+    _, records = model.inspect()
+    assert cost.madds(records['w00']) < cost.madds(records['w06'])

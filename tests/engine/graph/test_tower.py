@@ -1,0 +1,139 @@
+"""A tower: which variables decay, the optimizer, and what it is fed."""
+
+import numpy as np
+import pytest
+from tensorpack.tfutils.tower import TowerContext
+
+from engine.config.config import Config
+from engine.graph.tower import Model
+from quant.backend import tf
+
+SMALL = {
+    'arch': 'resnet8',
+    'sizes': (16, 12),
+    'data': 'animals28',
+    'classes': 10,
+    'image_size': 16,
+    'width': 0.25,
+    'mode': 'pytorch',
+    'resize': 'area',
+}
+SAN = {**SMALL, 'net': 'san', 'kd_type': 'topdown'}
+WD = 0.01
+
+
+def build(**changes):
+    """A training tower; every variable that is not trained is set beside it."""
+    model = Model(Config(**{**SMALL, 'wd': WD, **changes}), data_format='NHWC')
+    with TowerContext('', is_training=True):
+        feeds = [
+            tf.zeros([2, *spec.shape.as_list()[1:]], spec.dtype) for spec in model.inputs()[:-1]
+        ]
+        model.build_graph(*feeds, tf.zeros([2], tf.int32))
+    return model
+
+
+def decay_term():
+    return tf.get_default_graph().get_tensor_by_name('loss/weight_decay:0')
+
+
+def decayed():
+    """Names of the trained variables that the decay pulls at."""
+    variables = tf.trainable_variables()
+    return {
+        v.op.name for v, g in zip(variables, tf.gradients(decay_term(), variables)) if g is not None
+    }
+
+
+KERNELS = ('/W', '/slope', '/offset')
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        {'kd': True},
+        {**SAN, 'kd': True},
+        {'arch': 'mobilenetv2_small', 'sizes': (12,)},
+        {'kd': True, 'qw': 2},
+    ],
+    ids=['rsnet', 'san', 'mobilenet', 'quantized'],
+)
+def test_what_decays(config):
+    trained: dict[str, set[str]] = {}
+    for decay in ('kernels', 'all'):
+        with tf.Graph().as_default():
+            build(**config, decay=decay)
+            names = {v.op.name for v in tf.trainable_variables()}
+            trained[decay] = decayed()
+    assert trained['all'] == names
+    assert trained['kernels'] == {name for name in names if name.endswith(KERNELS)}
+    left = {name.rpartition('/')[2] for name in names - trained['kernels']}
+    assert left == {'gamma', 'beta', 'b'} | (
+        {'alpha'} if config.get('kd') and 'net' not in config else set()
+    )
+
+
+@pytest.mark.parametrize(
+    'config, decay',
+    [({'kd': True}, 'all'), ({'kd': True}, 'kernels'), (SAN, 'all'), (SAN, 'kernels')],
+)
+def test_amount_of_the_decay(config, decay, run):
+    """Each variable once, however many sizes use it."""
+    build(**config, decay=decay)
+    chosen = [v for v in tf.trainable_variables() if decay == 'all' or v.op.name.endswith(KERNELS)]
+    term, *values = run([decay_term(), *chosen])
+    expected = WD / 2 * sum(np.square(value.astype('float64')).sum() for value in values)
+    assert term == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize('nesterov', [True, False])
+def test_momentum(nesterov, run):
+    """Two steps with constant gradient 1: the published look-ahead, or plain momentum."""
+    optimizer = Model(Config(**SMALL, nesterov=nesterov), data_format='NHWC').optimizer()
+    x = tf.get_variable('x', initializer=5.0)
+    step = optimizer.minimize(tf.identity(x))
+    rate = next(v for v in tf.global_variables() if v.op.name == 'learning_rate')
+    run([])
+    run(rate.assign(0.1))
+    run(step), run(step)
+    steps = 1.9 + 1 + 0.9 * 1.9 if nesterov else 1 + 1.9
+    assert run(x) == pytest.approx(5 - 0.1 * steps, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    'resize, sides', [('area', [16]), ('nearest', [16]), ('antialias', [16, 12])]
+)
+def test_inputs(resize, sides):
+    model = Model(Config(**{**SMALL, 'resize': resize}), data_format='NHWC')
+    assert model.feeds == [*(f'images_{side}' for side in sides), 'labels']
+    assert [spec.shape.as_list() for spec in model.inputs()] == [
+        *([None, side, side, 3] for side in sides),
+        [None],
+    ]
+
+
+@pytest.mark.parametrize(
+    'net', [SMALL, SAN, {**SMALL, 'qw': 2, 'qa': 2}], ids=['rsnet', 'san', 'quantized']
+)
+def test_starting_values_are_those_of_the_seed(net):
+    first, again, other = (
+        Model(Config(**net, seed=seed), data_format='NHWC').starting_values() for seed in (1, 1, 2)
+    )
+    assert first.keys() == again.keys() == other.keys()
+    assert [name for name in first if not np.array_equal(first[name], again[name])] == []
+    assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    'changes', [{'kd': True}, {'kd': True, 'qw': 2, 'qa': 2}, SAN], ids=['rsnet', 'low', 'san']
+)
+def test_a_training_starts_as_the_network_alone_whatever_its_sizes(changes, run):
+    """The graph of the fixture has seed 1; both draw every variable by its name."""
+    build(**{**changes, 'sizes': (16, 12)})
+    variables = {v.op.name: v for v in tf.global_variables()}
+    trained = run(variables)
+    alone = Model(
+        Config(**{**SMALL, **changes, 'kd': False, 'sizes': (12,), 'seed': 1}), data_format='NHWC'
+    ).starting_values()
+    assert len([name for name in alone if name.endswith(KERNELS)]) > 5
+    assert [name for name, value in alone.items() if not np.array_equal(trained[name], value)] == []

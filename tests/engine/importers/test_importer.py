@@ -1,0 +1,388 @@
+"""Published checkpoints become run folders: the same logits, both sides complete, and what is said when they are not."""
+
+import dataclasses
+import functools
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import imagenet_tf
+from engine.config.config import Config, read_config
+from engine.data.datasets import open_dataset
+from engine.graph.tower import Model
+from engine.importers.names import convert, from_pytorch
+from engine.runs import checkpoint
+from nets.layers.blocks import Blocks
+from quant.backend import tf
+from scripts import import_checkpoint
+from tests.engine.importers.torch_writer import random_tensors, resnet18, write_published
+from tests.engine.runs.test_checkpoint import numbers, published, save
+
+SIZES = (40, 32)
+NETS = {'rsnet': False, 'san': True}
+INSPECT = Model.inspect
+
+
+@functools.cache
+def inspected(config: Config):
+    return INSPECT(Model(config, data_format='NHWC'))
+
+
+@pytest.fixture(autouse=True, scope='module')
+def every_network_is_inspected_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Model, 'inspect', lambda model: inspected(dataclasses.replace(model.config, data=''))
+        )
+        yield
+
+
+def classes_of_fake() -> int:
+    return len(open_dataset('fake').classes)
+
+
+@pytest.fixture(scope='module')
+def tensors() -> dict[str, dict[str, np.ndarray]]:
+    return {
+        'rsnet': random_tensors(resnet18(2, classes_of_fake(), san=False)),
+        'san': random_tensors(resnet18(2, 3, san=True)),
+    }
+
+
+@pytest.fixture(scope='module')
+def files(tensors, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp('files')
+    return {
+        'rsnet': write_published(
+            folder / 'rsnet.pth.tar', tensors['rsnet'], arch='parallel_resnet18'
+        ),
+        'san': write_published(
+            folder / 'san.pth.tar', tensors['san'], arch='meta_resnet18', form='legacy'
+        ),
+    }
+
+
+def sizes_of(net: str) -> tuple[int, ...]:
+    """A published SAN encodes its positions as .7 and .6."""
+    return SIZES if net == 'rsnet' else (42, 36)
+
+
+def imports(file: Path | str, out: Path, *flags: str) -> int:
+    return import_checkpoint.main([str(file), '--out', str(out), *flags])
+
+
+def size_flags(net: str) -> list[str]:
+    return ['--sizes', *map(str, sizes_of(net))]
+
+
+@pytest.fixture(scope='module')
+def runs(files, tmp_path_factory) -> dict[str, Path]:
+    """Imported run folders."""
+    folder = tmp_path_factory.mktemp('runs')
+    for net, file in files.items():
+        assert imports(file, folder / net, *size_flags(net)) == 0
+    return {net: folder / net for net in files}
+
+
+def logits(config: Config, values: dict[str, np.ndarray]) -> dict[int, np.ndarray]:
+    """Of fixed images, by size."""
+    model = Model(config, data_format='NHWC')
+    images = {
+        size: np.random.default_rng(size).random((2, size, size, 3), 'float32')
+        for size in config.sizes
+    }
+    with tf.Graph().as_default(), tf.Session() as session:
+        blocks = Blocks(config.policy, model.net.points, training=False, padding=model.net.padding)
+        outputs = model.net.outputs(
+            {size: tf.constant(image) for size, image in images.items()}, blocks
+        )
+        checkpoint.Restore(values).init(session)
+        return session.run({point.size: value for point, value in outputs.logits.items()})
+
+
+@pytest.mark.parametrize('net', NETS)
+def test_what_is_recorded(net, runs):
+    config = read_config(runs[net] / 'config.json')
+    assert (config.net, config.arch, config.mode, config.sizes) == (
+        net,
+        'resnet18',
+        'pytorch',
+        sizes_of(net),
+    )
+    assert (config.qw, config.qa, config.inputs, config.resize) == (32, 32, 'unit_rgb', 'antialias')
+    assert config.classes == (
+        classes_of_fake() if net == 'rsnet' else 3
+    ) and config.image_size == max(sizes_of(net))
+    assert config.kd and config.kd_type == ('ens_topdown' if net == 'rsnet' else 'topdown')
+    if net == 'san':
+        assert config.network().encodings == {42: pytest.approx(0.7), 36: pytest.approx(0.6)}
+    assert set(json.loads((runs[net] / 'layers.json').read_text())) == {
+        f's{size}' for size in sizes_of(net)
+    }
+
+
+@pytest.mark.parametrize('net', NETS)
+def test_logits_are_those_of_the_published_tensors(net, runs, tensors):
+    source = checkpoint.read(checkpoint.find(str(runs[net]), None, '-ec'), flag='-ec')
+    shapes, _ = Model(source.config, data_format='NHWC').inspect()
+    ours = {
+        name: from_pytorch(name, arch='resnet18', kind=net, sizes=sizes_of(net))
+        for name in tensors[net]
+    }
+    filled = {
+        our: convert(tensors[net][name], our, shapes[our])
+        for name, our in ours.items()
+        if our is not None
+    }
+    assert set(filled) == set(shapes) == {name for name in source.values if name != 'global_step'}
+    found, expected = logits(source.config, source.values), logits(source.config, filled)
+    assert set(found) == set(sizes_of(net))
+    for size, values in found.items():
+        np.testing.assert_array_equal(values, expected[size])
+        assert values.std() > 1e-3
+    assert not np.allclose(*found.values())
+
+
+def test_numbers_of_a_convolution(runs, tensors):
+    """Independent of the name map."""
+    values = checkpoint.read(str(runs['rsnet'] / 'model-0'), flag='-ec').values
+    stored = tensors['rsnet']
+    np.testing.assert_array_equal(
+        values['group1/block0/conv1/W'],
+        stored['layer2.0.conv1.module.weight'].transpose(2, 3, 1, 0),
+    )
+    np.testing.assert_array_equal(
+        values['group1/block0/convshortcut/bn/s32/variance/EMA'],
+        stored['layer2.0.downsample.1.bn_1.running_var'],
+    )
+    np.testing.assert_array_equal(values['linear/W'], stored['fc.module.weight'].T)
+    values = checkpoint.read(str(runs['san'] / 'model-0'), flag='-ec').values
+    flat = tensors['san']['layer2.0.fc3.weight'].reshape(128, 64, 1, 1)
+    np.testing.assert_array_equal(
+        values['group1/block0/convshortcut/slope'], flat.transpose(2, 3, 1, 0)
+    )
+
+
+def test_an_imported_run_is_evaluated(runs, capsys):
+    assert imagenet_tf.main(['--eval', '-ec', str(runs['rsnet'])]) == 2
+    assert 'was imported without a data set; give --data' in capsys.readouterr().err
+    assert (
+        imagenet_tf.main(['--eval', '-ec', str(runs['rsnet']), '--data', 'fake', '--threads', '0'])
+        == 0
+    )
+    records = {
+        path.stem: json.loads(path.read_text()) for path in (runs['rsnet'] / 'eval').glob('*.json')
+    }
+    assert set(records) == {'s40', 's32', 'ensemble'}
+    assert {row['data'] for row in records.values()} == {'fake'}
+
+
+def test_a_data_set_of_other_classes_is_refused(runs, capsys):
+    assert imagenet_tf.main(['--eval', '-ec', str(runs['san']), '--data', 'fake']) == 2
+    assert f'has {classes_of_fake()} classes' in capsys.readouterr().err
+
+
+def test_what_is_said(files, tmp_path, capsys):
+    assert imports(files['san'], tmp_path / 'run', *size_flags('san'), '--data', 'fake') == 0
+    said = capsys.readouterr().out
+    assert (
+        f'{tmp_path / "run" / "model-0"}: san resnet18, mode pytorch, sizes 42 36, W32A32, 3 classes'
+        in said
+    )
+    # Counters of all normalisations, and three projections with theirs.
+    assert f'{2 * 23 + 3 * (1 + 2 * 4)} published tensors are not used' in said
+    assert read_config(tmp_path / 'run' / 'config.json').data == 'fake'
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """``refused(file, *flags)``: the message of an import that must fail and leave nothing behind."""
+
+    def check(file, *flags: str) -> str:
+        out = tmp_path / 'out' / 'run'
+        assert imports(file, out, *flags) == 2
+        assert not out.parent.exists()
+        (message,) = capsys.readouterr().err.splitlines()
+        assert message.startswith('import_checkpoint: error: ')
+        return message
+
+    return check
+
+
+def changed(
+    tensors,
+    path: Path,
+    net: str,
+    *,
+    drop: str = '',
+    add: dict | None = None,
+    arch: str | None = None,
+) -> Path:
+    rows = {name: value for name, value in tensors[net].items() if name != drop} | (add or {})
+    return write_published(
+        path, rows, arch=arch or ('meta_resnet18' if NETS[net] else 'parallel_resnet18')
+    )
+
+
+SURPLUS = {
+    'unknown': (
+        'layer9.attention.weight',
+        'layer9.attention.weight is no part of an RS-Net resnet18',
+    ),
+    'known': (
+        'layer4.2.conv1.module.weight',
+        'has, and a network of this kind has not: layer4.2.conv1',
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', SURPLUS)
+def test_a_surplus_tensor(kind, tensors, tmp_path, refused):
+    name, part = SURPLUS[kind]
+    file = changed(
+        tensors, tmp_path / 'x.pth.tar', 'rsnet', add={name: np.ones((4, 4, 3, 3), '<f4')}
+    )
+    message = refused(file, *size_flags('rsnet'))
+    assert part in message and '--allow REGEX' in message
+    assert 'layer' in refused(file, *size_flags('rsnet'), '--allow', 'another')
+    assert (
+        imports(
+            file,
+            tmp_path / 'run',
+            *size_flags('rsnet'),
+            '--allow',
+            'another',
+            r'^layer[49]\.(2|att)',
+        )
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    'name, ours',
+    [
+        ('layer1.0.conv1.module.weight', 'group0/block0/conv1/W'),
+        ('bn1.bn_1.running_var', 'conv0/bn/s32/variance/EMA'),
+        ('fc.module.bias', 'linear/b'),
+    ],
+)
+def test_a_missing_tensor(name, ours, tensors, tmp_path, refused):
+    file = changed(tensors, tmp_path / 'x.pth.tar', 'rsnet', drop=name)
+    message = refused(file, *size_flags('rsnet'))
+    assert f'lacks: {ours} (and 0 more)' in message and '--allow' in message
+
+
+def test_a_missing_tensor_is_allowed(tensors, tmp_path):
+    file = changed(tensors, tmp_path / 'x.pth.tar', 'rsnet', drop='bn1.bn_1.running_var')
+    assert imports(file, tmp_path / 'run', *size_flags('rsnet'), '--allow', '^conv0/bn/s32/') == 0
+    values = checkpoint.read(str(tmp_path / 'run' / 'model-0'), flag='-ec').values
+    np.testing.assert_array_equal(values['conv0/bn/s32/variance/EMA'], np.ones(64))
+    np.testing.assert_array_equal(
+        values['conv0/bn/s40/variance/EMA'], tensors['rsnet']['bn1.bn_0.running_var']
+    )
+
+
+@pytest.mark.parametrize(
+    'net, flags, part',
+    [
+        ('rsnet', '', 'has 2 input sizes, got --sizes 224 192 160 128 96'),
+        ('rsnet', '--sizes 40', 'has 2 input sizes, got --sizes 40;'),
+        ('rsnet', '--sizes 40 32 24', 'has 2 input sizes, got --sizes 40 32 24;'),
+        ('rsnet', '--sizes 32 40', 'largest first'),
+        ('rsnet', '--sizes 32 32', 'largest first'),
+        ('rsnet', '--sizes 40 4', '--sizes 40 4: every size must be at least 8'),
+        ('san', '--sizes 40 32', 'to which these sizes are not proportional'),
+        ('rsnet', '--sizes 40 32 --arch vgg16', "arch 'vgg16' is unknown; there are"),
+        ('rsnet', '--sizes 40 32 --arch resnet50', '--arch resnet50 may be wrong'),
+        ('rsnet', '--sizes 40 32 --arch resnet34', 'lacks: group0/block2/'),
+        ('san', '--sizes 42 36 --arch mobilenetv2', '--arch mobilenetv2'),
+    ],
+)
+def test_flags_that_do_not_fit(net, flags, part, files, refused):
+    assert part in refused(files[net], *shlex.split(flags))
+
+
+def test_an_architecture_that_the_file_does_not_name(tensors, tmp_path, refused):
+    file = write_published(tmp_path / 'x.pth.tar', tensors['rsnet'], arch=None)
+    message = refused(file, *size_flags('rsnet'))
+    assert 'does not say its architecture; give --arch, one of' in message
+    assert 'resnet18' in message and 'mobilenetv2' in message
+    assert imports(file, tmp_path / 'run', *size_flags('rsnet'), '--arch', 'resnet18') == 0
+
+
+def test_an_unknown_architecture_in_the_file(tensors, tmp_path, refused):
+    file = changed(tensors, tmp_path / 'x.pth.tar', 'rsnet', arch='parallel_shufflenet')
+    assert "arch 'shufflenet' is unknown" in refused(file, *size_flags('rsnet'))
+
+
+@pytest.mark.parametrize('content', [b'', b'<!doctype html>', b'PK\x03\x04 and no more'])
+def test_a_file_that_is_no_checkpoint(content, tmp_path, refused):
+    (tmp_path / 'x.pth.tar').write_bytes(content)
+    assert 'x.pth.tar' in refused(tmp_path / 'x.pth.tar')
+
+
+def test_other_things_than_files(runs, tmp_path, refused):
+    assert 'no such checkpoint or folder' in refused(tmp_path / 'nowhere')
+    (tmp_path / 'empty').mkdir()
+    assert 'no checkpoint' in refused(tmp_path / 'empty')
+    assert 'is no published checkpoint' in refused(runs['san'])
+
+
+def test_a_file_without_private_normalisations(tensors, tmp_path, refused):
+    file = write_published(
+        tmp_path / 'x.pth.tar', {'conv1.weight': np.ones((4, 3, 3, 3), '<f4')}, arch='resnet18'
+    )
+    assert 'holds no RS-Net or SAN' in refused(file)
+
+
+def test_an_existing_folder_is_left_alone(files, tmp_path, capsys):
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'thesis.txt').write_text('precious')
+    assert imports(files['rsnet'], tmp_path / 'run', *size_flags('rsnet')) == 2
+    assert f'--out {tmp_path / "run"}: exists; choose a new folder' in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / 'run').iterdir()] == ['thesis.txt']
+
+
+@pytest.mark.parametrize(
+    'mode, arch, bits, kd',
+    [
+        ('preact', 'resnet18', (2, 3), True),
+        ('preact_typeA', 'resnet18', (32, 32), False),
+        pytest.param('resnet', 'resnet34', (2, 32), True, marks=pytest.mark.slow),
+        pytest.param('preact', 'resnet50', (32, 32), False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_tensorflow_checkpoint(mode, arch, bits, kd, tmp_path, capsys):
+    """Depth, mode and bits follow from its variables."""
+    config = Config(
+        arch=arch, mode=mode, qw=bits[0], qa=bits[1], sizes=(24,), kd=kd, classes=4, image_size=24
+    )
+    values = numbers(inspected(config)[0])
+    named = {published(name): value for name, value in values.items()}
+    extra = {
+        'global_step': np.int64(5),
+        'learning_rate': np.float32(0.1),
+        'imagenet/linear/W/Momentum': values['linear/W'],
+    }
+    prefix = save(named | extra, tmp_path / 'theirs' / 'model-5')
+    assert imports(prefix if kd else tmp_path / 'theirs', tmp_path / 'run') == 0
+    assert f'mode {mode}, sizes 24, W{bits[0]}A{bits[1]}, 4 classes' in capsys.readouterr().out
+    found = read_config(tmp_path / 'run' / 'config.json')
+    assert (found.net, found.arch, found.mode, found.qw, found.qa, found.kd) == (
+        'rsnet',
+        arch,
+        mode,
+        *bits,
+        kd,
+    )
+    assert (found.inputs, found.resize, found.sizes, found.classes) == (
+        'normalized_bgr',
+        'nearest',
+        (24,),
+        4,
+    )
+    stored = checkpoint.read(str(tmp_path / 'run' / 'model-0'), flag='-ec')
+    assert all(np.array_equal(stored.values[name], value) for name, value in values.items())

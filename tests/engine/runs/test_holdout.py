@@ -1,0 +1,185 @@
+"""Images set aside: which ones, that training never sees them, and that the record of a run wins over the seed."""
+
+import numpy as np
+import pytest
+
+import imagenet_tf
+from engine.config.config import Config
+from engine.data.batches import TrainFlow
+from engine.data.datasets import ArraySource, Dataset
+from engine.errors import UsageError
+from engine.runs import holdout
+
+IMAGES = 50
+LINE = ['--net', 'msdnet', '--data', 'animals28', '--batch_size', '8']
+
+
+@pytest.fixture
+def dataset():
+    """Image i is filled with i, and its label follows from it."""
+    numbers = np.arange(IMAGES)
+    images = np.broadcast_to(numbers[:, None, None], (IMAGES, 28, 28)).astype(np.uint8)
+    train = ArraySource(images, numbers % 7)
+    return Dataset(
+        'numbered', tuple('abcdefg'), 28, 'shift', train, ArraySource(images[:3], numbers[:3])
+    )
+
+
+def numbers(source):
+    return [int(source.read(i)[0, 0, 0]) for i in range(len(source))]
+
+
+@pytest.mark.parametrize(
+    'images, count, seed', [(50, 10, 0), (50, 49, 3), (8000, 1000, 7), (2, 1, 0)]
+)
+def test_draw(images, count, seed):
+    found = holdout.draw(images, count, seed)
+    assert len(set(found.tolist())) == len(found) == count
+    assert (np.diff(found) > 0).all() and found.min() >= 0 and found.max() < images
+    np.testing.assert_array_equal(found, holdout.draw(images, count, seed))
+
+
+def test_seed_and_count_decide_what_is_drawn():
+    drawn = [tuple(holdout.draw(1000, 100, seed)) for seed in range(5)]
+    assert len(set(drawn)) == 5
+    assert not set(holdout.draw(1000, 99, 0).tolist()) <= set(drawn[0])
+    counts = np.bincount(
+        np.concatenate([holdout.draw(20, 5, seed) for seed in range(400)]), minlength=20
+    )
+    # 100 expected of each, with a deviation of 8.7.
+    assert counts.min() > 60 and counts.max() < 140
+
+
+@pytest.mark.parametrize('count', [IMAGES, IMAGES + 1])
+def test_nothing_left_to_train_on(count, dataset):
+    for call in (
+        lambda: holdout.draw(IMAGES, count, 0),
+        lambda: holdout.apply(dataset, Config(holdout=count), None),
+    ):
+        with pytest.raises(UsageError, match=f'--holdout {count}: .*{IMAGES} training images'):
+            call()
+
+
+@pytest.mark.parametrize('folder', [True, False])
+def test_a_set_is_divided(folder, dataset, tmp_path):
+    found = holdout.apply(dataset, Config(holdout=12, seed=4), tmp_path if folder else None)
+    held = holdout.draw(IMAGES, 12, 4).tolist()
+    assert numbers(found.holdout) == held == found.holdout.indices.tolist()
+    assert numbers(found.train) == [i for i in range(IMAGES) if i not in held]
+    for source in (found.train, found.holdout):
+        np.testing.assert_array_equal(source.labels, np.array(numbers(source)) % 7)
+    assert (found.val, found.classes, found.name) == (dataset.val, dataset.classes, 'numbered')
+    assert dataset.holdout is None and len(dataset.train) == IMAGES
+
+
+def test_nothing_is_set_aside_by_default(dataset, tmp_path):
+    assert holdout.apply(dataset, Config(), tmp_path) is dataset
+
+
+def test_training_batches_never_hold_them(dataset):
+    found = holdout.apply(dataset, Config(holdout=18), None)
+    flow = TrainFlow(found, batch_size=8, sizes=[28], seed=0, threads=0)
+    assert len(flow) == 4
+    # Shifting pads with black: the brightest pixel is the image's number.
+    seen = {int(image.max()) for _, (images, _) in zip(range(40), flow) for image in images}
+    assert seen == set(numbers(found.train)) and not seen & set(numbers(found.holdout))
+
+
+@pytest.mark.parametrize('count', [0, 5])
+def test_the_record_of_a_run_wins(count, dataset, tmp_path):
+    """Imported runs have other images than the seed would draw."""
+    holdout.write(tmp_path, np.array([3, 4, 40]), IMAGES)
+    found = holdout.apply(dataset, Config(holdout=count), tmp_path)
+    assert numbers(found.holdout) == [3, 4, 40]
+    assert len(found.train) == IMAGES - 3 and not {3, 4, 40} & set(numbers(found.train))
+
+
+@pytest.mark.parametrize('seed', [None, 6])
+def test_what_is_recorded(seed, tmp_path):
+    indices = holdout.draw(IMAGES, 9, 6)
+    holdout.write(tmp_path / 'run', indices, IMAGES, seed)
+    np.testing.assert_array_equal(holdout.read(tmp_path / 'run'), indices)
+    with np.load(tmp_path / 'run' / holdout.FILE, allow_pickle=False) as arrays:
+        assert (arrays['images'], arrays['seed']) == (IMAGES, -1 if seed is None else seed)
+    assert [path.name for path in (tmp_path / 'run').iterdir()] == [holdout.FILE]
+
+
+def test_no_record(tmp_path):
+    assert holdout.read(tmp_path) is None and holdout.read(tmp_path / 'nowhere') is None
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def flipped(path):
+    """A stored value of another checksum."""
+    data = bytearray(path.read_bytes())
+    data[data.index(np.array([3, 4], np.int64).tobytes())] ^= 255
+    path.write_bytes(bytes(data))
+
+
+DAMAGE = {
+    'empty': lambda path: path.write_bytes(b''),
+    'text': lambda path: path.write_text('3 4 40'),
+    'truncated': truncated,
+    'flipped': flipped,
+    'without indices': lambda path: np.savez(path, images=IMAGES),
+    'one array': lambda path: np.save(path.open('wb'), np.arange(3)),
+    'objects': lambda path: np.savez(path, indices=np.array([{}, None])),
+    'folder': lambda path: path.unlink() or path.mkdir(),
+    'fractions': lambda path: np.savez(path, indices=np.array([1.5, 2])),
+    'negative': lambda path: np.savez(path, indices=np.array([-1, 2])),
+    'table': lambda path: np.savez(path, indices=np.array([[1, 2], [3, 4]])),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_record_is_named(damage, dataset, tmp_path):
+    holdout.write(tmp_path, np.array([3, 4, 40]), IMAGES)
+    damage(tmp_path / holdout.FILE)
+    with pytest.raises(UsageError, match='holdout.npz: is no list of held-out images') as caught:
+        holdout.apply(dataset, Config(), tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize('images', [IMAGES - 1, IMAGES + 1])
+def test_a_record_of_other_data(images, dataset, tmp_path):
+    holdout.write(tmp_path, np.array([3, 5]), images)
+    with pytest.raises(
+        UsageError, match=f'numbered.*{IMAGES} training images; the run set 2 of {images} aside'
+    ):
+        holdout.apply(dataset, Config(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    'flags, steps',
+    [
+        ([], 1000),
+        (['--holdout', '100'], 987),
+        (['--holdout', '7992'], 1),
+        (['--holdout', '100', '--steps_per_epoch', '5'], 5),
+    ],
+)
+def test_an_epoch_is_a_pass_over_what_is_left(flags, steps):
+    config, dataset, _ = imagenet_tf.resolve(
+        imagenet_tf.explicit(imagenet_tf.parse([*LINE, *flags]))
+    )
+    assert len(dataset.train) == 8000 and config.steps_per_epoch == steps
+
+
+@pytest.mark.parametrize(
+    'count, parts',
+    [
+        ('8000', '--holdout 8000|8000 training images'),
+        ('9000', '--holdout 9000|8000 training images'),
+        ('7995', '--batch_size 8|only 5 training images'),
+        ('-1', '--holdout -1|at least 0'),
+    ],
+)
+def test_refused_before_anything_is_written(count, parts, tmp_path, capsys):
+    assert imagenet_tf.main([*LINE, '--holdout', count, '--logdir', str(tmp_path / 'run')]) == 2
+    message = capsys.readouterr().err
+    assert [part for part in parts.split('|') if part not in message] == [] and list(
+        tmp_path.iterdir()
+    ) == []

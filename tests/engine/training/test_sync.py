@@ -1,0 +1,182 @@
+"""Several towers: evaluation that is split over them, and steps that equal those of one tower with the whole batch."""
+
+import collections
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorpack import Callback
+from tensorpack.tfutils import sesscreate
+
+from engine.config.config import Config
+from engine.data.datasets import ArraySource, Dataset
+from engine.evaluation import evaluate
+from engine.graph.tower import Model
+from engine.runs.checkpoint import METRICS
+from engine.runs.folder import open_run
+from engine.training import train
+from engine.training.cluster import Machine
+from quant.backend import tf
+from tests import test_grid
+from tests.test_grid import NETS
+
+# Fixture.
+shallow = test_grid.shallow
+
+IMAGES = 11
+CLASSES = tuple('abcde')
+
+
+def config(net: str, **fields) -> Config:
+    """The small network of the grid."""
+    values = {
+        **NETS[net].options,
+        'sizes': (16,),
+        'data': 'animals28',
+        'classes': len(CLASSES),
+        'image_size': 16,
+        'resize': 'area',
+        **fields,
+    }
+    found = Config(net=net, **values)
+    found.check()
+    return found
+
+
+@functools.cache
+def few() -> Dataset:
+    rng = np.random.default_rng(0)
+    source = ArraySource(
+        rng.integers(0, 256, (IMAGES, 16, 16, 3), np.uint8), rng.integers(0, len(CLASSES), IMAGES)
+    )
+    return Dataset('few', CLASSES, 16, 'shift', source, source)
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    'net, fields',
+    [
+        slow('rsnet', {'sizes': (16, 12)}),
+        slow('san', {'qw': 2}),
+        slow('aig', {'qw': 2, 'qa': 2}),
+        ('msdnet', {}),
+    ],
+)
+def test_two_towers_score_every_image_once(net, fields, monkeypatch):
+    """Batches of 2, the last of 1: counts, tallies and the answers image by image are those of one tower."""
+    monkeypatch.setattr(evaluate, 'eval_flow', functools.partial(evaluate.eval_flow, batch_size=2))
+    values = Model(config(net, **fields), data_format='NHWC').starting_values()
+    models = [Model(config(net, **fields, gpu=gpu), data_format='NHWC') for gpu in ((0,), (0, 1))]
+    one, two = (evaluate.evaluate(model, values, few(), threads=0)[0] for model in models)
+    assert one.images == two.images == IMAGES
+    assert (len(one.sums) > 1, bool(one.answers)) == (net == 'aig', net == 'msdnet')
+    for expected, found in zip([*one.sums, *one.answers], [*two.sums, *two.answers], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def start(config: Config) -> dict[str, np.ndarray]:
+    """Values under which no branch is hidden by zeros."""
+    values = Model(dataclasses.replace(config, gpu=(0,)), data_format='NHWC').starting_values()
+    return values | test_grid.numbers({name: value.shape for name, value in values.items()})
+
+
+def after_one_step(
+    config: Config, values: dict[str, np.ndarray], folder: Path
+) -> dict[str, np.ndarray]:
+    """All variables of the checkpoint that one step leaves, but averages of metrics, which are those of a tower."""
+    train.train(
+        config,
+        few(),
+        open_run(config, folder, None),
+        values=values,
+        data_format='NHWC',
+        threads=0,
+        machines=Machine(),
+    )
+    reader = tf.train.load_checkpoint(str(folder / 'model-1'))
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if not name.startswith(METRICS)
+    }
+
+
+def kind(name: str) -> str:
+    return (
+        '/'.join(name.split('/')[-2:])
+        if name.endswith(('EMA', 'Momentum'))
+        else name.rpartition('/')[2]
+    )
+
+
+def far(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, float]:
+    """Variables that differ by more than 1e-5, of their largest value or a fifth of the largest of their kind: where
+    another normalisation follows, the gradient of a shift is nothing but rounding.
+    """
+    largest: dict[str, float] = collections.defaultdict(float)
+    for name, value in expected.items():
+        largest[kind(name)] = max(largest[kind(name)], np.abs(value).max())
+    errors = {
+        name: np.abs(found[name] - value).max()
+        / max(np.abs(value).max(), 0.2 * largest[kind(name)], 1e-30)
+        for name, value in expected.items()
+    }
+    return {name: error for name, error in errors.items() if error > 1e-5}
+
+
+LOW = {'qw': 2, 'qa': 2}
+KD = {'sizes': (16, 12), 'kd': True}
+
+
+@pytest.mark.parametrize(
+    'net, trainer, fields',
+    [
+        ('rsnet', 'replicated', {**LOW, 'mode': 'preact'}),
+        slow('rsnet', 'replicated', {}),
+        slow('rsnet', 'parameter-server', {}),
+        slow('rsnet', 'parameter-server', {**KD, **LOW, 'mode': 'preact'}),
+        ('rsnet', 'replicated', {**KD, **LOW, 'mode': 'preact'}),
+        slow('rsnet', 'replicated', {**KD, **LOW, 'mode': 'preact', 'gpu': (0, 1, 2, 3)}),
+        slow('san', 'replicated', {**KD, **LOW}),
+        slow('msdnet', 'replicated', LOW),
+    ],
+)
+def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_path, monkeypatch):
+    """Weights, momenta, moving averages and bases after a step are those of one tower with all images."""
+    for name in ('Evaluate', 'SaveBest'):
+        monkeypatch.setattr(train, name, lambda *_, **__: Callback())
+    # Rewriting a graph that runs once takes longer than running it.
+    options = sesscreate.get_default_sess_config()
+    options.graph_options.rewrite_options.disable_meta_optimizer = True
+    monkeypatch.setattr(sesscreate, 'get_default_sess_config', lambda: options)
+    several = config(
+        net,
+        **{
+            'gpu': (0, 1),
+            'batch_size': 8,
+            'epochs': 1,
+            'steps_per_epoch': 1,
+            'schedule': 'linear',
+            'trainer': trainer,
+            'sync_bn': True,
+            **fields,
+        },
+    )
+    values = start(several)
+    found = after_one_step(several, values, tmp_path / 'several')
+    expected = after_one_step(
+        dataclasses.replace(several, gpu=(0,), sync_bn=False), values, tmp_path / 'one'
+    )
+    assert found.keys() == expected.keys()
+    kinds = {'W', 'gamma', 'EMA', 'Momentum'} - ({'W'} if net == 'san' else set())
+    assert {name.rpartition('/')[2] for name in found} >= kinds | (
+        {'basis'} if 'qw' in fields else set()
+    )
+    moved = [name for name in values if np.any(found[name] != values[name])]
+    assert len(moved) > 0.9 * len(values)
+    assert not far(found, expected)

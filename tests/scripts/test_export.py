@@ -1,0 +1,89 @@
+"""scripts/export.py: one operating point of a run becomes a SavedModel of its own weights."""
+
+import json
+
+import numpy as np
+import pytest
+
+from engine.importers import pytorch
+from engine.runs.checkpoint import POINTS
+from nets import cost
+from quant.backend import tf
+from scripts import export
+from tests.engine.graph import test_freeze
+from tests.engine.graph.test_freeze import NETS, batch, constants, evaluated, made
+
+shallow = test_freeze.shallow
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """Run folders that look trained; what the configurations and values are."""
+    folder, found = tmp_path_factory.mktemp('runs'), {}
+    for name, points in (('dsnet', ['w06']), ('rsnet', []), ('msdnet', [])):
+        config, values = made(NETS[name][0])
+        extra = {POINTS: np.array(points)} if points else {}
+        pytorch.write(pytorch.Imported(config, values | extra, []), folder / name)
+        found[name] = config, values
+    return folder, found
+
+
+def exports(run, point, out, *flags) -> int:
+    return export.main([str(run), '--point', point, '--out', str(out), *flags])
+
+
+@pytest.mark.parametrize('name, point', [('dsnet', 'w06'), ('rsnet', 's12'), ('msdnet', 's16-x1')])
+def test_the_file_gives_the_logits_of_the_run(name, point, runs, tmp_path, capsys):
+    folder, (config, values) = runs[0], runs[1][name]
+    assert exports(folder / name, point, tmp_path / 'out') == 0
+    said, images = capsys.readouterr().out, batch(config)
+    size = sum(path.stat().st_size for path in (tmp_path / 'out').rglob('*') if path.is_file())
+    assert said.startswith(
+        f'{tmp_path / "out"}: {point} of {folder / name / "model-0"}, {size / 1e3:.1f} kB'
+    )
+    layers = cost.from_json(json.loads((folder / name / 'layers.json').read_text()))[point]
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        meta = tf.saved_model.load(session, ['serve'], str(tmp_path / 'out'))
+        signature = meta.signature_def['serving_default']
+        found = session.run(
+            signature.outputs['logits'].name, {signature.inputs['images'].name: images[0]}
+        )
+        stored = sum(array.nbytes for array in constants(graph.as_graph_def()).values())
+        assert not tf.global_variables()
+    expected = evaluated(config, values, images, point)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+    # Normalisation comes on top of the weights.
+    assert 4 * cost.parameters(layers) <= stored < 1.4 * 4 * cost.parameters(layers)
+    assert stored < size < stored + 1e5
+
+
+@pytest.mark.parametrize(
+    'name, point, part',
+    [
+        ('dsnet', 'w07', '--point w07: '),
+        ('dsnet', 's16', 'model-0 has w14 w06 w00; python -m scripts.calibrate'),
+        ('rsnet', 'nonsense', 'has s16 s12'),
+        ('msdnet', 's16-x7', 'has s16-x2 s16-x1 s16-x0'),
+        ('nowhere', 's16', 'no such checkpoint or folder'),
+    ],
+)
+def test_points_that_are_not_there(name, point, part, runs, tmp_path, capsys):
+    assert exports(runs[0] / name, point, tmp_path / 'out') == 2
+    said = capsys.readouterr().err
+    assert part in said and said.startswith('export: error: ')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_an_existing_folder_is_kept(runs, tmp_path, capsys):
+    assert exports(runs[0] / 'dsnet', 'w06', tmp_path) == 2
+    assert f'--out {tmp_path}: exists' in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_is_not_imported(runs, tmp_path, capsys):
+    run = tmp_path / 'bare'
+    run.mkdir()
+    for path in (runs[0] / 'rsnet').glob('model-0.*'):
+        (run / path.name).write_bytes(path.read_bytes())
+    assert exports(run, 's16', tmp_path / 'out') == 2
+    assert 'import it first' in capsys.readouterr().err

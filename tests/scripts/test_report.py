@@ -1,0 +1,168 @@
+"""scripts.report: one page without network, and how a browser shows it."""
+
+import base64
+import html
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.config import cli
+from engine.config.config import read_config
+from engine.results import selection
+from scripts import report
+from tests.engine.results import test_selection
+from tests.engine.results.test_selection import FIRST, SECOND
+from tests.scripts.test_plot import make_run
+
+# A fixture.
+exits = test_selection.exits
+
+BROWSER = (
+    shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+)
+
+
+class Tags(HTMLParser):
+    """Balance of the tags, sources of pictures, and text of the cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.cells: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == 'img':
+            self.sources.append(str(dict(attrs)['src']))
+        elif tag not in ('meta', 'br'):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == 'td':
+            self.cells.append(data.strip())
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('report')
+    runs = [make_run(folder / name) for name in ('first', 'second <b>')]
+    assert report.main([*map(str, runs), '-o', str(folder / 'page.html')]) == 0
+    return folder / 'page.html'
+
+
+def test_page_is_whole_and_holds_everything_itself(written: Path) -> None:
+    text = written.read_text()
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert not re.search(r'(src|href)\s*=\s*"?(https?:|//|/)', text)
+    assert 'second &lt;b&gt;' in text and 'second <b>' not in text
+    assert {'s224', 's160', 's96', '66.10', '63.20', '65.8'} & set(tags.cells) >= {'s224', 's96'}
+    assert '66.1' in {cell.rstrip('0') for cell in tags.cells}
+    for source in tags.sources:
+        kind, _, data = source.partition(',')
+        assert kind == 'data:image/png;base64'
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None and image.std() > 5
+    assert (
+        len(tags.sources) == 3
+    )  # over multiply-adds, bit operations and memory; time was not measured
+
+
+def test_commands_are_those_that_evaluate(written: Path) -> None:
+    folder = written.parent / 'first'
+    text = html.unescape(written.read_text())
+    for size in (224, 160, 96):
+        assert f'imagenet_tf.py --eval -ec {folder} -es {size}' in text
+    config = read_config(folder / 'config.json')
+    line = next(line for line in text.splitlines() if '--logdir NEW' in line)
+    given = cli.explicit(cli.parse(shlex.split(line.rpartition('imagenet_tf.py ')[2])))
+    assert {
+        key: given[key]
+        for key in ('arch', 'mode', 'qw', 'qa', 'sizes', 'kd', 'data')
+        if key in given
+    } == {
+        'mode': 'preact',
+        'qw': 2,
+        'qa': 2,
+        'sizes': config.sizes,
+        'kd': True,
+        'data': '/data/imagenet',
+    }
+
+
+def test_a_run_of_another_version(tmp_path: Path) -> None:
+    run = make_run(tmp_path / 'run')
+    config = json.loads((run / 'config.json').read_text())
+    (run / 'config.json').write_text(json.dumps(config | {'depth': 18}))
+    assert f"# {run}/config.json: unknown field 'depth'" in html.unescape(report.page([str(run)]))
+
+
+def test_where_images_leave(exits: tuple[Path, dict[str, np.ndarray]]) -> None:
+    """A bar per budget, thresholds that were run, and the commands of those that nothing beats."""
+    run, _ = exits
+    found = selection.choices(run)
+    for one in found:
+        if one.policy:
+            assert sum(one.shares) == pytest.approx(1)
+            assert np.dot(one.shares, (FIRST, SECOND)) == pytest.approx(one.madds)
+    way = {'top1': 95.25, 'madds': 6.28e6, 'images_per_second': 123.4, 'shares': [0.5, 0.5]}
+    (run / 'exits' / 'thresholds-6M-measured.json').write_text(
+        json.dumps({'early exit': way, 'all exits': way})
+    )
+    text, tags = report.page([str(run)]), Tags()
+    tags.feed(text)
+    assert tags.open == [] and 's28: where the validation images leave, by budget' in text
+    assert {'thresholds-6M', '95.25', '6.28', '123.40', '50.0 / 50.0'} <= {
+        cell.rstrip() for cell in tags.cells
+    }
+    best = [one for one in selection.pareto(found) if one.policy]
+    assert best and all(html.escape(command) in text for one in best for command in one.commands)
+
+
+def test_empty_columns_are_left_out() -> None:
+    text = report.table([('a', None, 1.0, ''), ('b', None, None, '')], ('name', 'ms', 'top-1', ''))
+    assert re.findall('<th[^>]*>([^<]*)</th>', text)[0].strip() == 'name' and 'ms' not in text
+    assert len(re.findall('<th', re.sub('<thead', '', text))) == 2
+
+
+def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main([str(tmp_path / 'none')]) == 2
+    assert 'none' in capsys.readouterr().err
+    assert not (tmp_path / 'report.html').exists()
+
+
+@pytest.mark.skipif(BROWSER is None, reason='no Chromium here')
+def test_a_browser_shows_it(written: Path, tmp_path: Path) -> None:
+    picture = tmp_path / 'page.png'
+    subprocess.run(
+        [
+            str(BROWSER),
+            '--headless',
+            '--no-sandbox',
+            '--disable-gpu',
+            '--hide-scrollbars',
+            f'--screenshot={picture}',
+            '--window-size=1200,2400',
+            written.as_uri(),
+        ],
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
+    image = cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE)
+    assert image.shape == (2400, 1200)
+    dark = (image < 128).mean(axis=1)
+    # Text and pictures all the way down, not one line of raw markup or an empty page.
+    assert (dark[:800] > 0).mean() > 0.3 and 0.002 < (image < 128).mean() < 0.3

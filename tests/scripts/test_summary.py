@@ -1,0 +1,169 @@
+"""scripts.summary and scripts.profile: known numbers, what is written, and what is refused."""
+
+import json
+
+import pytest
+
+from engine.config.config import Config
+from engine.graph.tower import Model
+from engine.runs.folder import write_json
+from scripts import profile, summary
+from tests.engine.runs.test_checkpoint import save
+
+RSNET = ['--net', 'rsnet', '--arch', 'resnet8', '--data', 'animals28', '--width', '0.25']
+MSDNET = [
+    '--net',
+    'msdnet',
+    '--data',
+    'animals28',
+    '--nBlocks',
+    '3',
+    '--base',
+    '1',
+    '--step',
+    '1',
+    '--nChannels',
+    '4',
+    '--growthRate',
+    '2',
+]
+
+
+def rows(text, start):
+    """Cells of the lines of a table that begin with ``start``."""
+    return [line.split() for line in text.splitlines() if line.startswith(start)]
+
+
+def point_rows(capsys, *flags):
+    assert summary.main(list(flags)) == 0
+    return {row[0]: list(map(float, row[1:])) for row in rows(capsys.readouterr().out, 's')}
+
+
+def test_resnet18(capsys):
+    """Multiply-adds as published; parameters by hand: kernels, classifier and its bias."""
+    found = point_rows(
+        capsys,
+        '--net',
+        'rsnet',
+        '-d',
+        '18',
+        '--sizes',
+        '224',
+        '--data',
+        'fake',
+        '--mode',
+        'pytorch',
+    )
+    kernels = (
+        147 * 64
+        + 9 * (4 * 64**2 + 64 * 128 + 3 * 128**2 + 128 * 256 + 3 * 256**2 + 256 * 512 + 3 * 512**2)
+        + 64 * 128
+        + 128 * 256
+        + 256 * 512
+        + 512 * 1000
+        + 1000
+    )
+    layers, madds, bit_ops, parameters, weights, activations = found['s224']
+    assert (layers, madds, bit_ops) == (21, 1814.073, round(1814073344 * 1024 / 1e9, 3))
+    assert (parameters, weights) == (round(kernels / 1e6, 3), round(4 * kernels / 1e6, 3))
+    assert activations == round(4 * (224 * 224 * 3 + 112 * 112 * 64) / 1e6, 3)
+
+
+def test_bits(capsys):
+    """Of a layer with 2-bit weights and activations, BitOps are 4 multiply-adds; stem and classifier stay float."""
+    (low,) = point_rows(
+        capsys, *RSNET, '--sizes', '16', '--qw', '2', '--qa', '2', '--mode', 'preact'
+    ).values()
+    (full,) = point_rows(capsys, *RSNET, '--sizes', '16', '--mode', 'preact').values()
+    outer = 16 * 16 * 27 * 4 + 16 * 10
+    assert low[:2] == full[:2] and low[3] == full[3] and low[4] < full[4]
+    inner = 1e6 * full[1] - outer
+    assert full[2] == pytest.approx(1024e-9 * (outer + inner), abs=1e-3)
+    assert low[2] == pytest.approx(1e-9 * (1024 * outer + 4 * inner), abs=1e-3)
+
+
+def test_exits_include_the_earlier_ones(capsys):
+    found = point_rows(capsys, *MSDNET, '--sizes', '28')
+    assert list(found) == ['s28-x2', 's28-x1', 's28-x0']
+    for later, earlier in zip(found.values(), list(found.values())[1:]):
+        assert all(a > b for a, b in zip(later[:5], earlier[:5])) and later[5] >= earlier[5]
+
+
+def test_layers(capsys):
+    assert summary.main([*RSNET, '--sizes', '16', '--layers', '--qw', '2']) == 0
+    out = capsys.readouterr().out
+    (stem,), (classifier,) = rows(out, 'conv0'), rows(out, 'linear')
+    assert stem[1:6] == ['stem', '3x3x3x4', '16x16', '32', '32'] and stem[-1] == 's16'
+    assert classifier[1:6] == ['head', '1x1x16x10', '1x1', '32', '32']
+    madds = sum(float(row[6]) for row in rows(out, ('conv', 'group', 'linear')))
+    assert madds == pytest.approx(float(rows(out, 's16')[0][2]), abs=0.01)
+    assert {row[4] for row in rows(out, 'group')} == {'2'}
+
+
+@pytest.mark.parametrize(
+    'flags, message',
+    [
+        (['--sizes', '4'], '--sizes 4'),
+        (['--net', 'san', '--target', '0.5'], '--targets: --net san'),
+        (['--qa', '2', '--mode', 'resnet'], '--qa 2 with --mode resnet'),
+        (['--data', '/nowhere'], '--data /nowhere'),
+        (['--preset', 'nothing'], '--preset nothing'),
+    ],
+)
+def test_wrong_flags(flags, message, capsys):
+    assert summary.main([*RSNET, *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('trained') / 'run'
+    config = Config(
+        arch='resnet8',
+        width=0.25,
+        mode='preact',
+        sizes=(16, 12),
+        data='animals28',
+        classes=10,
+        image_size=16,
+        resize='area',
+    )
+    save(Model(config, data_format='NHWC').starting_values(), folder / 'model-1')
+    write_json(folder / 'config.json', config.to_json())
+    return folder
+
+
+def test_profile(trained, capsys):
+    assert profile.main([str(trained), '--batch', '3', '--rounds', '2', '--threads', '1']) == 0
+    out = capsys.readouterr().out
+    written = json.loads((trained / 'profile.json').read_text())
+    assert (written['threads'], written['rounds'], written['batch']) == (1, 2, 3)
+    assert list(written['points']) == ['s16', 's12']
+    for point, times in written['points'].items():
+        assert set(times) == {'batch1_ms', 'batch1_iqr', 'batch3_ms', 'batch3_iqr'}
+        assert 0 < times['batch1_ms'] < 1e4 and times['batch1_iqr'] >= 0
+        (shown,) = rows(out, point)
+        assert float(shown[1]) == pytest.approx(times['batch1_ms'], abs=0.01)
+        assert float(shown[5]) == pytest.approx(3e3 / times['batch3_ms'], abs=0.01)
+    assert str(trained / 'profile.json') in out
+
+
+@pytest.mark.parametrize(
+    'flags, message',
+    [
+        (['--batch', '1'], '--batch 1'),
+        (['--rounds', '0'], '--rounds 0'),
+        (['--threads', '-1'], '--threads -1'),
+    ],
+)
+def test_wrong_numbers(flags, message, trained, capsys):
+    before = sorted(trained.iterdir())
+    assert profile.main([str(trained), *flags]) == 2
+    assert message in capsys.readouterr().err and sorted(trained.iterdir()) == before
+
+
+@pytest.mark.parametrize('name', ['missing', 'empty'])
+def test_no_run(name, tmp_path, capsys):
+    (tmp_path / 'empty').mkdir()
+    assert profile.main([str(tmp_path / name)]) == 2
+    assert name in capsys.readouterr().err

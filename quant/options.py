@@ -1,0 +1,107 @@
+"""Options as fields: written once, beside their owner, with text and range; flags and records follow from them."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What an option says about its values.
+
+    Attributes:
+        help: text for a reader of ``--help``.
+        low: smallest value allowed.
+        above: the value must be greater than this.
+        high: largest value allowed.
+        below: the value must be smaller than this.
+        choices: the values allowed; a callable gives them when they are asked for.
+        parse: makes the value of the text of a flag, where its type alone does not.
+    """
+
+    help: str
+    low: float | None = None
+    above: float | None = None
+    high: float | None = None
+    below: float | None = None
+    choices: Sequence[Any] | Callable[[], Sequence[Any]] | None = None
+    parse: Callable[[str], Any] | None = None
+
+    def allowed(self) -> Sequence[Any] | None:
+        """The values allowed, or None if they are not listed."""
+        if callable(self.choices):
+            return self.choices()
+        return self.choices
+
+    def range_text(self) -> str:
+        """The range in words, such as ``at least 0 and below 1``; empty without a range."""
+        bounds = (
+            ('at least', self.low),
+            ('greater than', self.above),
+            ('at most', self.high),
+            ('below', self.below),
+        )
+        parts = [f'{words} {bound:g}' for words, bound in bounds if bound is not None]
+        return ' and '.join(parts)
+
+    def fault(self, value: Any) -> str:
+        """What is wrong with one number or word, as the end of a message; empty if nothing is."""
+        allowed = self.allowed()
+        if allowed is not None and value not in allowed:
+            return f'unknown; there are {", ".join(map(str, allowed))}'
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return ''
+        text = self.range_text()
+        if isinstance(value, float) and not math.isfinite(value):
+            return f'must be a number {text}'.rstrip()
+        outside = (
+            (self.low is not None and value < self.low)
+            or (self.above is not None and value <= self.above)
+            or (self.high is not None and value > self.high)
+            or (self.below is not None and value >= self.below)
+        )
+        if outside:
+            return f'must be {text}'
+        return ''
+
+
+def option(default: Any, help: str, **limits: Any) -> Any:
+    """A dataclass field with its help text and range.
+
+    Args:
+        default: of the field.
+        help: text for a reader of ``--help``.
+        **limits: see ``Limits``.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Example:
+    ...     momentum: float = option(0.9, 'share of the last step', low=0, below=1)
+    >>> check(Example(momentum=1.5))
+    Traceback (most recent call last):
+    ValueError: momentum 1.5: must be at least 0 and below 1
+    """
+    return dataclasses.field(default=default, metadata={'option': Limits(help, **limits)})
+
+
+def limits(field: 'dataclasses.Field[Any]') -> Limits | None:
+    """What ``option`` was told about a field; None for a plain field."""
+    return field.metadata.get('option')
+
+
+def check(options: Any) -> None:
+    """Checks every field of a dataclass of options.
+
+    Raises:
+        ValueError: names the field, the value and what would be right. A tuple is checked value by value.
+    """
+    for field in dataclasses.fields(options):
+        known = limits(field)
+        if known is None:
+            continue
+        value = getattr(options, field.name)
+        values = value if isinstance(value, tuple) else (value,)
+        for one in values:
+            fault = known.fault(one)
+            if fault:
+                raise ValueError(f'{field.name} {one}: {fault}')

@@ -66,14 +66,7 @@ def files():
 
 
 def test_files_are_found():
-    expected = {
-        'quant/lq.py',
-        'nets/san.py',
-        'engine/calibrate.py',
-        'engine/flow.py',
-        'engine/records.py',
-        BACKEND,
-    }
+    expected = {'quant/policy.py', 'nets/san.py', 'engine/evaluation/calibrate.py', BACKEND}
     assert expected <= set(files())
 
 

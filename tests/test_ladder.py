@@ -1,4 +1,4 @@
-"""Imports run one way only: quant <- nets <- engine <- imagenet_tf.py <- scripts; TensorFlow comes in at one place."""
+"""Imports run one way: quant <- nets <- engine <- imagenet_tf.py <- scripts; one TensorFlow."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""Early exit for real: images leave at the first exit that is sure enough, and only the rest is computed further."""
+"""Early exit for real: images leave where an exit is sure, only the rest is computed further."""
 
 import dataclasses
 import time
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.graph.freeze import freeze
-from engine.graph.tower import Model, log_confidence
+from engine.graph.inference import InferenceModel, log_confidence
 from quant.backend import tf
 
 Node = Any  # a feature map, as the network names it
@@ -53,7 +53,7 @@ class _Stage(NamedTuple):
 class EarlyExit:
     """Runs a network with exits stage by stage, on constant weights.
 
-    Between stages, maps stay where TensorFlow put them: a session takes and gives them without copying.
+    Between stages, maps stay where TensorFlow put them: sessions take and give them uncopied.
 
     Args:
         model: a configuration with exits.
@@ -63,7 +63,12 @@ class EarlyExit:
     """
 
     def __init__(
-        self, model: Model, values: Mapping[str, np.ndarray], size: int, *, threads: int = 0
+        self,
+        model: InferenceModel,
+        values: Mapping[str, np.ndarray],
+        size: int,
+        *,
+        threads: int = 0,
     ):
         stages: list[tuple[list[Node], list[Node]]] = []
         runs = freeze(lambda: _build(model, size, stages), values).runs(threads)
@@ -81,10 +86,10 @@ class EarlyExit:
 
         Args:
             images: uint8 [N, H, H, 3] as the data flow delivers them.
-            thresholds: an image leaves at the first exit whose confidence is at least this; all but the last are
-                used. None leaves nobody before the last exit.
-            deadline_ms: the best answers so far are returned when the next stage is not going to end by then, judged by
-                its last run; the first exit is always computed.
+            thresholds: an image leaves at the first exit whose confidence is at least this; all
+                but the last are used. None leaves nobody before the last exit.
+            deadline_ms: the best answers so far are returned when the next stage will not end
+                by then, judged by its last run; the first exit is always computed.
         """
         started, count, last = time.perf_counter(), len(images[0]), len(self._stages) - 1
         found = Answers(
@@ -119,9 +124,9 @@ def _feeds(reads: Sequence[Node], maps: Mapping[Node, _Map], rows: np.ndarray) -
 
 
 def _build(
-    model: Model, size: int, stages: list[tuple[list[Node], list[Node]]]
+    model: InferenceModel, size: int, stages: list[tuple[list[Node], list[Node]]]
 ) -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
-    """Builds every stage from placeholders; adds to ``stages`` the maps that each reads and makes."""
+    """Builds every stage from placeholders; ``stages`` gets the maps that each reads and makes."""
     net, parts = model.net, []
     state: dict[Node, tf.Tensor] = {}
     blocks = model.blocks(training=False)

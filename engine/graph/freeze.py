@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.errors import UsageError
-from engine.graph.tower import Model
+from engine.graph.inference import InferenceModel
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint, Restore
 from nets.points import Point
@@ -75,8 +75,10 @@ def freeze(
         )
 
 
-def point_model(source: Checkpoint, name: str) -> tuple[Model, dict[str, np.ndarray]]:
-    """A model that has the operating point ``name``, and its variables. What it has beside is left out by ``of_point``.
+def point_model(source: Checkpoint, name: str) -> tuple[InferenceModel, dict[str, np.ndarray]]:
+    """A model that has the operating point ``name``, and its variables.
+
+    What it has beside is left out by ``of_point``.
 
     Raises:
         UsageError: there is no such point, or it has no statistics.
@@ -91,7 +93,7 @@ def point_model(source: Checkpoint, name: str) -> tuple[Model, dict[str, np.ndar
         )
     if point.width is not None:
         config = dataclasses.replace(config, widths=(point.width,), stage='supernet')
-    model = Model(dataclasses.replace(config, kd=False), data_format='NHWC')
+    model = InferenceModel(dataclasses.replace(config, kd=False), data_format='NHWC')
     variables, _ = model.inspect()
     return model, checkpoint.select(source, variables, flag='RUN', partial=True)
 
@@ -115,9 +117,9 @@ def named(source: Checkpoint, name: str) -> Frozen:
 
 
 def dynamic(source: Checkpoint, name: str) -> Frozen:
-    """What a network computes whose gate chooses widths image by image: like ``of_point``, of the logits ``name``."""
+    """The graph up to the logits ``name`` of a network whose gate chooses widths image by image."""
     assert source.config is not None
-    model = Model(source.config, data_format='NHWC')
+    model = InferenceModel(source.config, data_format='NHWC')
     variables, _ = model.inspect()
 
     def build() -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
@@ -130,12 +132,12 @@ def dynamic(source: Checkpoint, name: str) -> Frozen:
     return freeze(build, checkpoint.select(source, variables, flag='RUN'))
 
 
-def _images(model: Model) -> list[tf.Tensor]:
+def _images(model: InferenceModel) -> list[tf.Tensor]:
     return [tf.placeholder(spec.dtype, spec.shape, spec.name) for spec in model.inputs()[:-1]]
 
 
-def of_point(model: Model, point: Point, values: Mapping[str, np.ndarray]) -> Frozen:
-    """What one operating point computes: uint8 images as the data flow delivers them -> logits [N, classes]."""
+def of_point(model: InferenceModel, point: Point, values: Mapping[str, np.ndarray]) -> Frozen:
+    """The graph of one operating point: uint8 images of the data flow -> logits [N, classes]."""
 
     def build() -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
         feeds = _images(model)
@@ -146,7 +148,9 @@ def of_point(model: Model, point: Point, values: Mapping[str, np.ndarray]) -> Fr
 
 
 def folded(frozen: Frozen) -> Frozen:
-    """The same with everything computed that no feed reaches: of a weight, say, only the channels in use are left.
+    """The same with everything computed that no feed reaches.
+
+    Of a weight, say, only the channels in use are left.
 
     Feeds that nothing reads are left out.
     """
@@ -171,7 +175,7 @@ def folded(frozen: Frozen) -> Frozen:
 
 
 def _constants(graph_def: Any, feeds: Sequence[str]) -> dict[str, np.ndarray]:
-    """Values by name of the tensors that no feed reaches, as far as an operation reads them that a feed reaches."""
+    """Values by name of the tensors that no feed reaches and operations read that one reaches."""
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.import_graph_def(graph_def, name='')
         reached = {graph.get_tensor_by_name(name).op for name in feeds}

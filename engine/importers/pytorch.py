@@ -13,7 +13,7 @@ from engine.config.config import Config
 from engine.config.presets import PYTORCH, network_defaults
 from engine.errors import UsageError
 from engine.evaluation.evaluate import merge_layers
-from engine.graph.tower import Model
+from engine.graph.inference import InferenceModel
 from engine.importers import dsnet, msdnet, torch_file
 from engine.importers.dsnet_names import assemble
 from engine.importers.names import convert, from_pytorch
@@ -84,7 +84,7 @@ def write(imported: Imported, out: Path) -> str:
         raise UsageError(f'--out {out}: exists; choose a new folder')
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(imported.config.seed)
-        layers = Model(imported.config, data_format='NHWC').build_inference().layers
+        layers = InferenceModel(imported.config, data_format='NHWC').build_inference().layers
         session.run(tf.global_variables_initializer())
         checkpoint.Restore(imported.values).init(session)
         run = open_run(imported.config, out, None)
@@ -314,7 +314,7 @@ def _converted(
     allow: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """Arrays in our layout by our name."""
-    variables, _ = Model(config, data_format='NHWC').inspect()
+    variables, _ = InferenceModel(config, data_format='NHWC').inspect()
     surplus = sorted(
         name for name, ours in names.items() if ours not in variables and not _allowed(name, allow)
     )
@@ -363,7 +363,7 @@ def _from_tensorflow(path: str) -> Imported:
         qa=source.bits('activation'),
         image_size=max(source.sizes),
     )
-    variables, _ = Model(config, data_format='NHWC').inspect()
+    variables, _ = InferenceModel(config, data_format='NHWC').inspect()
     values = checkpoint.select(source, variables, flag='FILE')
     return Imported(config, values, sorted(set(names) - set(values)))
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from tensorpack.tfutils.sessinit import SessionInit
 
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
@@ -98,7 +97,7 @@ class Checkpoint:
         )
 
 
-class Restore(SessionInit):
+class Restore:
     """Sets variables of a session to ``values`` (arrays by name) in one go.
 
     The others start afresh, after them: the start of a basis, and a generated kernel, follow from other variables.
@@ -107,7 +106,7 @@ class Restore(SessionInit):
     def __init__(self, values: Mapping[str, np.ndarray]):
         self._values = values
 
-    def _run_init(self, sess: tf.Session) -> None:
+    def init(self, sess: tf.Session) -> None:
         chosen = [
             variable for variable in tf.global_variables() if variable.op.name in self._values
         ]

@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from tensorpack import Callback
 from tensorpack.tfutils.sessinit import SessionInit
 
 from engine.errors import UsageError, reason
-from engine.runs.checkpoint import METRICS
+from engine.runs.checkpoint import METRICS, Restore
 from engine.runs.folder import Run, checkpoints, write_json
 from quant.backend import tf
 
@@ -27,6 +28,16 @@ def state() -> list[tf.Variable]:
     return tf.global_variables() + [
         variable for variable in tf.local_variables() if variable.op.name.startswith(METRICS)
     ]
+
+
+class Start(SessionInit):
+    """Sets the variables of a session to ``values`` (arrays by name), see ``Restore``."""
+
+    def __init__(self, values: Mapping[str, np.ndarray]):
+        self._restore = Restore(values)
+
+    def _run_init(self, sess: tf.Session) -> None:
+        self._restore.init(sess)
 
 
 class Resume(SessionInit):

@@ -29,7 +29,7 @@ from engine.runs import checkpoint
 from engine.runs.folder import Run
 from engine.training.cluster import Machine
 from engine.training.monitors import EpochLine, Events
-from engine.training.saving import Resume, Save, SaveBest
+from engine.training.saving import Resume, Save, SaveBest, Start
 from engine.training.trainers import OneTower, ParameterServer, Replicated, StopAtNaN, StopOnSignal
 from nets.layers.kernels import generate
 from quant.backend import tf
@@ -325,9 +325,7 @@ def _train(
     )
     towers, steps = len(config.gpu), config.steps_per_epoch
     tf.set_random_seed(config.seed)
-    state = (
-        Resume(run.checkpoint) if run.checkpoint else checkpoint.Restore(values) if values else None
-    )
+    state = Resume(run.checkpoint) if run.checkpoint else Start(values) if values else None
     flow = Watched(
         train_flow(
             config,

@@ -1,0 +1,171 @@
+"""The network of a configuration in a graph: inputs, views, layers, scores."""
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.config.config import Config
+from engine.data.preprocess import views
+from nets.cost import LayerRecord
+from nets.layers.blocks import Blocks, Outputs
+from quant.backend import tf
+
+CORRECT = 'correct'
+
+# Start of the names of what evaluation adds up for a network beside the right answers.
+TALLY = 'tally_'
+
+# Of every image and operating point: log-probability of the answer, and whether it is right.
+ANSWERS = ('confidence', 'right')
+
+
+def correct(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
+    """[points, 2] int32: how many of a batch are right within the first 1 and the first 5 classes.
+
+    Args:
+        scored: logits [N, classes] by name.
+        labels: int32 [N].
+    """
+    rows = []
+    for logits in scored.values():
+        counts = []
+        for k in (1, 5):
+            hits = tf.nn.in_top_k(logits, labels, min(k, logits.shape[1]))  # [N] bool
+            counts.append(tf.reduce_sum(tf.cast(hits, tf.int32)))
+        rows.append(tf.stack(counts))
+    return tf.stack(rows)
+
+
+def log_confidence(logits: tf.Tensor) -> tf.Tensor:
+    """[N] logarithm of the largest softmax value, exact also where that rounds to 1."""
+    rest = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
+    best = tf.one_hot(tf.argmax(logits, axis=1), logits.shape[1], on_value=0.0, off_value=1.0)
+    return -tf.log1p(tf.reduce_sum(rest * best, axis=1))
+
+
+def scored(outputs: Outputs) -> dict[str, tf.Tensor]:
+    """Logits that get a row of a table: every operating point, ensembles, dynamic choices."""
+    rows = {str(point): logits for point, logits in outputs.logits.items()}
+    for name, logits in outputs.extras.items():
+        if name.startswith('ensemble') or name.endswith('dynamic'):
+            rows[name] = logits
+    return rows
+
+
+def drawn_by_name(
+    getter: Callable[..., tf.Variable],
+    name: str,
+    *args: Any,
+    initializer: Any = None,
+    **kwargs: Any,
+) -> tf.Variable:
+    """A getter of variables whose random start follows from the graph's seed and their name.
+
+    Nothing else that a graph holds has a part in it: networks start alike with any number of
+    towers, operating points and losses.
+
+    Args:
+        getter: makes the variable.
+        name: of the variable.
+        *args: of ``getter``.
+        initializer: given a seed, if it has room for one.
+        **kwargs: of ``getter``.
+    """
+    if getattr(initializer, 'seed', 0) is None:
+        seed = zlib.crc32(name.encode()) % 2**31
+        initializer = type(initializer).from_config({**initializer.get_config(), 'seed': seed})
+    return getter(name, *args, initializer=initializer, **kwargs)
+
+
+class InferenceModel:
+    """The network of one configuration, to be built in the graph that is current.
+
+    Args:
+        config: what to build.
+        data_format: ``NHWC`` or ``NCHW``.
+        options: of the network's ``outputs`` where it is not trained.
+    """
+
+    def __init__(
+        self, config: Config, *, data_format: str, options: Mapping[str, Any] | None = None
+    ):
+        self.config = config
+        self.data_format = data_format
+        self.options = options or {}
+        self.net = config.network()
+
+    def inputs(self) -> list[tf.TensorSpec]:
+        """The images uint8 [N, side, side, 3] of each view size, and the labels int32 [N]."""
+        specs = []
+        for side in self.config.view_sizes:
+            specs.append(tf.TensorSpec([None, side, side, 3], tf.uint8, f'images_{side}'))
+        return [*specs, tf.TensorSpec([None], tf.int32, 'labels')]
+
+    @property
+    def feeds(self) -> list[str]:
+        """Names of the inputs."""
+        return [spec.name for spec in self.inputs()]
+
+    @property
+    def sums(self) -> list[str]:
+        """Names of the tensors of an inference tower that evaluation adds up over the batches."""
+        return [CORRECT, *(f'{TALLY}{name}' for name in self.net.tally_names)]
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Names of the tensors of an inference tower that evaluation keeps of every image."""
+        has_exits = any(point.exit is not None for point in self.net.points)
+        return ANSWERS if has_exits else ()
+
+    def blocks(self, *, training: bool, **options: Any) -> Blocks:
+        """A layer builder for one tower of this network; ``options`` as of ``Blocks``."""
+        return Blocks(
+            self.config.policy,
+            self.net.points,
+            training=training,
+            data_format=self.data_format,
+            padding=self.net.padding,
+            **options,
+        )
+
+    def views(self, images: Sequence[tf.Tensor]) -> dict[int, tf.Tensor]:
+        """What the network takes of uint8 images, see ``engine.data.preprocess``."""
+        return views(
+            images,
+            self.config.sizes,
+            resize=self.config.resize,
+            inputs=self.config.inputs,
+            data_format=self.data_format,
+        )
+
+    def outputs(self, inputs: Mapping[int, tf.Tensor], blocks: Blocks, **options: Any) -> Outputs:
+        """Runs the network on views; variables start as ``drawn_by_name`` has it."""
+        scope = tf.get_variable_scope()
+        with tf.variable_scope(scope, custom_getter=drawn_by_name, auxiliary_name_scope=False):
+            return self.net.outputs(inputs, blocks, **options)
+
+    def inspect(self) -> tuple[dict[str, tuple[int, ...]], dict[str, list[LayerRecord]]]:
+        """Shapes of the variables by name, and layer records by point, of an inference graph."""
+        with tf.Graph().as_default():
+            layers = self.build_inference().layers
+            shapes = {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
+        return shapes, layers
+
+    def starting_values(self) -> dict[str, np.ndarray]:
+        """Initial values of the variables by name, drawn by the configuration's seed."""
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(self.config.seed)
+            self.build_inference()
+            session.run(tf.global_variables_initializer())
+            return session.run({v.op.name: v for v in tf.global_variables()})
+
+    def build_inference(self) -> Blocks:
+        """Builds the network alone in the current graph, in inference mode."""
+        blocks = self.blocks(training=False)
+        images = {}
+        for size in self.config.sizes:
+            images[size] = tf.placeholder(tf.float32, [None, size, size, 3])
+        self.outputs(images, blocks)
+        return blocks

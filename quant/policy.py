@@ -1,23 +1,36 @@
-"""Which layer gets which quantizer: ordered rules over (variable scope, role), of which the last match wins."""
+"""Which layer gets which quantizer: ordered rules over (scope, role); the last match wins."""
 
 import dataclasses
+import json
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from quant import quantizer
+from quant.options import option
 
-ROLES = ('stem', 'body', 'shortcut', 'depthwise', 'gate', 'head')
+# ``image`` is what the stem reads; the others are roles of layers with weights.
+ROLES = ('stem', 'body', 'shortcut', 'depthwise', 'gate', 'head', 'image')
+
+# Roles of the layers that the papers here quantize.
+LOW_BIT_ROLES = ('body', 'shortcut', 'depthwise')
+
+FLOAT_BITS = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One row of a policy. A field left None says nothing about its half; an empty ``roles`` matches every role.
+    """One row of a policy. A field left None says nothing about its half.
 
     Attributes:
-        scope: Regular expression searched in the layer's scope.
-        roles: Roles that the rule applies to.
-        weight: Quantizer spec of the layer's weights.
-        activation: Quantizer spec of the activations made in that scope.
+        scope: regular expression searched in the layer's scope.
+        roles: roles that the rule applies to; empty for every role.
+        weight: quantizer spec of the layer's weights.
+        activation: quantizer spec of the activations made in that scope.
+
+    Raises:
+        ValueError: a role or a quantizer is unknown, or the scope is no regular expression.
     """
 
     scope: str = ''
@@ -26,11 +39,10 @@ class Rule:
     activation: str | None = None
 
     def __post_init__(self) -> None:
-        unknown = set(self.roles) - set(ROLES)
+        object.__setattr__(self, 'roles', tuple(self.roles))
+        unknown = sorted(set(self.roles) - set(ROLES))
         if unknown:
-            raise ValueError(
-                f'role {sorted(unknown)[0]!r} is unknown; there are {", ".join(ROLES)}'
-            )
+            raise ValueError(f'role {unknown[0]!r} is unknown; there are {", ".join(ROLES)}')
         try:
             re.compile(self.scope)
         except re.error as error:
@@ -40,14 +52,21 @@ class Rule:
                 quantizer.parse(spec)
 
     def matches(self, scope: str, role: str) -> bool:
-        return (not self.roles or role in self.roles) and re.search(self.scope, scope) is not None
+        """Whether the rule applies to the layer of this scope and role."""
+        if self.roles and role not in self.roles:
+            return False
+        return re.search(self.scope, scope) is not None
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
     """Ordered rules. Plain data: it compares, hashes and goes to JSON.
 
-    >>> policy = Policy((Rule(roles=('body',), weight='lq(bits=2)'), Rule(scope='group3', weight='float')))
+    Attributes:
+        rules: the last one that matches a layer and says something about its half decides.
+
+    >>> body = Rule(roles=('body',), weight='lq(bits=2)')
+    >>> policy = Policy((body, Rule(scope='group3', weight='float')))
     >>> policy.weight('group0/block0/conv1', 'body').bits
     2
     >>> policy.weight('group3/block0/conv1', 'body') is None
@@ -55,11 +74,6 @@ class Policy:
     """
 
     rules: tuple[Rule, ...] = ()
-
-    def _last(self, field: str, scope: str, role: str) -> quantizer.Quantizer | None:
-        specs = [getattr(rule, field) for rule in self.rules if rule.matches(scope, role)]
-        chosen = [spec for spec in specs if spec is not None]
-        return quantizer.parse(chosen[-1]) if chosen else None
 
     def weight(self, scope: str, role: str) -> quantizer.Quantizer | None:
         """Quantizer of a layer's weights, None for float."""
@@ -69,15 +83,189 @@ class Policy:
         """Quantizer of the activations made in ``scope``, None for float."""
         return self._last('activation', scope, role)
 
+    def _last(self, half: str, scope: str, role: str) -> quantizer.Quantizer | None:
+        chosen = quantizer.FLOAT
+        for rule in self.rules:
+            spec = getattr(rule, half)
+            if spec is not None and rule.matches(scope, role):
+                chosen = spec
+        return quantizer.parse(chosen)
+
     def to_json(self) -> list[dict[str, Any]]:
+        """The rules as plain data."""
         return [dataclasses.asdict(rule) for rule in self.rules]
 
     @classmethod
-    def from_json(cls, rows: list[dict[str, Any]]) -> 'Policy':
-        return cls(tuple(Rule(**{**row, 'roles': tuple(row['roles'])}) for row in rows))
+    def from_json(cls, rows: Sequence[dict[str, Any]]) -> 'Policy':
+        """The inverse of ``to_json``."""
+        return cls(tuple(Rule(**row) for row in rows))
 
 
 def low_bit(weight: str, activation: str) -> Policy:
     """The policy of all papers here: stem, gates and classifier float, everything else as given."""
-    roles = ('body', 'shortcut', 'depthwise')
-    return Policy((Rule(roles=roles, weight=weight, activation=activation),))
+    return Policy((Rule(roles=LOW_BIT_ROLES, weight=weight, activation=activation),))
+
+
+def read_rules(file: str) -> tuple[Rule, ...]:
+    """Rules from a JSON file: a list of objects with the fields of ``Rule``.
+
+    Raises:
+        ValueError: the file cannot be read, or is no such list; the message names file and row.
+    """
+    try:
+        rows = json.loads(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f'{file}: cannot be read as JSON: {error}') from error
+    if not isinstance(rows, list):
+        raise ValueError(f'{file}: must hold a list of rules')
+    return tuple(_rule(row, f'{file}: rule {number}') for number, row in enumerate(rows, 1))
+
+
+def _rule(row: Any, place: str) -> Rule:
+    """One rule from plain data, which was found at ``place``."""
+    fields = [field.name for field in dataclasses.fields(Rule)]
+    if not isinstance(row, dict) or not set(row) <= set(fields):
+        raise ValueError(f'{place} must be an object with {", ".join(fields)}; it is {row!r}')
+    if isinstance(row.get('roles', []), str):
+        raise ValueError(f'{place}: "roles" must be a list, such as ["{row["roles"]}"]')
+    for name in ('scope', 'weight', 'activation'):
+        if not isinstance(row.get(name, ''), str):
+            raise ValueError(f'{place}: "{name}" must be a text; it is {row[name]!r}')
+    try:
+        return Rule(**row)
+    except ValueError as error:
+        raise ValueError(f'{place}: {error}') from error
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizationOptions:
+    """Bits and quantizers of weights and activations of a run, and exceptions from them.
+
+    A spec such as ``lq(bits=2)`` brings its bits along; they become ``qw`` or ``qa``, so that these
+    two always say what the body of the network has.
+
+    Raises:
+        ValueError: a spec is not of the form of one, or a rule is wrong.
+    """
+
+    qw: int = option(FLOAT_BITS, 'bits of weights, 32 is float')
+    qa: int = option(FLOAT_BITS, 'bits of activations, 32 is float')
+    quantizer: str = option('lq', 'quantizer of weights and activations, see --list quantizers')
+    weight_quantizer: str = option(
+        '', "quantizer of weights alone, such as 'lsq(per_channel=True)' or 'lq(bits=2)'"
+    )
+    activation_quantizer: str = option('', 'quantizer of activations alone, see weight_quantizer')
+    policy: tuple[Rule, ...] = option(
+        (),
+        'JSON file with further rules by role and scope: [{"roles": ["head"], "weight": '
+        '"lq(bits=4)"}, {"scope": "^group3/", "activation": "float"}]; the last match wins',
+        parse=read_rules,
+    )
+    stem_bits: int = option(
+        FLOAT_BITS, 'bits of the weights of the stem; the images that it reads stay as they are'
+    )
+    head_bits: int = option(FLOAT_BITS, 'bits of the weights of the classifier and of its input')
+    private_basis: bool = option(
+        False, 'quantizers of activations for every operating point instead of one for all'
+    )
+    fixed_qa: bool = option(False, 'only the largest size updates the quantizers of activations')
+
+    def __post_init__(self) -> None:
+        rules = tuple(rule if isinstance(rule, Rule) else Rule(**rule) for rule in self.policy)
+        object.__setattr__(self, 'policy', rules)
+        for bits, half in (('qw', 'weight_quantizer'), ('qa', 'activation_quantizer')):
+            named = self._named(half)
+            if named is not None and getattr(self, bits) == FLOAT_BITS:
+                object.__setattr__(self, bits, named)
+
+    def _named(self, half: str) -> int | None:
+        """Bits that the spec of one half names, None where it does not say."""
+        spec = getattr(self, half)
+        try:
+            return quantizer.bits_in(spec)
+        except ValueError as error:
+            raise ValueError(f'{half} {spec}: {error}') from error
+
+    def to_policy(self) -> Policy:
+        """The rules that the options stand for.
+
+        Raises:
+            ValueError: an option has a wrong value, or two contradict each other. The message
+                begins with the name of the field.
+        """
+        self._check()
+        weight, activation = self._weight(self.qw), self._activation(self.qa)
+        rules = [*low_bit(weight, activation).rules]
+        if self.stem_bits != FLOAT_BITS:
+            rules.append(Rule(roles=('stem',), weight=self._weight(self.stem_bits)))
+        if self.head_bits != FLOAT_BITS:
+            weight, activation = self._weight(self.head_bits), self._activation(self.head_bits)
+            rules.append(Rule(roles=('head',), weight=weight, activation=activation))
+        return Policy((*rules, *self.policy))
+
+    def _check(self) -> None:
+        for name in ('qw', 'qa', 'stem_bits', 'head_bits'):
+            bits = getattr(self, name)
+            if bits != FLOAT_BITS and not 1 <= bits <= 8:
+                raise ValueError(f'{name} {bits}: bits must be 1 to 8, or 32 for float')
+        if self.fixed_qa and self.private_basis:
+            raise ValueError(
+                'fixed_qa with private_basis: with one of its own, every size must update it'
+            )
+        for bits, half in (('qw', 'weight_quantizer'), ('qa', 'activation_quantizer')):
+            self._check_half(bits, half)
+        self._named('quantizer')
+        if self.qa != FLOAT_BITS:
+            self._check_flag('private_basis', 'private')
+            self._check_flag('fixed_qa', 'update')
+
+    def _check_flag(self, flag: str, needed: str) -> None:
+        """Refuses a flag that the quantizer of activations has no option for."""
+        source = self._source('activation_quantizer')
+        name, _ = quantizer.split(getattr(self, source))
+        try:
+            known = quantizer.options(name)
+        except ValueError as error:
+            raise ValueError(f'{source} {name}: {error}') from error
+        if getattr(self, flag) and needed not in known:
+            raise ValueError(f'{flag}: quantizer {name} has no option {needed!r}')
+
+    def _check_half(self, bits: str, half: str) -> None:
+        spec, number = getattr(self, half), getattr(self, bits)
+        if not spec:
+            return
+        named = self._named(half)
+        if named is None and number == FLOAT_BITS and spec != quantizer.FLOAT:
+            raise ValueError(f'{half} {spec}: says no bits; give --{bits}, or {spec}(bits=2)')
+        if named is not None and named != number:
+            raise ValueError(
+                f'{half} {spec}: {bits} is {number}; give the same bits, or leave one out'
+            )
+
+    def _weight(self, bits: int) -> str:
+        return self._spec('weight_quantizer', bits, {})
+
+    def _activation(self, bits: int) -> str:
+        extra: dict[str, Any] = {}
+        if self.private_basis:
+            extra['private'] = True
+        if self.fixed_qa:
+            extra['update'] = 'strongest'
+        return self._spec('activation_quantizer', bits, extra)
+
+    def _source(self, half: str) -> str:
+        """The option that names the quantizer of one half."""
+        return 'quantizer' if getattr(self, half) in ('', quantizer.FLOAT) else half
+
+    def _spec(self, half: str, bits: int, extra: dict[str, Any]) -> str:
+        """The spec of one half at these bits."""
+        if bits == FLOAT_BITS:
+            return quantizer.FLOAT
+        source = self._source(half)
+        text = getattr(self, source)
+        spec = quantizer.with_options(text, {'bits': bits, **extra})
+        try:
+            quantizer.parse(spec)
+        except ValueError as error:
+            raise ValueError(f'{source} {text}: {error}') from error
+        return spec

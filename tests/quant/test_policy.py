@@ -1,4 +1,4 @@
-"""Policies and specs: which rule wins, what a wrong spec says, and that plain data stays plain data."""
+"""Policies and specs: which rule wins, what a wrong spec says, that plain data stay plain."""
 
 import json
 import subprocess
@@ -60,7 +60,7 @@ def test_scope_is_searched_anywhere():
 def test_low_bit_leaves_stem_gate_and_head(role):
     policy = low_bit('lq(bits=2)', 'lq(bits=3)')
     assert bits(policy, 'any', role) == (2 if role in ('body', 'shortcut', 'depthwise') else 32)
-    assert (policy.activation('any', role) is None) == (role in ('stem', 'gate', 'head'))
+    assert (policy.activation('any', role) is None) == (role in ('stem', 'gate', 'head', 'image'))
 
 
 def test_policy_survives_json():
@@ -110,7 +110,7 @@ def test_float_spec_is_none():
         ('lq(3)', 'expected .* form such as'),
         ('nope(bits=2)', "'nope' is unknown; there are float, lq"),
         ('lq(bits=2', 'expected .* form such as'),
-        ('lq(foo=1)', 'unexpected keyword argument .foo.'),
+        ('lq(foo=1)', 'lq has no option .foo.; it has bits, decay'),
         ('lq(bits=two)', 'expected .* form such as'),
         ('quant.lq.levels(bits=2)', 'expected .* form such as'),
         ('', 'expected .* form such as'),

@@ -1,0 +1,116 @@
+"""Options of quantization: which rules they stand for, and what wrong ones say."""
+
+import dataclasses
+import json
+
+import pytest
+
+from quant import QuantizationOptions, Rule, low_bit
+from quant.policy import read_rules
+
+
+def test_float_is_the_default():
+    policy = QuantizationOptions().to_policy()
+    assert policy == low_bit('float', 'float')
+
+
+@pytest.mark.parametrize(
+    'options, weight, activation',
+    [
+        ({'qw': 2, 'qa': 3}, 'lq(bits=2)', 'lq(bits=3)'),
+        ({'qw': 2}, 'lq(bits=2)', 'float'),
+        ({'qa': 2, 'private_basis': True}, 'float', 'lq(bits=2, private=True)'),
+        ({'qa': 2, 'fixed_qa': True}, 'float', "lq(bits=2, update='strongest')"),
+        ({'weight_quantizer': 'lq(bits=4)'}, 'lq(bits=4)', 'float'),
+        ({'qw': 4, 'weight_quantizer': 'lq'}, 'lq(bits=4)', 'float'),
+        ({'qa': 2, 'activation_quantizer': 'lq(decay=0.5)'}, 'float', 'lq(bits=2, decay=0.5)'),
+    ],
+)
+def test_body_gets_the_specs(options, weight, activation):
+    assert QuantizationOptions(**options).to_policy() == low_bit(weight, activation)
+
+
+def test_bits_of_a_spec_are_those_of_the_body():
+    options = QuantizationOptions(weight_quantizer='lq(bits=2)', activation_quantizer='float')
+    assert (options.qw, options.qa) == (2, 32)
+
+
+def test_stem_and_head_have_bits_of_their_own():
+    policy = QuantizationOptions(qw=2, qa=2, stem_bits=8, head_bits=4).to_policy()
+    assert policy.weight('conv0', 'stem').bits == 8
+    assert policy.activation('relu0', 'stem') is None
+    assert policy.activation('image', 'image') is None
+    assert policy.weight('linear', 'head').bits == 4
+    assert policy.activation('linear', 'head').bits == 4
+    assert policy.weight('group0/block0/conv1', 'body').bits == 2
+    assert policy.weight('gate', 'gate') is None
+
+
+def test_further_rules_come_last():
+    rules = (Rule(scope='^group3/', weight='float'),)
+    policy = QuantizationOptions(qw=2, policy=rules).to_policy()
+    assert policy.weight('group3/block0/conv1', 'body') is None
+    assert policy.weight('group2/block0/conv1', 'body').bits == 2
+
+
+def test_options_survive_json():
+    rules = (Rule(scope='x', roles=('head',), weight='lq(bits=3)'),)
+    options = QuantizationOptions(qw=2, qa=2, policy=rules, stem_bits=8)
+    plain = json.loads(json.dumps(dataclasses.asdict(options)))
+    assert QuantizationOptions(**plain) == options
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'qw': 9}, 'qw 9: bits must be 1 to 8, or 32 for float'),
+        ({'head_bits': 0}, 'head_bits 0: bits must be 1 to 8'),
+        ({'qw': 2, 'quantizer': 'lqq'}, "quantizer lqq: .*'lqq' is unknown; there are float, lq"),
+        ({'qa': 2, 'quantizer': 'lqq'}, "quantizer lqq: 'lqq' is unknown; there are float, lq"),
+        ({'quantizer': 'lq('}, r'quantizer lq\(: .* form such as'),
+        ({'weight_quantizer': 'lq('}, r'weight_quantizer lq\(: .* form such as'),
+        (
+            {'weight_quantizer': 'lq'},
+            r'weight_quantizer lq: says no bits; give --qw, or lq\(bits=2\)',
+        ),
+        (
+            {'qa': 3, 'activation_quantizer': 'lq(bits=2)'},
+            'activation_quantizer lq.bits=2.: qa is 3; give ',
+        ),
+        ({'qw': 2, 'quantizer': 'lq(foo=1)'}, "quantizer lq.foo=1.: .*lq has no option 'foo'"),
+        ({'qa': 2, 'fixed_qa': True, 'private_basis': True}, 'fixed_qa with private_basis: '),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=f'^{message}'):
+        QuantizationOptions(**options).to_policy()
+
+
+def test_rules_are_read(tmp_path):
+    file = tmp_path / 'rules.json'
+    file.write_text('[{"roles": ["head"], "weight": "lq(bits=4)"}, {"scope": "^g"}]')
+    assert read_rules(str(file)) == (Rule(roles=('head',), weight='lq(bits=4)'), Rule(scope='^g'))
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('[', 'cannot be read as JSON'),
+        ('{}', 'must hold a list of rules'),
+        ('[{"role": "head"}]', 'rule 1 must be an object with scope, roles, weight, activation'),
+        ('[{}, {"roles": "head"}]', r'rule 2: "roles" must be a list, such as \["head"\]'),
+        ('[{"weight": 4}]', 'rule 1: "weight" must be a text; it is 4'),
+        ('[{"weight": "lq(bits=9)"}]', 'rule 1: quantizer spec .* from 1 to 8'),
+        ('[{"roles": ["neck"]}]', "rule 1: role 'neck' is unknown"),
+    ],
+)
+def test_wrong_rules_are_named(text, message, tmp_path):
+    file = tmp_path / 'rules.json'
+    file.write_text(text)
+    with pytest.raises(ValueError, match=f'{file}: {message}'):
+        read_rules(str(file))
+
+
+def test_missing_file_of_rules(tmp_path):
+    with pytest.raises(ValueError, match='cannot be read as JSON'):
+        read_rules(str(tmp_path / 'nothing.json'))

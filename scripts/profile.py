@@ -3,8 +3,8 @@
     python -m scripts.profile RUN                     # one image alone, and batches of 32
     python -m scripts.profile RUN --batch 8 --threads 1
 
-Writes RUN/profile.json: median and spread over the rounds, in which the points take turns after one call of each for
-warming up. scripts.choose and the tables read it.
+Writes RUN/profile.json: median and spread over the rounds, in which the points take turns after one
+call of each for warming up. scripts.choose and the tables read it.
 """
 
 import argparse
@@ -39,22 +39,23 @@ def run(args: argparse.Namespace) -> str:
     """Measures, writes, tells."""
     if args.batch < 2 or args.rounds < 1 or args.threads < 0:
         raise UsageError(
-            f'--batch {args.batch} --rounds {args.rounds} --threads {args.threads}: at least 2, 1 and 0'
+            f'--batch {args.batch} --rounds {args.rounds} --threads {args.threads}: '
+            'at least 2, 1 and 0'
         )
     if not (args.run / 'config.json').exists():
         raise UsageError(
             f'{args.run}: is no run folder (no config.json in it), and times are written into it'
         )
     from engine.deployment.predictor import Predictor
-    from engine.evaluation.evaluators.gates import interleaved
     from engine.runs.folder import write_json
+    from engine.timing import take_turns
 
     predictor = Predictor(args.run, threads=args.threads)
     side, rng = predictor.config.image_size, np.random.default_rng(0)
     found: dict[str, dict[str, float]] = {point: {} for point in predictor.points}
     for batch in (1, args.batch):
         images = rng.integers(256, size=(batch, side, side, 3), dtype=np.uint8)
-        times = interleaved(
+        times = take_turns(
             {
                 point: functools.partial(predictor.predict, images, point=point)
                 for point in predictor.points

@@ -1,4 +1,4 @@
-"""Inference benchmark of early exit: does time follow the multiply-adds? For `scripts.bench infer --net msdnet`."""
+"""Benchmark of early exit (`bench infer --net msdnet`): does time follow the multiply-adds?"""
 
 import argparse
 import dataclasses
@@ -63,9 +63,9 @@ def infer(argv: Sequence[str]) -> None:
     args = parse_args(argv)
     from engine.deployment.early_exit import EarlyExit
     from engine.evaluation.evaluators.exits import exit_madds
-    from engine.evaluation.evaluators.gates import interleaved
     from engine.graph.tower import Model
     from engine.results import exit_thresholds
+    from engine.timing import take_turns
 
     config = Config(**PRESETS[args.preset].values)
     (side,) = config.sizes
@@ -97,7 +97,7 @@ def infer(argv: Sequence[str]) -> None:
                 name: functools.partial(_all, runner, parts, limits)
                 for name, limits in (('full', None), ('early', thresholds))
             }
-            times = interleaved(runs, args.rounds)
+            times = take_turns(runs, args.rounds)
             answers, _, leaves = map(np.concatenate, zip(*runs['early']()))
             other = int((answers != labels[np.arange(len(labels)), leaves]).sum())
             ratio = float(madds[leaves].mean() / madds[-1])

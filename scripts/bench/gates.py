@@ -1,4 +1,4 @@
-"""Inference benchmark of gates: is skipping as fast as the multiply-adds say? For `scripts.bench infer --net aig`."""
+"""Benchmark of gates (`bench infer --net aig`): is skipping as fast as the multiply-adds say?"""
 
 import argparse
 import functools
@@ -43,7 +43,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def gates(rng: np.random.Generator, blocks: int, batch: int, rate: float) -> np.ndarray:
-    """[blocks, batch] 0 / 1, in every block a random choice of ``rate`` of the images; one image: by chance."""
+    """[blocks, batch] 0 / 1: in every block a random choice of ``rate`` of the images."""
     if batch == 1:
         return (rng.random((blocks, 1)) < rate).astype('float32')
     order = np.argsort(rng.random((blocks, batch)), axis=1)
@@ -51,7 +51,7 @@ def gates(rng: np.random.Generator, blocks: int, batch: int, rate: float) -> np.
 
 
 def build(net: Any, batch: int, size: int, threads: int) -> tuple[dict[str, Any], Any]:
-    """Callables on (decisions) by name - all bodies, skipping, masked simulation - and the layer records."""
+    """Callables on (decisions) by name - all, skipping, masked - and the layer records."""
     from nets.layers.blocks import Blocks
     from quant import Policy
     from quant.backend import tf
@@ -85,7 +85,7 @@ def infer(argv: Sequence[str]) -> None:
     args = parse_args(argv)
     if not all(0 <= rate <= 1 for rate in args.rates) or min(*args.batches, args.rounds, 1) < 1:
         raise UsageError('--rates must lie between 0 and 1, --batches and --rounds be at least 1')
-    from engine.evaluation.evaluators.gates import interleaved
+    from engine.timing import take_turns
     from nets import cost
     from nets.aig import AIG
     from quant.backend import tf
@@ -102,7 +102,7 @@ def infer(argv: Sequence[str]) -> None:
             for rate in args.rates:
                 chosen = [gates(rng, len(net.blocks), batch, rate) for _ in range(args.rounds)]
                 turns = {name: iter([chosen[0], *chosen]) for name in ('all', 'skipping')}
-                times = interleaved(
+                times = take_turns(
                     {name: functools.partial(_turn, runs[name], turns[name]) for name in turns},
                     args.rounds,
                 )

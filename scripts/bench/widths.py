@@ -1,7 +1,4 @@
-"""Inference benchmark of widths: are narrow sub-networks as fast as their multiply-adds say, also in a mixed batch?
-
-For `scripts.bench infer --net dsnet`.
-"""
+"""Benchmark of widths (`bench infer --net dsnet`): does time follow the multiply-adds?"""
 
 import argparse
 import functools
@@ -42,8 +39,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 def infer(argv: Sequence[str]) -> None:
     """Widths against the widest one; a mixed batch against its groups."""
     args = parse_args(argv)
-    from engine.evaluation.evaluators.gates import interleaved
     from engine.graph.tower import Model
+    from engine.timing import take_turns
     from nets import cost
 
     config = Config(
@@ -67,7 +64,7 @@ def infer(argv: Sequence[str]) -> None:
     for batch in args.batches:
         runs = callables(model, values, points, batch, args.threads)
         times = {
-            name: float(np.median(taken)) for name, taken in interleaved(runs, args.rounds).items()
+            name: float(np.median(taken)) for name, taken in take_turns(runs, args.rounds).items()
         }
         for width in args.widths:
             time, share = times[str(width)] / times[str(widest)], madds[width] / madds[widest]
@@ -82,7 +79,8 @@ def infer(argv: Sequence[str]) -> None:
     print(tabulate(rows, headers=HEADERS, floatfmt='.3g'))
     for batch, found in mixed.items():
         print(
-            f'mixed batch of {batch}: {found["ms"]:.1f} ms, its groups {found["groups_ms"]:.1f} ms, '
+            f'mixed batch of {batch}: {found["ms"]:.1f} ms, '
+            f'its groups {found["groups_ms"]:.1f} ms, '
             f'ratio {found["ratio"]:.3f}'
         )
     print(
@@ -105,7 +103,7 @@ def callables(
     batch: int,
     threads: int,
 ) -> dict[str, Callable[[], Any]]:
-    """Every width for the whole batch; with several images also a batch of all routes, and its groups alone."""
+    """Every width for the whole batch; also a batch of all routes, and its groups alone."""
     from engine.graph.freeze import freeze, of_point
     from quant.backend import tf
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +15,16 @@ from engine.data.datasets import Dataset
 from engine.deployment.early_exit import EarlyExit
 from engine.errors import UsageError
 from engine.evaluation.evaluate import Score, eval_flow, evaluate
-from engine.evaluation.evaluators.gates import interleaved
+from engine.figures import available, new_figure
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
 from engine.runs.folder import replacing, write_json
+from engine.timing import median_seconds
 from nets import cost
 
 BATCHES = (1, 32)
 BUDGETS = 12
+ROUNDS = 12
 
 
 class Answered(NamedTuple):
@@ -46,7 +47,8 @@ class Exits:
         size: pixels.
         points: spellings of the operating points, shallowest first.
         madds: multiply-adds up to each exit, all earlier exits included.
-        test, holdout: answers for the validation images, and for those that thresholds are set by (None without).
+        test: answers for the validation images.
+        holdout: answers for the images that thresholds are set by; None without.
         ms: measured milliseconds up to each exit, by batch size.
     """
 
@@ -64,7 +66,7 @@ class Exits:
 
     @functools.cached_property
     def budgeted(self) -> list[tuple[float, float, float]]:
-        """(budget, multiply-adds and percent right on the validation images) of thresholds set on the hold-out."""
+        """(budget, multiply-adds, percent right) on validation images, by hold-out thresholds."""
         if self.holdout is None:
             return []
         found = []
@@ -211,13 +213,9 @@ def text(found: Exits) -> str:
 
 def draw(found: Exits, path: Path) -> bool:
     """Top-1 over multiply-adds and over measured time; False without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
+    if not available():
         return False
-    figure = Figure(figsize=(9, 4), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 4)
     left, right = figure.subplots(1, 2, sharey=True)
     left.plot(found.madds / 1e6, found.anytime, 'o-', label='each exit (anytime)')
     if found.budgeted:
@@ -281,22 +279,16 @@ def _milliseconds(
 ) -> dict[int, list[float]]:
     """Median time up to each exit with real early exit, by batch size; the exits take turns."""
     runner, found = EarlyExit(model, values, size), {}
+    exits = model.net.exits
     for batch in BATCHES:
-        *images, _ = next(
-            iter(eval_flow(model.config, dataset, 0, batch_size=min(batch, len(dataset.val))))
-        )
-        leave = {
-            k: [exit_thresholds.NEVER] * k + [exit_thresholds.ALWAYS] * (model.net.exits - k)
-            for k in range(model.net.exits)
-        }
-        times = interleaved(
-            {
-                str(k): functools.partial(runner.predict, images, thresholds)
-                for k, thresholds in leave.items()
-            },
-            12,
-        )
-        found[batch] = [1e3 * statistics.median(times[str(k)]) for k in leave]
+        count = min(batch, len(dataset.val))
+        *images, _ = next(iter(eval_flow(model.config, dataset, 0, batch_size=count)))
+        runs = {}
+        for k in range(exits):
+            thresholds = [exit_thresholds.NEVER] * k + [exit_thresholds.ALWAYS] * (exits - k)
+            runs[str(k)] = functools.partial(runner.predict, images, thresholds)
+        seconds = median_seconds(runs, ROUNDS)
+        found[batch] = [1e3 * taken for taken in seconds.values()]
     return found
 
 

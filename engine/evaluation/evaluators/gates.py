@@ -1,19 +1,16 @@
-"""What the gates of a network did on a data set: rates per block and class, expected multiply-adds, a picture."""
+"""Use of the gates on a data set: rates per block and class, expected multiply-adds, a picture."""
 
 import dataclasses
-import functools
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.data.datasets import Dataset
-from engine.evaluation.evaluate import eval_flow
+from engine.evaluation.throughput import measure
+from engine.figures import available, new_figure
 from engine.graph.tower import Model
-from engine.runs.checkpoint import Restore
 from engine.runs.folder import write_json
 from nets import cost
 from quant.backend import tf
@@ -89,43 +86,20 @@ def report(
 
 
 def throughput(
-    model: Model,
-    values: Mapping[str, np.ndarray],
-    dataset: Dataset,
-    *,
-    batch: int = 32,
-    rounds: int = 8,
+    model: Model, values: Mapping[str, np.ndarray], dataset: Dataset
 ) -> dict[str, float]:
-    """Median images/s of all points together, on validation images: bodies skipped, and all bodies computed."""
-    *images, _ = next(
-        iter(eval_flow(model.config, dataset, 0, batch_size=min(batch, len(dataset.val))))
-    )
-    with tf.Graph().as_default(), tf.Session() as session:
-        feeds = [tf.placeholder(tf.uint8, array.shape) for array in images]
-        inputs, runs = model.views(feeds), {}
+    """Median images/s of all points together: closed bodies skipped, and all bodies computed."""
+
+    def build(views: Any) -> dict[str, list[tf.Tensor]]:
+        found = {}
         for name, execution in (('skipping', 'skip'), ('all bodies', 'all')):
+            blocks = model.blocks(training=False)
             with tf.variable_scope('', reuse=tf.AUTO_REUSE):
-                outputs = model.net.outputs(
-                    inputs, model.blocks(training=False), execution=execution
-                )
-            runs[name] = session.make_callable(list(outputs.logits.values()), feeds)
-        Restore(values).init(session)
-        times = interleaved(
-            {name: functools.partial(run, *images) for name, run in runs.items()}, rounds
-        )
-    return {name: len(images[0]) / statistics.median(seconds) for name, seconds in times.items()}
+                outputs = model.net.outputs(views, blocks, execution=execution)
+            found[name] = list(outputs.logits.values())
+        return found
 
-
-def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Wall seconds of callables that take turns, after one call of each for warming up."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds + 1):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            if turn:
-                times[name].append(time.perf_counter() - started)
-    return times
+    return measure(model, values, dataset, build)
 
 
 def write(folder: Path, found: Sequence[Activity]) -> list[Path]:
@@ -142,14 +116,10 @@ def write(folder: Path, found: Sequence[Activity]) -> list[Path]:
 
 def draw(activity: Activity, path: Path) -> bool:
     """Heat map of classes x blocks over mean and spread per block; False without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
+    if not available():
         return False
     by_class = np.array(activity.by_class)
-    figure = Figure(figsize=(max(6.0, 0.28 * len(activity.blocks)), 6.5), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(max(6.0, 0.28 * len(activity.blocks)), 6.5)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     image = top.imshow(
         by_class, aspect='auto', vmin=0, vmax=1, cmap='viridis', interpolation='nearest'

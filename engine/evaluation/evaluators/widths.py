@@ -1,18 +1,16 @@
-"""Which widths a gate chose on a data set: shares by class, mean multiply-adds, measured speed, a picture."""
+"""Widths that a gate chose on a data set: shares by class, multiply-adds, speed, a picture."""
 
 import dataclasses
-import functools
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from engine.data.datasets import Dataset
-from engine.evaluation.evaluate import eval_flow
-from engine.evaluation.evaluators.gates import interleaved
+from engine.evaluation.throughput import measure
+from engine.figures import available, new_figure
 from engine.graph.tower import Model
-from engine.runs.checkpoint import Restore
 from engine.runs.folder import write_json
 from nets import cost
 from quant.backend import tf
@@ -46,7 +44,8 @@ class Routes:
             f'{point} {100 * share:.1f} %' for point, share in zip(self.points, self.shares)
         )
         speeds = ', '.join(f'{name} {rate:.1f}' for name, rate in self.images_per_second.items())
-        return f'{self.name}: {shares}; {self.madds / 1e6:.2f} M multiply-adds per image\nimages/s: {speeds}'
+        cost = f'{self.madds / 1e6:.2f} M multiply-adds per image'
+        return f'{self.name}: {shares}; {cost}\nimages/s: {speeds}'
 
 
 def report(
@@ -82,44 +81,27 @@ def report(
 
 
 def throughput(
-    model: Model,
-    values: Mapping[str, np.ndarray],
-    dataset: Dataset,
-    size: int,
-    *,
-    batch: int = 32,
-    rounds: int = 8,
+    model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, size: int
 ) -> dict[str, float]:
-    """Median images/s on validation images, of the gate's choices and of every route for all images."""
+    """Median images/s of the gate's choices at a size, and of every route for all images."""
     net = model.net
-    *images, _ = next(
-        iter(eval_flow(model.config, dataset, 0, batch_size=min(batch, len(dataset.val))))
-    )
-    with tf.Graph().as_default(), tf.Session() as session:
-        feeds = [tf.placeholder(tf.uint8, array.shape) for array in images]
-        outputs = net.outputs(model.views(feeds), model.blocks(training=False))
-        fetches = {'dynamic': outputs.extras[f'{net.key(size)}dynamic']}
-        fetches |= {
-            str(net.point(size, route)): outputs.logits[net.point(size, route)]
-            for route in net.routes
-        }
-        runs = {name: session.make_callable([fetch], feeds) for name, fetch in fetches.items()}
-        Restore(values).init(session)
-        times = interleaved(
-            {name: functools.partial(run, *images) for name, run in runs.items()}, rounds
-        )
-    return {name: len(images[0]) / statistics.median(seconds) for name, seconds in times.items()}
+
+    def build(views: Any) -> dict[str, list[tf.Tensor]]:
+        outputs = net.outputs(views, model.blocks(training=False))
+        found = {'dynamic': [outputs.extras[f'{net.key(size)}dynamic']]}
+        for route in net.routes:
+            point = net.point(size, route)
+            found[str(point)] = [outputs.logits[point]]
+        return found
+
+    return measure(model, values, dataset, build)
 
 
 def draw(found: Routes, path: Path) -> bool:
     """Heat map of classes x points over the shares of all images; False without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
+    if not available():
         return False
-    figure = Figure(figsize=(max(5.0, 0.9 * len(found.points)), 6), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(max(5.0, 0.9 * len(found.points)), 6)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     image = top.imshow(
         np.array(found.by_class),

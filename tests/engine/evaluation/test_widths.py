@@ -1,4 +1,4 @@
-"""The report of a gate that chooses widths: shares and multiply-adds of a made-up tally by numpy."""
+"""The report of a gate that chooses widths: shares and multiply-adds of a made-up tally."""
 
 import json
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engine.data.datasets import open_dataset
+from engine.evaluation import throughput
 from engine.evaluation.evaluators import widths as routes
 from engine.graph.tower import Model
 from nets import cost
@@ -78,15 +79,15 @@ def test_pictures(reported):
         assert str(folder / 'routes' / f's{size}.png') in said
 
 
-def test_measured_speed():
+def test_measured_speed(monkeypatch):
     """Of the gate's choices and of every route; any network with a gate."""
     config, values = made(
         {**DSNET, 'stage': 'gate', 'routes': (0, 6), 'widths': (0, 6), 'classes': 10}
     )
     model = Model(config, data_format='NHWC')
-    found = routes.throughput(
-        model, values, open_dataset('animals28', size=16), 16, batch=4, rounds=2
-    )
+    monkeypatch.setattr(throughput, 'BATCH', 4)
+    monkeypatch.setattr(throughput, 'ROUNDS', 2)
+    found = routes.throughput(model, values, open_dataset('animals28', size=16), 16)
     assert set(found) == {'dynamic', 'w00', 'w06'} and min(found.values()) > 0
     _, records = model.inspect()
     assert cost.madds(records['w00']) < cost.madds(records['w06'])

@@ -3,8 +3,9 @@
 Importing this package does not import TensorFlow; building a network does.
 """
 
+import dataclasses
 import importlib
-import inspect
+from collections.abc import Sequence
 from typing import Any
 
 # Name on the command line -> class. One line per network.
@@ -21,14 +22,6 @@ _BACKBONES = {
     'resne': 'nets.backbones.resnet.ResNet',
     'mobilenetv2': 'nets.backbones.mobilenet.MobileNetV2',
 }
-
-# What their options can be, by network where it differs.
-KD_TYPES = {'rsnet': ('ens_topdown', 'ens', 'none'), 'san': ('topdown',), 'msdnet': ('topdown',)}
-STARTS = {'san': ('published', 'scaled'), 'msdnet': ('original', 'torch')}
-RATE_LOSSES = ('batch', 'class')
-PRUNES = ('max', 'min')
-STEPMODES = ('even', 'lin_grow')
-STAGES = ('supernet', 'gate')
 
 
 def names() -> list[str]:
@@ -48,8 +41,43 @@ def get(name: str) -> Any:
 
 
 def options(name: str) -> list[str]:
-    """Names of what the constructor of a network takes."""
-    return list(inspect.signature(get(name)).parameters)
+    """Names of the options that a network alone, or some of them, have."""
+    return [field.name for field in dataclasses.fields(get(name).Options)]
+
+
+def create(
+    name: str,
+    *,
+    arch: str,
+    mode: str,
+    sizes: Sequence[int],
+    classes: int,
+    width: float = 1.0,
+    **options: Any,
+) -> Any:
+    """A new network.
+
+    Args:
+        name: one of ``names()``.
+        arch: architecture of its backbone.
+        mode: form of the blocks, where there are several.
+        sizes: input sizes in pixels.
+        classes: number of classes.
+        width: factor on all channel counts.
+        **options: fields of its ``Options`` that differ from their defaults.
+
+    Raises:
+        ValueError: no network of that name, or it refuses a value.
+    """
+    network = get(name)
+    return network(
+        arch=arch,
+        mode=mode,
+        sizes=sizes,
+        classes=classes,
+        width=width,
+        options=network.Options(**options),
+    )
 
 
 def archs() -> list[str]:

@@ -3,10 +3,10 @@
 Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018, https://arxiv.org/abs/1711.11503.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
-from nets import RATE_LOSSES
 from nets.backbones.resnet import ResNet
 from nets.layers.blocks import Blocks, Outputs
 from nets.layers.gating import (
@@ -21,31 +21,70 @@ from nets.layers.gating import (
 )
 from nets.network import Network
 from quant.backend import tf
+from quant.options import check, option
+
+RATE_LOSSES = ('batch', 'class')
+
+
+@dataclasses.dataclass(frozen=True)
+class AIGOptions:
+    """Options of ConvNet-AIG. Defaults are those of the published code where it has them.
+
+    Attributes:
+        faithful_gates: by default blocks with target 1 have no gate and are always executed, as the
+            paper says.
+        rate_loss: ``batch``: squared difference of each block's rate in the batch from its target,
+            as published; ``class``: the same within each class of the batch, as the paper describes.
+        temperature: of the softmax that the gates' gradient comes from, at the start of training; 1
+            throughout in the published code.
+        last_temperature: at the end of training; exponential in between.
+        gate_noise: by default gates take the larger logit at inference.
+        train_skip: batch statistics then are those of the images that went through, and closed gates
+            learn from the target rates only; the published code computes everything, its statistics
+            see all images, and so does the gradient of a gate.
+    """
+
+    targets: tuple[float, ...] = option(
+        (0.7,),
+        'target execution rates of the blocks in their order, or one for all of them',
+        low=0,
+        high=1,
+        count=1,
+        metavar='RATE',
+    )
+    faithful_gates: bool = option(
+        False, 'sample the gates of blocks with target 1 too, as the published code'
+    )
+    rate_loss: str = option(
+        'batch', 'target rates hold over the batch (published) or per class', choices=RATE_LOSSES
+    )
+    rate_factor: float = option(1.0, 'weight of the target-rate loss', low=0)
+    temperature: float = option(1.0, "of the gates' softmax", above=0)
+    last_temperature: float = option(1.0, 'the same at the end of training', above=0)
+    gate_noise: bool = option(
+        False, 'with --eval: sample the gates, as the published code does', evaluation=True
+    )
+    train_skip: bool = option(False, 'skip closed bodies in training too')
+    gate_lr: float = option(1.0, 'factor on the learning rate of gates', above=0)
 
 
 class AIG(Network):
     """A gated ResNet.
 
     Args:
-        arch, mode, classes, width: the ResNet, in mode ``pytorch``.
+        arch: architecture of the ResNet.
+        mode: ``pytorch``.
         sizes: input sizes in pixels; gates are shared by all, normalisation is private.
-        targets: target execution rate of every block, in block order, or one for all of them.
-        faithful_gates: sample the gates of blocks with target 1 as the published code does; by default these blocks
-            have no gate and are always executed, as the paper says.
-        rate_loss: ``batch``: squared difference of each block's rate in the batch from its target, as published;
-            ``class``: the same within each class of the batch, as the paper describes.
-        rate_factor: weight of that loss.
-        temperature, last_temperature: of the softmax that the gates' gradient comes from, at the start and at the end
-            of training (exponential in between); 1 throughout in the published code.
-        gate_noise: sample gates at inference too, as the published code does; by default they take the larger logit.
-        train_skip: compute in training, too, only the bodies whose gate is open. Their batch statistics then are those
-            of the images that went through, and closed gates learn from the target rates only; the published code
-            computes everything, its statistics see all images, and so does the gradient of a gate.
-        gate_lr: factor on the learning rate of the gates.
+        classes: number of classes.
+        width: factor on all channel counts.
+        options: of this kind of network; None for the defaults.
 
     Raises:
-        ValueError: the architecture is unknown, or a rate or the number of rates is wrong.
+        ValueError: the architecture is unknown, an option is out of its range, or the number of
+            target rates is wrong.
     """
+
+    Options = AIGOptions
 
     def __init__(
         self,
@@ -55,16 +94,10 @@ class AIG(Network):
         sizes: Sequence[int],
         classes: int,
         width: float = 1.0,
-        targets: Sequence[float] = (0.7,),
-        faithful_gates: bool = False,
-        rate_loss: str = 'batch',
-        rate_factor: float = 1.0,
-        temperature: float = 1.0,
-        last_temperature: float = 1.0,
-        gate_noise: bool = False,
-        train_skip: bool = False,
-        gate_lr: float = 1.0,
+        options: AIGOptions | None = None,
     ):
+        options = options or AIGOptions()
+        check(options)
         if mode != 'pytorch':
             raise ValueError(f'mode {mode!r} is unknown to aig; there is pytorch')
         self.backbone = ResNet(arch=arch, mode=mode, classes=classes, width=width)
@@ -74,20 +107,13 @@ class AIG(Network):
             for g, count in enumerate(self.backbone.form.blocks)
             for i in range(count)
         ]
-        self.targets = _targets(targets, len(self.blocks), arch)
-        self.forced = [rate == 1 and not faithful_gates for rate in self.targets]
+        self.targets = _targets(options.targets, len(self.blocks), arch)
+        self.forced = [rate == 1 and not options.faithful_gates for rate in self.targets]
         if all(self.forced):
             raise ValueError('all targets are 1: no block has a gate; use --net rsnet')
-        if rate_loss not in RATE_LOSSES:
-            raise ValueError(
-                f'rate_loss {rate_loss!r} is unknown; there are {", ".join(RATE_LOSSES)}'
-            )
-        if min(temperature, last_temperature) <= 0:
-            raise ValueError(f'temperature {min(temperature, last_temperature)} must be positive')
-        self.rate_loss, self.rate_factor = rate_loss, rate_factor
-        self.temperature, self.last_temperature = temperature, last_temperature
-        self.gate_noise, self.train_skip, self.classes = gate_noise, train_skip, classes
-        self.lr_factors = {'.*gate[12]/.*': gate_lr}
+        self.options = options
+        self.classes = classes
+        self.lr_factors = {'.*gate[12]/.*': options.gate_lr}
         self.tally_names = ('images', *(f'executed_{point}' for point in self.points))
 
     def outputs(
@@ -124,9 +150,11 @@ class AIG(Network):
 
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms: cross entropy and target-rate loss of every size."""
-        rate = self.class_rate_loss if self.rate_loss == 'class' else self.batch_rate_loss
+        by_class = self.options.rate_loss == 'class'
+        rate = self.class_rate_loss if by_class else self.batch_rate_loss
         rates = {
-            f'loss/rates/{point}': self.rate_factor * rate(outputs.extras[f'gates/{point}'], labels)
+            f'loss/rates/{point}': self.options.rate_factor
+            * rate(outputs.extras[f'gates/{point}'], labels)
             for point in outputs.logits
         }
         return self.cross_entropies(outputs, labels) | rates
@@ -174,7 +202,7 @@ class AIG(Network):
     ) -> tf.Tensor:
         """Output of one block; notes its gate, and the pool of its output by name where that takes less than pooling."""
         index = len(gates)
-        execution = execution or ('mask' if b.training and not self.train_skip else 'skip')
+        execution = execution or ('mask' if b.training and not self.options.train_skip else 'skip')
         if self.forced[index] or execution == 'all':
             gates.append(tf.ones([tf.shape(x)[0]]))
             return tf.nn.relu(shortcut + body(q))
@@ -205,13 +233,12 @@ class AIG(Network):
     def _gate(self, b: Blocks, logits: tf.Tensor, noise: tf.Tensor | None) -> tf.Tensor:
         if noise is not None:
             logits += noise
-        elif b.training or self.gate_noise:
+        elif b.training or self.options.gate_noise:
             logits += gumbel(b.uniform(tf.shape(logits)))
-        if self.temperature == self.last_temperature:
-            return straight_through(logits, self.temperature)
-        return straight_through(
-            logits, self.temperature * (self.last_temperature / self.temperature) ** b.progress
-        )
+        first, last = self.options.temperature, self.options.last_temperature
+        if first == last:
+            return straight_through(logits, first)
+        return straight_through(logits, first * (last / first) ** b.progress)
 
 
 def _targets(targets: Sequence[float], blocks: int, arch: str) -> list[float]:
@@ -220,6 +247,4 @@ def _targets(targets: Sequence[float], blocks: int, arch: str) -> list[float]:
         raise ValueError(
             f'{len(rates)} target rates for the {blocks} blocks of {arch}; give one, or one per block'
         )
-    if wrong := [rate for rate in rates if not 0 <= rate <= 1]:
-        raise ValueError(f'target rate {wrong[0]} must lie between 0 and 1')
     return [float(rate) for rate in rates]

@@ -3,10 +3,11 @@
 Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258, and its published code.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nets import STAGES, losses
+from nets import losses
 from nets.backbones import slimmable as slimnets
 from nets.layers import routing as dsnet_gate
 from nets.layers.blocks import Blocks, Outputs
@@ -15,9 +16,65 @@ from nets.layers.slimmable import Index, Routing
 from nets.network import Network
 from nets.points import Point
 from quant.backend import tf
+from quant.options import check, option
+
+STAGES = ('supernet', 'gate')
 
 # Variable scope of the moving average of the network that teaches it.
 TEACHER = 'teacher'
+
+
+@dataclasses.dataclass(frozen=True)
+class DSNetOptions:
+    """Options of a dynamic slimmable network. Defaults are those of the published code and paper.
+
+    Attributes:
+        stage: what is trained; the second one has a gate.
+        widths: those that are operating points; none stands for all, in stage ``gate`` for the routes.
+        routes: ascending.
+        sized: spell the size of operating points and statistics, as several sizes always are, for a
+            single one too.
+        ieb: in-place ensemble bootstrapping as in the paper: the smallest width learns from the mean
+            prediction of the teacher at the largest width and at the two random ones (in the
+            published code at two others, drawn anew). Without it, as in the released configurations,
+            from the teacher at the largest width alone.
+        faithful_gates: the published loss of the gate, a softmax of its softmax, and the published
+            count of its multiply-adds, see ``nets.layers.routing.routed_madds``.
+        gate_noise: by default the gate takes the largest logit at inference.
+        target_madds: the penalty is max(0, mean / target - 1) ** 2; with 0 the published
+            (mean / 1e9) ** 2.
+        ema: of the weights, which teaches the network.
+    """
+
+    stage: str = option(
+        'supernet',
+        'supernet: all widths; gate: the choice of a width per image',
+        choices=STAGES,
+    )
+    widths: tuple[int, ...] = option((), 'widths that are operating points', low=0, flag=False)
+    routes: tuple[int, ...] = option(
+        (0, 1, 2, 3), 'widths that the gate chooses from', low=0, count=2, metavar='WIDTH'
+    )
+    sized: bool = option(False, 'operating points spell their size', flag=False)
+    ieb: bool = option(True, 'the smallest width learns from an ensemble')
+    faithful_gates: bool = option(
+        False, 'the published loss of the gate, and its count of its cost'
+    )
+    gate_noise: bool = option(
+        False, 'with --eval: sample the gates, as the published code does', evaluation=True
+    )
+    complexity: float = option(0.5, 'weight of the penalty on multiply-adds', low=0)
+    target_madds: float = option(
+        0.0,
+        'mean multiply-adds per image, such as 250M, up to which there is no penalty; 0: the '
+        'published penalty',
+        low=0,
+        unit='multiply-adds',
+        metavar='N',
+    )
+    smoothing: float = option(0.1, 'of labels', low=0, below=1)
+    dropout: float = option(0.2, 'at the largest width', low=0, below=1)
+    ema: float = option(0.997, 'decay of the moving average of the weights', low=0, below=1)
 
 
 class DSNet(Network):
@@ -31,29 +88,18 @@ class DSNet(Network):
     everything frozen but the gate, which takes the hidden units of a squeeze-excite.
 
     Args:
-        arch, classes, width: the backbone, see ``nets.backbones.slimmable``.
+        arch: architecture of the backbone, see ``nets.backbones.slimmable``.
         mode: ``pytorch``.
         sizes: input sizes in pixels; statistics are private to each, everything else is shared.
-        sized: spell the size of operating points and statistics, as several sizes always are, for a single one too.
-        stage: what is trained; the second one has a gate.
-        widths: those that are operating points; none stands for all, in stage ``gate`` for the routes.
-        routes: widths that the gate chooses from, ascending.
-        ieb: in-place ensemble bootstrapping as in the paper: the smallest width learns from the mean prediction of the
-            teacher at the largest width and at the two random ones (in the published code at two others, drawn anew).
-            Without it, as in the released configurations, from the teacher at the largest width alone.
-        faithful_gates: the published loss of the gate, a softmax of its softmax, and the published count of its
-            multiply-adds, see ``dsnet_gate.routed_madds``.
-        gate_noise: sample the gate at inference too, as the published code does; by default it takes the largest logit.
-        complexity: weight of the penalty on multiply-adds.
-        target_madds: mean multiply-adds per image up to which there is no penalty, max(0, mean / target - 1) ** 2
-            above; 0 is the published penalty (mean / 1e9) ** 2.
-        smoothing: of labels.
-        dropout: at the largest width.
+        classes: number of classes.
+        width: factor on all channel counts.
+        options: of this kind of network; None for the defaults.
 
     Raises:
-        ValueError: an option is unknown, or a width or a route is none of the network's.
+        ValueError: an option is out of its range, or a width or a route is none of the network's.
     """
 
+    Options = DSNetOptions
     slimmable = True
 
     def __init__(
@@ -63,59 +109,49 @@ class DSNet(Network):
         mode: str,
         sizes: Sequence[int],
         classes: int,
-        sized: bool = False,
         width: float = 1.0,
-        stage: str = 'supernet',
-        widths: Sequence[int] = (),
-        routes: Sequence[int] = (0, 1, 2, 3),
-        ieb: bool = True,
-        faithful_gates: bool = False,
-        gate_noise: bool = False,
-        complexity: float = 0.5,
-        target_madds: float = 0.0,
-        smoothing: float = 0.1,
-        dropout: float = 0.2,
+        options: DSNetOptions | None = None,
     ):
-        for name, value, known in (('mode', mode, ('pytorch',)), ('stage', stage, STAGES)):
-            if value not in known:
-                raise ValueError(
-                    f'{name} {value!r} is unknown to dsnet; there is {", ".join(known)}'
-                )
-        self.backbone = slimnets.backbone(arch=arch, classes=classes, width=width, dropout=dropout)
-        if stage == 'gate' and not self.backbone.hidden:
+        options = options or DSNetOptions()
+        check(options)
+        if mode != 'pytorch':
+            raise ValueError(f'mode {mode!r} is unknown to dsnet; there is pytorch')
+        self.options = options
+        self.stage = options.stage
+        self.classes = classes
+        self.backbone = slimnets.backbone(
+            arch=arch, classes=classes, width=width, dropout=options.dropout
+        )
+        if self.frozen and not self.backbone.hidden:
             raise ValueError(
-                f'{arch} has no gate, as it has no squeeze-excite; use stage supernet, or mobilenetv1'
+                f'{arch} has no gate, as it has no squeeze-excite; '
+                'use stage supernet, or mobilenetv1'
             )
-        self.routes = tuple(routes)
-        _check('widths', widths, self.backbone.largest)
-        _check('routes', routes, slimnets.WIDTHS - 1)
-        if len(routes) < 2 or list(routes) != sorted(set(routes)):
-            raise ValueError(f'routes {list(routes)} must be two or more widths, narrowest first')
-        every = range(self.backbone.largest + 1)
-        self.widths = sorted(widths or (routes if stage == 'gate' else every), reverse=True)
-        if stage == 'gate' and not set(routes) <= set(self.widths):
-            raise ValueError(f'routes {list(routes)} must be among the widths {self.widths[::-1]}')
-        self._sized = sized or len(sizes) > 1
-        super().__init__(
-            sizes,
-            'symmetric',
-            [
-                self.point(size, index)
-                for size in sorted(sizes, reverse=True)
-                for index in self.widths
-            ],
-        )
-        self.stage, self.classes, self.ieb, self.faithful_gates = (
-            stage,
-            classes,
-            ieb,
-            faithful_gates,
-        )
-        self.gate_noise, self.complexity, self.target_madds = gate_noise, complexity, target_madds
-        self.smoothing = smoothing
-        self.tally_names = (
-            tuple(f'{self.key(size)}routes' for size in self.sizes) if stage == 'gate' else ()
-        )
+        self.routes = tuple(options.routes)
+        self.widths = self._widths(options)
+        self._sized = options.sized or len(sizes) > 1
+        points = [
+            self.point(size, index) for size in sorted(sizes, reverse=True) for index in self.widths
+        ]
+        super().__init__(sizes, 'symmetric', points)
+        if self.frozen:
+            self.tally_names = tuple(f'{self.key(size)}routes' for size in self.sizes)
+
+    def _widths(self, options: DSNetOptions) -> list[int]:
+        """The widths that are operating points, widest first."""
+        _check('widths', options.widths, self.backbone.largest)
+        _check('routes', options.routes, slimnets.WIDTHS - 1)
+        routes = list(options.routes)
+        if len(routes) < 2 or routes != sorted(set(routes)):
+            raise ValueError(f'routes {routes} must be two or more widths, narrowest first')
+        widths = set(range(self.backbone.largest + 1))
+        if options.widths:
+            widths = set(options.widths)
+        elif self.frozen:
+            widths = set(routes)
+        if self.frozen and not set(routes) <= widths:
+            raise ValueError(f'routes {routes} must be among the widths {sorted(widths)}')
+        return sorted(widths, reverse=True)
 
     @property
     def frozen(self) -> bool:
@@ -288,7 +324,7 @@ class DSNet(Network):
                     self._features(x, b, size, [], wide=True), b, size, largest, []
                 )
             }
-            if self.ieb:
+            if self.options.ieb:
                 narrow = self._features(x, b, size, [])
                 found |= {
                     f'random{n}': self._logits(narrow, b, size, index, [])
@@ -365,7 +401,7 @@ class DSNet(Network):
         noisy = logits
         if noise is not None:
             noisy = logits + noise
-        elif b.training or self.gate_noise:
+        elif b.training or self.options.gate_noise:
             noisy = logits + gumbel(b.uniform(tf.shape(logits)))
         gate = dsnet_gate.straight_through(noisy)
         if decisions is not None:
@@ -379,7 +415,9 @@ class DSNet(Network):
 
     def _madds(self, gate: tf.Tensor, b: Blocks, size: int) -> tf.Tensor:
         routes = [b.layers[str(self.point(size, index))] for index in self.routes]
-        return dsnet_gate.routed_madds(gate, routes, self.head_madds, published=self.faithful_gates)
+        return dsnet_gate.routed_madds(
+            gate, routes, self.head_madds, published=self.options.faithful_gates
+        )
 
     def _sandwich_terms(
         self, outputs: Outputs, size: int, labels: tf.Tensor
@@ -394,7 +432,7 @@ class DSNet(Network):
         members = [value for name, value in extras.items() if name.startswith(f'{TEACHER}/')]
         target = tf.add_n([tf.nn.softmax(value) for value in members]) / len(members)
         return {
-            'largest': _smoothed(logits[largest], labels, self.smoothing),
+            'largest': _smoothed(logits[largest], labels, self.options.smoothing),
             'random1': losses.soft_cross_entropy(teacher, extras['random1']),
             'random2': losses.soft_cross_entropy(teacher, extras['random2']),
             'smallest': _cross_entropy(logits[self.point(size, 0)], target),
@@ -406,13 +444,16 @@ class DSNet(Network):
         easy = tf.nn.in_top_k(outputs.logits[self.point(size, self.routes[0])], labels, 1)
         wanted = tf.where_v2(easy, 0, len(self.routes) - 1)
         noisy, mean = extras[f'{key}noisy'], tf.reduce_mean(extras[f'{key}madds'])
-        excess = tf.nn.relu(mean / self.target_madds - 1) if self.target_madds else mean / 1e9
+        options = self.options
+        excess = mean / 1e9
+        if options.target_madds:
+            excess = tf.nn.relu(mean / options.target_madds - 1)
+        if options.faithful_gates:
+            noisy = tf.nn.softmax(noisy)
         return {
-            'gate': _smoothed(
-                tf.nn.softmax(noisy) if self.faithful_gates else noisy, wanted, self.smoothing
-            ),
-            'dynamic': _smoothed(extras[f'{key}dynamic'], labels, self.smoothing),
-            'complexity': self.complexity * tf.square(excess),
+            'gate': _smoothed(noisy, wanted, options.smoothing),
+            'dynamic': _smoothed(extras[f'{key}dynamic'], labels, options.smoothing),
+            'complexity': options.complexity * tf.square(excess),
         }
 
 

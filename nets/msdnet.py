@@ -6,21 +6,75 @@ original, and https://github.com/kalviny/MSDNet-PyTorch). Nothing is computed be
 evaluation of the paper, which neither code has.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nets import KD_TYPES, PRUNES, STARTS, STEPMODES, losses
+from nets import losses
 from nets.layers.blocks import Blocks, Outputs
-from nets.msdnet_plan import Node, Plan, steps
+from nets.msdnet_plan import PRUNES, STEPMODES, Node, Plan, steps
 from nets.network import Network
 from nets.points import Point
 from quant.backend import tf
+from quant.options import check, option
+
+STARTS = ('original', 'torch')
 
 # Largest size from which on the stem is that of ImageNet.
 LARGE = 64
 # Pixels of the coarsest scale: two strides of 2 and the 2x2 pool of a head leave one position of it.
 COARSEST = range(5, 13)
+
+
+@dataclasses.dataclass(frozen=True)
+class MSDNetOptions:
+    """Options of an MSDNet, under their published names. Defaults are those of its ImageNet network.
+
+    Attributes:
+        stepmode: ``even``: every block after the first has ``step`` layers; ``lin_grow``: block i has
+            step * i + 1 (counted from 0).
+        prune: see ``nets.msdnet_plan.finest``.
+        reduction: where a scale ends (``prune`` max) or after each third of the layers (min).
+        stem_bias: the PyTorch code has it for ImageNet.
+        init: ``original``: normal, variance 2 / fan-out; ``torch``: what the PyTorch code ends up with
+            (uniform by fan-in; biases too).
+        exit_weights: empty for 1 each, as published.
+        kd: beyond the papers.
+    """
+
+    nBlocks: int = option(5, 'number of exits', low=1, high=100)
+    stepmode: str = option(
+        'even', 'layers per block: step in all, or more and more', choices=STEPMODES
+    )
+    step: int = option(4, 'layers between exits', low=1, high=1000)
+    base: int = option(4, 'layers before the first exit', low=1, high=1000)
+    nChannels: int = option(32, 'channels of the stem', low=1, high=4096)
+    growthRate: int = option(16, 'channels that a layer adds', low=1, high=4096)
+    grFactor: tuple[int, ...] = option(
+        (1, 2, 4, 4), 'growth of every scale, finest first', low=1, high=64, count=1
+    )
+    bnFactor: tuple[int, ...] = option(
+        (1, 2, 4, 4),
+        'width of the bottlenecks of every scale, as a multiple of what they end in',
+        low=1,
+        high=64,
+        count=1,
+    )
+    prune: str = option('max', 'when the finer scales end', choices=PRUNES)
+    bottleneck: bool = option(True, 'a 1x1 convolution before every 3x3 one')
+    reduction: float = option(
+        0.5, 'factor on the channels where a scale ends; 0: none', low=0, high=1
+    )
+    stem_bias: bool = option(
+        False, 'bias of the first convolution, as the PyTorch port on ImageNet'
+    )
+    init: str = option('original', 'initial values of all layers', choices=STARTS)
+    exit_weights: tuple[float, ...] = option(
+        (), 'of the exits in the loss; by default 1 each', low=0, metavar='W'
+    )
+    kd: bool = option(False, 'every later exit teaches every earlier one at the same size')
+    kd_type: str = option('topdown', 'what is distilled', choices=('topdown',))
 
 
 class MSDNet(Network):
@@ -30,33 +84,21 @@ class MSDNet(Network):
     channels), from there on that for ImageNet (7x7 stem with stride and pool, heads as wide as what they read).
 
     Args:
-        arch, mode: ``msdnet`` and ``pytorch``.
+        arch: ``msdnet``.
+        mode: ``pytorch``.
         sizes: input sizes in pixels; kernels are shared by all, normalisation is private.
         classes: number of classes.
-        nBlocks: number of exits.
-        stepmode: ``even``: every block after the first has ``step`` layers; ``lin_grow``: block i has step * i + 1
-            (counted from 0).
-        step, base: see ``stepmode``; layers of the first block.
-        nChannels, growthRate: channels of the finest scale, at the stem and added by every layer.
-        grFactor: by scale, how many times as many channels it has.
-        bnFactor: by scale, width of the bottleneck of what reads it, as a multiple of the output.
-        prune: where finer scales end, see ``nets.msdnet_plan.finest``.
-        bottleneck: whether a 1x1 convolution comes before every 3x3 one.
-        reduction: factor on the channels where a scale ends (``prune`` max) or after each third of the layers (min); 0
-            compresses nowhere.
-        stem_bias: bias of the first convolution; the PyTorch code has it for ImageNet.
-        init: ``original`` initial values (normal, variance 2 / fan-out), or those that the PyTorch code ends up with
-            (``torch``: uniform by fan-in; biases too).
-        exit_weights: factors on the cross entropies by exit; empty for 1 each, as published.
-        kd: whether every later exit teaches every earlier one at the same size; beyond the papers.
-        kd_type: ``topdown``.
+        width: 1; ``nChannels`` and ``growthRate`` are its widths.
+        options: of this kind of network; None for the defaults.
 
     Attributes:
         exits: number of exits.
 
     Raises:
-        ValueError: an option is unknown or out of range, or the options do not fit together.
+        ValueError: an option is out of its range, or the options do not fit together.
     """
+
+    Options = MSDNetOptions
 
     def __init__(
         self,
@@ -65,80 +107,38 @@ class MSDNet(Network):
         mode: str,
         sizes: Sequence[int],
         classes: int,
-        nBlocks: int = 5,
-        stepmode: str = 'even',
-        step: int = 4,
-        base: int = 4,
-        nChannels: int = 32,
-        growthRate: int = 16,
-        grFactor: Sequence[int] = (1, 2, 4, 4),
-        bnFactor: Sequence[int] = (1, 2, 4, 4),
-        prune: str = 'max',
-        bottleneck: bool = True,
-        reduction: float = 0.5,
-        stem_bias: bool = False,
-        init: str = 'original',
-        exit_weights: Sequence[float] = (),
-        kd: bool = False,
-        kd_type: str = 'topdown',
+        width: float = 1.0,
+        options: MSDNetOptions | None = None,
     ):
-        for name, value, known in (
-            ('arch', arch, ('msdnet',)),
-            ('mode', mode, ('pytorch',)),
-            ('stepmode', stepmode, STEPMODES),
-            ('prune', prune, PRUNES),
-            ('init', init, STARTS['msdnet']),
-            ('kd_type', kd_type, KD_TYPES['msdnet']),
-        ):
-            if value not in known:
-                raise ValueError(
-                    f'{name} {value!r} is unknown to msdnet; there is {", ".join(known)}'
-                )
-        _check_counts(
-            nBlocks=nBlocks,
-            step=step,
-            base=base,
-            nChannels=nChannels,
-            growthRate=growthRate,
-            grFactor=grFactor,
-            bnFactor=bnFactor,
-        )
-        _check_channels(growthRate, grFactor, bnFactor, reduction)
+        options = options or MSDNetOptions()
+        check(options)
+        for name, value, known in (('arch', arch, 'msdnet'), ('mode', mode, 'pytorch')):
+            if value != known:
+                raise ValueError(f'{name} {value!r} is unknown to msdnet; there is {known}')
+        if width != 1:
+            raise ValueError(f'width {width:g}: msdnet has nChannels and growthRate instead')
+        _check_channels(options)
         self.large = max(sizes) >= LARGE
         for size in sizes:
-            _check_size(size, len(grFactor), self.large)
-        blocks = steps(nBlocks, stepmode, base, step)
-        if prune == 'min' and sum(blocks) < len(grFactor) - 1:
-            raise ValueError(
-                f'prune min ends one scale per layer: {len(grFactor)} scales need {len(grFactor) - 1} '
-                f'layers, but the blocks {"+".join(map(str, blocks))} have {sum(blocks)}'
-            )
-        self.plan = Plan(
-            blocks,
-            scales=len(grFactor),
-            prune=prune,
-            channels=nChannels,
-            growth=growthRate,
-            reduction=reduction,
-        )
-        self.exits, self.classes, self.kd = nBlocks, classes, kd
-        super().__init__(
-            sizes,
-            'symmetric',
-            [
-                Point(size=size, exit=k)
-                for size in sorted(sizes, reverse=True)
-                for k in reversed(range(nBlocks))
-            ],
-        )
-        self.channels, self.growth, self.factors, self.widths = (
-            nChannels,
-            growthRate,
-            grFactor,
-            bnFactor,
-        )
-        self.bottleneck, self.stem_bias, self.init = bottleneck, stem_bias, init
-        self.exit_weights = _exit_weights(exit_weights, nBlocks)
+            _check_size(size, len(options.grFactor), self.large)
+        self.plan = _plan(options)
+        points = [
+            Point(size=size, exit=k)
+            for size in sorted(sizes, reverse=True)
+            for k in reversed(range(options.nBlocks))
+        ]
+        super().__init__(sizes, 'symmetric', points)
+        self.exits = options.nBlocks
+        self.classes = classes
+        self.kd = options.kd
+        self.channels = options.nChannels
+        self.growth = options.growthRate
+        self.factors = options.grFactor
+        self.widths = options.bnFactor
+        self.bottleneck = options.bottleneck
+        self.stem_bias = options.stem_bias
+        self.init = options.init
+        self.exit_weights = _exit_weights(options.exit_weights, options.nBlocks)
 
     def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks) -> Outputs:
         """Logits of every operating point; at inference also ``extras['ensemble-<point>']`` [N, classes] of every exit
@@ -311,16 +311,27 @@ def _corner(x: tf.Tensor, b: Blocks) -> tf.Tensor:
     return x[:, :2, :2] if b.data_format == 'NHWC' else x[:, :, :2, :2]
 
 
-def _check_counts(**counts: int | Sequence[int]) -> None:
-    for name, value in counts.items():
-        numbers = [value] if isinstance(value, int) else value
-        if not numbers or min(numbers) < 1:
-            raise ValueError(f'{name} {value} must be at least 1')
+def _plan(options: MSDNetOptions) -> Plan:
+    """The feature maps of a network with these options."""
+    blocks = steps(options.nBlocks, options.stepmode, options.base, options.step)
+    scales = len(options.grFactor)
+    if options.prune == 'min' and sum(blocks) < scales - 1:
+        raise ValueError(
+            f'prune min ends one scale per layer: {scales} scales need {scales - 1} layers, '
+            f'but the blocks {"+".join(map(str, blocks))} have {sum(blocks)}'
+        )
+    return Plan(
+        blocks,
+        scales=scales,
+        prune=options.prune,
+        channels=options.nChannels,
+        growth=options.growthRate,
+        reduction=options.reduction,
+    )
 
 
-def _check_channels(
-    growth: int, factors: Sequence[int], widths: Sequence[int], reduction: float
-) -> None:
+def _check_channels(options: MSDNetOptions) -> None:
+    growth, factors, widths = options.growthRate, options.grFactor, options.bnFactor
     if len(widths) < len(factors):
         raise ValueError(
             f'bnFactor has {len(widths)} entries for the {len(factors)} scales of grFactor'
@@ -331,8 +342,6 @@ def _check_channels(
                 f'growthRate {growth} x grFactor {factor} = {growth * factor} channels at scale {scale}: '
                 'must be even, since half of them come from the next finer scale'
             )
-    if not 0 <= reduction <= 1:
-        raise ValueError(f'reduction {reduction} must lie between 0 and 1')
 
 
 def _check_size(size: int, scales: int, large: bool) -> None:
@@ -350,6 +359,4 @@ def _check_size(size: int, scales: int, large: bool) -> None:
 def _exit_weights(weights: Sequence[float], exits: int) -> list[float]:
     if weights and len(weights) != exits:
         raise ValueError(f'exit_weights has {len(weights)} entries for {exits} exits')
-    if wrong := [weight for weight in weights if not 0 <= weight < math.inf]:
-        raise ValueError(f'exit_weights {wrong[0]} must be a number of at least 0')
     return [float(weight) for weight in weights] or [1.0] * exits

@@ -14,6 +14,9 @@ from nets.cost import LayerRecord
 
 Node = tuple[int, int]
 
+STEPMODES = ('even', 'lin_grow')
+PRUNES = ('max', 'min')
+
 
 class Layer(NamedTuple):
     """One layer at all its scales.

@@ -4,13 +4,17 @@ Reference: Resolution Switchable Networks for Runtime Efficient Image Recognitio
 https://arxiv.org/abs/2007.09558, and its two published codes (quantized in TensorFlow, float in PyTorch).
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from nets import KD_TYPES, backbone, losses
+from nets import backbone, losses
 from nets.layers.blocks import Blocks, Outputs
 from nets.network import Network
 from quant.backend import tf
+from quant.options import check, option
+
+KD_TYPES = ('ens_topdown', 'ens', 'none')
 
 # Published name -> ours, applied in order. The moving-average shadows carry their whole scope twice.
 _RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
@@ -34,19 +38,35 @@ def from_published(name: str) -> str | None:
     return name
 
 
+@dataclasses.dataclass(frozen=True)
+class RSNetOptions:
+    """Options of a resolution-switchable network. Defaults are those of the published quantization code."""
+
+    kd: bool = option(False, 'learn an ensemble of the sizes, or distil larger sizes into smaller')
+    kd_type: str = option(
+        'ens_topdown',
+        'what is distilled: the ensemble and larger sizes into each size, the ensemble alone, or '
+        'nothing beside learning the ensemble',
+        choices=KD_TYPES,
+    )
+
+
 class RSNet(Network):
     """A backbone with one operating point per input size.
 
     Args:
-        arch, mode, classes, width: the backbone, see ``nets.backbone``.
+        arch: architecture of the backbone, see ``nets.backbone``.
+        mode: form of its blocks.
         sizes: input sizes in pixels.
-        kd: whether an ensemble of the sizes is learned and distilled from.
-        kd_type: ``ens_topdown`` or ``ens``, see ``losses.distillation``; ``none`` learns the ensemble and distils
-            nothing (the published PyTorch code without distillation).
+        classes: number of classes.
+        width: factor on all channel counts.
+        options: of this kind of network; None for the defaults.
 
     Raises:
-        ValueError: the backbone or ``kd_type`` is unknown.
+        ValueError: the backbone is unknown, or an option is out of its range.
     """
+
+    Options = RSNetOptions
 
     def __init__(
         self,
@@ -56,16 +76,14 @@ class RSNet(Network):
         sizes: Sequence[int],
         classes: int,
         width: float = 1.0,
-        kd: bool = False,
-        kd_type: str = 'ens_topdown',
+        options: RSNetOptions | None = None,
     ):
-        if kd_type not in KD_TYPES['rsnet']:
-            raise ValueError(
-                f'kd_type {kd_type!r} is unknown; there are {", ".join(KD_TYPES["rsnet"])}'
-            )
+        options = options or RSNetOptions()
+        check(options)
         self.backbone = backbone(arch)(arch=arch, mode=mode, classes=classes, width=width)
         super().__init__(sizes, self.backbone.padding)
-        self.kd, self.kd_type = kd, kd_type
+        self.kd = options.kd
+        self.kd_type = options.kd_type
         self.distance = losses.divergence if mode == 'pytorch' else losses.soft_cross_entropy
 
     def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks) -> Outputs:

@@ -6,15 +6,19 @@ follows from the size. Projection weights that the published networks store and 
 """
 
 import copy
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nets import KD_TYPES, STARTS, backbone, losses
+from nets import backbone, losses
 from nets.layers.blocks import Blocks, Outputs
 from nets.layers.kernels import MetaConv
 from nets.network import Network
 from quant.backend import tf
+from quant.options import check, option
+
+STARTS = ('published', 'scaled')
 
 
 def scaled_start(fan_out: int) -> tuple[Any, Any]:
@@ -25,22 +29,37 @@ def scaled_start(fan_out: int) -> tuple[Any, Any]:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class SANOptions:
+    """Options of a scale adaptive network. Defaults are those of its paper and published code."""
+
+    encoding: float = option(320.0, 'a size is encoded as size / PIXELS', above=0, metavar='PIXELS')
+    init: str = option(
+        'published',
+        'initial values of the meta layers: as published, whose kernels have a scale that only '
+        'normalisation makes trainable, or with the variance of ordinary kernels',
+        choices=STARTS,
+    )
+    kd: bool = option(False, 'every larger size teaches every smaller one')
+    kd_type: str = option('topdown', 'what is distilled', choices=('topdown',))
+
+
 class SAN(Network):
     """A backbone whose kernels are generated, with one operating point per input size.
 
     Args:
-        arch, mode, classes, width: the backbone, see ``nets.backbone``.
+        arch: architecture of the backbone, see ``nets.backbone``.
+        mode: ``pytorch``.
         sizes: input sizes in pixels.
-        encoding: pixels that are encoded as 1; a size is encoded as size / encoding.
-        init: ``published`` initial values, whose kernels have a scale that only normalisation makes trainable, or
-            ``scaled`` ones with the variance of ordinary kernels.
-        kd: whether every larger size teaches every smaller one.
-        kd_type: ``topdown``.
+        classes: number of classes.
+        width: factor on all channel counts.
+        options: of this kind of network; None for the defaults.
 
     Raises:
-        ValueError: the backbone, ``init`` or ``kd_type`` is unknown, or ``encoding`` is no positive number.
+        ValueError: the backbone or the mode is unknown, or an option is out of its range.
     """
 
+    Options = SANOptions
     generated = True
 
     def __init__(
@@ -51,26 +70,19 @@ class SAN(Network):
         sizes: Sequence[int],
         classes: int,
         width: float = 1.0,
-        encoding: float = 320.0,
-        init: str = 'published',
-        kd: bool = False,
-        kd_type: str = 'topdown',
+        options: SANOptions | None = None,
     ):
-        options = (
-            ('init', init, STARTS['san']),
-            ('kd_type', kd_type, KD_TYPES['san']),
-            ('mode', mode, ('pytorch',)),
-        )
-        for name, value, known in options:
-            if value not in known:
-                raise ValueError(f'{name} {value!r} is unknown to san; there is {", ".join(known)}')
-        if not 0 < encoding < math.inf:
-            raise ValueError(f'encoding {encoding!r} must be a positive number of pixels')
+        options = options or SANOptions()
+        check(options)
+        if mode != 'pytorch':
+            raise ValueError(f'mode {mode!r} is unknown to san; there is pytorch')
         self.backbone = backbone(arch)(arch=arch, mode=mode, classes=classes, width=width)
         super().__init__(sizes, self.backbone.padding)
-        self.encodings = {size: size / encoding for size in self.sizes}
-        self.start = scaled_start if init == 'scaled' else self.backbone.published_start
-        self.kd = kd
+        self.encodings = {size: size / options.encoding for size in self.sizes}
+        self.start = self.backbone.published_start
+        if options.init == 'scaled':
+            self.start = scaled_start
+        self.kd = options.kd
 
     def encoded_as(self, sizes: Mapping[int, int]) -> 'SAN':
         """The same network with the encoding of another size for each size in ``sizes`` (proxy inference)."""

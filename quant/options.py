@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What an option says about its values.
+    """What an option says about its values and its flag.
 
     Attributes:
         help: text for a reader of ``--help``.
@@ -17,7 +17,13 @@ class Limits:
         high: largest value allowed.
         below: the value must be smaller than this.
         choices: the values allowed; a callable gives them when they are asked for.
+        count: smallest number of values of an option that takes several.
         parse: makes the value of the text of a flag, where its type alone does not.
+        unit: what the number counts, as ``engine.quantities`` names it, where people write units.
+        metavar: stands for the value in ``--help``.
+        short: further spellings of the flag, such as ``('-s',)``.
+        flag: whether there is a flag; what follows from other things has none.
+        evaluation: whether the flag belongs to ``--eval`` alone.
     """
 
     help: str
@@ -26,7 +32,13 @@ class Limits:
     high: float | None = None
     below: float | None = None
     choices: Sequence[Any] | Callable[[], Sequence[Any]] | None = None
+    count: int = 0
     parse: Callable[[str], Any] | None = None
+    unit: str = ''
+    metavar: str | None = None
+    short: tuple[str, ...] = ()
+    flag: bool = True
+    evaluation: bool = False
 
     def allowed(self) -> Sequence[Any] | None:
         """The values allowed, or None if they are not listed."""
@@ -42,11 +54,11 @@ class Limits:
             ('at most', self.high),
             ('below', self.below),
         )
-        parts = [f'{words} {bound:g}' for words, bound in bounds if bound is not None]
+        parts = [f'{words} {bound}' for words, bound in bounds if bound is not None]
         return ' and '.join(parts)
 
     def fault(self, value: Any) -> str:
-        """What is wrong with one number or word, as the end of a message; empty if nothing is."""
+        """The end of a message that says what is wrong with one value; empty if nothing is."""
         allowed = self.allowed()
         if allowed is not None and value not in allowed:
             return f'unknown; there are {", ".join(map(str, allowed))}'
@@ -54,7 +66,7 @@ class Limits:
             return ''
         text = self.range_text()
         if isinstance(value, float) and not math.isfinite(value):
-            return f'must be a number {text}'.rstrip()
+            return f'must be a finite number {text}'.rstrip()
         outside = (
             (self.low is not None and value < self.low)
             or (self.above is not None and value <= self.above)
@@ -85,22 +97,24 @@ def option(default: Any, help: str, **limits: Any) -> Any:
 
 
 def limits(field: 'dataclasses.Field[Any]') -> Limits | None:
-    """What ``option`` was told about a field; None for a plain field."""
+    """The ``Limits`` that ``option`` gave a field; None for a plain field."""
     return field.metadata.get('option')
 
 
 def check(options: Any) -> None:
-    """Checks every field of a dataclass of options.
+    """Checks every field of a dataclass of options; one that takes several values, value by value.
 
     Raises:
-        ValueError: names the field, the value and what would be right. A tuple is checked value by value.
+        ValueError: names the field, the value and what would be right.
     """
     for field in dataclasses.fields(options):
         known = limits(field)
         if known is None:
             continue
         value = getattr(options, field.name)
-        values = value if isinstance(value, tuple) else (value,)
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        if len(values) < known.count:
+            raise ValueError(f'{field.name}: give at least {known.count}')
         for one in values:
             fault = known.fault(one)
             if fault:

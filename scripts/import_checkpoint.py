@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import UsageError
-from nets import STAGES
+from nets.dsnet import STAGES
 from scripts import status
 
 

@@ -14,6 +14,7 @@ from engine.errors import UsageError
 from engine.quantities import quantity
 from engine.runs.folder import ACTIONS
 from engine.runs.untrained_sizes import UNTRAINED
+from quant.options import limits
 
 # Seconds, more than a hiccup of a file system takes.
 WORKER_TIMEOUT = 120.0
@@ -38,6 +39,17 @@ def parser(description: str = '') -> argparse.ArgumentParser:
     for title, add in GROUPS.items():
         add(p.add_argument_group(title))
     return p
+
+
+def _choices(name: str) -> list[str]:
+    """Values that an option can have in any network."""
+    found: set[str] = set()
+    for net in nets.names():
+        for field in dataclasses.fields(nets.get(net).Options):
+            known = limits(field)
+            if field.name == name and known is not None:
+                found |= set(known.allowed() or ())
+    return sorted(found)
 
 
 def _recipe(g: Any) -> None:
@@ -92,15 +104,13 @@ def _network(g: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help='ensemble of the sizes, distilled into each',
     )
-    g.add_argument(
-        '--kd_type', choices=sorted({kind for kinds in nets.KD_TYPES.values() for kind in kinds})
-    )
+    g.add_argument('--kd_type', choices=_choices('kd_type'))
     g.add_argument(
         '--encoding', type=float, metavar='PIXELS', help='san: a size is encoded as size / PIXELS'
     )
     g.add_argument(
         '--init',
-        choices=sorted({start for starts in nets.STARTS.values() for start in starts}),
+        choices=_choices('init'),
         help='san: initial values of the meta layers; msdnet: of all layers',
     )
 
@@ -119,7 +129,7 @@ def _gates(g: Any) -> None:
     )
     g.add_argument(
         '--rate_loss',
-        choices=nets.RATE_LOSSES,
+        choices=_choices('rate_loss'),
         help='rates over the batch (published) or per class',
     )
     g.add_argument('--rate_factor', type=float, help='weight of the target-rate loss')
@@ -144,7 +154,9 @@ def _gates(g: Any) -> None:
 def _exits(g: Any) -> None:
     g.add_argument('--nBlocks', type=int, help='number of exits')
     g.add_argument(
-        '--stepmode', choices=nets.STEPMODES, help='layers per block: step in all, or more and more'
+        '--stepmode',
+        choices=_choices('stepmode'),
+        help='layers per block: step in all, or more and more',
     )
     g.add_argument('--step', type=int, help='layers between exits')
     g.add_argument('--base', type=int, help='layers before the first exit')
@@ -152,7 +164,7 @@ def _exits(g: Any) -> None:
     g.add_argument('--growthRate', type=int, help='channels that a layer adds')
     g.add_argument('--grFactor', type=int, nargs='+', help='growth of every scale, finest first')
     g.add_argument('--bnFactor', type=int, nargs='+', help='width of its bottlenecks')
-    g.add_argument('--prune', choices=nets.PRUNES, help='when the finer scales end')
+    g.add_argument('--prune', choices=_choices('prune'), help='when the finer scales end')
     g.add_argument('--bottleneck', action=argparse.BooleanOptionalAction)
     g.add_argument('--reduction', type=float, help='of the channels where a scale ends; 0: none')
     g.add_argument(
@@ -178,7 +190,7 @@ def _exits(g: Any) -> None:
 def _widths(g: Any) -> None:
     g.add_argument(
         '--stage',
-        choices=nets.STAGES,
+        choices=_choices('stage'),
         help='supernet: all widths; gate: the choice of a width per image',
     )
     g.add_argument(

@@ -223,7 +223,16 @@ class Config:
         Raises:
             ValueError: the network refuses a field.
         """
-        return nets.get(self.net)(**{name: getattr(self, name) for name in nets.options(self.net)})
+        network = nets.get(self.net)
+        options = network.Options(**{name: getattr(self, name) for name in nets.options(self.net)})
+        return network(
+            arch=self.arch,
+            mode=self.mode,
+            sizes=self.sizes,
+            classes=self.classes,
+            width=self.width,
+            options=options,
+        )
 
     def refuse_foreign(self, given: Iterable[str]) -> None:
         """Raises UsageError if a field in ``given`` is an option of other networks, and would be ignored."""
@@ -305,7 +314,6 @@ class Config:
             ('--schedule', self.schedule, SCHEDULES),
             ('--inputs', self.inputs, INPUTS),
             ('--decay', self.decay, DECAYS),
-            ('--kd_type', self.kd_type, sum(nets.KD_TYPES.values(), ())),
             ('--trainer', self.trainer, TRAINERS),
         ):
             if value not in known:

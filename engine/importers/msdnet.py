@@ -12,8 +12,7 @@ import numpy as np
 from engine.errors import UsageError
 from engine.importers import torch_file
 from engine.importers.t7_file import Instance, read_t7
-from nets import PRUNES
-from nets.msdnet_plan import Plan
+from nets.msdnet_plan import PRUNES, Plan
 
 # Names of a branch in front of the number of a module: block, position in it, map from the finest that survives, kind.
 _BRANCH = r'blocks\.(\d+)\.(\d+)\.layers\.(\d+)\.conv_(normal|down)\.net\.'

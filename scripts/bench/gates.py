@@ -85,13 +85,13 @@ def infer(argv: Sequence[str]) -> None:
     args = parse_args(argv)
     if not all(0 <= rate <= 1 for rate in args.rates) or min(*args.batches, args.rounds, 1) < 1:
         raise UsageError('--rates must lie between 0 and 1, --batches and --rounds be at least 1')
+    import nets
     from engine.timing import take_turns
     from nets import cost
-    from nets.aig import AIG
     from quant.backend import tf
 
     try:
-        net = AIG(arch=args.arch, mode='pytorch', sizes=(args.size,), classes=1000, targets=(0.7,))
+        net = nets.create('aig', arch=args.arch, mode='pytorch', sizes=(args.size,), classes=1000)
     except ValueError as error:
         raise UsageError(f'--arch {args.arch}: {error}') from error
     rng, rows = np.random.default_rng(0), []

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+import nets
 from engine.config.config import Config
 from engine.config.presets import PRESETS
 from engine.graph.tower import Model
@@ -28,7 +29,9 @@ PATHS = {
 
 
 def aig(**options):
-    return AIG(**{'arch': 'resnet8', 'mode': 'pytorch', 'sizes': (28, 20), 'classes': 5, **options})
+    return nets.create(
+        'aig', **{'arch': 'resnet8', 'mode': 'pytorch', 'sizes': (28, 20), 'classes': 5, **options}
+    )
 
 
 def noise(sizes, batch):
@@ -332,12 +335,12 @@ def test_presets_are_networks(name):
         ),
         ({'targets': ()}, '0 target rates for the 3 blocks'),
         ({'targets': (1.5,)}, 'target rate 1.5 must lie between'),
-        ({'targets': (0.5, -0.1, 1)}, 'target rate -0.1 must'),
-        ({'targets': (float('nan'),)}, 'target rate nan must'),
+        ({'targets': (0.5, -0.1, 1)}, 'targets -0.1: must be at least 0 and at most 1'),
+        ({'targets': (float('nan'),)}, 'targets nan: must be'),
         ({'targets': (1.0,)}, 'all targets are 1: no block has a gate; use --net rsnet'),
-        ({'rate_loss': 'mean'}, "rate_loss 'mean' is unknown; there are batch, class"),
-        ({'temperature': 0.0}, 'temperature 0.0 must be positive'),
-        ({'last_temperature': -1.0}, 'temperature -1.0 must be positive'),
+        ({'rate_loss': 'mean'}, 'rate_loss mean: unknown; there are batch, class'),
+        ({'temperature': 0.0}, 'temperature 0.0: must be greater than 0'),
+        ({'last_temperature': -1.0}, 'last_temperature -1.0: must be greater than 0'),
         ({'mode': 'preact'}, "mode 'preact' is unknown to aig; there is pytorch"),
         ({'arch': 'resnet19'}, "arch 'resnet19' is unknown"),
     ],

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import nets
 from nets import cost
 from nets.cost import LayerRecord
 from tests.conftest import bare_blocks
@@ -22,10 +23,10 @@ NET = [
 
 @pytest.mark.parametrize('mode', ['resnet', 'preact', 'pytorch'])
 def test_madds_of_resnet18(mode):
-    from nets.rsnet import RSNet
+
     from quant.backend import tf
 
-    net = RSNet(arch='resnet18', mode=mode, sizes=list(MADDS), classes=1000)
+    net = nets.create('rsnet', arch='resnet18', mode=mode, sizes=list(MADDS), classes=1000)
     blocks = bare_blocks(net.points)
     net.outputs({size: tf.zeros([1, size, size, 3]) for size in MADDS}, blocks)
     counted = {point: cost.madds(layers) for point, layers in blocks.layers.items()}

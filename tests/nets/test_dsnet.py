@@ -5,10 +5,10 @@ import collections
 import numpy as np
 import pytest
 
+import nets
 from nets import cost
 from nets.backbones import resnet, slimmable
 from nets.cost import LayerRecord
-from nets.dsnet import DSNet
 from nets.layers import routing
 from nets.layers.blocks import Blocks, Outputs
 from nets.layers.kernels import generate
@@ -23,7 +23,9 @@ LABELS = np.array([0, 1, 2, 3, 4, 5], 'int32')
 
 
 def network(*, arch='mobilenetv1_small', sizes=(SIZE,), width=0.04, **options):
-    return DSNet(arch=arch, mode='pytorch', sizes=sizes, classes=CLASSES, width=width, **options)
+    return nets.create(
+        'dsnet', arch=arch, mode='pytorch', sizes=sizes, classes=CLASSES, width=width, **options
+    )
 
 
 def build(net, *, training=False, policy=None, images=IMAGES, **options):
@@ -109,11 +111,12 @@ def test_points_strongest_first():
 )
 def test_what_cannot_be(options, match):
     with pytest.raises(ValueError, match=match):
-        DSNet(
+        nets.create(
+            'dsnet',
             **(
                 {'arch': 'mobilenetv1', 'mode': 'pytorch', 'sizes': (SIZE,), 'classes': CLASSES}
                 | options
-            )
+            ),
         )
 
 
@@ -266,11 +269,7 @@ def test_training_tower_records_every_point():
     assert counts == sorted(counts, reverse=True)
     assert all(counts)
 
-
-def test_largest_resnet_is_the_resnet():
-    from nets.rsnet import RSNet
-
-    plain = RSNet(arch='resnet20', mode='pytorch', sizes=(SIZE,), classes=CLASSES)
+    plain = nets.create('rsnet', arch='resnet20', mode='pytorch', sizes=(SIZE,), classes=CLASSES)
     net = network(arch='resnet20', width=1.0, widths=(0, 13))
     with tf.variable_scope('plain'):
         b = Blocks(Policy(), plain.points, training=False, padding=plain.padding)

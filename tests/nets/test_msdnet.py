@@ -9,7 +9,7 @@ import nets
 from engine.importers.names import from_pytorch
 from nets import cost
 from nets.layers.blocks import Blocks, Outputs
-from nets.msdnet import MSDNet
+from nets.msdnet import STARTS
 from nets.msdnet_plan import operations
 from nets.points import Point
 from quant import Policy, low_bit
@@ -80,7 +80,7 @@ QUICK = ('cifar10 anytime', 'cifar10 batch, 5 exits', 'imagenet step 4')
 
 
 def msdnet(**options):
-    return MSDNet(**{'mode': 'pytorch', **TINY, **options})
+    return nets.create('msdnet', **{'arch': 'msdnet', 'mode': 'pytorch', **TINY, **options})
 
 
 def noise(sizes, batch=3):
@@ -112,7 +112,7 @@ def normalised(layers):
 )
 def test_recipes(recipe):
     options, published, parameters = RECIPES[recipe]
-    net = MSDNet(mode='pytorch', **options)
+    net = nets.create('msdnet', arch='msdnet', mode='pytorch', **options)
     blocks = bare_blocks(net.points)
     net.outputs({size: tf.zeros([1, size, size, 3]) for size in net.sizes}, blocks)
     lazy = [
@@ -332,7 +332,7 @@ def test_loss(run, weights, kd):
     assert parts == {name: pytest.approx(value, rel=1e-5) for name, value in expected.items()}
 
 
-@pytest.mark.parametrize('init', nets.STARTS['msdnet'])
+@pytest.mark.parametrize('init', STARTS)
 def test_initial_values(run, init):
     """Fan-out normal and no bias, or fan-in uniform with biases as PyTorch has them."""
     net = msdnet(
@@ -365,19 +365,19 @@ def test_initial_values(run, init):
     [
         ({'arch': 'resnet18'}, "arch 'resnet18' is unknown to msdnet; there is msdnet"),
         ({'mode': 'preact'}, "mode 'preact' is unknown to msdnet"),
-        ({'prune': 'none'}, "prune 'none' is unknown"),
-        ({'stepmode': 'odd'}, "stepmode 'odd' is unknown to msdnet; there is even, lin_grow"),
-        ({'init': 'he'}, "init 'he' is unknown to msdnet; there is original, torch"),
-        ({'kd_type': 'ens'}, "kd_type 'ens' is unknown"),
-        ({'nBlocks': 0}, 'nBlocks 0 must be at least 1'),
-        ({'grFactor': ()}, r'grFactor \(\) must be at least 1'),
-        ({'bnFactor': (1, 0, 1)}, r'bnFactor \(1, 0, 1\) must be'),
+        ({'prune': 'none'}, 'prune none: unknown; there are max, min'),
+        ({'stepmode': 'odd'}, 'stepmode odd: unknown; there are even, lin_grow'),
+        ({'init': 'he'}, 'init he: unknown; there are original, torch'),
+        ({'kd_type': 'ens'}, 'kd_type ens: unknown; there are topdown'),
+        ({'nBlocks': 0}, 'nBlocks 0: must be at least 1'),
+        ({'grFactor': ()}, 'grFactor: give at least 1'),
+        ({'bnFactor': (1, 0, 1)}, 'bnFactor 0: must be at least 1'),
         ({'bnFactor': (1, 2)}, 'bnFactor has 2 entries for the 3 scales'),
         (
             {'growthRate': 3, 'grFactor': (1, 3, 4)},
             'growthRate 3 x grFactor 3 = 9 channels at scale 1: must be even',
         ),
-        ({'reduction': 1.5}, 'reduction 1.5 must lie between 0 and 1'),
+        ({'reduction': 1.5}, 'reduction 1.5: must be at least 0 and at most 1'),
         ({'reduction': 0.05}, 'reduction 0.05: 8 x 0.05 leaves no channel after layer 2'),
         (
             {'prune': 'min', 'nBlocks': 1, 'base': 1},
@@ -391,7 +391,7 @@ def test_initial_values(run, init):
         ({'sizes': (128, 64)}, 'size 64 with 3 scales: 64 -> 32 -> 16 -> 8 -> 4 pixels'),
         ({'sizes': (400,)}, 'size 400 with 3 scales: 400 -> 200 -> 100 -> 50 -> 25 pixels'),
         ({'exit_weights': (1, 2)}, 'exit_weights has 2 entries for 3 exits'),
-        ({'exit_weights': (1, -1, 1)}, 'exit_weights -1 must be a number of at least 0'),
+        ({'exit_weights': (1, -1, 1)}, 'exit_weights -1: must be at least 0'),
     ],
 )
 def test_bad_options(options, message):
@@ -406,7 +406,7 @@ def test_sizes_that_fit(sizes):
 
 @pytest.mark.parametrize('size', [160, 192, 224, 256, 288, 384])
 def test_sizes_of_imagenet(size):
-    assert MSDNet(mode='pytorch', **{**IMAGENET, 'sizes': (size,)}).large
+    assert msdnet(**{**IMAGENET, 'sizes': (size,)}).large
 
 
 @pytest.mark.parametrize(

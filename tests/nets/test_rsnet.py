@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import nets
-from nets import KD_TYPES, cost, losses
+from nets import cost, losses
 from nets.layers.blocks import Blocks
+from nets.rsnet import KD_TYPES
 from quant import Policy, low_bit
 from quant.backend import tf
 
@@ -21,8 +22,8 @@ SMALLEST = {'mobilenetv2_small': 0.1, 'resnet8': 1.0}
 
 def build(*, arch='resnet8', mode='preact', bits='float', sizes=(28, 20), training=True, **options):
     """A network with its blocks and outputs for fixed noise images."""
-    net = nets.get('rsnet')(
-        arch=arch, mode=mode, sizes=sizes, classes=options.pop('classes', 5), **options
+    net = nets.create(
+        'rsnet', arch=arch, mode=mode, sizes=sizes, classes=options.pop('classes', 5), **options
     )
     blocks = Blocks(BITS[bits], net.points, training=training, padding=net.padding)
     noise = np.random.default_rng(1).normal(size=(2, 33, 33, 3)).astype('float32')
@@ -162,7 +163,7 @@ def test_parts_of_the_loss(run):
     assert min(run(parts).values()) > 0
 
 
-@pytest.mark.parametrize('kd_type', KD_TYPES['rsnet'])
+@pytest.mark.parametrize('kd_type', KD_TYPES)
 @pytest.mark.parametrize('mode', ['preact', 'pytorch'])
 def test_distillation_of_the_mode(mode, kd_type, run):
     """Soft cross entropies in the TensorFlow modes, divergences in PyTorch's; none, if only the ensemble is learned."""
@@ -199,13 +200,14 @@ def test_weight_decay_sees_every_kernel_once():
             {'arch': 'mobilenetv2'},
             "mode 'preact' is unknown; mobilenetv2 is defined in mode pytorch only",
         ),
-        ({'kd_type': 'topdown'}, "kd_type 'topdown' is unknown; there are ens_topdown, ens, none"),
+        ({'kd_type': 'topdown'}, 'kd_type topdown: unknown; there are ens_topdown, ens, none'),
     ],
 )
 def test_unknown_forms_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        nets.get('rsnet')(
-            **{'arch': 'resnet8', 'mode': 'preact', 'sizes': (28,), 'classes': 5, **options}
+        nets.create(
+            'rsnet',
+            **{'arch': 'resnet8', 'mode': 'preact', 'sizes': (28,), 'classes': 5, **options},
         )
 
 

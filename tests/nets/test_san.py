@@ -19,7 +19,9 @@ PARTS = ('gamma', 'beta', 'mean/EMA', 'variance/EMA')
 
 
 def san(**options):
-    return SAN(**{'arch': 'resnet8', 'mode': 'pytorch', 'sizes': (28, 20), 'classes': 5, **options})
+    return nets.create(
+        'san', **{'arch': 'resnet8', 'mode': 'pytorch', 'sizes': (28, 20), 'classes': 5, **options}
+    )
 
 
 def noise(sizes, batch=2):
@@ -261,7 +263,7 @@ def test_one_encoding_is_an_rsnet_with_its_kernels(size):
     _, outputs = build(san(sizes=(size,), encoding=40.0))
     with tf.variable_scope('plain'):
         _, expected = build(
-            nets.get('rsnet')(arch='resnet8', mode='pytorch', sizes=(size,), classes=5)
+            nets.create('rsnet', arch='resnet8', mode='pytorch', sizes=(size,), classes=5)
         )
     ours = random_values()
     plain = {
@@ -293,15 +295,15 @@ def test_every_trained_variable_has_a_gradient():
 @pytest.mark.parametrize(
     'options, message',
     [
-        ({'init': 'he'}, "init 'he' is unknown to san; there is published, scaled"),
-        ({'kd_type': 'ens'}, "kd_type 'ens' is unknown to san; there is topdown"),
+        ({'init': 'he'}, 'init he: unknown; there are published, scaled'),
+        ({'kd_type': 'ens'}, 'kd_type ens: unknown; there are topdown'),
         ({'mode': 'preact'}, "mode 'preact' is unknown to san; there is pytorch"),
         ({'arch': 'resnet19'}, "arch 'resnet19' is unknown; there are resnet8, .*resnet18"),
         ({'arch': 'vgg'}, "arch 'vgg' is unknown; there are .*resnet18.*mobilenetv2"),
-        ({'encoding': 0.0}, 'encoding 0.0 must be a positive number of pixels'),
-        ({'encoding': -1}, 'encoding -1 must be a positive'),
-        ({'encoding': float('inf')}, 'encoding inf must be'),
-        ({'encoding': float('nan')}, 'encoding nan must be'),
+        ({'encoding': 0.0}, 'encoding 0.0: must be greater than 0'),
+        ({'encoding': -1}, 'encoding -1: must be greater than 0'),
+        ({'encoding': float('inf')}, 'encoding inf: must be a finite number greater than 0'),
+        ({'encoding': float('nan')}, 'encoding nan: must be a finite number'),
     ],
 )
 def test_invalid_options_name_what_is_known(options, message):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import nets
 from nets import cost
 from nets.aig import AIG
 from nets.layers.blocks import Outputs
@@ -109,7 +110,8 @@ def _losses(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
     logits = (2 * drawn['logits'].standard_normal(case['logits']['shape'])).astype('float32')
     labels = drawn['labels'].randint(0, case['classes'], case['batch']).astype('int32')
     (depth,) = re.findall(r'_r(\d+)_', case['name'])
-    net = AIG(
+    net = nets.create(
+        'aig',
         arch=f'resnet{depth}',
         mode='pytorch',
         sizes=(32,),

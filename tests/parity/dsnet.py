@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+import nets
 from engine.importers.dsnet_names import assemble
 from nets import cost
 from nets.dsnet import DSNet
@@ -285,7 +286,9 @@ def _counts(layers: Sequence[cost.LayerRecord]) -> dict[str, int]:
 
 
 def _network(**options: Any) -> DSNet:
-    return DSNet(arch='mobilenetv1', mode='pytorch', sizes=(SIZE,), classes=1000, **options)
+    return nets.create(
+        'dsnet', arch='mobilenetv1', mode='pytorch', sizes=(SIZE,), classes=1000, **options
+    )
 
 
 def _evaluate(

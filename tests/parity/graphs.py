@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import nets
 from engine.data.preprocess import views
 from nets.layers.blocks import Blocks, Outputs
 from nets.rsnet import RSNet, from_published
@@ -62,7 +63,8 @@ def build(
         images: shape of the uint8 batch.
         training: batch statistics, and statistics for the quantizers.
     """
-    net = RSNet(
+    net = nets.create(
+        'rsnet',
         arch=f'resnet{model["depth"]}',
         mode=model['mode'],
         sizes=model['sizes'],

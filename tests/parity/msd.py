@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import nets
 from engine.importers.names import convert, from_pytorch
 from nets import cost
 from nets.cost import LayerRecord
@@ -112,7 +113,9 @@ def network(model: Mapping[str, Any], size: int, **options: Any) -> MSDNet:
             'reduction',
         )
     }
-    return MSDNet(
+    return nets.create(
+        'msdnet',
+        arch='msdnet',
         mode='pytorch',
         sizes=[size],
         classes=CLASSES[model['data']],

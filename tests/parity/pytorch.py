@@ -81,8 +81,8 @@ def network(
         **options: further options of the network.
     """
     name, arch = described(model)
-    net = nets.get(name)(
-        arch=arch, mode='pytorch', sizes=sizes, classes=model['num_classes'], **options
+    net = nets.create(
+        name, arch=arch, mode='pytorch', sizes=sizes, classes=model['num_classes'], **options
     )
     net.sizes, net.points = list(sizes), tuple(Point(size=size) for size in sizes)
     if encodings is not None and not np.allclose(

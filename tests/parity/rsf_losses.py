@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import nets
 from engine.config.config import Config, learning_rate
 from nets import losses
 from nets.layers.blocks import Outputs
@@ -65,8 +66,10 @@ def _network(case: Mapping[str, Any], points: int) -> RSNet | SAN:
     """A network with the loss of the case; nothing of it is built."""
     options = {'arch': 'resnet18', 'mode': 'pytorch', 'sizes': range(32, 32 + points), 'classes': 1}
     if case['alpha'] is None:
-        return SAN(kd=case['kd'], **options)
-    return RSNet(kd=True, kd_type=case['kdtype'] if case['kd'] else 'none', **options)
+        return nets.create('san', kd=case['kd'], **options)
+    return nets.create(
+        'rsnet', kd=True, kd_type=case['kdtype'] if case['kd'] else 'none', **options
+    )
 
 
 def _drawn(case: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -29,8 +29,9 @@ STATISTICS = 2 * 17056
 
 
 def network(**options):
-    return nets.get('rsnet')(
-        **{'arch': 'mobilenetv2', 'mode': 'pytorch', 'sizes': (32,), 'classes': 5, **options}
+    return nets.create(
+        'rsnet',
+        **{'arch': 'mobilenetv2', 'mode': 'pytorch', 'sizes': (32,), 'classes': 5, **options},
     )
 
 

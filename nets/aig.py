@@ -1,6 +1,9 @@
-"""ConvNet-AIG: a ResNet whose residual bodies are skipped image by image, with one operating point per input size.
+"""ConvNet-AIG.
 
-Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018, https://arxiv.org/abs/1711.11503.
+A ResNet whose residual bodies are skipped image by image, with one operating point per input size.
+
+Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018,
+https://arxiv.org/abs/1711.11503.
 """
 
 import dataclasses
@@ -34,14 +37,15 @@ class AIGOptions:
         faithful_gates: by default blocks with target 1 have no gate and are always executed, as the
             paper says.
         rate_loss: ``batch``: squared difference of each block's rate in the batch from its target,
-            as published; ``class``: the same within each class of the batch, as the paper describes.
+            as published; ``class``: the same within each class of the batch, as the paper
+            describes.
         temperature: of the softmax that the gates' gradient comes from, at the start of training; 1
             throughout in the published code.
         last_temperature: at the end of training; exponential in between.
         gate_noise: by default gates take the larger logit at inference.
-        train_skip: batch statistics then are those of the images that went through, and closed gates
-            learn from the target rates only; the published code computes everything, its statistics
-            see all images, and so does the gradient of a gate.
+        train_skip: batch statistics then are those of the images that went through, and closed
+            gates learn from the target rates only; the published code computes everything, its
+            statistics see all images, and so does the gradient of a gate.
     """
 
     targets: tuple[float, ...] = option(
@@ -125,16 +129,19 @@ class AIG(Network):
         noise: tf.Tensor | None = None,
         execution: str | None = None,
     ) -> Outputs:
-        """Logits of every operating point, with ``extras['gates/<point>']`` [blocks, N] and
-        ``extras['gate_logits/<point>']`` [gated blocks, N, 2] (before noise).
+        """Logits of every operating point, and the gates that led to them.
+
+        Extras are ``gates/<point>`` [blocks, N] and ``gate_logits/<point>`` [gated
+        blocks, N, 2], before noise.
 
         Args:
             views: float32 images by size, in the data format of ``blocks``.
             blocks: the tower's layer builder.
             decisions: [blocks, N] given gate values in place of the computed ones.
             noise: [blocks, N, 2], added to the gates' logits in place of drawn Gumbel noise.
-            execution: ``skip`` computes a body for the images whose gate is open, ``mask`` for all, times the gate,
-                ``all`` for all without a gate; None masks in training (unless ``train_skip``) and skips at inference.
+            execution: ``skip`` computes a body for the images whose gate is open, ``mask`` for all,
+                times the gate, ``all`` for all without a gate; None masks in training (unless
+                ``train_skip``) and skips at inference.
         """
         logits, extras = {}, {}
         for size, point in zip(self.sizes, self.points):
@@ -160,7 +167,10 @@ class AIG(Network):
         return self.cross_entropies(outputs, labels) | rates
 
     def batch_rate_loss(self, gates: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Mean over all blocks of (target - rate in the batch)^2, where blocks of target 1 add nothing."""
+        """Mean over all blocks of (target - rate in the batch)^2.
+
+        Where blocks of target 1 add nothing.
+        """
         return self._rate_loss(tf.reduce_mean(gates, axis=1))
 
     def class_rate_loss(self, gates: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -170,8 +180,9 @@ class AIG(Network):
         return self._rate_loss(tf.transpose(rates))
 
     def tallies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Sums over the batch that evaluation adds up: ``executed_<point>`` [classes, blocks] and ``images``
-        [classes].
+        """Sums over the batch that evaluation adds up.
+
+        ``executed_<point>`` [classes, blocks] and ``images`` [classes].
         """
         one_hot = tf.one_hot(labels, self.classes)
         executed = {
@@ -200,7 +211,10 @@ class AIG(Network):
         body: Body,
         shortcut: tf.Tensor,
     ) -> tf.Tensor:
-        """Output of one block; notes its gate, and the pool of its output by name where that takes less than pooling."""
+        """Output of one block.
+
+        Notes its gate, and the pool of its output by name where that takes less than pooling.
+        """
         index = len(gates)
         execution = execution or ('mask' if b.training and not self.options.train_skip else 'skip')
         if self.forced[index] or execution == 'all':
@@ -245,6 +259,7 @@ def _targets(targets: Sequence[float], blocks: int, arch: str) -> list[float]:
     rates = list(targets) * blocks if len(targets) == 1 else list(targets)
     if len(rates) != blocks:
         raise ValueError(
-            f'{len(rates)} target rates for the {blocks} blocks of {arch}; give one, or one per block'
+            f'{len(rates)} target rates for the {blocks} blocks of {arch}; '
+            'give one, or one per block'
         )
     return [float(rate) for rate in rates]

@@ -1,6 +1,9 @@
-"""Dynamic slimmable network (DS-Net): one network of many widths, and a gate that chooses one image by image.
+"""Dynamic slimmable network (DS-Net).
 
-Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258, and its published code.
+One network of many widths, and a gate that chooses one image by image.
+
+Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258, and its published
+code.
 """
 
 import dataclasses
@@ -30,14 +33,15 @@ class DSNetOptions:
 
     Attributes:
         stage: what is trained; the second one has a gate.
-        widths: those that are operating points; none stands for all, in stage ``gate`` for the routes.
+        widths: those that are operating points; none stands for all, in stage ``gate`` for the
+            routes.
         routes: ascending.
         sized: spell the size of operating points and statistics, as several sizes always are, for a
             single one too.
-        ieb: in-place ensemble bootstrapping as in the paper: the smallest width learns from the mean
-            prediction of the teacher at the largest width and at the two random ones (in the
-            published code at two others, drawn anew). Without it, as in the released configurations,
-            from the teacher at the largest width alone.
+        ieb: in-place ensemble bootstrapping as in the paper: the smallest width learns from the
+            mean prediction of the teacher at the largest width and at the two random ones (in the
+            published code at two others, drawn anew). Without it, as in the released
+            configurations, from the teacher at the largest width alone.
         faithful_gates: the published loss of the gate, a softmax of its softmax, and the published
             count of its multiply-adds, see ``nets.layers.routing.routed_madds``.
         gate_noise: by default the gate takes the largest logit at inference.
@@ -80,12 +84,14 @@ class DSNetOptions:
 class DSNet(Network):
     """A slimmable network with one operating point per width (and input size).
 
-    Widths 0 to 13 are the published ones. A MobileNetV1 has one more, 14: the largest network, which also has wide
-    first stages and is the teacher; as an operating point it is not published. Here it has its own statistics in all
-    layers; in the published code it shares those of width 13 in the last two stages.
+    Widths 0 to 13 are the published ones. A MobileNetV1 has one more, 14: the largest network,
+    which also has wide first stages and is the teacher; as an operating point it is not published.
+    Here it has its own statistics in all layers; in the published code it shares those of width 13
+    in the last two stages.
 
-    Stage ``supernet`` trains the largest width, two random ones and the smallest on every batch. Stage ``gate`` has
-    everything frozen but the gate, which takes the hidden units of a squeeze-excite.
+    Stage ``supernet`` trains the largest width, two random ones and the smallest on every batch.
+    Stage ``gate`` has everything frozen but the gate, which takes the hidden units of a
+    squeeze-excite.
 
     Args:
         arch: architecture of the backbone, see ``nets.backbones.slimmable``.
@@ -172,7 +178,10 @@ class DSNet(Network):
         return self.backbone.hidden * len(self.routes)
 
     def point(self, size: int, index: int) -> Point:
-        """The operating point of a width; its size is spelled where the network has or had several."""
+        """The operating point of a width.
+
+        Its size is spelled where the network has or had several.
+        """
         return Point(size=size if self._sized else None, width=index)
 
     def outputs(
@@ -185,20 +194,25 @@ class DSNet(Network):
         noise: tf.Tensor | None = None,
         decisions: tf.Tensor | None = None,
     ) -> Outputs:
-        """Logits of operating points, and extras, whose names begin with ``s<size>-`` where there are several sizes.
+        """Logits of operating points, and extras.
 
-        Extras of a training tower in stage ``supernet``: logits ``random1``, ``random2``, and the teacher's,
-        ``teacher/largest`` ...; of a gate: logits ``dynamic`` at the chosen widths, ``route`` [N] (position in the
-        routes), ``gate_logits`` [N, routes], ``madds`` [N], and if masked ``noisy`` (gate logits with noise).
+        Whose names begin with ``s<size>-`` where there are several sizes.
+
+        Extras of a training tower in stage ``supernet``: logits ``random1``, ``random2``, and the
+            teacher's,
+        ``teacher/largest`` ...; of a gate: logits ``dynamic`` at the chosen widths, ``route`` [N]
+        (position in the routes), ``gate_logits`` [N, routes], ``madds`` [N], and if masked
+        ``noisy`` (gate logits with noise).
 
         Args:
             views: float32 images by size, in the data format of ``blocks``.
             blocks: the tower's layer builder.
-            execution: ``sandwich``: the four widths of a training step; ``points``: all operating points, and in stage
-                ``gate`` the chosen widths, computed group by group; ``group``: the latter alone; ``ends``: the largest
-                and the smallest width; ``mask``: the
-                narrowest route, and the chosen widths by masks. None is ``points`` at inference, and in training
-                ``sandwich`` or ``mask`` by stage. Calibration takes ``points`` of a training tower.
+            execution: ``sandwich``: the four widths of a training step; ``points``: all operating
+                points, and in stage ``gate`` the chosen widths, computed group by group; ``group``:
+                the latter alone; ``ends``: the largest and the smallest width; ``mask``: the
+                narrowest route, and the chosen widths by masks. None is ``points`` at inference,
+                and in training ``sandwich`` or ``mask`` by stage. Calibration takes ``points`` of a
+                training tower.
             drawn: the two random widths, in place of drawn ones.
             noise: [N, routes] to be added to the gate's logits in place of drawn Gumbel noise.
             decisions: [N] positions in the routes, in place of those of the gate.
@@ -239,7 +253,10 @@ class DSNet(Network):
         }
 
     def tallies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Sums over the batch that evaluation adds up: ``routes`` [classes, routes], how often each was chosen."""
+        """Sums over the batch that evaluation adds up.
+
+        ``routes`` [classes, routes], how often each was chosen.
+        """
         by_class = tf.one_hot(labels, self.classes)
         return {
             name: tf.matmul(
@@ -251,7 +268,7 @@ class DSNet(Network):
         }
 
     def teacher_pairs(self) -> list[tuple[tf.Variable, tf.Variable]]:
-        """(variable of the teacher, the one whose moving average it is) of the default graph, all towers."""
+        """Variables of the teacher, each with the one whose moving average it is, of all towers."""
         variables = _variables()
         return [
             (variable, variables[_without_teacher(name)])
@@ -288,7 +305,8 @@ class DSNet(Network):
             return self.backbone.logits(features, b, index)
 
     def _at(self, b: Blocks, size: int, index: int, serves: Sequence[int]) -> Any:
-        # The largest width stands for the strongest point even where it is none: quantizers may look at that alone.
+        # The largest width stands for the strongest point even where it is none: quantizers may
+        # look at that alone.
         point = self.point(size, self.widths[0] if index == self.backbone.largest else index)
         return b.at(
             point, serves=[self.point(size, other) for other in serves if other in self.widths]
@@ -297,7 +315,10 @@ class DSNet(Network):
     def _sandwich(
         self, x: tf.Tensor, b: Blocks, size: int, drawn: Sequence[Index]
     ) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
-        """Largest, two random widths and smallest, in this order; the last three share what is the same for them."""
+        """Largest, two random widths and smallest, in this order.
+
+        The last three share what is the same for them.
+        """
         largest = self.backbone.largest
         middle = range(1, largest)
         wide = self._features(x, b, size, [largest], wide=True)
@@ -316,7 +337,10 @@ class DSNet(Network):
     def _teacher(
         self, x: tf.Tensor, blocks: Blocks, size: int, drawn: Sequence[Index]
     ) -> dict[str, tf.Tensor]:
-        """Logits of the moving average of the network, in inference mode, at the widths that are learned from."""
+        """Logits of the moving average of the network, in inference mode.
+
+        At the widths that are learned from.
+        """
         with tf.variable_scope(TEACHER, custom_getter=_following):
             b, largest = blocks.inference(), self.backbone.largest
             found = {
@@ -341,7 +365,10 @@ class DSNet(Network):
         decisions: tf.Tensor | None,
         widths: Sequence[int],
     ) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
-        """``widths``, and with a gate the chosen ones, of which each is computed for its images alone."""
+        """``widths``, and with a gate the chosen ones.
+
+        Of which each is computed for its images alone.
+        """
         largest, found = self.backbone.largest, {}
         if largest in widths:
             found[largest] = self._logits(
@@ -374,7 +401,10 @@ class DSNet(Network):
         noise: tf.Tensor | None,
         decisions: tf.Tensor | None,
     ) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
-        """The narrowest route without gradient, and the chosen ones with the gradient of the gate."""
+        """The narrowest route without gradient.
+
+        And the chosen ones with the gradient of the gate.
+        """
         with tf.variable_scope(tf.get_variable_scope(), custom_getter=_frozen):
             b = blocks.inference() if blocks.training else blocks
             narrow = self._features(x, b, size, self.routes)
@@ -470,7 +500,9 @@ def _cross_entropy(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 
 def _smoothed(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """Batch mean of the cross entropy with labels of which the share ``smoothing`` is spread over all classes."""
+    """Batch mean of the cross entropy with labels of which the share ``smoothing`` is spread over
+    all classes.
+    """
     classes = logits.shape[1]
     return _cross_entropy(
         logits, (1 - smoothing) * tf.one_hot(labels, classes) + smoothing / classes

@@ -1,9 +1,12 @@
-"""MSDNet: a network of several scales with a classifier after every block, one operating point per size and exit.
+"""MSDNet.
+
+A network of several scales with a classifier after every block, one operating point per size and
+exit.
 
 Reference: Multi-Scale Dense Networks for Resource Efficient Image Classification, ICLR 2018,
-https://arxiv.org/abs/1703.09844, and its two published codes (https://github.com/gaohuang/MSDNet in Lua Torch, the
-original, and https://github.com/kalviny/MSDNet-PyTorch). Nothing is computed before an exit needs it: the lazy
-evaluation of the paper, which neither code has.
+https://arxiv.org/abs/1703.09844, and its two published codes (https://github.com/gaohuang/MSDNet in
+Lua Torch, the original, and https://github.com/kalviny/MSDNet-PyTorch). Nothing is computed before
+an exit needs it: the lazy evaluation of the paper, which neither code has.
 """
 
 import dataclasses
@@ -23,22 +26,25 @@ STARTS = ('original', 'torch')
 
 # Largest size from which on the stem is that of ImageNet.
 LARGE = 64
-# Pixels of the coarsest scale: two strides of 2 and the 2x2 pool of a head leave one position of it.
+# Pixels of the coarsest scale: two strides of 2 and the 2x2 pool of a head leave one position of
+# it.
 COARSEST = range(5, 13)
 
 
 @dataclasses.dataclass(frozen=True)
 class MSDNetOptions:
-    """Options of an MSDNet, under their published names. Defaults are those of its ImageNet network.
+    """Options of an MSDNet, under their published names.
+
+    Defaults are those of its ImageNet network.
 
     Attributes:
-        stepmode: ``even``: every block after the first has ``step`` layers; ``lin_grow``: block i has
-            step * i + 1 (counted from 0).
+        stepmode: ``even``: every block after the first has ``step`` layers; ``lin_grow``: block i
+            has step * i + 1 (counted from 0).
         prune: see ``nets.msdnet_plan.finest``.
         reduction: where a scale ends (``prune`` max) or after each third of the layers (min).
         stem_bias: the PyTorch code has it for ImageNet.
-        init: ``original``: normal, variance 2 / fan-out; ``torch``: what the PyTorch code ends up with
-            (uniform by fan-in; biases too).
+        init: ``original``: normal, variance 2 / fan-out; ``torch``: what the PyTorch code ends up
+            with (uniform by fan-in; biases too).
         exit_weights: empty for 1 each, as published.
         kd: beyond the papers.
     """
@@ -81,7 +87,8 @@ class MSDNet(Network):
     """Dense blocks at several scales with an exit after each.
 
     The form follows from the largest size: below 64 pixels that for CIFAR (3x3 stem, heads of 128
-    channels), from there on that for ImageNet (7x7 stem with stride and pool, heads as wide as what they read).
+    channels), from there on that for ImageNet (7x7 stem with stride and pool, heads as wide as what
+    they read).
 
     Args:
         arch: ``msdnet``.
@@ -141,8 +148,10 @@ class MSDNet(Network):
         self.exit_weights = _exit_weights(options.exit_weights, options.nBlocks)
 
     def outputs(self, views: Mapping[int, tf.Tensor], blocks: Blocks) -> Outputs:
-        """Logits of every operating point; at inference also ``extras['ensemble-<point>']`` [N, classes] of every exit
-        but the first: the sum of the probabilities of all exits up to it.
+        """Logits of every operating point.
+
+        At inference also ``extras['ensemble-<point>']`` [N, classes] of every exit but the first:
+        the sum of the probabilities of all exits up to it.
 
         Args:
             views: float32 images by size, in the data format of ``blocks``.
@@ -159,7 +168,8 @@ class MSDNet(Network):
                 if not blocks.training:
                     total += tf.nn.softmax(logits[point])
                     extras.update({f'ensemble-{point}': total} if k else {})
-            # Published checkpoints have them, and training keeps their statistics; inference never computes them.
+            # Published checkpoints have them, and training keeps their statistics; inference never
+            # computes them.
             self._compute(self.plan.unread, size, views[size], maps, blocks)
         return Outputs({point: logits[point] for point in self.points}, extras)
 
@@ -183,11 +193,17 @@ class MSDNet(Network):
         return logits, {node: maps[node] for node in self.kept(k)}
 
     def kept(self, k: int) -> list[Node]:
-        """Maps that later exits read when exit ``k`` has answered, see ``nets.msdnet_plan``; none after the last."""
+        """Maps that later exits read when exit ``k`` has answered, see ``nets.msdnet_plan``.
+
+        None after the last.
+        """
         return self.plan.kept(k)
 
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Named scalar terms: weighted cross entropies and, with distillation, the sum of all divergences."""
+        """Named scalar terms.
+
+        Weighted cross entropies and, with distillation, the sum of all divergences.
+        """
         parts = self.cross_entropies(outputs, labels)
         for point, weight in zip(self.points, self.exit_weights[::-1] * len(self.sizes)):
             parts[f'loss/{point}'] *= weight
@@ -255,7 +271,10 @@ class MSDNet(Network):
         )
 
     def _layer(self, node: Node, read: Sequence[tf.Tensor], b: Blocks) -> tf.Tensor:
-        """A map with what its layer adds to it: from the next finer scale, if there is one, and from itself."""
+        """A map with what its layer adds to it.
+
+        From the next finer scale, if there is one, and from itself.
+        """
         layer, scale = self.plan.layers[node[0] - 1], node[1]
         name, added = f'map{scale - layer.first}', self.growth * self.factors[scale] // len(read)
         parts = [read[0]]
@@ -293,7 +312,10 @@ class MSDNet(Network):
         feeds: str = 'body',
         bias: bool = False,
     ) -> tf.Tensor:
-        """Convolution, normalisation, activation; ``feeds`` is the role of the layers that take the result."""
+        """Convolution, normalisation, activation.
+
+        ``feeds`` is the role of the layers that take the result.
+        """
         bound = 1 / (kernel * math.sqrt(b.channels(x)))
         start: Any = tf.random_uniform_initializer(-bound, bound)
         zero = tf.zeros_initializer()
@@ -339,7 +361,8 @@ def _check_channels(options: MSDNetOptions) -> None:
     for scale, factor in enumerate(factors):
         if scale and growth * factor % 2:
             raise ValueError(
-                f'growthRate {growth} x grFactor {factor} = {growth * factor} channels at scale {scale}: '
+                f'growthRate {growth} x grFactor {factor} = {growth * factor} channels '
+                f'at scale {scale}: '
                 'must be even, since half of them come from the next finer scale'
             )
 
@@ -351,7 +374,8 @@ def _check_size(size: int, scales: int, large: bool) -> None:
         sides.append((sides[-1] + 1) // 2)
     if sides[-1] not in COARSEST:
         raise ValueError(
-            f'size {size} with {scales} scales: {" -> ".join(map(str, sides))} pixels at the coarsest; '
+            f'size {size} with {scales} scales: {" -> ".join(map(str, sides))} pixels '
+            'at the coarsest; '
             f'heads need {COARSEST[0]} to {COARSEST[-1]}: change the size or the length of grFactor'
         )
 

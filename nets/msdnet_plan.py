@@ -1,7 +1,10 @@
-"""Plan of an MSDNet: which feature maps there are, what each is made of, and which exit needs it. Pure Python.
+"""Plan of an MSDNet: which feature maps there are, what each is made of, and which exit needs it.
 
-A feature map is named by (layer, scale): layer 0 is the stem, scale 0 the finest. All numbers are those of the two
-published codes, https://github.com/gaohuang/MSDNet and https://github.com/kalviny/MSDNet-PyTorch.
+Pure Python.
+
+A feature map is named by (layer, scale): layer 0 is the stem, scale 0 the finest. All numbers are
+those of the two published codes, https://github.com/gaohuang/MSDNet and
+https://github.com/kalviny/MSDNet-PyTorch.
 """
 
 import functools
@@ -22,11 +25,13 @@ class Layer(NamedTuple):
     """One layer at all its scales.
 
     Attributes:
-        scope: scope of its branches, ``block1/layer2``: the number counts what a block is made of, transitions too.
+        scope: scope of its branches, ``block1/layer2``: the number counts what a block is made of,
+            transitions too.
         first: finest scale that survives.
         down: finest scale that also reads the next finer one.
         channels: of its maps, in units: scale s has grFactor[s] times as many.
-        transition: scope of the transition that compresses its maps to ``channels``; empty if there is none.
+        transition: scope of the transition that compresses its maps to ``channels``; empty if there
+            is none.
     """
 
     scope: str
@@ -48,8 +53,8 @@ def steps(nBlocks: int, stepmode: str, base: int, step: int) -> list[int]:
 def finest(prune: str, layers: int, scales: int) -> list[int]:
     """Finest scale that survives, of the stem and after every layer.
 
-    ``max`` drops a scale after every ceil(layers / scales) layers; ``min`` only where a scale is too far from the
-    coarsest one to reach it in the layers that are left.
+    ``max`` drops a scale after every ceil(layers / scales) layers; ``min`` only where a scale is
+    too far from the coarsest one to reach it in the layers that are left.
     """
     if prune == 'max':
         interval = math.ceil(layers / scales)
@@ -110,7 +115,10 @@ class Plan:
                 item += 1 + reduced
 
     def reads(self, node: Node) -> list[Node]:
-        """Maps of which ``node`` is made, its own scale first; none for the finest of the stem, which reads the image."""
+        """Maps of which ``node`` is made, its own scale first.
+
+        None for the finest of the stem, which reads the image.
+        """
         layer, scale = node
         if layer == 0:
             return [(0, scale - 1)] if scale else []
@@ -141,7 +149,10 @@ class Plan:
 
     @functools.cached_property
     def unread(self) -> list[Node]:
-        """Maps that no exit needs: those of scales that a layer count not divisible by their number leaves at the end."""
+        """Maps that no exit needs.
+
+        Those of scales that a layer count not divisible by their number leaves at the end.
+        """
         every = {
             (layer, scale)
             for layer in range(self.count + 1)
@@ -181,8 +192,8 @@ def _reduced(channels: int, reduction: float, layer: int) -> int:
 def operations(layer: LayerRecord) -> int:
     """What the counter of the PyTorch code counts for a layer with what follows it.
 
-    Multiply-adds of a convolution without its bias, one operation for each value of its ReLU, k * k for each value of a
-    pool; weights and biases of a linear layer. Normalisation is free.
+    Multiply-adds of a convolution without its bias, one operation for each value of its ReLU, k * k
+    for each value of a pool; weights and biases of a linear layer. Normalisation is free.
     """
     if layer.name.endswith('/linear'):
         return 4 * layer.kernel[2] + layer.weights + layer.bias

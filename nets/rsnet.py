@@ -1,7 +1,10 @@
-"""Resolution-switchable networks (RS-Net): one set of kernels, private normalisation per input size.
+"""Resolution-switchable networks (RS-Net).
+
+One set of kernels, private normalisation per input size.
 
 Reference: Resolution Switchable Networks for Runtime Efficient Image Recognition, ECCV 2020,
-https://arxiv.org/abs/2007.09558, and its two published codes (quantized in TensorFlow, float in PyTorch).
+https://arxiv.org/abs/2007.09558, and its two published codes (quantized in TensorFlow, float in
+PyTorch).
 """
 
 import dataclasses
@@ -16,7 +19,8 @@ from quant.options import check, option
 
 KD_TYPES = ('ens_topdown', 'ens', 'none')
 
-# Published name -> ours, applied in order. The moving-average shadows carry their whole scope twice.
+# Published name -> ours, applied in order. The moving-average shadows carry their whole scope
+# twice.
 _RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r'^(?:.*/)?imagenet/', ''),
     (r'/bn-(preact|last)(\d+)/bn/', lambda m: f'/bn_{m[1]}/s{int(m[2])}/'),
@@ -26,7 +30,9 @@ _RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 
 
 def from_published(name: str) -> str | None:
-    """Our name of a variable of the published RS-Nets quantization code; None for what is no part of the model.
+    """Our name of a variable of the published RS-Nets quantization code.
+
+    None for what is no part of the model.
 
     >>> from_published('imagenet/group0/block1/bn-preact096/bn/mean/EMA')
     'group0/block1/bn_preact/s96/mean/EMA'
@@ -40,7 +46,10 @@ def from_published(name: str) -> str | None:
 
 @dataclasses.dataclass(frozen=True)
 class RSNetOptions:
-    """Options of a resolution-switchable network. Defaults are those of the published quantization code."""
+    """Options of a resolution-switchable network.
+
+    Defaults are those of the published quantization code.
+    """
 
     kd: bool = option(False, 'learn an ensemble of the sizes, or distil larger sizes into smaller')
     kd_type: str = option(

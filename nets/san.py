@@ -1,8 +1,11 @@
-"""Scale Adaptive Network (SAN): kernels that are generated from the input size, private normalisation per size.
+"""Scale Adaptive Network (SAN).
 
-Reference: Learning to Learn Parameterized Classification Networks for Scalable Input Images, ECCV 2020,
-https://arxiv.org/abs/2007.06181. The published code takes the encoding from the position in its list of sizes; here it
-follows from the size. Projection weights that the published networks store and never use are not built.
+Kernels that are generated from the input size, private normalisation per size.
+
+Reference: Learning to Learn Parameterized Classification Networks for Scalable Input Images, ECCV
+2020, https://arxiv.org/abs/2007.06181. The published code takes the encoding from the position in
+its list of sizes; here it follows from the size. Projection weights that the published networks
+store and never use are not built.
 """
 
 import copy
@@ -22,7 +25,7 @@ STARTS = ('published', 'scaled')
 
 
 def scaled_start(fan_out: int) -> tuple[Any, Any]:
-    """Initializers of slope and offset that give a kernel of variance 2 / fan_out at encoding 0.5."""
+    """Initializers of slope and offset: a kernel of variance 2 / fan_out at encoding 0.5."""
     deviation = math.sqrt(2 / fan_out / (1 + 0.5**2))
     return tf.random_normal_initializer(stddev=deviation), tf.random_normal_initializer(
         stddev=deviation
@@ -85,7 +88,9 @@ class SAN(Network):
         self.kd = options.kd
 
     def encoded_as(self, sizes: Mapping[int, int]) -> 'SAN':
-        """The same network with the encoding of another size for each size in ``sizes`` (proxy inference)."""
+        """The same network with the encoding of another size for each size in ``sizes`` (proxy
+        inference).
+        """
         other = copy.copy(self)
         ratio = {size: code / size for size, code in self.encodings.items()}
         other.encodings = {size: sizes.get(size, size) * ratio[size] for size in self.sizes}
@@ -101,7 +106,10 @@ class SAN(Network):
         return Outputs(logits)
 
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Named scalar terms: a cross entropy per size and, with distillation, the sum of all divergences."""
+        """Named scalar terms.
+
+        A cross entropy per size and, with distillation, the sum of all divergences.
+        """
         parts = self.cross_entropies(outputs, labels)
         if self.kd and len(self.points) > 1:
             parts['loss/distillation'] = losses.topdown(list(outputs.logits.values()))

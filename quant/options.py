@@ -1,4 +1,7 @@
-"""Options as fields: written once, beside their owner, with text and range; flags and records follow from them."""
+"""Options as fields.
+
+Written once, beside their owner, with text and range; flags and records follow from them.
+"""
 
 import dataclasses
 import math

@@ -1,11 +1,13 @@
 """Turns a published checkpoint into a run folder that `imagenet_tf.py --eval -ec RUN` scores.
 
-    python -m scripts.import_checkpoint model_best.pth.tar --out train_log/rsnet18 --data /data/ILSVRC2012
+    python -m scripts.import_checkpoint model_best.pth.tar --out train_log/rsnet18 --data
+    /data/ILSVRC2012
 
-Takes the PyTorch files of RS-Nets (float), SAN, ConvNet-AIG, MSDNet, DS-Net and torchvision's ResNets, the Torch7
-file (model.t7) of the original MSDNet - read without PyTorch or Torch, tensors only - and the TensorFlow checkpoints
-of RS-Nets (quantized). Input rule, sizes, architecture and bits are inferred and recorded. A plain ResNet is a start
-for gates: `imagenet_tf.py --net aig --load RUN`.
+Takes the PyTorch files of RS-Nets (float), SAN, ConvNet-AIG, MSDNet, DS-Net and torchvision's
+ResNets, the Torch7 file (model.t7) of the original MSDNet - read without PyTorch or Torch, tensors
+only - and the TensorFlow checkpoints of RS-Nets (quantized). Input rule, sizes, architecture and
+bits are inferred and recorded. A plain ResNet is a start for gates: `imagenet_tf.py --net aig
+--load RUN`.
 """
 
 import argparse
@@ -50,7 +52,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument(
         '--stage',
         choices=STAGES,
-        help='of a DS-Net: gate imports its gate too (default: supernet, as a gate need not be trained)',
+        help='of a DS-Net: gate imports its gate too (default: supernet)',
     )
     p.add_argument(
         '--index',
@@ -91,7 +93,8 @@ def run(args: argparse.Namespace) -> str:
         holdout.write(args.out, *held)
     count = len(imported.values.keys() - {checkpoint.POINTS})
     return (
-        f'{prefix}: {config.net} {config.arch}, mode {config.mode}, sizes {" ".join(map(str, config.sizes))}, '
+        f'{prefix}: {config.net} {config.arch}, mode {config.mode}, '
+        f'sizes {" ".join(map(str, config.sizes))}, '
         f'W{config.qw}A{config.qa}, {config.classes} classes; {count} variables, '
         f'{len(imported.skipped)} published tensors are not used by the network'
     )

@@ -282,7 +282,7 @@ def _machine(g: Any) -> None:
     g.add_argument(
         '--bf16',
         action=argparse.BooleanOptionalAction,
-        help='train with activations in bfloat16; variables, statistics, losses and evaluation stay float32',
+        help='train with activations in bfloat16; everything else stays float32',
     )
     g.add_argument(
         '--sync_bn',
@@ -394,7 +394,10 @@ def parse(argv: Sequence[str], description: str = '') -> argparse.Namespace:
 
 
 def command(config: Config) -> str:
-    """The command that trains this configuration: its preset, and flags for all that no default of it says."""
+    """The command that trains this configuration.
+
+    Its preset, and flags for all that no default of it says.
+    """
     kind = config.data.partition(':')[0]
     known = {name: value for name, value in vars(Config()).items() if name not in _SETTLED}
     known |= network_defaults(config.net, config.arch)
@@ -446,7 +449,9 @@ def _gpu_ids(text: str) -> tuple[int, ...]:
 
 
 def peers(args: argparse.Namespace) -> tuple[tuple[str, ...], int, float] | None:
-    """Addresses of all workers, which of them this is, and the seconds after which one is dead; None without any.
+    """Addresses of all workers, which of them this is, and the seconds after which one is dead.
+
+    None without any.
 
     Raises:
         UsageError: the flags do not fit together.

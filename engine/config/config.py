@@ -1,4 +1,7 @@
-"""The configuration of a run: one frozen value that the run folder records and that repeats the run."""
+"""The configuration of a run.
+
+One frozen value that the run folder records and that repeats the run.
+"""
 
 import dataclasses
 import json
@@ -30,40 +33,47 @@ FLOAT_BITS = 32
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All that decides what a run computes. Defaults are the published RS-Nets quantization recipe on ImageNet.
+    """All that decides what a run computes.
+
+    Defaults are the published RS-Nets quantization recipe on ImageNet.
 
     Attributes:
         net, arch, mode, width: the network, see ``nets``; ``width`` multiplies all channel counts.
         encoding, init: of SAN: pixels that are encoded as 1, and initial values.
-        targets, faithful_gates, rate_loss, rate_factor, temperature, last_temperature, gate_noise, train_skip,
-            gate_lr: of AIG.
-        nBlocks, stepmode, step, base, nChannels, growthRate, grFactor, bnFactor, prune, bottleneck, reduction,
-            stem_bias, exit_weights: of MSDNet, see ``nets.msdnet``; ``init`` too.
-        stage, widths, routes, ieb, complexity, target_madds, smoothing, dropout: of DS-Net, see ``nets.dsnet``;
-            ``faithful_gates`` and ``gate_noise`` too.
+        targets, faithful_gates, rate_loss, rate_factor, temperature, last_temperature, gate_noise,
+            train_skip, gate_lr: of AIG.
+        nBlocks, stepmode, step, base, nChannels, growthRate, grFactor, bnFactor, prune, bottleneck,
+            reduction, stem_bias, exit_weights: of MSDNet, see ``nets.msdnet``; ``init`` too.
+        stage, widths, routes, ieb, complexity, target_madds, smoothing, dropout: of DS-Net, see
+            ``nets.dsnet``; ``faithful_gates`` and ``gate_noise`` too.
         ema: decay of the moving average of the weights that teaches a DS-Net and is evaluated.
         qw, qa: bits of weights and activations; 32 is float.
         private_basis: an activation basis per operating point instead of one for all.
         fixed_qa: only the largest size updates the activation bases.
         sizes: input sizes in pixels, largest first.
-        sized: of DS-Net: whether operating points spell their size although there is one, see ``narrowed``.
-        kd, kd_type: learn an ensemble of the sizes and distil from it (SAN: larger sizes teach smaller ones).
-        data, classes: what ``--data`` names, a folder of CIFAR batches as ``cifar10:DIR``, and its number of classes.
-        skip_list, max_bad: file that names images to go without, and the largest share of a pass that may be
-            undecodable beside.
+        sized: of DS-Net: whether operating points spell their size although there is one, see
+            ``narrowed``.
+        kd, kd_type: learn an ensemble of the sizes and distil from it (SAN: larger sizes teach
+            smaller ones).
+        data, classes: what ``--data`` names, a folder of CIFAR batches as ``cifar10:DIR``, and its
+            number of classes.
+        skip_list, max_bad: file that names images to go without, and the largest share of a pass
+            that may be undecodable beside.
         holdout: training images that are set aside to choose exit thresholds by.
         image_size: side of the crop that all sizes are resized from.
-        resize: how sizes are made: ``nearest`` and ``area`` in the graph from one crop; ``antialias`` while loading,
-            by Pillow's antialiased filter, from a shared crop with an own flip per size; ``antialias_cubic`` likewise
-            as DS-Net does, with a bicubic filter (in training bilinear or bicubic by chance).
-        inputs: ``normalized_bgr``, ``normalized_rgb`` (ImageNet mean and deviation), ``cifar_rgb`` (as ConvNet-AIG has
-            it), ``cifar10_rgb``, ``cifar100_rgb`` (as MSDNet) or ``unit_rgb`` ([0, 1]).
+        resize: how sizes are made: ``nearest`` and ``area`` in the graph from one crop;
+            ``antialias`` while loading, by Pillow's antialiased filter, from a shared crop with an
+            own flip per size; ``antialias_cubic`` likewise as DS-Net does, with a bicubic filter
+            (in training bilinear or bicubic by chance).
+        inputs: ``normalized_bgr``, ``normalized_rgb`` (ImageNet mean and deviation), ``cifar_rgb``
+            (as ConvNet-AIG has it), ``cifar10_rgb``, ``cifar100_rgb`` (as MSDNet) or ``unit_rgb``
+            ([0, 1]).
         batch_size: images of one step over all towers.
-        lr, schedule, warmup, milestones, gamma, epochs, steps_per_epoch: learning rate, its course (see
-            ``learning_rate``), epochs of linear warm-up, length.
+        lr, schedule, warmup, milestones, gamma, epochs, steps_per_epoch: learning rate, its course
+            (see ``learning_rate``), epochs of linear warm-up, length.
         min_lr, cooldown: of ``cosine_epochs``: lowest rate, and epochs at it at the end.
-        randaugment, erasing: augmentation of training views: RandAugment such as ``rand-m9-mstd0.5``, empty for none,
-            and the probability of random erasing.
+        randaugment, erasing: augmentation of training views: RandAugment such as
+            ``rand-m9-mstd0.5``, empty for none, and the probability of random erasing.
         wd, decay: weight decay, of ``kernels`` or of ``all`` trained variables.
         nesterov: look-ahead form of the momentum.
         seed: of initial values, shuffling and augmentation.
@@ -71,7 +81,8 @@ class Config:
         gpu: ids of the GPUs, one tower each; a single 0 without a GPU means the CPU.
         trainer: ``replicated`` or ``parameter-server`` variables for several towers.
         sync_bn: normalise by the statistics of all towers together instead of each tower's own.
-        bf16: train with activations in bfloat16; variables, statistics, losses and evaluation stay float32.
+        bf16: train with activations in bfloat16; variables, statistics, losses and evaluation stay
+            float32.
         preset: name of the preset it came from, or None.
     """
 
@@ -235,7 +246,10 @@ class Config:
         )
 
     def refuse_foreign(self, given: Iterable[str]) -> None:
-        """Raises UsageError if a field in ``given`` is an option of other networks, and would be ignored."""
+        """Raises UsageError if a field in ``given`` is an option of other networks.
+
+        And would be ignored.
+        """
         others = {option for net in nets.names() for option in nets.options(net)} - set(
             nets.options(self.net)
         )
@@ -284,11 +298,13 @@ class Config:
                 raise UsageError(f'{flag} {bits}: bits must be 1 to 8, or 32 for float')
         if self.batch_size % len(self.gpu):
             raise UsageError(
-                f'--batch_size {self.batch_size}: not divisible by the {len(self.gpu)} towers of --gpu'
+                f'--batch_size {self.batch_size}: not divisible by the {len(self.gpu)} towers '
+                'of --gpu'
             )
         if self.fixed_qa and self.private_basis:
             raise UsageError(
-                '--fixed_qa with --private_basis: with a basis of its own, every size must update it'
+                '--fixed_qa with --private_basis: with a basis of its own, every size must '
+                'update it'
             )
         for flag, number in (
             ('--batch_size', self.batch_size),
@@ -330,13 +346,13 @@ class Config:
     def _check_sync_bn(self) -> None:
         if self.sync_bn and nets.get(self.net).slimmable:
             raise UsageError(
-                f'--sync_bn with --net {self.net}: every tower draws widths of its own, so that their '
-                'channels differ; leave it out'
+                f'--sync_bn with --net {self.net}: every tower draws widths of its own, '
+                'so that their channels differ; leave it out'
             )
         if self.sync_bn and self.train_skip:
             raise UsageError(
-                '--sync_bn with --train_skip: bodies see another number of images in every tower; leave '
-                'one of them out'
+                '--sync_bn with --train_skip: bodies see another number of images in every tower; '
+                'leave one of them out'
             )
 
     def _check_recipe(self) -> None:
@@ -393,13 +409,16 @@ def read_config(path: Path) -> Config:
 def learning_rate(config: Config) -> Callable[[int], float]:
     """Learning rate as a function of the step: a linear warm-up from 0 to ``lr``, then
 
-    ``step``: ``lr`` until epoch 30 of 120, then 1e-2, from 60 on 1e-3, 85 1e-4, 95 1e-5, 105 1e-6 - absolute values, as
-    the RS-Nets quantization code; the epochs scale with ``--epochs``. ``milestones``: times ``gamma`` at each of these
-    epochs. ``cosine``, ``linear``: half a cosine, or a straight line, from ``lr`` to 0 over the rest.
+    ``step``: ``lr`` until epoch 30 of 120, then 1e-2, from 60 on 1e-3, 85 1e-4, 95 1e-5, 105 1e-6 -
+        absolute values, as
+    the RS-Nets quantization code; the epochs scale with ``--epochs``. ``milestones``: times
+    ``gamma`` at each of these epochs. ``cosine``, ``linear``: half a cosine, or a straight line,
+    from ``lr`` to 0 over the rest.
 
-    ``cosine_epochs``, as timm: constant within an epoch; half a cosine from ``lr`` to ``min_lr``, with a straight line
-    from ``min_lr`` in place of its first ``warmup`` epochs; then ``cooldown`` epochs at ``min_lr``. ``epochs`` counts
-    all of them.
+    ``cosine_epochs``, as timm: constant within an epoch; half a cosine from ``lr`` to ``min_lr``,
+        with a straight line
+    from ``min_lr`` in place of its first ``warmup`` epochs; then ``cooldown`` epochs at ``min_lr``.
+    ``epochs`` counts all of them.
     """
     if config.schedule == 'cosine_epochs':
         return lambda step: _cosine_epochs(config, step // config.steps_per_epoch)

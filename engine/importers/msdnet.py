@@ -1,4 +1,7 @@
-"""Published checkpoints of MSDNet: which network the tensors are of, and the original's modules by PyTorch names."""
+"""Published checkpoints of MSDNet.
+
+Which network the tensors are of, and the original's modules by PyTorch names.
+"""
 
 import math
 import re
@@ -14,7 +17,8 @@ from engine.importers import torch_file
 from engine.importers.t7_file import Instance, read_t7
 from nets.msdnet_plan import PRUNES, Plan
 
-# Names of a branch in front of the number of a module: block, position in it, map from the finest that survives, kind.
+# Names of a branch in front of the number of a module: block, position in it, map from the finest
+# that survives, kind.
 _BRANCH = r'blocks\.(\d+)\.(\d+)\.layers\.(\d+)\.conv_(normal|down)\.net\.'
 
 # What the published code holds out, by the number of training images: of CIFAR, of ImageNet.
@@ -26,7 +30,8 @@ Tensors = Mapping[str, np.ndarray]
 def options(path: str, tensors: Tensors) -> dict[str, Any]:
     """Fields of ``Config`` that these tensors, by PyTorch names, tell.
 
-    What no tensor depends on gets a value that fits: the factor of a bottleneck that never binds, say.
+    What no tensor depends on gets a value that fits: the factor of a bottleneck that never binds,
+        say.
 
     Raises:
         UsageError: they are of no MSDNet.
@@ -114,7 +119,10 @@ def _steps(blocks: Sequence[int]) -> dict[str, Any]:
 
 
 def _widths(tensors: Tensors, maps: Mapping[tuple[int, int], int], scales: int) -> tuple[int, ...]:
-    """Factor of the bottlenecks that read each scale: min(inputs, factor * outputs) is their width."""
+    """Factor of the bottlenecks that read each scale.
+
+    Min(inputs, factor * outputs) is their width.
+    """
     exact, least = {}, dict.fromkeys(range(scales), 1)
     for m in filter(None, (re.fullmatch(rf'{_BRANCH}0\.weight', name) for name in tensors)):
         width, inputs = tensors[m[0]].shape[:2]
@@ -127,7 +135,9 @@ def _widths(tensors: Tensors, maps: Mapping[tuple[int, int], int], scales: int) 
 
 
 def _reduction(found: Sequence[tuple[Sequence[int], int]]) -> float:
-    """The shortest decimal that compresses as these kernels do, (out, in, 1, 1) with the factor of their scale.
+    """The shortest decimal that compresses as these kernels do.
+
+    Each is given as its shape (out, in, 1, 1) and the factor of its scale.
 
     >>> _reduction([((41, 83, 1, 1), 1), ((2 * 35, 2 * 70, 1, 1), 2)])
     0.5
@@ -182,7 +192,8 @@ def read_original(path: str) -> dict[str, np.ndarray]:
         }
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UsageError(
-            f'{path}: holds no MSDNet ({type(error).__name__}: {error}); give model.t7 or model_best.t7, '
+            f'{path}: holds no MSDNet ({type(error).__name__}: {error}); give model.t7 or '
+            'model_best.t7, '
             'not latest.t7 or optimState.t7'
         ) from error
 
@@ -194,7 +205,10 @@ def _items(module: Instance) -> list[Instance]:
 
 
 def _modules(tree: Instance) -> Iterator[tuple[str, Instance]]:
-    """Modules with their PyTorch names; those without variables among them. The first half are blocks, then heads."""
+    """Modules with their PyTorch names; those without variables among them.
+
+    The first half are blocks, then heads.
+    """
     joint = tree if tree.name == 'nn.JointTrainModule' else _items(tree)[0]
     parts = _items(joint)
     half = len(parts) // 2
@@ -226,7 +240,10 @@ def _sequence(name: str, sequence: Instance) -> Iterator[tuple[str, Instance]]:
 
 
 def _leaves(module: Instance) -> Iterator[tuple[str, np.ndarray]]:
-    """Variables of a module. Old normalisations store the inverse deviation; old kernels are flat."""
+    """Variables of a module.
+
+    Old normalisations store the inverse deviation; old kernels are flat.
+    """
     fields = module.fields
     found = {leaf: fields.get(leaf) for leaf in ('weight', 'bias', 'running_mean', 'running_var')}
     if fields.get('running_std') is not None:
@@ -241,14 +258,17 @@ def _leaves(module: Instance) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def read_holdout(path: Path, count: int | None) -> tuple[np.ndarray, int]:
-    """Sorted numbers of the images that ``index.pth`` holds out, its last ones, and the number of all images.
+    """Sorted numbers of the images that ``index.pth`` holds out, its last ones.
+
+    And the number of all images.
 
     Args:
         path: a permutation of the training images.
         count: how many; None for what the published code holds out.
 
     Raises:
-        UsageError: it is no permutation, or the number of held-out images is not known or too large.
+        UsageError: it is no permutation, or the number of held-out images is not known or too
+            large.
     """
     order = torch_file.read_torch(path)
     if (

@@ -1,4 +1,7 @@
-"""ConvNet-AIG as a network: skipping, what is quantized and trained, losses, blocks without a gate, bad options."""
+"""ConvNet-AIG as a network.
+
+Skipping, what is quantized and trained, losses, blocks without a gate, bad options.
+"""
 
 import re
 
@@ -226,7 +229,10 @@ def test_loss(kind, factor, run):
 
 
 def test_classes_of_their_own_rate_cost_more_only_per_class(run):
-    """Rate .5 over the batch is on target, though one class is always and the other never executed."""
+    """Rate .5 over the batch is on target.
+
+    Though one class is always and the other never executed.
+    """
     gates = tf.constant(np.tile([1, 1, 0, 0], (3, 1)).astype('float32'))
     labels = tf.constant([3, 3, 1, 1])
     net = aig(targets=[0.5])
@@ -333,8 +339,8 @@ def test_presets_are_networks(name):
             {'targets': (0.5, 0.5)},
             '2 target rates for the 3 blocks of resnet8; give one, or one per block',
         ),
-        ({'targets': ()}, '0 target rates for the 3 blocks'),
-        ({'targets': (1.5,)}, 'target rate 1.5 must lie between'),
+        ({'targets': ()}, 'targets: give at least 1'),
+        ({'targets': (1.5,)}, 'targets 1.5: must be at least 0 and at most 1'),
         ({'targets': (0.5, -0.1, 1)}, 'targets -0.1: must be at least 0 and at most 1'),
         ({'targets': (float('nan'),)}, 'targets nan: must be'),
         ({'targets': (1.0,)}, 'all targets are 1: no block has a gate; use --net rsnet'),

@@ -1,4 +1,8 @@
-"""DS-Net: a narrow network is the wide one's first channels, computed alone; sandwich, teacher, gate and groups."""
+"""DS-Net.
+
+A narrow network is the wide one's first channels, computed alone; sandwich, teacher, gate and
+groups.
+"""
 
 import collections
 
@@ -47,7 +51,10 @@ def shallow(monkeypatch):
 
 
 def scrambled(run):
-    """Random values in all variables, so that nothing is hidden by zeros and ones; then kept kernels are computed."""
+    """Random values in all variables, so that nothing is hidden by zeros and ones.
+
+    Then kept kernels are computed.
+    """
     run([])
     rng = np.random.default_rng(1)
     for v in tf.global_variables():
@@ -98,14 +105,14 @@ def test_points_strongest_first():
     'options, match',
     [
         ({'mode': 'preact'}, "mode 'preact'"),
-        ({'stage': 'two'}, "stage 'two'"),
+        ({'stage': 'two'}, 'stage two: unknown'),
         ({'arch': 'resnet34'}, "arch 'resnet34'"),
         ({'arch': 'resnet20', 'stage': 'gate'}, 'resnet20 has no gate'),
         ({'widths': (15,)}, 'widths 15 is no width'),
         ({'arch': 'resnet20', 'widths': (14,)}, 'widths 14'),
         ({'routes': (0, 14)}, 'routes 14 is no width'),
         ({'routes': (3, 1)}, 'narrowest first'),
-        ({'routes': (2,)}, 'two or more'),
+        ({'routes': (2,)}, 'routes: give at least 2'),
         ({'stage': 'gate', 'widths': (0, 1)}, 'must be among the widths'),
     ],
 )
@@ -269,6 +276,8 @@ def test_training_tower_records_every_point():
     assert counts == sorted(counts, reverse=True)
     assert all(counts)
 
+
+def test_largest_resnet_is_the_resnet():
     plain = nets.create('rsnet', arch='resnet20', mode='pytorch', sizes=(SIZE,), classes=CLASSES)
     net = network(arch='resnet20', width=1.0, widths=(0, 13))
     with tf.variable_scope('plain'):

@@ -1,4 +1,7 @@
-"""MSDNet as a network: sizes x exits, early exit, laziness, quantization, losses, recipes, initial values, errors."""
+"""MSDNet as a network.
+
+Sizes x exits, early exit, laziness, quantization, losses, recipes, initial values, errors.
+"""
 
 import re
 
@@ -180,7 +183,10 @@ def test_every_trainable_variable_has_a_gradient(options):
 
 
 def test_quantized(run):
-    """Heads and stem are float; every feature map that feeds a body layer has its own basis, which training refits."""
+    """Heads and stem are float.
+
+    Every feature map that feeds a body layer has its own basis, which training refits.
+    """
     net = msdnet(**TWO_SCALES | {'nBlocks': 1, 'base': 2})
     blocks, outputs = build(net, training=True, policy=low_bit('lq(bits=2)', 'lq(bits=2)'))
     total = tf.add_n(list(net.loss(outputs, tf.constant([0, 1, 2])).values()))
@@ -228,7 +234,10 @@ def test_steps_of_early_exit_are_the_outputs(run, options, policy):
 
 
 def test_an_exit_computes_only_what_it_needs():
-    """Published counts: all maps so far, those that some exit so far needs, those that one exit needs."""
+    """Published counts.
+
+    All maps so far, those that some exit so far needs, those that one exit needs.
+    """
     net = msdnet(**CIFAR, step=2, base=2)
     blocks = bare_blocks(net.points)
     net.outputs({32: tf.zeros([1, 32, 32, 3])}, blocks)
@@ -246,7 +255,10 @@ def test_an_exit_computes_only_what_it_needs():
 
 
 def test_maps_that_no_exit_needs_are_stored_and_cost_nothing(run):
-    """Four layers of three scales end with two: a published network has them, so its checkpoint fits."""
+    """Four layers of three scales end with two.
+
+    A published network has them, so its checkpoint fits.
+    """
     net = msdnet(nBlocks=2, base=2, step=2)
     blocks, outputs = build(net, training=True)
     unread = {'block1/layer2/map0/normal/conv1', 'block1/layer2/map0/normal/conv2'}
@@ -406,7 +418,8 @@ def test_sizes_that_fit(sizes):
 
 @pytest.mark.parametrize('size', [160, 192, 224, 256, 288, 384])
 def test_sizes_of_imagenet(size):
-    assert msdnet(**{**IMAGENET, 'sizes': (size,)}).large
+    options = {**IMAGENET, 'sizes': (size,)}
+    assert nets.create('msdnet', arch='msdnet', mode='pytorch', **options).large
 
 
 @pytest.mark.parametrize(

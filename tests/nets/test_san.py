@@ -1,4 +1,4 @@
-"""SAN: variables, encodings, initial values, loss, and what it is at one encoding: an RS-Net with those kernels."""
+"""SAN: variables, encodings, initial values, loss, and that one encoding is an RS-Net."""
 
 import re
 
@@ -168,7 +168,10 @@ def test_published_start_of_a_mobilenet_is_a_narrow_normal(run):
 
 @pytest.mark.parametrize('arch', ['resnet18', 'mobilenetv2'])
 def test_scaled_start_has_the_variance_of_an_ordinary_kernel(arch, run):
-    """2 / fan_out at encoding .5; an expanded depthwise kernel counts all its channels, as its published start does."""
+    """2 / fan_out at encoding .5.
+
+    An expanded depthwise kernel counts all its channels, as its published start does.
+    """
     checked = 0
     for layer, (slope, offset) in starts(arch, run, init='scaled').items():
         height, width, inputs, outputs = slope.shape

@@ -1,4 +1,7 @@
-"""ConvNet-AIG: logits and gates with and without noise, losses with their gradients, multiply-adds."""
+"""ConvNet-AIG.
+
+Logits and gates with and without noise, losses with their gradients, multiply-adds.
+"""
 
 import math
 import re
@@ -27,7 +30,10 @@ SUMS = 1e-12
 
 
 def forward(fixture: Fixture) -> Result:
-    """With all bodies computed and with closed ones skipped; with the larger logit deciding and with stored noise."""
+    """With all bodies computed and with closed ones skipped.
+
+    With the larger logit deciding and with stored noise.
+    """
     result, seen = Result(fixture.name, 'the std of each tensor'), set()
     spec = fixture.data['noise']
     uniform = np.random.RandomState(spec['seed']).uniform(size=spec['shape']).astype('float32')
@@ -81,7 +87,10 @@ def _check(what: str, ours: np.ndarray, theirs: np.ndarray) -> Check:
 
 
 def loss_cases(fixture: Fixture) -> Result:
-    """Losses of given logits and gates, their gradients, and the gradient through a sampled gate."""
+    """Losses of given logits and gates, their gradients.
+
+    And the gradient through a sampled gate.
+    """
     result = Result(fixture.name, "each tensor's maximum")
     for case in fixture.data['cases']:
         stored = {key: fixture.arrays[f'{case["name"]}/{key}'] for key in ('values', 'act_grad')}
@@ -100,7 +109,10 @@ def loss_cases(fixture: Fixture) -> Result:
 
 
 def _losses(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """By published key. The published mean activation counts blocks of target 1 as executed: we have no gate there."""
+    """By published key.
+
+    The published mean activation counts blocks of target 1 as executed: we have no gate there.
+    """
     drawn = {
         key: np.random.RandomState(case[key]['seed']) for key in ('activations', 'logits', 'labels')
     }

@@ -1,8 +1,11 @@
-"""DS-Net: logits of all widths, gate and dynamic logits, losses with their gradients, multiply-adds.
+"""DS-Net.
 
-The filled supernet amplifies rounding, through the sigmoids of its squeeze-excites: in float32 the logits of the widest
-sub-network vary by 1e-4 of their standard deviation between two ways to multiply matrices, those of the largest by 5e-3
-to 5e-1. So the networks are computed in float64, and in float32 once more for the sub-networks, at ``ROUNDED``.
+Logits of all widths, gate and dynamic logits, losses with their gradients, multiply-adds.
+
+The filled supernet amplifies rounding, through the sigmoids of its squeeze-excites: in float32 the
+logits of the widest sub-network vary by 1e-4 of their standard deviation between two ways to
+multiply matrices, those of the largest by 5e-3 to 5e-1. So the networks are computed in float64,
+and in float32 once more for the sub-networks, at ``ROUNDED``.
 """
 
 import re
@@ -25,7 +28,8 @@ from tests.parity import graphs, pytorch
 from tests.parity.fixtures import Check, Fixture, Result, compare, draw, fill, load
 from tests.parity.madds import equal
 
-# Of the standard deviation of a row of logits; the largest network amplifies rounding (see the fixture's notes).
+# Of the standard deviation of a row of logits; the largest network amplifies rounding (see the
+# fixture's notes).
 CONTINUOUS, LARGEST, ROUNDED = 1e-4, 1e-2, 1e-3
 # Of the largest value, for losses of given logits, and for those and gradients of the network.
 GIVEN, NETWORK = 1e-5, 1e-4
@@ -243,7 +247,10 @@ def _stage2_network(fixture: Fixture, case: Mapping[str, Any]) -> dict[str, np.n
 
 
 def _values(terms: Mapping[str, tf.Tensor], madds: tf.Tensor) -> tf.Tensor:
-    """Gate loss, mean multiply-adds, their loss without its factor, loss of the chosen widths, total."""
+    """Gate loss, mean multiply-adds, their loss without its factor, loss of the chosen widths.
+
+    Total.
+    """
     sgs, target, weighted = (terms[f'loss/{name}'] for name in ('gate', 'dynamic', 'complexity'))
     return tf.stack([sgs, tf.reduce_mean(madds), weighted / 0.5, target, sgs + target + weighted])
 
@@ -300,7 +307,10 @@ def _evaluate(
     training: bool = False,
     execution: str | None = None,
 ) -> dict[Any, np.ndarray]:
-    """Values of ``fetches`` (function of a function noise -> outputs, builder) in a network filled from a fixture."""
+    """Values of ``fetches`` in a network filled from a fixture.
+
+    They are a function of a function noise -> outputs, blocks.
+    """
     with tf.Graph().as_default(), pytorch.session() as session:
 
         def run(noise: np.ndarray | None) -> tuple[Outputs, Blocks]:

@@ -41,7 +41,10 @@ class Tower:
 
 
 def activation_bits(model: Mapping[str, Any]) -> int:
-    """Bits of the activations; the published code keeps them float in mode ``resnet`` whatever ``qa`` says."""
+    """Bits of the activations.
+
+    The published code keeps them float in mode ``resnet`` whatever ``qa`` says.
+    """
     return 32 if model['mode'] == 'resnet' else model['qa']
 
 
@@ -117,7 +120,9 @@ def _some(names: list[str]) -> str:
 
 
 def restore(session: tf.Session, values: Mapping[str, np.ndarray]) -> None:
-    """Gives every variable of the graph its value, in one run; what training adds gets its initial value.
+    """Gives every variable of the graph its value, in one run.
+
+    What training adds gets its initial value.
 
     Raises:
         ValueError: a variable of the model has no value, a value no variable, or a shape differs.

@@ -126,7 +126,7 @@ def network(model: Mapping[str, Any], size: int, **options: Any) -> MSDNet:
 
 
 def values(fixture: Fixture, size: int) -> dict[str, np.ndarray]:
-    """Filled tensors of a fixture by our name and in the layout of the default graph's variables."""
+    """Filled tensors of a fixture by our name, in the layout of the default graph's variables."""
     shapes = {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
     found = {}
     for row in fixture.tensors():
@@ -171,7 +171,10 @@ def forward(fixture: Fixture) -> Result:
 
 
 def lazy(fixture: Fixture) -> Result:
-    """All three counts of every exit, and what the heads have of them; integers that must be equal."""
+    """All three counts of every exit, and what the heads have of them.
+
+    Integers that must be equal.
+    """
     result, models = Result(fixture.name, 'each count'), fixture.data['models']
     for name, published in models.items():
         model = (
@@ -192,7 +195,10 @@ def exits(net: MSDNet) -> list[tuple[int, Point]]:
 
 
 def _counts(name: str, net: MSDNet, published: Mapping[str, Any]) -> list[Check]:
-    """One network's counts by published key; published numbers are lists over the exits, or single."""
+    """One network's counts by published key.
+
+    Published numbers are lists over the exits, or single.
+    """
     with tf.Graph().as_default():
         blocks = Counting(Policy(), net.points, training=False, padding=net.padding)
         net.outputs({size: tf.zeros([1, size, size, 3]) for size in net.sizes}, blocks)

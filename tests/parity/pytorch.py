@@ -1,4 +1,7 @@
-"""Networks of the PyTorch codes of RS-Nets, SAN and ConvNet-AIG in the default graph, filled from a fixture."""
+"""Networks of the PyTorch codes of RS-Nets, SAN and ConvNet-AIG in the default graph.
+
+Filled from a fixture.
+"""
 
 import dataclasses
 import re
@@ -56,7 +59,10 @@ class Tower:
 
 
 def described(model: Mapping[str, Any]) -> tuple[str, str]:
-    """Names of our network and of our architecture for a published one: ``meta_resnet18`` is a SAN of ``resnet18``."""
+    """Names of our network and of our architecture for a published one.
+
+    ``meta_resnet18`` is a SAN of ``resnet18``.
+    """
     if constructor := re.fullmatch(_AIG, model.get('constructor', '')):
         return 'aig', f'resnet{constructor[1]}'
     arch = model['arch']
@@ -136,9 +142,10 @@ def published_values(
 
     Args:
         fixture: whose tensors are filled.
-        sizes: sizes by position, to whose normalisations the published ones of that position belong.
-        prefix: before the published name when it fills: ``dot:`` for the directions on which gradients are projected,
-            which are standard normal.
+        sizes: sizes by position, to whose normalisations the published ones of that position
+            belong.
+        prefix: before the published name when it fills: ``dot:`` for the directions on which
+            gradients are projected, which are standard normal.
     """
     shapes = {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
     rows = {row['name']: row for row in fixture.tensors()}
@@ -152,6 +159,9 @@ def published_values(
 
 
 def restore(session: tf.Session, values: Mapping[str, np.ndarray]) -> None:
-    """Gives every variable its value and computes the generated kernels from them, see ``graphs.restore``."""
+    """Gives every variable its value and computes the generated kernels from them.
+
+    See ``graphs.restore``.
+    """
     graphs.restore(session, values)
     session.run(generate())

@@ -1,4 +1,7 @@
-"""RS-Nets float and SAN: losses and their gradients on given logits, and the courses of the learning rate."""
+"""RS-Nets float and SAN.
+
+Losses and their gradients on given logits, and the courses of the learning rate.
+"""
 
 import re
 from collections.abc import Mapping
@@ -45,14 +48,18 @@ def cases(fixture: Fixture) -> Result:
     rates = _rates(fixture.data.get('lr_schedule', {}))
     result.checks += rates
     result.remark = (
-        f'{len(fixture.data["cases"])} cases, {len(rates)} learning rates; rows "step" are not compared: '
+        f'{len(fixture.data["cases"])} cases, {len(rates)} learning rates; '
+        'rows "step" are not compared: '
         'published by a fault as constant'
     )
     return result
 
 
 def _check(what: str, ours: np.ndarray, theirs: np.ndarray) -> Check:
-    """A divergence is a difference of cross entropies of several units: where it is 0, it is so to their rounding."""
+    """A divergence is a difference of cross entropies of several units.
+
+    Where it is 0, it is so to their rounding.
+    """
     return compare(
         what, ours, theirs, GRADIENT if 'grad' in what else VALUE, scale=_scale(what, theirs)
     )

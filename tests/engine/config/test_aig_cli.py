@@ -12,9 +12,9 @@ AIG = '--net aig --arch resnet8 --data animals28'
 @pytest.mark.parametrize(
     'line, parts',
     [
-        (f'{AIG} --target 1.5', '--net aig|target rate 1.5 must lie between 0 and 1'),
-        (f'{AIG} --target -0.1', 'target rate -0.1'),
-        (f'{AIG} --target nan', 'target rate nan'),
+        (f'{AIG} --target 1.5', '--net aig|targets 1.5: must be at least 0 and at most 1'),
+        (f'{AIG} --target -0.1', 'targets -0.1'),
+        (f'{AIG} --target nan', 'targets nan'),
         (f'{AIG} --targets 0.5 0.5', '2 target rates for the 3 blocks of resnet8'),
         (f'{AIG} --targets 1 1 1', 'all targets are 1|--net rsnet'),
         (f'{AIG} --target 0.5 --targets 0.5', '--target 0.5|--targets|one of them'),
@@ -24,7 +24,7 @@ AIG = '--net aig --arch resnet8 --data animals28'
             '--arch resnet8 --data animals28 --target 0.5',
             '--targets|--net rsnet has no such option',
         ),
-        (f'{AIG} --temperature 0', 'temperature 0.0 must be positive'),
+        (f'{AIG} --temperature 0', 'temperature 0.0: must be greater than 0'),
         (f'{AIG} --gate-lr 0', '--gate_lr 0.0'),
         (f'{AIG} --mode preact', 'mode|pytorch'),
         (f'{AIG} --gate-noise', '--gate_noise|--eval'),

@@ -1,4 +1,7 @@
-"""The command line: bad input ends with status 2, one line that helps, and a file system as it was."""
+"""The command line.
+
+Bad input ends with status 2, one line that helps, and a file system as it was.
+"""
 
 import dataclasses
 import json
@@ -94,7 +97,10 @@ def folder_of_images(root: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch, saved) -> Path:
-    """An own current folder with all kinds of things in it; training and evaluation only tell that they were reached."""
+    """An own current folder with all kinds of things in it.
+
+    Training and evaluation only tell that they were reached.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
@@ -165,7 +171,7 @@ def accepted(line: str) -> Config:
         ('--arch vgg16', '--arch vgg16|resnet18|mobilenetv2'),
         ('-d 18 --arch resnet18', '-d 18|--arch resnet18|one of them'),
         ('--net san --mode preact', '--net san|--mode preact|pytorch'),
-        ('--kd_type topdown --data fake', "--net rsnet|'topdown'|ens_topdown, ens, none"),
+        ('--kd_type topdown --data fake', '--net rsnet|kd_type topdown|ens_topdown, ens, none'),
         ('--net san --encoding 0', '--net san|encoding 0.0'),
         ('--arch mobilenetv2 --mode resnet --data fake', '--arch mobilenetv2|pytorch only'),
         ('--gamma 0', '--gamma 0|greater than 0'),
@@ -356,8 +362,8 @@ def test_help_lists_the_published_spellings(flag, capsys):
 
 def test_a_published_command_line_means_the_same():
     found = accepted(
-        '--gpu 0,1 --data images -d 50 --mode preact --qw 2 --qa 2 --wd 1e-4 --batch_size 2 --lr .2 '
-        '-s 224 192 160 128 96 --kd --fixed_qa'
+        '--gpu 0,1 --data images -d 50 --mode preact --qw 2 --qa 2 --wd 1e-4 --batch_size 2 '
+        '--lr .2 -s 224 192 160 128 96 --kd --fixed_qa'
     )
     assert (found.gpu, found.arch, found.mode, found.qw, found.qa) == (
         (0, 1),

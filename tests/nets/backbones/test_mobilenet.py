@@ -165,7 +165,10 @@ def test_an_input_is_added_where_the_shape_stays(arch):
 
 
 def test_a_block_is_its_branch_plus_its_input(run):
-    """With a zero gamma the projection vanishes: what remains is the input, and nothing rectifies it."""
+    """With a zero gamma the projection vanishes.
+
+    What remains is the input, and nothing rectifies it.
+    """
     net = MobileNetV2(arch='mobilenetv2', mode='pytorch', classes=5)
     b = Blocks(Policy(), network().points, training=False, padding='symmetric')
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 8)).astype('float32')
@@ -198,7 +201,10 @@ def test_what_the_policy_quantizes():
 
 @pytest.fixture(scope='module')
 def quantized():
-    """Of the small W4A4 network: layer records, shapes by name, whether a basis has codes of both signs, its bits."""
+    """Of the small W4A4 network.
+
+    Layer records, shapes by name, whether a basis has codes of both signs, its bits.
+    """
     with tf.Graph().as_default():
         blocks, _ = build(network(arch='mobilenetv2_small'), policy=W4A4, training=True)
         q = blocks.quantization
@@ -262,7 +268,8 @@ def test_every_trained_variable_learns(run):
     assert [v.op.name for v, g in zip(trained, gradients) if g is None] == []
     values = dict(zip([v.op.name for v in trained], run(gradients)))
     assert all(np.isfinite(value).all() for value in values.values())
-    # The next normalisation takes the shift of a linear bottleneck out again, but for what its quantizer clips.
+    # The next normalisation takes the shift of a linear bottleneck out again, but for what its
+    # quantizer clips.
     idle = {name for name, value in values.items() if not value.any()}
     assert {re.sub(r'^block\d+|/s\d+', '', name) for name in idle} <= {'/project/bn/beta'}
 

@@ -1,20 +1,36 @@
 """A tower: network, loss and scores as tensorpack builds them per device."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tensorpack import ModelDesc
-from tensorpack.tfutils.gradproc import ScaleGradient
+from tensorpack.tfutils.gradproc import GradientProcessor, ScaleGradient
 from tensorpack.tfutils.optimizer import apply_grad_processors
 from tensorpack.tfutils.summary import add_moving_summary
 from tensorpack.tfutils.tower import get_current_tower_context
 
 from engine.config.config import Config
 from engine.graph.inference import CORRECT, TALLY, InferenceModel, correct, log_confidence, scored
-from engine.training.cluster import Machine
+from engine.graph.worker import SingleWorker
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
 from quant.backend import tf
+
+
+class MeanOverWorkers(GradientProcessor):
+    """Averages gradients over the workers, all of which have the same number of towers."""
+
+    def __init__(self, worker: SingleWorker):
+        self._worker = worker
+        self._means: list[tf.Tensor] | None = None
+
+    def _process(
+        self, grads: list[tuple[tf.Tensor, tf.Variable]]
+    ) -> list[tuple[tf.Tensor, tf.Variable]]:
+        # Replicated towers come one after the other, with the same gradients.
+        if self._means is None:
+            self._means = self._worker.mean([grad for grad, _ in grads])
+        return [(mean, variable) for mean, (_, variable) in zip(self._means, grads)]
 
 
 class Model(InferenceModel, ModelDesc):
@@ -24,7 +40,7 @@ class Model(InferenceModel, ModelDesc):
         config: what to build.
         data_format: ``NHWC`` or ``NCHW``.
         options: of the network's ``outputs`` in inference towers.
-        machines: the machines that train it; None: one.
+        worker: the process that trains it; None: it is alone.
 
     Attributes:
         towers: layer builders of the training towers, in order.
@@ -41,79 +57,78 @@ class Model(InferenceModel, ModelDesc):
         *,
         data_format: str,
         options: Mapping[str, Any] | None = None,
-        machines: Machine | None = None,
+        worker: SingleWorker | None = None,
     ):
         super().__init__(config, data_format=data_format, options=options)
-        self.machines = machines or Machine()
+        self.worker = worker or SingleWorker()
         self.towers: list[Blocks] = []
         self.steps: list[tf.Tensor] = []
         self.names: list[str] = []
         self.losses: list[dict[str, tf.Tensor]] = []
-        self.exchange = (
-            Exchange(len(config.gpu)) if config.sync_bn and len(config.gpu) > 1 else None
-        )
+        towers = len(config.gpu)
+        self.exchange = Exchange(towers) if config.sync_bn and towers > 1 else None
 
     def build_graph(self, *batch: tf.Tensor) -> tf.Tensor | None:
-        """The training loss in a training tower; the ``correct`` tensor in an inference tower."""
+        """Builds a tower on a batch of images (one tensor per view size) and labels.
+
+        Returns:
+            The training loss in a training tower, None in an inference tower.
+        """
         *images, labels = batch
-        tower = get_current_tower_context()
-        training = tower.is_training
-        config = self.config
-        blocks = self.blocks(
-            training=training,
-            main=tower.is_main_training_tower,
-            **self._of_step() if training else {},
-            exchange=self.exchange,
-        )
-        inputs = self.views(images)
-        if config.bf16 and training:
-            inputs = {size: tf.cast(view, tf.bfloat16) for size, view in inputs.items()}
-        outputs = self.outputs(inputs, blocks, **{} if training else self.options)
+        if get_current_tower_context().is_training:
+            return self._training_tower(images, labels)
+        self._inference_tower(images, labels)
+        return None
+
+    def _inference_tower(self, images: Sequence[tf.Tensor], labels: tf.Tensor) -> None:
+        """Names the tensors that evaluation adds up or keeps: ``sums`` and ``answers``."""
+        blocks = self.blocks(training=False, main=False, exchange=self.exchange)
+        outputs = self.outputs(self.views(images), blocks, **self.options)
         rows = scored(outputs)
         self.names = list(rows)
-        if not training:
-            tf.identity(correct(rows, labels), name=CORRECT)
-            for name, value in self.net.tallies(outputs, labels).items():
-                tf.identity(value, name=f'{TALLY}{name}')
-            if self.answers:
-                tf.stack(
-                    [log_confidence(logits) for logits in outputs.logits.values()],
-                    1,
-                    name='confidence',
-                )
-                tf.stack(
-                    [tf.nn.in_top_k(logits, labels, 1) for logits in outputs.logits.values()],
-                    1,
-                    name='right',
-                )
-            return None
+        tf.identity(correct(rows, labels), name=CORRECT)
+        for name, value in self.net.tallies(outputs, labels).items():
+            tf.identity(value, name=f'{TALLY}{name}')
+        if self.answers:
+            confidence = []
+            right = []
+            for logits in outputs.logits.values():
+                confidence.append(log_confidence(logits))
+                right.append(tf.nn.in_top_k(logits, labels, 1))
+            tf.stack(confidence, 1, name='confidence')  # [N, points]
+            tf.stack(right, 1, name='right')  # [N, points]
+
+    def _training_tower(self, images: Sequence[tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
+        """The loss, of whose terms moving averages are kept."""
+        tower = get_current_tower_context()
+        main = tower.is_main_training_tower
+        of_step = self._of_step()
+        blocks = self.blocks(training=True, main=main, exchange=self.exchange, **of_step)
+        views = self.views(images)
+        if self.config.bf16:
+            views = {size: tf.cast(view, tf.bfloat16) for size, view in views.items()}
+        outputs = self.outputs(views, blocks)
+        rows = scored(outputs)
+        self.names = list(rows)
         self.towers.append(blocks)
-        parts = self.net.loss(outputs, labels)
-        decayed = (
-            blocks.kernels
-            if config.decay == 'kernels'
-            else tower.get_collection_in_tower(tf.GraphKeys.TRAINABLE_VARIABLES)
-        )
-        parts['loss/weight_decay'] = config.wd * tf.add_n(
-            [tf.nn.l2_loss(values) for values in decayed]
-        )
-        total = tf.add_n(list(parts.values()), name='loss')
-        self.losses.append({'loss': total, **parts})
-        summaries = [tf.identity(value, name=name) for name, value in parts.items()]
-        errors = [
-            tf.reduce_mean(
-                1 - tf.cast(tf.nn.in_top_k(logits, labels, 1), tf.float32),
-                name=f'train-error/{name}',
-            )
-            for name, logits in rows.items()
-        ]
-        add_moving_summary(total, *summaries, *errors)
-        return total
+        terms = self.net.loss(outputs, labels)
+        terms['loss/weight_decay'] = self._weight_decay(blocks)
+        loss = tf.add_n(list(terms.values()), name='loss')
+        self.losses.append({'loss': loss, **terms})
+        _summarize(loss, terms, rows, labels)
+        return loss
+
+    def _weight_decay(self, blocks: Blocks) -> tf.Tensor:
+        decayed = blocks.kernels
+        if self.config.decay == 'all':
+            tower = get_current_tower_context()
+            decayed = tower.get_collection_in_tower(tf.GraphKeys.TRAINABLE_VARIABLES)
+        return self.config.wd * tf.add_n([tf.nn.l2_loss(values) for values in decayed])
 
     def _of_step(self) -> dict[str, tf.Tensor]:
         """Seed and progress (share of the training done) for the layers of a tower."""
         step = tf.placeholder_with_default(tf.train.get_or_create_global_step(), [], 'step')
-        number = self.machines.index * len(self.config.gpu) + len(self.steps)
+        number = self.worker.index * len(self.config.gpu) + len(self.steps)
         seed = tf.stack([self.config.seed + 1000 * number, tf.cast(step, tf.int32)])
         self.steps.append(step)
         total = self.config.epochs * self.config.steps_per_epoch
@@ -125,7 +140,23 @@ class Model(InferenceModel, ModelDesc):
         plain = tf.train.MomentumOptimizer(rate, momentum=0.9, use_nesterov=self.config.nesterov)
         factors = [(names, factor) for names, factor in self.net.lr_factors.items() if factor != 1]
         processors = [
-            *self.machines.processors,
+            *([MeanOverWorkers(self.worker)] if self.worker.size > 1 else []),
             *([ScaleGradient(factors, verbose=False)] if factors else []),
         ]
         return apply_grad_processors(plain, processors) if processors else plain
+
+
+def _summarize(
+    loss: tf.Tensor,
+    terms: Mapping[str, tf.Tensor],
+    rows: Mapping[str, tf.Tensor],
+    labels: tf.Tensor,
+) -> None:
+    """Keeps moving averages of the loss, its terms and the training error of every row."""
+    summaries = [loss]
+    for name, value in terms.items():
+        summaries.append(tf.identity(value, name=name))
+    for name, logits in rows.items():
+        right = tf.cast(tf.nn.in_top_k(logits, labels, 1), tf.float32)
+        summaries.append(tf.reduce_mean(1 - right, name=f'train-error/{name}'))
+    add_moving_summary(*summaries)

@@ -1,6 +1,5 @@
-"""The run folder: its configuration, checkpoints and records. Nothing in it is overwritten without being asked."""
+"""The run folder: configuration, checkpoints, records; nothing is overwritten unasked."""
 
-import contextlib
 import dataclasses
 import datetime
 import json
@@ -8,12 +7,13 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
+from engine.files import replacing, write_json  # noqa: F401
 
 if TYPE_CHECKING:
     from engine.data.datasets import Source
@@ -21,30 +21,16 @@ if TYPE_CHECKING:
 # Fields of Config that say which bad images are known. What is trained on is compared by itself.
 FREE = ('skip_list', 'max_bad')
 
+# The configuration of the run.
+CONFIG = 'config.json'
+
 # What a run trains on.
 DATA = 'data.json'
 
+# One row of metrics per epoch, as tensorpack writes them.
+HISTORY = 'stats.json'
+
 ACTIONS = {'k': 'keep and resume', 'd': 'delete', 'n': 'new folder beside it'}
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Path to write to: ``path`` is either the old or the new file, whenever the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        yield temporary
-        with temporary.open('rb') as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Writes ``data``, see ``replacing``."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1) + '\n')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,67 +63,83 @@ def open_run(
         path: the folder.
         action: None or ``k``, ``d``, ``n``: what to do with an existing folder.
         images: that it trains on.
-        check: raises UsageError if the checkpoint of a prefix is broken; the one before it is used then.
+        check: raises UsageError if the checkpoint of a prefix is broken; the one before it is used
+            then.
 
     Raises:
-        UsageError: the folder holds something else, or broken checkpoints only, and nothing has been touched; or it
-            cannot be written.
+        UsageError: the folder holds something else, or broken checkpoints only, and nothing has
+            been touched; or it cannot be written.
     """
     try:
-        return _open(config, path, action, images, check)
+        if action == 'n' and path.exists():
+            path = _beside(path)
+        if path.exists() and not path.is_dir():
+            raise UsageError(f'--logdir {path}: is a file; choose a folder')
+        if _holds_something(path):
+            if not (path / CONFIG).exists():
+                raise UsageError(
+                    f'--logdir {path}: the folder is not empty and not a run; choose another '
+                    '--logdir'
+                )
+            if action != 'd':
+                return _continue(config, path, images, check)
+            _empty(path)
+        return _begin(config, path, images)
     except OSError as error:
         raise UsageError(f'--logdir {path}: cannot be written ({error.strerror})') from error
 
 
-def _open(
-    config: Config,
-    path: Path,
-    action: str | None,
-    images: 'Source | None',
-    check: Callable[[str], object],
-) -> Run:
-    if action == 'n' and path.exists():
-        path = path.resolve().with_name(
-            f'{path.resolve().name}-{datetime.datetime.now():%m%d-%H%M%S}'
-        )
-    if path.is_dir() and any(
-        not child.name.startswith('.config.json.') for child in path.iterdir()
-    ):
-        found = path / 'config.json'
-        if not found.exists():
-            raise UsageError(
-                f'--logdir {path}: the folder is not empty and not a run; choose another --logdir'
-            )
-        if action == 'd':
-            for child in path.iterdir():
-                shutil.rmtree(
-                    child
-                ) if child.is_dir() and not child.is_symlink() else child.unlink()
+def _now() -> str:
+    return f'{datetime.datetime.now():%m%d-%H%M%S}'
+
+
+def _beside(path: Path) -> Path:
+    path = path.resolve()
+    return path.with_name(f'{path.name}-{_now()}')
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether a folder holds more than what was left of writing its configuration."""
+    if not path.is_dir():
+        return False
+    return any(not child.name.startswith(f'.{CONFIG}.') for child in path.iterdir())
+
+
+def _empty(path: Path) -> None:
+    for child in path.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
         else:
-            there = read_config(found)
-            _same(there, config, path)
-            if images is not None and (path / DATA).exists():
-                _same_images(path, images)
-            if there != config:
-                write_json(found, config.to_json())
-            return _resume(path, config, check)
-    elif path.exists() and not path.is_dir():
-        raise UsageError(f'--logdir {path}: is a file; choose a folder')
-    write_json(path / 'config.json', config.to_json())
+            child.unlink()
+
+
+def _begin(config: Config, path: Path, images: 'Source | None') -> Run:
+    write_json(path / CONFIG, config.to_json())
     if images is not None:
         write_json(path / DATA, _digest(images))
     return Run(path)
 
 
-def _same(there: Config, here: Config, path: Path) -> None:
-    old, new = there.to_json(), here.to_json()
-    changed = [
-        f'{key}: {old[key]} there, {new[key]} here'
-        for key in new
-        if old[key] != new[key]
-        and key not in FREE
-        and (key != 'gpu' or len(old[key]) != len(new[key]))
-    ]
+def _continue(
+    config: Config, path: Path, images: 'Source | None', check: Callable[[str], object]
+) -> Run:
+    there = read_config(path / CONFIG)
+    _check_same(there, config, path)
+    if images is not None and (path / DATA).exists():
+        _check_same_images(path, images)
+    if there != config:
+        write_json(path / CONFIG, config.to_json())
+    return _resume(path, config, check)
+
+
+def _check_same(there: Config, here: Config, path: Path) -> None:
+    """Raises UsageError if the folder's configuration is that of another run."""
+    old = there.to_json()
+    changed = []
+    for key, new in here.to_json().items():
+        same = old[key] == new or (key == 'gpu' and len(old[key]) == len(new))
+        if not same and key not in FREE:
+            changed.append(f'{key}: {old[key]} there, {new} here')
     if changed:
         raise UsageError(
             f'--logdir {path}: holds a run of another configuration ({"; ".join(changed)}). '
@@ -146,14 +148,15 @@ def _same(there: Config, here: Config, path: Path) -> None:
 
 
 def _digest(train: 'Source') -> dict[str, int]:
+    """Number of training images, and CRC-32 of their labels and names."""
     digest = zlib.crc32(train.labels.tobytes())
     for i in range(len(train)):
         digest = zlib.crc32(os.fsencode(train.name(i)), digest)
     return {'training_images': len(train), 'crc32': digest}
 
 
-def _same_images(path: Path, train: 'Source') -> None:
-    """Compares the training images of a run with those that it began with."""
+def _check_same_images(path: Path, train: 'Source') -> None:
+    """Raises UsageError if a run began with other training images."""
     try:
         there = json.loads((path / DATA).read_text())
         begun = there['training_images']
@@ -164,8 +167,8 @@ def _same_images(path: Path, train: 'Source') -> None:
     if there != _digest(train):
         raise UsageError(
             f'--logdir {path}: the run began with {begun} training images; --data and '
-            f'--skip-list now give {len(train)} or others, and the rest would not be of the same run. '
-            'Repair the images, or give -a n for a new folder'
+            f'--skip-list now give {len(train)} or others, and the rest would not be of the same '
+            'run. Repair the images, or give -a n for a new folder'
         )
 
 
@@ -177,38 +180,51 @@ def checkpoint_step(prefix: str) -> int | None:
 
 def checkpoints(path: Path) -> dict[int, str]:
     """Complete ``model-<step>`` checkpoints of a folder: prefix by step, ascending."""
-    prefixes = (str(index.with_suffix('')) for index in path.glob('model-*.index'))
-    found = {checkpoint_step(prefix): prefix for prefix in prefixes}
-    return {step: found[step] for step in sorted(s for s in found if s is not None)}
+    found = {}
+    for index in path.glob('model-*.index'):
+        prefix = str(index.with_suffix(''))
+        step = checkpoint_step(prefix)
+        if step is not None:
+            found[step] = prefix
+    return dict(sorted(found.items()))
 
 
 def _resume(path: Path, config: Config, check: Callable[[str], object]) -> Run:
-    """Resumes at the newest checkpoint that lies not beyond the history, and cuts the history there.
+    """Resumes at the newest checkpoint that lies not beyond the history, which is cut there.
 
-    A process can die between saving the checkpoint of an epoch and recording it; that epoch's end is then run again. A
-    history that was lost, in part or as a whole, costs no checkpoint.
+    A process can die between saving the checkpoint of an epoch and recording it; that epoch's end
+    is then run again. A history that was lost, in part or as a whole, costs no checkpoint.
     """
-    history_file, saved = path / 'stats.json', checkpoints(path)
-    try:
-        history = json.loads(history_file.read_text()) if history_file.exists() else []
-        recorded = max((row['epoch_num'] for row in history), default=0)
-    except (ValueError, TypeError, KeyError) as error:
-        aside = history_file.with_name(f'{history_file.name}.{datetime.datetime.now():%m%d-%H%M%S}')
-        print(f'{history_file}: cannot be read ({error!r}); it is kept as {aside.name}')
-        os.replace(history_file, aside)
-        history, recorded = [], 0
-    end = (recorded + 1) * config.steps_per_epoch
-    if max(saved, default=0) > end:
+    steps = config.steps_per_epoch
+    history, recorded = _read_history(path / HISTORY)
+    saved = checkpoints(path)
+    if max(saved, default=0) > (recorded + 1) * steps:
         print(
-            f'{history_file}: records {recorded} epochs, and there are checkpoints of later ones: goes on from those'
+            f'{path / HISTORY}: records {recorded} epochs, and there are checkpoints of later '
+            'ones: goes on from those'
         )
-        end = max(saved) + 1
-    found = {step: prefix for step, prefix in saved.items() if step < end}
-    step, prefix = _newest(found, check, path) if found else (0, None)
-    epoch = step // config.steps_per_epoch
+        usable = saved
+    else:
+        usable = {at: prefix for at, prefix in saved.items() if at < (recorded + 1) * steps}
+    step, prefix = _newest(usable, check, path) if usable else (0, None)
+    epoch = step // steps
     if epoch < recorded:
-        write_json(history_file, [row for row in history if row['epoch_num'] <= epoch])
+        write_json(path / HISTORY, [row for row in history if row['epoch_num'] <= epoch])
     return Run(path, prefix, step)
+
+
+def _read_history(file: Path) -> tuple[list[dict[str, Any]], int]:
+    """Rows of the history and its last epoch; none and 0, with a message, if it is damaged."""
+    if not file.exists():
+        return [], 0
+    try:
+        history = json.loads(file.read_text())
+        return history, max((row['epoch_num'] for row in history), default=0)
+    except (ValueError, TypeError, KeyError) as error:
+        aside = file.with_name(f'{file.name}.{_now()}')
+        print(f'{file}: cannot be read ({error!r}); it is kept as {aside.name}')
+        os.replace(file, aside)
+        return [], 0
 
 
 def _newest(

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: complete or absent whenever the process dies, and few enough to keep."""
+"""Checkpoints of a training: complete or absent whenever the process dies, and few to keep."""
 
 import json
 import os
@@ -11,11 +11,13 @@ from tensorpack import Callback
 from tensorpack.tfutils.sessinit import SessionInit
 
 from engine.errors import UsageError, reason
+from engine.files import write_json
 from engine.runs.checkpoint import METRICS, Restore
-from engine.runs.folder import Run, checkpoints, write_json
+from engine.runs.folder import Run, checkpoints
 from quant.backend import tf
 
-# Of the checkpoints at the ends of epochs the last ones stay, and of those before them one per so many seconds.
+# Of the checkpoints at the ends of epochs the last ones stay, and of those before them one per so
+# many seconds.
 KEPT = 10
 SPACING = 1800
 
@@ -24,10 +26,11 @@ TEMPORARY = '.saving.'
 
 
 def state() -> list[tf.Variable]:
-    """All that a training carries from step to step, the moving averages of its metrics included."""
-    return tf.global_variables() + [
+    """All that a training carries from step to step, the averages of its metrics included."""
+    metrics = [
         variable for variable in tf.local_variables() if variable.op.name.startswith(METRICS)
     ]
+    return tf.global_variables() + metrics
 
 
 class Start(SessionInit):
@@ -48,16 +51,20 @@ class Resume(SessionInit):
 
     def _setup_graph(self) -> None:
         known = tf.train.load_checkpoint(self._prefix).get_variable_to_shape_map()
-        self._saver = tf.train.Saver(
-            [variable for variable in state() if variable.op.name in known], name='resume'
-        )
+        variables = [variable for variable in state() if variable.op.name in known]
+        self._saver = tf.train.Saver(variables, name='resume')
 
     def _run_init(self, sess: tf.Session) -> None:
         self._saver.restore(sess, self._prefix)
 
 
 def write(saver: tf.train.Saver, session: tf.Session, prefix: Path) -> None:
-    """Saves a checkpoint: its index, without which it is none, appears when everything else is in place.
+    """Saves a checkpoint: its index, without which it is none, appears when all else is in place.
+
+    Args:
+        saver: of the variables.
+        session: with their values.
+        prefix: of the files.
 
     Raises:
         UsageError: it cannot be written.
@@ -65,54 +72,67 @@ def write(saver: tf.train.Saver, session: tf.Session, prefix: Path) -> None:
     temporary = prefix.with_name(f'{TEMPORARY}{prefix.name}')
     try:
         saver.save(session, str(temporary), write_meta_graph=False, write_state=False)
-        files = sorted(temporary.parent.glob(f'{temporary.name}.*'))
-        for file in files:
-            with file.open('rb') as stream:
-                os.fsync(stream.fileno())
-        Path(f'{prefix}.index').unlink(missing_ok=True)
-        for file in files:  # .data-..., then .index
-            os.replace(file, file.with_name(file.name.removeprefix(TEMPORARY)))
+        _publish(temporary, prefix)
     except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: the folder is gone
         raise UsageError(
             f'--logdir {prefix.parent}: checkpoint {prefix.name} cannot be written '
-            f'({reason(error)}); older ones are kept, and the same command resumes from '
-            'them'
+            f'({reason(error)}); older ones are kept, and the same command resumes from them'
         ) from error
     finally:
-        for left in prefix.parent.glob(f'{TEMPORARY}*'):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        _remove_temporary(prefix.parent)
+
+
+def _publish(temporary: Path, prefix: Path) -> None:
+    """Gives the files of a checkpoint their names, the index last."""
+    files = sorted(temporary.parent.glob(f'{temporary.name}.*'))  # .data-..., then .index
+    for file in files:
+        with file.open('rb') as stream:
+            os.fsync(stream.fileno())
+    Path(f'{prefix}.index').unlink(missing_ok=True)
+    for file in files:
+        os.replace(file, file.with_name(file.name.removeprefix(TEMPORARY)))
+
+
+def _remove_temporary(folder: Path) -> None:
+    for left in folder.glob(f'{TEMPORARY}*'):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
 
 
 def outdated(saved: Mapping[int, float], steps_per_epoch: int, step: int) -> list[int]:
-    """Steps of checkpoints that can go, of those with these times in seconds, once the epoch of ``step`` goes on.
+    """Steps of checkpoints that can go once the epoch of ``step`` goes on.
 
     A checkpoint within an epoch is needed until that epoch is over.
+
+    Args:
+        saved: when they were written, in seconds, by their steps, ascending.
+        steps_per_epoch: of a whole epoch.
+        step: the present one.
     """
-    epochs = [at for at in saved if at % steps_per_epoch == 0]
-    within = [
-        at
-        for at in saved
-        if at % steps_per_epoch and at < step // steps_per_epoch * steps_per_epoch
-    ]
-    last, gone = -float(SPACING), []
-    for at in epochs[:-KEPT]:
-        if saved[at] - last < SPACING:
+    begun = step // steps_per_epoch * steps_per_epoch
+    gone = [at for at in saved if at % steps_per_epoch and at < begun]
+    ends = [at for at in saved if at % steps_per_epoch == 0]
+    last_kept = -float(SPACING)
+    for at in ends[:-KEPT]:
+        if saved[at] - last_kept < SPACING:
             gone.append(at)
         else:
-            last = saved[at]
-    return within + gone
+            last_kept = saved[at]
+    return gone
 
 
 def one_step_left(callback: Callback) -> bool:
-    """Whether the step that has just run is the last but one of its epoch, after which ``Save`` writes."""
+    """Whether the step that has just run is the last but one of its epoch: ``Save`` writes then."""
     return callback.local_step == callback.trainer.steps_per_epoch - 2
 
 
 class Save(Callback):
-    """Saves ``model-<step>`` at the end of every epoch, and deletes what is outdated when the next one starts.
+    """Saves ``model-<step>`` at the end of every epoch; outdated ones go when the next one starts.
 
-    Also before the last step of an epoch: if the evaluation is killed or finds a bad file, that step alone is run
-    again, which brings back all that an epoch records.
+    Also before the last step of an epoch: if the evaluation is killed or finds a bad file, that
+    step alone is run again, which brings back all that an epoch records.
     """
 
     def __init__(self, run: Run):
@@ -122,6 +142,7 @@ class Save(Callback):
         self._saver = tf.train.Saver(state(), max_to_keep=None)
 
     def save(self) -> None:
+        """Writes the checkpoint of the present step."""
         write(self._saver, self.trainer.sess, self._path / f'model-{self.global_step}')
 
     def _trigger_step(self) -> None:
@@ -137,7 +158,9 @@ class Save(Callback):
     def tidy(self) -> None:
         """Deletes outdated checkpoints. To be called when the history has the last full epoch."""
         found = checkpoints(self._path)
-        times = {step: Path(f'{prefix}.index').stat().st_mtime for step, prefix in found.items()}
+        times = {}
+        for step, prefix in found.items():
+            times[step] = Path(f'{prefix}.index').stat().st_mtime
         for step in outdated(times, self.trainer.steps_per_epoch, self.global_step):
             Path(f'{found[step]}.index').unlink()
             for file in self._path.glob(f'model-{step}.*'):
@@ -145,24 +168,29 @@ class Save(Callback):
 
 
 class SaveBest(Callback):
-    """Keeps the checkpoint with the highest mean top-1 over the points as ``best``, described by ``best.json``.
+    """Keeps the checkpoint with the highest mean top-1 over the points as ``best``.
 
-    A process that dies between the two runs the epoch again when it is resumed, and then finds it best again.
+    ``best.json`` describes it. A process that dies between writing the two runs the epoch again
+    when it is resumed, and then finds it best again.
     """
 
     def __init__(self, run: Run):
-        self._file, self._prefix = run.path / 'best.json', run.path / 'best'
+        self._file = run.path / 'best.json'
+        self._prefix = run.path / 'best'
 
     def _setup_graph(self) -> None:
         self._saver = tf.train.Saver(max_to_keep=None)
 
     def _trigger_epoch(self) -> None:
-        score_now = self.trainer.monitors.get_latest('val/mean/top1')
-        known = self._file.exists() and Path(f'{self._prefix}.index').exists()
-        best = json.loads(self._file.read_text()) if known else {'mean_top1': -1.0}
-        if score_now <= best['mean_top1']:
+        mean = self.trainer.monitors.get_latest('val/mean/top1')
+        if mean <= self._best_so_far():
             return
         write(self._saver, self.trainer.sess, self._prefix)
         write_json(
-            self._file, {'mean_top1': score_now, 'step': self.global_step, 'epoch': self.epoch_num}
+            self._file, {'mean_top1': mean, 'step': self.global_step, 'epoch': self.epoch_num}
         )
+
+    def _best_so_far(self) -> float:
+        if self._file.exists() and Path(f'{self._prefix}.index').exists():
+            return json.loads(self._file.read_text())['mean_top1']
+        return -1.0

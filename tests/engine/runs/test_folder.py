@@ -1,4 +1,4 @@
-"""Run folders: what opens, what is refused with nothing touched, where a run resumes, and atomic files."""
+"""Run folders: what opens, what is refused untouched, where a run resumes, atomic files."""
 
 import dataclasses
 import json
@@ -10,7 +10,8 @@ import pytest
 from engine.config.config import Config, read_config
 from engine.data.datasets import FileSource, Subset
 from engine.errors import UsageError
-from engine.runs.folder import checkpoint_step, checkpoints, open_run, write_json
+from engine.files import write_json
+from engine.runs.folder import checkpoint_step, checkpoints, open_run
 
 CONFIG = Config(data='animals28', steps_per_epoch=10, epochs=5)
 OTHER = dataclasses.replace(CONFIG, qw=2, sizes=(28, 24))

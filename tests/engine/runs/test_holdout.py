@@ -1,4 +1,4 @@
-"""Images set aside: which ones, that training never sees them, and that the record of a run wins over the seed."""
+"""Images set aside: which ones, that training never sees them, and that a record wins."""
 
 import numpy as np
 import pytest
@@ -102,6 +102,12 @@ def test_what_is_recorded(seed, tmp_path):
     with np.load(tmp_path / 'run' / holdout.FILE, allow_pickle=False) as arrays:
         assert (arrays['images'], arrays['seed']) == (IMAGES, -1 if seed is None else seed)
     assert [path.name for path in (tmp_path / 'run').iterdir()] == [holdout.FILE]
+
+
+def test_image_zero_and_any_integer_type_can_be_held_out(tmp_path):
+    for indices in (np.array([0, 3]), np.array([0, 200], np.uint8)):
+        holdout.write(tmp_path, indices, 300)
+        np.testing.assert_array_equal(holdout.read(tmp_path), indices)
 
 
 def test_no_record(tmp_path):

@@ -1,4 +1,4 @@
-"""Several machines: sums and meetings of two workers in one process, real trainings of two processes, lost workers."""
+"""Several machines: two workers in one process, real trainings of two processes, lost workers."""
 
 import dataclasses
 import json
@@ -22,8 +22,9 @@ from engine.config.cli import parse, peers
 from engine.config.config import Config
 from engine.data.datasets import open_dataset
 from engine.errors import Terminated, UsageError, WorkerError
+from engine.graph.tower import MeanOverWorkers
 from engine.runs.folder import checkpoints
-from engine.training import cluster, train, trainers
+from engine.training import cluster, signals, train
 from quant.backend import tf
 from tests.engine.data.ilsvrc import make_tree
 
@@ -60,14 +61,14 @@ def dataset():
 def pair(dataset):
     """Two workers that have met."""
     hosts = addresses()
-    workers = [cluster.Cluster(hosts, index, TIMEOUT) for index in (0, 1)]
+    workers = [cluster.WorkerGroup(hosts, index, TIMEOUT) for index in (0, 1)]
     steps = both(workers, lambda worker: worker.start(CONFIG, dataset, 6 if worker.first else 0))
     assert steps == [6, 6]
     return workers
 
 
 def both(workers, function) -> list:
-    """What ``function(worker)`` returns on each, or raises on either, as in processes of their own."""
+    """Results of ``function(worker)``, or its error on either, as in processes of their own."""
     with ThreadPoolExecutor(len(workers)) as pool:
         return [future.result() for future in [pool.submit(function, worker) for worker in workers]]
 
@@ -87,7 +88,7 @@ def test_sums_are_those_of_all_workers_by_type(pair):
     def total(worker):
         with tf.Graph().as_default() as graph:
             sums = worker.sum([tf.constant(value) for value in values[worker.index]])
-            return cluster.Session(worker, worker._server.target, graph).run(sums)
+            return cluster.WorkerSession(worker, graph).run(sums)
 
     for found in both(pair, total):
         for got, first, second in zip(found, *values):
@@ -101,8 +102,8 @@ def test_variables_become_those_of_the_first_worker(pair):
                 tf.get_variable('w', initializer=np.full((2, 3), 1.5 + worker.index, 'float32')),
                 tf.get_variable('step', initializer=np.int64(7 + worker.index)),
             ]
-            op = worker.of_first(variables)
-            session = cluster.Session(worker, worker._server.target, graph)
+            op = worker.broadcast(variables)
+            session = cluster.WorkerSession(worker, graph)
             session.run(tf.global_variables_initializer())
             session.run(op)
             return session.run(variables)
@@ -114,14 +115,12 @@ def test_variables_become_those_of_the_first_worker(pair):
 def test_gradients_are_averaged_once_for_all_towers_of_a_machine(pair):
     def mean(worker):
         with tf.Graph().as_default() as graph:
-            (processor,) = worker.processors
+            processor = MeanOverWorkers(worker)
             towers = [
                 processor.process([(tf.constant([2.0 * worker.index]), name)]) for name in 'ab'
             ]
             assert len([op for op in graph.get_operations() if op.type == 'CollectiveReduce']) == 1
-            return cluster.Session(worker, worker._server.target, graph).run(
-                [tower[0][0] for tower in towers]
-            )
+            return cluster.WorkerSession(worker, graph).run([tower[0][0] for tower in towers])
 
     for towers in both(pair, mean):
         assert [tower.tolist() for tower in towers] == [[1.0], [1.0]]
@@ -142,11 +141,9 @@ def test_a_difference_is_named_on_every_worker(pair):
 def test_a_signal_during_the_last_evaluation_stops_both(asked, pair):
     def end(worker):
         with tf.Graph().as_default() as graph:
-            stop = trainers.StopOnSignal(worker)
+            stop = signals.StopOnSignal(worker)
             stop._setup_graph()
-            stop.trainer = SimpleNamespace(
-                sess=cluster.Session(worker, worker._server.target, graph), global_step=6
-            )
+            stop.trainer = SimpleNamespace(sess=cluster.WorkerSession(worker, graph), global_step=6)
             stop._trigger_epoch()
             stop.end()
             if worker.index == asked:
@@ -161,7 +158,7 @@ def test_a_signal_during_the_last_evaluation_stops_both(asked, pair):
 @pytest.mark.parametrize('change, flag', [({'lr': 0.5}, '--lr'), ({'gpu': (0, 1)}, '--gpu')])
 def test_workers_with_different_flags_do_not_start(change, flag, dataset):
     hosts = addresses()
-    workers = [cluster.Cluster(hosts, index, TIMEOUT) for index in (0, 1)]
+    workers = [cluster.WorkerGroup(hosts, index, TIMEOUT) for index in (0, 1)]
 
     def start(worker):
         with pytest.raises(UsageError, match=f'^{flag}: differs between worker 0 and worker 1'):
@@ -174,7 +171,7 @@ def test_workers_with_different_flags_do_not_start(change, flag, dataset):
 
 def test_paths_and_numbers_of_gpus_belong_to_the_machine(dataset):
     hosts = addresses()
-    workers = [cluster.Cluster(hosts, index, TIMEOUT) for index in (0, 1)]
+    workers = [cluster.WorkerGroup(hosts, index, TIMEOUT) for index in (0, 1)]
     assert both(
         workers,
         lambda worker: worker.start(
@@ -190,7 +187,7 @@ def test_paths_and_numbers_of_gpus_belong_to_the_machine(dataset):
 def test_waiting_for_a_slow_worker_takes_as_long_as_it_needs(pair):
     def work(worker):
         started = time.monotonic()
-        with worker.meeting():
+        with worker.barrier():
             time.sleep(0 if worker.first else TIMEOUT + 2)
         return time.monotonic() - started
 
@@ -207,14 +204,14 @@ def test_a_worker_that_hangs_ends_the_other_within_the_timeout(pair):
     assert isinstance(pair[0].failure, WorkerError)
 
 
-def test_an_error_in_a_meeting_comes_through_at_once_and_ends_the_other_worker(pair):
+def test_an_error_before_a_barrier_comes_through_at_once_and_ends_the_other_worker(pair):
     def work(worker):
         if worker.first:
-            with pytest.raises(WorkerError), worker.meeting():
+            with pytest.raises(WorkerError), worker.barrier():
                 pass
             return
         started = time.monotonic()
-        with pytest.raises(ZeroDivisionError), worker.meeting():
+        with pytest.raises(ZeroDivisionError), worker.barrier():
             raise ZeroDivisionError
         assert time.monotonic() - started < TIMEOUT / 2
 
@@ -224,7 +221,7 @@ def test_an_error_in_a_meeting_comes_through_at_once_and_ends_the_other_worker(p
 def test_for_whom_a_worker_waits_is_told_once(monkeypatch, capsys):
     monkeypatch.setattr(cluster, 'PATIENCE', 0.5)
     monkeypatch.setattr(cluster, 'START', 2.0)
-    worker = cluster.Cluster(addresses(), 0, 1.0)
+    worker = cluster.WorkerGroup(addresses(), 0, 1.0)
     with pytest.raises(WorkerError, match='worker 1 did not come up'):
         worker._wait_for(1, worker.hosts[1])
     assert re.fullmatch(
@@ -238,23 +235,23 @@ def test_a_worker_that_never_comes_is_named(dataset, monkeypatch):
     with pytest.raises(
         WorkerError, match=f'worker 1 did not come up at {hosts[1]} within 1 seconds'
     ):
-        cluster.Cluster(hosts, 0, 1.0).start(CONFIG, dataset, 0)
+        cluster.WorkerGroup(hosts, 0, 1.0).start(CONFIG, dataset, 0)
 
 
 def test_a_port_in_use_is_a_usage_error(pair, dataset):
     with pytest.raises(
         UsageError, match=f'--workers {pair[0].hosts[1]}: this port cannot be opened'
     ):
-        cluster.Cluster(pair[0].hosts, 1, TIMEOUT).start(CONFIG, dataset, 0)
+        cluster.WorkerGroup(pair[0].hosts, 1, TIMEOUT).start(CONFIG, dataset, 0)
 
 
 def test_one_machine_needs_nobody(dataset):
-    machine = cluster.join(None)
-    assert (machine.index, machine.size, machine.first) == (0, 1, True)
-    assert machine.start(CONFIG, dataset, 4) == 4
+    worker = cluster.join(None)
+    assert (worker.index, worker.size, worker.first) == (0, 1, True)
+    assert worker.start(CONFIG, dataset, 4) == 4
     tensors = [tf.constant(1.0)]
-    assert machine.sum(tensors) == tensors and machine.processors == [] and machine.callbacks == []
-    with machine.meeting():
+    assert worker.sum(tensors) == worker.mean(tensors) == tensors and worker.callbacks == []
+    with worker.barrier():
         pass
 
 
@@ -381,7 +378,7 @@ def start(*flags, data: Path | str = 'fake') -> subprocess.Popen:
 def start_both(
     folder: Path, *flags, data: Sequence[Path | str] = ('fake', 'fake')
 ) -> list[subprocess.Popen]:
-    """Two workers; ``folder`` is the run folder of the first, the other one must not make its own."""
+    """Two workers; ``folder`` is the run folder of the first, the other must not make its own."""
     hosts = ','.join(addresses())
     return [
         start(

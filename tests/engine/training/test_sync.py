@@ -1,4 +1,4 @@
-"""Several towers: evaluation that is split over them, and steps that equal those of one tower with the whole batch."""
+"""Several towers: evaluation split over them, and steps like those of one with the whole batch."""
 
 import collections
 import dataclasses
@@ -14,10 +14,10 @@ from engine.config.config import Config
 from engine.data.datasets import ArraySource, Dataset
 from engine.evaluation import evaluate
 from engine.graph.tower import Model
+from engine.graph.worker import SingleWorker
 from engine.runs.checkpoint import METRICS
 from engine.runs.folder import open_run
 from engine.training import train
-from engine.training.cluster import Machine
 from quant.backend import tf
 from tests import test_grid
 from tests.test_grid import NETS
@@ -68,7 +68,7 @@ def slow(*values):
     ],
 )
 def test_two_towers_score_every_image_once(net, fields, monkeypatch):
-    """Batches of 2, the last of 1: counts, tallies and the answers image by image are those of one tower."""
+    """Batches of 2, the last of 1: sums and outputs per image are those of one tower."""
     monkeypatch.setattr(evaluate, 'eval_flow', functools.partial(evaluate.eval_flow, batch_size=2))
     values = Model(config(net, **fields), data_format='NHWC').starting_values()
     models = [Model(config(net, **fields, gpu=gpu), data_format='NHWC') for gpu in ((0,), (0, 1))]
@@ -88,7 +88,7 @@ def start(config: Config) -> dict[str, np.ndarray]:
 def after_one_step(
     config: Config, values: dict[str, np.ndarray], folder: Path
 ) -> dict[str, np.ndarray]:
-    """All variables of the checkpoint that one step leaves, but averages of metrics, which are those of a tower."""
+    """Variables of the checkpoint after one step, but averages of metrics, which are a tower's."""
     train.train(
         config,
         few(),
@@ -96,7 +96,7 @@ def after_one_step(
         values=values,
         data_format='NHWC',
         threads=0,
-        machines=Machine(),
+        machines=SingleWorker(),
     )
     reader = tf.train.load_checkpoint(str(folder / 'model-1'))
     return {
@@ -115,8 +115,10 @@ def kind(name: str) -> str:
 
 
 def far(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, float]:
-    """Variables that differ by more than 1e-5, of their largest value or a fifth of the largest of their kind: where
-    another normalisation follows, the gradient of a shift is nothing but rounding.
+    """Variables that differ by more than 1e-5, and by how much.
+
+    In terms of their largest value or a fifth of the largest of their kind: where another
+    normalisation follows, the gradient of a shift is nothing but rounding.
     """
     largest: dict[str, float] = collections.defaultdict(float)
     for name, value in expected.items():
@@ -147,7 +149,7 @@ KD = {'sizes': (16, 12), 'kd': True}
     ],
 )
 def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_path, monkeypatch):
-    """Weights, momenta, moving averages and bases after a step are those of one tower with all images."""
+    """Variables after a step are those of one tower with all images."""
     for name in ('Evaluate', 'SaveBest'):
         monkeypatch.setattr(train, name, lambda *_, **__: Callback())
     # Rewriting a graph that runs once takes longer than running it.

@@ -11,17 +11,19 @@ from tensorpack import StopTraining
 from engine.config.config import Config
 from engine.errors import Terminated, UsageError
 from engine.evaluation import evaluate
-from engine.training.cluster import Machine
+from engine.graph.worker import SingleWorker
+from engine.training.signals import StopAtNaN, StopOnSignal, first
 from engine.training.train import too_large
-from engine.training.trainers import StopAtNaN, StopOnSignal, first
 from quant.backend import tf
 
 
 @pytest.fixture
 def stop():
-    """A callback within an epoch of 10 steps whose calls before it ends are recorded, and its trainer."""
+    """A callback within an epoch of 10 steps; its calls before the end are recorded."""
     calls = []
-    callback = StopOnSignal(Machine(), lambda: calls.append('check'), lambda: calls.append('save'))
+    callback = StopOnSignal(
+        SingleWorker(), lambda: calls.append('check'), lambda: calls.append('save')
+    )
     callback.trainer = SimpleNamespace(local_step=3, global_step=14, steps_per_epoch=10)
     callback.calls = calls
     # A shell that starts tests in the background has them ignore SIGINT.
@@ -75,7 +77,7 @@ def test_a_second_ctrl_c_ends_it_at_once_but_no_second_sigterm(stop):
 def test_a_signal_that_the_shell_ignores_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        stop = StopOnSignal(Machine())
+        stop = StopOnSignal(SingleWorker())
         stop._before_train()
         send(signal.SIGINT)
         stop.end()
@@ -113,7 +115,9 @@ def guard(run):
     weights = tf.get_variable('conv0/W', [2], initializer=tf.zeros_initializer())
     tf.get_variable('conv0/bn/mean/EMA', [2], trainable=False, initializer=tf.zeros_initializer())
     terms = [{'loss': tf.constant(float(i)), 'loss/s16': tf.constant(1.0)} for i in (1, 2)]
-    callback = StopAtNaN(SimpleNamespace(losses=terms, config=Config(lr=0.5), machines=Machine()))
+    callback = StopAtNaN(
+        SimpleNamespace(losses=terms, config=Config(lr=0.5), worker=SingleWorker())
+    )
     callback._setup_graph()
     run(weights)
     callback.trainer = SimpleNamespace(sess=tf.get_default_session())
@@ -168,8 +172,8 @@ def test_memory(batch, gpus, advice):
 
 
 def test_memory_of_several_machines():
-    assert '--batch_size 32,' in too_large(Config(batch_size=64, gpu=(0, 1, 2, 3)), machines=8)
-    assert 'smaller --sizes' in too_large(Config(batch_size=32, gpu=(0, 1, 2, 3)), machines=8)
+    assert '--batch_size 32,' in too_large(Config(batch_size=64, gpu=(0, 1, 2, 3)), workers=8)
+    assert 'smaller --sizes' in too_large(Config(batch_size=32, gpu=(0, 1, 2, 3)), workers=8)
 
 
 def test_memory_of_an_evaluation():

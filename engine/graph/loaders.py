@@ -1,0 +1,100 @@
+"""How batches reach the towers of a training."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from tensorpack import DataFlow, ProxyDataFlow, QueueInput
+
+from engine.config.config import Config
+from engine.data import randaugment
+from engine.data.augment import Extra
+from engine.data.batches import TrainFlow
+from engine.data.datasets import Dataset
+from quant.backend import tf
+
+# Batches that wait for a step.
+QUEUED = 4
+
+
+class KeepsError(ProxyDataFlow):
+    """Passes batches through and keeps the exception that stopped them.
+
+    tensorpack says only that there are no more batches.
+
+    Attributes:
+        error: the exception, or None.
+    """
+
+    error: Exception | None = None
+
+    def __iter__(self) -> Iterator[list[np.ndarray]]:
+        try:
+            yield from self.ds
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class SharedBatches(QueueInput):
+    """Takes one batch per step and gives every tower its part.
+
+    A step does not depend on the order of threads.
+
+    Args:
+        flow: batches for all towers.
+        towers: number of towers, which divides the batch size.
+    """
+
+    def __init__(self, flow: DataFlow, towers: int):
+        super().__init__(flow)
+        self._towers = towers
+        self._parts: list[list[tf.Tensor]] = []
+
+    def _setup(self, inputs: Sequence[tf.TensorSpec]) -> None:
+        # The default of 50 batches takes gigabytes at 224 pixels.
+        self.queue = tf.FIFOQueue(QUEUED, [spec.dtype for spec in inputs], name='input_queue')
+        super()._setup(inputs)
+
+    def _get_input_tensors(self) -> list[tf.Tensor]:
+        if not self._parts:
+            with tf.device('/cpu:0'):
+                split = [tf.split(tensor, self._towers) for tensor in super()._get_input_tensors()]
+            self._parts = [list(part) for part in zip(*split)]
+        return self._parts.pop(0)
+
+
+def train_flow(
+    config: Config,
+    dataset: Dataset,
+    *,
+    start_step: int,
+    threads: int,
+    part: int = 0,
+    parts: int = 1,
+) -> TrainFlow:
+    """The training batches, or a part of each, as a model of this configuration takes them.
+
+    Args:
+        config: sizes, augmentation, seed and batch size.
+        dataset: its training images.
+        start_step: step whose batch is the first one.
+        threads: that decode; 0 decodes in the caller.
+        part: which part of every batch.
+        parts: number of these.
+    """
+    augment = randaugment.parse(config.randaugment) if config.randaugment else None
+    extra = Extra(augment, config.erasing) if augment or config.erasing else None
+    return TrainFlow(
+        dataset,
+        batch_size=config.batch_size,
+        sizes=config.view_sizes,
+        antialias=config.antialias,
+        cubic=config.cubic,
+        extra=extra,
+        seed=config.seed,
+        start_step=start_step,
+        max_bad=config.max_bad,
+        threads=threads,
+        part=part,
+        parts=parts,
+    )

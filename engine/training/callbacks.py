@@ -1,0 +1,142 @@
+"""Callbacks of every training: refits, the step and the learning rate, evaluation."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tensorpack import Callback
+
+from engine.data.datasets import Dataset
+from engine.evaluation.evaluate import eval_flow, merge_layers, records, score, write_records
+from engine.evaluation.evaluators import gates
+from engine.graph.tower import Model
+from engine.runs.folder import Run
+from nets.layers.kernels import generate
+from quant.backend import tf
+from quant.scope import refit
+
+
+class RefitQuantizers(Callback):
+    """Refits every basis once per step, in its session call, from the statistics of all towers."""
+
+    def __init__(self, model: Model):
+        self._model = model
+
+    def _setup_graph(self) -> None:
+        worker = self._model.worker
+        towers = [blocks.quantization for blocks in self._model.towers]
+        updates = refit(towers, add=worker.sum, first=worker.first)
+        self._fetches = tf.train.SessionRunArgs(updates)
+
+    def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
+        return self._fetches
+
+
+class ConnectTowers(Callback):
+    """Lets the towers share their batch statistics, once the last one is built."""
+
+    def __init__(self, model: Model):
+        self._model = model
+
+    def _setup_graph(self) -> None:
+        if self._model.exchange:
+            self._model.exchange.connect()
+
+
+class FollowWeights(Callback):
+    """Moves the teacher's variables toward those that they follow, after every step."""
+
+    def __init__(self, model: Model):
+        self._model = model
+
+    def _setup_graph(self) -> None:
+        rate = 1 - self._model.config.ema
+        moves = []
+        for average, variable in self._model.net.teacher_pairs():
+            moves.append(average.assign_sub(rate * (average - variable), read_value=False))
+        self._follow = tf.group(*moves) if moves else None
+
+    def _trigger_step(self) -> None:
+        if self._follow is not None:
+            self.trainer.sess.run(self._follow)
+
+
+class FeedStep(Callback):
+    """Tells every tower the step, from which its layers draw noise."""
+
+    def __init__(self, model: Model):
+        self._model = model
+
+    def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
+        return tf.train.SessionRunArgs(None, dict.fromkeys(self._model.steps, self.global_step))
+
+
+class SetLearningRate(Callback):
+    """Sets ``learning_rate`` before every step: a function of the step, so that resuming is exact.
+
+    Args:
+        rate: step -> learning rate.
+    """
+
+    def __init__(self, rate: Callable[[int], float]):
+        self._rate = rate
+        self._last = -1.0
+
+    def _setup_graph(self) -> None:
+        self._variable = next(v for v in tf.global_variables() if v.op.name == 'learning_rate')
+        self._value = tf.placeholder(tf.float32, [], 'next_learning_rate')
+        self._assign = self._variable.assign(self._value).op
+
+    def _before_train(self) -> None:
+        self._set()
+
+    def _trigger_step(self) -> None:
+        if self.local_step == self.trainer.steps_per_epoch - 1:
+            self.trainer.monitors.put_scalar('learning_rate', self._last)
+        self._set()
+
+    def _set(self) -> None:
+        rate = self._rate(self.global_step)
+        if rate != self._last:
+            self.trainer.sess.run(self._assign, {self._value: rate})
+            self._last = rate
+
+
+class Evaluate(Callback):
+    """Scores all operating points every epoch, on every GPU of the run; writes records and metrics.
+
+    Args:
+        model: the network, whose training towers are built.
+        dataset: its validation images.
+        run: where the records go.
+        threads: that decode.
+    """
+
+    def __init__(self, model: Model, dataset: Dataset, run: Run, *, threads: int):
+        self._model = model
+        self._run = run
+        self._flow = eval_flow(model.config, dataset, threads)
+
+    def _setup_graph(self) -> None:
+        self._predictors = [
+            self.trainer.get_predictor(self._model.feeds, self._model.sums, device=device)
+            for device in range(len(self._model.config.gpu))
+        ]
+        merge_layers(self._run.path, self._model.towers[0].layers)
+        self._generate = generate()
+
+    def _trigger_epoch(self) -> None:
+        self.trainer.sess.run(self._generate)
+        put = self.trainer.monitors.put_scalar
+        prefix = str(self._run.path / f'model-{self.global_step}')
+        result = score(self._predictors, self._flow, len(self._flow))
+        found = records(self._model.names, result, data=self._model.config.data, prefix=prefix)
+        activities = gates.activities(self._model, self._model.towers[0].layers, result.sums[1:])
+        gates.write(self._run.path, activities)
+        for activity in activities:
+            put(f'val/{activity.point}/activation', activity.activation)
+        write_records(self._run.path, found)
+        for record in found:
+            put(f'val/{record.point}/top1', record.top1)
+            put(f'val/{record.point}/top5', record.top5)
+        points = [record.top1 for record in found if not record.point.startswith('ensemble')]
+        put('val/mean/top1', sum(points) / len(points))

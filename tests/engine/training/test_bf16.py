@@ -19,7 +19,7 @@ FIRST = {net: next(iter(row.axes)) for net, row in test_grid.NETS.items()}
 
 
 def tower(config, batch):
-    """Logits by point, loss, and gradients by variable, in variables that the towers of a graph share."""
+    """Logits by point, loss, and gradients by variable; the towers of a graph share variables."""
     model, found = Model(config, data_format='NHWC'), {}
     outputs = model.net.outputs
 

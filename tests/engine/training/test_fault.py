@@ -1,4 +1,4 @@
-"""Runs that are killed, terminated, or find their folder damaged, and what the same command makes of them."""
+"""Runs that are killed, terminated, or damaged, and what the same command makes of them."""
 
 import dataclasses
 import functools
@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import engine.training.train
 import imagenet_tf
 from engine.data.datasets import ArraySource, BadImage
 from engine.runs.folder import checkpoints
-from engine.training import trainers
+from engine.training import callbacks, trainers
 from quant.backend import tf
 
 STEPS, EPOCHS = 6, 3
@@ -79,7 +78,7 @@ def kill_before_rename(to: Path) -> None:
 
 
 def signal_after_step(number: int, step: int, delay: float = 0) -> None:
-    """Lets the process send itself a signal when it has run so many steps: within its callbacks, or some seconds later."""
+    """Lets the process send itself a signal after so many steps, within its callbacks or later."""
     run_step, steps = trainers.OneTower.run_step, itertools.count(1)
 
     def run(self: Any) -> None:
@@ -98,7 +97,7 @@ def refuse_evaluation() -> None:
     def score(*_: Any) -> None:
         raise BadImage('val/a.JPEG is empty')
 
-    engine.train.score = score
+    callbacks.score = score
 
 
 def start(run: Path, *flags, hurt: Callable[[], None] = int) -> Any:
@@ -131,7 +130,7 @@ def values(prefix) -> dict[str, np.ndarray]:
 
 
 def history(run: Path) -> list[dict]:
-    """What was recorded by epoch, but for the state of the queue, which is no part of what is computed."""
+    """Records by epoch, but for the state of the queue, which nothing is computed from."""
     rows = json.loads((run / 'stats.json').read_text())
     return [{key: value for key, value in row.items() if 'queue_size' not in key} for row in rows]
 
@@ -163,7 +162,7 @@ def whole(tmp_path_factory) -> Path:
 
 
 def test_killed_twice(whole, tmp_path):
-    """Between the checkpoint of an epoch and its record in the history, and while the next checkpoint is written."""
+    """Between the checkpoint of an epoch and its record, and while the next checkpoint is written."""
     run = tmp_path / 'run'
     for unnamed in (run / 'stats.json', run / f'model-{2 * STEPS}.index'):
         process = start(run, hurt=functools.partial(kill_before_rename, unnamed))
@@ -233,7 +232,7 @@ def test_a_second_ctrl_c_stops_at_once(whole, tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_20_random_moments(tmp_path):
-    """Each within the first two epochs after it was started, or two epochs later: in steps, evaluations and saving."""
+    """Each within two epochs after the start, or two later: in steps, evaluations and saving."""
     epochs = 50
     flags = ['--epochs', epochs, '--qw', 2, '--qa', 2]
     whole, run = tmp_path / 'whole', tmp_path / 'run'

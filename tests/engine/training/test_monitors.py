@@ -58,7 +58,7 @@ Detected at node 'save/SaveV2' defined at (most recent call last):
 Node: 'save/SaveV2'
 /run/m.data; No space left on device
 \t [[{{node save/SaveV2}}]]
-Hint: If you want to see a list of allocated tensors when OOM happens, add report_tensor_allocations_upon_oom.
+Hint: If you want to see a list of allocated tensors, add report_tensor_allocations_upon_oom.
 
 Original stack trace for 'save/SaveV2':
   File "/a.py", line 5, in <module>"""

@@ -1,4 +1,4 @@
-"""The course of the learning rate: every schedule, the linear warm-up from 0, and the published absolute values."""
+"""The course of the learning rate: every schedule, warm-up, and the published values."""
 
 import dataclasses
 import math
@@ -103,7 +103,7 @@ def test_linear_with_warm_up(warmup):
     'warmup, milestones', [(0, (2, 4)), (1, (4, 2)), (3, (2, 4)), (0, (0, 9)), (0, ())]
 )
 def test_milestones(warmup, milestones):
-    """Relative to ``lr``, in any order, counted over a warm-up too; those that are not reached do nothing."""
+    """Relative to ``lr``, in any order, counted over a warm-up too; unreached ones do nothing."""
     rate = learning_rate(
         Config(
             schedule='milestones',

@@ -234,7 +234,7 @@ SMALLEST = [
     ],
 )
 def test_networks_of_the_pytorch_codes(flags, weights, tmp_path):
-    """From training to evaluation; a second evaluation of the checkpoint finds what training found."""
+    """From training to evaluation; a second evaluation of the checkpoint finds the same."""
     run = tmp_path / 'run'
     main(*SMALLEST, *flags, '--logdir', run)
     state, found = values(run / 'model-2'), records(run)

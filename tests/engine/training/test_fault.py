@@ -162,7 +162,7 @@ def whole(tmp_path_factory) -> Path:
 
 
 def test_killed_twice(whole, tmp_path):
-    """Between the checkpoint of an epoch and its record, and while the next checkpoint is written."""
+    """Between the checkpoint of an epoch and its record, and while the next one is written."""
     run = tmp_path / 'run'
     for unnamed in (run / 'stats.json', run / f'model-{2 * STEPS}.index'):
         process = start(run, hurt=functools.partial(kill_before_rename, unnamed))

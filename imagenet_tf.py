@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Train or evaluate a network whose cost is chosen at run time: flags -> Config -> train | evaluate.
+"""Train or evaluate a network whose cost is chosen at run time.
 
-python imagenet_tf.py --preset demo                                                      # real images in a minute
-python imagenet_tf.py --qw 2 --qa 2 --sizes 224 192 160 128 96 --kd --data /data/ILSVRC2012 --gpu 0,1,2,3
-python imagenet_tf.py --eval -ec train_log/RUN -es 224
+Flags -> Config -> train | evaluate.
+
+python imagenet_tf.py --preset demo                                                      # real
+images in a minute python imagenet_tf.py --qw 2 --qa 2 --sizes 224 192 160 128 96 --kd --data
+/data/ILSVRC2012 --gpu 0,1,2,3 python imagenet_tf.py --eval -ec train_log/RUN -es 224
 """
 
 import argparse
@@ -16,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import families
 from engine.config.cli import explicit, parse, peers
 from engine.config.config import Config, check_sizes, read_config
 from engine.config.presets import PRESETS, data_defaults, network_defaults
@@ -24,6 +27,7 @@ from engine.data.datasets import Dataset, open_dataset
 from engine.errors import Terminated, UsageError, WorkerError
 from engine.runs import holdout
 from engine.runs.folder import Run, open_run
+from nets.points import Point
 
 if TYPE_CHECKING:
     from engine.runs.checkpoint import Checkpoint
@@ -85,7 +89,10 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
 
 
 def _embedded(values: dict[str, Any]) -> dict[str, Any]:
-    """What is trained without ``--data``: the CIFAR-style net, at an eighth of sizes that are meant for ImageNet."""
+    """What is trained without ``--data``: the CIFAR-style net.
+
+    At an eighth of sizes that are meant for ImageNet.
+    """
     defaults = data_defaults(values.get('net', Config.net), 'animals28')
     sizes = tuple(values.get('sizes', defaults['sizes']))
     if max(sizes) > 32:
@@ -99,7 +106,10 @@ def _embedded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple[str, int]:
-    """Data format and number of decoding threads. Chooses the visible GPUs, so nothing may have touched one before."""
+    """Data format and number of decoding threads.
+
+    Chooses the visible GPUs, so nothing may have touched one before.
+    """
     if args.gpu is not None:
         os.environ['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, config.gpu))
     from quant.backend import tf
@@ -156,7 +166,10 @@ def run_training(args: argparse.Namespace) -> None:
 def train_one(
     args: argparse.Namespace, given: dict[str, Any], logdir: Path | None
 ) -> tuple[Path, int]:
-    """Trains one network, or finds it trained. Returns its folder, and the number of decoding threads."""
+    """Trains one network, or finds it trained.
+
+    Returns its folder, and the number of decoding threads.
+    """
     others = peers(args)
     config, dataset, notes = resolve(given)
     config.refuse_foreign(given)
@@ -177,7 +190,8 @@ def train_one(
         )
     if workers > 1 and config.sync_bn:
         raise UsageError(
-            '--sync-bn with --workers: batch statistics are shared by the GPUs of one machine only; '
+            '--sync-bn with --workers: batch statistics are shared by the GPUs of one machine '
+            'only; '
             'leave one of them out'
         )
     print('\n'.join(notes), flush=True)
@@ -242,7 +256,6 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
         if value is not None:
             raise UsageError(f'{flag} with --eval: give {instead}')
-    from engine.evaluation import evaluate
     from engine.runs import checkpoint
 
     given = explicit(args)
@@ -281,23 +294,56 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
         raise UsageError(
             f'--data {config.data}: has {config.classes} classes; {prefix} knows {source.classes}'
         )
-    config = dataclasses.replace(
-        evaluate.evaluated(config, source, args.eval_scale, args.eval_widths), gpu=gpu
-    )
+    config = narrowed(config, source, args.eval_scale, args.eval_widths)
+    config = dataclasses.replace(config, gpu=gpu)
     return config, holdout.apply(dataset, config, Path(prefix).parent), source
+
+
+def narrowed(
+    config: Config,
+    source: 'Checkpoint',
+    sizes: Sequence[int] | None,
+    widths: Sequence[int] | None,
+) -> Config:
+    """``config`` at what is evaluated.
+
+    All that was trained or has statistics, or what was asked for.
+
+    Args:
+        config: configuration of the run.
+        source: the checkpoint.
+        sizes: input sizes asked for, in pixels.
+        widths: widths asked for.
+
+    Raises:
+        UsageError: there are no statistics for a width.
+    """
+    from engine.runs import checkpoint
+
+    config = config.narrowed(sizes or source.trained)
+    kd = config.sizes == source.trained and 'alpha' in source.values
+    config = dataclasses.replace(config, kd=kd)
+    family = families.get(config.net)
+    known = [Point.parse(name) for name in checkpoint.available(source)]
+    found = family.evaluated(config, known, widths)
+    found.check()
+    if found != config:
+        checkpoint.check_points(source, found.network().points, '-ew' if widths else '-ec')
+    return found
 
 
 def run_evaluation(args: argparse.Namespace) -> None:
     if not args.eval_checkpoint:
         raise UsageError(
-            '--eval needs -ec: a run folder, a checkpoint prefix, or the folder of a published checkpoint'
+            '--eval needs -ec: a run folder, a checkpoint prefix, or the folder of a published '
+            'checkpoint'
         )
     config, dataset, source = evaluated(args)
-    from engine.evaluation import evaluate
-    from engine.evaluation.evaluators import exits, gates, widths
+    from engine.evaluation import borrowing, evaluate, exit_policy, records
+    from engine.evaluation.evaluators.evaluator import Evaluation
     from engine.graph import tower
 
-    borrowed = evaluate.borrow(
+    borrowed = borrowing.borrow(
         source,
         config,
         untrained=args.untrained,
@@ -306,52 +352,47 @@ def run_evaluation(args: argparse.Namespace) -> None:
         epoch=args.eval_epoch,
     )
     data_format, threads = machine(config, args, dataset)
-    network = tower.Model(config, data_format=data_format)
-    if network.net.generated and borrowed.encode:
-        network.net = network.net.encoded_as(
-            {size: lenders[0] for size, lenders in borrowed.lenders.items()}
-        )
-    variables, layers = network.inspect()
-    values = evaluate.variable_values(source, variables, borrowed)
-    policy = exits.read_policy(network, args.thresholds) if args.thresholds else None
-    folder = evaluate.record_folder(config, source, Path(args.logdir) if args.logdir else None)
+    model = tower.Model(config, data_format=data_format)
+    if borrowed.kernels:
+        lenders = {size: sizes[0] for size, sizes in borrowed.lenders.items()}
+        model.net = model.net.encoded_as(lenders)
+    variables, layers = model.inspect()
+    values = borrowing.variable_values(source, variables, borrowed)
+    policy = exit_policy.read_policy(model, args.thresholds) if args.thresholds else None
+    folder = records.record_folder(config, source, Path(args.logdir) if args.logdir else None)
     if policy:
-        evaluate.merge_layers(folder, layers)
-        print(
-            exits.evaluate_policy(
-                network,
-                values,
-                dataset,
-                policy,
-                layers,
-                folder,
-                name=Path(args.thresholds).stem,
-                threads=threads,
-            )
+        records.merge_layers(folder, layers)
+        name = Path(args.thresholds).stem
+        measured = exit_policy.evaluate_policy(
+            model, values, dataset, policy, layers, folder, name=name, threads=threads
         )
+        print(measured)
         return
-    passes = evaluate.evaluate(
-        network,
+    passes = (args.draws or DRAWS) if config.gate_noise else 1
+    scores = evaluate.evaluate(model, values, dataset, threads=threads, passes=passes)
+    scored = []
+    for score in scores:
+        found = records.records(
+            model.names, score, data=config.data, prefix=source.prefix, lenders=borrowed.names()
+        )
+        scored.append(found)
+    found = records.sampled(scored) if config.gate_noise else scored[0]
+    records.write_records(folder, found)
+    records.merge_layers(folder, layers)
+    print(records.table(found))
+    evaluation = Evaluation(
+        model,
+        layers,
+        scores[0],
+        folder,
         values,
         dataset,
-        threads=threads,
-        passes=(args.draws or DRAWS) if config.gate_noise else 1,
+        threads,
+        sampled=config.gate_noise,
+        borrowed=bool(borrowed.lenders),
     )
-    scored = [
-        evaluate.records(
-            network.names, result, data=config.data, prefix=source.prefix, bn=borrowed.names()
-        )
-        for result in passes
-    ]
-    found = evaluate.sampled(scored) if config.gate_noise else scored[0]
-    evaluate.write_records(folder, found)
-    evaluate.merge_layers(folder, layers)
-    print(evaluate.table(found))
-    if network.net.tally_names and not config.gate_noise:
-        report = widths.report if network.net.slimmable else gates.report
-        print(report(network, layers, passes[0].sums[1:], values, dataset, folder))
-    if network.answers and not borrowed.lenders:
-        print(exits.report(network, layers, passes[0], values, dataset, folder, threads=threads))
+    for evaluator in families.get(config.net).evaluators(config):
+        print(evaluator.report(evaluation))
     print(f'{len(found)} records in {folder / "eval"}')
 
 
@@ -360,7 +401,10 @@ def terminate(*_: object) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input, 75 another worker is gone, 130 interrupted, 143 terminated."""
+    """Exit status.
+
+    0 done, 2 bad input, 75 another worker is gone, 130 interrupted, 143 terminated.
+    """
     try:
         args = parse(sys.argv[1:] if argv is None else argv, str(__doc__))
         (run_evaluation if args.eval else run_training)(args)
@@ -369,7 +413,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except WorkerError as error:
         print(
-            f'imagenet_tf.py: {error}. The same command on all workers resumes from the last checkpoint',
+            f'imagenet_tf.py: {error}. The same command on all workers resumes from the last '
+            'checkpoint',
             file=sys.stderr,
         )
         return os.EX_TEMPFAIL

@@ -118,7 +118,7 @@ class AIG(Network):
         self.options = options
         self.classes = classes
         self.lr_factors = {'.*gate[12]/.*': options.gate_lr}
-        self.tally_names = ('images', *(f'executed_{point}' for point in self.points))
+        self.accumulator_names = ('images', *(f'executed_{point}' for point in self.points))
 
     def outputs(
         self,
@@ -179,7 +179,7 @@ class AIG(Network):
         rates = tf.matmul(gates, same) / tf.reduce_sum(same, axis=0)
         return self._rate_loss(tf.transpose(rates))
 
-    def tallies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def accumulators(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Sums over the batch that evaluation adds up.
 
         ``executed_<point>`` [classes, blocks] and ``images`` [classes].

@@ -106,7 +106,6 @@ class DSNet(Network):
     """
 
     Options = DSNetOptions
-    slimmable = True
 
     def __init__(
         self,
@@ -128,7 +127,7 @@ class DSNet(Network):
         self.backbone = slimnets.backbone(
             arch=arch, classes=classes, width=width, dropout=options.dropout
         )
-        if self.frozen and not self.backbone.hidden:
+        if self.gated and not self.backbone.hidden:
             raise ValueError(
                 f'{arch} has no gate, as it has no squeeze-excite; '
                 'use stage supernet, or mobilenetv1'
@@ -140,8 +139,8 @@ class DSNet(Network):
             self.point(size, index) for size in sorted(sizes, reverse=True) for index in self.widths
         ]
         super().__init__(sizes, 'symmetric', points)
-        if self.frozen:
-            self.tally_names = tuple(f'{self.key(size)}routes' for size in self.sizes)
+        if self.gated:
+            self.accumulator_names = tuple(f'{self.key(size)}routes' for size in self.sizes)
 
     def _widths(self, options: DSNetOptions) -> list[int]:
         """The widths that are operating points, widest first."""
@@ -153,23 +152,47 @@ class DSNet(Network):
         widths = set(range(self.backbone.largest + 1))
         if options.widths:
             widths = set(options.widths)
-        elif self.frozen:
+        elif self.gated:
             widths = set(routes)
-        if self.frozen and not set(routes) <= widths:
+        if self.gated and not set(routes) <= widths:
             raise ValueError(f'routes {routes} must be among the widths {sorted(widths)}')
         return sorted(widths, reverse=True)
 
     @property
-    def frozen(self) -> bool:
+    def gated(self) -> bool:
+        """Whether a gate is trained, and nothing else."""
         return self.stage == 'gate'
 
     @property
-    def watched(self) -> Mapping[str, Any]:
-        return {} if self.frozen else {'execution': 'ends'}
+    def loaded_points(self) -> tuple[Point, ...]:
+        """All of a network with a gate: nothing but the gate is trained."""
+        return self.points if self.gated else ()
+
+    @property
+    def dynamic_names(self) -> tuple[str, ...]:
+        """The logits at the width that a gate chooses, one per size."""
+        if not self.gated:
+            return ()
+        return tuple(f'{self.key(size)}dynamic' for size in self.sizes)
+
+    @property
+    def evaluation_options(self) -> Mapping[str, Any]:
+        """The widths whose statistics training leaves in order."""
+        return {} if self.gated else {'execution': 'ends'}
+
+    @property
+    def calibration_options(self) -> Mapping[str, Any]:
+        """All widths."""
+        return {'execution': 'points'}
+
+    @property
+    def dynamic_options(self) -> Mapping[str, Any]:
+        """The chosen widths alone."""
+        return {'execution': 'group'}
 
     @property
     def trained_points(self) -> tuple[Point, ...]:
-        ends = self.routes if self.frozen else (self.backbone.largest, 0)
+        ends = self.routes if self.gated else (self.backbone.largest, 0)
         return tuple(point for point in self.points if point.width in ends)
 
     @property
@@ -252,7 +275,7 @@ class DSNet(Network):
             for name, value in terms(outputs, size, labels).items()
         }
 
-    def tallies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def accumulators(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Sums over the batch that evaluation adds up.
 
         ``routes`` [classes, routes], how often each was chosen.
@@ -264,7 +287,7 @@ class DSNet(Network):
                 tf.one_hot(outputs.extras[name.removesuffix('s')], len(self.routes)),
                 transpose_a=True,
             )
-            for name in self.tally_names
+            for name in self.accumulator_names
         }
 
     def teacher_pairs(self) -> list[tuple[tf.Variable, tf.Variable]]:

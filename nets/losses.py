@@ -1,4 +1,7 @@
-"""Losses over operating points: cross entropy, ensemble, distillation from the ensemble and from stronger points."""
+"""Losses over operating points.
+
+Cross entropy, ensemble, distillation from the ensemble and from stronger points.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +16,10 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def soft_cross_entropy(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
-    """Batch mean of the cross entropy of the student's logits with the teacher's softmax, which gets no gradient."""
+    """Batch mean of the cross entropy of the student's logits with the teacher's softmax.
+
+    Which gets no gradient.
+    """
     targets = tf.stop_gradient(tf.nn.softmax(teacher))
     return tf.reduce_mean(
         tf.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=student)
@@ -21,10 +27,13 @@ def soft_cross_entropy(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
 
 
 def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Learned mean of the points' logits: ``sum_s softmax(alpha)_s * stop_gradient(logits_s)``, strongest point first.
+    """Learned mean of the points' logits.
+
+    ``sum_s softmax(alpha)_s * stop_gradient(logits_s)``, strongest point first.
 
     Source: Resolution Switchable Networks, ECCV 2020, https://arxiv.org/abs/2007.09558, equation 4.
-    *Variable names*: ``alpha`` [S], from ones; its only gradient is that of the ensemble's own cross entropy.
+    *Variable names*: ``alpha`` [S], from ones; its only gradient is that of the ensemble's own
+    cross entropy.
     """
     alpha = tf.get_variable('alpha', shape=[len(logits)], initializer=tf.ones_initializer())
     weights = tf.unstack(tf.nn.softmax(alpha))
@@ -34,14 +43,20 @@ def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def divergence(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
-    """Batch mean of KL(teacher || student): the soft cross entropy less the teacher's own entropy, a constant."""
+    """Batch mean of KL(teacher || student).
+
+    The soft cross entropy less the teacher's own entropy, a constant.
+    """
     return soft_cross_entropy(teacher, student) - tf.stop_gradient(
         soft_cross_entropy(teacher, teacher)
     )
 
 
 def topdown(logits: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Sum of the divergences of every weaker point from every stronger one (SAN), strongest first, temperature 1."""
+    """Sum of the divergences of every weaker point from every stronger one (SAN), strongest first.
+
+    Temperature 1.
+    """
     return tf.add_n(
         [divergence(logits[i], student) for j, student in enumerate(logits) for i in range(j)]
     )
@@ -58,13 +73,20 @@ def distillation(
     Args:
         teacher: [N, classes] logits of the ensemble.
         logits: [N, classes] by point, strongest first.
-        kd_type: ``ens``: the ensemble teaches every point. ``ens_topdown``: every stronger point also teaches every
-            weaker one, and the mean of these S(S+1)/2 terms counts S times.
-        distance: ``divergence`` (the PyTorch code) or ``soft_cross_entropy`` (the TensorFlow code) of a teacher and a
-            student; their gradients are the same.
+        kd_type: ``ens``: the ensemble teaches every point. ``ens_topdown``: every stronger point
+            also teaches every weaker one, and the mean of these S(S+1)/2 terms counts S times.
+        distance: ``divergence`` (the PyTorch code) or ``soft_cross_entropy`` (the TensorFlow code)
+            of a teacher and a student; their gradients are the same.
     """
     terms = [distance(teacher, student) for student in logits]
     if kd_type == 'ens':
         return tf.add_n(terms)
     terms += [distance(logits[i], student) for j, student in enumerate(logits) for i in range(j)]
     return tf.add_n(terms) / len(terms) * len(logits)
+
+
+def log_confidence(logits: tf.Tensor) -> tf.Tensor:
+    """[N] logarithm of the largest softmax value, exact also where that rounds to 1."""
+    rest = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
+    best = tf.one_hot(tf.argmax(logits, axis=1), logits.shape[1], on_value=0.0, off_value=1.0)
+    return -tf.log1p(tf.reduce_sum(rest * best, axis=1))

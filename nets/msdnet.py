@@ -107,6 +107,8 @@ class MSDNet(Network):
 
     Options = MSDNetOptions
 
+    per_image_names = ('confidence', 'right')
+
     def __init__(
         self,
         *,
@@ -217,6 +219,19 @@ class MSDNet(Network):
                 ]
             )
         return parts
+
+    def per_image(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Confidence and correctness of every image at every operating point, each [N, points].
+
+        ``confidence`` is the logarithm of the probability of the answer, ``right`` whether the
+        answer is the label.
+        """
+        confidence = []
+        right = []
+        for logits in outputs.logits.values():
+            confidence.append(losses.log_confidence(logits))
+            right.append(tf.nn.in_top_k(logits, labels, 1))
+        return {'confidence': tf.stack(confidence, 1), 'right': tf.stack(right, 1)}
 
     def _answer(
         self, k: int, size: int, x: tf.Tensor | None, maps: dict[Node, tf.Tensor], b: Blocks

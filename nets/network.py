@@ -1,7 +1,7 @@
 """What the engine can ask of any network, with the answers of most."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from nets import losses
 from nets.layers.blocks import Outputs
@@ -19,13 +19,13 @@ class Network:
 
     Attributes:
         sizes: largest first.
-        tally_names: what evaluation adds up beside the right answers, see ``tallies``.
+        accumulator_names: what evaluation adds up beside the right answers, see ``accumulators``.
+        per_image_names: what evaluation keeps of every image, see ``per_image``.
         lr_factors: factors on the learning rate by regular expression of variable names.
     """
 
-    generated: ClassVar[bool] = False  # whether kernels follow from the input size
-    slimmable: ClassVar[bool] = False  # whether a width is an argument, with statistics in tables
-    tally_names: tuple[str, ...] = ()
+    accumulator_names: tuple[str, ...] = ()
+    per_image_names: tuple[str, ...] = ()
 
     def __init__(self, sizes: Sequence[int], padding: str, points: Sequence[Point] | None = None):
         self.sizes, self.padding = sorted(sizes, reverse=True), padding
@@ -33,22 +33,43 @@ class Network:
         self.lr_factors: Mapping[str, float] = {}
 
     @property
-    def frozen(self) -> bool:
-        """Whether normalisation is not trained, so that its statistics must be there before."""
-        return False
+    def loaded_points(self) -> tuple[Point, ...]:
+        """Operating points whose statistics training takes from ``--load`` and does not change."""
+        return ()
 
     @property
-    def watched(self) -> Mapping[str, Any]:
+    def dynamic_names(self) -> tuple[str, ...]:
+        """Names of the extras that are logits of choices made image by image."""
+        return ()
+
+    @property
+    def evaluation_options(self) -> Mapping[str, Any]:
         """Options of ``outputs`` when a run is evaluated while it trains."""
         return {}
 
     @property
+    def calibration_options(self) -> Mapping[str, Any]:
+        """Options of ``outputs`` of a training tower that computes all operating points."""
+        return {}
+
+    @property
+    def dynamic_options(self) -> Mapping[str, Any]:
+        """Options of ``outputs`` that compute ``dynamic_names`` and no operating point."""
+        return {}
+
+    @property
     def trained_points(self) -> tuple[Point, ...]:
-        """Operating points whose statistics training leaves in order; the others need calibration."""
+        """Operating points whose statistics training leaves in order.
+
+        The others need calibration.
+        """
         return self.points
 
     def teacher_pairs(self) -> list[tuple[tf.Variable, tf.Variable]]:
-        """(moving average, variable that it follows) of the default graph; none without a teacher."""
+        """(moving average, variable that it follows) of the default graph.
+
+        None without a teacher.
+        """
         return []
 
     def cross_entropies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -58,6 +79,14 @@ class Network:
             for point, logits in outputs.logits.items()
         }
 
-    def tallies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Sums over the batch by name."""
+    def encoded_as(self, sizes: Mapping[int, int]) -> 'Network':
+        """This network with, for each size in ``sizes``, the kernels of another one."""
+        return self
+
+    def accumulators(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Sums over the batch, ``accumulator_names``."""
+        return {}
+
+    def per_image(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Values of every image, images first, ``per_image_names``."""
         return {}

@@ -63,7 +63,6 @@ class SAN(Network):
     """
 
     Options = SANOptions
-    generated = True
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nets
+from engine import families
 from engine.data import randaugment
 from engine.errors import UsageError
 from quant import Policy, low_bit
@@ -175,11 +176,8 @@ class Config:
     @property
     def name(self) -> str:
         """Name of the run folder, as the published code forms it, plus what it lacks."""
-        published = self.net == 'rsnet' and self.mode != 'pytorch'
-        start = (
-            self.mode + self.arch.removeprefix('resnet') if published else f'{self.net}-{self.arch}'
-        )
-        parts = [start, str(self.qw), str(self.qa), *map(str, self.sizes)]
+        family = families.get(self.net)
+        parts = [family.folder_start(self), str(self.qw), str(self.qa), *map(str, self.sizes)]
         parts += [
             text
             for used, text in (
@@ -189,7 +187,7 @@ class Config:
                 (self.width != 1, f'width{self.width:g}'),
                 (self.sync_bn, 'sync'),
                 (self.bf16, 'bf16'),
-                (self.net == 'dsnet' and self.stage == 'gate', 'gate'),
+                *((True, part) for part in family.folder_parts(self)),
                 (self.seed, f'seed{self.seed}'),
                 (self.load, 'finetune'),
                 (True, Path(self.data.replace(':', '-')).name),
@@ -341,19 +339,7 @@ class Config:
             raise UsageError(
                 f'--net {self.net} --arch {self.arch} --mode {self.mode}: {error}'
             ) from error
-        self._check_sync_bn()
-
-    def _check_sync_bn(self) -> None:
-        if self.sync_bn and nets.get(self.net).slimmable:
-            raise UsageError(
-                f'--sync_bn with --net {self.net}: every tower draws widths of its own, '
-                'so that their channels differ; leave it out'
-            )
-        if self.sync_bn and self.train_skip:
-            raise UsageError(
-                '--sync_bn with --train_skip: bodies see another number of images in every tower; '
-                'leave one of them out'
-            )
+        families.get(self.net).check(self)
 
     def _check_recipe(self) -> None:
         for flag, value in (('--min_lr', self.min_lr), ('--cooldown', self.cooldown)):

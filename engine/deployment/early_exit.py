@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.graph.freeze import freeze
-from engine.graph.inference import InferenceModel, log_confidence
+from engine.graph.inference import InferenceModel
+from nets.losses import log_confidence
 from quant.backend import tf
 
 Node = Any  # a feature map, as the network names it

@@ -1,4 +1,7 @@
-"""One predictor for all networks: an operating point, or a budget; images of any size in, labels and scores out."""
+"""One predictor for all networks: an operating point, or a budget.
+
+Images of any size in, labels and scores out.
+"""
 
 import functools
 import threading
@@ -17,7 +20,6 @@ from engine.graph import freeze
 from engine.importers import pytorch
 from engine.quantities import quantity
 from engine.results import selection
-from engine.results.tables import DYNAMIC
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint
 
@@ -39,15 +41,18 @@ class Prediction(NamedTuple):
 class Predictor:
     """Predicts with a trained, imported or published network.
 
-    Graphs are built when a point is first used, with weights as constants. Calls from several threads are safe.
+    Graphs are built when a point is first used, with weights as constants. Calls from several
+    threads are safe.
 
     Args:
-        run: run folder, checkpoint prefix in one, or a published checkpoint (PyTorch, Torch7, TensorFlow).
+        run: run folder, checkpoint prefix in one, or a published checkpoint (PyTorch, Torch7,
+            TensorFlow).
         epoch: of a run folder; None is the last, and all that a published checkpoint has.
         threads: of one operation; 0 takes all cores.
 
     Attributes:
-        points: spellings of the operating points, strongest first; ``dynamic`` is the gate's own choice of widths.
+        points: spellings of the operating points, strongest first; ``dynamic`` is the gate's own
+            choice of widths.
 
     Raises:
         UsageError: there is no such checkpoint, or it cannot be read.
@@ -60,9 +65,8 @@ class Predictor:
         self._runs: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {}
         self._exits: dict[int, EarlyExit] = {}
         self.points = freeze.points(self._source)
-        net = self.config.network()
-        if net.slimmable and net.frozen:
-            self.points += [net.key(size) + DYNAMIC for size in net.sizes]
+        self._dynamic = self.config.network().dynamic_names
+        self.points.extend(self._dynamic)
 
     @property
     def config(self) -> Config:
@@ -80,14 +84,16 @@ class Predictor:
         """Labels and probabilities.
 
         Args:
-            images: uint8 images [H, W, 3] in BGR order (as OpenCV reads them), of any size, or one array of them; they
-                are resized and cropped as in evaluation.
+            images: uint8 images [H, W, 3] in BGR order (as OpenCV reads them), of any size, or one
+                array of them; they are resized and cropped as in evaluation.
             point: operating point; by default the strongest.
-            budget: mean multiply-adds per image, such as ``300M``, in place of a point: the most accurate way to run
-                that evaluation has recorded in the run folder, exits and gates included.
+            budget: mean multiply-adds per image, such as ``300M``, in place of a point: the most
+                accurate way to run that evaluation has recorded in the run folder, exits and gates
+                included.
 
         Raises:
-            UsageError: there is no such point, nothing is within the budget, or something is no image.
+            UsageError: there is no such point, nothing is within the budget, or something is no
+                image.
         """
         if point is not None and budget is not None:
             raise UsageError(f'point {point} and budget {budget}: give one of them')
@@ -111,7 +117,9 @@ class Predictor:
         deadline_ms: float,
         size: int | None = None,
     ) -> Prediction:
-        """The best answers that a network with exits has by the deadline, see ``EarlyExit.predict``.
+        """The best answers that a network with exits has by the deadline.
+
+        See ``EarlyExit.predict``.
 
         Raises:
             UsageError: the network has no exits.
@@ -141,7 +149,7 @@ class Predictor:
             if point not in self._runs:
                 graph = (
                     freeze.dynamic(self._source, point)
-                    if point.endswith(DYNAMIC)
+                    if point in self._dynamic
                     else freeze.named(self._source, point)
                 )
                 (run,) = graph.runs(self._threads)
@@ -175,7 +183,8 @@ class Predictor:
                 or image.shape[2] != 3
             ):
                 raise UsageError(
-                    f'images: expected uint8 [H, W, 3], found {getattr(image, "dtype", type(image))} '
+                    f'images: expected uint8 [H, W, 3], found '
+                    f'{getattr(image, "dtype", type(image))} '
                     f'{list(getattr(image, "shape", ()))}'
                 )
         if not len(images):
@@ -197,7 +206,8 @@ def _read(run: str, epoch: int | None) -> Checkpoint:
         raise UsageError(f'run {run}: no such run folder or checkpoint')
     if epoch is not None:
         raise UsageError(
-            f'epoch {epoch}: {run} is a published checkpoint, which has no epochs; leave it out, or '
+            f'epoch {epoch}: {run} is a published checkpoint, which has no epochs; leave it '
+            'out, or '
             'import each file with scripts/import_checkpoint.py'
         )
     imported = pytorch.read(run, sizes=None, arch=None, allow=())

@@ -1,19 +1,21 @@
-"""Calibration of batch normalisation after training: statistics of any input size from training images.
+"""Calibration of batch normalisation after training.
 
-Images go through the network in training mode, each normalisation with the statistics of its own batch; the averages of
-these become the stored statistics. Nothing else of the network changes.
+Statistics of any input size from training images.
+
+Images go through the network in training mode, each normalisation with the statistics of its own
+batch; the averages of these become the stored statistics. Nothing else of the network changes.
 """
 
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tensorpack.utils.utils import get_tqdm
 
-import nets
+from engine import families
 from engine.config.config import Config
 from engine.data.datasets import Dataset, open_dataset
 from engine.errors import UsageError
@@ -50,7 +52,10 @@ def pooled(batches: Sequence[Batch], name: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def image_weighted(batches: Sequence[Batch], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the batches, weighted by their images, of mean and of unbiased variance [C], as SAN's code does."""
+    """Mean over the batches, weighted by their images, of mean and of unbiased variance [C].
+
+    As SAN's code does.
+    """
     weights = np.array([batch.images for batch in batches], 'float64')[:, None]
     means, variances = (
         np.stack([batch.statistics[name][part] for batch in batches]) for part in (0, 1)
@@ -98,7 +103,9 @@ def training_batches(
 def calibrate(
     config: Config, source: Checkpoint, dataset: Dataset, *, images: int, average: str, threads: int
 ) -> dict[str, np.ndarray]:
-    """Variables of the sizes of ``config``, with statistics from the first ``images`` images of a training pass.
+    """Variables of the sizes of ``config``.
+
+    With statistics from the first ``images`` images of a training pass.
 
     A size that was never trained takes affine parameters and private quantizers of the nearest one.
 
@@ -121,9 +128,7 @@ def calibrate(
         if size not in source.sizes:
             lent |= lend(source.values, size, (nearest(size, source.trained),))
     net = config.network()
-    model = Model(
-        config, data_format='NHWC', options={'execution': 'points'} if net.slimmable else {}
-    )
+    model = Model(config, data_format='NHWC', options=net.calibration_options)
     batches = observe(
         model, source.values | lent, training_batches(config, dataset, images, threads)
     )
@@ -131,7 +136,7 @@ def calibrate(
     for name in batches[0].statistics:
         for part, value in zip(('mean', 'variance'), AVERAGES[average](batches, name)):
             found |= _stored(name, part, value.astype('float32'), source.values | found)
-    if net.slimmable:
+    if config.net == 'dsnet':
         found[POINTS] = np.array(sorted({*source.calibrated, *map(str, net.points)}))
     own = {
         name: value
@@ -183,22 +188,10 @@ def calibrate_run(
         raise UsageError(
             f'{path}: no config.json there; import it first with scripts/import_checkpoint.py'
         )
-    slimmable = nets.get(source.config.net).slimmable
-    if not slimmable and (widths or not sizes):
-        raise UsageError(
-            f'{path}: is no slimmable network; give --sizes, the input sizes to calibrate, '
-            'and no --widths'
-        )
-    changes: dict[str, Any] = {
-        'data': data,
-        'batch_size': batch_size,
-        'widths': tuple(widths or ()) if slimmable else None,
-        'stage': 'supernet' if slimmable else None,
-    }
-    config = source.config.narrowed(sizes) if sizes else source.config
-    config = dataclasses.replace(
-        config, **{key: value for key, value in changes.items() if value is not None}
-    )
+    config = families.get(source.config.net).calibrated(source.config, sizes, widths)
+    changes = {'data': data, 'batch_size': batch_size}
+    given = {key: value for key, value in changes.items() if value is not None}
+    config = dataclasses.replace(config, **given)
     if not config.data:
         raise UsageError(f'{path}: was imported without a data set; give --data')
     config.check()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from engine import families
 from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
 from engine.runs import checkpoint
@@ -87,12 +88,7 @@ def point_model(source: Checkpoint, name: str) -> tuple[InferenceModel, dict[str
     if name not in known or source.config is None:
         raise UsageError(f'point {name!r}: {source.prefix} has {" ".join(known)}')
     config, point = source.config, Point.parse(name)
-    if point.size and point.size not in config.sizes:
-        config = dataclasses.replace(
-            config, sizes=(point.size,), image_size=max(config.image_size, point.size)
-        )
-    if point.width is not None:
-        config = dataclasses.replace(config, widths=(point.width,), stage='supernet')
+    config = families.get(config.net).at_point(config, point)
     model = InferenceModel(dataclasses.replace(config, kd=False), data_format='NHWC')
     variables, _ = model.inspect()
     return model, checkpoint.select(source, variables, flag='RUN', partial=True)
@@ -125,7 +121,7 @@ def dynamic(source: Checkpoint, name: str) -> Frozen:
     def build() -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
         feeds = _images(model)
         outputs = model.net.outputs(
-            model.views(feeds), model.blocks(training=False), execution='group'
+            model.views(feeds), model.blocks(training=False), **model.net.dynamic_options
         )
         return [(feeds, [outputs.extras[name]])]
 

@@ -14,11 +14,8 @@ from quant.backend import tf
 
 CORRECT = 'correct'
 
-# Start of the names of what evaluation adds up for a network beside the right answers.
-TALLY = 'tally_'
-
-# Of every image and operating point: log-probability of the answer, and whether it is right.
-ANSWERS = ('confidence', 'right')
+# Start of the names of what evaluation takes of a network beside the right answers.
+EXTRA = 'extra_'
 
 
 def correct(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
@@ -36,13 +33,6 @@ def correct(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
             counts.append(tf.reduce_sum(tf.cast(hits, tf.int32)))
         rows.append(tf.stack(counts))
     return tf.stack(rows)
-
-
-def log_confidence(logits: tf.Tensor) -> tf.Tensor:
-    """[N] logarithm of the largest softmax value, exact also where that rounds to 1."""
-    rest = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
-    best = tf.one_hot(tf.argmax(logits, axis=1), logits.shape[1], on_value=0.0, off_value=1.0)
-    return -tf.log1p(tf.reduce_sum(rest * best, axis=1))
 
 
 def scored(outputs: Outputs) -> dict[str, tf.Tensor]:
@@ -109,15 +99,13 @@ class InferenceModel:
         return [spec.name for spec in self.inputs()]
 
     @property
-    def sums(self) -> list[str]:
-        """Names of the tensors of an inference tower that evaluation adds up over the batches."""
-        return [CORRECT, *(f'{TALLY}{name}' for name in self.net.tally_names)]
+    def fetches(self) -> list[str]:
+        """Names of the tensors of an inference tower that evaluation takes.
 
-    @property
-    def answers(self) -> tuple[str, ...]:
-        """Names of the tensors of an inference tower that evaluation keeps of every image."""
-        has_exits = any(point.exit is not None for point in self.net.points)
-        return ANSWERS if has_exits else ()
+        Counts of right answers, what it adds up beside them, and what it keeps of every image.
+        """
+        extras = (*self.net.accumulator_names, *self.net.per_image_names)
+        return [CORRECT, *(f'{EXTRA}{name}' for name in extras)]
 
     def blocks(self, *, training: bool, **options: Any) -> Blocks:
         """A layer builder for one tower of this network; ``options`` as of ``Blocks``."""

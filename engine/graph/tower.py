@@ -10,7 +10,7 @@ from tensorpack.tfutils.summary import add_moving_summary
 from tensorpack.tfutils.tower import get_current_tower_context
 
 from engine.config.config import Config
-from engine.graph.inference import CORRECT, TALLY, InferenceModel, correct, log_confidence, scored
+from engine.graph.inference import CORRECT, EXTRA, InferenceModel, correct, scored
 from engine.graph.worker import SingleWorker
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
@@ -81,22 +81,15 @@ class Model(InferenceModel, ModelDesc):
         return None
 
     def _inference_tower(self, images: Sequence[tf.Tensor], labels: tf.Tensor) -> None:
-        """Names the tensors that evaluation adds up or keeps: ``sums`` and ``answers``."""
+        """Names the tensors that evaluation takes, see ``fetches``."""
         blocks = self.blocks(training=False, main=False, exchange=self.exchange)
         outputs = self.outputs(self.views(images), blocks, **self.options)
         rows = scored(outputs)
         self.names = list(rows)
         tf.identity(correct(rows, labels), name=CORRECT)
-        for name, value in self.net.tallies(outputs, labels).items():
-            tf.identity(value, name=f'{TALLY}{name}')
-        if self.answers:
-            confidence = []
-            right = []
-            for logits in outputs.logits.values():
-                confidence.append(log_confidence(logits))
-                right.append(tf.nn.in_top_k(logits, labels, 1))
-            tf.stack(confidence, 1, name='confidence')  # [N, points]
-            tf.stack(right, 1, name='right')  # [N, points]
+        extras = self.net.accumulators(outputs, labels) | self.net.per_image(outputs, labels)
+        for name, value in extras.items():
+            tf.identity(value, name=f'{EXTRA}{name}')
 
     def _training_tower(self, images: Sequence[tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
         """The loss, of whose terms moving averages are kept."""

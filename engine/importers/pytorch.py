@@ -1,4 +1,7 @@
-"""Published checkpoints as runs of ours: which network they hold, under which names, in which layout."""
+"""Published checkpoints as runs of ours.
+
+Which network they hold, under which names, in which layout.
+"""
 
 import collections
 import dataclasses
@@ -10,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from engine.config.config import Config
-from engine.config.presets import PYTORCH, network_defaults
+from engine.config.presets import network_defaults
 from engine.errors import UsageError
-from engine.evaluation.evaluate import merge_layers
+from engine.evaluation.records import merge_layers
+from engine.families.recipes import PYTORCH
 from engine.graph.inference import InferenceModel
 from engine.importers import dsnet, msdnet, torch_file
 from engine.importers.dsnet_names import assemble
@@ -35,7 +39,8 @@ class Imported:
 
     Attributes:
         config: what it is.
-        values: arrays in our layout; of a slimmable network also ``checkpoint.POINTS``, what has statistics.
+        values: arrays in our layout; of a slimmable network also ``checkpoint.POINTS``, what has
+            statistics.
         skipped: published names that no network uses.
     """
 
@@ -52,12 +57,15 @@ def read(
     allow: Sequence[str],
     stage: str | None = None,
 ) -> Imported:
-    """Reads a published file: PyTorch (RS-Nets float, SAN, ConvNet-AIG, MSDNet, DS-Net, a plain ResNet), Torch7
-    (MSDNet) or TensorFlow (quantized RS-Nets).
+    """Reads a published file.
+
+    PyTorch (RS-Nets float, SAN, ConvNet-AIG, MSDNet, DS-Net, a plain ResNet), Torch7 (MSDNet) or
+    TensorFlow (quantized RS-Nets).
 
     Args:
         path: ``*.pth.tar``, ``*.t7``, or a TensorFlow checkpoint (prefix or folder).
-        sizes: input sizes by position, for a PyTorch file that has not the usual five, or the usual one.
+        sizes: input sizes by position, for a PyTorch file that has not the usual five, or the usual
+            one.
         arch: architecture, if the file does not say it.
         allow: regular expressions of published or of our names that may lack a counterpart.
         stage: of a DS-Net: ``gate`` takes its gate too; by default it is left out.
@@ -157,7 +165,8 @@ def _one_size(
     bias = tensors.get('linear.bias' if gated else 'fc.bias')
     if bias is None or not any(name.startswith('layer1.0.conv1.') for name in tensors):
         raise UsageError(
-            f'{path}: holds no RS-Net or SAN (normalisations bn_0, bn_1 ...), ConvNet-AIG, MSDNet or '
+            f'{path}: holds no RS-Net or SAN (normalisations bn_0, bn_1 ...), ConvNet-AIG, '
+            'MSDNet or '
             'plain ResNet'
         )
     if arch is None:
@@ -257,7 +266,8 @@ def _switchable(
         abs(size / encoding - (_FIRST_CODE - _CODE_STEP * j)) > 1e-6 for j, size in enumerate(sizes)
     ):
         raise UsageError(
-            f'--sizes {" ".join(map(str, sizes))}: a published SAN encodes its positions as 0.7, 0.6 ..., '
+            f'--sizes {" ".join(map(str, sizes))}: a published SAN encodes its positions as '
+            '0.7, 0.6 ..., '
             'to which these sizes are not proportional'
         )
     stem = next(
@@ -324,7 +334,8 @@ def _converted(
     for what, rows in (('has, and a network of this kind has not', surplus), ('lacks', missing)):
         if rows:
             raise UsageError(
-                f'{path}: {what}: {rows[0]} (and {len(rows) - 1} more); --arch {config.arch} may be '
+                f'{path}: {what}: {rows[0]} (and {len(rows) - 1} more); --arch {config.arch} '
+                'may be '
                 'wrong; --allow REGEX accepts it'
             )
     try:
@@ -369,7 +380,10 @@ def _from_tensorflow(path: str) -> Imported:
 
 
 def _arch(path: str, names: Iterable[str], pattern: str, groups: int = 1) -> str:
-    """The ResNet whose names of layers these are: ``pattern`` finds the numbers of the group and of the block."""
+    """The ResNet whose names of layers these are.
+
+    ``pattern`` finds the numbers of the group and of the block.
+    """
     blocks = {(int(m[1]), int(m[2])) for name in names if (m := re.match(pattern, name))}
     counts = tuple(collections.Counter(group for group, _ in sorted(blocks)).values())
     bottleneck = any(re.search(r'\bconv3\b', name) for name in names)

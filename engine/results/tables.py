@@ -1,6 +1,9 @@
-"""Run folders as rows: what was measured, what it costs, and which published number it can be compared with.
+"""Run folders as rows.
 
-Pure Python. Reads ``config.json``, ``layers.json`` and ``eval/*.json`` of a run and ``data/published.json``.
+What was measured, what it costs, and which published number it can be compared with.
+
+Pure Python. Reads ``config.json``, ``layers.json`` and ``eval/*.json`` of a run and
+``data/published.json``.
 """
 
 import contextlib
@@ -13,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine import families
 from engine.errors import UsageError
 from engine.runs import folder as run_folder
 from nets import cost
@@ -26,7 +30,10 @@ OTHER_DATA = ('animals28', 'cifar', 'fake')
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """One row of a published table; ``top5`` and ``madds`` are None where the source does not print them."""
+    """One row of a published table.
+
+    ``top5`` and ``madds`` are None where the source does not print them.
+    """
 
     table: str
     system: str
@@ -48,8 +55,9 @@ class Row:
     Attributes:
         point: Operating point, such as ``s224``, or ``ensemble``.
         bn: Point whose BN statistics were used.
-        madds: Multiply-adds of one image (with gates: expected at the measured rates; of an exit: with all earlier
-            ones); like ``weight_bytes`` and ``bit_ops`` None if the run has no layer records of this point.
+        madds: Multiply-adds of one image (with gates: expected at the measured rates; of an exit:
+            with all earlier ones); like ``weight_bytes`` and ``bit_ops`` None if the run has no
+            layer records of this point.
         bit_ops: Multiply-adds, each times the bits of its factors.
         ms: Median milliseconds of one image alone, if ``scripts.profile`` has measured them.
     """
@@ -114,8 +122,9 @@ def size_label(point: str) -> str:
 
 
 def point_key(point: str, bn: str) -> tuple[Any, ...]:
-    """Sort key: the strongest point first, foreign statistics after a point's own; choices of a gate and then ensembles
-    last.
+    """Sort key: the strongest point first, foreign statistics after a point's own.
+
+    Choices of a gate and then ensembles last.
     """
     own, foreign = (tuple(-int(n) for n in re.findall(r'\d+', name)) for name in (point, bn))
     return (
@@ -151,20 +160,16 @@ def on_imagenet(data: object) -> bool:
     return bool(data) and not Path(str(data)).name.lower().startswith(OTHER_DATA)
 
 
-def identity(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+def identity(config: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
     """The architecture of a run as ``published.json`` spells it, and the tables it belongs to."""
-    arch, net = str(config.get('arch')), config['net']
-    if net == 'msdnet' and config.get('base') == config.get('step'):
-        return f'{arch}{config.get("nBlocks")}x{config.get("step")}', ('msdnet-port',)
-    if net != 'rsnet':
-        return arch, {'san': ('san-mobilenetv2',), 'dsnet': ('ds-net',)}.get(net, ())
-    if len(config['sizes']) == 1:
-        return arch, ('san-individual', 'lq-nets')
-    return arch, ('rs-float',) if config.get('mode') == 'pytorch' else ('rs-float', 'rs-quant')
+    return families.get(config['net']).published(config)
 
 
 def find_published(config: Mapping[str, Any], point: str, bn: str) -> Published | None:
-    """The published row of the same network, bits, kind of training and point, if the run is an ImageNet run."""
+    """The published row of the same network, bits, kind of training and point.
+
+    If the run is an ImageNet run.
+    """
     imagenet = config.get('classes') == IMAGENET_CLASSES and on_imagenet(config.get('data'))
     if not imagenet or config.get('width') not in (None, 1) or bn != point:
         return None
@@ -238,7 +243,9 @@ class Cost(NamedTuple):
 
 
 def point_cost(layers: Layers, point: str, sizes: Iterable[int]) -> Cost | None:
-    """Cost of a point; the ensemble runs every size, the ensemble of exits the earlier exits, as the exit itself does;
+    """Cost of a point.
+
+    The ensemble runs every size, the ensemble of exits the earlier exits, as the exit itself does;
     a gate that chooses widths stores them all. Each layer is stored once.
     """
     names = (
@@ -338,7 +345,8 @@ def read_run(folder: Path, name: str) -> Run:
     files = sorted((folder / 'eval').glob('*.json'))
     if not files:
         raise UsageError(
-            f'{folder / "eval"}: no evaluation records; run `imagenet_tf.py --eval -ec {folder}` first'
+            f'{folder / "eval"}: no evaluation records; run `imagenet_tf.py --eval -ec '
+            f'{folder}` first'
         )
     rows = [read_row(path, name, config, layers) for path in files]
     return Run(name, config, tuple(sorted(rows, key=lambda row: point_key(row.point, row.bn))))
@@ -355,7 +363,9 @@ def read_runs(folders: Sequence[str]) -> list[Run]:
 
 
 def read_table(path: Path) -> list[Run]:
-    """The runs whose rows ``scripts.accuracy_table --format json`` has written, without published numbers.
+    """The runs whose rows ``scripts.accuracy_table --format json`` has written.
+
+    Without published numbers.
 
     Raises:
         UsageError: the file holds none.
@@ -375,7 +385,10 @@ def read_table(path: Path) -> list[Run]:
 
 
 def curves(runs: Sequence[Run]) -> list[tuple[str, list[Row]]]:
-    """(label, rows) for side-by-side views: one per run, but individual models of one network are one curve."""
+    """(label, rows) for side-by-side views.
+
+    One per run, but individual models of one network are one curve.
+    """
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         kind = tuple(
@@ -397,7 +410,10 @@ def curves(runs: Sequence[Run]) -> list[tuple[str, list[Row]]]:
 
 @contextlib.contextmanager
 def replacing(target: str) -> Iterator[Path]:
-    """Like ``engine.runs.folder.replacing``, for a file that a user names: its folder must be there."""
+    """Like ``engine.runs.folder.replacing``, for a file that a user names.
+
+    Its folder must be there.
+    """
     path = Path(target)
     if not path.absolute().parent.is_dir():
         raise UsageError(

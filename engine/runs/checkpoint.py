@@ -1,4 +1,7 @@
-"""Reading checkpoints: ours, or those of the published RS-Nets quantization code, by our variable names."""
+"""Reading checkpoints.
+
+Ours, or those of the published RS-Nets quantization code, by our variable names.
+"""
 
 import dataclasses
 import os
@@ -13,6 +16,7 @@ from engine.config.config import Config, read_config
 from engine.errors import UsageError
 from engine.runs.folder import checkpoints
 from nets.layers.kernels import generate
+from nets.points import Point
 from nets.rsnet import from_published
 from quant.backend import tf
 
@@ -25,12 +29,14 @@ CALIBRATED = '.calibrated.npz'
 # Name in it of the list of operating points.
 POINTS = 'calibrated_points'
 
-# Start of the names of the moving averages of metrics, which belong to a training and not to its network.
+# Start of the names of the moving averages of metrics, which belong to a training and not to its
+# network.
 METRICS = 'EMA/'
 
 # What to do about a size without statistics.
 BORROW = (
-    'scripts/calibrate.py makes them; --untrained proxy, ideal or interpolate, or -eos SIZE, borrow those of '
+    'scripts/calibrate.py makes them; --untrained proxy, ideal or interpolate, or -eos SIZE, '
+    'borrow those of '
     'trained sizes'
 )
 
@@ -56,7 +62,10 @@ class Checkpoint:
 
     @property
     def sizes(self) -> list[int]:
-        """Input sizes that it has normalisation statistics for, trained or calibrated, largest first."""
+        """Input sizes that it has normalisation statistics for, trained or calibrated.
+
+        Largest first.
+        """
         found = {int(m[1]) for name in self.values if (m := re.search(r'/s(\d+)/mean/EMA$', name))}
         tables = any(name.endswith('/mean/EMA') for name in self.values)
         return sorted(found, reverse=True) or list(
@@ -100,7 +109,8 @@ class Checkpoint:
 class Restore:
     """Sets variables of a session to ``values`` (arrays by name) in one go.
 
-    The others start afresh, after them: the start of a basis, and a generated kernel, follow from other variables.
+    The others start afresh, after them: the start of a basis, and a generated kernel, follow from
+    other variables.
     """
 
     def __init__(self, values: Mapping[str, np.ndarray]):
@@ -161,7 +171,10 @@ def find(path: str, epoch: int | None, flag: str) -> str:
 
 
 def read_variables(prefix: str, *, flag: str) -> dict[str, np.ndarray]:
-    """Everything in a checkpoint, by name. Raises UsageError if it is broken; TensorFlow has checksums in it."""
+    """Everything in a checkpoint, by name.
+
+    Raises UsageError if it is broken; TensorFlow has checksums in it.
+    """
     try:
         reader = tf.train.load_checkpoint(prefix)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
@@ -172,7 +185,9 @@ def read_variables(prefix: str, *, flag: str) -> dict[str, np.ndarray]:
 
 
 def read(prefix: str, *, flag: str) -> Checkpoint:
-    """A checkpoint by our variable names, whichever TensorFlow code wrote it; calibrated statistics come with it.
+    """A checkpoint by our variable names, whichever TensorFlow code wrote it.
+
+    Calibrated statistics come with it.
 
     Where the run kept a moving average of its variables, their values are those of the average.
 
@@ -204,12 +219,23 @@ def read(prefix: str, *, flag: str) -> Checkpoint:
     )
 
 
-def check_points(source: Checkpoint, config: Config, flag: str) -> None:
-    """Raises UsageError if an operating point of ``config`` has no statistics in ``source``."""
+def check_points(source: Checkpoint, points: Iterable[Point], flag: str) -> None:
+    """Checks that ``source`` has statistics of all these operating points.
+
+    Args:
+        source: the checkpoint.
+        points: that are going to be used.
+        flag: to name in errors.
+
+    Raises:
+        UsageError: it has not.
+    """
     known = available(source)
-    if lost := [str(point) for point in config.network().points if str(point) not in known]:
+    lost = [str(point) for point in points if str(point) not in known]
+    if lost:
         raise UsageError(
-            f'{flag} {source.prefix}: no statistics for {" ".join(lost)}; python -m scripts.calibrate '
+            f'{flag} {source.prefix}: no statistics for {" ".join(lost)}; python -m '
+            'scripts.calibrate '
             f'{Path(source.prefix).parent} makes them; there are {" ".join(known)}'
         )
 
@@ -234,7 +260,10 @@ def read_calibrated(prefix: str) -> dict[str, np.ndarray]:
 
 
 def write_calibrated(prefix: str, values: Mapping[str, np.ndarray]) -> Path:
-    """Adds variables to a checkpoint, whose own files stay as they are. Returns the file beside it."""
+    """Adds variables to a checkpoint, whose own files stay as they are.
+
+    Returns the file beside it.
+    """
     path = Path(f'{prefix}{CALIBRATED}')
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     with temporary.open('wb') as stream:
@@ -261,8 +290,8 @@ def select(
         partial: ``variables`` are only some of a network's, so that the checkpoint may have others.
 
     Raises:
-        UsageError: a variable is missing or of another shape, or the checkpoint is of a network with more layers; the
-            message says what it has.
+        UsageError: a variable is missing or of another shape, or the checkpoint is of a network
+            with more layers; the message says what it has.
     """
     surplus = _layers(checkpoint.values) - _layers(variables)
     if surplus and not partial:
@@ -282,14 +311,18 @@ def select(
     for name, value in taken.items():
         if tuple(value.shape) != tuple(variables[name]):
             raise UsageError(
-                f'{flag}: {name} is {list(value.shape)} in the checkpoint, {list(variables[name])} in the '
+                f'{flag}: {name} is {list(value.shape)} in the checkpoint, '
+                f'{list(variables[name])} in the '
                 f'network that was asked for; {checkpoint.describe()}'
             )
     return taken
 
 
 def _layers(names: Iterable[str]) -> set[str]:
-    """Kernels and normalisations among the names, whatever the size; a gate for widths is no part of the widths."""
+    """Kernels and normalisations among the names, whatever the size.
+
+    A gate for widths is no part of the widths.
+    """
     return {
         re.sub(r'/s\d+/', '/', name)
         for name in names

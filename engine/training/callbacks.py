@@ -5,9 +5,11 @@ from typing import Any
 
 from tensorpack import Callback
 
+from engine import families
 from engine.data.datasets import Dataset
-from engine.evaluation.evaluate import eval_flow, merge_layers, records, score, write_records
-from engine.evaluation.evaluators import gates
+from engine.evaluation.evaluate import eval_flow, score
+from engine.evaluation.evaluators.evaluator import Scored
+from engine.evaluation.records import merge_layers, records, write_records
 from engine.graph.tower import Model
 from engine.runs.folder import Run
 from nets.layers.kernels import generate
@@ -118,7 +120,7 @@ class Evaluate(Callback):
 
     def _setup_graph(self) -> None:
         self._predictors = [
-            self.trainer.get_predictor(self._model.feeds, self._model.sums, device=device)
+            self.trainer.get_predictor(self._model.feeds, self._model.fetches, device=device)
             for device in range(len(self._model.config.gpu))
         ]
         merge_layers(self._run.path, self._model.towers[0].layers)
@@ -128,12 +130,12 @@ class Evaluate(Callback):
         self.trainer.sess.run(self._generate)
         put = self.trainer.monitors.put_scalar
         prefix = str(self._run.path / f'model-{self.global_step}')
-        result = score(self._predictors, self._flow, len(self._flow))
+        result = score(self._predictors, self._flow, len(self._flow), self._model.net)
         found = records(self._model.names, result, data=self._model.config.data, prefix=prefix)
-        activities = gates.activities(self._model, self._model.towers[0].layers, result.sums[1:])
-        gates.write(self._run.path, activities)
-        for activity in activities:
-            put(f'val/{activity.point}/activation', activity.activation)
+        scored = Scored(self._model, self._model.towers[0].layers, result, self._run.path)
+        for evaluator in families.get(self._model.config.net).evaluators(self._model.config):
+            for name, value in evaluator.monitor(scored).items():
+                put(name, value)
         write_records(self._run.path, found)
         for record in found:
             put(f'val/{record.point}/top1', record.top1)

@@ -45,8 +45,7 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     if not config.load:
         return None
     source = checkpoint.read(checkpoint.find(config.load, None, '--load'), flag='--load')
-    if config.network().frozen:
-        checkpoint.check_points(source, config, '--load')
+    checkpoint.check_points(source, config.network().loaded_points, '--load')
     variables, _ = Model(config, data_format='NHWC').inspect()
     values = checkpoint.select(
         source, variables, flag='--load', optional=lambda name: re.search(FRESH, name) is not None
@@ -119,7 +118,9 @@ def _train(
     worker: SingleWorker,
 ) -> None:
     tf.set_random_seed(config.seed)
-    model = Model(config, data_format=data_format, options=config.network().watched, worker=worker)
+    model = Model(
+        config, data_format=data_format, options=config.network().evaluation_options, worker=worker
+    )
     batches = train_flow(
         config,
         dataset,

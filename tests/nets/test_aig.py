@@ -11,12 +11,12 @@ import pytest
 import nets
 from engine.config.config import Config
 from engine.config.presets import PRESETS
+from engine.families.aig import SCHEDULES, schedule
 from engine.graph.tower import Model
 from nets import cost
 from nets.aig import AIG
 from nets.layers.blocks import Blocks, Outputs
 from nets.points import Point
-from nets.schedules import SCHEDULES, schedule
 from quant import Policy, low_bit
 from quant.backend import tf
 from tests.conftest import bare_blocks
@@ -240,11 +240,11 @@ def test_classes_of_their_own_rate_cost_more_only_per_class(run):
     assert run(net.class_rate_loss(gates, labels)) == pytest.approx(0.25)
 
 
-def test_tallies(run):
+def test_accumulators(run):
     net = aig()
     gates, logits = fake(net)
-    found = run(net.tallies(outputs_of(gates, logits), tf.constant(LABELS)))
-    assert set(found) == set(net.tally_names)
+    found = run(net.accumulators(outputs_of(gates, logits), tf.constant(LABELS)))
+    assert set(found) == set(net.accumulator_names)
     np.testing.assert_array_equal(found['images'], np.bincount(LABELS, minlength=5))
     for point in net.points:
         expected = [

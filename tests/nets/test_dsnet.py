@@ -525,6 +525,6 @@ def test_routes_are_tallied_by_class(run):
     labels = np.array([1, 1, 0, 2, 1, 1], 'int32')
     expected = np.zeros((CLASSES, 4))
     np.add.at(expected, (labels, [3, 0, 2, 0, 1, 3]), 1)
-    tallies = run(net.tallies(outputs, tf.constant(labels)))
-    assert set(tallies) == set(net.tally_names) == {'routes'}
-    np.testing.assert_array_equal(tallies['routes'], expected)
+    sums = run(net.accumulators(outputs, tf.constant(labels)))
+    assert set(sums) == set(net.accumulator_names) == {'routes'}
+    np.testing.assert_array_equal(sums['routes'], expected)

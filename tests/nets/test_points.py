@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from nets.points import Point
 
 values = st.none() | st.integers(0, 10**6)
-points = st.builds(Point, size=values, width=values, exit=values, gate=values).filter(
-    lambda p: p != Point()
-)
+points = st.builds(Point, size=values, width=values, exit=values).filter(lambda p: p != Point())
 
 
 @given(points)
@@ -31,9 +29,8 @@ def test_spellings_differ_where_points_do(one, other):
         (Point(width=3), 'w03'),
         (Point(width=112), 'w112'),
         (Point(exit=2), 'x2'),
-        (Point(gate=60), 'g60'),
         (Point(size=160, exit=2), 's160-x2'),
-        (Point(size=0, width=1, exit=2, gate=3), 's0-w01-x2-g3'),
+        (Point(size=0, width=1, exit=2), 's0-w01-x2'),
     ],
 )
 def test_known_spellings(point, text):

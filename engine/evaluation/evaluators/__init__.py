@@ -1,1 +1,1 @@
-"""Evaluators of dynamic choices: gates, widths, exits."""
+"""Evaluators: what is reported about choices made image by image - gates, widths, exits."""

@@ -1,6 +1,10 @@
-"""Use of the gates on a data set: rates per block and class, expected multiply-adds, a picture."""
+"""What the gates of a network did.
+
+Rates per block and class, expected multiply-adds, measured speed, a picture.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +12,16 @@ from typing import Any
 import numpy as np
 
 from engine.data.datasets import Dataset
-from engine.evaluation.throughput import measure
-from engine.figures import available, new_figure
+from engine.evaluation import throughput
+from engine.evaluation.evaluators.evaluator import Evaluation, Scored
+from engine.evaluation.figures import draw_shares
 from engine.graph.tower import Model
 from engine.runs.folder import write_json
 from nets import cost
 from quant.backend import tf
+
+# How ``outputs`` executes bodies, by name in ``gates/speed.json``.
+EXECUTIONS = {'skipping': 'skip', 'all bodies': 'all'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,133 +54,132 @@ class Activity:
 
     def text(self) -> str:
         """One line for the console."""
-        millions = (f'{value / 1e6:.1f}' for value in (self.madds, self.always, self.everything))
         return (
             f'{self.point}: {100 * self.activation:.1f} % of the blocks executed, '
-            '{} M multiply-adds expected ({} with all gates closed, {} open)'.format(*millions)
+            f'{self.madds / 1e6:.1f} M multiply-adds expected '
+            f'({self.always / 1e6:.1f} with all gates closed, {self.everything / 1e6:.1f} open)'
         )
 
 
-def activities(
-    model: Model, layers: Mapping[str, Sequence[cost.LayerRecord]], tallies: Sequence[np.ndarray]
-) -> list[Activity]:
-    """From what evaluation added up; nothing for a network without gates."""
-    sums = dict(zip(model.net.tally_names, tallies))
-    return [
-        _activity(
-            model.net, str(point), layers[str(point)], sums[f'executed_{point}'], sums['images']
-        )
-        for point in model.net.points
-        if f'executed_{point}' in sums
-    ]
+class Gates:
+    """Evaluator of networks that skip residual blocks image by image."""
+
+    def report(self, evaluation: Evaluation) -> str:
+        """Writes ``gates/<point>.json``, pictures and ``gates/speed.json``."""
+        if evaluation.sampled:
+            return 'gates were sampled: their rates are not recorded'
+        found = activities(evaluation)
+        paths = write(evaluation.folder, found)
+        speed = images_per_second(evaluation.model, evaluation.values, evaluation.dataset)
+        write_json(evaluation.folder / 'gates' / 'speed.json', speed)
+        lines = [activity.text() for activity in found]
+        lines += [f'{name}: {rate:.1f} images/s' for name, rate in speed.items()]
+        lines += map(str, paths)
+        return '\n'.join(lines)
+
+    def monitor(self, scored: Scored) -> dict[str, float]:
+        """Writes ``gates/<point>.json`` and pictures; returns the mean rate of every point."""
+        found = activities(scored)
+        write(scored.folder, found)
+        return {f'val/{activity.point}/activation': activity.activation for activity in found}
 
 
-def report(
-    model: Model,
-    layers: Mapping[str, Sequence[cost.LayerRecord]],
-    tallies: Sequence[np.ndarray],
-    values: Mapping[str, np.ndarray],
-    dataset: Dataset,
-    folder: Path,
-) -> str:
-    """Writes what the gates did and how fast skipping is; returns it as text."""
-    found = activities(model, layers, tallies)
-    paths = write(folder, found)
-    speed = throughput(model, values, dataset)
-    write_json(folder / 'gates' / 'speed.json', speed)
-    lines = [activity.text() for activity in found]
-    lines += [f'{name}: {rate:.1f} images/s' for name, rate in speed.items()]
-    return '\n'.join([*lines, *map(str, paths)])
+def activities(scored: Scored) -> list[Activity]:
+    """What the gates of every operating point did."""
+    net = scored.model.net
+    sums = scored.score.accumulators
+    found = []
+    for point in map(str, net.points):
+        executed = sums[f'executed_{point}']  # [classes, blocks]
+        found.append(activity(net, point, scored.layers[point], executed, sums['images']))
+    return found
 
 
-def throughput(
-    model: Model, values: Mapping[str, np.ndarray], dataset: Dataset
-) -> dict[str, float]:
-    """Median images/s of all points together: closed bodies skipped, and all bodies computed."""
-
-    def build(views: Any) -> dict[str, list[tf.Tensor]]:
-        found = {}
-        for name, execution in (('skipping', 'skip'), ('all bodies', 'all')):
-            blocks = model.blocks(training=False)
-            with tf.variable_scope('', reuse=tf.AUTO_REUSE):
-                outputs = model.net.outputs(views, blocks, execution=execution)
-            found[name] = list(outputs.logits.values())
-        return found
-
-    return measure(model, values, dataset, build)
-
-
-def write(folder: Path, found: Sequence[Activity]) -> list[Path]:
-    """``gates/<point>.json`` and, where matplotlib is installed, the picture beside it."""
-    paths = []
-    for activity in found:
-        paths.append(folder / 'gates' / f'{activity.point}.json')
-        write_json(paths[-1], dataclasses.asdict(activity) | {'activation': activity.activation})
-        picture = paths[-1].with_suffix('.png')
-        if draw(activity, picture):
-            paths.append(picture)
-    return paths
-
-
-def draw(activity: Activity, path: Path) -> bool:
-    """Heat map of classes x blocks over mean and spread per block; False without matplotlib."""
-    if not available():
-        return False
-    by_class = np.array(activity.by_class)
-    figure = new_figure(max(6.0, 0.28 * len(activity.blocks)), 6.5)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    image = top.imshow(
-        by_class, aspect='auto', vmin=0, vmax=1, cmap='viridis', interpolation='nearest'
-    )
-    figure.colorbar(image, ax=top, label='share of images that execute the block')
-    top.set(ylabel='class')
-    figure.suptitle(activity.text().replace(' executed, ', ' executed,\n'), fontsize='small')
-    _draw_blocks(bottom, activity, by_class)
-    figure.savefig(path, dpi=120)
-    return True
-
-
-def _draw_blocks(axes: Any, activity: Activity, by_class: np.ndarray) -> None:
-    """Rate of every block with its spread over the classes, beside its target."""
-    x = np.arange(len(activity.blocks))
-    axes.bar(
-        x,
-        activity.rates,
-        yerr=by_class.std(axis=0),
-        color='tab:blue',
-        label='rate, spread over classes',
-    )
-    axes.plot(x, activity.targets, 'k_', markersize=12, label='target')
-    axes.set(ylim=(0, 1.05), ylabel='rate')
-    axes.set_xticks(
-        x,
-        [block.replace('group', 'g').replace('/block', 'b') for block in activity.blocks],
-        rotation=90,
-        fontsize='x-small',
-    )
-    axes.legend(fontsize='x-small', loc='lower left')
-
-
-def _activity(
+def activity(
     net: Any,
     point: str,
     layers: Sequence[cost.LayerRecord],
     executed: np.ndarray,
     images: np.ndarray,
 ) -> Activity:
-    rates = executed.sum(axis=0) / images.sum()
+    """What the gates of one operating point did.
 
-    def madds(values: Sequence[float]) -> float:
-        return cost.expected_madds(layers, dict(zip(net.blocks, values)))
+    Args:
+        net: network with ``blocks`` and ``targets``.
+        point: spelling of the operating point.
+        layers: its layer records.
+        executed: how many images executed each block, by class [classes, blocks].
+        images: number of images by class [classes].
+    """
+    rates = executed.sum(axis=0) / images.sum()  # [blocks]
+    by_class = executed / np.maximum(images, 1)[:, None]
 
-    everywhere = np.ones(len(net.blocks))
+    def madds(open_share: np.ndarray) -> float:
+        return cost.expected_madds(layers, dict(zip(net.blocks, open_share.tolist())))
+
     return Activity(
         point,
         list(net.blocks),
         list(net.targets),
         rates.tolist(),
-        (executed / np.maximum(images, 1)[:, None]).tolist(),
-        madds(rates.tolist()),
-        madds((0 * everywhere).tolist()),
-        madds(everywhere.tolist()),
+        by_class.tolist(),
+        madds(rates),
+        madds(np.zeros_like(rates)),
+        madds(np.ones_like(rates)),
     )
+
+
+def images_per_second(
+    model: Model, values: Mapping[str, np.ndarray], dataset: Dataset
+) -> dict[str, float]:
+    """Median images/s of all points together: bodies skipped, and all bodies computed.
+
+    Args:
+        model: the network.
+        values: its variables by name.
+        dataset: its first validation images are run.
+    """
+
+    def build(views: Any) -> dict[str, list[tf.Tensor]]:
+        logits = {}
+        for name, execution in EXECUTIONS.items():
+            with tf.variable_scope('', reuse=tf.AUTO_REUSE):
+                blocks = model.blocks(training=False)
+                outputs = model.net.outputs(views, blocks, execution=execution)
+            logits[name] = list(outputs.logits.values())
+        return logits
+
+    return throughput.measure(model, values, dataset, build)
+
+
+def write(folder: Path, found: Sequence[Activity]) -> list[Path]:
+    """Writes ``gates/<point>.json`` and the pictures beside it; returns all files."""
+    paths = []
+    for one in found:
+        path = folder / 'gates' / f'{one.point}.json'
+        write_json(path, dataclasses.asdict(one) | {'activation': one.activation})
+        paths += [path, *draw(one, path.with_suffix('.png'))]
+    return paths
+
+
+def draw(found: Activity, path: Path) -> list[Path]:
+    """Draws rates within each class over the rates of all images, see ``draw_shares``."""
+    by_class = np.array(found.by_class)
+    return draw_shares(
+        path,
+        by_class,
+        label='share of images that execute the block',
+        title=found.text().replace(' executed, ', ' executed,\n'),
+        bars=functools.partial(_draw_blocks, found, by_class.std(axis=0)),
+    )
+
+
+def _draw_blocks(found: Activity, spread: np.ndarray, axes: Any) -> None:
+    """Rate of every block with its spread over the classes, beside its target."""
+    x = np.arange(len(found.blocks))
+    names = [block.replace('group', 'g').replace('/block', 'b') for block in found.blocks]
+    axes.bar(x, found.rates, yerr=spread, color='tab:blue', label='rate, spread over classes')
+    axes.plot(x, found.targets, 'k_', markersize=12, label='target')
+    axes.set(ylim=(0, 1.05), ylabel='rate')
+    axes.set_xticks(x, names, rotation=90, fontsize='x-small')
+    axes.legend(fontsize='x-small', loc='lower left')

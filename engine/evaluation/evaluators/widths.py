@@ -1,6 +1,7 @@
-"""Widths that a gate chose on a data set: shares by class, multiply-adds, speed, a picture."""
+"""Which widths a gate chose: shares by class, mean multiply-adds, measured speed, a picture."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from engine.data.datasets import Dataset
-from engine.evaluation.throughput import measure
-from engine.figures import available, new_figure
+from engine.evaluation import throughput
+from engine.evaluation.evaluators.evaluator import Evaluation, Scored
+from engine.evaluation.figures import draw_shares
 from engine.graph.tower import Model
 from engine.runs.folder import write_json
 from nets import cost
@@ -40,87 +42,102 @@ class Routes:
 
     def text(self) -> str:
         """Lines for the console."""
-        shares = ', '.join(
-            f'{point} {100 * share:.1f} %' for point, share in zip(self.points, self.shares)
+        shares = [f'{name} {100 * share:.1f} %' for name, share in zip(self.points, self.shares)]
+        speeds = [f'{name} {rate:.1f}' for name, rate in self.images_per_second.items()]
+        return (
+            f'{self.name}: {", ".join(shares)}; {self.madds / 1e6:.2f} M multiply-adds per image\n'
+            f'images/s: {", ".join(speeds)}'
         )
-        speeds = ', '.join(f'{name} {rate:.1f}' for name, rate in self.images_per_second.items())
-        cost = f'{self.madds / 1e6:.2f} M multiply-adds per image'
-        return f'{self.name}: {shares}; {cost}\nimages/s: {speeds}'
 
 
-def report(
-    model: Model,
+class Widths:
+    """Evaluator of slimmable networks with a gate."""
+
+    def report(self, evaluation: Evaluation) -> str:
+        """Writes ``routes/s<size>.json`` and the picture beside it."""
+        if evaluation.sampled:
+            return 'the gate was sampled: its choices are not recorded'
+        net = evaluation.model.net
+        lines = []
+        for size, name in zip(net.sizes, net.accumulator_names):
+            chosen = evaluation.score.accumulators[name]  # [classes, routes]
+            speed = images_per_second(evaluation.model, evaluation.values, evaluation.dataset, size)
+            found = routes(net, evaluation.layers, size, chosen, speed)
+            path = evaluation.folder / 'routes' / f'{found.name}.json'
+            write_json(path, dataclasses.asdict(found))
+            pictures = draw(found, path.with_suffix('.png'))
+            lines += [found.text(), str(path), *map(str, pictures)]
+        return '\n'.join(lines)
+
+    def monitor(self, scored: Scored) -> dict[str, float]:
+        """Nothing: choices are recorded when a training has ended."""
+        return {}
+
+
+def routes(
+    net: Any,
     layers: Mapping[str, Sequence[cost.LayerRecord]],
-    tallies: Sequence[np.ndarray],
-    values: Mapping[str, np.ndarray],
-    dataset: Dataset,
-    folder: Path,
-) -> str:
-    """Writes ``routes/<size>.json`` and the picture beside it; returns them as text."""
-    lines = []
-    for size, chosen in zip(model.net.sizes, tallies):
-        points = [str(model.net.point(size, route)) for route in model.net.routes]
-        madds = [cost.madds(layers[point]) for point in points]
-        share = chosen.sum(axis=0) / chosen.sum()
-        by_class = chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1)
-        found = Routes(
-            f's{size}',
-            points,
-            share.tolist(),
-            by_class.tolist(),
-            float(share @ madds) + model.net.head_madds,
-            madds,
-            throughput(model, values, dataset, size),
-        )
-        path = folder / 'routes' / f'{found.name}.json'
-        write_json(path, dataclasses.asdict(found))
-        lines += [found.text(), str(path)]
-        if draw(found, path.with_suffix('.png')):
-            lines.append(str(path.with_suffix('.png')))
-    return '\n'.join(lines)
+    size: int,
+    chosen: np.ndarray,
+    speed: dict[str, float],
+) -> Routes:
+    """Choices of the gate at one size.
+
+    Args:
+        net: network with ``routes``.
+        layers: layer records by spelling of the operating point.
+        size: input size in pixels.
+        chosen: how often each route was chosen, by class [classes, routes].
+        speed: images/s by name.
+    """
+    points = [str(net.point(size, route)) for route in net.routes]
+    madds = [cost.madds(layers[point]) for point in points]
+    shares = chosen.sum(axis=0) / chosen.sum()  # [routes]
+    images = chosen.sum(axis=1, keepdims=True)  # [classes, 1]
+    by_class = chosen / np.maximum(images, 1)
+    mean = float(shares @ madds) + net.head_madds
+    return Routes(f's{size}', points, shares.tolist(), by_class.tolist(), mean, madds, speed)
 
 
-def throughput(
+def images_per_second(
     model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, size: int
 ) -> dict[str, float]:
-    """Median images/s of the gate's choices at a size, and of every route for all images."""
+    """Median images/s of the gate's choices, and of every route for all images.
+
+    Args:
+        model: the network.
+        values: its variables by name.
+        dataset: its first validation images are run.
+        size: input size in pixels.
+    """
     net = model.net
 
     def build(views: Any) -> dict[str, list[tf.Tensor]]:
         outputs = net.outputs(views, model.blocks(training=False))
-        found = {'dynamic': [outputs.extras[f'{net.key(size)}dynamic']]}
+        logits = {'dynamic': [outputs.extras[f'{net.key(size)}dynamic']]}
         for route in net.routes:
             point = net.point(size, route)
-            found[str(point)] = [outputs.logits[point]]
-        return found
+            logits[str(point)] = [outputs.logits[point]]
+        return logits
 
-    return measure(model, values, dataset, build)
+    return throughput.measure(model, values, dataset, build)
 
 
-def draw(found: Routes, path: Path) -> bool:
-    """Heat map of classes x points over the shares of all images; False without matplotlib."""
-    if not available():
-        return False
-    figure = new_figure(max(5.0, 0.9 * len(found.points)), 6)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    image = top.imshow(
+def draw(found: Routes, path: Path) -> list[Path]:
+    """Draws shares within each class over the shares of all images, see ``draw_shares``."""
+    return draw_shares(
+        path,
         np.array(found.by_class),
-        aspect='auto',
-        vmin=0,
-        vmax=1,
-        cmap='viridis',
-        interpolation='nearest',
+        label='share of the images of a class',
+        title=f'{found.name}: {found.madds / 1e6:.1f} M multiply-adds per image',
+        bars=functools.partial(_draw_routes, found),
     )
-    figure.colorbar(image, ax=top, label='share of the images of a class')
-    top.set(
-        ylabel='class', title=f'{found.name}: {found.madds / 1e6:.1f} M multiply-adds per image'
-    )
+
+
+def _draw_routes(found: Routes, axes: Any) -> None:
     x = np.arange(len(found.points))
-    bottom.bar(x, found.shares)
-    bottom.set(ylim=(0, 1), ylabel='share of all images')
-    labels = [
-        f'{point}\n{madds / 1e6:.1f} M' for point, madds in zip(found.points, found.of_points)
-    ]
-    bottom.set_xticks(x, labels)
-    figure.savefig(path, dpi=120)
-    return True
+    millions = [f'{madds / 1e6:.1f} M' for madds in found.of_points]
+    labels = [f'{point}\n{cost}' for point, cost in zip(found.points, millions)]
+    axes.bar(x, found.shares)
+    axes.set(ylim=(0, 1), ylabel='share of all images')
+    axes.set_xticks(x, labels)

@@ -1,4 +1,7 @@
-"""Early exit against the network itself: the same answers image by image, and nothing computed for those that left."""
+"""Early exit against the network itself.
+
+The same answers image by image, and nothing computed for those that left.
+"""
 
 import dataclasses
 import functools
@@ -11,9 +14,10 @@ import pytest
 from engine.config.config import Config
 from engine.data.datasets import open_dataset
 from engine.deployment.early_exit import EarlyExit
-from engine.graph.tower import Model, log_confidence
+from engine.graph.tower import Model
 from engine.results import exit_thresholds
 from engine.runs.checkpoint import Restore
+from nets.losses import log_confidence
 from quant.backend import tf
 from tests.conftest import Runner
 
@@ -60,7 +64,10 @@ def log_softmax(logits):
 
 @functools.cache
 def network(bits):
-    """A model, its variables, and what ``net.outputs`` says of ``IMAGES`` one at a time: logits [N, classes] by point."""
+    """A model, its variables, and what ``net.outputs`` says of ``IMAGES`` one at a time.
+
+    Logits [N, classes] by point.
+    """
     model, rng = Model(CONFIGS[bits], data_format='NHWC'), np.random.default_rng(0)
     with tf.Graph().as_default():
         tf.set_random_seed(1)
@@ -71,7 +78,8 @@ def network(bits):
             start = run({v.op.name: v for v in tf.global_variables()})
             values = {name: random_value(name, value, rng) for name, value in start.items()}
             Restore(values).init(run.session)
-            # Classifiers that have something to choose from: over the images, every class is as likely.
+            # Classifiers that have something to choose from: over the images, every class is as
+            # likely.
             for point, found in run(logits, {feed: IMAGES}).items():
                 if point.size == 28:
                     head, scale = f'head{point.exit}/linear', 2 / found.std(0)
@@ -235,7 +243,10 @@ def test_a_stage_that_would_end_too_late_is_not_begun(case, deadline, exits, mon
 
 
 def test_log_confidence(run):
-    """Against float64; where one class is far ahead, the float32 softmax is 1 and its logarithm 0."""
+    """Against float64.
+
+    Where one class is far ahead, the float32 softmax is 1 and its logarithm 0.
+    """
     logits = np.random.default_rng(0).normal(0, 4, (50, 10)).astype('float32')
     far = np.array(
         [[0, -50, -60], [-50, 0, -50], [1000, 950, 900], [30, 10, 5], [-80, -80, 0]], 'float32'

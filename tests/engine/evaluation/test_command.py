@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.evaluation import evaluate
+from engine.evaluation import borrowing, evaluate
 from engine.runs import checkpoint
 from tests.engine.config import test_cli
 from tests.engine.config.test_cli import RUN, accepted, call, tree
@@ -111,7 +111,8 @@ def recorded(monkeypatch, capsys):
 
     def scores(model, values, dataset, **_):
         model.names = [str(point) for point in model.net.points]
-        return [evaluate.Score([np.zeros((len(model.names), 2), int)], [], len(dataset.val), 1.0)]
+        correct = np.zeros((len(model.names), 2))
+        return [evaluate.Score(correct, {}, {}, len(dataset.val), 1.0)]
 
     def check(line: str) -> str:
         with monkeypatch.context() as patch:
@@ -174,8 +175,8 @@ def test_statistics_of_a_second_checkpoint(here, monkeypatch):
         taken.update(first=source.prefix, second=borrowed.moving.prefix, lenders=borrowed.lenders)
         return values_of(source, variables, borrowed)
 
-    values_of = evaluate.variable_values
-    monkeypatch.setattr(evaluate, 'variable_values', spy)
+    values_of = borrowing.variable_values
+    monkeypatch.setattr(borrowing, 'variable_values', spy)
     shutil.copytree(here / 'run', here / 'at-16')
     shutil.copytree(here / 'run', here / 'at-12')
     for epoch, step in ((2, 20), (1, 10)):
@@ -209,7 +210,10 @@ def test_what_a_point_borrows_is_recorded(flags, names, here, recorded):
 
 
 def test_calibrated_statistics_are_evaluated(here, recorded):
-    """They make a size of their own, which needs no lender, and which is scored when it is asked for."""
+    """They make a size of their own, which needs no lender.
+
+    And which is scored when it is asked for.
+    """
     values = {
         name.replace('/s12/', '/s14/'): value
         for name, value in numbers(shapes(RUN)).items()

@@ -1,4 +1,7 @@
-"""DS-Net from the command line: supernet and its teacher, calibration, gate, the chain of both stages."""
+"""DS-Net from the command line.
+
+Supernet and its teacher, calibration, gate, the chain of both stages.
+"""
 
 import functools
 import json
@@ -129,8 +132,8 @@ def test_the_teacher_is_what_is_read(trained):
 def test_widths_without_statistics_are_refused(trained, capsys):
     said = refused(capsys, '--eval', '-ec', trained, '-ew', '0', '5')
     assert (
-        f'no statistics for w05; python -m scripts.calibrate {trained} makes them; there are w14 w00'
-        in said
+        f'no statistics for w05; python -m scripts.calibrate {trained} makes them; there are '
+        'w14 w00' in said
     )
     said = refused(capsys, *GATE, '--load', trained, '--logdir', trained.parent / 'none')
     assert '--load' in said and 'no statistics for w05; python -m scripts.calibrate' in said
@@ -181,7 +184,7 @@ def test_only_the_gate_is_trained(calibrated, gated):
 
 def test_evaluation_writes_what_the_gate_did(gated, capsys, monkeypatch):
     monkeypatch.setattr(
-        'engine.evaluation.evaluators.widths.throughput', lambda *_: {'dynamic': 1.0}
+        'engine.evaluation.evaluators.widths.images_per_second', lambda *_: {'dynamic': 1.0}
     )
     shutil.rmtree(gated / 'eval')
     main('--eval', '-ec', gated, '--threads', '0')
@@ -225,7 +228,7 @@ def test_a_part_of_a_network_is_called_as_in_the_whole(
     flags, points, two_sizes, few_validation_images, monkeypatch
 ):
     monkeypatch.setattr(
-        'engine.evaluation.evaluators.widths.throughput', lambda *_: {'dynamic': 1.0}
+        'engine.evaluation.evaluators.widths.images_per_second', lambda *_: {'dynamic': 1.0}
     )
     shutil.rmtree(two_sizes / 'eval', ignore_errors=True)
     main('--eval', '-ec', two_sizes, *flags, '--threads', '0')

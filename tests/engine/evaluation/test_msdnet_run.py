@@ -1,4 +1,7 @@
-"""MSDNet from the command line: training with images set aside, exits, thresholds, resuming, what is refused."""
+"""MSDNet from the command line.
+
+Training with images set aside, exits, thresholds, resuming, what is refused.
+"""
 
 import itertools
 import json
@@ -67,7 +70,7 @@ def evaluated(trained):
     shutil.copytree(trained, run)
     before = records(run)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exits, 'draw', lambda *_: False)
+        patch.setattr(exits, 'draw', lambda *_: [])
         main('--eval', '-ec', run, '--threads', '0')
     return run, before, records(run)
 

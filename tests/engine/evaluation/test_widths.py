@@ -1,4 +1,4 @@
-"""The report of a gate that chooses widths: shares and multiply-adds of a made-up tally."""
+"""The report of a gate that chooses widths: shares and multiply-adds of a made-up count."""
 
 import json
 
@@ -7,7 +7,9 @@ import pytest
 
 from engine.data.datasets import open_dataset
 from engine.evaluation import throughput
+from engine.evaluation.evaluate import Score
 from engine.evaluation.evaluators import widths as routes
+from engine.evaluation.evaluators.evaluator import Evaluation
 from engine.graph.tower import Model
 from nets import cost
 from nets.cost import LayerRecord
@@ -23,6 +25,7 @@ class Net:
     """What the report asks of a network."""
 
     routes, head_madds, sizes = ROUTES, 77, (16, 12)
+    accumulator_names = ('s16-routes', 's12-routes')
 
     def point(self, size, index):
         return f's{size}-w{index:02d}'
@@ -46,23 +49,28 @@ def layers():
 @pytest.fixture
 def reported(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    tallies = [rng.integers(0, 9, (CLASSES, len(ROUTES))).astype(float) for _ in Net.sizes]
-    tallies[1][2] = 0
-    monkeypatch.setattr(routes, 'throughput', lambda *_: {'dynamic': 120.5, 's16-w00': 300.0})
-    return tmp_path, tallies, routes.report(Network(), layers(), tallies, {}, None, tmp_path)
+    chosen = {}
+    for name in Net.accumulator_names:
+        chosen[name] = rng.integers(0, 9, (CLASSES, len(ROUTES))).astype(float)
+    chosen['s12-routes'][2] = 0
+    speed = {'dynamic': 120.5, 's16-w00': 300.0}
+    monkeypatch.setattr(routes, 'images_per_second', lambda *_: speed)
+    score = Score(np.zeros((6, 2)), chosen, {}, 1, 0.1)
+    evaluation = Evaluation(Network(), layers(), score, tmp_path, {}, None, threads=0)
+    return tmp_path, chosen, routes.Widths().report(evaluation)
 
 
 def test_shares_and_multiply_adds(reported):
-    folder, tallies, said = reported
-    for size, tally in zip(Net.sizes, tallies):
+    folder, chosen, said = reported
+    for size, counts_by_class in zip(Net.sizes, chosen.values()):
         row = json.loads((folder / 'routes' / f's{size}.json').read_text())
         assert row['points'] == [f's{size}-w{index:02d}' for index in ROUTES]
-        share = tally.sum(0) / tally.sum()
+        share = counts_by_class.sum(0) / counts_by_class.sum()
         np.testing.assert_allclose(row['shares'], share)
-        counts = tally.sum(1)
+        counts = counts_by_class.sum(1)
         for k, by_class in enumerate(row['by_class']):
             np.testing.assert_allclose(
-                by_class, tally[k] / counts[k] if counts[k] else np.zeros(len(ROUTES))
+                by_class, counts_by_class[k] / counts[k] if counts[k] else np.zeros(len(ROUTES))
             )
         madds = [9 * (4 + index) * 8 * size * size + 8 * CLASSES for index in ROUTES]
         assert row['of_points'] == madds
@@ -87,7 +95,7 @@ def test_measured_speed(monkeypatch):
     model = Model(config, data_format='NHWC')
     monkeypatch.setattr(throughput, 'BATCH', 4)
     monkeypatch.setattr(throughput, 'ROUNDS', 2)
-    found = routes.throughput(model, values, open_dataset('animals28', size=16), 16)
+    found = routes.images_per_second(model, values, open_dataset('animals28', size=16), 16)
     assert set(found) == {'dynamic', 'w00', 'w06'} and min(found.values()) > 0
     _, records = model.inspect()
     assert cost.madds(records['w00']) < cost.madds(records['w06'])

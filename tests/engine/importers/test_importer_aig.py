@@ -1,4 +1,7 @@
-"""Files of ConvNet-AIG and of plain ResNets become runs: stored logits of a published network, a start for gates."""
+"""Files of ConvNet-AIG and of plain ResNets become runs.
+
+Stored logits of a published network, a start for gates.
+"""
 
 import json
 import re
@@ -157,7 +160,7 @@ def test_what_is_recorded(gated):
 
 def test_an_imported_network_is_evaluated(gated, monkeypatch):
     """Its gates are reported beside its accuracy."""
-    monkeypatch.setattr('engine.evaluation.evaluators.gates.throughput', lambda *_: {})
+    monkeypatch.setattr('engine.evaluation.evaluators.gates.images_per_second', lambda *_: {})
     assert imagenet_tf.main(['--eval', '-ec', str(gated), '--threads', '0']) == 0
     assert {path.name for path in (gated / 'eval').glob('*.json')} == {'s32.json'}
     assert json.loads((gated / 'gates' / 's32.json').read_text())['blocks'] == [

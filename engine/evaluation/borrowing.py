@@ -1,0 +1,146 @@
+"""Evaluation of sizes that have no statistics of their own.
+
+Whose they take, and the variables that follow.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine import families
+from engine.config.config import Config
+from engine.errors import UsageError
+from engine.runs import checkpoint
+from engine.runs.checkpoint import Checkpoint
+from engine.runs.untrained_sizes import lend, nearest, neighbours
+
+
+@dataclasses.dataclass(frozen=True)
+class Borrowed:
+    """Statistics that some of the evaluated sizes take from trained ones.
+
+    Attributes:
+        lenders: trained sizes by evaluated size: one, or two to interpolate between.
+        kernels: whether a size computes with the kernels of its lender, too.
+        moving: second checkpoint, whose moving mean and variance are taken instead
+            (``--fix_mean_var``), or None.
+    """
+
+    lenders: Mapping[int, tuple[int, ...]]
+    kernels: bool = True
+    moving: Checkpoint | None = None
+
+    def names(self) -> dict[int, str]:
+        """What each borrowing size uses, as records spell it."""
+        found = {}
+        for size, lenders in self.lenders.items():
+            name = '+'.join(f's{lender}' for lender in lenders)
+            if not self.kernels and len(lenders) == 1:
+                name += '-ideal'
+            if self.moving:
+                name += '-moving'
+            found[size] = name
+        return found
+
+
+def borrow(
+    source: Checkpoint,
+    config: Config,
+    *,
+    untrained: str | None,
+    eos: int | None,
+    fix_mean_var: bool,
+    epoch: int | None,
+) -> Borrowed:
+    """What ``--untrained``, ``-eos`` and ``--fix_mean_var`` ask for.
+
+    Args:
+        source: the checkpoint.
+        config: narrowed to the sizes that are evaluated.
+        untrained: ``proxy`` runs a size with the statistics (and generated kernels) of the nearest
+            trained one, ``ideal`` with its own generated kernels and the statistics of the nearest
+            one, ``interpolate`` with its own kernels and statistics between those of the two
+            neighbours.
+        eos: lender of all sizes.
+        fix_mean_var: take moving means and variances from the checkpoint of the tested size.
+        epoch: of that checkpoint; None is the last.
+
+    Raises:
+        UsageError: a size has no statistics and nothing says what to take, or the flags do not fit
+            together.
+    """
+    missing = [size for size in config.sizes if size not in source.sizes]
+    if eos is not None and eos not in source.sizes:
+        raise UsageError(f'-eos {eos}: no statistics for size {eos}; {source.describe()}')
+    if missing and eos is None and untrained is None:
+        raise UsageError(
+            f'-es {_spelled(config.sizes)}: no statistics for size {_spelled(missing)} '
+            f'({checkpoint.BORROW}); {source.describe()}'
+        )
+    lenders: dict[int, tuple[int, ...]] = {}
+    for size in missing if eos is None else config.sizes:
+        if eos is not None:
+            lenders[size] = (eos,)
+        elif untrained == 'interpolate':
+            lenders[size] = neighbours(size, source.trained)
+        else:
+            lenders[size] = (nearest(size, source.trained),)
+    moving = _moving(source, config, eos, epoch) if fix_mean_var else None
+    return Borrowed(lenders, families.get(config.net).lends_kernels(untrained), moving)
+
+
+def variable_values(
+    source: Checkpoint, variables: Mapping[str, tuple[int, ...]], borrowed: Borrowed
+) -> dict[str, np.ndarray]:
+    """Values of the variables of an inference graph.
+
+    Args:
+        source: the checkpoint.
+        variables: declarations by name.
+        borrowed: what some sizes take from others.
+
+    Raises:
+        UsageError: the checkpoint lacks a size or anything else that the network needs.
+    """
+    lent: dict[str, np.ndarray] = {}
+    for size, lenders in borrowed.lenders.items():
+        lent |= lend(source.values, size, lenders)
+    lending = dataclasses.replace(source, values=source.values | lent)
+    values = checkpoint.select(lending, variables, flag='-ec')
+    if borrowed.moving is not None:
+        moving = {name: one for name, one in variables.items() if name.endswith('/EMA')}
+        values |= checkpoint.select(borrowed.moving, moving, flag='--fix_mean_var', partial=True)
+    return values
+
+
+def _moving(source: Checkpoint, config: Config, eos: int | None, epoch: int | None) -> Checkpoint:
+    """The second checkpoint of ``--fix_mean_var``, at the path with the tested size for ``eos``."""
+    if eos is None or len(config.sizes) != 1:
+        raise UsageError('--fix_mean_var: needs -eos and one size in -es')
+    here = str(Path(source.prefix).parent)
+    path = replace_number(here, eos, config.sizes[0])
+    if path == here:
+        raise UsageError(
+            f'--fix_mean_var: {here} has no {eos} in its path to put {config.sizes[0]} in place of'
+        )
+    return checkpoint.read(checkpoint.find(path, epoch, '--fix_mean_var'), flag='--fix_mean_var')
+
+
+def replace_number(text: str, old: int, new: int) -> str:
+    """``text`` with a number in place of another, wherever that stands as a whole number.
+
+    >>> replace_number('runs/2240-224', 224, 160)
+    'runs/2240-160'
+    """
+    parts = []
+    for digits, group in itertools.groupby(text, str.isdigit):
+        part = ''.join(group)
+        parts.append(str(new) if digits and part == str(old) else part)
+    return ''.join(parts)
+
+
+def _spelled(sizes: Sequence[int]) -> str:
+    return ' '.join(map(str, sizes))

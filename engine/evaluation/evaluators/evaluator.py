@@ -1,0 +1,59 @@
+"""What an evaluator is given, and what it is asked for."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from engine.data.datasets import Dataset
+from engine.evaluation.evaluate import Score
+from engine.graph.tower import Model
+from nets.cost import LayerRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """A network and its score on the validation images.
+
+    Attributes:
+        model: the network.
+        layers: layer records by spelling of the operating point.
+        score: counts of right answers, accumulators and per-image outputs.
+        folder: run folder that results are written to.
+    """
+
+    model: Model
+    layers: Mapping[str, Sequence[LayerRecord]]
+    score: Score
+    folder: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation(Scored):
+    """A score with what it takes to run the network again.
+
+    Attributes:
+        values: variables by name.
+        dataset: the data set that was scored.
+        threads: decoding threads.
+        sampled: whether choices were drawn, so that they are no property of the network.
+        borrowed: whether some sizes used the statistics of others.
+    """
+
+    values: Mapping[str, np.ndarray]
+    dataset: Dataset
+    threads: int
+    sampled: bool = False
+    borrowed: bool = False
+
+
+class Evaluator(Protocol):
+    """Reports on one kind of choice."""
+
+    def report(self, evaluation: Evaluation) -> str:
+        """Measures, writes files into the run folder, and returns text for the console."""
+
+    def monitor(self, scored: Scored) -> dict[str, float]:
+        """Writes what every epoch of a training records, and returns metrics by name."""

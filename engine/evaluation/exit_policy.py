@@ -1,0 +1,134 @@
+"""Thresholds of exits carried out.
+
+The validation images leave early for real, and once more at the last exit.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tabulate import tabulate
+from tensorpack.utils.utils import get_tqdm
+
+from engine.data.datasets import Dataset
+from engine.deployment.early_exit import EarlyExit
+from engine.errors import UsageError
+from engine.evaluation.evaluate import eval_flow
+from engine.evaluation.evaluators.exits import Layers, exit_madds
+from engine.graph.tower import Model
+from engine.results import exit_thresholds
+from engine.runs.folder import write_json
+
+
+class Measured(NamedTuple):
+    """A pass over the validation images.
+
+    Attributes:
+        top1: percent right.
+        madds: mean multiply-adds of an image.
+        images_per_second: of the network alone.
+        shares: of the images, by the exit where they leave.
+    """
+
+    top1: float
+    madds: float
+    images_per_second: float
+    shares: list[float]
+
+
+def read_policy(model: Model, file: str) -> exit_thresholds.Policy:
+    """The thresholds in ``file``.
+
+    Raises:
+        UsageError: the file cannot be read, or is about another network.
+    """
+    points = model.net.points
+    if all(point.exit is None for point in points):
+        raise UsageError(f'--thresholds {file}: --net {model.config.net} has no exits')
+    policy = exit_thresholds.read_policy(Path(file))
+    exits = sorted({point.exit for point in points})
+    if policy.size not in model.net.sizes or policy.exits != tuple(exits):
+        spelled = ' '.join(map(str, policy.exits))
+        sizes = ' '.join(map(str, model.net.sizes))
+        raise UsageError(
+            f'--thresholds {file}: is for size {policy.size} and exits {spelled}; '
+            f'the network has sizes {sizes} and {len(exits)} exits, from 0 on'
+        )
+    return policy
+
+
+def evaluate_policy(
+    model: Model,
+    values: Mapping[str, np.ndarray],
+    dataset: Dataset,
+    policy: exit_thresholds.Policy,
+    layers: Layers,
+    folder: Path,
+    *,
+    name: str,
+    threads: int,
+) -> str:
+    """Runs the validation images with early exit by ``policy``, and again to the end.
+
+    Args:
+        model: a network with exits.
+        values: its variables by name.
+        dataset: whose validation images are run.
+        policy: thresholds.
+        layers: layer records by spelling of the operating point.
+        folder: run folder; ``exits/<name>-measured.json`` is written there.
+        name: of the file.
+        threads: decoding threads.
+
+    Returns:
+        A table for the console, and the file.
+    """
+    madds = exit_madds(model, layers, policy.size)
+    runner = EarlyExit(model, values, policy.size)
+    found = {
+        'early exit': _run(runner, model, dataset, policy.thresholds, madds, threads),
+        'all exits': _run(runner, model, dataset, None, madds, threads),
+    }
+    record = {way: one._asdict() for way, one in found.items()}
+    path = folder / 'exits' / f'{name}-measured.json'
+    about = {'thresholds': dataclasses.asdict(policy), 'images': len(dataset.val)}
+    write_json(path, record | about)
+    return f'{_table(found)}\n{path}'
+
+
+def _table(found: Mapping[str, Measured]) -> str:
+    rows = []
+    for way, one in found.items():
+        shares = ' '.join(f'{100 * share:.0f}' for share in one.shares)
+        rows.append((way, one.top1, one.madds / 1e6, one.images_per_second, shares))
+    headers = ('', 'top-1', 'M multiply-adds', 'images/s', '% by exit')
+    return tabulate(rows, headers=headers, floatfmt='.2f')
+
+
+def _run(
+    runner: EarlyExit,
+    model: Model,
+    dataset: Dataset,
+    thresholds: Sequence[float] | None,
+    madds: np.ndarray,
+    threads: int,
+) -> Measured:
+    batches = eval_flow(model.config, dataset, threads)
+    hits, leaves = [], []
+    seconds = 0.0
+    with get_tqdm(total=len(batches), unit='batch', desc='early exit') as bar:
+        for *images, labels in batches:
+            started = time.perf_counter()
+            answers = runner.predict(images, thresholds)
+            seconds += time.perf_counter() - started
+            hits.append(answers.labels == labels)
+            leaves.append(answers.exits)
+            bar.update()
+    right = np.concatenate(hits)  # [N] bool
+    exits = np.concatenate(leaves)  # [N]
+    share = np.bincount(exits, minlength=len(madds)) / len(exits)
+    top1 = 100 * float(right.mean())
+    return Measured(top1, float(share @ madds), len(right) / seconds, share.tolist())

@@ -1,0 +1,158 @@
+"""Records of evaluation.
+
+One JSON file per operating point in the run folder, and a table of them.
+"""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from engine.config.config import Config
+from engine.errors import UsageError
+from engine.evaluation.evaluate import Score
+from engine.runs import checkpoint
+from engine.runs.folder import open_run, write_json
+from nets import cost
+from nets.points import Point
+
+# What a record says about normalisation where it is about sampled gates.
+SAMPLED = 'gate-noise'
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Result of one operating point.
+
+    Attributes:
+        point: its spelling, or the name of an ensemble or of a choice made image by image.
+        bn: point whose normalisation statistics were used.
+        top1, top5: percent correct.
+        images: number of images scored.
+        seconds: wall time of the pass, which scored all points of the evaluation together.
+        data: what ``--data`` named.
+        checkpoint: checkpoint prefix.
+        draws, deviation: number of passes with sampled gates whose mean ``top1`` is, and its
+            standard deviation.
+    """
+
+    point: str
+    bn: str
+    top1: float
+    top5: float
+    images: int
+    seconds: float
+    data: str
+    checkpoint: str
+    draws: int = 1
+    deviation: float = 0.0
+
+    @property
+    def file(self) -> str:
+        """Name of its file."""
+        return f'{self.point}.json' if self.bn == self.point else f'{self.point}@{self.bn}.json'
+
+    @property
+    def label(self) -> str:
+        """Its name in a table."""
+        if self.bn == SAMPLED:
+            return f'{self.point} (gates sampled, deviation {self.deviation:.2f})'
+        return self.point if self.bn == self.point else f'{self.point} (BN {self.bn})'
+
+
+def records(
+    names: Sequence[str],
+    score: Score,
+    *,
+    data: str,
+    prefix: str,
+    lenders: Mapping[int, str] | None = None,
+) -> list[Record]:
+    """One record per row of counts.
+
+    Args:
+        names: of the rows.
+        score: of a pass over all images.
+        data: what ``--data`` named.
+        prefix: of the checkpoint.
+        lenders: whose statistics were used, by size that did not use its own.
+    """
+    seconds = round(score.seconds, 3)
+    percent = 100 * score.correct / score.images  # [rows, 2]
+    found = []
+    for name, (top1, top5) in zip(names, percent.tolist()):
+        bn = name
+        size = Point.within(name).size
+        if lenders and size is not None and size in lenders:
+            bn = lenders[size]
+        found.append(Record(name, bn, top1, top5, score.images, seconds, data, prefix))
+    return found
+
+
+def sampled(passes: Sequence[Sequence[Record]]) -> list[Record]:
+    """Mean and standard deviation of every point over passes with sampled gates."""
+    found = []
+    for rows in zip(*passes):
+        top1 = [row.top1 for row in rows]
+        mean = dataclasses.replace(
+            rows[0],
+            bn=SAMPLED,
+            top1=statistics.mean(top1),
+            top5=statistics.mean(row.top5 for row in rows),
+            seconds=sum(row.seconds for row in rows),
+            draws=len(rows),
+            deviation=statistics.stdev(top1) if len(top1) > 1 else 0.0,
+        )
+        found.append(mean)
+    return found
+
+
+def write_records(folder: Path, found: Iterable[Record]) -> None:
+    """Writes ``eval/<point>.json`` of every record."""
+    for record in found:
+        write_json(folder / 'eval' / record.file, dataclasses.asdict(record))
+
+
+def merge_layers(folder: Path, layers: Mapping[str, Sequence[cost.LayerRecord]]) -> None:
+    """Adds the layer records of these points to the run folder."""
+    path = folder / 'layers.json'
+    known = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, known | cost.to_json(layers))
+
+
+def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | None) -> Path:
+    """Where records go.
+
+    Into the run, if its last checkpoint was scored on its own data, or elsewhere.
+
+    Args:
+        config: what was evaluated.
+        source: the checkpoint.
+        logdir: what ``--logdir`` says.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    prefix, run = Path(source.prefix).resolve(), source.config
+    alike = run is not None and run.data in ('', config.data) and run.resize == config.resize
+    last = list(checkpoint.checkpoints(prefix.parent).values())[-1:] == [str(prefix)]
+    if alike and last and (logdir is None or logdir.resolve() == prefix.parent):
+        return Path(source.prefix).parent
+    folder = logdir or Path('train_log') / f'eval-{config.name}-{prefix.name}'
+    evaluated = dataclasses.replace(config, load=str(prefix), gpu=(0,))
+    try:
+        return open_run(evaluated, folder, None).path
+    except UsageError as error:
+        raise UsageError(
+            f'--logdir {folder}: is no folder for the records of this checkpoint; choose another '
+            f'({error})'
+        ) from error
+
+
+def table(found: Sequence[Record]) -> str:
+    """Records as a text table."""
+    rows = [(record.label, record.top1, record.top5, record.images) for record in found]
+    return tabulate(rows, headers=('point', 'top-1', 'top-5', 'images'), floatfmt='.2f')

@@ -1,0 +1,37 @@
+"""One file per family of networks: all that the engine knows of it beside the network itself.
+
+Importing this package imports no TensorFlow. What a family brings from rooms above this one
+(evaluators, callbacks) it names by its path, which is imported when it is asked for.
+"""
+
+import functools
+import importlib
+
+from engine.families.family import Family, Preset
+
+# Name on the command line -> class. A network that is not listed gets the answers of ``Family``.
+_FAMILIES = {
+    'rsnet': 'engine.families.rsnet.RSNetFamily',
+    'san': 'engine.families.san.SANFamily',
+    'aig': 'engine.families.aig.AIGFamily',
+    'msdnet': 'engine.families.msdnet.MSDNetFamily',
+    'dsnet': 'engine.families.dsnet.DSNetFamily',
+}
+
+
+@functools.cache
+def get(net: str) -> Family:
+    """The family of a network, by its name on the command line."""
+    if net not in _FAMILIES:
+        return Family(net)
+    module, _, cls = _FAMILIES[net].rpartition('.')
+    return getattr(importlib.import_module(module), cls)(net)
+
+
+@functools.cache
+def presets() -> dict[str, Preset]:
+    """The presets of all families by name."""
+    found: dict[str, Preset] = {}
+    for net in _FAMILIES:
+        found.update(get(net).presets)
+    return found

@@ -1,0 +1,136 @@
+"""DS-Net: recipes of its two stages, published table and evaluator of networks of many widths."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from engine.errors import UsageError
+from engine.families.family import Config, Family, Preset
+from engine.families.recipes import MEASURED, PYTORCH
+from nets.points import Point
+
+# The published loops run 150 + 10 and 30 + 10 epochs.
+_RECIPE: dict[str, Any] = {
+    **PYTORCH,
+    'arch': 'mobilenetv1',
+    'sizes': (224,),
+    'inputs': 'normalized_rgb',
+    'resize': 'antialias_cubic',
+    'batch_size': 512,
+    'lr': 0.08,
+    'schedule': 'cosine_epochs',
+    'warmup': 5.0,
+    'min_lr': 1e-5,
+    'cooldown': 10,
+    'epochs': 160,
+    'decay': 'kernels',
+    'nesterov': True,
+    'randaugment': 'rand-m9-mstd0.5',
+    'erasing': 0.2,
+}
+_GATE: dict[str, Any] = {'stage': 'gate', 'warmup': 0.0, 'epochs': 40, 'wd': 0.01}
+# A short training needs a teacher that follows soon: 0.997 looks back over 333 steps.
+_SMALL: dict[str, Any] = {
+    'arch': 'mobilenetv1_small',
+    'ema': 0.97,
+    'resize': 'area',
+    'randaugment': '',
+    'erasing': 0.0,
+    'min_lr': 0.0,
+    'cooldown': 0,
+}
+_DEMO: dict[str, Any] = {
+    'net': 'dsnet',
+    **_SMALL,
+    'mode': 'pytorch',
+    'sizes': (28,),
+    'data': 'animals28',
+    'width': 0.25,
+    'inputs': 'normalized_rgb',
+}
+
+
+class DSNetFamily(Family):
+    """Slimmable networks, with or without a gate that chooses the width."""
+
+    evaluator_paths = ('engine.evaluation.evaluators.widths.Widths',)
+    benchmark = 'widths'
+    published_tables = ('ds-net',)
+
+    presets = {
+        'dsnet_mbv1': Preset(
+            {**_RECIPE, 'net': 'dsnet'},
+            '70.1/70.4/70.8/71.2/71.6/72.0/72.4/72.7/73.0/73.3/73.6/73.9/74.1/74.6 '
+            'at widths 0-13; README of DS-Net (changlin31/DS-Net)',
+            then='dsnet_mbv1_gate',
+        ),
+        'dsnet_mbv1_gate': Preset(
+            {**_RECIPE, **_GATE, 'net': 'dsnet'},
+            'no number in the README of DS-Net for the gated network',
+        ),
+        'demo-dsnet': Preset({**_DEMO, 'epochs': 5}, MEASURED, then='demo-dsnet-gate'),
+        'demo-dsnet-gate': Preset(
+            {
+                **_DEMO,
+                'epochs': 4,
+                'lr': 5.0,
+                'stage': 'gate',
+                'routes': (0, 4, 8, 13),
+                'target_madds': 2.5e6,
+            },
+            MEASURED,
+        ),
+    }
+
+    def defaults(self, arch: str) -> dict[str, Any]:
+        """The published recipe of the first stage on ImageNet."""
+        return _RECIPE
+
+    def data_defaults(self, data: str) -> dict[str, Any]:
+        """At one size, without the heavy augmentation."""
+        defaults = super().data_defaults(data)
+        return {**defaults, **_SMALL, 'sizes': defaults['sizes'][:1]}
+
+    def folder_parts(self, config: Config) -> list[str]:
+        """The second stage."""
+        return ['gate'] if config.stage == 'gate' else []
+
+    def check(self, config: Config) -> None:
+        """Checks that towers do not share batch statistics.
+
+        Raises:
+            UsageError: they do.
+        """
+        if config.sync_bn:
+            raise UsageError(
+                f'--sync_bn with --net {self.net}: every tower draws widths of its own, so that '
+                'their '
+                'channels differ; leave it out'
+            )
+
+    def evaluators(self, config: Config) -> list[Any]:
+        """Only the second stage has a gate."""
+        return super().evaluators(config) if config.stage == 'gate' else []
+
+    def evaluated(
+        self, config: Config, known: Sequence[Point], widths: Sequence[int] | None
+    ) -> Config:
+        """All widths with statistics, or those asked for; see ``Family.evaluated``."""
+        there = {point.width for point in known if point.width is not None}
+        asked = tuple(widths or sorted(there))
+        # Without all of its routes a gate has nothing to choose from, and the widths are evaluated
+        # alone.
+        stage = config.stage if set(config.routes) <= set(asked) else 'supernet'
+        return dataclasses.replace(config, widths=asked, stage=stage)
+
+    def calibrated(
+        self, config: Config, sizes: Sequence[int] | None, widths: Sequence[int] | None
+    ) -> Config:
+        """All widths, or those asked for; see ``Family.calibrated``."""
+        config = config.narrowed(sizes) if sizes else config
+        return dataclasses.replace(config, widths=tuple(widths or ()), stage='supernet')
+
+    def at_point(self, config: Config, point: Point) -> Config:
+        """Without the gate, at one width."""
+        config = super().at_point(config, point)
+        return dataclasses.replace(config, widths=(point.width,), stage='supernet')

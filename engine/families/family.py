@@ -1,0 +1,151 @@
+"""What the engine can ask of any family of networks, with the answers of most."""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from engine.errors import UsageError
+from engine.families.recipes import DATA_DEFAULTS
+from nets.points import Point
+
+# engine.config.config.Config, which is made with the help of families and not the other way.
+Config: TypeAlias = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A named recipe: field values of ``Config``.
+
+    Attributes:
+        values: what it sets; an explicit flag beats it.
+        expect: the number to expect and where it was read.
+        then: name of the preset that goes on from the result, after calibration of all widths;
+            empty for none.
+    """
+
+    values: dict[str, Any]
+    expect: str
+    then: str = ''
+
+
+class Family:
+    """All that the engine knows of a network beside what it computes.
+
+    Args:
+        net: name of the network.
+
+    Attributes:
+        presets: recipes by name.
+        evaluator_paths: classes of its evaluators, see ``engine.evaluation.evaluators``.
+        benchmark: module in ``scripts.bench`` that times its inference; empty for none.
+        published_tables: tables of ``published.json`` about it.
+    """
+
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    evaluator_paths: ClassVar[Sequence[str]] = ()
+    benchmark: ClassVar[str] = ''
+    published_tables: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, net: str):
+        self.net = net
+
+    def defaults(self, arch: str) -> dict[str, Any]:
+        """Published settings of an architecture, where they are not the defaults of ``Config``."""
+        return {}
+
+    def data_defaults(self, data: str) -> dict[str, Any]:
+        """What a data set of small images changes in the defaults."""
+        return DATA_DEFAULTS[data]
+
+    def folder_start(self, config: Config) -> str:
+        """Start of the name of a run folder: what is trained."""
+        return f'{config.net}-{config.arch}'
+
+    def folder_parts(self, config: Config) -> list[str]:
+        """Parts of the name of a run folder that follow from options of this family."""
+        return []
+
+    def check(self, config: Config) -> None:
+        """Checks what the fields of ``config`` mean together for this family.
+
+        Raises:
+            UsageError: they cannot work together.
+        """
+
+    def evaluators(self, config: Config) -> list[Any]:
+        """What evaluation reports beside the accuracy of every point.
+
+        See ``engine.evaluation.evaluators``.
+        """
+        return [_load(path)() for path in self.evaluator_paths]
+
+    def evaluated(
+        self, config: Config, known: Sequence[Point], widths: Sequence[int] | None
+    ) -> Config:
+        """``config`` narrowed to the operating points that are evaluated.
+
+        Args:
+            config: configuration of the run, at the sizes to evaluate.
+            known: operating points with statistics.
+            widths: that were asked for; None for all.
+
+        Raises:
+            UsageError: the network has no widths.
+        """
+        if widths:
+            raise UsageError(f'-ew {_spelled(widths)}: --net {self.net} has no widths to choose')
+        return config
+
+    def calibrated(
+        self, config: Config, sizes: Sequence[int] | None, widths: Sequence[int] | None
+    ) -> Config:
+        """``config`` narrowed to the operating points that are calibrated.
+
+        Args:
+            config: configuration of the run.
+            sizes: input sizes that were asked for.
+            widths: that were asked for; None for all.
+
+        Raises:
+            UsageError: nothing was asked for that the network could calibrate.
+        """
+        if widths or not sizes:
+            raise UsageError(
+                f'--net {self.net}: is no slimmable network; give --sizes, the input sizes to '
+                'calibrate, '
+                'and no --widths'
+            )
+        return config.narrowed(sizes)
+
+    def at_point(self, config: Config, point: Point) -> Config:
+        """``config`` of a network that has the operating point ``point``, trained or calibrated."""
+        if point.size and point.size not in config.sizes:
+            side = max(config.image_size, point.size)
+            return dataclasses.replace(config, sizes=(point.size,), image_size=side)
+        return config
+
+    def lends_kernels(self, untrained: str | None) -> bool:
+        """Whether a size that borrows statistics computes with the kernels of its lender.
+
+        Args:
+            untrained: what ``--untrained`` says.
+        """
+        return True
+
+    def published(self, config: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
+        """How ``published.json`` spells a network, and the tables that its numbers stand in.
+
+        Args:
+            config: fields of a ``config.json``.
+        """
+        return str(config.get('arch')), self.published_tables
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.rpartition('.')
+    return getattr(importlib.import_module(module), name)
+
+
+def _spelled(numbers: Sequence[int]) -> str:
+    return ' '.join(map(str, numbers))

@@ -1,8 +1,10 @@
 """Figures without a display; the only place that asks whether matplotlib is installed."""
 
+import io
 from typing import Any, Literal
 
 from engine.errors import UsageError
+from engine.files import output_file
 
 
 def available() -> bool:
@@ -35,3 +37,27 @@ def new_figure(
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+def save(figure: Any, output: str) -> None:
+    """Writes a figure as a picture in the format of the file's ending.
+
+    Raises:
+        UsageError: The ending is none of a picture, or the folder of the file is not there.
+    """
+    kind = output.rpartition('.')[2].lower()
+    kinds = figure.canvas.get_supported_filetypes()
+    if kind not in kinds:
+        raise UsageError(
+            f'--output {output}: unknown kind of picture; end it with one of '
+            f'{", ".join(sorted(kinds))}'
+        )
+    with output_file(output) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150)
+
+
+def to_png(figure: Any) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format='png', dpi=110)
+    return stream.getvalue()

@@ -1,5 +1,6 @@
 """Offline tools over run folders and checkpoints; each is a short main over the packages."""
 
+import argparse
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,13 +10,27 @@ from engine.errors import UsageError
 T = TypeVar('T')
 
 
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of a script.
+
+    Args:
+        name: Of the script, such as ``choose``.
+        description: Its docstring, shown as it is.
+    """
+    return argparse.ArgumentParser(
+        prog=f'python -m scripts.{name}',
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def status(name: str, run: Callable[[T], str | None], args: T) -> int:
     """Runs a script, prints what it returns, and says how it ended.
 
     Args:
-        name: of the script, for messages.
-        run: its work.
-        args: of the work.
+        name: Of the script, for messages.
+        run: Its work.
+        args: Of the work.
 
     Returns:
         Exit status: 0, 2 for bad input, 130 if interrupted.

@@ -1,9 +1,9 @@
-"""The best operating point within a budget, over all run folders given, and the commands that evaluate it.
+"""The best operating point within a budget, over all run folders given, and how to evaluate it.
 
     python -m scripts.choose RUN... --madds 300M
     python -m scripts.choose RUN... --latency 5ms --memory 2MB
     python -m scripts.choose RUN... --min-top1 70        # the cheapest that is as accurate
-    python -m scripts.choose RUN...                      # all that no other beats in both accuracy and multiply-adds
+    python -m scripts.choose RUN...                      # all that none beats in accuracy and MAdds
 
 Thresholds of exits and measured gates are among the choices. Latency needs scripts.profile before.
 """
@@ -17,15 +17,14 @@ from tabulate import tabulate
 
 from engine.quantities import quantity
 from engine.results import selection
-from scripts import status
+from scripts import parser, status
+
+HEADERS = ('run', 'point', '', 'top-1', 'M multiply-adds', 'ms', 'kB of weights')
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(
-        prog='python -m scripts.choose',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """The flags."""
+    p = parser('choose', __doc__)
     p.add_argument('runs', type=Path, nargs='+', metavar='RUN')
     p.add_argument('--madds', metavar='N', help='mean multiply-adds of an image, such as 300M')
     p.add_argument('--latency', metavar='TIME', help='of one image alone, such as 5ms')
@@ -36,38 +35,35 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> str:
     """The choice with its commands, or the front."""
-    found = [one for folder in args.runs for one in selection.choices(folder)]
-    madds, ms, size = (
-        quantity(flag, text) if text else None
-        for flag, text in (
-            ('--madds', args.madds),
-            ('--latency', args.latency),
-            ('--memory', args.memory),
-        )
+    found = [choice for folder in args.runs for choice in selection.choices(folder)]
+    limits = selection.Limits(
+        _limit('--madds', args.madds),
+        _limit('--latency', args.latency),
+        _limit('--memory', args.memory),
+        args.min_top1,
     )
-    limits = selection.Limits(madds, ms, size, args.min_top1)
     if limits == selection.Limits():
-        front = selection.pareto(found)
-        return tabulate(
-            [
-                (
-                    one.run,
-                    one.point,
-                    'thresholds' if one.policy else '',
-                    one.top1,
-                    one.madds / 1e6,
-                    one.ms,
-                    one.weight_bytes and one.weight_bytes / 1e3,
-                )
-                for one in front
-            ],
-            floatfmt='.2f',
-            headers=('run', 'point', '', 'top-1', 'M multiply-adds', 'ms', 'kB of weights'),
-        )
+        return front_table(found)
     chosen = selection.best(found, limits)
-    return '\n'.join(
-        [selection.describe(chosen), *(f'    {command}' for command in chosen.commands)]
-    )
+    commands = [f'    {command}' for command in chosen.commands]
+    return '\n'.join([chosen.describe(), *commands])
+
+
+def _limit(flag: str, text: str | None) -> float | None:
+    return quantity(flag, text) if text else None
+
+
+def front_table(found: Sequence[selection.Choice]) -> str:
+    """What no other choice beats, cheapest first."""
+    rows = []
+    for choice in selection.front(found):
+        with_exits = 'thresholds' if choice.policy else ''
+        kilobytes = choice.weight_bytes and choice.weight_bytes / 1e3
+        millions = choice.madds / 1e6
+        rows.append(
+            (choice.run, choice.point, with_exits, choice.top1, millions, choice.ms, kilobytes)
+        )
+    return tabulate(rows, floatfmt='.2f', headers=HEADERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,13 +1,13 @@
 """Budgeted-batch classification: at which confidence an image leaves a network at which exit.
 
-Pure numpy. The arithmetic is that of MSDNet (Huang et al., Multi-Scale Dense Networks for Resource Efficient Image
-Classification, ICLR 2018, https://arxiv.org/abs/1703.09844, section 3) as published in PyTorch. There, a confidence is
-the largest float32 probability, of which many are exactly 1 on easy data; where it matters, give logarithms of
-probabilities in float64, which rank the same and do not saturate.
+Pure numpy. The arithmetic is that of MSDNet (Huang et al., Multi-Scale Dense Networks for Resource
+Efficient Image Classification, ICLR 2018, https://arxiv.org/abs/1703.09844, section 3) as published
+in PyTorch. There, a confidence is the largest float32 probability, of which many are exactly 1 on
+easy data; where it matters, give logarithms of probabilities in float64, which rank the same and do
+not saturate.
 """
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import UsageError
-from engine.runs.folder import write_json
+from engine.files import read_record, write_json
 
 # Confidence that no image, or that every image, has.
 NEVER, ALWAYS = 1e8, -1e8
@@ -31,56 +31,77 @@ _HALVINGS = 32
 
 
 def shares(p: float, exits: int) -> np.ndarray:
-    """Shares [exits] float32 of the images that are to leave at each exit, proportional to p, p^2, p^3 ...
+    """Shares of the images that are to leave at each exit, proportional to p, p^2, p^3 ...
 
-    p < 1 prefers early exits, 1 treats all alike. Every step is rounded to float32 as published, so that quotas round
-    alike; logarithm and powers are the nearest float32, since those of float32 routines differ between processors.
+    Every step is rounded to float32 as published, so that quotas round alike; logarithm and powers
+    are the nearest float32, since those of float32 routines differ between processors.
+
+    Args:
+        p: Less than 1 prefers early exits, 1 treats all alike.
+        exits: Number of exits, K.
+
+    Returns:
+        [K] float32, of sum 1.
     """
-    exponents = np.float32(np.log(np.float64(np.float32(p)))) * np.arange(
-        1, exits + 1, dtype=np.float32
-    )
+    log_p = np.float32(np.log(np.float64(np.float32(p))))
+    exponents = log_p * np.arange(1, exits + 1, dtype=np.float32)  # [K]
     exponents -= max(exponents.max() - np.float32(_LARGEST_EXPONENT), np.float32(0))
     powers = np.exp(exponents.astype(np.float64)).astype(np.float32)
     return powers / powers.sum()
 
 
 def thresholds(confidence: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Thresholds [K] that make a share of the images leave at each exit.
+    """Thresholds that make a share of the images leave at each exit.
 
-    From the first exit on, the ``floor(N * share)`` most confident images of those still there leave, and with them all
-    that are as confident as the last of these. If so many are not left, none leaves.
+    From the first exit on, the ``floor(N * share)`` most confident images of those still there
+    leave, and with them all that are as confident as the last of these. If so many are not left,
+    none leaves.
 
     Args:
         confidence: [N, K] of the hold-out images at the exits.
         share: [K] float32.
 
     Returns:
-        Of the type of ``confidence``: an image leaves at the first exit where its confidence is at least this. The last
-        exit takes all that reach it.
+        [K] of the type of ``confidence``: an image leaves at the first exit where its confidence is
+        at least this. The last exit takes all that reach it.
     """
-    left, found = confidence, np.full(confidence.shape[1], NEVER, confidence.dtype)
-    for k, quota in enumerate(np.floor(np.float32(len(confidence)) * share[:-1]).astype(int)):
+    images, exits = confidence.shape
+    quotas = np.floor(np.float32(images) * share[:-1]).astype(int)  # [K - 1]
+    left = confidence  # [images still there, K]
+    found = np.full(exits, NEVER, confidence.dtype)
+    for k, quota in enumerate(quotas):
         if 0 < quota <= len(left):
-            found[k] = np.partition(left[:, k], len(left) - quota)[len(left) - quota]
+            rank = len(left) - quota
+            found[k] = np.partition(left[:, k], rank)[rank]
             left = left[left[:, k] < found[k]]
     found[-1] = ALWAYS
     return found
 
 
+def only_exit(exit: int, exits: int) -> list[float]:
+    """Thresholds by which every image leaves at one exit.
+
+    Args:
+        exit: Its index.
+        exits: Number of exits.
+    """
+    return [NEVER] * exit + [ALWAYS] * (exits - exit)
+
+
 def chosen(confidence: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    """Exit [N] at which each image leaves: the first where ``confidence`` [N, K] reaches ``threshold`` [K]."""
+    """Exit [N] at which each image leaves: the first where ``confidence`` [N, K] is high enough."""
     return np.argmax(confidence >= threshold, axis=1)
 
 
 def expected_cost(share: np.ndarray, costs: np.ndarray) -> float:
-    """Mean cost of an image; ``costs`` [K] is that of all computed up to an exit, and decides the precision."""
+    """Mean cost of an image, in the precision of ``costs`` [K], that of all up to an exit."""
     return (share.astype(costs.dtype) * costs).cumsum()[-1].item()
 
 
 def dynamic(
     confidence: np.ndarray, right: np.ndarray, threshold: np.ndarray, costs: np.ndarray
 ) -> tuple[float, float, np.ndarray]:
-    """What thresholds give.
+    """Accuracy and cost of images that leave by thresholds.
 
     Args:
         confidence: [N, K] of images at exits.
@@ -91,29 +112,39 @@ def dynamic(
     Returns:
         Percent right, expected cost of an image, and the share [K] of the images by exit.
     """
-    leaves = chosen(confidence, threshold)
-    share = np.bincount(leaves, minlength=len(costs)) / len(leaves)
+    leaves = chosen(confidence, threshold)  # [N]
+    share = _share_of(leaves, len(costs))
     hits = np.count_nonzero(np.take_along_axis(right, leaves[:, None], axis=1))
     return 100 * hits / len(leaves), expected_cost(share, costs), share
 
 
+def _share_of(leaves: np.ndarray, exits: int) -> np.ndarray:
+    """[K] share of the images by exit, from the exit [N] of each."""
+    return np.bincount(leaves, minlength=exits) / len(leaves)
+
+
 def solve(confidence: np.ndarray, costs: np.ndarray, budget: float) -> np.ndarray:
-    """Thresholds [K] whose expected cost on the hold-out images is at most ``budget``, and close to it.
+    """Thresholds whose expected cost on the hold-out images is at most ``budget``, and close to it.
 
     Bisection over p of ``shares``: the cost grows with p, up to a few images by which quotas round.
 
     Args:
         confidence: [N, K] of the hold-out images; of float64 logarithms no two are alike.
         costs: [K] cumulative cost of the exits, ascending.
-        budget: mean cost of an image, in the unit of ``costs``. If it pays for the last exit, none leaves earlier.
+        budget: Mean cost of an image, in the unit of ``costs``. If it pays for the last exit, none
+            leaves earlier.
+
+    Returns:
+        [K] thresholds.
 
     Raises:
-        UsageError: not even the first exit is within the budget, or the costs do not ascend.
+        UsageError: Not even the first exit is within the budget, or the costs do not ascend.
     """
+    exits = len(costs)
     if (np.diff(costs) < 0).any():
         raise UsageError(
-            f'costs of the exits {", ".join(f"{cost:g}" for cost in costs)}: a later exit includes the '
-            'earlier ones and cannot cost less'
+            f'costs of the exits {", ".join(f"{cost:g}" for cost in costs)}: a later exit includes '
+            'the earlier ones and cannot cost less'
         )
     if budget < costs[0]:
         raise UsageError(
@@ -121,13 +152,13 @@ def solve(confidence: np.ndarray, costs: np.ndarray, budget: float) -> np.ndarra
             f'{budget:,.10g}'
         )
     if budget >= costs[-1]:
-        return thresholds(confidence, np.eye(len(costs), dtype=np.float32)[-1])
-    found = thresholds(confidence, shares(_SMALLEST_P, len(costs)))
+        return thresholds(confidence, np.eye(exits, dtype=np.float32)[-1])
+    found = thresholds(confidence, shares(_SMALLEST_P, exits))
     low, high = np.log(_SMALLEST_P), np.log(_LARGEST_P)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        tried = thresholds(confidence, shares(np.exp(middle), len(costs)))
-        share = np.bincount(chosen(confidence, tried), minlength=len(costs)) / len(confidence)
+        tried = thresholds(confidence, shares(np.exp(middle), exits))
+        share = _share_of(chosen(confidence, tried), exits)
         if expected_cost(share, costs) <= budget:
             found, low = tried, middle
         else:
@@ -136,26 +167,33 @@ def solve(confidence: np.ndarray, costs: np.ndarray, budget: float) -> np.ndarra
 
 
 def sweep(confidence: np.ndarray, costs: np.ndarray, n: int) -> list[tuple[float, np.ndarray]]:
-    """``n`` budgets evenly from the cost of the first exit to that of the last, each with its thresholds."""
-    return [
-        (budget, solve(confidence, costs, budget))
-        for budget in np.linspace(costs[0], costs[-1], n).tolist()
-    ]
+    """Thresholds for budgets evenly from the cost of the first exit to that of the last.
+
+    Args:
+        confidence: [N, K] of the hold-out images.
+        costs: [K] cumulative cost of the exits, ascending.
+        n: Number of budgets.
+
+    Returns:
+        Each budget with its thresholds [K].
+    """
+    budgets = np.linspace(costs[0], costs[-1], n).tolist()
+    return [(budget, solve(confidence, costs, budget)) for budget in budgets]
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """When images leave a network, and what that costs.
+    """Thresholds by which images leave a network, and their cost.
 
     Attributes:
-        size: input size in pixels.
-        exits: indices of the exits, shallowest first.
-        thresholds: by exit, the least logarithm of the probability of the predicted class with which an image leaves;
-            ``NEVER`` where none does, ``ALWAYS`` at the last exit.
-        budget: the mean cost of an image that was asked for.
-        cost: the mean cost on the hold-out images.
-        unit: of both: ``MAdds`` or ``ms``.
-        source: checkpoint on whose outputs the thresholds were set.
+        size: Input size in pixels.
+        exits: Indices of the exits, shallowest first.
+        thresholds: By exit, the least logarithm of the probability of the predicted class with
+            which an image leaves; ``NEVER`` where none does, ``ALWAYS`` at the last exit.
+        budget: The mean cost of an image that was asked for.
+        cost: The mean cost on the hold-out images.
+        unit: Of both: ``MAdds`` or ``ms``.
+        source: Checkpoint on whose outputs the thresholds were set.
     """
 
     size: int
@@ -167,50 +205,50 @@ class Policy:
     source: str
 
     def write(self, path: Path) -> None:
+        """Writes it as JSON."""
         write_json(path, dataclasses.asdict(self))
 
 
 def read_policy(path: Path) -> Policy:
-    """A policy from a file that ``scripts/thresholds.py`` wrote.
+    """A policy from a file that ``scripts.thresholds`` wrote.
 
     Raises:
-        UsageError: it cannot be read, or is none.
+        UsageError: It cannot be read, or is none.
     """
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f'{path}: no readable thresholds ({error}); scripts/thresholds.py writes them'
-        ) from error
-    return _policy(data, path)
-
-
-def _policy(data: Any, path: Path) -> Policy:
-    fields = {field.name for field in dataclasses.fields(Policy)}
-    if not isinstance(data, dict) or set(data) != fields:
+    data = read_record(path, 'python -m scripts.thresholds writes thresholds')
+    fields = [field.name for field in dataclasses.fields(Policy)]
+    if set(data) != set(fields):
         raise UsageError(
             f'{path}: holds no thresholds of one budget (fields {", ".join(sorted(fields))}); '
             'scripts/thresholds.py --budget writes them'
         )
     try:
-        numbers = {key: float(data[key]) for key in ('budget', 'cost')}
-        policy = Policy(
-            int(data['size']),
-            tuple(map(int, data['exits'])),
-            tuple(map(float, data['thresholds'])),
-            **numbers,
-            unit=str(data['unit']),
-            source=str(data['source']),
-        )
+        policy = _policy(data)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f'{path}: damaged ({error}); scripts/thresholds.py writes it anew'
         ) from error
+    _check(policy, path)
+    return policy
+
+
+def _policy(data: dict[str, Any]) -> Policy:
+    return Policy(
+        size=int(data['size']),
+        exits=tuple(map(int, data['exits'])),
+        thresholds=tuple(map(float, data['thresholds'])),
+        budget=float(data['budget']),
+        cost=float(data['cost']),
+        unit=str(data['unit']),
+        source=str(data['source']),
+    )
+
+
+def _check(policy: Policy, path: Path) -> None:
     if len(policy.thresholds) != len(policy.exits) or not policy.exits:
         raise UsageError(
-            f'{path}: {len(policy.thresholds)} thresholds for {len(policy.exits)} exits; there must be '
-            'one each'
+            f'{path}: {len(policy.thresholds)} thresholds for {len(policy.exits)} exits; there '
+            'must be one each'
         )
     if any(map(math.isnan, policy.thresholds)):
         raise UsageError(f'{path}: thresholds {policy.thresholds}: must be numbers')
-    return policy

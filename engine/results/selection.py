@@ -1,20 +1,20 @@
-"""Choosing an operating point by budget, over the run folders that are there. Pure Python and numpy.
+"""Choosing an operating point by budget, over run folders. Pure Python and numpy.
 
-What can be chosen: every operating point that was evaluated with its own statistics, gates as they were measured, and
-thresholds of exits for twenty budgets over the range of each size.
+The choices are every operating point that was evaluated with its own statistics, gates as they were
+measured, and thresholds of exits for twenty budgets over the range of each size.
 """
 
 import dataclasses
 import math
 import shlex
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from engine.errors import UsageError
-from engine.results import exit_thresholds, tables
+from engine.results import exit_records, exit_thresholds, pareto, records, tables
+from engine.results.exit_records import HOLDOUT, MADDS, VALIDATION
 from nets import cost
 from nets.points import Point
 
@@ -26,14 +26,14 @@ class Choice:
     """One way to run a network.
 
     Attributes:
-        run: its run folder.
-        point: spelling of the operating point, or of the size whose exits a policy is about.
-        top1: percent right on the validation images.
-        madds: mean multiply-adds of an image.
-        weight_bytes: of the packed weights; None if unknown.
-        ms: milliseconds of one image alone; None if not measured.
-        policy: thresholds of the exits, or None.
-        shares: with a policy, of the validation images, by the exit where they leave.
+        run: Its run folder.
+        point: Spelling of the operating point, or of the size whose exits a policy is about.
+        top1: Percent right on the validation images.
+        madds: Mean multiply-adds of an image.
+        weight_bytes: Of the packed weights; None if unknown.
+        ms: Milliseconds of one image alone; None if not measured.
+        policy: Thresholds of the exits, or None.
+        shares: With a policy, of the validation images, by the exit where they leave.
     """
 
     run: str
@@ -47,31 +47,51 @@ class Choice:
 
     @property
     def commands(self) -> list[str]:
-        """What evaluates it."""
+        """Command lines that evaluate it."""
         run = shlex.quote(self.run)
-        start = f'python imagenet_tf.py --eval -ec {run}'
+        evaluate = f'python imagenet_tf.py --eval -ec {run}'
         if self.policy is not None:
-            asked = math.ceil(self.policy.budget)  # rounded down, the first exit could not be paid
+            size = self.policy.size
+            # Rounded down, the first exit could not be paid.
+            asked = math.ceil(self.policy.budget)
+            file = f'{run}/exits/thresholds-s{size}-{asked}.json'
             return [
-                f'python -m scripts.thresholds {run} --budget {asked} --size {self.policy.size}',
-                f'{start} --thresholds {run}/exits/thresholds-s{self.policy.size}-{asked}.json',
+                f'python -m scripts.thresholds {run} --budget {asked} --size {size}',
+                f'{evaluate} --thresholds {file}',
             ]
         if self.point.endswith(tables.DYNAMIC):
-            return [start]
+            return [evaluate]
         point = Point.parse(self.point)
-        size = f' -es {point.size}' if point.size else ''
-        return [f'{start}{size}' + (f' -ew {point.width}' if point.width is not None else '')]
+        if point.size is not None:
+            evaluate += f' -es {point.size}'
+        if point.width is not None:
+            evaluate += f' -ew {point.width}'
+        return [evaluate]
+
+    def describe(self) -> str:
+        """One line of text."""
+        with_exits = ' with exit thresholds' if self.policy else ''
+        parts = [
+            f'{self.run} at {self.point}{with_exits}',
+            f'top-1 {self.top1:.2f} %',
+            f'{self.madds / 1e6:.2f} M multiply-adds',
+        ]
+        if self.ms is not None:
+            parts.append(f'{self.ms:.2f} ms')
+        if self.weight_bytes is not None:
+            parts.append(f'{self.weight_bytes / 1e6:.3g} MB of weights')
+        return ', '.join(parts)
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a choice may cost, and must reach. None is no limit.
+    """Limits of cost and accuracy. None is no limit.
 
     Attributes:
-        madds: mean multiply-adds of an image.
-        ms: milliseconds of one image alone.
-        weight_bytes: of the packed weights.
-        top1: least percent right.
+        madds: Mean multiply-adds of an image.
+        ms: Milliseconds of one image alone.
+        weight_bytes: Of the packed weights.
+        top1: Least percent right.
     """
 
     madds: float | None = None
@@ -80,133 +100,99 @@ class Limits:
     top1: float | None = None
 
     def excess(self, choice: Choice) -> float:
-        """By what factor a choice breaks the limit that it breaks most; at most 1 if it keeps all. A cost that was not
-        measured keeps none.
+        """Factor by which a choice breaks the limit that it breaks most; at most 1 if it keeps all.
+
+        A cost that was not measured keeps no limit.
         """
-        pairs = (
-            (choice.madds, self.madds),
-            (choice.ms, self.ms),
-            (choice.weight_bytes, self.weight_bytes),
-        )
-        costs = [
-            math.inf if value is None else value / limit
-            for value, limit in pairs
-            if limit is not None
-        ]
-        return max([*costs, *([self.top1 / max(choice.top1, 1e-9)] if self.top1 else []), 0.0])
+        factors = [0.0]
+        for name in ('madds', 'ms', 'weight_bytes'):
+            limit, value = getattr(self, name), getattr(choice, name)
+            if limit is not None:
+                factors.append(math.inf if value is None else value / limit)
+        if self.top1:
+            factors.append(self.top1 / max(choice.top1, 1e-9))
+        return max(factors)
 
 
 def choices(folder: Path) -> list[Choice]:
     """All choices of a run.
 
     Raises:
-        UsageError: it is no run folder, or nothing has been evaluated.
+        UsageError: It is no run folder, or nothing has been evaluated.
     """
     run = tables.read_run(folder, str(folder))
-    found = [
-        Choice(str(folder), row.point, row.top1, row.madds, row.weight_bytes, row.ms)
-        for row in run.rows
-        if row.bn == row.point
-        and row.madds is not None
-        and not row.point.startswith(tables.ENSEMBLE)
-    ]
-    layers = tables.read_layers(folder)
-    for path in sorted((folder / 'exits').glob('s*.npz')):
-        found += _policies(folder, path, layers)
+    found = []
+    for row in run.rows:
+        own = row.bn == row.point
+        if own and row.madds is not None and not row.is_ensemble:
+            found.append(
+                Choice(str(folder), row.point, row.top1, row.madds, row.weight_bytes, row.ms)
+            )
+    for size in exit_records.recorded_sizes(folder):
+        found += _policies(folder, size)
     return found
 
 
 def best(found: Sequence[Choice], limits: Limits) -> Choice:
-    """The most accurate choice within the limits, of all if there are none; with a limit on accuracy alone, the one of
-    least multiply-adds.
+    """The most accurate choice within the limits.
+
+    Without any limit that is the most accurate of all; with a limit on accuracy alone it is the one
+    of least multiply-adds.
 
     Raises:
-        UsageError: there is none; the message names the nearest.
+        UsageError: There is none; the message names the nearest.
     """
     kept = [choice for choice in found if limits.excess(choice) <= 1]
     if not kept:
-        nearest = min(
-            found,
-            key=lambda choice: (limits.excess(choice), -choice.top1, choice.madds),
-            default=None,
-        )
-        if nearest is None or limits.excess(nearest) == math.inf:
-            raise UsageError(
-                'nothing to choose from: no evaluated point has such a cost; for --latency run '
-                'scripts.profile first'
-            )
-        raise UsageError(f'no choice keeps the limits; the nearest is {describe(nearest)}')
+        raise UsageError(_nothing(found, limits))
     if limits.top1 is not None and limits == Limits(top1=limits.top1):
         return min(kept, key=lambda choice: choice.madds)
     return max(kept, key=lambda choice: (choice.top1, -choice.madds))
 
 
-def pareto(found: Iterable[Choice]) -> list[Choice]:
-    """Choices that no other beats or equals in both multiply-adds and accuracy, cheapest first."""
-    front: list[Choice] = []
-    for choice in sorted(found, key=lambda choice: (choice.madds, -choice.top1)):
-        if not front or choice.top1 > front[-1].top1:
-            front.append(choice)
-    return front
+def _nothing(found: Sequence[Choice], limits: Limits) -> str:
+    """Why nothing keeps the limits."""
+    measured = [choice for choice in found if limits.excess(choice) < math.inf]
+    if not measured:
+        return (
+            'nothing to choose from: no evaluated point has such a cost; for --latency run '
+            'scripts.profile first'
+        )
+    nearest = min(measured, key=lambda choice: (limits.excess(choice), -choice.top1, choice.madds))
+    return f'no choice keeps the limits; the nearest is {nearest.describe()}'
 
 
-def describe(choice: Choice) -> str:
-    """One line of text."""
-    parts = [
-        f'{choice.run} at {choice.point}' + (' with exit thresholds' if choice.policy else ''),
-        f'top-1 {choice.top1:.2f} %',
-        f'{choice.madds / 1e6:.2f} M multiply-adds',
-    ]
-    parts += [f'{choice.ms:.2f} ms'] if choice.ms is not None else []
-    parts += (
-        [f'{choice.weight_bytes / 1e6:.3g} MB of weights']
-        if choice.weight_bytes is not None
-        else []
+def front(found: Iterable[Choice]) -> list[Choice]:
+    """Choices that no other beats or equals in multiply-adds and accuracy, cheapest first."""
+    return pareto.front(
+        found, cost=lambda choice: choice.madds, accuracy=lambda choice: choice.top1
     )
-    return ', '.join(parts)
 
 
-def _policies(folder: Path, path: Path, layers: tables.Layers) -> list[Choice]:
-    """Thresholds set on the hold-out images and scored on the validation images, over the range of budgets."""
-    try:
-        with np.load(path) as arrays:
-            if 'confidence' not in arrays or 'test_confidence' not in arrays:
-                return []
-            held, test, right = (
-                arrays['confidence'],
-                arrays['test_confidence'],
-                arrays['test_right'],
-            )
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f'{path}: no readable record of exits ({error}); `imagenet_tf.py --eval -ec {folder}` writes '
-            'it anew'
-        ) from error
-    size, exits = int(path.stem[1:]), range(held.shape[1])
-    points = [str(Point(size=size, exit=k)) for k in exits]
-    costs = np.array([cost.madds(cost.cumulative(layers, point)) for point in points], np.float64)
-    stored = cost.weight_bytes(
-        {layer.name: layer for point in points for layer in layers[point]}.values()
-    )
-    times = tables.profile(folder)
-    ms = np.array([times.get(point, {}).get('batch1_ms', math.nan) for point in points])
+def _policies(folder: Path, size: int) -> list[Choice]:
+    """Thresholds set on the hold-out images and scored on the validation images, by budget."""
+    images = exit_records.read_images(folder, size)
+    if not images.keys() >= {HOLDOUT, VALIDATION}:
+        return []
+    held, test = images[HOLDOUT], images[VALIDATION]
+    exits = held.confidence.shape[1]
+    points = exit_records.points_of(size, exits)
+    madds = exit_records.read_madds(folder, points)
+    layers = records.read_layers(folder)
+    stored = {layer.name: layer for point in points for layer in layers[point]}
+    weight_bytes = cost.weight_bytes(stored.values())
+    times = records.read_times(folder)
+    ms = np.array([times.get(point, math.nan) for point in points])  # [exits]
     found = []
-    for asked, thresholds in exit_thresholds.sweep(held, costs, POLICIES):
-        top1, spent, share = exit_thresholds.dynamic(test, right, thresholds, costs)
+    for asked, thresholds in exit_thresholds.sweep(held.confidence, madds, POLICIES):
+        top1, spent, share = exit_thresholds.dynamic(*test, thresholds, madds)
         policy = exit_thresholds.Policy(
-            size, tuple(exits), tuple(thresholds.tolist()), asked, spent, 'MAdds', str(folder)
+            size, tuple(range(exits)), tuple(thresholds.tolist()), asked, spent, MADDS, str(folder)
         )
         mean = float(share @ ms)
+        known = None if math.isnan(mean) else mean
+        shares = tuple(share.tolist())
         found.append(
-            Choice(
-                str(folder),
-                f's{size}',
-                top1,
-                spent,
-                stored,
-                None if math.isnan(mean) else mean,
-                policy,
-                tuple(share.tolist()),
-            )
+            Choice(str(folder), f's{size}', top1, spent, weight_bytes, known, policy, shares)
         )
     return found

@@ -1,64 +1,40 @@
-"""Run folders as rows.
+"""Run folders as rows: what was measured, what it costs, and the published number to compare with.
 
-What was measured, what it costs, and which published number it can be compared with.
-
-Pure Python. Reads ``config.json``, ``layers.json`` and ``eval/*.json`` of a run and
-``data/published.json``.
+Pure Python. Reads ``config.json``, ``layers.json`` and ``eval/*.json`` of a run.
 """
 
-import contextlib
 import dataclasses
-import functools
-import json
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from engine import families
 from engine.errors import UsageError
-from engine.runs import folder as run_folder
-from nets import cost
-
-Layers = Mapping[str, list[cost.LayerRecord]]
-
-ENSEMBLE, DYNAMIC = 'ensemble', 'dynamic'
-IMAGENET_CLASSES = 1000
-OTHER_DATA = ('animals28', 'cifar', 'fake')
-
-
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """One row of a published table.
-
-    ``top5`` and ``madds`` are None where the source does not print them.
-    """
-
-    table: str
-    system: str
-    title: str
-    source: str
-    arch: str
-    qw: int
-    qa: int
-    point: str
-    top1: float
-    top5: float | None
-    madds: int | None
+from engine.files import read_record
+from engine.results import published, records
+from engine.results.costs import DYNAMIC, ENSEMBLE, Layers, point_cost
+from engine.results.published import Published
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One operating point of one run: ``top1`` and ``top5`` in percent.
+    """One operating point of one run.
 
     Attributes:
+        run: Name of the run.
+        qw: Bits of weights.
+        qa: Bits of activations.
         point: Operating point, such as ``s224``, or ``ensemble``.
-        bn: Point whose BN statistics were used.
-        madds: Multiply-adds of one image (with gates: expected at the measured rates; of an exit:
-            with all earlier ones); like ``weight_bytes`` and ``bit_ops`` None if the run has no
-            layer records of this point.
-        bit_ops: Multiply-adds, each times the bits of its factors.
+        bn: Point whose normalisation statistics were used.
+        madds: Multiply-adds of one image; with gates as expected at the measured rates, of an exit
+            with all earlier ones. None if the run has no layer records of this point.
+        weight_bytes: Of the packed weights; None likewise.
+        top1: Percent.
+        top5: Percent.
+        images: How many were evaluated, if the record says so.
+        published: Published row about the same, or None.
+        bit_ops: Multiply-adds, each times the bits of its factors; None without layer records.
         ms: Median milliseconds of one image alone, if ``scripts.profile`` has measured them.
     """
 
@@ -78,18 +54,37 @@ class Row:
 
     @property
     def label(self) -> str:
+        """The point as tables spell it, with a foreign source of statistics in parentheses."""
         own = size_label(self.point)
         return own if self.bn == self.point else f'{own} (BN {size_label(self.bn)})'
 
     @property
+    def is_ensemble(self) -> bool:
+        """Whether several operating points answered together."""
+        return self.point.startswith(ENSEMBLE)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether a gate chose the operating point image by image."""
+        return self.point.endswith(DYNAMIC)
+
+    @property
     def difference(self) -> float | None:
         """Top-1 minus the published top-1."""
-        return None if self.published is None else round(self.top1 - self.published.top1, 3) + 0.0
+        if self.published is None:
+            return None
+        return round(self.top1 - self.published.top1, 3) + 0.0  # never -0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run folder that was read."""
+    """A run folder that was read.
+
+    Attributes:
+        name: In tables.
+        config: Fields of ``config.json``.
+        rows: Operating points, strongest first.
+    """
 
     name: str
     config: Mapping[str, Any]
@@ -97,8 +92,17 @@ class Run:
 
     @property
     def bits(self) -> str:
+        """Bits of weights and activations, such as ``2/32``."""
         return f'{self.config["qw"]}/{self.config["qa"]}'
 
+    @property
+    def is_individual(self) -> bool:
+        """Whether the network was trained at one input size."""
+        return len(self.config['sizes']) == 1
+
+
+# Of runs: label and rows, in side-by-side views.
+Curve = tuple[str, list[Row]]
 
 # Fields of a row that are written to tables as they are.
 TABLE_FIELDS = (
@@ -115,224 +119,79 @@ TABLE_FIELDS = (
     'top5',
 )
 
+# Fields of a configuration that make individual models, one of each size, comparable.
+KIND_FIELDS = ('net', 'mode', 'arch', 'width', 'data', 'kd')
+
 
 def size_label(point: str) -> str:
     """``s224`` -> ``224``; any other point as it is spelt."""
-    return point[1:] if re.fullmatch(r's\d+', point) else point
+    size = point.removeprefix('s')
+    return size if size.isdecimal() else point
 
 
-def point_key(point: str, bn: str) -> tuple[Any, ...]:
-    """Sort key: the strongest point first, foreign statistics after a point's own.
-
-    Choices of a gate and then ensembles last.
+def sort_key(row: Row) -> tuple[Any, ...]:
+    """Order of rows: the strongest point first, a point's own statistics before foreign ones, then
+    choices of a gate, then ensembles.
     """
-    own, foreign = (tuple(-int(n) for n in re.findall(r'\d+', name)) for name in (point, bn))
-    return (
-        point.startswith(ENSEMBLE),
-        point.endswith(DYNAMIC),
-        re.sub(r'\d+', '', point),
-        own,
-        bn != point,
-        foreign,
-    )
+    letters = re.sub(r'\d+', '', row.point)
+    own, lender = _falling(row.point), _falling(row.bn)
+    return row.is_ensemble, row.is_dynamic, letters, own, row.bn != row.point, lender
 
 
-@functools.cache
-def published() -> dict[str, Any]:
-    """What ``published.json`` holds: ``tables``, and ``notes`` about them."""
-    return json.loads(
-        (Path(__file__).parents[1] / 'resources' / 'published.json').read_text(encoding='utf-8')
-    )
-
-
-@functools.cache
-def published_rows() -> tuple[Published, ...]:
-    """All rows of ``published.json``."""
-    return tuple(
-        Published(table['id'], table['system'], table['title'], table['source'], **row)
-        for table in published()['tables']
-        for row in table['rows']
-    )
-
-
-def on_imagenet(data: object) -> bool:
-    """Whether a data name or path is not one of the other data sets."""
-    return bool(data) and not Path(str(data)).name.lower().startswith(OTHER_DATA)
-
-
-def identity(config: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
-    """The architecture of a run as ``published.json`` spells it, and the tables it belongs to."""
-    return families.get(config['net']).published(config)
-
-
-def find_published(config: Mapping[str, Any], point: str, bn: str) -> Published | None:
-    """The published row of the same network, bits, kind of training and point.
-
-    If the run is an ImageNet run.
-    """
-    imagenet = config.get('classes') == IMAGENET_CLASSES and on_imagenet(config.get('data'))
-    if not imagenet or config.get('width') not in (None, 1) or bn != point:
-        return None
-    arch, tables = identity(config)
-    wanted = (arch, config['qw'], config['qa'], point)
-    return next(
-        (
-            row
-            for row in published_rows()
-            if row.table in tables and (row.arch, row.qw, row.qa, row.point) == wanted
-        ),
-        None,
-    )
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        UsageError: The file is missing or holds no JSON object; the message ends with ``remedy``.
-    """
-    try:
-        data = json.loads(path.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise UsageError(f'{path}: cannot be read ({error.strerror}); {remedy}') from None
-    except ValueError as error:
-        raise UsageError(f'{path}: damaged ({error}); {remedy}') from None
-    if not isinstance(data, dict):
-        raise UsageError(f'{path}: damaged (a JSON object expected); {remedy}')
-    return data
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` with float written as 32 bits."""
-    remedy = 'give a run folder as imagenet_tf.py writes it'
-    if not folder.is_dir():
-        raise UsageError(f'{folder}: no such run folder; {remedy}')
-    config = read_json(folder / 'config.json', remedy)
-    config = {
-        **config,
-        'qw': config.get('qw') or 32,
-        'qa': config.get('qa') or 32,
-        'sizes': config.get('sizes') or [],
-    }
-    if not config.get('net') or not isinstance(config['sizes'], list):
-        raise UsageError(
-            f'{folder / "config.json"}: damaged ("net" must be a name, "sizes" a list); {remedy}'
-        )
-    return config
-
-
-def read_layers(folder: Path) -> Layers:
-    """``layers.json`` by operating point."""
-    path, remedy = (
-        folder / 'layers.json',
-        f'run `imagenet_tf.py --eval -ec {folder}`, which writes it',
-    )
-    data = read_json(path, remedy)
-    try:
-        return cost.from_json(data)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f'{path}: damaged (no layer records: {error}); {remedy}') from None
-
-
-class Cost(NamedTuple):
-    """Multiply-adds and bit operations of one image, bytes of the weights."""
-
-    madds: int
-    bit_ops: int
-    weight_bytes: int
-
-
-def point_cost(layers: Layers, point: str, sizes: Iterable[int]) -> Cost | None:
-    """Cost of a point.
-
-    The ensemble runs every size, the ensemble of exits the earlier exits, as the exit itself does;
-    a gate that chooses widths stores them all. Each layer is stored once.
-    """
-    names = (
-        [f's{size}' for size in sizes]
-        if point == ENSEMBLE
-        else [point.removeprefix(f'{ENSEMBLE}-')]
-    )
-    if point.endswith(DYNAMIC):
-        names = [name for name in layers if name.startswith(point.removesuffix(DYNAMIC))]
-    if not names or any(name not in layers for name in names):
-        return None
-    runs = [cost.cumulative(layers, name) for name in names]
-    # Of a layer that widths share, the widest is stored.
-    stored = {
-        layer.name: layer
-        for layer in sorted(
-            (layer for run in runs for layer in run), key=lambda layer: layer.weights
-        )
-    }
-    return Cost(
-        sum(map(cost.madds, runs)), sum(map(cost.bit_ops, runs)), cost.weight_bytes(stored.values())
-    )
-
-
-def is_percentage(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= 100
-
-
-def expected_madds(run: Path, point: str, sizes: Sequence[int], remedy: str) -> float | None:
-    """Mean multiply-adds of an image as the gates of a point were measured; None without gates."""
-    size = point.removesuffix(DYNAMIC).rstrip('-') or f's{sizes[0]}'
-    path = (
-        run / 'routes' / f'{size}.json'
-        if point.endswith(DYNAMIC)
-        else run / 'gates' / f'{point}.json'
-    )
-    return float(read_json(path, remedy)['madds']) if path.exists() else None
-
-
-def profile(run: Path) -> dict[str, dict[str, float]]:
-    """What ``scripts.profile`` measured, by operating point; empty without."""
-    path = run / 'profile.json'
-    return read_json(path, 'run scripts.profile again')['points'] if path.exists() else {}
+def _falling(point: str) -> list[int]:
+    return [-int(number) for number in re.findall(r'\d+', point)]
 
 
 def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) -> Row:
-    """One record of ``eval/`` with its cost and its published counterpart."""
-    remedy = f'run `imagenet_tf.py --eval -ec {path.parent.parent}` again'
-    record = read_json(path, remedy)
-    point = record.get('point')
-    if not isinstance(point, str) or not all(
-        is_percentage(record.get(key)) for key in ('top1', 'top5')
-    ):
+    """One record of ``eval/`` with its cost and the published number to compare with.
+
+    Args:
+        path: File of the record.
+        run: Name of the run.
+        config: Fields of its ``config.json``.
+        layers: Its layer records.
+
+    Raises:
+        UsageError: The record is damaged, or the layer records lack its point.
+    """
+    folder = path.parent.parent
+    score = records.read_score(path)
+    found = point_cost(layers, score.point, config['sizes'])
+    own = score.bn == score.point
+    if found is None and own:
         raise UsageError(
-            f'{path}: damaged ("point" must be a name, "top1" and "top5" percentages); {remedy}'
+            f'{path}: point {score.point} is not in layers.json ({", ".join(layers)}); '
+            f'{records.evaluate_again(folder)}'
         )
-    bn = record.get('bn') or point
-    found = point_cost(layers, point, config['sizes'])
-    if found is None and bn == point:
-        raise UsageError(
-            f'{path}: point {point} is not in layers.json ({", ".join(layers)}); {remedy}'
-        )
-    madds, bit_ops, size = found or (None, None, None)
-    measured = expected_madds(path.parent.parent, point, config['sizes'], remedy)
-    if measured is not None and madds and bit_ops:
-        madds, bit_ops = round(measured), round(bit_ops * measured / madds)
-    times = profile(path.parent.parent).get(point, {})
-    published = (
-        find_published(config, point, bn)
-        if on_imagenet(record.get('data', config.get('data')))
-        else None
-    )
+    madds, bit_ops, weight_bytes = found or (None, None, None)
+    largest = config['sizes'][0] if config['sizes'] else None
+    expected = records.read_expected_madds(folder, score.point, largest)
+    if expected is not None and madds and bit_ops:
+        bit_ops = round(bit_ops * expected / madds)
+        madds = round(expected)
     return Row(
-        run,
-        config['qw'],
-        config['qa'],
-        point,
-        bn,
-        madds,
-        size,
-        float(record['top1']),
-        float(record['top5']),
-        record.get('images'),
-        published,
-        bit_ops,
-        times.get('batch1_ms'),
+        run=run,
+        qw=config['qw'],
+        qa=config['qa'],
+        point=score.point,
+        bn=score.bn,
+        madds=madds,
+        weight_bytes=weight_bytes,
+        top1=score.top1,
+        top5=score.top5,
+        images=score.images,
+        published=_published(config, score) if own else None,
+        bit_ops=bit_ops,
+        ms=records.read_times(folder).get(score.point),
     )
+
+
+def _published(config: Mapping[str, Any], score: records.Score) -> Published | None:
+    evaluated = dict(config)
+    if score.data is not None and score.data != config.get('data'):
+        evaluated.pop('dataset', None)
+        evaluated['data'] = score.data
+    return published.find(config, records.dataset_of(evaluated), score.point)
 
 
 def read_run(folder: Path, name: str) -> Run:
@@ -341,83 +200,76 @@ def read_run(folder: Path, name: str) -> Run:
     Raises:
         UsageError: The folder or a file in it is missing or damaged, or nothing has been evaluated.
     """
-    config, layers = read_config(folder), read_layers(folder)
+    config = records.read_config(folder)
+    layers = records.read_layers(folder)
     files = sorted((folder / 'eval').glob('*.json'))
     if not files:
         raise UsageError(
-            f'{folder / "eval"}: no evaluation records; run `imagenet_tf.py --eval -ec '
-            f'{folder}` first'
+            f'{folder / "eval"}: no evaluation records; '
+            f'run `imagenet_tf.py --eval -ec {folder}` first'
         )
     rows = [read_row(path, name, config, layers) for path in files]
-    return Run(name, config, tuple(sorted(rows, key=lambda row: point_key(row.point, row.bn))))
+    return Run(name, config, tuple(sorted(rows, key=sort_key)))
 
 
 def read_runs(folders: Sequence[str]) -> list[Run]:
-    """Run folders under their base names, or under the paths as given where base names repeat."""
+    """Run folders under their base names, or under the paths as given where base names repeat.
+
+    Raises:
+        UsageError: See ``read_run``.
+    """
     names = {path: path.resolve().name for path in map(Path, folders)}
-    unique = list(names.values())
-    return [
-        read_run(path, name if unique.count(name) == 1 else str(path))
-        for path, name in names.items()
-    ]
+    all_names = list(names.values())
+    runs = []
+    for path, name in names.items():
+        unique = all_names.count(name) == 1
+        runs.append(read_run(path, name if unique else str(path)))
+    return runs
 
 
 def read_table(path: Path) -> list[Run]:
-    """The runs whose rows ``scripts.accuracy_table --format json`` has written.
-
-    Without published numbers.
+    """The runs in a table of ``scripts.accuracy_table --format json``, without published numbers.
 
     Raises:
-        UsageError: the file holds none.
+        UsageError: The file holds none.
     """
     remedy = 'python -m scripts.accuracy_table RUN... --format json --output FILE writes it'
     groups: dict[tuple[str, int, int], list[Row]] = {}
     try:
-        for row in read_json(path, remedy)['rows']:
-            found = Row(**{name: row[name] for name in TABLE_FIELDS})
-            groups.setdefault((found.run, found.qw, found.qa), []).append(found)
+        for record in read_record(path, remedy)['rows']:
+            row = Row(**{name: record[name] for name in TABLE_FIELDS})
+            groups.setdefault((row.run, row.qw, row.qa), []).append(row)
     except (KeyError, TypeError) as error:
         raise UsageError(f'{path}: no table of runs ({error!r}); {remedy}') from None
-    return [
-        Run(name, {'qw': qw, 'qa': qa, 'sizes': []}, tuple(rows))
-        for (name, qw, qa), rows in groups.items()
-    ]
+    runs = []
+    for (name, qw, qa), rows in groups.items():
+        runs.append(Run(name, {'qw': qw, 'qa': qa, 'sizes': []}, tuple(rows)))
+    return runs
 
 
-def curves(runs: Sequence[Run]) -> list[tuple[str, list[Row]]]:
-    """(label, rows) for side-by-side views.
+def curves(runs: Sequence[Run]) -> list[Curve]:
+    """Curves for side-by-side views: one per run, but one of all individual models of a network.
 
-    One per run, but individual models of one network are one curve.
+    Runs of one name, which a table may hold at several bits, stand together.
     """
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        kind = tuple(
-            str(run.config.get(key))
-            for key in ('net', 'mode', 'arch', 'width', 'data', 'kd', 'qw', 'qa')
-        )
-        groups.setdefault(kind if len(run.config['sizes']) == 1 else (run.name,), []).append(run)
-    result: list[tuple[str, list[Row]]] = []
+        key = _kind(run) if run.is_individual else (run.name,)
+        groups.setdefault(key, []).append(run)
+    found = []
     for group in groups.values():
-        rows = sorted(
-            (row for run in group for row in run.rows), key=lambda row: point_key(row.point, row.bn)
-        )
-        if len(group) > 1 and len({row.label for row in rows}) == len(rows):
-            result.append((f'individual {identity(group[0].config)[0]} ({group[0].bits})', rows))
+        first = group[0]
+        rows = sorted((row for run in group for row in run.rows), key=sort_key)
+        distinct = len({row.label for row in rows}) == len(rows)
+        if len(group) > 1 and first.is_individual and distinct:
+            arch, _ = families.get(first.config['net']).published(first.config)
+            found.append((f'individual {arch} ({first.bits})', rows))
         else:
-            result.extend((f'{run.name} ({run.bits})', list(run.rows)) for run in group)
-    return result
+            found += [(f'{run.name} ({run.bits})', list(run.rows)) for run in group]
+    return found
 
 
-@contextlib.contextmanager
-def replacing(target: str) -> Iterator[Path]:
-    """Like ``engine.runs.folder.replacing``, for a file that a user names.
-
-    Its folder must be there.
-    """
-    path = Path(target)
-    if not path.absolute().parent.is_dir():
-        raise UsageError(
-            f'{target}: no folder {path.parent}; make it first or name a file elsewhere'
-        )
-    with run_folder.replacing(path) as temporary:
-        yield temporary
+def _kind(run: Run) -> tuple[Any, ...]:
+    """Equal for individual models of one network, which differ in their size."""
+    fields = [str(run.config.get(name)) for name in KIND_FIELDS]
+    return (*fields, records.quantization_of(run.config))

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from engine.files import write_json
 from engine.results import exit_thresholds
-from engine.runs.folder import write_json
 from nets import cost
 from nets.cost import LayerRecord
 from scripts import thresholds
@@ -15,13 +15,13 @@ EXITS, IMAGES = 3, 3000
 
 
 def records(rng, images):
-    """Log-probabilities and right answers that agree: exits get surer, and sure answers are mostly right."""
+    """Log-probabilities and right answers that agree: exits get surer, sure answers are right."""
     confidence = -np.exp(rng.standard_normal((images, EXITS)) - np.arange(EXITS))
     return confidence, rng.random(confidence.shape) < np.exp(confidence)
 
 
 def layers(size):
-    """Exit k needs blocks 0..k and only its own head: 1, 2 and 3 million multiply-adds, heads of 0.1 million."""
+    """Exit k needs blocks 0..k of 1, 2 and 3 million multiply-adds and its own head of 0.1."""
 
     def layer(name, madds):
         return LayerRecord(name, 'body', (1, 1, 100, madds // 100), (1, 1))

@@ -1,7 +1,6 @@
-"""Choosing by budget over run folders made by hand: static points, exits, gates, routes; what is printed and refused."""
+"""Choosing by budget over run folders: static points, exits, gates, routes."""
 
 import itertools
-import json
 import shlex
 from pathlib import Path
 
@@ -14,107 +13,10 @@ from engine.quantities import quantity
 from engine.results import exit_thresholds, selection
 from engine.results.exit_thresholds import ALWAYS, Policy
 from engine.results.selection import Choice, Limits
-from nets import cost
-from nets.cost import LayerRecord
 from scripts import choose, thresholds
+from tests.engine.results.run_folders import FIRST_EXIT, SECOND_EXIT
 
-CONFIG = {
-    'net': 'rsnet',
-    'mode': 'pytorch',
-    'arch': 'resnet8',
-    'data': 'animals28',
-    'classes': 10,
-    'qw': 32,
-    'qa': 32,
-}
 MEASURES = ('madds', 'ms', 'weight_bytes')
-
-
-def layer(name, madds, **options):
-    """A layer of one weight: its multiply-adds are the size of its output."""
-    return LayerRecord(name, 'body', (1, 1, 1, 1), (madds, 1), **options)
-
-
-def make_run(folder, layers, evals, *, times=None, **config):
-    """A run folder; ``evals`` are top-1 by point, or by point and by what lent its statistics."""
-    (folder / 'eval').mkdir(parents=True)
-    (folder / 'config.json').write_text(json.dumps({**CONFIG, **config}))
-    (folder / 'layers.json').write_text(json.dumps(cost.to_json(layers)))
-    for key, top1 in evals.items():
-        point, _, bn = key.partition('@')
-        record = {'point': point, 'bn': bn or point, 'top1': top1, 'top5': 99.0, 'images': 50}
-        (folder / 'eval' / f'{key}.json').write_text(json.dumps(record))
-    if times:
-        points = {point: {'batch1_ms': ms} for point, ms in times.items()}
-        (folder / 'profile.json').write_text(json.dumps({'points': points}))
-    return folder
-
-
-@pytest.fixture
-def static(tmp_path):
-    layers = {'s28': [layer('conv', 4_000_000)], 's20': [layer('conv', 2_000_000)]}
-    return make_run(
-        tmp_path / 'static',
-        layers,
-        {'s28': 90.0, 's20': 80.0, 's20@s28': 70.0, 'ensemble': 95.0},
-        times={'s28': 4.0},
-        sizes=[28, 20],
-    )
-
-
-@pytest.fixture
-def gated(tmp_path):
-    layers = {'s28': [layer('conv', 1_000_000), layer('body', 3_000_000, gate='body')]}
-    run = make_run(tmp_path / 'gated', layers, {'s28': 85.0}, net='aig', sizes=[28])
-    (run / 'gates').mkdir()
-    (run / 'gates' / 's28.json').write_text(json.dumps({'madds': 1_500_000.4}))
-    return run
-
-
-@pytest.fixture
-def routed(tmp_path):
-    layers = {
-        'w03': [LayerRecord('conv', 'body', (1, 1, 4, 4), (400, 400))],
-        'w00': [LayerRecord('conv', 'body', (1, 1, 2, 2), (400, 400))],
-    }
-    run = make_run(
-        tmp_path / 'routed',
-        layers,
-        {'w03': 88.0, 'w00': 60.0, 'dynamic': 87.0},
-        net='dsnet',
-        sizes=[28],
-        stage='gate',
-    )
-    (run / 'routes').mkdir()
-    (run / 'routes' / 's28.json').write_text(json.dumps({'madds': 1_200_000}))
-    return run
-
-
-FIRST, SECOND = 1_234_564, 2_345_679
-
-
-@pytest.fixture
-def exits(tmp_path):
-    """Two exits; the second one has the first one's layer and one of its own."""
-    conv, more = layer('conv', FIRST), layer('more', SECOND - FIRST)
-    run = make_run(
-        tmp_path / 'the exits',
-        {'s28-x1': [conv, more], 's28-x0': [conv]},
-        {'s28-x1': 90.0, 's28-x0': 60.0, 'ensemble-s28-x1': 91.0},
-        net='msdnet',
-        sizes=[28],
-        times={'s28-x0': 1.0, 's28-x1': 3.0},
-    )
-    rng = np.random.default_rng(0)
-    arrays = {
-        'confidence': -rng.random((40, 2)),
-        'right': np.ones((40, 2), bool),
-        'test_confidence': -rng.random((50, 2)),
-        'test_right': rng.random((50, 2)) < (0.6, 0.9),
-    }
-    (run / 'exits').mkdir()
-    np.savez(run / 'exits' / 's28.npz', **arrays)
-    return run, arrays
 
 
 def by_point(run):
@@ -141,26 +43,25 @@ def test_gates_cost_what_was_measured(gated, routed):
 
 
 def test_exits_become_policies(exits):
-    """Thresholds of the hold-out, scored on the validation images, from the cost of the first exit to the last."""
+    """Thresholds of the hold-out, scored on validation images, from the first exit's cost on."""
     run, arrays = exits
     found = [one for one in selection.choices(run) if one.policy]
     assert len(found) == selection.POLICIES and {one.point for one in found} == {'s28'}
     assert {one.weight_bytes for one in found} == {8}
     asked = [one.policy.budget for one in found]
-    np.testing.assert_allclose(asked, np.linspace(FIRST, SECOND, selection.POLICIES))
+    np.testing.assert_allclose(asked, np.linspace(FIRST_EXIT, SECOND_EXIT, selection.POLICIES))
     for one in found:
         first = arrays['test_confidence'][:, 0] >= one.policy.thresholds[0]
         right = np.where(first, *arrays['test_right'].T)
         assert one.policy.thresholds[1] == ALWAYS and one.policy.exits == (0, 1)
         assert one.top1 == pytest.approx(100 * right.mean())
-        assert (
-            one.madds == one.policy.cost == pytest.approx(SECOND + first.mean() * (FIRST - SECOND))
-        )
+        mean = SECOND_EXIT + first.mean() * (FIRST_EXIT - SECOND_EXIT)
+        assert one.madds == one.policy.cost == pytest.approx(mean)
         assert one.ms == pytest.approx(3.0 - 2.0 * first.mean())
-    assert found[0].madds == FIRST and found[-1].madds == SECOND
+    assert found[0].madds == FIRST_EXIT and found[-1].madds == SECOND_EXIT
     assert {point: one.madds for point, one in by_point(run).items()} == {
-        's28-x0': FIRST,
-        's28-x1': SECOND,
+        's28-x0': FIRST_EXIT,
+        's28-x1': SECOND_EXIT,
     }
 
 
@@ -209,7 +110,7 @@ MADE = [
     ],
 )
 def test_best(limits, expected):
-    """The most accurate; of equals the cheapest; without a limit on cost the cheapest that is accurate enough."""
+    """The most accurate; of equals the cheapest; else the cheapest that is accurate enough."""
     for order in (MADE, MADE[::-1]):
         assert selection.best(order, Limits(**limits)) == MADE[expected]
 
@@ -273,19 +174,17 @@ def test_nothing_to_choose_from():
 
 
 def test_pareto():
-    assert selection.pareto(MADE) == [MADE[3], MADE[2], MADE[4]]
-    assert selection.pareto([]) == []
-    assert selection.pareto([MADE[0], MADE[0]]) == [MADE[0]]
+    assert selection.front(MADE) == [MADE[3], MADE[2], MADE[4]]
+    assert selection.front([]) == []
+    assert selection.front([MADE[0], MADE[0]]) == [MADE[0]]
 
 
 def test_describe():
-    assert selection.describe(MADE[0]) == (
+    assert MADE[0].describe() == (
         'a at s28, top-1 90.00 %, 4.00 M multiply-adds, 4.00 ms, 0.0001 MB of weights'
     )
-    assert (
-        selection.describe(Choice('a', 's28', 1.0, 1e6, None))
-        == 'a at s28, top-1 1.00 %, 1.00 M multiply-adds'
-    )
+    unmeasured = Choice('a', 's28', 1.0, 1e6, None)
+    assert unmeasured.describe() == 'a at s28, top-1 1.00 %, 1.00 M multiply-adds'
 
 
 @pytest.mark.parametrize(
@@ -329,66 +228,7 @@ def test_commands_of_thresholds(exits):
         assert written.thresholds == pytest.approx(one.policy.thresholds)
 
 
-def test_the_script_chooses_over_runs(static, gated, routed, capsys):
-    runs = list(map(str, (static, gated, routed)))
-    assert choose.main([*runs, '--madds', '2M']) == 0
-    first, command = capsys.readouterr().out.splitlines()
-    assert first.startswith(f'{routed} at dynamic, top-1 87.00 %, 1.20 M multiply-adds')
-    assert command == f'    python imagenet_tf.py --eval -ec {routed}'
-    for flags, expected in (
-        (['--latency', '5ms'], f'{static} at s28'),
-        (['--min-top1', '80'], f'{routed} at dynamic'),
-        (['--memory', '20B'], f'{static} at s28'),
-        (['--memory', '3B', '--madds', '9M'], None),
-    ):
-        assert choose.main([*runs, *flags]) == (0 if expected else 2)
-        shown = capsys.readouterr()
-        assert shown.out.startswith(expected or '') and ('nearest is' in shown.err) != bool(
-            expected
-        )
-
-
-def test_the_script_shows_the_front(static, gated, routed, exits, capsys):
-    assert choose.main(list(map(str, (static, gated, routed)))) == 0
-    lines = capsys.readouterr().out.splitlines()[2:]
-    assert [line.split()[:2] for line in lines] == [
-        [str(routed), 'w00'],
-        [str(routed), 'dynamic'],
-        [str(routed), 'w03'],
-        [str(static), 's28'],
-    ]
-    assert choose.main([str(exits[0])]) == 0
-    assert 'thresholds' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    'flags, message',
-    [
-        (['--madds', '3ms'], '--madds 3ms: expected multiply-adds'),
-        (['--latency', '3'], '--latency 3: expected a time'),
-        (['--memory', 'x'], '--memory x: expected a size'),
-        (['--madds', '1'], 'the nearest is'),
-        (['--min-top1', '99'], 'the nearest is'),
-    ],
-)
-def test_the_script_refuses(flags, message, static, capsys):
-    assert choose.main([str(static), *flags]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_the_script_refuses_what_is_no_run(tmp_path, static, capsys):
-    assert choose.main([str(tmp_path / 'none')]) == 2
-    assert 'no such run folder' in capsys.readouterr().err
-    for path in (static / 'eval').iterdir():
-        path.unlink()
-    assert choose.main([str(static)]) == 2
-    assert 'no evaluation records' in capsys.readouterr().err
-    with pytest.raises(SystemExit, match='2'):
-        choose.main([])
-
-
 def test_a_policy_is_told_apart():
     policy = Policy(28, (0,), (ALWAYS,), 1e6, 1e6, 'MAdds', 'a')
-    assert ' with exit thresholds, ' in selection.describe(
-        Choice('a', 's28', 1.0, 1e6, None, policy=policy)
-    )
+    choice = Choice('a', 's28', 1.0, 1e6, None, policy=policy)
+    assert ' with exit thresholds, ' in choice.describe()

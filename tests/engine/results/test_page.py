@@ -1,4 +1,4 @@
-"""scripts.report: one page without network, and how a browser shows it."""
+"""The page about runs: whole without network, and how a browser shows it."""
 
 import base64
 import html
@@ -16,14 +16,9 @@ import pytest
 
 from engine.config import cli
 from engine.config.config import read_config
-from engine.results import selection
+from engine.results import page, selection
 from scripts import report
-from tests.engine.results import test_selection
-from tests.engine.results.test_selection import FIRST, SECOND
-from tests.scripts.test_plot import make_run
-
-# A fixture.
-exits = test_selection.exits
+from tests.engine.results.run_folders import FIRST_EXIT, SECOND_EXIT, plotted_run
 
 BROWSER = (
     shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
@@ -56,7 +51,7 @@ class Tags(HTMLParser):
 @pytest.fixture(scope='module')
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('report')
-    runs = [make_run(folder / name) for name in ('first', 'second <b>')]
+    runs = [plotted_run(folder / name) for name in ('first', 'second <b>')]
     assert report.main([*map(str, runs), '-o', str(folder / 'page.html')]) == 0
     return folder / 'page.html'
 
@@ -75,9 +70,8 @@ def test_page_is_whole_and_holds_everything_itself(written: Path) -> None:
         assert kind == 'data:image/png;base64'
         image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
         assert image is not None and image.std() > 5
-    assert (
-        len(tags.sources) == 3
-    )  # over multiply-adds, bit operations and memory; time was not measured
+    # Over multiply-adds, bit operations and memory; time was not measured.
+    assert len(tags.sources) == 3
 
 
 def test_commands_are_those_that_evaluate(written: Path) -> None:
@@ -103,10 +97,10 @@ def test_commands_are_those_that_evaluate(written: Path) -> None:
 
 
 def test_a_run_of_another_version(tmp_path: Path) -> None:
-    run = make_run(tmp_path / 'run')
+    run = plotted_run(tmp_path / 'run')
     config = json.loads((run / 'config.json').read_text())
     (run / 'config.json').write_text(json.dumps(config | {'depth': 18}))
-    assert f"# {run}/config.json: unknown field 'depth'" in html.unescape(report.page([str(run)]))
+    assert f"# {run}/config.json: unknown field 'depth'" in html.unescape(page.page([str(run)]))
 
 
 def test_where_images_leave(exits: tuple[Path, dict[str, np.ndarray]]) -> None:
@@ -116,23 +110,23 @@ def test_where_images_leave(exits: tuple[Path, dict[str, np.ndarray]]) -> None:
     for one in found:
         if one.policy:
             assert sum(one.shares) == pytest.approx(1)
-            assert np.dot(one.shares, (FIRST, SECOND)) == pytest.approx(one.madds)
+            assert np.dot(one.shares, (FIRST_EXIT, SECOND_EXIT)) == pytest.approx(one.madds)
     way = {'top1': 95.25, 'madds': 6.28e6, 'images_per_second': 123.4, 'shares': [0.5, 0.5]}
     (run / 'exits' / 'thresholds-6M-measured.json').write_text(
         json.dumps({'early exit': way, 'all exits': way})
     )
-    text, tags = report.page([str(run)]), Tags()
+    text, tags = page.page([str(run)]), Tags()
     tags.feed(text)
     assert tags.open == [] and 's28: where the validation images leave, by budget' in text
     assert {'thresholds-6M', '95.25', '6.28', '123.40', '50.0 / 50.0'} <= {
         cell.rstrip() for cell in tags.cells
     }
-    best = [one for one in selection.pareto(found) if one.policy]
+    best = [one for one in selection.front(found) if one.policy]
     assert best and all(html.escape(command) in text for one in best for command in one.commands)
 
 
 def test_empty_columns_are_left_out() -> None:
-    text = report.table([('a', None, 1.0, ''), ('b', None, None, '')], ('name', 'ms', 'top-1', ''))
+    text = page.table([('a', None, 1.0, ''), ('b', None, None, '')], ('name', 'ms', 'top-1', ''))
     assert re.findall('<th[^>]*>([^<]*)</th>', text)[0].strip() == 'name' and 'ms' not in text
     assert len(re.findall('<th', re.sub('<thead', '', text))) == 2
 

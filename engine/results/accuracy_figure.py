@@ -1,0 +1,305 @@
+"""Figure of accuracy over cost: a line per curve, published numbers dashed, Pareto front grey."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from engine.errors import UsageError
+from engine.figures import new_figure
+from engine.results import pareto
+from engine.results.published import Published
+from engine.results.tables import Curve, Row
+
+# Beside matplotlib's own ten colours, where these are too few.
+COLOURS = (
+    'navy',
+    'saddlebrown',
+    'darkgreen',
+    'maroon',
+    'indigo',
+    'black',
+    'deeppink',
+    'dimgray',
+    'olive',
+    'teal',
+)
+
+
+class CostAxis(NamedTuple):
+    """A horizontal axis.
+
+    Attributes:
+        title: With its unit.
+        field: Of a row.
+        unit: By which the field is divided.
+    """
+
+    title: str
+    field: str
+    unit: float
+
+    def of(self, row: Row) -> float:
+        """Cost of a row in the unit of the axis."""
+        return getattr(row, self.field) / self.unit
+
+    def is_known(self, row: Row) -> bool:
+        """Whether a row has this cost."""
+        return getattr(row, self.field) is not None
+
+
+COSTS = {
+    'madds': CostAxis('MAdds of one image (millions)', 'madds', 1e6),
+    'bitops': CostAxis('BitOps of one image (billions)', 'bit_ops', 1e9),
+    'ms': CostAxis('milliseconds of one image', 'ms', 1.0),
+    'memory': CostAxis('packed weights (kB)', 'weight_bytes', 1e3),
+}
+
+
+class Name(NamedTuple):
+    """Text at the right end of a line, in data coordinates."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+def is_alone(row: Row) -> bool:
+    """Whether a point is no part of its run's line."""
+    return row.bn != row.point or row.is_dynamic
+
+
+def line_of(rows: Iterable[Row]) -> list[Row]:
+    """The points of a run that a line connects."""
+    return [row for row in rows if not is_alone(row)]
+
+
+def operating_points(curves: Sequence[Curve], axis: CostAxis) -> list[Curve]:
+    """The curves without ensembles and points of unknown cost.
+
+    Raises:
+        UsageError: Nothing is left.
+    """
+    found = []
+    for label, rows in curves:
+        kept = [row for row in rows if not row.is_ensemble and axis.is_known(row)]
+        if kept:
+            found.append((label, kept))
+    if not found:
+        raise UsageError(
+            'no size of the given runs has this cost; evaluate a size that layers.json lists, and '
+            'for ms run scripts.profile'
+        )
+    return found
+
+
+@dataclasses.dataclass
+class Drawing:
+    """Axes on which curves are drawn one after the other.
+
+    Attributes:
+        axes: Of matplotlib.
+        cost: The horizontal axis.
+        names: To be written at the ends of the lines, when all are drawn.
+    """
+
+    axes: Any
+    cost: CostAxis
+    names: list[Name] = dataclasses.field(default_factory=list)
+    _published: set[Any] = dataclasses.field(default_factory=set)
+
+    def draw_front(self, curves: Sequence[Curve]) -> None:
+        """Draws the points that no other beats in cost and accuracy as a grey line behind all."""
+        rows = [row for _, rows in curves for row in rows]
+        front = pareto.front(rows, cost=self.cost.of, accuracy=lambda row: row.top1)
+        self._plot(front, '-', color='0.8', linewidth=6, zorder=0)
+
+    def draw_curve(self, label: str, rows: Sequence[Row], colour: str) -> None:
+        """Draws the line of a run, and its lone points with their labels.
+
+        Args:
+            label: Of the run.
+            rows: Its operating points, strongest first.
+            colour: Of the line.
+        """
+        line = line_of(rows)
+        for row in rows:
+            if is_alone(row):
+                text = row.label if line else f'{label}: {row.label}'
+                self._draw_alone(row, text, colour)
+        if line:
+            self._plot(line, 'o-', color=colour, markersize=5)
+            self.names.append(Name(self.cost.of(line[0]), line[0].top1, label, colour))
+
+    def _draw_alone(self, row: Row, text: str, colour: str) -> None:
+        x, y = self.cost.of(row), row.top1
+        self.axes.plot([x], [y], 'x', color=colour, markersize=7)
+        self.axes.annotate(
+            text,
+            (x, y),
+            xytext=(8, 0),
+            textcoords='offset points',
+            va='center',
+            fontsize=9,
+            color=colour,
+        )
+
+    def draw_published(self, rows: Sequence[Row], colour: str) -> None:
+        """Draws the published curve beside a run, unless an earlier run had the same.
+
+        Args:
+            rows: Operating points of the run, whose costs it takes: most sources print none.
+            colour: Of the run.
+        """
+        known: list[tuple[float, Published]] = []
+        for row in rows:
+            if row.published is not None:
+                known.append((self.cost.of(row), row.published))
+        key = tuple(known)
+        if not known or key in self._published:
+            return
+        self._published.add(key)
+        x = [cost for cost, _ in known]
+        y = [number.top1 for _, number in known]
+        self.axes.plot(x, y, '--', marker='.', color=colour, linewidth=1.2, alpha=0.75)
+        first = known[0][1]
+        text = f'{first.system} published ({first.qw}/{first.qa})'
+        self.names.append(Name(x[0], y[0], text, colour))
+
+    def _plot(self, rows: Sequence[Row], style: str, **options: Any) -> None:
+        x = [self.cost.of(row) for row in rows]
+        y = [row.top1 for row in rows]
+        self.axes.plot(x, y, style, **options)
+
+    def label_points(self, curves: Sequence[Curve]) -> None:
+        """Writes each size once, below the lowest point of all lines that have it at that cost.
+
+        Labels without room are left out; the ends of lines come first.
+        """
+        width, height = self._room(0.05, 0.04)
+        placed: list[tuple[float, float]] = []
+        for (label, x), y in self._lowest(curves).items():
+            if any(abs(x - other) <= width and abs(y - below) <= height for other, below in placed):
+                continue
+            placed.append((x, y))
+            self.axes.annotate(
+                label,
+                (x, y),
+                xytext=(3, -6),
+                textcoords='offset points',
+                va='top',
+                fontsize=8,
+                color='0.35',
+            )
+
+    def _room(self, x_share: float, y_share: float) -> tuple[float, float]:
+        """Shares of the ranges of both axes, in data coordinates."""
+        left, right = self.axes.get_xlim()
+        bottom, top = self.axes.get_ylim()
+        return x_share * (right - left), y_share * (top - bottom)
+
+    def _lowest(self, curves: Sequence[Curve]) -> dict[tuple[str, float], float]:
+        """Least accuracy, own or published, by label and cost; the ends of lines come first."""
+        lines = [line_of(rows) for _, rows in curves]
+        ordered: list[Row] = []
+        for line in lines:
+            if line:
+                ordered += [line[0], line[-1]]
+        for line in lines:
+            ordered += line
+        lowest: dict[tuple[str, float], float] = {}
+        for row in ordered:
+            key = row.label, self.cost.of(row)
+            y = row.top1 if row.published is None else min(row.top1, row.published.top1)
+            lowest[key] = min(y, lowest.get(key, 100.0))
+        return lowest
+
+    def label_ends(self) -> None:
+        """Writes the names beside the right ends of the lines, moved apart.
+
+        They stand in one column at the right where the ends differ in cost.
+        """
+        right = self.axes.get_xlim()[1]
+        bottom, top = self.axes.get_ylim()
+        ends = [name.x for name in self.names]
+        column = bool(ends) and max(ends) - min(ends) > 0.02 * right
+        names = sorted(self.names, key=lambda name: name.y)
+        gap = min(0.045, 1 / max(len(names), 1)) * (top - bottom)
+        for name, height in zip(names, apart([name.y for name in names], gap, top)):
+            place = (right if column else name.x + 0.015 * right, height)
+            self._label_end(name, place, column)
+
+    def _label_end(self, name: Name, place: tuple[float, float], with_leader: bool) -> None:
+        leader = {
+            'arrowstyle': '-',
+            'color': name.colour,
+            'linewidth': 0.6,
+            'alpha': 0.5,
+            'relpos': (0, 0.5),
+            'shrinkA': 1,
+        }
+        self.axes.annotate(
+            name.text,
+            (name.x, name.y),
+            xytext=place,
+            textcoords='data',
+            va='center',
+            fontsize=9,
+            color=name.colour,
+            annotation_clip=False,
+            arrowprops=leader if with_leader else None,
+        )
+
+
+def apart(wanted: Sequence[float], gap: float, top: float) -> list[float]:
+    """Heights that are moved apart: up, and down again from the top.
+
+    Args:
+        wanted: Heights, ascending.
+        gap: Least distance of two.
+        top: Largest height.
+    """
+    heights: list[float] = []
+    for y in wanted:
+        heights.append(max(y, heights[-1] + gap) if heights else y)
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], top)
+        top = heights[i] - gap
+    return heights
+
+
+def colour_of(index: int, curves: int) -> str:
+    """Colour of a curve: of matplotlib's ten, or by turns of these and of ``COLOURS``."""
+    if curves <= len(COLOURS):
+        return f'C{index}'
+    pair = index // 2
+    return COLOURS[pair % len(COLOURS)] if index % 2 else f'C{pair}'
+
+
+def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:
+    """The figure of the curves over one of ``COSTS``.
+
+    Raises:
+        UsageError: No point has this cost, or matplotlib is not installed.
+    """
+    figure = new_figure(8.5, 5.2, layout='tight')
+    axes = figure.subplots()
+    cost = COSTS[kind]
+    shown = operating_points(curves, cost)
+    drawing = Drawing(axes, cost)
+    if len(shown) > 1:
+        drawing.draw_front(shown)
+    for i, (label, rows) in enumerate(shown):
+        colour = colour_of(i, len(shown))
+        drawing.draw_curve(label, rows, colour)
+        drawing.draw_published(rows, colour)
+    axes.set_xlabel(cost.title)
+    axes.set_ylabel('top-1 accuracy (%)')
+    axes.grid(color='0.9')
+    axes.set_axisbelow(True)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.margins(x=0.05, y=0.1)
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.2)
+    drawing.label_points(shown)
+    drawing.label_ends()
+    return figure

@@ -1,0 +1,67 @@
+"""Cost of an operating point of a run, from the layer records in its folder. Pure Python."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from nets import cost
+
+# Layer records by spelling of the operating point.
+Layers = Mapping[str, list[cost.LayerRecord]]
+
+# No operating points: all sizes together or the exits up to one, and what a gate chose.
+ENSEMBLE, DYNAMIC = 'ensemble', 'dynamic'
+
+
+class Cost(NamedTuple):
+    """Cost of one image.
+
+    Attributes:
+        madds: Multiply-adds.
+        bit_ops: Multiply-adds, each times the bits of its factors.
+        weight_bytes: Of the packed weights.
+    """
+
+    madds: int
+    bit_ops: int
+    weight_bytes: int
+
+
+def point_cost(layers: Layers, name: str, sizes: Iterable[int]) -> Cost | None:
+    """Cost of a point, an ensemble or the choices of a gate; None if a record is missing.
+
+    The ensemble runs every size. An ensemble of exits runs the earlier exits, as the exit itself
+    does. A gate that chooses widths stores them all.
+
+    Args:
+        layers: Layer records of the run.
+        name: Spelling of the point, ``ensemble``, or ``ensemble-`` or ``dynamic`` with a point.
+        sizes: Input sizes of the run in pixels.
+    """
+    points = _computed(layers, name, sizes)
+    if not points or not layers.keys() >= set(points):
+        return None
+    madds, bit_ops = 0, 0
+    stored: dict[str, cost.LayerRecord] = {}
+    for point in points:
+        passed = cost.cumulative(layers, point)
+        madds += cost.madds(passed)
+        bit_ops += cost.bit_ops(passed)
+        for layer in passed:
+            # Each layer is stored once; of one that widths share, the widest.
+            known = stored.get(layer.name, layer)
+            stored[layer.name] = max(known, layer, key=_weights)
+    return Cost(madds, bit_ops, cost.weight_bytes(stored.values()))
+
+
+def _weights(layer: cost.LayerRecord) -> int:
+    return layer.weights
+
+
+def _computed(layers: Layers, name: str, sizes: Iterable[int]) -> list[str]:
+    """The operating points that ``name`` consists of."""
+    if name == ENSEMBLE:
+        return [f's{size}' for size in sizes]
+    if name.endswith(DYNAMIC):
+        start = name.removesuffix(DYNAMIC)
+        return [point for point in layers if point.startswith(start)]
+    return [name.removeprefix(f'{ENSEMBLE}-')]

@@ -1,0 +1,92 @@
+"""Figure of trainings: loss, top-1 of operating points and dead quantizer levels over epochs."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UsageError
+from engine.figures import new_figure
+from engine.files import read_json
+from engine.results.costs import ENSEMBLE
+
+# Metrics of one epoch by name.
+Metrics = dict[str, float]
+
+PANELS = ('training loss', 'top-1 (%)', 'dead levels (%)')
+LINES = ('-', '--', ':', '-.')
+
+
+def read(run: str) -> list[Metrics]:
+    """The metrics of every epoch of a run.
+
+    Raises:
+        UsageError: The folder has none.
+    """
+    rows = read_json(Path(run) / 'stats.json', 'curves need a run folder')
+    if not rows:
+        raise UsageError(f'RUN {run}: no epoch is finished yet')
+    return rows
+
+
+def scored_points(rows: Sequence[Metrics]) -> list[str]:
+    """The strongest and the weakest operating point that was scored, by their spelling."""
+    found = []
+    for name in rows[-1]:
+        if name.startswith('val/') and name.endswith('/top1'):
+            point = name.split('/')[1]
+            if point != 'mean' and not point.startswith(ENSEMBLE):
+                found.append(point)
+    return list(dict.fromkeys((found[0], found[-1]))) if found else []
+
+
+def dead_levels(metrics: Metrics) -> float:
+    """Mean share of levels that no value takes, in percent; nan without quantizers."""
+    shares = [value for name, value in metrics.items() if name.endswith('/dead_levels')]
+    return 100 * statistics.fmean(shares) if shares else math.nan
+
+
+def draw(runs: Sequence[str]) -> Any:
+    """The figure: a panel per metric, a colour per run.
+
+    Raises:
+        UsageError: A folder has no metrics, or matplotlib is not installed.
+    """
+    history = {run: read(run) for run in runs}
+    figure = new_figure(5.0 * len(PANELS), 5.2, layout='tight')
+    panels = figure.subplots(1, len(PANELS))
+    for number, (run, rows) in enumerate(history.items()):
+        _draw_run(panels, Path(run).name, rows, f'C{number}')
+    for panel, title in zip(panels, PANELS):
+        panel.set(xlabel='epoch', title=title)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(color='0.9')
+        if panel.lines:
+            panel.legend(fontsize='small')
+    _label_logarithms(panels[0])
+    return figure
+
+
+def _draw_run(panels: Sequence[Any], name: str, rows: Sequence[Metrics], colour: str) -> None:
+    loss, top1, dead = panels
+    epochs = [metrics['epoch_num'] for metrics in rows]
+
+    def values(metric: str) -> list[float]:
+        return [metrics.get(metric, math.nan) for metrics in rows]
+
+    loss.semilogy(epochs, values('loss'), color=colour, label=name)
+    for point, line in zip(scored_points(rows), LINES):
+        label = f'{name} {point}'
+        top1.plot(epochs, values(f'val/{point}/top1'), line, color=colour, label=label)
+    shares = [dead_levels(metrics) for metrics in rows]
+    if not all(map(math.isnan, shares)):
+        dead.plot(epochs, shares, color=colour, label=name)
+
+
+def _label_logarithms(axes: Any) -> None:
+    from matplotlib.ticker import LogLocator
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.minorticks_off()

@@ -1,0 +1,263 @@
+"""Tables of runs and of published numbers as text, csv or json."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from engine.errors import UsageError
+from engine.results import published, tables
+from engine.results.costs import ENSEMBLE
+from engine.results.published import Published
+from engine.results.tables import Row, Run, size_label
+
+FORMATS = ('github', 'latex', 'csv', 'json')
+FIELDS = (*tables.TABLE_FIELDS, 'published_top1', 'published_top5', 'difference', 'source')
+HEADERS = (
+    'Run',
+    'W/A',
+    'Size',
+    'MAdds (M)',
+    'Weights',
+    'top-1',
+    'top-5',
+    'published top-1',
+    'published top-5',
+    'difference',
+    'source',
+)
+PUBLISHED_HEADERS = ('Network', 'W/A', 'Size', 'MAdds (M)', 'top-1', 'top-5', 'source')
+VALIDATION_IMAGES = 50000
+
+_TABULATE = {'github': 'github', 'latex': 'latex_booktabs'}
+# Fields of a published row that csv and json leave out: sentences, which stand below the tables.
+_SENTENCES = ('title', 'source')
+
+
+def format_madds(madds: int | None) -> str:
+    """Millions: one decimal below 10 M, else an integer."""
+    if madds is None:
+        return '-'
+    decimals = 1 if madds < 10e6 else 0
+    return f'{madds / 1e6:.{decimals}f}'
+
+
+def format_bytes(size: int | None) -> str:
+    """Kilobytes, or megabytes from one on."""
+    if size is None:
+        return '-'
+    return f'{size / 1e3:.1f} kB' if size < 1e6 else f'{size / 1e6:.1f} MB'
+
+
+def format_percent(value: float | None, sign: str = '') -> str:
+    """Two decimals; ``sign`` as in a format."""
+    if value is None:
+        return '-'
+    rounded = round(value, 2) + 0.0  # never -0.0
+    return f'{rounded:{sign}.2f}'
+
+
+def plain(row: Row) -> dict[str, Any]:
+    """A row as plain data, in the order of ``FIELDS``."""
+    found = row.published
+    values = {name: getattr(row, name) for name in tables.TABLE_FIELDS}
+    values['published_top1'] = found.top1 if found else None
+    values['published_top5'] = found.top5 if found else None
+    values['difference'] = row.difference
+    values['source'] = found.table if found else None
+    return values
+
+
+def pretty(row: Row) -> list[str]:
+    """A row as text, in the order of ``HEADERS``."""
+    values = plain(row)
+    return [
+        row.run,
+        f'{row.qw}/{row.qa}',
+        row.label,
+        format_madds(row.madds),
+        format_bytes(row.weight_bytes),
+        format_percent(row.top1),
+        format_percent(row.top5),
+        format_percent(values['published_top1']),
+        format_percent(values['published_top5']),
+        format_percent(row.difference, '+'),
+        values['source'] or '-',
+    ]
+
+
+def pretty_published(row: Published) -> list[str]:
+    """A published row as text, in the order of ``PUBLISHED_HEADERS``."""
+    return [
+        row.arch,
+        f'{row.qw}/{row.qa}',
+        size_label(row.point),
+        format_madds(row.madds),
+        format_percent(row.top1),
+        format_percent(row.top5),
+        row.table,
+    ]
+
+
+def side_by_side(runs: Sequence[Run]) -> tuple[list[str], list[list[Any]]]:
+    """Headers and rows of top-1: a row per operating point, a column per curve."""
+    curves = tables.curves(runs)
+    points = {row.label: tables.sort_key(row) for _, rows in curves for row in rows}
+    headers = ['Size', *(label for label, _ in curves)]
+    columns = [{row.label: row.top1 for row in rows} for _, rows in curves]
+    body = []
+    for point in sorted(points, key=lambda label: points[label]):
+        body.append([point, *(column.get(point) for column in columns)])
+    return headers, body
+
+
+def text_table(headers: Sequence[str], body: Sequence[Sequence[str]], style: str, left: int) -> str:
+    """A github or latex table.
+
+    Args:
+        headers: Of the columns; one is ``Size``, which becomes ``Point`` where not all are sizes.
+        body: Rows of cells.
+        style: ``github`` or ``latex``.
+        left: Number of left-aligned columns at the start; the others but ``source`` are
+            right-aligned.
+    """
+    column = headers.index('Size')
+    points = [row[column].split(' ')[0] for row in body]
+    shown = list(headers)
+    if not all(point.isdigit() or point == ENSEMBLE for point in points):
+        shown[column] = 'Point'
+    align = ['right'] * len(headers)
+    for i, name in enumerate(headers):
+        if i < left or name == 'source':
+            align[i] = 'left'
+    return tabulate(
+        body, headers=shown, tablefmt=_TABULATE[style], colalign=align, disable_numparse=True
+    )
+
+
+def item(line: str, style: str) -> str:
+    """One line below a table."""
+    return f'% {line}' if style == 'latex' else f'- {line}'
+
+
+def title(line: str, style: str) -> str:
+    """One line above a table."""
+    return f'% {line}' if style == 'latex' else f'**{line}**'
+
+
+def sources(rows: Iterable[Published]) -> dict[str, str]:
+    """Where the numbers of published tables stand, by short name of the table."""
+    return {row.table: row.source for row in rows}
+
+
+def source_lines(rows: Iterable[Published]) -> list[str]:
+    """The sources as sentences."""
+    return [f'{table}: {source}' for table, source in sources(rows).items()]
+
+
+def render_text(runs: Sequence[Run], style: str, compare: bool) -> str:
+    """Tables of runs with footnotes.
+
+    Args:
+        runs: To show.
+        style: ``github`` or ``latex``.
+        compare: Whether the side-by-side block comes first.
+    """
+    rows = [row for run in runs for row in run.rows]
+    blocks = []
+    if compare:
+        headers, body = side_by_side(runs)
+        cells = [[point, *map(format_percent, values)] for point, *values in body]
+        blocks.append(text_table(headers, cells, style, 1))
+    blocks.append(text_table(HEADERS, [pretty(row) for row in rows], style, 3))
+    lines = source_lines(row.published for row in rows if row.published)
+    for row in rows:
+        if row.published and row.images and row.images < VALIDATION_IMAGES:
+            lines.append(
+                f'{row.run}, {row.label}: measured on {row.images} of {VALIDATION_IMAGES} images'
+            )
+    blocks.append('\n'.join(item(line, style) for line in lines))
+    return '\n\n'.join(block for block in blocks if block)
+
+
+def render_csv(headers: Sequence[str], body: Iterable[Iterable[Any]]) -> str:
+    """Comma-separated values with a header line."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator='\n')
+    writer.writerow(headers)
+    writer.writerows(body)
+    return buffer.getvalue().rstrip('\n')
+
+
+def render_json(runs: Sequence[Run], compare: bool) -> str:
+    """Rows, sources and, if wanted, the side-by-side block."""
+    rows = [row for run in runs for row in run.rows]
+    data: dict[str, Any] = {
+        'rows': [plain(row) for row in rows],
+        'sources': sources(row.published for row in rows if row.published),
+    }
+    if compare:
+        headers, body = side_by_side(runs)
+        points = {point: values for point, *values in body}
+        data['compare'] = {'curves': headers[1:], 'points': points}
+    return json.dumps(data, indent=2)
+
+
+def render(runs: Sequence[Run], style: str, compare: bool | None) -> str:
+    """The tables of runs.
+
+    Args:
+        runs: To show.
+        style: One of ``FORMATS``.
+        compare: Whether to put top-1 side by side; None: for more than one run, except in csv,
+            which holds one table.
+    """
+    if style == 'csv':
+        if compare:
+            return render_csv(*side_by_side(runs))
+        return render_csv(FIELDS, (plain(row).values() for run in runs for row in run.rows))
+    several = len(runs) > 1 if compare is None else compare
+    if style == 'json':
+        return render_json(runs, several)
+    return render_text(runs, style, several)
+
+
+def render_published(system: str, style: str) -> str:
+    """Published tables, with what is to be known about them.
+
+    Args:
+        system: Whose; empty for all.
+        style: One of ``FORMATS``.
+
+    Raises:
+        UsageError: There is no table of such a system.
+    """
+    rows = published.rows()
+    if system:
+        rows = tuple(row for row in rows if row.system.lower() == system.lower())
+    if not rows:
+        known = sorted({row.system for row in published.rows()})
+        raise UsageError(f'--published {system}: no published table; known are {", ".join(known)}')
+    notes = [] if system else published.notes()
+    if style in ('csv', 'json'):
+        fields = [_without_sentences(row) for row in rows]
+        if style == 'csv':
+            return render_csv(list(fields[0]), (row.values() for row in fields))
+        return json.dumps({'rows': fields, 'sources': sources(rows), 'notes': notes}, indent=2)
+    parts = []
+    for _, group in itertools.groupby(rows, key=lambda row: row.table):
+        table = list(group)
+        heading = title(f'{table[0].system}: {table[0].title}', style)
+        cells = [pretty_published(row) for row in table]
+        parts.append(f'{heading}\n\n{text_table(PUBLISHED_HEADERS, cells, style, 3)}')
+    lines = [*source_lines(rows), *notes]
+    parts.append('\n'.join(item(line, style) for line in lines))
+    return '\n\n'.join(parts)
+
+
+def _without_sentences(row: Published) -> dict[str, Any]:
+    return {name: value for name, value in vars(row).items() if name not in _SENTENCES}

@@ -1,0 +1,87 @@
+"""Rows of runs: costs, order, curves, and damaged records."""
+
+import json
+
+import pytest
+
+from engine.errors import UsageError
+from engine.results import tables
+from engine.results.tables import Row
+from tests.engine.results.run_folders import rs_run, score
+
+# 9408 * 112^2 + 36864 * 56^2, and 9408 * 96^2 + 36864 * 48^2.
+MADDS = {'s224': 233_619_456, 's192': 171_638_784}
+WEIGHT_BYTES = 47_360  # 9408 * 4 + (36864 * 2 bits + 128 * 32 bits) / 8
+
+
+def test_rows_cost_and_order(rs_net):
+    rows = tables.read_run(rs_net, 'rs-kd').rows
+    assert [row.label for row in rows] == ['224', '192', '192 (BN 224)', 'ensemble']
+    both = MADDS['s224'] + MADDS['s192']
+    assert [row.madds for row in rows] == [MADDS['s224'], MADDS['s192'], MADDS['s192'], both]
+    assert [row.weight_bytes for row in rows] == [WEIGHT_BYTES] * 4
+    assert [row.published and row.published.top1 for row in rows] == [65.8, 64.8, None, None]
+    assert [row.difference for row in rows] == [0.3, -0.3, None, None]
+
+
+def test_points_are_strongest_first():
+    points = [('w03', 'w03'), ('ensemble', 'ensemble'), ('w13', 'w13'), ('w03', 'w13')]
+    rows = [Row('run', 2, 2, point, bn, None, None, 0.0, 0.0) for point, bn in points]
+    found = sorted(rows, key=tables.sort_key)
+    assert [(row.point, row.bn) for row in found] == [
+        ('w13', 'w13'),
+        ('w03', 'w03'),
+        ('w03', 'w13'),
+        ('ensemble', 'ensemble'),
+    ]
+
+
+def test_same_base_names_are_told_apart(rs_net, tmp_path):
+    other = rs_run(tmp_path / 'b' / 'rs-kd', [score('s224', 60.0)])
+    runs = tables.read_runs([str(rs_net), str(other), f'{rs_net}/'])
+    assert [run.name for run in runs] == [str(rs_net), str(other)]
+
+
+def test_individual_models_of_one_network_are_one_curve(tmp_path):
+    """A model of another quantizer is none of them."""
+    for size, changes in ((224, {}), (192, {'quantizer': 'lq'}), (160, {'quantizer': 'lsq'})):
+        rs_run(tmp_path / f'at{size}', [score(f's{size}', 60.0)], sizes=[size], **changes)
+    runs = tables.read_runs([str(path) for path in sorted(tmp_path.iterdir())])
+    found = {label: [row.point for row in rows] for label, rows in tables.curves(runs)}
+    assert found == {'at160 (2/2)': ['s160'], 'individual resnet18 (2/2)': ['s224', 's192']}
+
+
+def test_runs_of_one_name_in_a_table_stay_apart(tmp_path):
+    """They stand together, also where no point is in both."""
+    rows = []
+    for qw, point in ((32, 's28'), (2, 's20')):
+        fields = dict.fromkeys(tables.TABLE_FIELDS, 1)
+        rows.append({**fields, 'run': 'net', 'qw': qw, 'qa': 32, 'point': point, 'bn': point})
+    path = tmp_path / 'table.json'
+    path.write_text(json.dumps({'rows': rows}))
+    labels = [label for label, _ in tables.curves(tables.read_table(path))]
+    assert labels == ['net (32/32)', 'net (2/32)']
+
+
+@pytest.mark.parametrize(
+    ('path', 'text', 'message'),
+    [
+        ('config.json', None, 'config.json: cannot be read'),
+        ('config.json', '{', 'config.json: damaged'),
+        ('layers.json', None, '--eval -ec'),
+        ('layers.json', '{"s224": [{"name": "x"}]}', 'no layer records'),
+        ('layers.json', '{}', 'point ensemble is not in layers.json'),
+        ('eval/s224.json', '[]', 's224.json: damaged'),
+        ('eval/s224.json', '{"point": "s224", "top1": NaN, "top5": 1}', 'percentages'),
+        ('profile.json', '{"points": {"s224": {}}}', 'profile.json: damaged'),
+        ('gates/s224.json', '{}', 's224.json: damaged'),
+    ],
+)
+def test_damaged_run(path, text, message, rs_net):
+    (rs_net / path).parent.mkdir(exist_ok=True)
+    (rs_net / path).unlink(missing_ok=True)
+    if text is not None:
+        (rs_net / path).write_text(text)
+    with pytest.raises(UsageError) as error:
+        tables.read_run(rs_net, 'run')
+    assert message in str(error.value) and str(rs_net) in str(error.value)

@@ -1,36 +1,22 @@
 """A tower: network, loss and scores as tensorpack builds them per device."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tensorpack import ModelDesc
-from tensorpack.tfutils.gradproc import GradientProcessor, ScaleGradient
-from tensorpack.tfutils.optimizer import apply_grad_processors
 from tensorpack.tfutils.summary import add_moving_summary
 from tensorpack.tfutils.tower import get_current_tower_context
 
 from engine.config.config import Config
 from engine.graph.inference import CORRECT, EXTRA, InferenceModel, correct, scored
 from engine.graph.worker import SingleWorker
+from engine.optimization.optimizers import OptimizerOptions
+from engine.optimization.rule import PerVariable, RuleOptimizer
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
 from quant.backend import tf
-
-
-class MeanOverWorkers(GradientProcessor):
-    """Averages gradients over the workers, all of which have the same number of towers."""
-
-    def __init__(self, worker: SingleWorker):
-        self._worker = worker
-        self._means: list[tf.Tensor] | None = None
-
-    def _process(
-        self, grads: list[tuple[tf.Tensor, tf.Variable]]
-    ) -> list[tuple[tf.Tensor, tf.Variable]]:
-        # Replicated towers come one after the other, with the same gradients.
-        if self._means is None:
-            self._means = self._worker.mean([grad for grad, _ in grads])
-        return [(mean, variable) for mean, (_, variable) in zip(self._means, grads)]
+from quant.state import Kind, State, declared
 
 
 class Model(InferenceModel, ModelDesc):
@@ -66,6 +52,8 @@ class Model(InferenceModel, ModelDesc):
         self.names: list[str] = []
         self.losses: list[dict[str, tf.Tensor]] = []
         towers = len(config.gpu)
+        self._optimizer = OptimizerOptions.of(config)
+        self._settings: dict[Any, PerVariable] = {}
         self.exchange = Exchange(towers) if config.sync_bn and towers > 1 else None
 
     def build_graph(self, *batch: tf.Tensor) -> tf.Tensor | None:
@@ -105,18 +93,43 @@ class Model(InferenceModel, ModelDesc):
         self.names = list(rows)
         self.towers.append(blocks)
         terms = self.net.loss(outputs, labels)
-        terms['loss/weight_decay'] = self._weight_decay(blocks)
+        decay = self._weight_decay(blocks)
+        if not self._optimizer.decoupled:
+            terms['loss/weight_decay'] = self._optimizer.wd * tf.add_n(decay)
         loss = tf.add_n(list(terms.values()), name='loss')
         self.losses.append({'loss': loss, **terms})
         _summarize(loss, terms, rows, labels)
         return loss
 
-    def _weight_decay(self, blocks: Blocks) -> tf.Tensor:
-        decayed = blocks.kernels
-        if self.config.decay == 'all':
-            tower = get_current_tower_context()
-            decayed = tower.get_collection_in_tower(tf.GraphKeys.TRAINABLE_VARIABLES)
-        return self.config.wd * tf.add_n([tf.nn.l2_loss(values) for values in decayed])
+    def _weight_decay(self, blocks: Blocks) -> list[tf.Tensor]:
+        """Terms of the loss by which trained variables of the current tower decay.
+
+        Also settles what the optimizer does with each of them.
+        """
+        tower = get_current_tower_context()
+        trained = tower.get_collection_in_tower(tf.GraphKeys.TRAINABLE_VARIABLES)
+        states = declared()
+        kernels = {value.op.inputs[0].name for value in blocks.kernels}  # names of handles
+        terms = [tf.nn.l2_loss(value) for value in blocks.kernels]
+        if self._optimizer.decay == 'all':
+            terms = [tf.nn.l2_loss(variable) for variable in trained]
+        for variable in trained:
+            state = states.get(variable.op.name, State(Kind.TRAINED))
+            rate = getattr(state, 'lr_factor', 1.0) * self._lr_factor(variable.op.name)
+            share = getattr(state, 'decay_factor', 0.0)
+            if self._optimizer.decay == 'all' or variable.handle.name in kernels:
+                share = 1.0
+            elif share:
+                terms.append(share * tf.nn.l2_loss(variable))
+            decay = share * self._optimizer.wd if share else None
+            self._settings[variable.ref()] = PerVariable(rate, decay)
+        return terms
+
+    def _lr_factor(self, name: str) -> float:
+        for pattern, factor in self.net.lr_factors.items():
+            if re.match(pattern, name):
+                return factor
+        return 1.0
 
     def _of_step(self) -> dict[str, tf.Tensor]:
         """Seed and progress (share of the training done) for the layers of a tower."""
@@ -128,15 +141,16 @@ class Model(InferenceModel, ModelDesc):
         return {'seed': seed, 'progress': tf.cast(step, tf.float32) / total}
 
     def optimizer(self) -> tf.train.Optimizer:
-        """SGD with momentum 0.9, at the variable ``learning_rate`` that the schedule sets."""
+        """The configuration's optimizer, at the variable ``learning_rate`` that is set by step."""
         rate = tf.get_variable('learning_rate', initializer=0.0, trainable=False)
-        plain = tf.train.MomentumOptimizer(rate, momentum=0.9, use_nesterov=self.config.nesterov)
-        factors = [(names, factor) for names, factor in self.net.lr_factors.items() if factor != 1]
-        processors = [
-            *([MeanOverWorkers(self.worker)] if self.worker.size > 1 else []),
-            *([ScaleGradient(factors, verbose=False)] if factors else []),
-        ]
-        return apply_grad_processors(plain, processors) if processors else plain
+        return RuleOptimizer(
+            self._optimizer.rule(),
+            rate,
+            count=lambda: self.steps[0] + 1,
+            settings=lambda variable: self._settings[variable.ref()],
+            mean=self.worker.mean,
+            decoupled=self._optimizer.decoupled,
+        )
 
 
 def _summarize(

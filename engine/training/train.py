@@ -8,12 +8,13 @@ from tensorpack import Callback, JSONWriter, TrainConfig, launch_train_with_conf
 from tensorpack.tfutils.sessinit import SessionInit
 from tensorpack.utils import logger
 
-from engine.config.config import Config, learning_rate
+from engine.config.config import Config
 from engine.data.datasets import Dataset
 from engine.errors import UsageError
 from engine.graph.loaders import KeepsError, SharedBatches, train_flow
 from engine.graph.tower import Model
 from engine.graph.worker import SingleWorker
+from engine.optimization.schedules import ScheduleOptions
 from engine.runs import checkpoint
 from engine.runs.folder import Run
 from engine.training.callbacks import (
@@ -166,7 +167,7 @@ def _of_a_step(model: Model) -> list[Callback]:
         FeedStep(model),
         RefitQuantizers(model),
         FollowWeights(model),
-        SetLearningRate(learning_rate(model.config)),
+        SetLearningRate(ScheduleOptions.of(model.config).rate()),
     ]
 
 

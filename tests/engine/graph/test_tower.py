@@ -6,6 +6,7 @@ from tensorpack.tfutils.tower import TowerContext
 
 from engine.config.config import Config
 from engine.graph.tower import Model
+from engine.optimization.optimizers import OptimizerOptions
 from quant.backend import tf
 
 SMALL = {
@@ -86,18 +87,32 @@ def test_amount_of_the_decay(config, decay, run):
     assert term == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize('nesterov', [True, False])
-def test_momentum(nesterov, run):
-    """Two steps with constant gradient 1: the published look-ahead, or plain momentum."""
-    optimizer = Model(Config(**SMALL, nesterov=nesterov), data_format='NHWC').optimizer()
-    x = tf.get_variable('x', initializer=5.0)
-    step = optimizer.minimize(tf.identity(x))
-    rate = next(v for v in tf.global_variables() if v.op.name == 'learning_rate')
-    run([])
-    run(rate.assign(0.1))
-    run(step), run(step)
-    steps = 1.9 + 1 + 0.9 * 1.9 if nesterov else 1 + 1.9
-    assert run(x) == pytest.approx(5 - 0.1 * steps, rel=1e-6)
+def moved(gate_lr):
+    """Step of every bias, with gradients of 1 at learning rate 0.5, by name."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = build(net='aig', arch='resnet8', sizes=(16,), kd=False, gate_lr=gate_lr)
+        optimizer = model.optimizer()
+        biases = [v for v in tf.trainable_variables() if v.op.name.endswith('/b')]
+        update = optimizer.apply_gradients([(tf.ones_like(bias), bias) for bias in biases])
+        rate = next(v for v in tf.global_variables() if v.op.name == 'learning_rate')
+        session.run(tf.global_variables_initializer())
+        session.run(rate.assign(0.5))
+        before = session.run(biases)
+        session.run(update)
+        steps = [after - old for after, old in zip(session.run(biases), before)]
+    return {bias.op.name: step for bias, step in zip(biases, steps)}
+
+
+@pytest.mark.parametrize('optimizer', ['momentum', 'adam', 'adamw'])
+def test_the_learning_rate_of_gates_scales_their_step(optimizer, monkeypatch):
+    options = OptimizerOptions(optimizer)
+    monkeypatch.setattr(OptimizerOptions, 'of', lambda _: options)
+    whole, scaled = moved(1.0), moved(0.25)
+    in_gates = [name for name in whole if 'gate1' in name or 'gate2' in name]
+    assert 0 < len(in_gates) < len(whole)
+    for name, step in whole.items():
+        factor = 0.25 if name in in_gates else 1.0
+        np.testing.assert_allclose(scaled[name], factor * step, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

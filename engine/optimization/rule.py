@@ -1,0 +1,145 @@
+"""What an optimizer is made of: a rule per variable, and its application to all of them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Protocol
+
+from quant.backend import tf
+
+Slots = Mapping[str, tf.Variable]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What one variable is moved by.
+
+    Attributes:
+        rate: its learning rate, scalar float32: that of the schedule times its own factor.
+        count: number of this step, scalar float64, 1 at the first one.
+        decay: weight decay of this variable; None if it is exempt from decay.
+    """
+
+    rate: tf.Tensor
+    count: tf.Tensor
+    decay: float | None
+
+
+class Rule(Protocol):
+    """How one variable is updated: a class whose only argument is ``OptimizerOptions``."""
+
+    # Names below a variable's own of what is kept for it: zeros of its shape at first.
+    slots: ClassVar[tuple[str, ...]]
+
+    # Whether ``update`` decays the weights itself where decay is decoupled.
+    decays: ClassVar[bool]
+
+    def update(
+        self, variable: tf.Variable, gradient: tf.Tensor, slots: Slots, step: Step
+    ) -> tf.Operation:
+        """An op that updates a variable and its slots.
+
+        Args:
+            variable: float32.
+            gradient: of its shape.
+            slots: by their names.
+            step: rate, count and decay.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class PerVariable:
+    """What differs between variables.
+
+    Attributes:
+        rate: factor on the learning rate.
+        decay: weight decay beside the step; None if it is exempt.
+    """
+
+    rate: float = 1.0
+    decay: float | None = None
+
+
+class RuleOptimizer(tf.train.Optimizer):
+    """Applies a rule to every variable of every tower.
+
+    Nothing is counted here: the number of the step comes from outside, so that it is the same for
+    any number of towers.
+
+    Args:
+        rule: the rule.
+        rate: learning rate of the step, scalar.
+        count: gives the number of the step, scalar integer, 1 at the first one.
+        settings: gives what is a variable's own.
+        mean: averages gradients over the workers, all of which have the same variables.
+        decoupled: whether weights decay beside the step.
+
+    *Variable names*: those of the rule's ``slots``, below the variable's own name.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        rate: tf.Tensor,
+        *,
+        count: Callable[[], tf.Tensor],
+        settings: Callable[[tf.Variable], PerVariable],
+        mean: Callable[[Sequence[tf.Tensor]], Sequence[tf.Tensor]] = list,
+        decoupled: bool = False,
+    ):
+        super().__init__(use_locking=False, name=type(rule).__name__)
+        self._rule = rule
+        self._rate = rate
+        self._count = count
+        self._settings = settings
+        self._mean = mean
+        self._decoupled = decoupled
+        self._means: Sequence[tf.Tensor] | None = None
+
+    def apply_gradients(
+        self,
+        grads_and_vars: Sequence[tuple[tf.Tensor, tf.Variable]],
+        global_step: tf.Variable | None = None,
+        name: str | None = None,
+    ) -> tf.Operation:
+        """Updates the variables of one tower; called for every tower that has its own.
+
+        Args:
+            grads_and_vars: gradients, averaged over the towers, and variables.
+            global_step: increased by one if given.
+            name: of the op.
+        """
+        # Replicated towers come one after the other, with the same gradients.
+        if self._means is None:
+            self._means = self._mean([gradient for gradient, _ in grads_and_vars])
+        count = tf.cast(self._count(), tf.float64)
+        rate = tf.convert_to_tensor(self._rate)
+        updates = []
+        for gradient, (_, variable) in zip(self._means, grads_and_vars):
+            beside_variable = tf.get_default_graph().colocate_with(variable.op)
+            with tf.name_scope(f'update_{variable.op.name}'), beside_variable:
+                updates.append(self._update(variable, gradient, rate, count))
+        if global_step is not None:
+            updates.append(global_step.assign_add(1).op)
+        return tf.group(*updates, name=name)
+
+    def _update(
+        self, variable: tf.Variable, gradient: tf.Tensor, rate: tf.Tensor, count: tf.Tensor
+    ) -> tf.Operation:
+        own = self._settings(variable)
+        if own.rate != 1:
+            rate = rate * own.rate
+        step = Step(rate, count, own.decay if self._decoupled else None)
+        slots = {slot: self._slot(variable, slot) for slot in self._rule.slots}
+        shrunk = []
+        if step.decay and not self._rule.decays:
+            shrunk = [variable.assign_sub(step.rate * step.decay * variable, read_value=False)]
+        with tf.control_dependencies(shrunk):
+            return self._rule.update(variable, gradient, slots, step)
+
+    def _slot(self, variable: tf.Variable, slot: str) -> tf.Variable:
+        return tf.get_variable(
+            f'{variable.op.name}/{slot}',
+            shape=variable.shape,
+            initializer=tf.zeros_initializer(),
+            trainable=False,
+        )

@@ -244,8 +244,8 @@ class MSDNet(Network):
         ):
             y = maps[self.plan.ends[k], self.plan.scales - 1]
             channels = b.channels(y) if self.large else 128
-            for name in ('conv1', 'conv2'):
-                y = self._conv(b, name, y, channels, 3, stride=2, role='head', feeds='head')
+            y = self._conv(b, 'conv1', y, channels, 3, stride=2, role='head', feeds='head')
+            y = self._conv(b, 'conv2', y, channels, 3, stride=2, role='head', feeds=None)
             bound = 1 / math.sqrt(channels)
             start = tf.random_uniform_initializer(-bound, bound)
             return b.dense(
@@ -272,7 +272,7 @@ class MSDNet(Network):
                 maps[node] = (
                     self._layer(node, read, b)
                     if node[0]
-                    else self._stem(node[1], read[0] if read else x, b)
+                    else self._stem(node[1], read[0] if read else b.image(x), b)
                 )
 
     def _stem(self, scale: int, x: tf.Tensor, b: Blocks) -> tf.Tensor:
@@ -324,12 +324,12 @@ class MSDNet(Network):
         *,
         stride: int = 1,
         role: str = 'body',
-        feeds: str = 'body',
+        feeds: str | None = 'body',
         bias: bool = False,
     ) -> tf.Tensor:
         """Convolution, normalisation, activation.
 
-        ``feeds`` is the role of the layers that take the result.
+        ``feeds`` is the role of the layers that take the result, None a pool.
         """
         bound = 1 / (kernel * math.sqrt(b.channels(x)))
         start: Any = tf.random_uniform_initializer(-bound, bound)
@@ -340,7 +340,8 @@ class MSDNet(Network):
         y = b.conv(
             name, x, channels, kernel, stride=stride, role=role, start=start, bias_start=bias_start
         )
-        return b.act(f'{name}/quant', b.norm(f'{name}/bn', y), role=feeds)
+        y = b.norm(f'{name}/bn', y)
+        return tf.nn.relu(y) if feeds is None else b.act(f'{name}/quant', y, role=feeds)
 
 
 def _corner(x: tf.Tensor, b: Blocks) -> tf.Tensor:

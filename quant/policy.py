@@ -30,7 +30,8 @@ class Rule:
         activation: quantizer spec of the activations made in that scope.
 
     Raises:
-        ValueError: a role or a quantizer is unknown, or the scope is no regular expression.
+        ValueError: a role or a quantizer is unknown, the quantizer refuses a role, or the scope is
+            no regular expression.
     """
 
     scope: str = ''
@@ -47,9 +48,20 @@ class Rule:
             re.compile(self.scope)
         except re.error as error:
             raise ValueError(f'scope {self.scope!r} is no regular expression: {error}') from error
-        for spec in (self.weight, self.activation):
-            if spec is not None:
-                quantizer.parse(spec)
+        self._check_half(self.weight, weights=True)
+        self._check_half(self.activation, weights=False)
+
+    def _check_half(self, spec: str | None, *, weights: bool) -> None:
+        """Refuses a quantizer for a role that it cannot serve."""
+        chosen = quantizer.FLOAT if spec is None else spec
+        parsed = quantizer.parse(chosen)
+        if parsed is None:
+            return
+        for role in self.roles or ROLES:
+            reason = parsed.refuses(role, weights=weights)
+            if reason:
+                kind = 'weights' if weights else 'activations'
+                raise ValueError(f'{chosen} for {kind} of role {role}: {reason}')
 
     def matches(self, scope: str, role: str) -> bool:
         """Whether the rule applies to the layer of this scope and role."""
@@ -166,7 +178,7 @@ class QuantizationOptions:
     )
     head_bits: int = option(FLOAT_BITS, 'bits of the weights of the classifier and of its input')
     private_basis: bool = option(
-        False, 'quantizers of activations for every operating point instead of one for all'
+        False, 'quantizers of activations for every input size instead of one for all'
     )
     fixed_qa: bool = option(False, 'only the largest size updates the quantizers of activations')
 
@@ -194,14 +206,25 @@ class QuantizationOptions:
                 begins with the name of the field.
         """
         self._check()
-        weight, activation = self._weight(self.qw), self._activation(self.qa)
-        rules = [*low_bit(weight, activation).rules]
+        rules = [self._rule(LOW_BIT_ROLES, self.qw, self.qa)]
         if self.stem_bits != FLOAT_BITS:
-            rules.append(Rule(roles=('stem',), weight=self._weight(self.stem_bits)))
+            rules.append(self._rule(('stem',), self.stem_bits, None))
         if self.head_bits != FLOAT_BITS:
-            weight, activation = self._weight(self.head_bits), self._activation(self.head_bits)
-            rules.append(Rule(roles=('head',), weight=weight, activation=activation))
+            rules.append(self._rule(('head',), self.head_bits, self.head_bits))
         return Policy((*rules, *self.policy))
+
+    def _rule(self, roles: tuple[str, ...], weight_bits: int, activation_bits: int | None) -> Rule:
+        """The rule of some roles; without bits of activations it says nothing about them."""
+        weight = self._spec('weight_quantizer', roles, weight_bits, {})
+        if activation_bits is None:
+            return Rule(roles=roles, weight=weight)
+        extra: dict[str, Any] = {}
+        if self.private_basis:
+            extra['private'] = True
+        if self.fixed_qa:
+            extra['update'] = 'strongest'
+        activation = self._spec('activation_quantizer', roles, activation_bits, extra)
+        return Rule(roles=roles, weight=weight, activation=activation)
 
     def _check(self) -> None:
         for name in ('qw', 'qa', 'stem_bits', 'head_bits'):
@@ -242,30 +265,26 @@ class QuantizationOptions:
                 f'{half} {spec}: {bits} is {number}; give the same bits, or leave one out'
             )
 
-    def _weight(self, bits: int) -> str:
-        return self._spec('weight_quantizer', bits, {})
-
-    def _activation(self, bits: int) -> str:
-        extra: dict[str, Any] = {}
-        if self.private_basis:
-            extra['private'] = True
-        if self.fixed_qa:
-            extra['update'] = 'strongest'
-        return self._spec('activation_quantizer', bits, extra)
-
     def _source(self, half: str) -> str:
         """The option that names the quantizer of one half."""
         return 'quantizer' if getattr(self, half) in ('', quantizer.FLOAT) else half
 
-    def _spec(self, half: str, bits: int, extra: dict[str, Any]) -> str:
-        """The spec of one half at these bits."""
+    def _spec(self, half: str, roles: tuple[str, ...], bits: int, extra: dict[str, Any]) -> str:
+        """The spec of one half.
+
+        Args:
+            half: ``weight_quantizer`` or ``activation_quantizer``.
+            roles: that it serves.
+            bits: of it; 32 is float.
+            extra: further options.
+        """
         if bits == FLOAT_BITS:
             return quantizer.FLOAT
         source = self._source(half)
         text = getattr(self, source)
         spec = quantizer.with_options(text, {'bits': bits, **extra})
         try:
-            quantizer.parse(spec)
+            Rule(roles=roles, **{half.removesuffix('_quantizer'): spec})
         except ValueError as error:
             raise ValueError(f'{source} {text}: {error}') from error
         return spec

@@ -5,44 +5,142 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 FLOAT = 'float'
 
-# Standard deviation of initial weights: a number, or what makes the tensor for computed weights.
-Scale = float | Callable[[], Any]
-
 # Name in a spec -> class, imported when first used. One line per quantizer.
-_QUANTIZERS = {'lq': 'quant.lq.levels.LQ'}
+_QUANTIZERS = {
+    'lq': 'quant.lq.quantizer.LQ',
+    'lsq': 'quant.lsq.LSQ',
+}
+
+# Standard deviation of initial weights: a number, or what makes the tensor for computed weights.
+InitStd = float | Callable[[], Any]
 
 
-class Quantizer(Protocol):
-    """What a layer needs of a quantizer: a frozen value with two graph-building methods.
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The weights that a quantizer is to quantize, seen from their layer.
 
-    Both create their variables in the current variable scope. With ``observe`` they report training
-    statistics to the tower; a quantizer that learns by gradient has none to report.
+    Attributes:
+        tower: ``quant.scope.Quantization`` that makes variables and collects statistics.
+        init_std: standard deviation of the initial weights.
+        first: makes the tensor of the weights as they are at the first step: initial or loaded.
+        collect: whether statistics for ``refit`` are wanted.
     """
 
-    @property
-    def bits(self) -> int:
-        """Bits of a stored value."""
+    tower: Any
+    init_std: InitStd
+    first: Callable[[], Any]
+    collect: bool
 
-    @property
-    def private(self) -> bool:
-        """Whether activations keep their state per operating point."""
 
-    @property
-    def update(self) -> str:
-        """Which operating points' activations are observed: ``all`` or ``strongest``."""
+@dataclasses.dataclass(frozen=True)
+class Activations:
+    """The activations that a quantizer is to quantize, seen from their layer.
 
-    def weight(self, w: Any, *, scale: Scale, tower: Any, observe: bool) -> Any:
-        """Fake-quantized weights; ``scale`` is the initial deviation of ``w``, channels last."""
+    Attributes:
+        tower: ``quant.scope.Quantization`` that makes variables and collects statistics.
+        relu: whether to rectify before.
+        lower: without ``relu``, the smallest value that can occur; -inf if there is no bound.
+        collect: whether statistics for ``refit`` are wanted.
+    """
 
-    def activation(self, x: Any, *, relu: bool, lower: float, tower: Any, observe: bool) -> Any:
-        """Fake-quantized activations; ``lower`` is the smallest value that ``x`` can take."""
+    tower: Any
+    relu: bool
+    lower: float
+    collect: bool
 
-    def basis_size(self, channels: int) -> int:
-        """Number of float32 values stored beside a weight of ``channels`` output channels."""
+
+class Codebook(NamedTuple):
+    """A quantizer as a step function, which is all that is shipped of it.
+
+    Attributes:
+        levels: [L, C] ascending, the values that come out; C is 1 where all channels share them.
+        thresholds: [L - 1, C]; a value above k of them gets level k.
+        step: [C] distance of neighbouring levels where it is the same for all, else None.
+        offset: [C] the lowest level where there is a step, else None.
+    """
+
+    levels: Any
+    thresholds: Any
+    step: Any = None
+    offset: Any = None
+
+
+class Quantizer:
+    """Base of all quantizers: frozen dataclasses of their options, with methods that build graphs.
+
+    A method is one file with a subclass, and one line in the table above. ``weight`` and
+    ``activation`` create their variables through the tower, in the current variable scope, and
+    report the codebook to it; what they do not override has the answers of a quantizer that
+    learns by gradient alone.
+
+    Attributes:
+        bits: of a stored value.
+        private: whether activations have a state of their own at every operating point.
+    """
+
+    bits: int
+    private: bool = False
+
+    def refuses(self, role: str, *, weights: bool) -> str:
+        """Why this quantizer cannot serve layers of a role; empty if it can.
+
+        Args:
+            role: one of ``quant.ROLES``.
+            weights: whether it is asked for the weights of the layer, or for its input.
+        """
+        return ''
+
+    def stored_values(self, channels: int) -> int:
+        """Number of float32 values that are stored beside a weight with ``channels`` outputs."""
+        raise NotImplementedError
+
+    def weight(self, w: Any, weights: Weights) -> Any:
+        """Fake-quantized weights.
+
+        Args:
+            w: float32, output channels last.
+            weights: what is known about them.
+        """
+        raise NotImplementedError
+
+    def activation(self, x: Any, activations: Activations) -> Any:
+        """Fake-quantized activations.
+
+        Args:
+            x: float32 of any shape.
+            activations: what is known about them.
+        """
+        raise NotImplementedError
+
+    def collects(self, *, strongest: bool) -> bool:
+        """Whether it wants statistics of activations of an operating point.
+
+        Args:
+            strongest: whether it is the first operating point of the network.
+        """
+        return True
+
+    def start(self, table: Any) -> Any:
+        """Value of a variable before the first step.
+
+        Args:
+            table: float64, sum over operating points, towers and workers of what was given to the
+                tower's ``start_from`` for that variable.
+        """
+        raise NotImplementedError
+
+    def refit(self, variable: Any, statistics: Any) -> Any:
+        """Next value of a variable that is not learned by gradient.
+
+        Args:
+            variable: as given to the tower's ``collect``.
+            statistics: of all operating points, towers and workers together.
+        """
+        raise NotImplementedError
 
 
 def names() -> list[str]:

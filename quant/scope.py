@@ -1,67 +1,160 @@
-"""Quantizers of one tower: where a network meets its policy, and where the statistics of all towers meet."""
+"""Quantizers of one tower: where a network meets its policy, and where statistics are summed."""
 
-import collections
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from quant import quantizer as registry
 from quant.backend import tf
-from quant.lq import refit as lq_refit
 from quant.policy import Policy
+from quant.quantizer import Activations, Codebook, InitStd, Quantizer, Weights
+from quant.state import Kind, declare
+
+
+class Collected(NamedTuple):
+    """Sufficient statistics of one tower for one variable.
+
+    Attributes:
+        quantizer: that refits the variable.
+        variable: of this tower.
+        statistics: one row per tensor that the variable codes. A row is a named tuple with
+            ``table``, float64, which adds up over rows; ``same``, whether all towers have the same
+            one; and ``read``, the variable as this tower reads it.
+    """
+
+    quantizer: Quantizer
+    variable: tf.Variable
+    statistics: list[Any]
+
+
+class Start(NamedTuple):
+    """How a variable of one tower starts from a first batch.
+
+    Attributes:
+        quantizer: that computes the start.
+        variable: of this tower.
+        tables: float64, one per tensor that the variable codes; they add up.
+    """
+
+    quantizer: Quantizer
+    variable: tf.Variable
+    tables: list[tf.Tensor]
 
 
 class Quantization:
-    """Applies a policy while a tower is built and keeps what its quantizers saw.
+    """Applies a policy while a tower is built and keeps what its quantizers report.
 
     Args:
         policy: which layer gets which quantizer.
-        training: whether to collect the statistics that ``refit`` needs.
+        training: whether to collect the statistics that ``refit`` and ``starts`` need.
+
+    Attributes:
+        collected: what ``refit`` works from, by variable name.
+        starts: what starts from a first batch, by variable name, in the order of the layers.
+        codebooks: makes the codebook of each quantizer, by variable scope.
     """
 
     def __init__(self, policy: Policy, *, training: bool):
         self.policy, self.training = policy, training
-        self.evidence: dict[str, list[lq_refit.Evidence]] = collections.defaultdict(list)
-        self.variables: dict[str, tf.Variable] = {}
-        self.quantizers: dict[str, Any] = {}
+        self.collected: dict[str, Collected] = {}
+        self.starts: dict[str, Start] = {}
+        self.codebooks: dict[str, Callable[[], Codebook]] = {}
         self._root = tf.get_variable_scope().name
         self._once: dict[str, Any] = {}
+        self._point = ''
 
     def relative(self, scope: str) -> str:
         """A variable scope or name without the prefix that a tower with its own variables has."""
         return scope.removeprefix(self._root).lstrip('/')
 
     def once(self, make: Callable[[], Any]) -> Any:
-        """What ``make`` returned the first time in the current variable scope: a basis is read once per tower."""
+        """The first result of ``make`` in the current variable scope: one read per tower."""
         scope = tf.get_variable_scope().name
         if scope not in self._once:
             self._once[scope] = make()
         return self._once[scope]
 
-    def observe(self, quantizer: Any, variable: tf.Variable, evidence: lq_refit.Evidence) -> None:
-        """Keeps what a quantizer saw of the values that ``variable`` codes."""
+    def variable(
+        self,
+        name: str,
+        shape: Sequence[int],
+        *,
+        initializer: Any,
+        trainable: bool = False,
+        **state: Any,
+    ) -> tf.Variable:
+        """A variable of a quantizer in the current variable scope.
+
+        Args:
+            name: below the scope.
+            shape: of the variable.
+            initializer: as of ``tf.get_variable``.
+            trainable: whether it is learned by gradient.
+            **state: ``beside``, ``lr_factor``, ``decay_factor`` as of ``quant.state.State``.
+        """
+        variable = tf.get_variable(name, shape=shape, initializer=initializer, trainable=trainable)
+        declare(variable, Kind.QUANTIZER, point=self._point, fresh=True, **state)
+        return variable
+
+    def collect(self, quantizer: Quantizer, variable: tf.Variable, statistics: Any) -> None:
+        """Keeps sufficient statistics of the values that ``variable`` codes.
+
+        Args:
+            quantizer: that will refit it.
+            variable: to refit.
+            statistics: one row, see ``Collected``.
+        """
         name = self.relative(variable.op.name)
-        self.evidence[name].append(evidence)
-        self.variables[name], self.quantizers[name] = variable, quantizer
+        if name not in self.collected:
+            self.collected[name] = Collected(quantizer, variable, [])
+        self.collected[name].statistics.append(statistics)
+
+    def start_from(self, quantizer: Quantizer, variable: tf.Variable, table: tf.Tensor) -> None:
+        """Lets ``variable`` start from a first batch.
+
+        Args:
+            quantizer: that will compute the start.
+            variable: to start.
+            table: float64, statistics of one tensor of the batch; they add up.
+        """
+        name = self.relative(variable.op.name)
+        if name not in self.starts:
+            self.starts[name] = Start(quantizer, variable, [])
+        self.starts[name].tables.append(table)
+
+    def report(self, make: Callable[[], Codebook]) -> None:
+        """Keeps what makes the codebook of the quantizer of the current variable scope."""
+        self.codebooks[self.relative(tf.get_variable_scope().name)] = make
 
     def weight(
-        self, w: tf.Tensor, *, scope: str, role: str, scale: registry.Scale, point: str = ''
+        self,
+        w: tf.Tensor,
+        *,
+        scope: str,
+        role: str,
+        init_std: InitStd,
+        first: Callable[[], tf.Tensor] | None = None,
+        point: str = '',
     ) -> tf.Tensor:
         """``w`` fake-quantized as the policy says, or ``w`` itself. Call once per weight and tower.
 
         Args:
             w: float32, output channels last.
-            scope, role: what the policy decides by.
-            scale: standard deviation of the initial ``w``.
-            point: operating point whose own weight it is; empty for a weight that all of them share.
+            scope: of the layer.
+            role: of the layer.
+            init_std: standard deviation of the initial ``w``.
+            first: makes ``w`` as it is at the first step; by default that is ``w``.
+            point: operating point whose own weight it is; empty for a weight that all share.
+
+        Raises:
+            ValueError: the quantizer refuses the role.
         """
         quantizer = self.policy.weight(scope, role)
         if quantizer is None:
             return w
-        with contextlib.ExitStack() as scopes:
-            for part in filter(None, ('weight_quant', point)):
-                scopes.enter_context(tf.variable_scope(part))
-            return quantizer.weight(w, scale=scale, tower=self, observe=self.training)
+        _refuse(quantizer, role, scope, weights=True)
+        weights = Weights(self, init_std, first or (lambda: w), self.training)
+        with self._below('weight_quant', point):
+            return quantizer.weight(w, weights)
 
     def activation(
         self,
@@ -75,34 +168,47 @@ class Quantization:
         point: str,
         strongest: bool,
     ) -> tf.Tensor:
-        """``x``, rectified if ``relu``, fake-quantized as the policy says; plain ``relu(x)`` where it says float.
+        """``x``, rectified if ``relu``, fake-quantized as the policy says.
 
         Args:
             name: variable scope of the quantizer, below the current one.
             x: of any shape; levels are chosen and statistics are taken in float32.
-            scope, role: what the policy decides by.
+            scope: of the quantizer, by which the policy decides.
+            role: of the layers that it feeds.
+            relu: whether to rectify ``x``.
             lower: smallest value that ``x`` can take when ``relu`` is off.
-            point: spelling of the operating point, for private bases.
-            strongest: whether this is the network's first operating point.
+            point: spelling of the operating point, for private quantizers.
+            strongest: whether it is the first operating point of the network.
+
+        Raises:
+            ValueError: the quantizer refuses the role.
         """
         quantizer = self.policy.activation(scope, role)
         if quantizer is None:
             return tf.nn.relu(x) if relu else x
-        watched = self.training and (strongest or quantizer.private or quantizer.update == 'all')
-        with contextlib.ExitStack() as scopes:
-            for part in (name, point) if quantizer.private else (name,):
-                scopes.enter_context(tf.variable_scope(part))
-            y = quantizer.activation(
-                tf.cast(x, tf.float32), relu=relu, lower=lower, tower=self, observe=watched
-            )
+        _refuse(quantizer, role, scope, weights=False)
+        collect = self.training and quantizer.collects(strongest=strongest)
+        activations = Activations(self, relu, lower, collect)
+        with self._below(name, point if quantizer.private else ''):
+            y = quantizer.activation(tf.cast(x, tf.float32), activations)
             return tf.cast(y, x.dtype)
 
+    @contextlib.contextmanager
+    def _below(self, name: str, point: str) -> Iterator[None]:
+        """The variable scope ``name``, or that of an operating point in it."""
+        before, self._point = self._point, point
+        with contextlib.ExitStack() as scopes:
+            scopes.enter_context(tf.variable_scope(name))
+            if point:
+                scopes.enter_context(tf.variable_scope(point))
+            yield
+        self._point = before
 
-def _total(evidence: list[lq_refit.Evidence]) -> lq_refit.Evidence:
-    first = evidence[0]
-    return (
-        first if first.shared else first._replace(table=tf.add_n([row.table for row in evidence]))
-    )
+
+def _refuse(quantizer: Quantizer, role: str, scope: str, *, weights: bool) -> None:
+    reason = quantizer.refuses(role, weights=weights)
+    if reason:
+        raise ValueError(f'{quantizer} at {scope}: {reason}')
 
 
 def refit(
@@ -111,38 +217,63 @@ def refit(
     add: Callable[[list[tf.Tensor]], list[tf.Tensor]] = list,
     first: bool = True,
 ) -> list[tf.Operation]:
-    """Ops that refit every basis once from the statistics of all operating points and towers together.
+    """Ops that refit all collected variables from all operating points and towers together.
 
-    Every basis is read once per tower and step, before this writes it, so that all points of a step use one grid and
-    the result does not depend on the order of execution. With replicated variables each tower's copy gets the same
-    value.
+    A variable is read once per tower and step, before this writes it, so that all points of a step
+    use one value and the result does not depend on the order of execution. With replicated
+    variables each tower's copy gets the same value.
 
     Args:
         towers: those of this machine.
         add: sums tensors over all machines that train together.
-        first: whether this machine is the one whose weights, which are the same on all, are the evidence.
+        first: whether this machine is the one whose weights, which are the same on all, count.
     """
-    totals = [
-        _total([e for tower in towers for e in tower.evidence[name]])
-        for name in towers[0].variables
-    ]
-    tables = add(
-        [
-            total.table if first or not total.shared else tf.zeros_like(total.table)
-            for total in totals
-        ]
-    )
-    ops = []
-    for (name, variable), total, table in zip(towers[0].variables.items(), totals, tables):
-        evidence = total._replace(table=table)
-        with tf.name_scope(f'refit/{name}'):
-            new, counts = lq_refit.solve(evidence)
-            value = lq_refit.moving_average(variable, new, towers[0].quantizers[name].decay)
-        lq_refit.summarize(f'quant/{name}', value, evidence.grid.levels, counts)
-        copies = {tower.variables[name].ref() for tower in towers}
-        # Weights take their evidence from one tower; the others must have read their basis too.
-        with tf.control_dependencies(
-            [e.grid.basis for tower in towers for e in tower.evidence[name]]
-        ):
-            ops += [copy.deref().assign(value).op for copy in copies]
+    totals = [_total(towers, name) for name in towers[0].collected]
+    tables = []
+    for total in totals:
+        counts = first or not total.same
+        tables.append(total.table if counts else tf.zeros_like(total.table))
+    ops: list[tf.Operation] = []
+    for (name, row), total, table in zip(towers[0].collected.items(), totals, add(tables)):
+        value = row.quantizer.refit(row.variable, total._replace(table=table))
+        # Weights take their statistics from one tower; the others must have read them, too.
+        read = [one.read for tower in towers for one in tower.collected[name].statistics]
+        with tf.control_dependencies(read):
+            ops += _assign([tower.collected[name].variable for tower in towers], value)
     return ops
+
+
+def starts(
+    towers: Sequence[Quantization],
+    *,
+    add: Callable[[list[tf.Tensor]], list[tf.Tensor]] = list,
+) -> dict[str, tf.Operation]:
+    """Ops that give variables their start from a batch, by name, in the order of the layers.
+
+    Run one after the other: what a layer sees depends on the starts of the layers before it.
+
+    Args:
+        towers: those of this machine.
+        add: sums tensors over all machines that train together.
+    """
+    ops = {}
+    for name, row in towers[0].starts.items():
+        tables = [table for tower in towers for table in tower.starts[name].tables]
+        (total,) = add([tf.add_n(tables)])
+        value = row.quantizer.start(total)
+        ops[name] = tf.group(*_assign([tower.starts[name].variable for tower in towers], value))
+    return ops
+
+
+def _total(towers: Sequence[Quantization], name: str) -> Any:
+    """Statistics of one variable, summed over what codes it and over the towers."""
+    rows = [row for tower in towers for row in tower.collected[name].statistics]
+    if rows[0].same:
+        return rows[0]
+    return rows[0]._replace(table=tf.add_n([row.table for row in rows]))
+
+
+def _assign(variables: Sequence[tf.Variable], value: tf.Tensor) -> list[tf.Operation]:
+    """Gives each variable the value, once."""
+    copies = {variable.ref() for variable in variables}
+    return [copy.deref().assign(value).op for copy in copies]

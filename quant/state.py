@@ -1,10 +1,11 @@
-"""What the variables of a network are: declared where they are created, read wherever variables are matched.
+"""Kinds of variables: declared where a variable is created, read wherever variables are matched.
 
 Nothing else decides what a variable is: no regular expression on names.
 """
 
 import dataclasses
 import enum
+from typing import Any
 
 from quant.backend import tf
 
@@ -29,30 +30,49 @@ class State:
         kind: what it is for.
         point: spelling of the operating point that alone uses it; empty if all of them do.
         fresh: whether it may start afresh where what is loaded does not hold it.
-        shared: its name with the point taken out: the same for all points that have one of their own.
+        shared: its name with the point taken out: the same for all points that have their own.
+        beside: names below its own of what a training keeps with it, and loads with it.
+        lr_factor: of a trained one: times the learning rate.
+        decay_factor: of a trained one that is no kernel: times the weight decay of kernels.
     """
 
     kind: Kind
     point: str = ''
     fresh: bool = False
     shared: str = ''
+    beside: tuple[str, ...] = ()
+    lr_factor: float = 1.0
+    decay_factor: float = 0.0
 
 
-def declare(variable: tf.Variable, kind: Kind, *, point: str = '', fresh: bool = False) -> None:
-    """Says what ``variable`` is. The scope of a point is the part of the name that equals its spelling.
+def declare(
+    variable: tf.Variable, kind: Kind, *, point: str = '', fresh: bool = False, **more: Any
+) -> None:
+    """Says what ``variable`` is; a teacher stays one, whatever the variable is that it follows.
+
+    The scope of a point is the part of the name that equals its spelling.
 
     Args:
         variable: just created.
         kind: what it is for.
         point: spelling of the operating point that alone uses it.
         fresh: whether it may start afresh where what is loaded does not hold it.
+        **more: further fields of ``State``.
     """
-    name = variable.op.name
+    name, states = variable.op.name, _states()
+    if name in states and states[name].kind is Kind.TEACHER:
+        return
     parts = [part for part in name.split('/') if not point or part != point]
-    state = State(kind, point, fresh, '/'.join(parts))
-    tf.get_default_graph().get_collection_ref(_COLLECTION).append((name, state))
+    states[name] = State(kind, point, fresh, '/'.join(parts), **more)
 
 
 def declared() -> dict[str, State]:
-    """Declarations of the default graph by variable name; a variable without one is ``Kind.TRAINED``."""
-    return dict(tf.get_collection(_COLLECTION))
+    """Declarations of the default graph by variable name; without one it is ``Kind.TRAINED``."""
+    return dict(_states())
+
+
+def _states() -> dict[str, State]:
+    collection = tf.get_default_graph().get_collection_ref(_COLLECTION)
+    if not collection:
+        collection.append({})
+    return collection[0]

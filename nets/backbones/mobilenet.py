@@ -1,6 +1,7 @@
 """MobileNetV2: inverted residuals with linear bottlenecks.
 
-Reference: MobileNetV2: Inverted Residuals and Linear Bottlenecks, https://arxiv.org/abs/1801.04381; details and initial
+Reference: MobileNetV2: Inverted Residuals and Linear Bottlenecks, https://arxiv.org/abs/1801.04381;
+    details and initial
 values as the RS-Nets and SAN codes (PyTorch).
 """
 
@@ -13,7 +14,13 @@ from quant.backend import tf
 
 
 class Form(NamedTuple):
-    """Layout of an architecture: stages (expansion, channels, blocks, stride of the first), stem stride, last channels."""
+    """Layout of an architecture.
+
+    Attributes:
+        stages: (expansion, channels, blocks, stride of the first) of each.
+        stem: stride of the stem.
+        last: channels of the last convolution.
+    """
 
     stages: tuple[tuple[int, int, int, int], ...]
     stem: int
@@ -44,7 +51,7 @@ ARCHS = tuple(FORMS)
 
 
 def round_channels(wanted: float) -> int:
-    """The nearest multiple of 8 (half goes up) that is at least 90 % of ``wanted``, and at least 8."""
+    """The nearest multiple of 8 (half goes up) from 90 % of ``wanted`` on, and at least 8."""
     channels = max(8, int(wanted + 4) // 8 * 8)
     return channels + 8 if channels < 0.9 * wanted else channels
 
@@ -53,8 +60,8 @@ class MobileNetV2:
     """Everything from the stem to the logits, for one input.
 
     Args:
-        arch: ``mobilenetv2``, or ``mobilenetv2_small`` for images of about 32 pixels: half of its blocks, and two
-            halvings of the resolution instead of five.
+        arch: ``mobilenetv2``, or ``mobilenetv2_small`` for images of about 32 pixels: half of its
+            blocks, and two halvings of the resolution instead of five.
         mode: ``pytorch``; no other is published.
         classes: number of classes.
         width: multiplier of all channel counts, of the last convolution's only where it exceeds 1.
@@ -78,16 +85,16 @@ class MobileNetV2:
     def logits(self, x: tf.Tensor, b: Blocks, meta: MetaConv | None = None) -> tf.Tensor:
         """[N, classes] of the images ``x``; ``meta`` generates the kernels of all convolutions."""
         with b.generated(meta):
-            x = b.conv(
-                'conv0', x, round_channels(32 * self.width), 3, stride=self.form.stem, role='stem'
-            )
+            channels = round_channels(32 * self.width)
+            x = b.image(x)
+            x = b.conv('conv0', x, channels, 3, stride=self.form.stem, role='stem')
             x = b.act('relu0', b.norm('conv0/bn', x), role='depthwise', function='relu6')
             for i, layout in enumerate(self._layouts()):
                 with tf.variable_scope(f'block{i}'):
                     x = self._block(b, x, *layout)
             x = b.act('quant_last', x, function='none', lower=-math.inf)
             x = b.conv('conv_last', x, round_channels(self.form.last * max(1.0, self.width)), 1)
-            x = b.act('relu_last', b.norm('conv_last/bn', x), role='head', function='relu6')
+            x = tf.nn.relu6(b.norm('conv_last/bn', x))
         return b.dense(
             'linear',
             b.global_pool(x),
@@ -110,7 +117,10 @@ class MobileNetV2:
     def _block(
         self, b: Blocks, x: tf.Tensor, expansion: int, channels: int, stride: int
     ) -> tf.Tensor:
-        """Expand, filter each channel, project; the input is added where the shapes allow. The output has any sign."""
+        """Expand, filter each channel, project; the input is added where the shapes allow.
+
+        The output has any sign.
+        """
         inputs, y = b.channels(x), x
         if expansion > 1:
             y = b.act('quant_in', y, function='none', lower=-math.inf)

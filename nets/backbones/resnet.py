@@ -1,4 +1,6 @@
-"""ResNets and ResNeXts of all published forms: one builder, whose mode says order, padding and initial values.
+"""ResNets and ResNeXts of all published forms, by one builder.
+
+Its mode says order, padding and initial values.
 
 References:
     Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385;
@@ -73,10 +75,11 @@ class ResNet:
 
     Args:
         arch: one of ``ARCHS``.
-        mode: ``resnet`` (post-activation) and ``preact`` (projection shortcuts; one quantizer at the end of a group
-            feeds both branches of the next) and ``preact_typeA`` (pooled and zero-padded shortcuts) as the RS-Nets
-            quantization code (TensorFlow); ``pytorch`` (post-activation, symmetric padding, PyTorch's initial values)
-            as its float code and SAN's.
+        mode: ``resnet`` (post-activation) and ``preact`` (projection shortcuts; one quantizer at
+            the end of a group feeds both branches of the next) and ``preact_typeA`` (pooled and
+            zero-padded shortcuts) as the RS-Nets quantization code (TensorFlow); ``pytorch``
+            (post-activation, symmetric padding, PyTorch's initial values) as its float code and
+            SAN's.
         classes: number of classes.
         width: multiplier of all channel counts.
 
@@ -84,7 +87,8 @@ class ResNet:
         padding: padding rule of the mode, see ``Blocks``.
 
     Raises:
-        ValueError: unknown architecture or mode, or a mode that is not defined for the architecture.
+        ValueError: unknown architecture or mode, or a mode that is not defined for the
+            architecture.
     """
 
     def __init__(self, *, arch: str, mode: str, classes: int, width: float = 1.0):
@@ -111,7 +115,7 @@ class ResNet:
             execute: makes the sum of a post-activation block, see ``plain``.
         """
         stem = {'kernel': 3} if self.form.small else {'kernel': 7, 'stride': 2}
-        x = b.conv('conv0', x, self.features[0], role='stem', **stem)
+        x = b.conv('conv0', b.image(x), self.features[0], role='stem', **stem)
         x = b.act('relu0', b.norm('conv0/bn', x), role='stem')
         if not self.form.small:
             x = b.max_pool(x, 3, 2)
@@ -126,7 +130,7 @@ class ResNet:
         return b.dense('linear', b.global_pool(x), self.classes, **self._dense_start(x, b))
 
     def published_start(self, fan_out: int) -> tuple[Any, Any]:
-        """Initializers of a meta layer's slope and offset as SAN has them: those of PyTorch for one input."""
+        """Initializers of slope and offset as SAN has them: PyTorch's for one input."""
         return tf.random_uniform_initializer(-1, 1), tf.random_uniform_initializer(-1, 1)
 
     def _dense_start(self, x: tf.Tensor, b: Blocks) -> dict[str, Any]:
@@ -138,7 +142,10 @@ class ResNet:
         }
 
     def _group(self, execute: Execute, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
-        """Post-activation group: every block ends in shortcut + branch, then ReLU; an identity is never quantized."""
+        """Post-activation group: every block ends in shortcut + branch, then ReLU.
+
+        An identity is never quantized.
+        """
         for i in range(count):
             stride = 2 if g and not i else 1
             with tf.variable_scope(f'block{i}'):
@@ -151,10 +158,12 @@ class ResNet:
         return x
 
     def _preact_group(self, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
-        """Pre-activation group of the quantization code: a branch ends in normalisation, the sum is left as it is.
+        """Pre-activation group of the quantization code.
 
-        In ``preact`` the input of groups 1-3 comes quantized from the group before, and the shortcut takes it too;
-        elsewhere the first block quantizes for its branch only.
+        A branch ends in normalisation, the sum is left as it is.
+
+        In ``preact`` the input of groups 1-3 comes quantized from the group before, and the
+        shortcut takes it too; elsewhere the first block quantizes for its branch only.
         """
         for i in range(count):
             stride = 2 if g and not i else 1
@@ -168,12 +177,16 @@ class ResNet:
                 x = self._branch(b, branch, g=g, stride=stride) + self._shortcut(b, x, g, stride)
         feeds_head = g == len(self.form.blocks) - 1
         feeds_group = self.mode == 'preact' and not feeds_head
-        return b.act('quant_last', b.norm('bn_last', x), role='body' if feeds_group else 'head')
+        x = b.norm('bn_last', x)
+        return b.act('quant_last', x) if feeds_group else tf.nn.relu(x)
 
     def _branch(
         self, b: Blocks, x: tf.Tensor, *, g: int, stride: int, zero_gamma: bool = False
     ) -> tf.Tensor:
-        """Two 3x3 convolutions, or 1x1, 3x3 with the stride, 1x1; each normalised, all but the last activated."""
+        """Two 3x3 convolutions, or 1x1, 3x3 with the stride, 1x1.
+
+        Each is normalised, all but the last are activated.
+        """
         channels, form = self.features[g], self.form
         layers = [(channels, 3, stride, 1), (channels, 3, 1, 1)]
         if form.bottleneck:

@@ -1,9 +1,10 @@
 """Backbones of slimmable layers: everything from the stem to the logits, in two parts.
 
-``features`` is the same for all widths but the largest of some architectures, so that these share it; ``logits`` takes
-its result and a width.
+``features`` is the same for all widths but the largest of some architectures, so that these share
+it; ``logits`` takes its result and a width.
 
-Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258. MobileNetV1 is that of the published
+Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258. MobileNetV1 is
+    that of the published
 code. The slimmable ResNets of the paper are not published: theirs here have their own widths.
 """
 
@@ -29,7 +30,7 @@ class Stage(NamedTuple):
 
 
 class Form(NamedTuple):
-    """Layout of a MobileNetV1. Stages with two widths have the wide one in the largest network only."""
+    """Layout of a MobileNetV1; the second width of a stage is that of the largest network alone."""
 
     stem: Stage
     stages: tuple[Stage, ...]
@@ -55,14 +56,15 @@ class MobileNetV1:
     """Depthwise-separable layers with squeeze-excite and Swish, without residual connections.
 
     Args:
-        arch: ``mobilenetv1``, or ``mobilenetv1_small`` for images of about 32 pixels: half of its layers, and two
-            halvings of the resolution instead of five.
+        arch: ``mobilenetv1``, or ``mobilenetv1_small`` for images of about 32 pixels: half of its
+            layers, and two halvings of the resolution instead of five.
         classes: number of classes.
         width: multiplier of all channel counts.
         dropout: of the largest network, in training.
 
     Attributes:
-        largest: index of the largest network: beyond the uniform widths 0 to 13, as only it has wide first stages.
+        largest: index of the largest network: beyond the uniform widths 0 to 13, as only it has
+            wide first stages.
         hidden: hidden units that a gate can take from ``features``.
     """
 
@@ -78,7 +80,7 @@ class MobileNetV1:
     def features(
         self, x: tf.Tensor, b: Blocks, *, wide: bool, passes: int = 1
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What enters the first layer of variable output, and the hidden units [N, hidden] of its squeeze-excite.
+        """Input of the first layer of variable output, and hidden units of its squeeze-excite.
 
         Args:
             x: images.
@@ -87,7 +89,7 @@ class MobileNetV1:
             passes: how many passes of a step take the result.
         """
         width = Width(self.stem.choices, int(wide), passes)
-        x = conv(b, 'conv0', x, IMAGE, width, 3, stride=self.stem.stride, role='stem')
+        x = conv(b, 'conv0', b.image(x), IMAGE, width, 3, stride=self.stem.stride, role='stem')
         x = act(b, 'act0', norm(b, 'conv0/bn', x, width), width, role='depthwise')
         for g, stage in enumerate(self.stages[: self.split]):
             for i in range(stage.layers):
@@ -110,12 +112,14 @@ class MobileNetV1:
                     # The largest network has its own statistics everywhere: its inputs are others.
                     inputs, width = width, Width((*stage.choices, stage.choices[-1]), index)
                     last = g == len(self.stages) - 1 and i == stage.layers - 1
-                    x = _mix(b, x, inputs, width, role='head' if last else 'depthwise')
+                    x = _mix(b, x, inputs, width, last=last)
         return _classifier(b, x, width, self.classes, self.dropout if wide else 0.0)
 
 
 class ResNet:
-    """Post-activation ResNet with 14 widths, in equal steps from 0.35 to 1 of the channels of the stem and all stages.
+    """Post-activation ResNet with 14 widths.
+
+    They go in equal steps from 0.35 to 1 of the channels of the stem and all stages.
 
     Args:
         arch: one of ``RESNETS``.
@@ -150,7 +154,7 @@ class ResNet:
         x = conv(
             b,
             'conv0',
-            features[0],
+            b.image(features[0]),
             IMAGE,
             width,
             3 if small else 7,
@@ -229,11 +233,13 @@ def _filter(b: Blocks, x: tf.Tensor, width: Width, stride: int) -> tuple[tf.Tens
 
 
 def _mix(
-    b: Blocks, x: tf.Tensor, inputs: Width, outputs: Width, *, role: str = 'depthwise'
+    b: Blocks, x: tf.Tensor, inputs: Width, outputs: Width, *, last: bool = False
 ) -> tf.Tensor:
-    """1x1 convolution; ``role`` is that of the layer that follows."""
+    """1x1 convolution; the ``last`` one is followed by the pool of the classifier."""
     x = norm(b, 'pointwise/bn', conv(b, 'pointwise', x, inputs, outputs, 1), outputs)
-    return act(b, 'act_pointwise', x, outputs, role=role)
+    if last:
+        return tf.nn.swish(x)
+    return act(b, 'act_pointwise', x, outputs, role='depthwise')
 
 
 def _classifier(b: Blocks, x: tf.Tensor, width: Width, classes: int, dropout: float) -> tf.Tensor:

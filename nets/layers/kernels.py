@@ -1,11 +1,11 @@
-"""Kernels of one tower: read, generated and quantized once, however many operating points use them."""
+"""Kernels of one tower: read, generated and quantized once, however many points use them."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from quant.backend import tf
-from quant.quantizer import Scale
+from quant.quantizer import InitStd
 from quant.scope import Quantization
 
 # Generated or cut kernels, which an inference graph computes once and keeps, see ``generate``.
@@ -13,7 +13,7 @@ GENERATED = 'generated_kernels'
 
 
 class Kernel(NamedTuple):
-    """What a layer computes with.
+    """A kernel as a layer computes with it.
 
     Attributes:
         value: the tensor, quantized as the policy says.
@@ -31,8 +31,8 @@ class Kernel(NamedTuple):
 class MetaConv(NamedTuple):
     """A meta layer that generates a kernel from a scalar: ``slope * encoding + offset``.
 
-    Source: Learning to Learn Parameterized Classification Networks for Scalable Input Images, ECCV 2020,
-    https://arxiv.org/abs/2007.06181, a fully connected layer with one input.
+    Source: Learning to Learn Parameterized Classification Networks for Scalable Input Images, ECCV
+    2020, https://arxiv.org/abs/2007.06181, a fully connected layer with one input.
 
     Attributes:
         encoding: the scalar.
@@ -45,8 +45,22 @@ class MetaConv(NamedTuple):
     start: Callable[[int], tuple[Any, Any]]
 
 
+class Latent(NamedTuple):
+    """Weights before quantization.
+
+    Attributes:
+        value: the tensor, float32.
+        init_std: standard deviation of the initial values.
+        first: makes the tensor as it is at the first step: initial, or loaded.
+    """
+
+    value: tf.Tensor
+    init_std: InitStd
+    first: Callable[[], tf.Tensor]
+
+
 def generate() -> tf.Operation:
-    """Computes all kept kernels of the graph's inference towers from the present values of the variables."""
+    """Computes all kept kernels of the graph's inference towers from the variables."""
     return tf.group(*(kernel.initializer for kernel in tf.get_collection(GENERATED)))
 
 
@@ -85,94 +99,100 @@ class Kernels:
         Args:
             shape: of the kernel.
             role: of the layer.
-            fan_out: sets the scale of initial values.
+            fan_out: sets the standard deviation of initial values.
             start: initializer, by default truncated normal with variance 2 / fan_out.
             meta: how to generate it; None reads the variable ``W``.
-            point: operating point that owns the basis of a generated kernel.
+            point: operating point that owns the quantizer of a generated kernel.
             rows: shape that the quantizer sees, output channels last; None is ``shape``.
-            part: leading extents to cut out of the (quantized) kernel, numbers or scalar tensors; None is all of it.
+            part: leading extents to cut out of the (quantized) kernel, numbers or scalar tensors;
+                None is all of it.
         """
         key = tf.get_variable_scope().name, meta.encoding if meta else None
         if key not in self._made:
-            self._made[key] = self._make(
-                list(shape), role, fan_out, start, meta, point, list(rows or shape)
-            )
+            if meta is None:
+                latent = self._stored(shape, fan_out, start)
+                self._made[key] = self._quantized(latent, role, rows or shape)
+            else:
+                latent = self._generated(shape, fan_out, meta)
+                kernel = self._quantized(latent, role, rows or shape, point)
+                self._made[key] = kernel._replace(value=self._kept(kernel.value), generated=True)
         kernel = self._made[key]
-        return (
-            kernel if part is None else kernel._replace(value=self._cut(kernel.value, list(part)))
+        if part is None:
+            return kernel
+        return kernel._replace(value=self._cut(kernel.value, list(part)))
+
+    def _stored(self, shape: Sequence[int], fan_out: int, start: Any) -> Latent:
+        """Weights that are a variable."""
+        variable = tf.get_variable('W', shape=shape, initializer=start or he_normal(fan_out))
+        init_std = math.sqrt(2 / fan_out)
+        return Latent(self._value(variable), init_std, lambda: _first(variable))
+
+    def _generated(self, shape: Sequence[int], fan_out: int, meta: MetaConv) -> Latent:
+        """Weights that a meta layer makes."""
+        slope_start, offset_start = meta.start(fan_out)
+        slope = tf.get_variable('slope', shape=shape, initializer=slope_start)
+        offset = tf.get_variable('offset', shape=shape, initializer=offset_start)
+
+        def first() -> tf.Tensor:
+            return _first(slope) * meta.encoding + _first(offset)
+
+        def init_std() -> tf.Tensor:
+            return tf.sqrt(tf.reduce_mean(tf.square(first())))
+
+        value = self._value(slope) * meta.encoding + self._value(offset)
+        return Latent(value, init_std, first)
+
+    def _quantized(self, latent: Latent, role: str, rows: Sequence[int], point: str = '') -> Kernel:
+        """The kernel as the policy wants it.
+
+        Args:
+            latent: the weights.
+            role: of the layer.
+            rows: shape that the quantizer sees.
+            point: operating point that owns the quantizer.
+        """
+        scope = self._quantization.relative(tf.get_variable_scope().name)
+        shape = latent.value.shape.as_list()
+        value = self._quantization.weight(
+            _shaped(latent.value, rows),
+            scope=scope,
+            role=role,
+            init_std=latent.init_std,
+            first=lambda: _shaped(latent.first(), rows),
+            point=point,
         )
+        quantizer = self._quantization.policy.weight(scope, role)
+        if quantizer is None:
+            return Kernel(_shaped(value, shape), 32, 0, False)
+        stored = quantizer.stored_values(rows[-1])
+        return Kernel(_shaped(value, shape), quantizer.bits, stored, False)
 
     def _cut(self, value: tf.Tensor, part: list[int | tf.Tensor]) -> tf.Tensor:
-        """The start of ``value`` along every axis. An inference graph cuts once and keeps the result: copying takes as
-        long as a narrow network needs for one image.
+        """The start of ``value`` along every axis.
+
+        An inference graph cuts once and keeps the result: copying takes as long as a narrow network
+        needs for one image.
         """
         full = value.shape.as_list()
-        slices = tuple(
-            slice(extent if tf.is_tensor(extent) or extent < size else None)
-            for extent, size in zip(part, full)
-        )
+        slices = []
+        for extent, size in zip(part, full):
+            cut = tf.is_tensor(extent) or extent < size
+            slices.append(slice(extent if cut else None))
         if any(tf.is_tensor(extent) for extent in part):
-            return value[slices]
+            return value[tuple(slices)]
+        if part == full:
+            return value
         key = tf.get_variable_scope().name, tuple(part)
         if key not in self._parts:
-            self._parts[key] = (
-                value
-                if part == full
-                else value[slices]
-                if self._training
-                else self._kept(value[slices])
-            )
+            self._parts[key] = self._kept(value[tuple(slices)])
         return self._parts[key]
 
-    def _make(
-        self,
-        shape: list[int],
-        role: str,
-        fan_out: int,
-        start: Any,
-        meta: MetaConv | None,
-        point: str,
-        rows: list[int],
-    ) -> Kernel:
-        scope = self._quantization.relative(tf.get_variable_scope().name)
-        if meta is None:
-            w = self._value(
-                tf.get_variable('W', shape=shape, initializer=start or he_normal(fan_out))
-            )
-            scale: Scale = math.sqrt(2 / fan_out)
-        else:
-            w, scale = self._generated(shape, fan_out, meta)
-        flat = w if rows == shape else tf.reshape(w, rows)
-        q = self._quantization.weight(
-            flat, scope=scope, role=role, scale=scale, point=point if meta else ''
-        )
-        value = q if rows == shape else tf.reshape(q, shape)
-        if meta and not self._training:
-            value = self._kept(value)
-        quantizer = self._quantization.policy.weight(scope, role)
-        bits, basis = (quantizer.bits, quantizer.basis_size(rows[-1])) if quantizer else (32, 0)
-        return Kernel(value, bits, basis, meta is not None)
-
-    def _generated(
-        self, shape: list[int], fan_out: int, meta: MetaConv
-    ) -> tuple[tf.Tensor, Callable[[], tf.Tensor]]:
-        """The kernel, and its own scale before the first step."""
-        slope, offset = (
-            tf.get_variable(name, shape=shape, initializer=start)
-            for name, start in zip(('slope', 'offset'), meta.start(fan_out))
-        )
-
-        def scale() -> tf.Tensor:
-            return tf.sqrt(
-                tf.reduce_mean(tf.square(_first(slope) * meta.encoding + _first(offset)))
-            )
-
-        return self._value(slope) * meta.encoding + self._value(offset), scale
-
     def _kept(self, value: tf.Tensor) -> tf.Tensor:
-        return tf.Variable(
-            value, trainable=False, collections=[GENERATED], name='generated'
-        ).read_value()
+        """A tensor that an inference graph computes once, and a training graph in every step."""
+        if self._training:
+            return value
+        kept = tf.Variable(value, trainable=False, collections=[GENERATED], name='generated')
+        return kept.read_value()
 
     def _value(self, variable: tf.Variable) -> tf.Tensor:
         """One read per variable and tower."""
@@ -182,8 +202,14 @@ class Kernels:
         return self._tensors[variable.name]
 
 
+def _shaped(value: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+    if value.shape.as_list() == list(shape):
+        return value
+    return tf.reshape(value, shape)
+
+
 def _first(variable: tf.Variable) -> tf.Tensor:
-    """What a variable holds, or is going to start from: initial values of others may follow from it."""
+    """The value of a variable, or the one that it will start from: others may follow from it."""
     return tf.cond(
         tf.is_variable_initialized(variable), variable.read_value, lambda: variable.initial_value
     )
@@ -191,5 +217,6 @@ def _first(variable: tf.Variable) -> tf.Tensor:
 
 def he_normal(fan_out: int) -> Any:
     """Truncated normal with variance 2 / fan_out."""
-    # Truncated at two standard deviations, a normal loses the factor 1.3 of variance (tf.contrib variance scaling).
+    # Truncated at two standard deviations, a normal loses the factor 1.3 of variance
+    # (tf.contrib variance scaling).
     return tf.truncated_normal_initializer(stddev=math.sqrt(1.3 * 2 / fan_out))

@@ -1,10 +1,12 @@
-"""Slimmable layers: of every weight the first channels are used, of every normalisation the statistics of the width.
+"""Slimmable layers: the first channels of every weight, the statistics of the width of every norm.
 
-A width is an argument. It is a number, a scalar tensor (a width drawn per step: only its channels are computed), or a
-``Routing`` (every image its own: all channels of the widest route are computed and masked, as the gradient of a gate
-needs it). Weights are quantized whole, once per tower, and then cut.
+A width is an argument. It is a number, a scalar tensor (a width drawn per step: only its channels
+are computed), or a ``Routing`` (every image its own: all channels of the widest route are computed
+and masked, as the gradient of a gate needs it). Weights are quantized whole, once per tower, and
+then cut.
 
-Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258; arithmetic as the published code.
+Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258; arithmetic as the
+published code.
 """
 
 import dataclasses
@@ -16,6 +18,7 @@ from nets.layers.blocks import BN_EPSILON, BN_MOMENTUM, Blocks, Statistics
 from nets.layers.kernels import Kernel
 from nets.points import Point
 from quant.backend import tf
+from quant.state import Kind, declare
 
 
 class Routing(NamedTuple):
@@ -67,11 +70,9 @@ class Width:
 
     def first(self, vector: tf.Tensor) -> tf.Tensor:
         """The active part of [full]."""
-        return (
-            vector[: self.active]
-            if isinstance(self.index, tf.Tensor) or self.active < self.full
-            else vector
-        )
+        if isinstance(self.index, tf.Tensor) or self.active < self.full:
+            return vector[: self.active]
+        return vector
 
     def masks(self, routing: Routing) -> tf.Tensor:
         """[routes, count] 1 for the channels of a route."""
@@ -79,7 +80,7 @@ class Width:
         return tf.sequence_mask(counts, counts[-1], routing.gate.dtype)
 
     def row(self, table: tf.Tensor) -> tf.Tensor:
-        """The active part [count] of the chosen row of [choices, full]; [N, count] image by image."""
+        """The active part [count] of the chosen row of a table; [N, count] image by image."""
         if isinstance(self.index, Routing):
             rows = tf.gather(table, list(self.index.routes))[:, : self.active]
             return tf.matmul(self.index.gate, rows * self.masks(self.index))
@@ -104,7 +105,18 @@ def conv(
     stride: int = 1,
     role: str = 'body',
 ) -> tf.Tensor:
-    """Square convolution without bias. *Variable names*: ``W`` [k, k, in, out]."""
+    """Square convolution without bias. *Variable names*: ``W`` [k, k, in, out].
+
+    Args:
+        b: the tower's layer builder.
+        name: variable scope of the layer.
+        x: images with the active channels of ``inputs``.
+        inputs: width of ``x``.
+        outputs: width of the result.
+        kernel: side of the window.
+        stride: of the window.
+        role: of the layer.
+    """
     shape, fan_out = [kernel, kernel, inputs.full, outputs.full], kernel * kernel * outputs.full
     with tf.variable_scope(name) as scope:
         w = b.weights.get(
@@ -115,14 +127,24 @@ def conv(
             part=[kernel, kernel, inputs.active, outputs.active],
         )
         y = b.convolve(x, w.value, stride)
-        _record(b, scope.name, role, kernel, inputs, outputs, b.spatial(y), w, area=b.spatial(x))
+        layer = _Layer(scope.name, role, kernel, inputs, outputs)
+        _record(b, layer, x, b.spatial(y), w)
     return masked(b, y, outputs)
 
 
 def depthwise_conv(
     b: Blocks, name: str, x: tf.Tensor, width: Width, kernel: int, *, stride: int = 1
 ) -> tf.Tensor:
-    """Depthwise square convolution without bias. *Variable names*: ``W`` [k, k, C, 1]."""
+    """Depthwise square convolution without bias. *Variable names*: ``W`` [k, k, C, 1].
+
+    Args:
+        b: the tower's layer builder.
+        name: variable scope of the layer.
+        x: images with the active channels of ``width``.
+        width: of ``x`` and of the result.
+        kernel: side of the window.
+        stride: of the window.
+    """
     fan_out = kernel * kernel
     with tf.variable_scope(name) as scope:
         w = b.weights.get(
@@ -134,17 +156,8 @@ def depthwise_conv(
             part=[kernel, kernel, width.active, 1],
         )
         y = b.filter(x, w.value, stride)
-        _record(
-            b,
-            scope.name,
-            'depthwise',
-            kernel,
-            Width((1,)),
-            width,
-            b.spatial(y),
-            w,
-            area=b.spatial(x),
-        )
+        layer = _Layer(scope.name, 'depthwise', kernel, Width((1,)), width)
+        _record(b, layer, x, b.spatial(y), w)
     return masked(b, y, width)
 
 
@@ -159,8 +172,23 @@ def dense(
     start: Any = None,
     bias: bool = True,
 ) -> tf.Tensor:
-    """Fully connected layer of [N, in]. *Variable names*: ``W`` [in, out], ``b`` [out]."""
+    """Fully connected layer of [N, in]. *Variable names*: ``W`` [in, out], ``b`` [out].
+
+    Args:
+        b: the tower's layer builder.
+        name: variable scope of the layer.
+        x: [N, active channels of ``inputs``].
+        inputs: width of ``x``.
+        outputs: width of the result.
+        role: of the layer.
+        start: initializer of the weights.
+        bias: whether there is one.
+    """
     with tf.variable_scope(name) as scope:
+        read = b.dense_input(x, role, lower=-math.inf)
+        if read is not x:
+            # Zero need not be a level.
+            read = _masked_value(b, read, inputs)
         w = b.weights.get(
             [inputs.full, outputs.full],
             role,
@@ -168,46 +196,92 @@ def dense(
             start=start or normal(outputs.full),
             part=[inputs.active, outputs.active],
         )
-        y = tf.matmul(x, w.value)
+        y = tf.matmul(read, w.value)
         if bias:
-            y += outputs.first(
-                tf.convert_to_tensor(
-                    tf.get_variable('b', [outputs.full], initializer=tf.zeros_initializer())
-                )
-            )
-        _record(b, scope.name, role, 1, inputs, outputs, (1, 1), w, bias=bias)
+            zeros = tf.zeros_initializer()
+            shift = tf.get_variable('b', [outputs.full], initializer=zeros)
+            y += outputs.first(tf.convert_to_tensor(shift))
+        layer = _Layer(scope.name, role, 1, inputs, outputs)
+        _record(b, layer, read, (1, 1), w, bias=bias)
     return masked(b, y, outputs)
 
 
 def norm(b: Blocks, name: str, x: tf.Tensor, width: Width) -> tf.Tensor:
     """Batch normalisation: affine parameters shared by all widths, statistics private to each.
 
-    A step moves the averages once per pass, in the order in which the passes were built. Image by image the stored
-    statistics are mixed by the gate (inference mode only).
+    A step moves the averages once per pass, in the order in which the passes were built. Image by
+    image the stored statistics are mixed by the gate (inference mode only).
 
-    *Variable names*: ``gamma``, ``beta`` [C]; ``mean/EMA``, ``variance/EMA`` [choices, C], below ``s<size>`` where a
-    network has several sizes.
+    *Variable names*: ``gamma``, ``beta`` [C]; ``mean/EMA``, ``variance/EMA`` [choices, C], below
+    ``s<size>`` where a network has several sizes.
+
+    Args:
+        b: the tower's layer builder.
+        name: variable scope of the layer.
+        x: images with the active channels of ``width``.
+        width: of ``x``.
     """
-    size = f's{b.point.size}/' if b.point.size else ''
-    shape = [len(width.choices), width.full]
+    point = str(Point(size=b.point.size)) if b.point.size else ''
+    ones, zeros = tf.ones_initializer(), tf.zeros_initializer()
     with tf.variable_scope(name) as scope:
-        gamma, beta = (
-            width.first(tf.convert_to_tensor(tf.get_variable(part, shape[1:], initializer=start())))
-            for part, start in (('gamma', tf.ones_initializer), ('beta', tf.zeros_initializer))
-        )
-        tables = [
-            tf.get_variable(f'{size}{part}/EMA', shape, initializer=start(), trainable=False)
-            for part, start in (('mean', tf.zeros_initializer), ('variance', tf.ones_initializer))
-        ]
+        gamma = width.first(_affine('gamma', width, ones))
+        beta = width.first(_affine('beta', width, zeros))
+        tables = [_table('mean', point, width, zeros), _table('variance', point, width, ones)]
         if isinstance(width.index, Routing):
-            mean, variance = (_like(b, width.row(table), x) for table in tables)
-            scale, shift = (_like(b, vector[None], x) for vector in (gamma, beta))
-            y = (tf.cast(x, mean.dtype) - mean) * tf.rsqrt(variance + BN_EPSILON) * scale + shift
-            return masked(b, tf.cast(y, x.dtype), width)
-        y, *batch = b.normalise(x, gamma, beta, *(width.row(table) for table in tables))
+            return _routed_norm(b, x, width, tables, gamma, beta)
+        rows = [width.row(table) for table in tables]
+        y, *batch = b.normalise(x, gamma, beta, *rows)
         if b.training:
-            _observe(b, f'{b.quantization.relative(scope.name)}/{size}', width, tables, batch, x)
+            owner = '/'.join(filter(None, [b.quantization.relative(scope.name), point]))
+            _keep_statistics(b, owner, width, batch, x)
+            _move_averages(b, width, tables, batch)
     return y
+
+
+def _affine(name: str, width: Width, start: Any) -> tf.Tensor:
+    """[C] an affine parameter that all widths share."""
+    return tf.convert_to_tensor(tf.get_variable(name, [width.full], initializer=start))
+
+
+def _table(part: str, point: str, width: Width, start: Any) -> tf.Variable:
+    """[choices, C] moving averages of all widths.
+
+    Args:
+        part: ``mean`` or ``variance``.
+        point: spelling of the size where a network has several, else empty.
+        width: of the layer.
+        start: initializer.
+    """
+    shape = [len(width.choices), width.full]
+    name = '/'.join(filter(None, [point, part, 'EMA']))
+    table = tf.get_variable(name, shape, initializer=start, trainable=False)
+    declare(table, Kind.MOVING, point=point)
+    return table
+
+
+def _routed_norm(
+    b: Blocks,
+    x: tf.Tensor,
+    width: Width,
+    tables: list[tf.Variable],
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+) -> tf.Tensor:
+    """Normalisation by stored statistics that the gate mixes image by image.
+
+    Args:
+        b: the tower's layer builder.
+        x: images.
+        width: of ``x``, chosen by the gate.
+        tables: means and variances [choices, C].
+        gamma: [C].
+        beta: [C].
+    """
+    mean, variance = (_like(b, width.row(table), x) for table in tables)
+    scale, shift = _like(b, gamma[None], x), _like(b, beta[None], x)
+    centred = tf.cast(x, mean.dtype) - mean
+    y = centred * tf.rsqrt(variance + BN_EPSILON) * scale + shift
+    return masked(b, tf.cast(y, x.dtype), width)
 
 
 def act(
@@ -220,33 +294,51 @@ def act(
     function: str = 'swish',
     lower: float = 0.0,
 ) -> tf.Tensor:
-    """Activation function and quantizer, see ``Blocks.act``. Zero need not be a level: what an image does not use is
-    set to zero again, without effect on gradients.
+    """Activation function and quantizer, see ``Blocks.act``.
 
-    Raises:
-        ValueError: the policy wants a basis per width, and the width is drawn.
+    Zero need not be a level: what an image does not use is set to zero again, without effect on
+    gradients. A quantizer of its own belongs to a size, not to a width.
+
+    Args:
+        b: the tower's layer builder.
+        name: scope of the quantizer.
+        x: images with the active channels of ``width``.
+        width: of ``x``.
+        role: role of the layers that it feeds.
+        function: as of ``Blocks.act``.
+        lower: as of ``Blocks.act``.
     """
     scope = b.quantization.relative(f'{tf.get_variable_scope().name}/{name}')
-    quantizer = b.quantization.policy.activation(scope, role)
-    if quantizer and quantizer.private and not isinstance(width.index, int):
-        raise ValueError(
-            'private=True: quantizers of a slimmable network are shared by its widths; leave it out'
-        )
     y = b.act(name, x, role=role, function=function, lower=lower)
-    return y + tf.stop_gradient(masked(b, y, width) - y) if quantizer else y
+    if b.quantization.policy.activation(scope, role):
+        return _masked_value(b, y, width)
+    return y
+
+
+def _masked_value(b: Blocks, y: tf.Tensor, width: Width) -> tf.Tensor:
+    """``y`` with zeros in the channels that an image does not use, and the gradient of ``y``."""
+    if not isinstance(width.index, Routing):
+        return y
+    return b.same_bits(y + tf.stop_gradient(masked(b, y, width) - y), y)
 
 
 def squeeze_excite(
     b: Blocks, x: tf.Tensor, width: Width, units: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """``x`` times a factor in (0, 1) per image and channel, and the ``units`` hidden values [N, units].
+    """``x`` times a factor in (0, 1) per image and channel, and the hidden values [N, units].
 
     *Variable names*: ``se/reduce``, ``se/expand`` with ``W`` and ``b``.
+
+    Args:
+        b: the tower's layer builder.
+        x: images with the active channels of ``width``.
+        width: of ``x``.
+        units: number of hidden values.
     """
-    hidden = tf.nn.relu(
-        dense(b, 'se/reduce', b.global_pool(x), width, Width((units,)), role='gate')
-    )
-    factor = tf.sigmoid(dense(b, 'se/expand', hidden, Width((units,)), width, role='gate'))
+    hidden_width = Width((units,))
+    reduced = dense(b, 'se/reduce', b.global_pool(x), width, hidden_width, role='gate')
+    hidden = tf.nn.relu(reduced)
+    factor = tf.sigmoid(dense(b, 'se/expand', hidden, hidden_width, width, role='gate'))
     return x * tf.cast(_like(b, factor, x), x.dtype), hidden
 
 
@@ -262,54 +354,93 @@ def _like(b: Blocks, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     return values[:, None, None] if b.data_format == 'NHWC' else values[:, :, None, None]
 
 
+class _Layer(NamedTuple):
+    """A layer with weights, for its records.
+
+    Attributes:
+        scope: of its variables.
+        role: of the layer.
+        kernel: side of the window.
+        inputs: width of one group of its input.
+        outputs: width of its output.
+    """
+
+    scope: str
+    role: str
+    kernel: int
+    inputs: Width
+    outputs: Width
+
+
 def _record(
-    b: Blocks,
-    scope: str,
-    role: str,
-    kernel: int,
-    inputs: Width,
-    outputs: Width,
-    out: tuple[int, int],
-    w: Kernel,
-    *,
-    area: tuple[int, int] = (1, 1),
-    bias: bool = False,
+    b: Blocks, layer: _Layer, x: tf.Tensor, out: tuple[int, int], w: Kernel, *, bias: bool = False
 ) -> None:
+    """Notes a layer at the channel counts of every operating point that it serves.
+
+    Args:
+        b: the tower's layer builder.
+        layer: to note.
+        x: its input, [N, C] or images.
+        out: height and width of the output.
+        w: kernel that it computes with.
+        bias: whether it has one.
+    """
+    area = math.prod(b.spatial(x)) if x.shape.rank == 4 else 1
+    read = layer.outputs if layer.role == 'depthwise' else layer.inputs
     for point in b.serves:
-        count = outputs.at(point)
-        read = outputs if role == 'depthwise' else inputs
+        count = layer.outputs.at(point)
         b.record(
-            scope,
-            role,
-            (kernel, kernel, inputs.at(point), count),
+            layer.scope,
+            layer.role,
+            (layer.kernel, layer.kernel, layer.inputs.at(point), count),
             out,
-            w._replace(basis=w.basis * count // outputs.full),
+            w._replace(basis=w.basis * count // layer.outputs.full),
             bias=bias * count,
             points=[point],
-            inputs=math.prod(area) * read.at(point),
+            read=x,
+            inputs=area * read.at(point),
         )
 
 
-def _observe(
-    b: Blocks,
-    scope: str,
-    width: Width,
-    tables: list[tf.Variable],
-    batch: list[tf.Tensor],
-    x: tf.Tensor,
+def _keep_statistics(
+    b: Blocks, scope: str, width: Width, batch: list[tf.Tensor], x: tf.Tensor
 ) -> None:
-    """Keeps the batch statistics of a known width, and moves the averages of the main tower."""
-    if isinstance(width.index, int):
-        b.statistics[f'{scope}{Point(width=width.index)}'] = Statistics(
-            batch[0], batch[1], tf.size(x) // width.active
-        )
+    """Keeps the batch statistics of a width that is known.
+
+    Args:
+        b: the tower's layer builder.
+        scope: of the normalisation, with the size where a network has several.
+        width: of ``x``.
+        batch: mean and variance [active channels].
+        x: images.
+    """
+    if not isinstance(width.index, int):
+        return
+    mean, variance = batch
+    name = f'{scope}/{Point(width=width.index)}'
+    b.statistics[name] = Statistics(mean, variance, tf.size(x) // width.active)
+
+
+def _move_averages(
+    b: Blocks, width: Width, tables: list[tf.Variable], batch: list[tf.Tensor]
+) -> None:
+    """Moves the averages of the main tower toward the values of this batch.
+
+    Args:
+        b: the tower's layer builder.
+        width: whose row of the tables moves.
+        tables: means and variances [choices, C].
+        batch: mean and variance [active channels].
+    """
     if not b.main:
         return
     for table, value in zip(tables, batch):
-        with tf.control_dependencies(list(filter(None, [b.updates.get(table.name)]))):
+        before = b.updates.get(table.name)
+        with tf.control_dependencies([before] if before else []):
             step = (width.row(table) - value) * (1 - BN_MOMENTUM**width.passes)
             padded = tf.pad(step, [[0, width.full - width.active]])
-            b.updates[table.name] = tf.raw_ops.ResourceScatterSub(
+            update = tf.raw_ops.ResourceScatterSub(
                 resource=table.handle, indices=width.index, updates=padded
             )
-        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, b.updates[table.name])
+        b.updates[table.name] = update
+        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)

@@ -1,1 +1,1 @@
-"""Learned quantization (LQ-Nets): levels that are sums of a basis, refit by least squares while training."""
+"""Learned quantization (LQ-Nets): levels that are sums of a basis, refit while training."""

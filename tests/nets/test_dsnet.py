@@ -242,15 +242,18 @@ def test_weights_are_quantized_once_and_then_cut(run):
     bases = [v.op.name for v in tf.global_variables() if v.op.name.endswith('weight_quant/basis')]
     own = [name for name in bases if not name.startswith('teacher/')]
     assert types()['TopKV2'] == len(bases) == 2 * len(own)
-    assert all(len(rows) == 1 for rows in b.quantization.evidence.values())
-    assert len(b.quantization.evidence) == len(own)
+    assert all(len(row.statistics) == 1 for row in b.quantization.collected.values())
+    assert len(b.quantization.collected) == len(own)
 
 
-def test_private_quantizers_are_refused():
-    with pytest.raises(ValueError, match='private=True'):
-        build(
-            network(ieb=False), training=True, policy=low_bit('float', 'lq(bits=2, private=True)')
-        )
+@pytest.mark.parametrize('sizes, scopes', [((24, 16), {'s24', 's16'}), ((24,), {'act0'})])
+def test_private_quantizers_belong_to_a_size(sizes, scopes):
+    """Widths, of which two are drawn in every step, share them."""
+    policy = low_bit('float', 'lq(bits=2, private=True)')
+    build(network(ieb=False, sizes=sizes), training=True, policy=policy)
+    names = [v.op.name for v in tf.global_variables() if v.op.name.endswith('/basis')]
+    own = [name for name in names if name.startswith('act0/')]
+    assert {name.split('/')[-2] for name in own} == scopes
 
 
 def test_cut_kernels_are_kept_at_inference(run):

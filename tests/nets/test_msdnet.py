@@ -198,7 +198,7 @@ def test_quantized(run):
     assert low == {name for name in records if name.startswith('block')}
     stems = {f'stem/map{scale}' for scale in range(2)}
     assert names('/quant/basis') == {f'{layer}/quant/basis' for layer in low | stems}
-    assert set(blocks.quantization.evidence) >= {f'{layer}/quant/basis' for layer in low | stems}
+    assert set(blocks.quantization.collected) >= {f'{layer}/quant/basis' for layer in low | stems}
 
 
 @pytest.mark.parametrize(

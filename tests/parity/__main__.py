@@ -12,8 +12,10 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 from engine.errors import UsageError  # noqa: E402
 from tests.parity.fixtures import Fixture, Result, load  # noqa: E402
 
-# (start of the name, a key that the JSON must have or '', runner). The first row that fits is taken.
+# (start of the name, a key that the JSON must have or '', runner). The first row that fits is
+# taken.
 RUNNERS = (
+    ('quant_', 'cases', 'tests.parity.quantizers.cases'),
     ('rsq_quantizers', 'cases', 'tests.parity.rsq_quant.quantizers'),
     ('rsq_train_kd', 'training', 'tests.parity.rsq_train.distilled'),
     ('rsq_train_', 'training', 'tests.parity.rsq_train.trajectory'),
@@ -51,7 +53,7 @@ def runner(fixture: Fixture) -> Callable[[Fixture], Result] | None:
 
 
 def judge(fixture: Fixture) -> Result:
-    """The verdict on one fixture; whatever goes wrong in it must not hide the verdicts on the others."""
+    """The verdict on one fixture; what goes wrong in it must not hide those on the others."""
     run = runner(fixture)
     if run is None:
         return Result(fixture.name, problems=['no runner yet'])

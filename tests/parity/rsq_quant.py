@@ -1,8 +1,9 @@
-"""RS-Nets quantization: quantizers alone - outputs, gradients, basis updates - beside a brute-force float64 oracle.
+"""RS-Nets quantization: quantizers alone, beside a brute-force float64 oracle.
 
-The published code has two faults and one weakness that ours does not share: the lowest bin of a basis with a negative
-entry has the wrong level or code (``quirk``), a singular system kills the step (``error``), a nearly singular one is
-solved in float32. There the oracle takes the place of the stored value.
+The published code has two faults and one weakness that ours does not share: the lowest bin of a
+basis with a negative entry has the wrong level or code (``quirk``), a singular system kills the
+step (``error``), a nearly singular one is solved in float32. There the oracle takes the place of
+the stored value.
 """
 
 import math
@@ -72,7 +73,7 @@ def _build(case: dict[str, Any], stored: dict[str, np.ndarray]) -> Ops:
             'q', x, scope='q', role='body', relu=False, lower=0.0, point='s1', strongest=True
         )
     else:
-        y = quantization.weight(x, scope='q', role='body', scale=math.sqrt(2 / case['n']))
+        y = quantization.weight(x, scope='q', role='body', init_std=math.sqrt(2 / case['n']))
     (gx,) = tf.gradients(y, x, tf.constant(stored['gy']))
     ops = refit([quantization])
     return Ops(
@@ -81,7 +82,10 @@ def _build(case: dict[str, Any], stored: dict[str, np.ndarray]) -> Ops:
 
 
 def _run(case: dict[str, Any], stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Ours by published key. The runs from fresh shadows are 1 and 2; ``basis_ema`` is one update after a thousand."""
+    """Ours by published key.
+
+    The runs from fresh shadows are 1 and 2; ``basis_ema`` is one update after a thousand.
+    """
     with tf.Graph().as_default(), tf.Session() as session:
         ops = _build(case, stored)
         session.run(tf.global_variables_initializer())
@@ -143,7 +147,10 @@ def _checks(
 def _oracle_bases(
     case: dict[str, Any], stored: dict[str, np.ndarray], ours: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Two updates from fresh shadows and one after a thousand; the second one codes with our own first basis."""
+    """Two updates from fresh shadows and one after a thousand.
+
+    The second one codes with our own first basis.
+    """
     x = _values(stored)
     first, second = (oracle(case, x, basis)[1] for basis in (stored['basis0'], ours['basis1']))
     biased = (1 - DECAY) * first, DECAY * (1 - DECAY) * first + (1 - DECAY) * second
@@ -158,10 +165,11 @@ def _oracle_bases(
 
 
 def oracle(case: dict[str, Any], x: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantized values and least-squares basis in float64, channel by channel, every code and every row written out.
+    """Quantized values and least-squares basis in float64, channel by channel.
 
     Args:
-        case: of the fixture; an activation (no fan-out) has codes 0/1 and one channel, a weight -1/+1 and many.
+        case: of the fixture; an activation (no fan-out) has codes 0/1 and one channel, a weight
+            -1/+1 and many.
         x: values, channels last.
         basis: [K, C].
     """
@@ -181,9 +189,10 @@ def oracle(case: dict[str, Any], x: np.ndarray, basis: np.ndarray) -> tuple[np.n
 def _channel(
     x: np.ndarray, basis: np.ndarray, *, low: int, ridge: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest level of each value (of two equally near ones the lower), then (B'B + r I) v = B'x + r basis."""
+    """Nearest level of each value (of two the lower), then (B'B + r I) v = B'x + r basis."""
     bits = len(basis)
-    # Descending numbers and a stable sort: among equal levels the larger number comes first, as published.
+    # Descending numbers and a stable sort: among equal levels the larger number comes first, as
+    # published.
     numbers = reversed(range(2**bits))
     codes = np.array([[1.0 if number >> i & 1 else low for i in range(bits)] for number in numbers])
     codes = codes[np.argsort(codes @ basis, kind='stable')]

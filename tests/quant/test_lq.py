@@ -1,6 +1,7 @@
-"""LQ quantizer against brute force in float64: levels, codes, encoding, evidence; the laws of any basis and input.
+"""LQ quantizer against brute force in float64, and the laws of any basis and input.
 
-Bases are whole 32nds, so that levels and thresholds are exact in float32 and distance finds the nearest level.
+Bases are whole 32nds, so that levels and thresholds are exact in float32 and distance finds the
+nearest level.
 """
 
 import numpy as np
@@ -29,8 +30,14 @@ class Tower:
     def once(self, make):
         return make()
 
-    def observe(self, *row):
+    def variable(self, name, shape, *, initializer, trainable=False, **_):
+        return tf.get_variable(name, shape=shape, initializer=initializer, trainable=trainable)
+
+    def collect(self, *row):
         self.seen.append(row)
+
+    def report(self, make):
+        self.codebook = make()
 
 
 def start_basis(bits, channels=1, step=0.25):
@@ -46,7 +53,7 @@ def any_basis(rng, bits, channels):
 
 
 def oracle_grid(basis, low):
-    """Per channel sorted levels [L] and their codes [L, K]; among equal levels the larger number comes first."""
+    """Per channel sorted levels [L] and codes [L, K]; of equal levels the larger number first."""
     numbers = sorted(range(2 ** len(basis)), reverse=True)
     codes = np.array([[1.0 if m >> i & 1 else low for i in range(len(basis))] for m in numbers])
     result = []
@@ -57,7 +64,10 @@ def oracle_grid(basis, low):
 
 
 def oracle_index(x, levels):
-    """Number of the level nearest by distance, a tie taking the lower; equal levels share out what lies around them."""
+    """Number of the nearest level, a tie taking the lower.
+
+    Equal levels share out what lies around them.
+    """
     distances = np.abs(x.astype('float64')[:, None] - levels)
     nearest = [levels[row == row.min()].min() for row in distances]
     index = (x.astype('float64')[:, None] > (levels[1:] + levels[:-1]) / 2).sum(1)
@@ -66,12 +76,12 @@ def oracle_index(x, levels):
 
 
 def beside(x, side):
-    """The next float32 below (-1) or above (1); beside zero no denormal, which TensorFlow takes for zero."""
+    """The next float32 below (-1) or above (1); beside zero no denormal, which is flushed."""
     return np.where(x == 0, np.float32(side * 1e-6), np.nextafter(x, np.float32(side * np.inf)))
 
 
 def hard_inputs(rng, basis, low, rows=8):
-    """[n, C]: noise, exact zeros, levels, thresholds and their float neighbours, values far out of range."""
+    """[n, C]: noise, zeros, levels, thresholds and their neighbours, values far out of range."""
     columns = []
     for levels, _ in oracle_grid(basis, low):
         thresholds = ((levels[1:] + levels[:-1]) / 2).astype('float32')
@@ -94,10 +104,10 @@ def flat_shape(x):
     return x if x.shape[1] > 1 else x[:, 0]
 
 
-def evidence(basis, x, low, *, ridge=1e-4, relative=False):
+def statistics(basis, x, low, *, ridge=1e-4, relative=False):
     g = lq.grid(tf.constant(basis), low)
-    return refit.Evidence(
-        g, lq.quantize(tf.constant(x), g, observe=True)[1], ridge, relative, False
+    return refit.LevelStatistics(
+        g, lq.quantize(tf.constant(x), g, collect=True)[1], ridge, relative, False
     )
 
 
@@ -123,7 +133,7 @@ def test_of_equal_levels_the_larger_number_comes_first(run):
 def test_output_is_the_nearest_level(bits, low, run):
     basis, x = case(bits, low)
     g = lq.grid(tf.constant(basis), low)
-    y = run(lq.quantize(tf.constant(flat_shape(x)), g, observe=False)[0]).reshape(x.shape)
+    y = run(lq.quantize(tf.constant(flat_shape(x)), g, collect=False)[0]).reshape(x.shape)
     for c, (levels, _) in enumerate(oracle_grid(basis, low)):
         np.testing.assert_array_equal(y[:, c], levels[oracle_index(x[:, c], levels)])
         assert len(np.unique(y[:, c])) <= 2**bits
@@ -134,15 +144,15 @@ def test_output_is_the_nearest_level(bits, low, run):
 def test_levels_are_fixed_points(bits, low, run):
     basis, _ = case(bits, low)
     g = lq.grid(tf.constant(basis), low)
-    levels, y = run([g.levels, lq.quantize(g.levels, g, observe=False)[0]])
+    levels, y = run([g.levels, lq.quantize(g.levels, g, collect=False)[0]])
     np.testing.assert_array_equal(y, levels)
 
 
 @each_kind
 @pytest.mark.parametrize('bits', [1, 2, *BOUNDARY, 8])
-def test_evidence_is_the_counts_and_sums(bits, low, run):
+def test_statistics_are_the_counts_and_sums(bits, low, run):
     basis, x = case(bits, low)
-    table = run(evidence(basis, flat_shape(x), low).table)
+    table = run(statistics(basis, flat_shape(x), low).table)
     for c, (levels, _) in enumerate(oracle_grid(basis, low)):
         values, thresholds = x[:, c].astype('float64'), (levels[1:] + levels[:-1]) / 2
         expected = [
@@ -161,7 +171,7 @@ def test_counts_of_images_for_any_number_of_channels(bits, channels, run):
     basis = start_basis(bits)
     x = np.random.default_rng(channels).normal(size=(2, 3, 3, channels)).astype('float32')
     ((levels, _),) = oracle_grid(basis, 0)
-    row = evidence(basis, x, 0)
+    row = statistics(basis, x, 0)
     counts, sums = refit.level_counts_and_sums(row.table)
     index = oracle_index(x.ravel(), levels)
     counts, sums = run([counts, sums])
@@ -177,7 +187,7 @@ def test_both_encoders_agree(bits, low, run, monkeypatch):
     results = []
     for most in (0, 8):
         monkeypatch.setattr(lq, 'MAX_COMPARED_BITS', most)
-        results.append(lq.quantize(tf.constant(x), lq.grid(tf.constant(basis), low), observe=True))
+        results.append(lq.quantize(tf.constant(x), lq.grid(tf.constant(basis), low), collect=True))
     (y0, table0), (y1, table1) = run(results)
     np.testing.assert_array_equal(y0, y1)
     np.testing.assert_array_equal(table0[2 : 2**bits + 1], table1[2 : 2**bits + 1])
@@ -187,7 +197,7 @@ def test_encoder_changes_after_the_boundary(run):
     def kinds(bits):
         graph = tf.Graph()
         with graph.as_default():
-            lq.quantize(tf.zeros([8]), lq.grid(tf.constant(start_basis(bits)), 0), observe=False)
+            lq.quantize(tf.zeros([8]), lq.grid(tf.constant(start_basis(bits)), 0), collect=False)
         return {op.type for op in graph.get_operations()}
 
     assert 'LowerBound' not in kinds(BOUNDARY[0])
@@ -225,8 +235,8 @@ def check_refit(x, y, g, new):
 def test_laws_for_any_basis(drawn):
     low, basis, x = drawn
     with tf.Graph().as_default(), Runner().session as session:
-        row = evidence(basis, x, low)
-        y = lq.quantize(tf.constant(x), row.grid, observe=False)[0]
+        row = statistics(basis, x, low)
+        y = lq.quantize(tf.constant(x), row.grid, collect=False)[0]
         y, g, (new, counts) = session.run([y, row.grid, refit.solve(row)])
     assert np.all(np.diff(g.levels[:, 0]) >= 0)
     np.testing.assert_allclose(g.levels[:, 0], oracle_grid(basis, low)[0][0], atol=1e-5)

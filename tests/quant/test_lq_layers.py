@@ -1,11 +1,12 @@
-"""The LQ quantizer as layers use it: start values, forward values of every kind of activation, pseudo-gradients."""
+"""The LQ quantizer as layers use it: starts, values of every kind, pseudo-gradients."""
 
 import numpy as np
 import pytest
 
 from quant.backend import tf
-from quant.lq import levels as lq
 from quant.lq import refit
+from quant.lq.quantizer import LQ
+from quant.quantizer import Activations, Weights
 from tests.quant.test_lq import (
     BOUNDARY,
     Tower,
@@ -18,6 +19,10 @@ from tests.quant.test_lq import (
 )
 
 
+def weights(init_std):
+    return Weights(Tower(), init_std, first=None, collect=False)
+
+
 def assigned(basis):
     """The variable that a quantizer of this scope will find."""
     tf.get_variable('basis', initializer=np.float32(basis), trainable=False)
@@ -26,11 +31,9 @@ def assigned(basis):
 
 @pytest.mark.parametrize('bits', [1, 2, 3, 8])
 def test_start_values(bits, run):
-    lq.LQ(bits).activation(tf.zeros([8]), relu=True, lower=0.0, tower=Tower(), observe=False)
+    LQ(bits).activation(tf.zeros([8]), Activations(Tower(), True, 0.0, False))
     with tf.variable_scope('w'):
-        lq.LQ(bits).weight(
-            tf.zeros([3, 3, 2, 4]), scale=np.sqrt(2 / 36), tower=Tower(), observe=False
-        )
+        LQ(bits).weight(tf.zeros([3, 3, 2, 4]), weights(np.sqrt(2 / 36)))
     activation, weight = run(tf.global_variables())
     powers = 2.0 ** np.arange(bits)
     np.testing.assert_allclose(activation[:, 0], 0.6745 * 2 / (2**bits - 1) * powers, rtol=1e-6)
@@ -40,8 +43,8 @@ def test_start_values(bits, run):
 
 
 def test_start_of_computed_weights(run):
-    """The scale may be a tensor."""
-    lq.LQ(2).weight(tf.zeros([4, 5]), scale=lambda: tf.constant(3.0), tower=Tower(), observe=False)
+    """The deviation may be a tensor."""
+    LQ(2).weight(tf.zeros([4, 5]), weights(lambda: tf.constant(3.0)))
     (basis,) = tf.global_variables()
     np.testing.assert_allclose(
         run(basis), np.tile(0.6745 * 3 / 2 * np.array([[1], [2]]), 5), rtol=1e-6
@@ -56,7 +59,7 @@ def test_weight_gradient_is_the_identity(bits, run):
         tf.constant(values),
         np.random.default_rng(0).normal(size=values.shape).astype('float32'),
     )
-    y = lq.LQ(bits).weight(w, scale=0.5, tower=Tower(), observe=False)
+    y = LQ(bits).weight(w, weights(0.5))
     np.testing.assert_array_equal(run(tf.gradients(y, w, dy)[0]), dy)
 
 
@@ -68,7 +71,7 @@ def test_activation_gradient_ends_above_the_largest_level(bits, relu, run):
     assigned(basis)
     values = np.float32([-3, -1e-30, -0.0, 0, 1e-30, 0.1, beside(top, -1), top, beside(top, 1), 50])
     x, dy = tf.constant(values), np.arange(1, 11, dtype='float32')
-    y = lq.LQ(bits).activation(x, relu=relu, lower=0.0, tower=Tower(), observe=False)
+    y = LQ(bits).activation(x, Activations(Tower(), relu, 0.0, False))
     expected = np.where((values <= top) & ((values > 0) | (not relu)), dy, 0)
     np.testing.assert_array_equal(run(tf.gradients(y, x, dy)[0]), expected)
 
@@ -80,12 +83,12 @@ def test_largest_level_of_a_negative_basis_is_not_its_sum(bits, run):
     assigned(basis)
     top = np.float32(basis[basis > 0].sum())
     x = tf.constant(np.stack([top, beside(top, 1)]).astype('float32'))
-    y = lq.LQ(bits).activation(x, relu=False, lower=0.0, tower=Tower(), observe=False)
+    y = LQ(bits).activation(x, Activations(Tower(), False, 0.0, False))
     np.testing.assert_array_equal(run(tf.gradients(y, x)[0]), [1, 0])
 
 
 def test_no_gradient_reaches_the_basis():
-    y = lq.LQ(2).activation(tf.zeros([8]), relu=True, lower=0.0, tower=Tower(), observe=False)
+    y = LQ(2).activation(tf.zeros([8]), Activations(Tower(), True, 0.0, False))
     assert tf.gradients(y, tf.global_variables()) == [None]
 
 
@@ -97,11 +100,7 @@ def test_rectified_activation(bits, run):
     assigned(basis)
     values = np.random.default_rng(2).normal(size=64).astype('float32') * 4
     ((levels, _),) = oracle_grid(basis, 0)
-    y = run(
-        lq.LQ(bits).activation(
-            tf.constant(values), relu=True, lower=0.0, tower=Tower(), observe=False
-        )
-    )
+    y = run(LQ(bits).activation(tf.constant(values), Activations(Tower(), True, 0.0, False)))
     np.testing.assert_array_equal(y, levels[oracle_index(np.maximum(values, 0), levels)])
 
 
@@ -114,7 +113,7 @@ def test_activation_counts_from_its_lower_bound(bits, run):
         'float32'
     )
     x, seen = tf.constant(values), []
-    y = lq.LQ(bits).activation(x, relu=False, lower=lower, tower=Tower(seen), observe=True)
+    y = LQ(bits).activation(x, Activations(Tower(seen), False, lower, True))
     dy = np.arange(1, 65, dtype='float32')
     ((levels, _),) = oracle_grid(basis, 0)
     shifted = values - np.float32(lower)
@@ -128,7 +127,7 @@ def test_activation_counts_from_its_lower_bound(bits, run):
 
 
 def signed_inputs(basis):
-    """Noise, zeros, all levels and thresholds with their float neighbours, and values far outside."""
+    """Noise, zeros, levels and thresholds with their neighbours, and values far outside."""
     ((levels, _),) = oracle_grid(basis, -1)
     thresholds = ((levels[1:] + levels[:-1]) / 2).astype('float32')
     edges = np.concatenate([thresholds, levels[[0, -1]].astype('float32')])
@@ -151,7 +150,7 @@ def test_signed_activation(bits, basis, run):
     values, levels = signed_inputs(basis)
     assigned(basis)
     x, seen, dy = tf.constant(values), [], np.arange(1, len(values) + 1, dtype='float32')
-    y = lq.LQ(bits).activation(x, relu=False, lower=-np.inf, tower=Tower(seen), observe=True)
+    y = LQ(bits).activation(x, Activations(Tower(seen), False, -np.inf, True))
     got, gradient, (new, counts) = run([y, tf.gradients(y, x, dy)[0], refit.solve(seen[0][2])])
     index = oracle_index(values, levels)
     np.testing.assert_array_equal(got, levels[index])
@@ -167,7 +166,7 @@ def test_signed_activation(bits, basis, run):
 )
 def test_codes_follow_from_the_lower_bound(lower, relu, low, run):
     seen = []
-    lq.LQ(3).activation(tf.zeros([8]), relu=relu, lower=lower, tower=Tower(seen), observe=True)
+    LQ(3).activation(tf.zeros([8]), Activations(Tower(seen), relu, lower, True))
     basis, codes = run([seen[0][1], seen[0][2].grid.codes])
     assert codes.min() == low
     start = 0.6745 / 4 if low else 0.6745 * 2 / 7
@@ -176,14 +175,12 @@ def test_codes_follow_from_the_lower_bound(lower, relu, low, run):
 
 def test_lower_bound_means_nothing_behind_a_relu(run):
     assigned([[1.0]])
-    y = lq.LQ(1).activation(
-        tf.constant([0.0, 1.0]), relu=True, lower=-0.5, tower=Tower(), observe=False
-    )
+    y = LQ(1).activation(tf.constant([0.0, 1.0]), Activations(Tower(), True, -0.5, False))
     np.testing.assert_array_equal(run(y), [0, 1])
 
 
-def test_what_is_not_observed_costs_nothing():
-    lq.LQ(2).activation(tf.zeros([8]), relu=True, lower=0.0, tower=Tower(), observe=False)
+def test_statistics_that_nobody_wants_cost_nothing():
+    LQ(2).activation(tf.zeros([8]), Activations(Tower(), True, 0.0, False))
     assert 'PopulationCount' not in {op.type for op in tf.get_default_graph().get_operations()}
 
 
@@ -191,7 +188,7 @@ def test_empty_batch(run):
     """A step in which no sample reaches a gated block."""
     values = tf.placeholder_with_default(np.zeros([0, 8], 'float32'), [None, 8])
     seen = []
-    y = lq.LQ(2).activation(values, relu=True, lower=0.0, tower=Tower(seen), observe=True)
+    y = LQ(2).activation(values, Activations(Tower(seen), True, 0.0, True))
     assert run(y).shape == (0, 8)
     new, now = run([refit.solve(seen[0][2])[0], seen[0][1]])
     np.testing.assert_array_equal(new, now)
@@ -211,8 +208,8 @@ def test_empty_batch(run):
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        lq.LQ(**options)
+        LQ(**options)
 
 
-def test_basis_size():
-    assert lq.LQ(3).basis_size(16) == 48
+def test_stored_values():
+    assert LQ(3).stored_values(16) == 48

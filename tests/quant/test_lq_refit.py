@@ -1,26 +1,28 @@
-"""Refit of an LQ basis against least squares in float64, where it must leave the basis, and its moving average."""
+"""Refit of an LQ basis against least squares in float64, and its moving average."""
 
 import numpy as np
 import pytest
 
 from quant.backend import tf
 from quant.lq import levels, refit
+from quant.lq.quantizer import LQ
+from quant.quantizer import Activations
 from tests.quant.test_lq import (
     BITS,
     BOUNDARY,
     Tower,
     each_bits,
     each_kind,
-    evidence,
     flat_shape,
     oracle_grid,
     oracle_index,
     start_basis,
+    statistics,
 )
 
 
 def oracle_refit(x, index, levels_codes, now, ridge):
-    """Normal equations of one channel with a ridge toward the present basis, from the explicit code matrix."""
+    """Normal equations of one channel with a ridge toward the present basis, codes written out."""
     codes = levels_codes[1][index]
     gram = codes.T @ codes + ridge * np.eye(len(now))
     return np.linalg.solve(gram, codes.T @ x.astype('float64') + ridge * now.astype('float64'))
@@ -35,7 +37,7 @@ def test_refit_is_least_squares(bits, low, run):
     x = x if low else np.abs(x)
     ridge = 1e-4 if low else 1e-8
     new, counts = run(
-        refit.solve(evidence(basis, flat_shape(x), low, ridge=ridge, relative=not low))
+        refit.solve(statistics(basis, flat_shape(x), low, ridge=ridge, relative=not low))
     )
     for c, grid in enumerate(oracle_grid(basis, low)):
         index = oracle_index(x[:, c], grid[0])
@@ -48,10 +50,10 @@ def test_refit_is_least_squares(bits, low, run):
 
 @each_kind
 def test_refit_of_any_basis(low, run):
-    """Equal, negative and unsorted entries: the codes in use are those of the sorted table, the lowest level's too."""
+    """Equal, negative and unsorted entries: the codes in use are those of the sorted table."""
     basis = np.float32([[0.75], [-0.5], [0.75]])
     x = np.random.default_rng(5).normal(size=400).astype('float32')
-    new, _ = run(refit.solve(evidence(basis, x, low, ridge=1e-2)))
+    new, _ = run(refit.solve(statistics(basis, x, low, ridge=1e-2)))
     (grid,) = oracle_grid(basis, low)
     expected = oracle_refit(x, oracle_index(x, grid[0]), grid, basis[:, 0], 1e-2)
     np.testing.assert_allclose(new[:, 0], expected, rtol=1e-4, atol=1e-4)
@@ -72,7 +74,7 @@ ONE_LEVEL, PAIR, LOWEST = [5.0] * 40, [2.6] * 30 + [5.0] * 20, [0.0] * 24 + [0.1
 )
 def test_unused_directions_keep_the_basis(values, bits, low, run):
     basis, x = start_basis(bits), np.float32(values)
-    new = run(refit.solve(evidence(basis, x, low, ridge=1e-8, relative=True))[0])[:, 0]
+    new = run(refit.solve(statistics(basis, x, low, ridge=1e-8, relative=True))[0])[:, 0]
     codes = used_codes(basis, x, low)
     _, singular, directions = np.linalg.svd(codes)
     unused = directions[np.sum(singular > 1e-6) :]
@@ -87,7 +89,7 @@ def test_unused_directions_keep_the_basis(values, bits, low, run):
 def test_all_zero_input(bits, low, run):
     basis = start_basis(bits)
     new = run(
-        refit.solve(evidence(basis, np.zeros(64, 'float32'), low, ridge=1e-8, relative=True))[0]
+        refit.solve(statistics(basis, np.zeros(64, 'float32'), low, ridge=1e-8, relative=True))[0]
     )
     assert np.isfinite(new).all()
     if low == 0:
@@ -103,8 +105,8 @@ def test_what_is_not_finite_leaves_the_basis_of_its_channel(bad, bits, run):
     g = levels.grid(tf.constant(basis), -1)
     y, new = run(
         [
-            levels.quantize(tf.constant(x), g, observe=False)[0],
-            refit.solve(evidence(basis, x, -1))[0],
+            levels.quantize(tf.constant(x), g, collect=False)[0],
+            refit.solve(statistics(basis, x, -1))[0],
         ]
     )
     assert np.isfinite(y).all() and np.isfinite(new).all()
@@ -119,9 +121,7 @@ def test_activation_that_is_not_finite_leaves_the_basis(relu, bad, bits, run):
     x = np.ones(64, 'float32')
     x[3] = bad
     seen = []
-    y = levels.LQ(bits).activation(
-        tf.constant(x), relu=relu, lower=0.0, tower=Tower(seen), observe=True
-    )
+    y = LQ(bits).activation(tf.constant(x), Activations(Tower(seen), relu, 0.0, True))
     ((_, variable, row),) = seen
     y, new, now = run([y, refit.solve(row)[0], variable])
     assert np.isfinite(y).all()

@@ -1,4 +1,4 @@
-"""Statistics of a step: which points and towers count, and that nothing depends on the order of execution."""
+"""Statistics of a step: which points and towers count, in whatever order of execution."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def two_points(q, scope=''):
 
 def weigh(q, w, **options):
     with tf.variable_scope('conv', reuse=tf.AUTO_REUSE):
-        return q.weight(tf.constant(w), scope='conv', role='body', scale=0.5, **options)
+        return q.weight(tf.constant(w), scope='conv', role='body', init_std=0.5, **options)
 
 
 def variable(name):
@@ -50,7 +50,7 @@ def variable(name):
 
 
 def refit_alone(run, *tensors):
-    """The basis after one refit from the given values seen as a single tensor, in other variables."""
+    """The basis after one refit from the values as a single tensor, in other variables."""
     q, scope = quantization(), f'alone{len(tf.global_variables())}'
     activate(q, np.concatenate([t.ravel() for t in tensors]), scope=scope)
     run(tower.refit([q]))
@@ -103,8 +103,8 @@ def test_weights_count_once(run):
     weigh(towers[1], 9 * w)
     table, expected = run(
         [
-            tower._total([e for t in towers for e in t.evidence['conv/weight_quant/basis']]).table,
-            towers[0].evidence['conv/weight_quant/basis'][0].table,
+            tower._total(towers, 'conv/weight_quant/basis').table,
+            towers[0].collected['conv/weight_quant/basis'].statistics[0].table,
         ]
     )
     np.testing.assert_array_equal(table, expected)
@@ -117,7 +117,7 @@ def test_statistics_of_machines_are_added(run):
     here, there = quantization(), quantization()
     activate(here, STRONG)
     activate(there, WEAK)
-    other = there.evidence['quant1/basis'][0].table
+    other = there.collected['quant1/basis'].statistics[0].table
     run(tower.refit([here], add=lambda tables: [table + other for table in tables]))
     np.testing.assert_allclose(
         run(variable('quant1/basis')), refit_alone(run, STRONG, WEAK), rtol=1e-5
@@ -125,7 +125,7 @@ def test_statistics_of_machines_are_added(run):
 
 
 @pytest.mark.parametrize('first', [True, False])
-def test_only_the_first_machine_gives_evidence_of_weights(first, run):
+def test_only_the_first_machine_counts_weights(first, run):
     """The others have the same ones, up to what a different processor rounds."""
     q, sent = quantization(), []
     weigh(q, RNG.normal(size=(3, 3, 2, 4)).astype('float32'))
@@ -153,7 +153,7 @@ def test_replicated_variables_get_one_value(run):
         with tf.variable_scope(name):
             towers.append(quantization())
             activate(towers[-1], values, scope='layer')
-    assert list(towers[1].variables) == ['layer/quant1/basis']
+    assert list(towers[1].collected) == ['layer/quant1/basis']
     run(tower.refit(towers))
     first, second = run([variable(f'tower{i}/layer/quant1/basis') for i in (0, 1)])
     np.testing.assert_array_equal(first, second)
@@ -213,15 +213,15 @@ def test_float_is_a_plain_relu():
     q.activation('quant1', x, scope='quant1', relu=True, **options)
     assert [op.type for op in set(tf.get_default_graph().get_operations()) - before] == ['Relu']
     assert q.activation('quant2', x, scope='quant2', relu=False, **options) is x
-    assert q.weight(x, scope='conv', role='body', scale=0.5) is x
-    assert not tf.global_variables() and not q.evidence and tower.refit([q]) == []
+    assert q.weight(x, scope='conv', role='body', init_std=0.5) is x
+    assert not tf.global_variables() and not q.collected and tower.refit([q]) == []
 
 
-def test_inference_observes_nothing():
+def test_inference_collects_nothing():
     q = quantization(training=False)
     two_points(q)
     weigh(q, np.ones([3, 3, 2, 4], 'float32'))
-    assert not q.evidence and tower.refit([q]) == []
+    assert not q.collected and tower.refit([q]) == []
     assert {v.op.name for v in tf.global_variables()} == {'quant1/basis', 'conv/weight_quant/basis'}
 
 

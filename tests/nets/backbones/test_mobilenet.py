@@ -209,14 +209,14 @@ def quantized():
         blocks, _ = build(network(arch='mobilenetv2_small'), policy=W4A4, training=True)
         q = blocks.quantization
         signed = {
-            name: bool((_constant(seen[0].grid.codes) < 0).any())
-            for name, seen in q.evidence.items()
+            name: bool((_constant(row.statistics[0].grid.codes) < 0).any())
+            for name, row in q.collected.items()
         }
         return (
             blocks.layers['s32'],
             {v.op.name: v.shape.as_list() for v in tf.global_variables()},
             signed,
-            {quantizer.bits for quantizer in q.quantizers.values()},
+            {row.quantizer.bits for row in q.collected.values()},
         )
 
 

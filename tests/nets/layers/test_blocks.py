@@ -1,4 +1,4 @@
-"""The layer vocabulary: what is quantized and how often, whose the variables are, what a layer leaves on record."""
+"""The layer vocabulary: quantized how often, with whose variables, recorded how."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_layer_is_the_float_layer_with_quantized_weights(kind, run):
     with tf.variable_scope('layer', reuse=True):
         role = {'conv': 'body', 'depthwise_conv': 'depthwise', 'dense': 'head'}[kind]
         w = quantized.quantization.weight(
-            tf.reshape(variable('layer/W'), flat), scope='layer', role=role, scale=1
+            tf.reshape(variable('layer/W'), flat), scope='layer', role=role, init_std=1
         )
     w = run(tf.reshape(w, shape))
     assert len(np.unique(w.reshape(flat)[..., 0])) <= 4
@@ -70,7 +70,7 @@ def test_weight_of_two_points_is_quantized_once():
     assert types().count('Conv2D') == 2
     assert names() == {'conv/W', 'conv/weight_quant/basis'}
     assert len(b.kernels) == 1
-    assert [len(rows) for rows in b.quantization.evidence.values()] == [1]
+    assert [len(row.statistics) for row in b.quantization.collected.values()] == [1]
 
 
 def test_activation_of_two_points_shares_a_basis():
@@ -79,7 +79,7 @@ def test_activation_of_two_points_shares_a_basis():
         with b.at(point):
             b.act('quant1', image(size=size))
     assert names() == {'quant1/basis'}
-    assert [len(rows) for rows in b.quantization.evidence.values()] == [2]
+    assert [len(row.statistics) for row in b.quantization.collected.values()] == [2]
 
 
 @pytest.mark.parametrize('update, count', [('all', 2), ('strongest', 1)])
@@ -88,7 +88,7 @@ def test_strongest_is_the_first_point(update, count):
     for point in (SMALL, LARGE):
         with b.at(point):
             b.act('quant1', image())
-    assert [len(rows) for rows in b.quantization.evidence.values()] == [count]
+    assert [len(row.statistics) for row in b.quantization.collected.values()] == [count]
 
 
 def normalized(x, gamma, beta, mean, variance):
@@ -292,7 +292,7 @@ def test_float_activation_functions(function, expected, run):
 
 @pytest.mark.parametrize('start', [0.5, 4.0])
 def test_quantized_relu6_clips_first(start, run):
-    """Levels 0, start, 2 start, 3 start; the gradient ends at the clip or at the largest level, whichever is lower."""
+    """Levels 0, start, 2 start, 3 start; the gradient ends at the clip or at the largest level."""
     b = blocks(low_bit('float', 'lq(bits=2)'))
     x = tf.constant(HARD)
     y = b.act('quant', x, function='relu6')
@@ -309,9 +309,9 @@ def test_quantized_relu6_clips_first(start, run):
 def test_relu6_shows_the_quantizer_clipped_values(run):
     b = blocks(low_bit('float', 'lq(bits=2)'))
     b.act('quant', tf.constant(HARD), function='relu6')
-    ((evidence,),) = b.quantization.evidence.values()
+    (row,) = b.quantization.collected.values()
     np.testing.assert_allclose(
-        run(evidence.table)[1, 0], np.clip(HARD.astype('float64'), 0, 6).sum(), rtol=1e-6
+        run(row.statistics[0].table)[1, 0], np.clip(HARD.astype('float64'), 0, 6).sum(), rtol=1e-6
     )
 
 
@@ -368,7 +368,7 @@ def test_swish(policy, run):
 
 
 def test_builder_of_the_same_tower_in_inference_mode(run):
-    """It reads its own kernels and statistics, keeps none of either, and adds to the same records."""
+    """It reads its own kernels and statistics, keeps neither, and adds to the same records."""
     b = blocks(low_bit('lq(bits=2)', 'float'))
     b.norm('conv/bn', b.conv('conv', image(), 5, 3))
     with tf.variable_scope('', reuse=tf.AUTO_REUSE):
@@ -379,7 +379,7 @@ def test_builder_of_the_same_tower_in_inference_mode(run):
     assert len(b.kernels) == len(other.kernels) == 1
     assert len(tf.get_collection(tf.GraphKeys.UPDATE_OPS)) == 2
     assert not other.statistics
-    assert not other.quantization.evidence
+    assert not other.quantization.collected
     assert [record.name for record in b.layers['s8']] == ['conv', 'conv']
 
 

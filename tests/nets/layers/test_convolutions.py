@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from nets.layers import blocks as nets_blocks
 from nets.layers.blocks import Blocks
+from nets.layers.grouped import grouped_conv
 from nets.points import Point
 from quant import Policy, low_bit
 from quant.backend import tf
@@ -47,7 +47,7 @@ def test_grouped_convolution(kernel, stride, side, rule, run):
     w = tf.constant(RNG.normal(size=(kernel, kernel, inputs, groups * outputs)), tf.float32)
     padding = symmetric(kernel) if rule == 'symmetric' else rule
     results = []
-    for convolution in (nets_blocks._grouped_conv, per_group):
+    for convolution in (grouped_conv, per_group):
         y = convolution(x, w, stride, groups, padding)
         dy = np.random.default_rng(5).normal(size=y.shape.as_list()).astype('float32')
         results.append([y, *tf.gradients(y, [x, w], dy)])
@@ -61,9 +61,7 @@ def test_grouped_convolution_by_hand(run):
     """Two groups of one channel each, 1x1: every output sees the input of its own group only."""
     x = tf.constant([[[[2.0, 3.0]]]])
     w = tf.constant([[[[1.0, 10.0, 100.0, 1000.0]]]])
-    np.testing.assert_array_equal(
-        run(nets_blocks._grouped_conv(x, w, 1, 2, 'SAME')), [[[[2, 20, 300, 3000]]]]
-    )
+    np.testing.assert_array_equal(run(grouped_conv(x, w, 1, 2, 'SAME')), [[[[2, 20, 300, 3000]]]])
 
 
 @pytest.mark.parametrize('padding', ['same', 'symmetric'])
@@ -95,7 +93,7 @@ def layer(kind, b, x, kernel, stride):
 
 
 def padded_by_hand(kind, x, w, kernel, stride):
-    """Explicit padding (with nothing, where a maximum is taken), then windows that see the tensor alone."""
+    """Explicit padding (with nothing, for a maximum), then windows that see the tensor alone."""
     x = tf.pad(x, symmetric(kernel), constant_values=-1e30 if kind == 'max_pool' else 0.0)
     strides = [1, stride, stride, 1]
     if kind == 'max_pool':

@@ -1,0 +1,121 @@
+"""Convolutions, pools and padding without variables, in one data format."""
+
+from quant.backend import tf
+
+
+class Layout:
+    """Data format and padding rule of a network.
+
+    Args:
+        data_format: ``NHWC`` or ``NCHW``; inputs and outputs of every method have it.
+        padding: of strided windows: ``same`` (TensorFlow's rule, more at the bottom and right) or
+            ``symmetric`` (PyTorch networks: kernel // 2 on all sides).
+    """
+
+    def __init__(self, data_format: str, padding: str):
+        self.data_format, self.padding = data_format, padding
+
+    @property
+    def axis(self) -> int:
+        """Axis of the channels."""
+        return 3 if self.data_format == 'NHWC' else 1
+
+    @property
+    def space(self) -> tuple[int, int]:
+        """Axes of height and width."""
+        return (1, 2) if self.data_format == 'NHWC' else (2, 3)
+
+    def channels(self, x: tf.Tensor) -> int:
+        """Number of channels of images."""
+        return x.shape[self.axis]
+
+    def spatial(self, x: tf.Tensor) -> tuple[int, int]:
+        """Height and width of images."""
+        height, width = self.space
+        return x.shape[height], x.shape[width]
+
+    def convolve(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
+        """Convolution, computed in the type of ``x``.
+
+        Args:
+            x: images.
+            w: [k, k, in, out].
+            stride: of the window.
+        """
+        return tf.nn.conv2d(
+            x,
+            tf.cast(w, x.dtype),
+            self.strides(stride),
+            self.pads(w.shape[0], stride),
+            data_format=self.data_format,
+        )
+
+    def filter(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
+        """Depthwise convolution, computed in the type of ``x``.
+
+        Args:
+            x: images.
+            w: [k, k, C, 1].
+            stride: of the window.
+        """
+        return tf.nn.depthwise_conv2d(
+            x,
+            tf.cast(w, x.dtype),
+            self.strides(stride),
+            self.pads(w.shape[0], stride),
+            data_format=self.data_format,
+        )
+
+    def max_pool(self, x: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
+        """Maximum over windows.
+
+        Args:
+            x: images.
+            kernel: side of a window.
+            stride: between windows.
+        """
+        return tf.nn.max_pool2d(
+            x,
+            self.strides(kernel),
+            self.strides(stride),
+            self.pads(kernel, stride),
+            data_format=self.data_format,
+        )
+
+    def avg_pool(self, x: tf.Tensor, stride: int) -> tf.Tensor:
+        """Average over disjoint squares, as many as a strided convolution has outputs."""
+        window = self.strides(stride)
+        return tf.nn.avg_pool2d(x, window, window, 'SAME', data_format=self.data_format)
+
+    def global_pool(self, x: tf.Tensor) -> tf.Tensor:
+        """[N, C] float32 mean over all positions."""
+        x = tf.cast(x, tf.float32)
+        if self.data_format == 'NCHW':
+            return tf.reduce_mean(x, axis=[2, 3])
+        # One large window takes half the time of reduce_mean on the CPU: every gate begins with a
+        # pool.
+        window = [1, *x.shape[1:3], 1]
+        return tf.nn.avg_pool(x, window, window, 'VALID')[:, 0, 0]
+
+    def pad_channels(self, x: tf.Tensor, channels: int) -> tf.Tensor:
+        """``x`` with zero channels appended."""
+        paddings = [[0, 0]] * 4
+        paddings[self.axis] = [0, channels - self.channels(x)]
+        return tf.pad(x, paddings)
+
+    def strides(self, stride: int) -> list[int]:
+        """A stride, or the side of a window, on all four axes."""
+        sides = [1, 1, 1, 1]
+        for axis in self.space:
+            sides[axis] = stride
+        return sides
+
+    def pads(self, kernel: int, stride: int) -> str | list[list[int]]:
+        """Padding of a window as TensorFlow takes it."""
+        # Without stride both rules are the same, and TensorFlow's has the faster kernels.
+        if self.padding == 'same' or stride == 1:
+            return 'SAME'
+        paddings = [[0, 0]] * 4
+        for axis in self.space:
+            paddings[axis] = [kernel // 2, kernel // 2]
+        return paddings

@@ -1,0 +1,179 @@
+"""Quantizers of the suite against what the published code of each returns: ``quant_NAME.json``."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from quant import Policy, Rule
+from quant.backend import tf
+from quant.quantizer import Codebook
+from quant.scope import Quantization, starts
+from tests.parity.fixtures import Check, Fixture, Result
+
+# Relative error of a start: a mean in float32 against ours.
+START = 2e-6
+
+Case = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How the cases of one file are spelled as quantizers of ours.
+
+    Attributes:
+        spec: of a case.
+        variables: our name of a variable by published name of a parameter.
+    """
+
+    spec: Callable[[Case], str]
+    variables: dict[str, str]
+
+
+def _lsq(case: Case) -> str:
+    low, high = case['range']
+    options = {
+        'bits': case['bits'],
+        'symmetric': low == -high,
+        'per_channel': case['per_channel'],
+    }
+    return f'lsq({", ".join(f"{name}={value!r}" for name, value in options.items())})'
+
+
+FORMS = {'quant_lsq': Form(_lsq, {'s': 'step'})}
+
+
+def cases(fixture: Fixture) -> Result:
+    """Every case: output, gradients, starts, and the codebook."""
+    result = Result(fixture.name, "each tensor's maximum")
+    form = FORMS.get(fixture.name)
+    if form is None:
+        result.problems.append('no quantizer of ours for this file')
+        return result
+    delicate = 0
+    for case in fixture.data['cases']:
+        judged = _Judged(fixture, case, form)
+        result.checks += judged.checks
+        result.problems += judged.problems
+        delicate += len(case['delicate']) + len(case['delicate_gx'])
+    result.remark = f'{len(fixture.data["cases"])} cases, {delicate} delicate values'
+    return result
+
+
+class _Judged:
+    """The verdict on one case.
+
+    Attributes:
+        checks: comparisons of arrays.
+        problems: what is wrong beside them.
+    """
+
+    def __init__(self, fixture: Fixture, case: Case, form: Form):
+        self._case, self._form, self._arrays = case, form, fixture.arrays
+        self.checks: list[Check] = []
+        self.problems: list[str] = []
+        with tf.Graph().as_default(), tf.Session() as session:
+            self._run(session)
+
+    def _stored(self, name: str) -> np.ndarray:
+        return self._arrays[f'{self._case["case"]}/{name}']
+
+    def _run(self, session: tf.Session) -> None:
+        case, form = self._case, self._form
+        x = self._arrays[case['x']] * np.float32(case.get('x_factor', 1))
+        spec = form.spec(case)
+        rule = Rule(roles=('body',), **{case['kind']: spec})
+        quantization = Quantization(Policy((rule,)), training=True)
+        values = tf.constant(x)
+        y = self._quantized(quantization, values)
+        codebook = next(iter(quantization.codebooks.values()))()
+        variables = {v.op.name.rpartition('/')[2]: v for v in tf.global_variables()}
+        learned = {name: variables[form.variables[name]] for name in case['params']}
+        graded = {name: learned[name] for name in case['grads']}
+        upstream = tf.constant(self._arrays[case['gy']])
+        gradients = tf.gradients(y, [values, *graded.values()], upstream)
+        session.run(tf.global_variables_initializer())
+        for op in starts([quantization]).values():
+            session.run(op)
+        for name in case['init']:
+            self._compare(f'init_{name}', session.run(learned[name]), START)
+        for name, variable in learned.items():
+            value = self._stored(f'param_{name}').reshape(variable.shape.as_list())
+            session.run(variable.initializer, {variable.initializer.inputs[1]: value})
+        ours, found, book = session.run([y, gradients, codebook])
+        agree = self._check_values(ours, book) & self._check_gradient(found[0])
+        if agree:
+            for name, value in zip(graded, found[1:]):
+                self._compare(f'grad_{name}', value)
+        self._check_codebook(x, ours, book)
+
+    def _quantized(self, quantization: Quantization, x: tf.Tensor) -> tf.Tensor:
+        if self._case['kind'] == 'weight':
+            return quantization.weight(x, scope='q', role='body', init_std=1.0)
+        signed = self._case['range'][0] < 0
+        return quantization.activation(
+            'q',
+            x,
+            scope='q',
+            role='body',
+            relu=False,
+            lower=-math.inf if signed else 0.0,
+            point='',
+            strongest=True,
+        )
+
+    def _compare(
+        self, name: str, ours: np.ndarray, relative: float | None = None, but: Any = ()
+    ) -> None:
+        """Compares an array with the stored one, all values but those at the flat indices ``but``.
+
+        Where the published code gives no number, ours must be zero.
+        """
+        theirs = self._stored(name).ravel().astype('float64')
+        values = np.asarray(ours, 'float64').ravel()
+        what = f'{self._case["case"]}/{name}'
+        if theirs.shape != values.shape:
+            self.problems.append(f'{what}: {values.size} values, published {theirs.size}')
+            return
+        theirs = np.where(np.isfinite(theirs), theirs, 0.0)
+        scale = float(np.abs(theirs).max(initial=0)) or 1.0
+        limit = relative or self._case['tolerance_abs'][name] / scale
+        difference = np.delete(np.abs(values - theirs), but)
+        self.checks.append(Check(what, float(difference.max(initial=0)) / scale, limit))
+
+    def _check_values(self, ours: np.ndarray, book: Codebook) -> bool:
+        """Checks y; at delicate places a neighbouring level will do. Whether it is theirs there."""
+        delicate = self._case['delicate']
+        self._compare('y', ours, but=delicate)
+        levels = book.levels[:, 0]
+        theirs = np.abs(self._stored('y').ravel()[delicate, None] - levels).argmin(1)
+        found = np.abs(ours.ravel()[delicate, None] - levels).argmin(1)
+        if (np.abs(theirs - found) > 1).any():
+            self.problems.append(f'{self._case["case"]}/y: no neighbouring level at a threshold')
+        return bool((theirs == found).all())
+
+    def _check_gradient(self, ours: np.ndarray) -> bool:
+        """Checks gx; whether it agrees at delicate places, too."""
+        delicate = self._case['delicate_gx']
+        self._compare('gx', ours, but=delicate)
+        limit = self._case['tolerance_abs']['gx']
+        difference = np.abs(self._stored('gx').ravel() - ours.ravel())[delicate]
+        return bool((difference <= limit).all())
+
+    def _check_codebook(self, x: np.ndarray, ours: np.ndarray, book: Codebook) -> None:
+        """The levels and thresholds that are shipped must give what was trained."""
+        columns = book.levels.shape[1]
+        values, found = x.reshape(-1, columns), ours.reshape(-1, columns)
+        shipped = np.empty_like(found)
+        for c in range(columns):
+            index = np.searchsorted(book.thresholds[:, c], values[:, c])
+            shipped[:, c] = book.levels[index, c]
+        # A tie takes the lower level there.
+        ties = np.isin(values, book.thresholds)
+        near = np.abs(values[..., None] - book.thresholds.T) <= 1e-6 * np.abs(values[..., None])
+        apart = np.where(ties | near.any(-1), 0.0, np.abs(shipped - found))
+        scale = float(np.abs(found).max(initial=0)) or 1.0
+        what = f'{self._case["case"]}/codebook'
+        self.checks.append(Check(what, float(apart.max(initial=0)) / scale, 1e-6))

@@ -24,9 +24,10 @@ from engine.config.config import Config, check_sizes, read_config
 from engine.config.presets import PRESETS, data_defaults, network_defaults
 from engine.data import cifar
 from engine.data.datasets import Dataset, open_dataset
+from engine.entry import quiet
 from engine.errors import Terminated, UsageError, WorkerError
 from engine.runs import holdout
-from engine.runs.folder import Run, open_run
+from engine.runs.folder import Run, merge_layers, open_run
 from nets.points import Point
 
 if TYPE_CHECKING:
@@ -361,7 +362,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     policy = exit_policy.read_policy(model, args.thresholds) if args.thresholds else None
     folder = records.record_folder(config, source, Path(args.logdir) if args.logdir else None)
     if policy:
-        records.merge_layers(folder, layers)
+        merge_layers(folder, layers)
         name = Path(args.thresholds).stem
         measured = exit_policy.evaluate_policy(
             model, values, dataset, policy, layers, folder, name=name, threads=threads
@@ -378,7 +379,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
         scored.append(found)
     found = records.sampled(scored) if config.gate_noise else scored[0]
     records.write_records(folder, found)
-    records.merge_layers(folder, layers)
+    merge_layers(folder, layers)
     print(records.table(found))
     evaluation = Evaluation(
         model,
@@ -405,6 +406,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 done, 2 bad input, 75 another worker is gone, 130 interrupted, 143 terminated.
     """
+    quiet()
     try:
         args = parse(sys.argv[1:] if argv is None else argv, str(__doc__))
         (run_evaluation if args.eval else run_training)(args)

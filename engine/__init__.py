@@ -1,6 +1,5 @@
 """Data flow, towers, trainers, evaluation, checkpoints and run folders."""
 
-import quant  # noqa: F401  (sets the environment before any module here imports tensorpack)
 from engine.version import __version__
 
 __all__ = ['Predictor', '__version__']

@@ -1,12 +1,24 @@
-"""TensorFlow in graph mode. The only place where TensorFlow is imported and switched to graph mode.
+"""TensorFlow's graphs: the only place where TensorFlow is imported, and where graphs are made.
 
-With resource variables a read is an immutable snapshot: no update of a step can reach a value that a gradient of the
-same step still needs. ``quant/__init__.py`` has set the environment before.
+Importing this leaves the program alone: eager execution, the kind of variables and the environment
+stay what they are.
 """
+
+import contextlib
+from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
 
-tf.disable_eager_execution()
-tf.enable_resource_variables()
+__all__ = ['new_graph', 'tf']
 
-__all__ = ['tf']
+
+@contextlib.contextmanager
+def new_graph() -> Iterator[tf.Graph]:
+    """An empty graph that is the current one; its variables are resource variables.
+
+    What is read of a resource variable is an immutable snapshot: no update of a step can reach a
+    value that a gradient of the same step still needs.
+    """
+    with tf.Graph().as_default() as graph:
+        tf.get_variable_scope().set_use_resource(True)
+        yield graph

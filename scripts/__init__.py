@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from engine.entry import quiet
 from engine.errors import UsageError
 
 T = TypeVar('T')
@@ -35,6 +36,7 @@ def status(name: str, run: Callable[[T], str | None], args: T) -> int:
     Returns:
         Exit status: 0, 2 for bad input, 130 if interrupted.
     """
+    quiet()
     try:
         text = run(args)
     except (UsageError, OSError) as error:

@@ -1,9 +1,16 @@
-"""A fresh graph for every test that can need one, and one way to evaluate it. Other tests never load TensorFlow."""
+"""A fresh graph for every test that can need one, and one way to evaluate it.
+
+Other tests never load TensorFlow.
+"""
 
 import sys
 
 import numpy as np
 import pytest
+
+from engine.entry import quiet
+
+quiet()
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +26,9 @@ def fresh_graph():
     if 'quant.backend' not in sys.modules:
         yield
         return
-    from quant.backend import tf
+    from quant.backend import new_graph, tf
 
-    with tf.Graph().as_default():
+    with new_graph():
         tf.set_random_seed(1)
         yield
 

@@ -1,8 +1,6 @@
 """Imports run one way: quant <- nets <- engine <- imagenet_tf.py <- scripts; one TensorFlow."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +16,18 @@ MAY_IMPORT = {
     'imagenet_tf': {'quant', 'nets', 'engine'},
 }
 BACKEND = 'quant/backend.py'
-ENVIRONMENT = 'quant/__init__.py'
-SWITCH = 'TF_USE_LEGACY_KERAS'
+OPENCV = 'engine/data/opencv.py'
+# Files that may import what others get from them.
+OWNERS = {'tensorflow': BACKEND, 'tf_keras': BACKEND, 'keras': BACKEND, 'cv2': OPENCV}
+# Files that settle something for their whole process: programs, and what puts back what it found.
+PROGRAMS = {'imagenet_tf.py', 'engine/entry.py', OPENCV}
+# Calls that change a program which imports the library.
+SWITCHES = {
+    'disable_eager_execution',
+    'disable_v2_behavior',
+    'enable_resource_variables',
+    'disable_resource_variables',
+}
 
 
 def imports(tree):
@@ -46,14 +54,32 @@ def faults(path, source):
     found = [
         f'{path} imports {top}' for top in sorted(tops & set(MAY_IMPORT) - MAY_IMPORT[own] - {own})
     ]
-    if path != BACKEND:
-        found += [
-            f'{path} imports {top}' for top in sorted(tops & {'tensorflow', 'tf_keras', 'keras'})
-        ]
-    if path != ENVIRONMENT:
-        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-        found += [f'{path} sets {SWITCH}'] if SWITCH in texts else []
+    for top in sorted(tops & set(OWNERS)):
+        if path != OWNERS[top]:
+            found.append(f'{path} imports {top}')
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for name in sorted(called):
+        if name.rpartition('.')[2] in SWITCHES:
+            found.append(f'{path} calls {name}')
+    if path not in PROGRAMS and sets_environment(tree):
+        found.append(f'{path} sets the environment')
     return found
+
+
+def sets_environment(tree):
+    """Whether a file changes ``os.environ`` in one of the usual ways."""
+    for node in ast.walk(tree):
+        target = ''
+        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            target = ast.unparse(node.value)
+        elif isinstance(node, ast.AugAssign):
+            target = ast.unparse(node.target)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in ('setdefault', 'update', 'pop', 'putenv'):
+                target = ast.unparse(node.func.value)
+        if target in ('os.environ', 'environ') or target == 'os':
+            return True
+    return False
 
 
 def files():
@@ -75,15 +101,6 @@ def test_ladder(path):
     assert faults(path, (ROOT / path).read_text()) == []
 
 
-def test_backend_finds_the_switch_set():
-    """Importing a module of a package runs the package first."""
-    program = (
-        f'import os\nos.environ.pop({SWITCH!r}, None)\n'
-        f'import quant.quantizer\nassert os.environ[{SWITCH!r}] == "1"'
-    )
-    subprocess.run([sys.executable, '-c', program], check=True, cwd=ROOT)
-
-
 @pytest.mark.parametrize(
     'path, source',
     [
@@ -96,7 +113,12 @@ def test_backend_finds_the_switch_set():
         ('imagenet_tf.py', 'import scripts'),
         ('nets/bad.py', 'import tensorflow.compat.v1 as tf'),
         ('quant/bad.py', 'from tensorflow.compat import v1'),
-        ('engine/bad.py', f'import os\nos.environ["{SWITCH}"] = "1"'),
+        ('engine/bad.py', 'import cv2'),
+        ('engine/bad.py', 'import os\nos.environ["A"] = "1"'),
+        ('quant/bad.py', 'import os\nos.environ.setdefault("A", "1")'),
+        ('nets/bad.py', 'import os\nos.environ |= {"A": "1"}'),
+        ('nets/bad.py', 'from quant.backend import tf\ntf.disable_eager_execution()'),
+        (BACKEND, 'import tensorflow.compat.v1 as tf\ntf.enable_resource_variables()'),
     ],
 )
 def test_bad_files_are_caught(path, source):
@@ -107,7 +129,9 @@ def test_bad_files_are_caught(path, source):
     'path, source',
     [
         (BACKEND, 'import tensorflow'),
-        (ENVIRONMENT, f'import os\nos.environ["{SWITCH}"] = "1"'),
+        (OPENCV, 'import os, cv2\nos.environ["A"] = "1"'),
+        ('engine/entry.py', 'import os\nos.environ.setdefault("A", "1")'),
+        ('scripts/good.py', 'import os\ncopy = os.environ | {"A": os.environ["B"]}'),
         ('nets/good.py', 'from nets.points import Point\nfrom quant.backend import tf'),
         ('scripts/good.py', 'from engine import errors\nfrom scripts import records'),
         ('imagenet_tf.py', 'import engine.data.batches, nets, quant, tensorpack'),

@@ -20,10 +20,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from PIL import Image
 
+from engine.data.opencv import cv2
 from engine.data.randaugment import RandAugment, random_erasing
 
 RECIPES = ('area_crop', 'shift')

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 
 from engine.data import cifar
+from engine.data.opencv import cv2
 from engine.data.packed import Pack
 from engine.errors import UsageError
 

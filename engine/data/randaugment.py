@@ -13,9 +13,10 @@ import math
 import re
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
+
+from engine.data.opencv import cv2
 
 Picture = Image.Image
 

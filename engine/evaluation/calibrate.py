@@ -25,7 +25,7 @@ from engine.runs.checkpoint import POINTS, Checkpoint, Restore
 from engine.runs.untrained_sizes import lend, nearest
 from engine.training.train import train_flow
 from nets.layers.blocks import Statistics
-from quant.backend import tf
+from quant.backend import new_graph, tf
 
 
 class Batch(NamedTuple):
@@ -74,7 +74,7 @@ def observe(
 ) -> list[Batch]:
     """Runs batches of images and labels through ``model`` in training mode; no variable changes."""
     seen = []
-    with tf.Graph().as_default(), tf.Session() as session:
+    with new_graph(), tf.Session() as session:
         blocks = model.blocks(training=True)
         images = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
         model.net.outputs(model.views(images), blocks, **model.options)

@@ -20,7 +20,7 @@ from engine.errors import UsageError
 from engine.graph.tower import Model
 from engine.runs import checkpoint
 from nets.network import Network
-from quant.backend import tf
+from quant.backend import new_graph, tf
 
 BATCH_SIZE = 100
 
@@ -189,7 +189,7 @@ def evaluate(
         threads: decoding threads.
         passes: over the images; they differ by what the network draws.
     """
-    with tf.Graph().as_default():
+    with new_graph():
         tf.set_random_seed(model.config.seed)
         towers = predictors(model, values)
         batches = eval_flow(model.config, dataset, threads)

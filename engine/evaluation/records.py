@@ -4,7 +4,6 @@ One JSON file per operating point in the run folder, and a table of them.
 """
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from engine.errors import UsageError
 from engine.evaluation.evaluate import Score
 from engine.runs import checkpoint
 from engine.runs.folder import open_run, write_json
-from nets import cost
 from nets.points import Point
 
 # What a record says about normalisation where it is about sampled gates.
@@ -114,13 +112,6 @@ def write_records(folder: Path, found: Iterable[Record]) -> None:
     """Writes ``eval/<point>.json`` of every record."""
     for record in found:
         write_json(folder / 'eval' / record.file, dataclasses.asdict(record))
-
-
-def merge_layers(folder: Path, layers: Mapping[str, Sequence[cost.LayerRecord]]) -> None:
-    """Adds the layer records of these points to the run folder."""
-    path = folder / 'layers.json'
-    known = json.loads(path.read_text()) if path.exists() else {}
-    write_json(path, known | cost.to_json(layers))
 
 
 def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | None) -> Path:

@@ -13,7 +13,7 @@ from engine.graph.inference import InferenceModel
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint, Restore
 from nets.points import Point
-from quant.backend import tf
+from quant.backend import new_graph, tf
 
 
 class Signature(NamedTuple):
@@ -35,7 +35,7 @@ class Frozen(NamedTuple):
         Args:
             threads: of one operation; 0 takes all cores.
         """
-        with tf.Graph().as_default() as graph:
+        with new_graph() as graph:
             tf.import_graph_def(self.graph_def, name='')
             session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=threads))
             tensor = graph.get_tensor_by_name
@@ -57,7 +57,7 @@ def freeze(
         build: adds to the current graph; returns (feeds, fetches) of every part.
         values: of its variables, by name.
     """
-    with tf.Graph().as_default() as graph, tf.Session() as session:
+    with new_graph() as graph, tf.Session() as session:
         parts = [
             (list(feeds), [tf.identity(tensor) for tensor in fetches]) for feeds, fetches in build()
         ]
@@ -153,7 +153,7 @@ def folded(frozen: Frozen) -> Frozen:
     feeds = [name for part in frozen.signatures for name in part.feeds]
     fetches = [name for part in frozen.signatures for name in part.fetches]
     constants = _constants(frozen.graph_def, feeds)
-    with tf.Graph().as_default() as graph:
+    with new_graph() as graph:
         with tf.name_scope('folded'):
             inputs = {name: tf.constant(value) for name, value in constants.items()}
         tf.import_graph_def(frozen.graph_def, name='', input_map=inputs)
@@ -172,7 +172,7 @@ def folded(frozen: Frozen) -> Frozen:
 
 def _constants(graph_def: Any, feeds: Sequence[str]) -> dict[str, np.ndarray]:
     """Values by name of the tensors that no feed reaches and operations read that one reaches."""
-    with tf.Graph().as_default() as graph, tf.Session() as session:
+    with new_graph() as graph, tf.Session() as session:
         tf.import_graph_def(graph_def, name='')
         reached = {graph.get_tensor_by_name(name).op for name in feeds}
         for op in graph.get_operations():
@@ -188,7 +188,7 @@ def save(frozen: Frozen, folder: Path) -> None:
     """Writes a SavedModel with the signature ``serving_default``: ``images`` -> ``logits``."""
     frozen = folded(frozen)
     (part,) = frozen.signatures
-    with tf.Graph().as_default() as graph, tf.Session() as session:
+    with new_graph() as graph, tf.Session() as session:
         tf.import_graph_def(frozen.graph_def, name='')
         feeds = {
             'images' if len(part.feeds) == 1 else name.partition(':')[0]: graph.get_tensor_by_name(

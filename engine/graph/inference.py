@@ -10,7 +10,7 @@ from engine.config.config import Config
 from engine.data.preprocess import views
 from nets.cost import LayerRecord
 from nets.layers.blocks import Blocks, Outputs
-from quant.backend import tf
+from quant.backend import new_graph, tf
 
 CORRECT = 'correct'
 
@@ -136,14 +136,14 @@ class InferenceModel:
 
     def inspect(self) -> tuple[dict[str, tuple[int, ...]], dict[str, list[LayerRecord]]]:
         """Shapes of the variables by name, and layer records by point, of an inference graph."""
-        with tf.Graph().as_default():
+        with new_graph():
             layers = self.build_inference().layers
             shapes = {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
         return shapes, layers
 
     def starting_values(self) -> dict[str, np.ndarray]:
         """Initial values of the variables by name, drawn by the configuration's seed."""
-        with tf.Graph().as_default(), tf.Session() as session:
+        with new_graph(), tf.Session() as session:
             tf.set_random_seed(self.config.seed)
             self.build_inference()
             session.run(tf.global_variables_initializer())

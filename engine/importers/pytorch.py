@@ -15,17 +15,16 @@ import numpy as np
 from engine.config.config import Config
 from engine.config.presets import network_defaults
 from engine.errors import UsageError
-from engine.evaluation.records import merge_layers
 from engine.families.recipes import PYTORCH
 from engine.graph.inference import InferenceModel
 from engine.importers import dsnet, msdnet, torch_file
 from engine.importers.dsnet_names import assemble
 from engine.importers.names import convert, from_pytorch
 from engine.runs import checkpoint
-from engine.runs.folder import open_run
+from engine.runs.folder import merge_layers, open_run
 from nets.backbones import mobilenet, resnet
 from nets.points import Point
-from quant.backend import tf
+from quant.backend import new_graph, tf
 
 DEFAULT_SIZES = Config.sizes
 
@@ -90,7 +89,7 @@ def write(imported: Imported, out: Path) -> str:
     """
     if out.exists():
         raise UsageError(f'--out {out}: exists; choose a new folder')
-    with tf.Graph().as_default(), tf.Session() as session:
+    with new_graph(), tf.Session() as session:
         tf.set_random_seed(imported.config.seed)
         layers = InferenceModel(imported.config, data_format='NHWC').build_inference().layers
         session.run(tf.global_variables_initializer())

@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
 from engine.files import replacing, write_json  # noqa: F401
+from nets import cost
 
 if TYPE_CHECKING:
     from engine.data.datasets import Source
@@ -238,3 +239,10 @@ def _newest(
         except UsageError as error:
             print(f'{error}; an older one is used')
     raise UsageError(f'--logdir {path}: all of its checkpoints are broken; -a d starts over')
+
+
+def merge_layers(folder: Path, layers: Mapping[str, Sequence[cost.LayerRecord]]) -> None:
+    """Adds the layer records of these points to the run folder."""
+    path = folder / 'layers.json'
+    known = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, known | cost.to_json(layers))

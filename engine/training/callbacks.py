@@ -9,9 +9,9 @@ from engine import families
 from engine.data.datasets import Dataset
 from engine.evaluation.evaluate import eval_flow, score
 from engine.evaluation.evaluators.evaluator import Scored
-from engine.evaluation.records import merge_layers, records, write_records
+from engine.evaluation.records import records, write_records
 from engine.graph.tower import Model
-from engine.runs.folder import Run
+from engine.runs.folder import Run, merge_layers
 from nets.layers.kernels import generate
 from quant.backend import tf
 from quant.scope import refit

@@ -29,7 +29,7 @@ from engine.training.monitors import EpochLine, Events
 from engine.training.saving import Resume, Save, SaveBest, Start
 from engine.training.signals import StopAtNaN, StopOnSignal
 from engine.training.trainers import make_trainer
-from quant.backend import tf
+from quant.backend import new_graph, tf
 
 # What a checkpoint of another configuration need not have: it starts afresh.
 FRESH = r'^alpha$|/basis$|/gate[12]/|(^|/)slimming_gate/'
@@ -88,7 +88,7 @@ def train(
         KeyboardInterrupt: Ctrl-C, or as Terminated SIGTERM; a checkpoint of that step is there.
     """
     try:
-        with tf.Graph().as_default():
+        with new_graph():
             _train(config, dataset, run, values, data_format, threads, machines)
     except tf.errors.ResourceExhaustedError as error:
         raise UsageError(too_large(config, machines.size)) from error

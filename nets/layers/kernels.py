@@ -191,7 +191,9 @@ class Kernels:
         """A tensor that an inference graph computes once, and a training graph in every step."""
         if self._training:
             return value
-        kept = tf.Variable(value, trainable=False, collections=[GENERATED], name='generated')
+        kept = tf.Variable(
+            value, trainable=False, collections=[GENERATED], name='generated', use_resource=True
+        )
         return kept.read_value()
 
     def _value(self, variable: tf.Variable) -> tf.Tensor:

@@ -19,12 +19,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 from tabulate import tabulate
 from tqdm import tqdm
 
+from engine.data.opencv import cv2
 from engine.errors import UsageError
 
 SIZE, SHORT_EDGE = 224, 256
@@ -166,9 +166,9 @@ def pillow_images(root: Path, part: str) -> Iterator[np.ndarray]:
 
 def tf_data_images(root: Path, part: str) -> Iterator[np.ndarray]:
     """decode_and_crop, accurate DCT as in the other decoders, cubic without antialiasing."""
-    from quant.backend import tf
+    from quant.backend import new_graph, tf
 
-    with tf.Graph().as_default():
+    with new_graph():
 
         def view(path: Any) -> Any:
             encoded = tf.io.read_file(path)
@@ -253,10 +253,10 @@ def one_core(root: Path, part: str, images: int, rounds: int) -> dict[str, list[
 
 def through_graph(batches: Iterator[Any], count: int) -> float:
     """Seconds in which a graph takes ``count`` batches from a queue that a thread fills."""
-    from quant.backend import tf
+    from quant.backend import new_graph, tf
 
     first = next(batches)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with new_graph(), tf.Session() as session:
         feeds = [tf.placeholder(tf.as_dtype(np.asarray(array).dtype)) for array in first]
         queue = tf.FIFOQueue(2, [feed.dtype for feed in feeds])
         put = session.make_callable(queue.enqueue(feeds), feeds)

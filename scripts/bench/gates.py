@@ -88,7 +88,7 @@ def infer(argv: Sequence[str]) -> None:
     import nets
     from engine.timing import take_turns
     from nets import cost
-    from quant.backend import tf
+    from quant.backend import new_graph
 
     try:
         net = nets.create('aig', arch=args.arch, mode='pytorch', sizes=(args.size,), classes=1000)
@@ -96,7 +96,7 @@ def infer(argv: Sequence[str]) -> None:
         raise UsageError(f'--arch {args.arch}: {error}') from error
     rng, rows = np.random.default_rng(0), []
     for batch in args.batches:
-        with tf.Graph().as_default():
+        with new_graph():
             runs, layers = build(net, batch, args.size, args.threads)
             everything = cost.madds(layers)
             for rate in args.rates:

@@ -23,12 +23,12 @@ NET = [
 
 @pytest.mark.parametrize('mode', ['resnet', 'preact', 'pytorch'])
 def test_madds_of_resnet18(mode):
-
-    from quant.backend import tf
+    from quant.backend import new_graph, tf
 
     net = nets.create('rsnet', arch='resnet18', mode=mode, sizes=list(MADDS), classes=1000)
     blocks = bare_blocks(net.points)
-    net.outputs({size: tf.zeros([1, size, size, 3]) for size in MADDS}, blocks)
+    with new_graph():
+        net.outputs({size: tf.zeros([1, size, size, 3]) for size in MADDS}, blocks)
     counted = {point: cost.madds(layers) for point, layers in blocks.layers.items()}
     assert counted == {f's{size}': madds for size, madds in MADDS.items()}
 

@@ -2,15 +2,11 @@
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 
-# Before TensorFlow is imported: a user wants to read verdicts, not that there is no GPU.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-
-from engine.errors import UsageError  # noqa: E402
-from tests.parity.fixtures import Fixture, Result, load  # noqa: E402
+from engine.errors import UsageError
+from tests.parity.fixtures import Fixture, Result, load
 
 # (start of the name, a key that the JSON must have or '', runner). The first row that fits is
 # taken.

@@ -3,8 +3,6 @@
 import concurrent.futures
 import dataclasses
 import shutil
-import subprocess
-import sys
 from typing import Any, NamedTuple
 
 import cv2
@@ -15,9 +13,9 @@ from engine import Predictor
 from engine.data.augment import eval_views
 from engine.data.datasets import open_dataset
 from engine.errors import UsageError
-from engine.evaluation.evaluate import eval_flow, merge_layers
+from engine.evaluation.evaluate import eval_flow
 from engine.graph.tower import Model, scored
-from engine.runs.folder import write_json
+from engine.runs.folder import merge_layers, write_json
 from nets import cost
 from nets.backbones import resnet
 from nets.layers.kernels import generate
@@ -416,12 +414,3 @@ def test_a_published_file(tmp_path, monkeypatch):
         UsageError, match=f'epoch 3: {file} is a published checkpoint, which has no epochs'
     ):
         Predictor(file, epoch=3)
-
-
-def test_importing_the_engine_leaves_tensorflow_alone():
-    program = (
-        'import sys, engine\nassert "tensorflow" not in sys.modules and "tensorpack" not in sys.modules\n'
-        'try: engine.Nothing\nexcept AttributeError: pass\nelse: raise SystemExit(1)'
-    )
-    subprocess.run([sys.executable, '-c', program], check=True)
-    assert Predictor.__module__ == 'engine.deployment.predictor'

@@ -74,10 +74,10 @@ def sets_environment(tree):
             target = ast.unparse(node.value)
         elif isinstance(node, ast.AugAssign):
             target = ast.unparse(node.target)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in ('setdefault', 'update', 'pop', 'putenv'):
-                target = ast.unparse(node.func.value)
-        if target in ('os.environ', 'environ') or target == 'os':
+        elif isinstance(node, ast.Call):
+            called, _, method = ast.unparse(node.func).rpartition('.')
+            target = called if method in ('setdefault', 'update', 'pop', 'putenv') else ''
+        if target in ('os.environ', 'environ', 'os'):
             return True
     return False
 

@@ -22,8 +22,8 @@ from engine import families
 from engine.config.cli import explicit, parse, peers
 from engine.config.config import Config, check_sizes, read_config
 from engine.config.presets import PRESETS, data_defaults, network_defaults
-from engine.data import cifar
-from engine.data.datasets import Dataset, open_dataset
+from engine.data import datasets
+from engine.data.spec import Dataset
 from engine.entry import quiet
 from engine.errors import Terminated, UsageError, WorkerError
 from engine.runs import holdout
@@ -58,13 +58,12 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
         )
     if values.get('image_size', 1) < 1:
         raise UsageError(f'--image_size {values["image_size"]}: must be at least 1')
-    values['data'] = cifar.spelled(values['data'])
-    dataset = open_dataset(
+    values['data'] = datasets.named(values['data']).data
+    dataset = datasets.open_dataset(
         values['data'], size=values.get('image_size'), skip=values.get('skip_list', '')
     )
-    # A folder may bear the name of a data set; its images decide.
     net = values.get('net', Config.net)
-    of_data = data_defaults(net, dataset.name) if dataset.augment == 'shift' else {}
+    of_data = data_defaults(net, dataset.spec.name)
     arch = {**of_data, **values}.get('arch', Config.arch)
     values = {**network_defaults(net, arch), **of_data, **values}
     if 'mode' not in values:
@@ -74,10 +73,11 @@ def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
         )
     sizes = tuple(sorted(values.get('sizes', Config.sizes), reverse=True))
     values = {
-        'image_size': max(dataset.size, *sizes),
+        'image_size': max(dataset.spec.image_size, *sizes),
         'classes': len(dataset.classes),
         **values,
         'sizes': sizes,
+        'dataset': dataset.spec.name,
     }
     batch = values.get('batch_size', Config.batch_size)
     images = len(dataset.train) - values.get('holdout', 0)
@@ -130,7 +130,7 @@ def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple
         args.threads
         if args.threads is not None
         else 1
-        if dataset.augment == 'shift'
+        if dataset.spec.in_memory
         else os.cpu_count() or 1
     )
     return args.data_format or ('NCHW' if gpus else 'NHWC'), threads
@@ -269,7 +269,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
         of_run = {
             key: value
             for key, value in vars(read_config(recorded)).items()
-            if key not in ('gpu', 'classes')
+            if key not in ('gpu', 'classes', 'dataset')
         }
         given = {**of_run, **given}
     source = checkpoint.read(prefix, flag='-ec')
@@ -374,7 +374,12 @@ def run_evaluation(args: argparse.Namespace) -> None:
     scored = []
     for score in scores:
         found = records.records(
-            model.names, score, data=config.data, prefix=source.prefix, lenders=borrowed.names()
+            model.names,
+            score,
+            data=config.data,
+            dataset=config.dataset,
+            prefix=source.prefix,
+            lenders=borrowed.names(),
         )
         scored.append(found)
     found = records.sampled(scored) if config.gate_noise else scored[0]

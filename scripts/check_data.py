@@ -3,14 +3,17 @@
     python -m scripts.check_data /data/ILSVRC2012 --out bad.txt
     python imagenet_tf.py --data /data/ILSVRC2012 --skip-list bad.txt
 
-Bad files are those that cannot be decoded: empty, truncated, no image, unreadable. They are listed in --out; the exit
-status is then 1, without any it is 0. Files that decode but are odd (named after another format, an edge below 32
-pixels) and classes with an unusual number of images are only reported.
+Bad files are those that cannot be decoded: empty, truncated, no image, unreadable. They are listed
+in --out; the exit status is then 1, without any it is 0. Files that decode but are odd (named after
+another format, an edge below 32 pixels) and classes with an unusual number of images are only
+reported.
 
-An interrupted scan goes on with --resume. A flipped byte inside a picture cannot be seen: no decoder reports it.
+An interrupted scan goes on with --resume. A flipped byte inside a picture cannot be seen: no
+decoder reports it.
 """
 
 import argparse
+import dataclasses
 import io
 import json
 import os
@@ -18,26 +21,77 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from engine.data.batches import ordered_map
-from engine.data.datasets import BadImage, Dataset, FileSource, decode, open_dataset
+from engine.data.datasets import open_dataset
+from engine.data.folder import IMAGENET
+from engine.data.sources import BadImage, FileSource, decode
+from engine.data.spec import Dataset
 from engine.errors import UsageError
-from engine.runs.folder import replacing, write_json
+from engine.files import replacing, write_json
 from scripts import status
 
 FORMATS = {'.jpeg': 'JPEG', '.jpg': 'JPEG', '.png': 'PNG', '.bmp': 'BMP', '.webp': 'WEBP'}
 TINY = 32
 SAVED_EVERY = 2000  # files
-# ILSVRC2012: classes, images in all, fewest and most of a class.
-ILSVRC_CLASSES = 1000
-ILSVRC = {'train': (1281167, 732, 1300), 'val': (50000, 50, 50)}
+
+
+class Counts(NamedTuple):
+    """Images of a part of ILSVRC2012: in all, fewest and most of a class."""
+
+    total: int
+    fewest: int
+    most: int
+
+
+ILSVRC = {'train': Counts(1281167, 732, 1300), 'val': Counts(50000, 50, 50)}
+
+
+class Finding(NamedTuple):
+    """What is bad about a file, and what is odd; empty where nothing is."""
+
+    bad: str = ''
+    odd: str = ''
+
+
+@dataclasses.dataclass
+class State:
+    """How far a scan has got, and what it has found.
+
+    Attributes:
+        names: checksum of the paths of each part.
+        done: files of each part that were read.
+        bad: what is bad, by path.
+        odd: what is odd, by path.
+    """
+
+    names: dict[str, int]
+    done: dict[str, int]
+    bad: dict[str, str] = dataclasses.field(default_factory=dict)
+    odd: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def add(self, part: str, name: str, finding: Finding) -> None:
+        """Note the next file of a part.
+
+        Args:
+            part: ``train`` or ``val``.
+            name: path of the file.
+            finding: about it.
+        """
+        if finding.bad:
+            self.bad[name] = finding.bad
+        if finding.odd:
+            self.odd[name] = finding.odd
+        self.done[part] += 1
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
     p = argparse.ArgumentParser(
         prog='python -m scripts.check_data',
         description=__doc__,
@@ -70,111 +124,147 @@ def content_format(encoded: np.ndarray) -> str | None:
         return None
 
 
-def inspect(source: FileSource, i: int) -> tuple[str, str]:
-    """What is bad about file ``i``, and what is odd; empty where nothing is."""
+def inspect(source: FileSource, i: int) -> Finding:
+    """Read file ``i`` and say what is wrong with it."""
     try:
         encoded = source.encoded(i)
     except BadImage:
-        return 'unreadable', ''
+        return Finding(bad='unreadable')
     if not encoded.size:
-        return 'empty', ''
+        return Finding(bad='empty')
     content = content_format(encoded)
     try:
         height, width = decode(encoded, source.name(i)).shape[:2]
     except BadImage:
-        return f'truncated {content}' if content else 'no image', ''
-    odd = [f'content is {content}'] * (
-        content not in (None, FORMATS[Path(source.name(i)).suffix.lower()])
-    )
-    odd += [f'tiny: {width} x {height} pixels'] * (min(height, width) < TINY)
-    return '', ', '.join(odd)
+        return Finding(bad=f'truncated {content}' if content else 'no image')
+    odd = []
+    named = FORMATS[Path(source.name(i)).suffix.lower()]
+    if content is not None and content != named:
+        odd.append(f'content is {content}')
+    if min(height, width) < TINY:
+        odd.append(f'tiny: {width} x {height} pixels')
+    return Finding(odd=', '.join(odd))
 
 
-def scan(source: FileSource, part: str, state: dict, threads: int) -> Iterator[None]:
-    """Adds what ``inspect`` finds to ``state``; yields after each file."""
-    start = state['done'][part]
-    results = ordered_map(
-        lambda i: inspect(source, i), range(start, len(source)), threads=threads, ahead=4 * threads
+def scan(source: FileSource, part: str, state: State, threads: int) -> Iterator[None]:
+    """Add what ``inspect`` finds to ``state``; yield after each file.
+
+    Args:
+        source: files of one part.
+        part: ``train`` or ``val``.
+        state: says from which file on.
+        threads: decoding threads.
+    """
+    numbers = range(state.done[part], len(source))
+    findings = ordered_map(
+        lambda i: inspect(source, i), numbers, threads=threads, ahead=4 * threads
     )
-    for i, (bad, odd) in enumerate(results, start):
-        state['bad'] |= {source.name(i): bad} if bad else {}
-        state['odd'] |= {source.name(i): odd} if odd else {}
-        state['done'][part] = i + 1
+    for i, finding in zip(numbers, findings):
+        state.add(part, source.name(i), finding)
         yield
 
 
-def load_state(path: Path, sources: dict[str, FileSource], *, resume: bool) -> dict:
-    """State of the interrupted scan or of a new one. Raises UsageError if the files are other ones."""
-    names = {
-        part: zlib.crc32('\n'.join(source.files).encode(errors='surrogateescape'))
-        for part, source in sources.items()
-    }
+def load_state(path: Path, sources: dict[str, FileSource], *, resume: bool) -> State:
+    """State of the interrupted scan, or of a new one.
+
+    Args:
+        path: where an interrupted scan keeps its state.
+        sources: files by part.
+        resume: whether to go on.
+
+    Raises:
+        UsageError: the state is of other files, or cannot be read.
+    """
+    names = {}
+    for part, source in sources.items():
+        text = '\n'.join(source.files)
+        names[part] = zlib.crc32(text.encode(errors='surrogateescape'))
     if not (resume and path.exists()):
-        return {'names': names, 'done': dict.fromkeys(sources, 0), 'bad': {}, 'odd': {}}
+        return State(names, dict.fromkeys(sources, 0))
     try:
-        state = json.loads(path.read_text())
-        if state['names'] == names:
-            return state
-    except (ValueError, TypeError, KeyError) as error:
+        state = State(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
         raise UsageError(
             f'--resume: {path} cannot be read ({error!r}); delete it or scan without --resume'
         ) from error
-    raise UsageError(f'--resume: {path} is of a scan of other files; scan without --resume')
+    if state.names != names:
+        raise UsageError(f'--resume: {path} is of a scan of other files; scan without --resume')
+    return state
 
 
-def scan_all(sources: dict[str, FileSource], path: Path, *, threads: int, resume: bool) -> dict:
-    """The final state of a scan, which is kept in ``path`` while it is unfinished."""
+def scan_all(sources: dict[str, FileSource], path: Path, *, threads: int, resume: bool) -> State:
+    """Scan all parts; the state is kept in ``path`` while it is unfinished.
+
+    Args:
+        sources: files by part.
+        path: of the state.
+        threads: decoding threads.
+        resume: whether to go on where the last scan was interrupted.
+    """
     state = load_state(path, sources, resume=resume)
-    with tqdm(
-        total=sum(map(len, sources.values())), initial=sum(state['done'].values()), unit='image'
-    ) as bar:
+    total = sum(map(len, sources.values()))
+    with tqdm(total=total, initial=sum(state.done.values()), unit='image') as bar:
         try:
             for part, source in sources.items():
                 for _ in scan(source, part, state, threads):
                     bar.update()
                     if bar.n % SAVED_EVERY == 0:
-                        write_json(path, state)
-        except BaseException:
-            write_json(path, state)
-            raise
-    write_json(path, state)
+                        write_json(path, dataclasses.asdict(state))
+        finally:
+            write_json(path, dataclasses.asdict(state))
     return state
 
 
 def count_notes(dataset: Dataset, part: str, source: FileSource) -> Iterator[str]:
-    """A line for every class with an unusual number of images."""
-    counts = np.bincount(source.labels, minlength=len(dataset.classes))
-    usual = float(np.median(counts))
-    least, most, rule = usual / 2, usual * 2, f'the median is {usual:g}'
-    if len(dataset.classes) == ILSVRC_CLASSES:
+    """A line for every class with an unusual number of images.
+
+    Args:
+        dataset: its classes are meant.
+        part: ``train`` or ``val``.
+        source: images of that part.
+    """
+    counts = np.bincount(source.labels, minlength=len(dataset.classes))  # [classes]
+    if dataset.spec.name == IMAGENET.name:
         total, least, most = ILSVRC[part]
-        rule = f'ILSVRC2012 has {least}' + (f' to {most}' if most > least else '')
+        rule = f'ILSVRC2012 has {least}'
+        if most > least:
+            rule += f' to {most}'
         if len(source) != total:
             yield f'{part}: {len(source)} images, ILSVRC2012 has {total}'
+        low, high = float(least), float(most)
+    else:
+        median = float(np.median(counts))
+        rule = f'the median is {median:g}'
+        low, high = median / 2, median * 2
     for name, images in zip(dataset.classes, counts):
-        if not least <= images <= most:
+        if not low <= images <= high:
             yield f'{part} class {name}: {images} images, {rule}'
 
 
 def write_list(path: Path, bad: dict[str, str]) -> None:
-    """Writes the file that ``--skip-list`` takes: the paths by what is wrong with them."""
+    """Write the file that ``--skip-list`` takes: the paths by what is wrong with them."""
     lines = []
     for reason in sorted(set(bad.values())):
-        lines += [f'# {reason}', *(name for name, why in bad.items() if why == reason)]
+        lines.append(f'# {reason}')
+        lines += [name for name, why in bad.items() if why == reason]
+    text = '\n'.join([*lines, ''])
     with replacing(path) as temporary:
-        temporary.write_text('\n'.join([*lines, '']), encoding='utf-8', errors='surrogateescape')
+        temporary.write_text(text, encoding='utf-8', errors='surrogateescape')
 
 
 def run(args: argparse.Namespace, bad: dict[str, str]) -> str:
-    """Scans, writes the list, adds to ``bad`` and returns the report."""
+    """Scan, write the list, add to ``bad`` and return the report.
+
+    Raises:
+        UsageError: there are no files to check, or a flag is wrong.
+    """
     if args.threads < 0:
         raise UsageError(f'--threads {args.threads}: must be at least 0')
     dataset = open_dataset(args.data)
-    sources = {
-        part: source
-        for part, source in (('train', dataset.train), ('val', dataset.val))
-        if isinstance(source, FileSource)
-    }
+    sources = {}
+    for part, source in (('train', dataset.train), ('val', dataset.val)):
+        if isinstance(source, FileSource):
+            sources[part] = source
     if not sources:
         raise UsageError(
             f'{args.data}: has no image files to check; give a folder with train/ and val/'
@@ -183,22 +273,30 @@ def run(args: argparse.Namespace, bad: dict[str, str]) -> str:
         raise UsageError(f'--out {args.out}: is a folder; give a file')
     unfinished = args.out.with_name(args.out.name + '.state')
     state = scan_all(sources, unfinished, threads=args.threads, resume=args.resume)
-    bad.update(state['bad'])
-    lines = [
-        f'{name}: {what}' for found in (state['bad'], state['odd']) for name, what in found.items()
-    ]
-    for part, source in sources.items():
-        lines += count_notes(dataset, part, source)
-    summary = f'{sum(map(len, sources.values()))} images, {len(bad)} bad, {len(state["odd"])} odd'
+    bad.update(state.bad)
     write_list(args.out, bad)
     unfinished.unlink()
-    return '\n'.join([*lines, summary + (f'; train with --skip-list {args.out}' if bad else '')])
+    return _report(dataset, sources, state, args.out)
+
+
+def _report(dataset: Dataset, sources: dict[str, FileSource], state: State, out: Path) -> str:
+    lines = [f'{name}: {what}' for name, what in [*state.bad.items(), *state.odd.items()]]
+    for part, source in sources.items():
+        lines += count_notes(dataset, part, source)
+    images = sum(map(len, sources.values()))
+    summary = f'{images} images, {len(state.bad)} bad, {len(state.odd)} odd'
+    if state.bad:
+        summary += f'; train with --skip-list {out}'
+    return '\n'.join([*lines, summary])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, 1 if files are bad, 2 for bad input, 130 if interrupted."""
     bad: dict[str, str] = {}
-    return status('check_data', lambda args: run(args, bad), parse_args(argv)) or int(bool(bad))
+    code = status('check_data', lambda args: run(args, bad), parse_args(argv))
+    if code:
+        return code
+    return 1 if bad else 0
 
 
 if __name__ == '__main__':

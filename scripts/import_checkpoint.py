@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> str:
         raise UsageError(
             f'--holdout {args.holdout}: needs --index, which tells which images they are'
         )
-    from engine.data import cifar
+    from engine.data import datasets
     from engine.importers import msdnet, pytorch
     from engine.runs import checkpoint, holdout
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> str:
         args.file, sizes=args.sizes, arch=args.arch, allow=args.allow, stage=args.stage
     )
     config = dataclasses.replace(
-        imported.config, data=cifar.spelled(args.data), holdout=len(held[0]) if held else 0
+        imported.config, data=datasets.named(args.data).data, holdout=len(held[0]) if held else 0
     )
     prefix = pytorch.write(dataclasses.replace(imported, config=config), args.out)
     if held:

@@ -1,8 +1,11 @@
-"""Every registered network x precision x axis at its smallest: it learns, it is stored, frozen and priced consistently.
+"""Every registered network x precision x axis at its smallest: it learns, it is stored, frozen and
+priced consistently.
 
-A new network fails ``test_every_network_has_a_row`` until it has a row in ``NETS``; nothing else has to be written but
+A new network fails ``test_every_network_has_a_row`` until it has a row in ``NETS``; nothing else
+has to be written but
 
-    python -m tests.test_grid    # tests/golden/variables.json anew: number and SHA-256 of the variables of every cell
+    python -m tests.test_grid    # tests/golden/variables.json anew: number and SHA-256 of the
+    variables of every cell
 
 whose difference shows what a change did to the variables, and so to all checkpoints.
 """
@@ -82,7 +85,8 @@ PRECISIONS: dict[str, dict[str, int]] = {
     'w2a32': {'qw': 2},
     'w2a2': {'qw': 2, 'qa': 2},
 }
-# Precisions of the first axis of a network, and of the second, that are tried by default; the rest takes minutes.
+# Precisions of the first axis of a network, and of the second, that are tried by default; the rest
+# takes minutes.
 QUICK = (('float', 'w2a2'), ('w2a2',))
 CELLS = {
     f'{net}-{axis}-{precision}': (net, axis, precision)
@@ -114,13 +118,17 @@ def config(cell):
     }
     if precision == 'w2a2' and values['mode'] == 'resnet':
         values['mode'] = 'preact'
-    found = Config(**values, data='animals28', classes=5, image_size=16, resize='area', wd=0.0)
+    values |= {'data': 'animals28', 'dataset': 'animals28', 'classes': 5, 'wd': 0.0}
+    values |= {'augmentation': 'shift', 'image_size': 16, 'resize': 'area'}
+    found = Config(**values)
     found.check()
     return found
 
 
 def numbers(variables):
-    """Values under which nothing is hidden by zeros and ones, and rectified units live; kernels keep theirs."""
+    """Values under which nothing is hidden by zeros and ones, and rectified units live; kernels
+    keep theirs.
+    """
     rng = np.random.default_rng(1)
     limits = {
         'gamma': (0.5, 1.5),
@@ -166,10 +174,11 @@ def test_every_network_has_a_row():
 
 @every_cell
 def test_learning(cell, run):
-    """The forward pass is finite, and every trained variable has a gradient that is finite and not zero everywhere.
+    """The forward pass is finite, and every trained variable has a gradient that is finite and not
+    zero everywhere.
 
-    There is no weight decay, which reaches everything. Maps that no exit reads (``unread`` of a plan of MSDNet) would
-    have no other gradient; the small one has none of them.
+    There is no weight decay, which reaches everything. Maps that no exit reads (``unread`` of a
+    plan of MSDNet) would have no other gradient; the small one has none of them.
     """
     model = Model(config(cell), data_format='NHWC')
     with TowerContext('', is_training=True):
@@ -190,7 +199,8 @@ def test_learning(cell, run):
 
 @every_cell
 def test_inference(cell, run):
-    """A frozen graph says at every point what the inference tower says; weaker points cost no more than stronger ones.
+    """A frozen graph says at every point what the inference tower says; weaker points cost no more
+    than stronger ones.
 
     Variables are those of the golden list.
     """
@@ -220,7 +230,9 @@ def outputs(model, images, blocks):
 
 
 def check_costs(points, layers):
-    """Costs are positive; of two points that differ on one axis only, the weaker one costs less or, in memory, as much."""
+    """Costs are positive; of two points that differ on one axis only, the weaker one costs less or,
+    in memory, as much.
+    """
     measures = (cost.madds, cost.bit_ops, cost.weight_bytes, cost.parameters, cost.activation_bytes)
     found = {
         point: [measure(cost.cumulative(layers, str(point))) for measure in measures]

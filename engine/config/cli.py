@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import nets
-from engine.config.config import DATA_FORMATS, DECAYS, INPUTS, RESIZES, SCHEDULES, TRAINERS, Config
-from engine.config.presets import DATA_DEFAULTS, PRESETS, data_defaults, network_defaults
+from engine.config.config import DATA_FORMATS, DECAYS, SCHEDULES, TRAINERS, Config
+from engine.config.presets import PRESETS, data_defaults, network_defaults
+from engine.data import inputs
+from engine.data.augment import AUGMENTATIONS
+from engine.data.preprocessing import RESIZES
 from engine.errors import UsageError
 from engine.quantities import quantity
 from engine.runs.folder import ACTIONS
@@ -244,9 +247,18 @@ def _data(g: Any) -> None:
         help='of the images of a pass that may be undecodable',
     )
     g.add_argument('--fake', action='store_true', help='the same as --data fake')
+    g.add_argument(
+        '--augmentation',
+        choices=tuple(AUGMENTATIONS),
+        help='how training views are drawn, and which views of evaluation belong to them',
+    )
     g.add_argument('--image_size', type=int, help='side of the crop that all sizes are made from')
     g.add_argument('--resize', choices=RESIZES, help='how sizes are made from the crop')
-    g.add_argument('--inputs', choices=INPUTS, help='colour order and range of the images')
+    g.add_argument(
+        '--inputs',
+        help=f'colour order and range of the images: {", ".join(inputs.RULES)}, or '
+        f'{inputs.SPELLING}',
+    )
     g.add_argument(
         '--randaugment',
         metavar='SPEC',
@@ -370,7 +382,10 @@ GROUPS = {
 
 
 # Fields that follow from flags and data, and those whose default does.
-_NO_FLAG, _SETTLED = ('classes', 'sized', 'widths'), ('mode', 'image_size', 'steps_per_epoch')
+_NO_FLAG, _SETTLED = (
+    ('classes', 'dataset', 'sized', 'widths'),
+    ('mode', 'image_size', 'steps_per_epoch'),
+)
 
 
 def parse(argv: Sequence[str], description: str = '') -> argparse.Namespace:
@@ -398,10 +413,9 @@ def command(config: Config) -> str:
 
     Its preset, and flags for all that no default of it says.
     """
-    kind = config.data.partition(':')[0]
     known = {name: value for name, value in vars(Config()).items() if name not in _SETTLED}
     known |= network_defaults(config.net, config.arch)
-    known |= data_defaults(config.net, kind) if kind in DATA_DEFAULTS else {}
+    known |= data_defaults(config.net, config.dataset)
     known |= PRESETS[config.preset].values if config.preset in PRESETS else {}
     words = ['python', 'imagenet_tf.py']
     for name, value in {'preset': config.preset, **vars(config)}.items():

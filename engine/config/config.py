@@ -12,20 +12,13 @@ from typing import Any
 
 import nets
 from engine import families
-from engine.data import randaugment
+from engine.data import datasets, inputs, randaugment
+from engine.data.augment import AUGMENTATIONS
+from engine.data.preprocessing import RESIZES, Preprocessing
 from engine.errors import UsageError
 from quant import Policy, low_bit
 
 SCHEDULES = ('step', 'cosine', 'linear', 'milestones', 'cosine_epochs')
-RESIZES = ('nearest', 'area', 'antialias', 'antialias_cubic')
-INPUTS = (
-    'normalized_bgr',
-    'normalized_rgb',
-    'cifar_rgb',
-    'cifar10_rgb',
-    'cifar100_rgb',
-    'unit_rgb',
-)
 DECAYS = ('kernels', 'all')
 TRAINERS = ('replicated', 'parameter-server')
 DATA_FORMATS = ('NHWC', 'NCHW')
@@ -56,19 +49,22 @@ class Config:
             ``narrowed``.
         kd, kd_type: learn an ensemble of the sizes and distil from it (SAN: larger sizes teach
             smaller ones).
-        data, classes: what ``--data`` names, a folder of CIFAR batches as ``cifar10:DIR``, and its
-            number of classes.
+        data, dataset, classes: what ``--data`` names, a folder of CIFAR batches as ``cifar10:DIR``;
+            which data set it is (``imagenet``, ``cifar10``, ..., ``folder`` for any other folder);
+            its number of classes.
         skip_list, max_bad: file that names images to go without, and the largest share of a pass
             that may be undecodable beside.
         holdout: training images that are set aside to choose exit thresholds by.
+        augmentation: how training views are drawn and which views of evaluation belong to them, see
+            ``engine.data.augment``; with the next three the ``preprocessing``.
         image_size: side of the crop that all sizes are resized from.
         resize: how sizes are made: ``nearest`` and ``area`` in the graph from one crop;
             ``antialias`` while loading, by Pillow's antialiased filter, from a shared crop with an
             own flip per size; ``antialias_cubic`` likewise as DS-Net does, with a bicubic filter
             (in training bilinear or bicubic by chance).
         inputs: ``normalized_bgr``, ``normalized_rgb`` (ImageNet mean and deviation), ``cifar_rgb``
-            (as ConvNet-AIG has it), ``cifar10_rgb``, ``cifar100_rgb`` (as MSDNet) or ``unit_rgb``
-            ([0, 1]).
+            (as ConvNet-AIG has it), ``cifar10_rgb``, ``cifar100_rgb`` (as MSDNet), ``unit_rgb``
+            ([0, 1]), or the numbers themselves, see ``engine.data.inputs``.
         batch_size: images of one step over all towers.
         lr, schedule, warmup, milestones, gamma, epochs, steps_per_epoch: learning rate, its course
             (see ``learning_rate``), epochs of linear warm-up, length.
@@ -133,10 +129,12 @@ class Config:
     kd: bool = False
     kd_type: str = 'ens_topdown'
     data: str = ''
+    dataset: str = ''
     classes: int = 1000
     holdout: int = 0
     skip_list: str = ''
     max_bad: float = 0.001
+    augmentation: str = 'area_crop'
     image_size: int = 224
     resize: str = 'nearest'
     inputs: str = 'normalized_bgr'
@@ -197,19 +195,11 @@ class Config:
         return '-'.join(parts)
 
     @property
-    def view_sizes(self) -> tuple[int, ...]:
-        """Sizes of the images that the data flow delivers."""
-        return self.sizes if self.antialias else (self.image_size,)
-
-    @property
-    def antialias(self) -> bool:
-        """Whether sizes are made while loading."""
-        return self.resize.startswith('antialias')
-
-    @property
-    def cubic(self) -> bool:
-        """Whether that filter is bicubic, or in training bilinear or bicubic by chance."""
-        return self.resize == 'antialias_cubic'
+    def preprocessing(self) -> Preprocessing:
+        """How images become what the network takes, in training, evaluation and use."""
+        return Preprocessing(
+            self.augmentation, self.image_size, self.sizes, self.resize, self.inputs
+        )
 
     def narrowed(self, sizes: Iterable[int]) -> 'Config':
         """The same at these input sizes alone; what the run calls its operating points stays.
@@ -264,6 +254,7 @@ class Config:
         Raises:
             UsageError: unknown fields.
         """
+        data = datasets.completed(data)
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := set(data) - known:
             raise UsageError(
@@ -326,12 +317,13 @@ class Config:
         for flag, value, known in (
             ('--resize', self.resize, RESIZES),
             ('--schedule', self.schedule, SCHEDULES),
-            ('--inputs', self.inputs, INPUTS),
+            ('--augmentation', self.augmentation, tuple(AUGMENTATIONS)),
             ('--decay', self.decay, DECAYS),
             ('--trainer', self.trainer, TRAINERS),
         ):
             if value not in known:
                 raise UsageError(f'{flag} {value}: unknown; there are {", ".join(known)}')
+        inputs.parse(self.inputs)
         self._check_recipe()
         try:
             self.network()

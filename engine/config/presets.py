@@ -3,14 +3,20 @@
 from typing import Any
 
 from engine import families
-from engine.families.recipes import DATA_DEFAULTS as DATA_DEFAULTS
+from engine.data import datasets
 
 PRESETS = families.presets()
 
 
-def data_defaults(net: str, data: str) -> dict[str, Any]:
-    """What a data set of small images changes in the defaults, for this network."""
-    return families.get(net).data_defaults(data)
+def data_defaults(net: str, dataset: str) -> dict[str, Any]:
+    """Values that a data set changes in the defaults, for this network.
+
+    Args:
+        net: name of the network.
+        dataset: as a run records it; nothing is changed for one that is not known.
+    """
+    spec = datasets.SPECS.get(dataset)
+    return families.get(net).data_defaults(spec) if spec else {}
 
 
 def network_defaults(net: str, arch: str) -> dict[str, Any]:

@@ -1,30 +1,35 @@
 """Batches for training and validation, as tensorpack data flows.
 
-A batch is a list of images uint8 [B, size, size, 3] (BGR) for each size, and labels int32 [B]. What a batch holds
-depends on the seed and on its number only, never on the number of threads nor on what was read before: a resumed run
-sees exactly the images that the interrupted one would have seen.
+A batch is a list of images uint8 [B, size, size, 3] (BGR) for each size, and labels int32 [B]. What
+a batch holds
+depends on the seed and on its number only, never on the number of threads nor on what was read
+before: a resumed run sees exactly the images that the interrupted one would have seen.
 """
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from tensorpack.dataflow import DataFlow
 from tensorpack.utils import logger
 
-from engine.data.augment import Extra, eval_views, train_views
-from engine.data.datasets import SHOWN, BadImage, Dataset
+from engine.data.augment import Extra
+from engine.data.preprocessing import Preprocessing
+from engine.data.sources import BadImage
+from engine.data.spec import Dataset
 from engine.errors import UsageError
 
 Argument = TypeVar('Argument')
 Result = TypeVar('Result')
 Batch = list[np.ndarray]
 
-TRIES = 20  # replacements of one image; so many bad ones in a row mean that there is nothing to train on
+# Replacements of one image: so many bad ones in a row mean that there is nothing to train on.
+TRIES = 20
+SHOWN = 20  # bad images in a message
 
 
 class Sample(NamedTuple):
@@ -43,26 +48,44 @@ class Sample(NamedTuple):
     bad: tuple[BadImage, ...] = ()
 
 
+class Planned(NamedTuple):
+    """An image that a training batch shall hold: number of the pass, and place of the image in the
+    source.
+    """
+
+    number: int
+    place: int
+
+
+class Decoded(NamedTuple):
+    """An image that could be decoded, its place in the source, and the errors of those that it
+    stands in for.
+    """
+
+    image: np.ndarray
+    place: int
+    bad: tuple[BadImage, ...]
+
+
 class TrainFlow(DataFlow):
     """Endless stream of augmented training batches.
 
-    Batch k belongs to pass p = k // (N // B) over the N images. The order of a pass is a permutation drawn from
-    (seed, p), its last N % B images are left out, and the views of an image are drawn from (seed, p, image).
+    Batch k belongs to pass p = k // (N // B) over the N images. The order of a pass is a
+    permutation drawn from (seed, p), its last N % B images are left out, and the views of an image
+    are drawn from (seed, p, image).
 
-    An image that cannot be decoded is named in the log once and its place taken by another one, drawn from
-    (seed, p, image, 1), and if need be (seed, p, image, 2) and so on.
+    An image that cannot be decoded is named in the log once and its place taken by another one,
+    drawn from (seed, p, image, 1), and if need be (seed, p, image, 2) and so on.
 
-    Several machines train on one stream, of which each decodes its own part of every batch.
+    Several workers train on one stream, of which each decodes its own part of every batch.
     """
 
     def __init__(
         self,
         dataset: Dataset,
+        preprocessing: Preprocessing,
         *,
         batch_size: int,
-        sizes: Sequence[int],
-        antialias: bool = False,
-        cubic: bool = False,
         extra: Extra | None = None,
         seed: int,
         start_step: int = 0,
@@ -75,49 +98,48 @@ class TrainFlow(DataFlow):
 
         Args:
             dataset: its training images are used.
+            preprocessing: makes the views.
             batch_size: images per batch, B.
-            sizes: edges of the views, pixels; one, unless `antialias`.
-            antialias: make all sizes here, as the published PyTorch code does.
-            cubic: with `antialias`, by a bilinear or bicubic filter at random.
             extra: further augmentation.
             seed: not negative.
-            start_step: number of the first batch, for a resumed run. Earlier batches are not decoded.
-            max_bad: largest share of the images of a pass that may be undecodable; counted from where a run resumes.
+            start_step: number of the first batch, for a resumed run. Earlier batches are not
+                decoded.
+            max_bad: largest share of the images of a pass that may be undecodable; counted from
+                where a run resumes.
             threads: decoding threads; 0 decodes in the thread that iterates.
             part, parts: yield only this one of so many equal parts of each batch.
 
         Raises:
-            UsageError: a number is out of range, there are several sizes without `antialias`, or a batch is larger
-                than the training set, or cannot be divided.
+            UsageError: a number is out of range, or a batch is larger than the training set, or
+                cannot be divided.
         """
         _check_least('--batch_size', batch_size, 1)
-        _check_sizes(sizes, antialias)
         _check_least('--seed', seed, 0)
         _check_least('start_step', start_step, 0)
         _check_least('--max_bad', max_bad, 0)
         _check_least('--threads', threads, 0)
-        if batch_size > len(dataset.train):
+        images = len(dataset.train)
+        if batch_size > images:
             raise UsageError(
                 f'--batch_size {batch_size} is larger than the training set of {dataset.name}: '
-                f'give at most {len(dataset.train)}'
+                f'give at most {images}'
             )
         if batch_size % parts:
             raise UsageError(f'--batch_size {batch_size}: not divisible by {parts}')
-        self.dataset = dataset
+        self.source = dataset.train
+        self.preprocessing = preprocessing
         self.batch_size = batch_size
-        self.part, self.parts = part, parts
-        self.sizes = tuple(sizes)
-        self.antialias = antialias
-        self.cubic = cubic
         self.extra = extra
         self.seed = seed
         self.start_step = start_step
         self.max_bad = max_bad
         self.threads = threads
+        self.part = part
+        self.parts = parts
 
     def __len__(self) -> int:
         """Batches in one pass."""
-        return len(self.dataset.train) // self.batch_size
+        return len(self.source) // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batch start_step, start_step + 1, ... without end.
@@ -126,13 +148,15 @@ class TrainFlow(DataFlow):
             UsageError: more than `max_bad` images of a pass cannot be decoded.
         """
         named: set[str] = set()
-        number, found = -1, set[str]()
-        for samples in _batches(
-            self._read, self._plan(), batch_size=self.batch_size // self.parts, threads=self.threads
-        ):
+        found: set[str] = set()  # of the current pass
+        number = -1
+        size = self.batch_size // self.parts
+        for samples in _batches(self._read, self._plan(), batch_size=size, threads=self.threads):
             if samples[0].number != number:
-                number, found = samples[0].number, set()
-            found.update(str(error) for sample in samples for error in sample.bad)
+                number = samples[0].number
+                found = set()
+            for sample in samples:
+                found.update(map(str, sample.bad))
             for message in sorted(found - named):
                 logger.warning('%s; another image takes its place', message)
             named |= found
@@ -141,117 +165,99 @@ class TrainFlow(DataFlow):
 
     def _check_bad(self, found: set[str]) -> None:
         """Raise UsageError if these are too many messages for one pass."""
-        images = len(self.dataset.train) // self.parts
-        if len(found) > self.max_bad * images:
-            raise UsageError(
-                f'{len(found)} of {images} training images cannot be decoded, --max_bad {self.max_bad:g} admits '
-                f'{int(self.max_bad * images)}; python -m scripts.check_data lists all of them for --skip-list. '
-                'Found so far, among others:\n' + '\n'.join(sorted(found)[:SHOWN])
-            )
+        images = len(self.source) // self.parts
+        admitted = self.max_bad * images
+        if len(found) <= admitted:
+            return
+        listed = '\n'.join(sorted(found)[:SHOWN])
+        raise UsageError(
+            f'{len(found)} of {images} training images cannot be decoded, '
+            f'--max_bad {self.max_bad:g} admits {int(admitted)}; '
+            'python -m scripts.check_data lists all of them for --skip-list. '
+            f'Found so far, among others:\n{listed}'
+        )
 
-    def _plan(self) -> Iterator[tuple[int, int]]:
-        """Yield the pass and the number of each image."""
+    def _plan(self) -> Iterator[Planned]:
+        """Yield what this part of the stream holds, image by image."""
         first_pass, first_batch = divmod(self.start_step, len(self))
+        used = len(self) * self.batch_size
         for number in count(first_pass):
-            order = np.random.default_rng([self.seed, number]).permutation(len(self.dataset.train))
-            batches = order[first_batch * self.batch_size : len(self) * self.batch_size]
-            for index in batches.reshape(-1, self.parts, self.batch_size // self.parts)[
-                :, self.part
-            ].ravel():
-                yield number, int(index)
+            order = np.random.default_rng([self.seed, number]).permutation(len(self.source))
+            rest = order[first_batch * self.batch_size : used]
+            parts = rest.reshape(-1, self.parts, self.batch_size // self.parts)
+            for place in parts[:, self.part].ravel():
+                yield Planned(number, int(place))
             first_batch = 0
 
-    def _read(self, planned: tuple[int, int]) -> Sample:
-        number, index = planned
-        image, chosen, bad = self._decodable(number, index)
-        views = train_views(
-            image,
-            self.dataset.augment,
-            self.sizes,
-            np.random.default_rng([self.seed, number, index]),
-            antialias=self.antialias,
-            cubic=self.cubic,
-            extra=self.extra,
-        )
-        return Sample(views, int(self.dataset.train.labels[chosen]), number, bad)
+    def _read(self, planned: Planned) -> Sample:
+        found = self._decodable(planned)
+        rng = np.random.default_rng([self.seed, *planned])
+        views = self.preprocessing.train_views(found.image, rng, self.extra)
+        label = int(self.source.labels[found.place])
+        return Sample(views, label, planned.number, found.bad)
 
-    def _decodable(self, number: int, index: int) -> tuple[np.ndarray, int, tuple[BadImage, ...]]:
-        """Image `index` or what takes its place, its number, and the errors on the way. Raises the last of TRIES."""
-        source, chosen, bad = self.dataset.train, index, list[BadImage]()
+    def _decodable(self, planned: Planned) -> Decoded:
+        """The planned image or what takes its place. Raises the last BadImage of TRIES."""
+        place = planned.place
+        bad: list[BadImage] = []
         while True:
             try:
-                return source.read(chosen), chosen, tuple(bad)
+                return Decoded(self.source.read(place), place, tuple(bad))
             except BadImage as error:
                 bad.append(error)
                 if len(bad) == TRIES:
                     raise
-            chosen = int(
-                np.random.default_rng([self.seed, number, index, len(bad)]).integers(len(source))
-            )
+            rng = np.random.default_rng([self.seed, *planned, len(bad)])
+            place = int(rng.integers(len(self.source)))
 
 
 class EvalFlow(DataFlow):
     """Every validation image once, in order; the last batch may be smaller.
 
-    One that cannot be decoded is an error: whoever wants to go without it has to say so by --skip-list.
+    One that cannot be decoded is an error: whoever wants to go without it has to say so by
+        --skip-list.
     """
 
     def __init__(
-        self,
-        dataset: Dataset,
-        *,
-        batch_size: int,
-        sizes: Sequence[int],
-        antialias: bool = False,
-        cubic: bool = False,
-        threads: int,
+        self, dataset: Dataset, preprocessing: Preprocessing, *, batch_size: int, threads: int
     ) -> None:
         """Prepare; nothing is decoded before the first batch is asked for.
 
         Args:
             dataset: its validation images are used.
+            preprocessing: makes the views.
             batch_size: images per batch, B. May exceed the number of images.
-            sizes: edges of the views, pixels; one, unless `antialias`.
-            antialias: make all sizes here, as the published PyTorch code does.
-            cubic: with `antialias`, by a bicubic filter.
             threads: decoding threads; 0 decodes in the thread that iterates.
 
         Raises:
-            UsageError: a number is out of range, or there are several sizes without `antialias`.
+            UsageError: a number is out of range.
         """
         _check_least('--batch_size', batch_size, 1)
-        _check_sizes(sizes, antialias)
         _check_least('--threads', threads, 0)
-        self.dataset = dataset
+        self.source = dataset.val
+        self.preprocessing = preprocessing
         self.batch_size = batch_size
-        self.sizes = tuple(sizes)
-        self.antialias = antialias
-        self.cubic = cubic
         self.threads = threads
 
     def __len__(self) -> int:
         """Batches in all, the smaller last one included."""
-        return (len(self.dataset.val) + self.batch_size - 1) // self.batch_size
+        return -(-len(self.source) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield every batch once. Raises BadImage."""
+        """Yield every batch once.
+
+        Raises:
+            BadImage: an image cannot be decoded.
+        """
+        numbers = range(len(self.source))
         for samples in _batches(
-            self._read,
-            range(len(self.dataset.val)),
-            batch_size=self.batch_size,
-            threads=self.threads,
+            self._read, numbers, batch_size=self.batch_size, threads=self.threads
         ):
             yield _stack(samples)
 
     def _read(self, index: int) -> Sample:
-        views = eval_views(
-            self.dataset.val.read(index),
-            self.dataset.augment,
-            self.sizes,
-            antialias=self.antialias,
-            cubic=self.cubic,
-        )
-        return Sample(views, int(self.dataset.val.labels[index]))
+        views = self.preprocessing.eval_views(self.source.read(index))
+        return Sample(views, int(self.source.labels[index]))
 
 
 def ordered_map(
@@ -261,10 +267,11 @@ def ordered_map(
     threads: int,
     ahead: int = 1,
 ) -> Generator[Result, None, None]:
-    """`map` over threads: results in the order of the arguments, and only a few of them ahead of the reader.
+    """`map` over threads: results in the order of the arguments, and only a few of them ahead of
+    the reader.
 
-    Threads are enough because OpenCV and Pillow work outside of the interpreter lock. They end when the iterator is
-    exhausted, closed or collected.
+    Threads are enough because OpenCV and Pillow work outside of the interpreter lock. They end when
+    the iterator is exhausted, closed or collected.
 
     Args:
         function: called from the threads, so it must not change shared state.
@@ -300,19 +307,20 @@ def _batches(
 ) -> Iterator[list[Sample]]:
     """Samples of what is planned, `batch_size` at a time.
 
-    Every thread makes an equal part of a batch, so that the first one is there soon, and memory holds three batches at
-    most, however many threads there are: one being handed out, one that waits and one in the making. Single images as
+    Every thread makes an equal part of a batch, so that the first one is there soon, and memory
+    holds three batches at
+    most, however many threads there are: one being handed out, one that waits and one in the
+        making. Single images as
     tasks would be slower: handing over a 28 pixel image takes longer than making its views.
     """
     part = -(-batch_size // max(threads, 1))
 
     def read_part(arguments: list[Argument]) -> list[Sample]:
-        return [read(argument) for argument in arguments]
+        return list(map(read, arguments))
 
-    with closing(
-        ordered_map(read_part, _groups(planned, part), threads=threads, ahead=threads)
-    ) as parts:
-        yield from _groups((sample for samples in parts for sample in samples), batch_size)
+    parts = ordered_map(read_part, _groups(planned, part), threads=threads, ahead=threads)
+    with closing(parts):
+        yield from _groups(chain.from_iterable(parts), batch_size)
 
 
 def _groups(items: Iterable[Argument], size: int) -> Iterator[list[Argument]]:
@@ -324,20 +332,12 @@ def _groups(items: Iterable[Argument], size: int) -> Iterator[list[Argument]]:
 
 def _stack(samples: Sequence[Sample]) -> Batch:
     """Images uint8 [B, size, size, 3] per size, labels int32 [B]."""
-    return [
-        *(np.stack(size) for size in zip(*(sample.views for sample in samples))),
-        np.array([sample.label for sample in samples], np.int32),
-    ]
-
-
-def _check_sizes(sizes: Sequence[int], antialias: bool) -> None:
-    """Raise UsageError unless every size is at least 1 and there is one, or with `antialias` any number."""
-    if not sizes or len(sizes) > 1 and not antialias:
-        raise UsageError(
-            f'--sizes gives {len(sizes)} views, expected '
-            + ('at least 1' if antialias else '1 without --resize antialias')
-        )
-    _check_least('--sizes', min(sizes), 1)
+    batch = []
+    for views in zip(*(sample.views for sample in samples)):
+        batch.append(np.stack(views))
+    labels = [sample.label for sample in samples]
+    batch.append(np.array(labels, np.int32))
+    return batch
 
 
 def _check_least(flag: str, value: float, least: int) -> None:

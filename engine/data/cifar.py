@@ -1,27 +1,63 @@
 """CIFAR-10 and CIFAR-100 as arrays, from the original Python archives, of which no code is run."""
 
+import functools
 import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from engine.data.sources import ArraySource
+from engine.data.spec import Dataset, DatasetSpec
 from engine.errors import UsageError
 
-# Folder, training files, validation file, file and key of the class names, key of the labels.
-SETS = {
-    'cifar10': (
-        'cifar-10-batches-py',
-        tuple(f'data_batch_{k}' for k in range(1, 6)),
-        'test_batch',
-        'batches.meta',
-        'label_names',
-        'labels',
+
+class Archive(NamedTuple):
+    """Where one of the two sets lies in its archive.
+
+    Attributes:
+        folder: usual name of the folder that holds the files.
+        train: training files.
+        val: validation file.
+        meta: file of the class names.
+        names_key: key of the class names in it.
+        labels_key: key of the labels in the others.
+    """
+
+    folder: str
+    train: tuple[str, ...]
+    val: str
+    meta: str
+    names_key: str
+    labels_key: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files of the archive."""
+        return *self.train, self.val, self.meta
+
+
+ARCHIVES = {
+    'cifar10': Archive(
+        folder='cifar-10-batches-py',
+        train=tuple(f'data_batch_{k}' for k in range(1, 6)),
+        val='test_batch',
+        meta='batches.meta',
+        names_key='label_names',
+        labels_key='labels',
     ),
-    'cifar100': ('cifar-100-python', ('train',), 'test', 'meta', 'fine_label_names', 'fine_labels'),
+    'cifar100': Archive(
+        folder='cifar-100-python',
+        train=('train',),
+        val='test',
+        meta='meta',
+        names_key='fine_label_names',
+        labels_key='fine_labels',
+    ),
 }
 
-# What a pickled array is made of. The function is taken from an array as its module moved between numpy 1 and 2.
+# What a pickled array is made of. The function is taken from an array as its module moved between
+# numpy 1 and 2.
 ARRAY_MODULES = ('numpy', 'numpy.core.multiarray', 'numpy._core.multiarray')
 ARRAY_PARTS: dict[str, Any] = {
     'ndarray': np.ndarray,
@@ -30,91 +66,65 @@ ARRAY_PARTS: dict[str, Any] = {
 }
 
 
-class Labelled(NamedTuple):
-    """Images and their classes.
-
-    Attributes:
-        images: uint8 [N, 32, 32, 3], BGR.
-        labels: class indices [N].
+def _find(archive: Archive, root: Path) -> Path | None:
+    """The folder that holds all files of an archive: `root` or the usual one in it; None if neither
+    does.
     """
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-class Cifar(NamedTuple):
-    """Names of the classes, training and validation images."""
-
-    classes: tuple[str, ...]
-    train: Labelled
-    val: Labelled
+    for folder in (root, root / archive.folder):
+        if all((folder / file).is_file() for file in archive.files):
+            return folder
+    return None
 
 
-def find(name: str, root: Path) -> Path | None:
-    """The folder that holds all batches of `name`, cifar10 or cifar100: `root` or the usual one in it; None without."""
-    usual, train, val, meta, _, _ = SETS[name]
-    return next(
-        (
-            folder
-            for folder in (root, root / usual)
-            if all((folder / file).is_file() for file in (*train, val, meta))
-        ),
-        None,
-    )
+def _claims(name: str, root: Path) -> bool:
+    return _find(ARCHIVES[name], root) is not None
 
 
-def spelled(data: str) -> str:
-    """What `--data` names, with a plain folder that holds CIFAR batches as ``cifar10:DIR`` or ``cifar100:DIR``."""
-    return next(
-        (f'{name}:{data}' for name in SETS if data and find(name, Path(data).expanduser())), data
-    )
-
-
-def read(name: str, root: Path) -> Cifar:
-    """The data set `name` (cifar10 or cifar100) in a folder.
-
-    Raises:
-        UsageError: its batches are not there, or damaged.
-    """
-    usual, train, val, meta, names_key, labels_key = SETS[name]
-    folder = find(name, root)
+def _open(name: str, root: str, image_size: int) -> Dataset:
+    archive = ARCHIVES[name]
+    folder = _find(archive, Path(root).expanduser())
     if folder is None:
         raise UsageError(
-            f'--data {name}:{root}: no batches; expected {", ".join((*train, val, meta))} '
-            f'in {root} or {root / usual}'
+            f'--data {name}:{root}: no batches; expected {", ".join(archive.files)} '
+            f'in {root} or {Path(root) / archive.folder}'
         )
-    classes = tuple(_text(entry) for entry in _load_pickle(folder / meta, names_key)[0])
-    return Cifar(
-        classes,
-        _read_batches([folder / file for file in train], labels_key),
-        _read_batches([folder / val], labels_key),
+    (names,) = _load_pickle(folder / archive.meta, archive.names_key)
+    return Dataset(
+        name,
+        SPECS[name],
+        classes=tuple(_text(entry) for entry in names),
+        train=_read_batches([folder / file for file in archive.train], archive.labels_key),
+        val=_read_batches([folder / archive.val], archive.labels_key),
     )
 
 
-def _read_batches(files: list[Path], labels_key: str) -> Labelled:
+def _read_batches(files: list[Path], labels_key: str) -> ArraySource:
     """Join pickled batches of rows uint8 [n, 3072] (planes R, G, B of 32 x 32)."""
-    rows, labels = [], []
+    rows = []
+    labels = []
     for file in files:
         data, found = _load_pickle(file, 'data', labels_key)
-        if np.shape(data) != (len(found), 3072):
+        expected = (len(found), 3072)
+        if np.shape(data) != expected:
             raise UsageError(
-                f'--data: {file}: data has shape {np.shape(data)}, expected ({len(found)}, 3072)'
+                f'--data: {file}: data has shape {np.shape(data)}, expected {expected}'
             )
         rows.append(data)
         labels.append(found)
-    planes = np.concatenate(rows).reshape(-1, 3, 32, 32)[:, ::-1]
-    return Labelled(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.concatenate(labels))
+    planes = np.concatenate(rows).reshape(-1, 3, 32, 32)  # RGB
+    images = planes[:, ::-1].transpose(0, 2, 3, 1)  # [N, 32, 32, 3], BGR
+    return ArraySource(np.ascontiguousarray(images), np.concatenate(labels))
 
 
 def _load_pickle(path: Path, *keys: str) -> list[Any]:
-    """Values of `keys` in a pickled dict, written by Python 2 or 3. Raises UsageError if that is not what it is."""
+    """Values of `keys` in a pickled dict, written by Python 2 or 3. Raises UsageError if it is
+    none.
+    """
     try:
         with path.open('rb') as stream:
-            content = {
-                _text(key): value
-                for key, value in _ArrayUnpickler(stream, encoding='bytes').load().items()
-            }
-        return [content[key] for key in keys]
+            content = _ArrayUnpickler(stream, encoding='bytes').load()
+        values = {_text(key): value for key, value in content.items()}
+        return [values[key] for key in keys]
     except Exception as error:  # a broken pickle can raise anything
         raise UsageError(
             f'--data: {path} is not a pickled dict with {", ".join(keys)}: {error!r}'
@@ -126,10 +136,44 @@ def _text(value: str | bytes) -> str:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds containers, numbers, strings and numpy arrays; a pickle could otherwise run any code."""
+    """Builds containers, numbers, strings and numpy arrays; a pickle could otherwise run
+    any code.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        """The admitted class or function. Raises UnpicklingError for any other."""
+        """The admitted class or function.
+
+        Raises:
+            pickle.UnpicklingError: any other is asked for.
+        """
         if module not in ARRAY_MODULES or name not in ARRAY_PARTS:
             raise pickle.UnpicklingError(f'{module}.{name} is not admitted')
         return ARRAY_PARTS[name]
+
+
+def _spec(name: str) -> DatasetSpec:
+    return DatasetSpec(
+        name=name,
+        open=functools.partial(_open, name),
+        help=f'{name}:DIR',
+        image_size=32,
+        augmentation='shift',
+        resize='area',
+        sizes=(32, 28, 24, 20, 16),
+        training={
+            'arch': 'resnet20',
+            'epochs': 100,
+            'batch_size': 128,
+            'lr': 0.1,
+            'schedule': 'cosine',
+            'warmup': 0.5,
+            'wd': 2e-4,
+        },
+        needs_folder=True,
+        claims=functools.partial(_claims, name),
+        in_memory=True,
+        small=True,
+    )
+
+
+SPECS = {name: _spec(name) for name in ARCHIVES}

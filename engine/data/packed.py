@@ -1,11 +1,13 @@
-"""Many labelled files in one: for network file systems, where opening a million small files is what takes the time.
+"""Many labelled files in one, for network file systems, where opening a million small files takes
+the time.
 
-Layout: ``MAGIC``; per file a header (label, crc32 of name and bytes, length of the bytes, length of the name), its name
-and its bytes; then an index of all of them (an .npz) and ``TAIL`` with its place. The index is written last, into a
-file that gets its name then: a pack that is there is complete, and what an interrupted writer left can be continued.
+Layout: ``MAGIC``; per file a header (label, crc32 of name and bytes, length of the bytes, length of
+the name), its name and its bytes; then an index of all of them (an .npz) and ``TAIL`` with its
+place. The index is written last, into a file that gets its name then: a pack that is there is
+complete, and what an interrupted writer left can be continued.
 
-LMDB, which tensorpack's serializer writes, is documented as unfit for remote file systems, and the serializer can
-neither go on nor check what it wrote.
+LMDB, which tensorpack's serializer writes, is documented as unfit for remote file systems, and the
+serializer can neither go on nor check what it wrote.
 """
 
 import io
@@ -20,15 +22,25 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from engine.data.sources import FileSource
 from engine.errors import UsageError
 
+PACKS = ('train.pack', 'val.pack')  # in a packed folder
 MAGIC = b'SWPACK1\n'
 HEADER = struct.Struct('<IIIH')
 TAIL = struct.Struct('<QQ8s')
 
 
+class File(NamedTuple):
+    """A file to be packed: name, class index, and bytes as uint8 [n]."""
+
+    name: str
+    label: int
+    content: np.ndarray
+
+
 class Entry(NamedTuple):
-    """Where a file is: place and length of its bytes, checksum, label, name."""
+    """Where a packed file is: place and length of its bytes, checksum, label, name."""
 
     offset: int
     length: int
@@ -36,35 +48,38 @@ class Entry(NamedTuple):
     label: int
     name: bytes
 
+    @property
+    def end(self) -> int:
+        """Place behind its last byte."""
+        return self.offset + self.length
+
 
 class Pack:
     """A complete pack, which several threads can read.
 
     Attributes:
+        path: of the file.
         classes: names of the classes.
         labels: int64 [N].
         names: of the files.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the index. Raises UsageError if it is no complete pack."""
+        """Read the index.
+
+        Raises:
+            UsageError: it is no complete pack.
+        """
         self.path = path
         try:
             self._file = path.open('rb')
-            place = self._file.seek(-TAIL.size, os.SEEK_END)
-            start, length, magic = TAIL.unpack(self._file.read())
-            if magic != MAGIC or start + length != place:
-                raise ValueError('no index')
-            self._file.seek(start)
-            with np.load(io.BytesIO(self._file.read(length))) as index:
-                self.classes = tuple(str(name) for name in index['classes'])
-                self.labels = index['label'].astype(np.int64)
-                self._offset, self._length, self._crc = (
-                    index['offset'],
-                    index['length'],
-                    index['crc'],
-                )
-                self.names = [os.fsdecode(name) for name in index['name'].tolist()]
+            index = _read_index(self._file)
+            self.classes = tuple(index['classes'].tolist())
+            self.labels = index['label'].astype(np.int64)
+            self.names = list(map(os.fsdecode, index['name'].tolist()))
+            self._offset = index['offset']  # [N], as the next two
+            self._length = index['length']
+            self._crc = index['crc']
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UsageError(
                 f'{path}: is no complete pack ({error}); write it with python -m scripts.pack_data'
@@ -75,14 +90,31 @@ class Pack:
         return len(self.labels)
 
     def read(self, i: int) -> np.ndarray:
-        """Bytes of file `i`, uint8 [n]. Raises OSError if name or bytes are not those that were written."""
+        """Bytes of file `i`, uint8 [n].
+
+        Raises:
+            OSError: name or bytes are not those that were written.
+        """
         content = os.pread(self._file.fileno(), int(self._length[i]), int(self._offset[i]))
         if checksum(os.fsencode(self.names[i]), content) != self._crc[i]:
             raise OSError(f'{self.path} differs from its checksum there')
         return np.frombuffer(content, np.uint8)
 
 
+class PackedSource(FileSource):
+    """Image files in one large file."""
+
+    def __init__(self, pack: Pack) -> None:
+        """Take names and labels from a pack."""
+        super().__init__(pack.path, pack.names, pack.labels)
+        self._pack = pack
+
+    def _bytes(self, i: int) -> np.ndarray:
+        return self._pack.read(i)
+
+
 def checksum(name: bytes, content: bytes | memoryview) -> int:
+    """CRC-32 of a name followed by its file's bytes."""
     return zlib.crc32(content, zlib.crc32(name))
 
 
@@ -92,47 +124,34 @@ def unfinished(path: Path) -> Path:
 
 
 def recover(path: Path) -> list[Entry]:
-    """The files in an unfinished pack, up to the first one that differs from its checksum: a block that never reached
-    the disk may lie anywhere. None if there is no such file. Shows its progress.
+    """The files in an unfinished pack, up to the first one that differs from its checksum.
+
+    A block that never reached the disk may lie anywhere. Shows its progress. Empty if there is no
+    such pack.
     """
     if not path.exists():
         return []
     size = path.stat().st_size
+    found = []
     with (
         path.open('rb') as file,
         tqdm(total=size, unit='B', unit_scale=True, desc=f'checking {path.name}') as bar,
     ):
-        if file.read(len(MAGIC)) != MAGIC:
-            return []
-        found = []
         for entry in _entries(file, size):
             found.append(entry)
             bar.update(file.tell() - bar.n)
     return found
 
 
-def _entries(file: BinaryIO, size: int) -> Iterator[Entry]:
-    while len(header := file.read(HEADER.size)) == HEADER.size:
-        label, crc, length, name_length = HEADER.unpack(header)
-        name, offset = file.read(name_length), file.tell()
-        if not name or offset + length > size or checksum(name, file.read(length)) != crc:
-            return
-        yield Entry(offset, length, crc, label, name)
-
-
 def write(
-    path: Path,
-    entries: list[Entry],
-    files: Iterable[tuple[str, int, np.ndarray]],
-    *,
-    classes: Sequence[str],
+    path: Path, entries: list[Entry], files: Iterable[File], *, classes: Sequence[str]
 ) -> None:
     """Write a pack after the `entries` that `recover` found in the unfinished one.
 
     Args:
         path: of the complete pack.
         entries: what is there already; the new ones are appended to it.
-        files: name, label and bytes (uint8 [n]) of those that are not.
+        files: those that are not.
         classes: names of the classes.
 
     Raises:
@@ -141,17 +160,50 @@ def write(
     part = unfinished(path)
     with part.open('r+b' if part.exists() else 'w+b') as file:
         file.write(MAGIC)
-        file.truncate(file.seek(entries[-1].offset + entries[-1].length if entries else len(MAGIC)))
-        for text, label, content in files:
-            name = os.fsencode(text)
-            crc = checksum(name, content.data)
-            file.write(HEADER.pack(label, crc, len(content), len(name)) + name)
-            entries.append(Entry(file.tell(), len(content), crc, label, name))
-            file.write(content.tobytes())
+        start = entries[-1].end if entries else len(MAGIC)
+        file.seek(start)
+        file.truncate()
+        for one in files:
+            entries.append(_append(file, one))
         _write_index(file, entries, classes)
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def _read_index(file: BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays that `_write_index` wrote. Raises ValueError if the tail is not there."""
+    place = file.seek(-TAIL.size, os.SEEK_END)
+    start, length, magic = TAIL.unpack(file.read())
+    if magic != MAGIC or start + length != place:
+        raise ValueError('no index')
+    file.seek(start)
+    with np.load(io.BytesIO(file.read(length))) as index:
+        return dict(index)
+
+
+def _entries(file: BinaryIO, size: int) -> Iterator[Entry]:
+    """Read file by file from the start, as long as all is as it was written."""
+    if file.read(len(MAGIC)) != MAGIC:
+        return
+    while len(header := file.read(HEADER.size)) == HEADER.size:
+        label, crc, length, name_length = HEADER.unpack(header)
+        name = file.read(name_length)
+        entry = Entry(file.tell(), length, crc, label, name)
+        if not name or entry.end > size or checksum(name, file.read(length)) != crc:
+            return
+        yield entry
+
+
+def _append(file: BinaryIO, one: File) -> Entry:
+    name = os.fsencode(one.name)
+    length = len(one.content)
+    crc = checksum(name, one.content.data)
+    file.write(HEADER.pack(one.label, crc, length, len(name)))
+    file.write(name)
+    entry = Entry(file.tell(), length, crc, one.label, name)
+    file.write(one.content.tobytes())
+    return entry
 
 
 def _write_index(file: BinaryIO, entries: Sequence[Entry], classes: Sequence[str]) -> None:

@@ -1,11 +1,7 @@
-"""RandAugment and random erasing as DS-Net trains with them (timm 0.3.2): numpy, OpenCV and Pillow only.
+"""RandAugment as DS-Net trains with it (timm 0.3.2): OpenCV and Pillow only.
 
-Functions on arrays take and return uint8 [h, w, 3] in BGR order and never write to their input. All chance comes from
-the `numpy.random.Generator` that is handed in.
-
-References:
-    RandAugment: Practical automated data augmentation with a reduced search space, https://arxiv.org/abs/1909.13719
-    Random Erasing Data Augmentation, https://arxiv.org/abs/1708.04896
+Reference: RandAugment: Practical automated data augmentation with a reduced search space,
+https://arxiv.org/abs/1909.13719.
 """
 
 import dataclasses
@@ -16,63 +12,118 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from engine.data.inputs import IMAGENET_MEAN
 from engine.data.opencv import cv2
 
 Picture = Image.Image
 
-# ImageNet statistics of the [0, 255] range, BGR.
-MEAN = 255 * np.array([0.406, 0.456, 0.485], np.float32)
-STD = 255 * np.array([0.225, 0.224, 0.229], np.float32)
-FILL = (124, 116, 104)  # what moves into a picture: the mean, RGB
+FILL = tuple(round(255 * value) for value in IMAGENET_MEAN)  # what moves into a picture, RGB
 PROBABILITY = 0.5  # that a drawn operation is applied
 LARGEST = 10.0  # magnitude
 FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
-ERASED_AREA = (0.02, 1 / 3)
-ERASED_LOG_ASPECT = (math.log(0.3), -math.log(0.3))
-ERASING_TRIES = 10
+
+SPEC = re.compile(r'rand((?:-[a-z]+[\d.]+)*)')
+SPEC_PART = re.compile(r'-([a-z]+)([\d.]+)')
+
+
+# Operations on colours, of (RGB picture, level). A level is a magnitude / 10, 0 to 1. Posterize,
+# Solarize and the four enhancements are weakest somewhere inside that range or at its end:
+# magnitude is no strength, as published.
+
+
+def _auto_contrast(picture: Picture, level: float) -> Picture:
+    return ImageOps.autocontrast(picture)
+
+
+def _equalize(picture: Picture, level: float) -> Picture:
+    return ImageOps.equalize(picture)
+
+
+def _invert(picture: Picture, level: float) -> Picture:
+    return ImageOps.invert(picture)
+
+
+def _posterize(picture: Picture, level: float) -> Picture:
+    # Pillow's own function refuses to keep 0 bits, which, as published, makes black.
+    mask = -(1 << 8 - int(4 * level))
+    table = [value & mask for value in range(256)]
+    return picture.point(table * 3)
+
+
+def _solarize(picture: Picture, level: float) -> Picture:
+    return ImageOps.solarize(picture, int(256 * level))
+
+
+def _solarize_add(picture: Picture, level: float) -> Picture:
+    added = int(110 * level)
+    dark = [min(255, value + added) for value in range(128)]
+    table = dark + list(range(128, 256))
+    return picture.point(table * 3)
+
+
+def _color(picture: Picture, level: float) -> Picture:
+    return ImageEnhance.Color(picture).enhance(1.8 * level + 0.1)
+
+
+def _contrast(picture: Picture, level: float) -> Picture:
+    return ImageEnhance.Contrast(picture).enhance(1.8 * level + 0.1)
+
+
+def _brightness(picture: Picture, level: float) -> Picture:
+    return ImageEnhance.Brightness(picture).enhance(1.8 * level + 0.1)
+
+
+def _sharpness(picture: Picture, level: float) -> Picture:
+    return ImageEnhance.Sharpness(picture).enhance(1.8 * level + 0.1)
+
+
+COLOURS: dict[str, Callable[[Picture, float], Picture]] = {
+    'AutoContrast': _auto_contrast,
+    'Equalize': _equalize,
+    'Invert': _invert,
+    'Posterize': _posterize,
+    'Solarize': _solarize,
+    'SolarizeAdd': _solarize_add,
+    'Color': _color,
+    'Contrast': _contrast,
+    'Brightness': _brightness,
+    'Sharpness': _sharpness,
+}
+
+
+# Operations on places, of (RGB picture, level with a sign, filter).
 
 
 def _affine(picture: Picture, matrix: tuple[float, ...], method: Image.Resampling) -> Picture:
     return picture.transform(picture.size, Image.Transform.AFFINE, matrix, method, fillcolor=FILL)
 
 
-def _posterize(picture: Picture, level: float) -> Picture:
-    # Pillow's own function refuses to keep 0 bits, which, as published, makes black.
-    return picture.point([i & -(1 << 8 - int(4 * level)) for i in range(256)] * 3)
+def _rotate(picture: Picture, level: float, method: Image.Resampling) -> Picture:
+    return picture.rotate(30 * level, method, fillcolor=FILL)
 
 
-def _solarize_add(picture: Picture, level: float) -> Picture:
-    return picture.point([min(255, i + int(110 * level)) if i < 128 else i for i in range(256)] * 3)
+def _shear_x(picture: Picture, level: float, method: Image.Resampling) -> Picture:
+    return _affine(picture, (1, 0.3 * level, 0, 0, 1, 0), method)
 
 
-# Operations on colours, of (RGB picture, level). A level is a magnitude / 10, 0 to 1. Posterize, Solarize and the four
-# enhancements are weakest somewhere inside that range or at its end: magnitude is no strength, as published.
-COLOURS: dict[str, Callable[[Picture, float], Picture]] = {
-    'AutoContrast': lambda picture, _: ImageOps.autocontrast(picture),
-    'Equalize': lambda picture, _: ImageOps.equalize(picture),
-    'Invert': lambda picture, _: ImageOps.invert(picture),
-    'Posterize': _posterize,
-    'Solarize': lambda picture, level: ImageOps.solarize(picture, int(256 * level)),
-    'SolarizeAdd': _solarize_add,
-    'Color': lambda picture, level: ImageEnhance.Color(picture).enhance(1.8 * level + 0.1),
-    'Contrast': lambda picture, level: ImageEnhance.Contrast(picture).enhance(1.8 * level + 0.1),
-    'Brightness': lambda picture, level: ImageEnhance.Brightness(picture).enhance(
-        1.8 * level + 0.1
-    ),
-    'Sharpness': lambda picture, level: ImageEnhance.Sharpness(picture).enhance(1.8 * level + 0.1),
-}
+def _shear_y(picture: Picture, level: float, method: Image.Resampling) -> Picture:
+    return _affine(picture, (1, 0, 0, 0.3 * level, 1, 0), method)
 
-# Operations on places, of (RGB picture, level with a sign, filter).
+
+def _translate_x(picture: Picture, level: float, method: Image.Resampling) -> Picture:
+    return _affine(picture, (1, 0, 0.45 * level * picture.width, 0, 1, 0), method)
+
+
+def _translate_y(picture: Picture, level: float, method: Image.Resampling) -> Picture:
+    return _affine(picture, (1, 0, 0, 0, 1, 0.45 * level * picture.height), method)
+
+
 PLACES: dict[str, Callable[[Picture, float, Image.Resampling], Picture]] = {
-    'Rotate': lambda picture, level, method: picture.rotate(30 * level, method, fillcolor=FILL),
-    'ShearX': lambda picture, level, method: _affine(picture, (1, 0.3 * level, 0, 0, 1, 0), method),
-    'ShearY': lambda picture, level, method: _affine(picture, (1, 0, 0, 0.3 * level, 1, 0), method),
-    'TranslateXRel': lambda picture, level, method: _affine(
-        picture, (1, 0, 0.45 * level * picture.width, 0, 1, 0), method
-    ),
-    'TranslateYRel': lambda picture, level, method: _affine(
-        picture, (1, 0, 0, 0, 1, 0.45 * level * picture.height), method
-    ),
+    'Rotate': _rotate,
+    'ShearX': _shear_x,
+    'ShearY': _shear_y,
+    'TranslateXRel': _translate_x,
+    'TranslateYRel': _translate_y,
 }
 
 OPERATIONS = (*COLOURS, *PLACES)
@@ -80,11 +131,12 @@ OPERATIONS = (*COLOURS, *PLACES)
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """Some operations drawn with replacement, each applied with probability 1/2 at a magnitude of its own.
+    """Operations drawn with replacement, each applied with probability 1/2 at its own magnitude.
 
     Attributes:
         operations: how many are drawn, at least 1.
-        magnitude, deviation: mean and standard deviation of the normal magnitude, which is clipped to 0..10.
+        magnitude: mean of the normal magnitude, which is clipped to 0..10.
+        deviation: standard deviation of the magnitude.
 
     Raises:
         ValueError: a number is out of range.
@@ -95,14 +147,15 @@ class RandAugment:
     deviation: float = 0.0
 
     def __post_init__(self) -> None:
-        if (
-            self.operations < 1
-            or not 0 <= self.magnitude <= LARGEST
-            or not 0 <= self.deviation < math.inf
-        ):
+        valid = (
+            self.operations >= 1
+            and 0 <= self.magnitude <= LARGEST
+            and 0 <= self.deviation < math.inf
+        )
+        if not valid:
             raise ValueError(
-                f'{self}: expected at least 1 operation, a magnitude of 0 to 10 and a deviation of '
-                'at least 0'
+                f'{self}: expected at least 1 operation, a magnitude of 0 to 10 and a deviation '
+                'of at least 0'
             )
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -110,23 +163,31 @@ class RandAugment:
         picture = Image.fromarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         for k in rng.integers(len(OPERATIONS), size=self.operations):
             if rng.random() < PROBABILITY:
-                magnitude = min(LARGEST, max(0.0, rng.normal(self.magnitude, self.deviation)))
+                drawn = rng.normal(self.magnitude, self.deviation)
+                magnitude = min(LARGEST, max(0.0, drawn))
                 picture = apply(OPERATIONS[k], picture, magnitude / LARGEST, rng)
         return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
 
 
 def parse(spec: str) -> RandAugment:
-    """The value that timm spells rand-m9-mstd0.5: m magnitude, n operations, mstd deviation, each optional.
+    """The value that timm spells rand-m9-mstd0.5: m magnitude, n operations, mstd deviation.
+
+    Each of the three is optional.
 
     Raises:
         ValueError: `spec` is no such text, or a number is out of range.
+
+    >>> parse('rand-m9-mstd0.5')
+    RandAugment(operations=2, magnitude=9.0, deviation=0.5)
     """
-    parts = re.fullmatch(r'rand((?:-[a-z]+[\d.]+)*)', spec)
-    pairs = re.findall(r'-([a-z]+)([\d.]+)', parts[1]) if parts else []
-    found = dict(pairs)
+    whole = SPEC.fullmatch(spec)
     try:
-        if not parts or len(found) < len(pairs) or set(found) - {'m', 'n', 'mstd'}:
+        if whole is None:
             raise ValueError('not of this form')
+        pairs = SPEC_PART.findall(whole[1])
+        found = dict(pairs)
+        if len(found) < len(pairs) or not found.keys() <= {'m', 'n', 'mstd'}:
+            raise ValueError('a part is unknown or repeated')
         return RandAugment(
             operations=int(found.get('n', 2)),
             magnitude=float(found.get('m', LARGEST)),
@@ -134,45 +195,22 @@ def parse(spec: str) -> RandAugment:
         )
     except ValueError as error:
         raise ValueError(
-            f'{spec}: expected rand, -mMAGNITUDE (0 to 10), -nOPERATIONS (at least 1) and -mstdDEVIATION, '
-            'as in rand-m9-mstd0.5'
+            f'{spec}: expected rand, -mMAGNITUDE (0 to 10), -nOPERATIONS (at least 1) and '
+            '-mstdDEVIATION, as in rand-m9-mstd0.5'
         ) from error
 
 
 def apply(name: str, picture: Picture, level: float, rng: np.random.Generator) -> Picture:
-    """One of `OPERATIONS` on an RGB picture at a level of 0 to 1; an operation on places draws its sign and filter."""
+    """Apply one operation to a picture.
+
+    Args:
+        name: one of `OPERATIONS`.
+        picture: RGB.
+        level: 0 to 1.
+        rng: draws the sign and the filter of an operation on places.
+    """
     if name in COLOURS:
         return COLOURS[name](picture, level)
     sign = -1 if rng.random() < 0.5 else 1
-    return PLACES[name](picture, sign * level, FILTERS[rng.random() < 0.5])
-
-
-def random_erasing(image: np.ndarray, probability: float, rng: np.random.Generator) -> np.ndarray:
-    """Fill a random rectangle with noise.
-
-    Its area is U(0.02, 1/3) of the image, its aspect ratio log-uniform in [0.3, 1/0.3]. One that does not leave a row
-    and a column of the image is drawn again, up to ten times; then nothing is erased.
-
-    The published code fills with N(0, 1) per value after the images were normalised with the mean and standard
-    deviation of ImageNet. In uint8 that is N(mean, deviation) per channel, rounded and clipped: 3 to 4 in 100
-    values lie outside of 0..255, which begin at 1.8 to 2.6 deviations from the mean.
-
-    Args:
-        image: uint8 [h, w, 3], BGR.
-        probability: of erasing.
-        rng: source of all chance.
-    """
-    if rng.random() >= probability:
-        return image
-    height, width = image.shape[:2]
-    for _ in range(ERASING_TRIES):
-        area = height * width * rng.uniform(*ERASED_AREA)
-        aspect = math.exp(rng.uniform(*ERASED_LOG_ASPECT))
-        rows, columns = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if rows < height and columns < width:
-            top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
-            noise = MEAN + STD * rng.standard_normal((rows, columns, 3), np.float32)
-            erased = image.copy()
-            erased[top : top + rows, left : left + columns] = np.clip(np.rint(noise), 0, 255)
-            return erased
-    return image
+    bicubic = rng.random() < 0.5
+    return PLACES[name](picture, sign * level, FILTERS[bicubic])

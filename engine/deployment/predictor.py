@@ -3,7 +3,6 @@
 Images of any size in, labels and scores out.
 """
 
-import functools
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.config.config import Config
-from engine.data.augment import eval_views
-from engine.data.datasets import recipe
 from engine.deployment.early_exit import EarlyExit
 from engine.errors import UsageError
 from engine.graph import freeze
@@ -189,14 +186,8 @@ class Predictor:
                 )
         if not len(images):
             raise UsageError('images: none given')
-        views = functools.partial(
-            eval_views,
-            augment=_recipe(self.config),
-            sizes=self.config.view_sizes,
-            antialias=self.config.antialias,
-            cubic=self.config.cubic,
-        )
-        return [np.stack(size) for size in zip(*(views(image) for image in images))]
+        views = map(self.config.preprocessing.eval_views, images)
+        return [np.stack(size) for size in zip(*views)]
 
 
 def _read(run: str, epoch: int | None) -> Checkpoint:
@@ -212,11 +203,6 @@ def _read(run: str, epoch: int | None) -> Checkpoint:
         )
     imported = pytorch.read(run, sizes=None, arch=None, allow=())
     return Checkpoint(run, imported.values, imported.config)
-
-
-def _recipe(config: Config) -> str:
-    """How evaluation makes views; a published file says its data set by its input rule alone."""
-    return 'shift' if not config.data and config.inputs.startswith('cifar') else recipe(config.data)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

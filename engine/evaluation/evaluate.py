@@ -15,7 +15,7 @@ from tensorpack.utils.utils import get_tqdm
 
 from engine.config.config import Config
 from engine.data.batches import EvalFlow
-from engine.data.datasets import Dataset
+from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.graph.tower import Model
 from engine.runs import checkpoint
@@ -125,14 +125,7 @@ def eval_flow(
         threads: decoding threads.
         batch_size: images of a batch.
     """
-    return EvalFlow(
-        dataset,
-        batch_size=batch_size,
-        sizes=config.view_sizes,
-        antialias=config.antialias,
-        cubic=config.cubic,
-        threads=threads,
-    )
+    return EvalFlow(dataset, config.preprocessing, batch_size=batch_size, threads=threads)
 
 
 def first_images(config: Config, dataset: Dataset, count: int) -> list[np.ndarray]:

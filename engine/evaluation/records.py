@@ -33,6 +33,7 @@ class Record:
         seconds: wall time of the pass, which scored all points of the evaluation together.
         data: what ``--data`` named.
         checkpoint: checkpoint prefix.
+        dataset: which data set that is, as in the configuration.
         draws, deviation: number of passes with sampled gates whose mean ``top1`` is, and its
             standard deviation.
     """
@@ -45,6 +46,7 @@ class Record:
     seconds: float
     data: str
     checkpoint: str
+    dataset: str = ''
     draws: int = 1
     deviation: float = 0.0
 
@@ -67,6 +69,7 @@ def records(
     *,
     data: str,
     prefix: str,
+    dataset: str = '',
     lenders: Mapping[int, str] | None = None,
 ) -> list[Record]:
     """One record per row of counts.
@@ -76,6 +79,7 @@ def records(
         score: of a pass over all images.
         data: what ``--data`` named.
         prefix: of the checkpoint.
+        dataset: which data set that is.
         lenders: whose statistics were used, by size that did not use its own.
     """
     seconds = round(score.seconds, 3)
@@ -86,7 +90,7 @@ def records(
         size = Point.within(name).size
         if lenders and size is not None and size in lenders:
             bn = lenders[size]
-        found.append(Record(name, bn, top1, top5, score.images, seconds, data, prefix))
+        found.append(Record(name, bn, top1, top5, score.images, seconds, data, prefix, dataset))
     return found
 
 
@@ -128,7 +132,11 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
         UsageError: the folder holds something else.
     """
     prefix, run = Path(source.prefix).resolve(), source.config
-    alike = run is not None and run.data in ('', config.data) and run.resize == config.resize
+    alike = (
+        run is not None
+        and run.data in ('', config.data)
+        and run.preprocessing.rule == config.preprocessing.rule
+    )
     last = list(checkpoint.checkpoints(prefix.parent).values())[-1:] == [str(prefix)]
     if alike and last and (logdir is None or logdir.resolve() == prefix.parent):
         return Path(source.prefix).parent

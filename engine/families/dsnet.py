@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from engine.data.spec import DatasetSpec
 from engine.errors import UsageError
 from engine.families.family import Config, Family, Preset
 from engine.families.recipes import MEASURED, PYTORCH
@@ -86,10 +87,12 @@ class DSNetFamily(Family):
         """The published recipe of the first stage on ImageNet."""
         return _RECIPE
 
-    def data_defaults(self, data: str) -> dict[str, Any]:
-        """At one size, without the heavy augmentation."""
-        defaults = super().data_defaults(data)
-        return {**defaults, **_SMALL, 'sizes': defaults['sizes'][:1]}
+    def data_defaults(self, spec: DatasetSpec) -> dict[str, Any]:
+        """Small images at one size, without the heavy augmentation."""
+        defaults = super().data_defaults(spec)
+        if not spec.small:
+            return defaults
+        return {**defaults, **_SMALL, 'sizes': spec.sizes[:1]}
 
     def folder_parts(self, config: Config) -> list[str]:
         """The second stage."""

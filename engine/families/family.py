@@ -5,8 +5,8 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
+from engine.data.spec import DatasetSpec
 from engine.errors import UsageError
-from engine.families.recipes import DATA_DEFAULTS
 from nets.points import Point
 
 # engine.config.config.Config, which is made with the help of families and not the other way.
@@ -54,9 +54,9 @@ class Family:
         """Published settings of an architecture, where they are not the defaults of ``Config``."""
         return {}
 
-    def data_defaults(self, data: str) -> dict[str, Any]:
-        """What a data set of small images changes in the defaults."""
-        return DATA_DEFAULTS[data]
+    def data_defaults(self, spec: DatasetSpec) -> dict[str, Any]:
+        """Values that a data set changes in the defaults."""
+        return spec.options()
 
     def folder_start(self, config: Config) -> str:
         """Start of the name of a run folder: what is trained."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.data.spec import DatasetSpec
 from engine.families.family import Family, Preset
 from engine.families.recipes import MEASURED, PYTORCH
 
@@ -96,10 +97,12 @@ class MSDNetFamily(Family):
         """The published recipe on ImageNet."""
         return _RECIPE
 
-    def data_defaults(self, data: str) -> dict[str, Any]:
-        """The published form for CIFAR, at one size."""
-        defaults = super().data_defaults(data)
-        return {**defaults, **_SMALL, 'sizes': defaults['sizes'][:1]}
+    def data_defaults(self, spec: DatasetSpec) -> dict[str, Any]:
+        """The published form for CIFAR, at one size, for small images."""
+        defaults = super().data_defaults(spec)
+        if not spec.small:
+            return defaults
+        return {**defaults, **_SMALL, 'sizes': spec.sizes[:1]}
 
     def published(self, config: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
         """Networks of equal blocks are spelled by number and length of these."""

@@ -1,6 +1,6 @@
 """Recipes that several families share.
 
-Of the PyTorch codes, of small data sets, of the embedded images.
+Of the PyTorch codes, of the embedded images.
 """
 
 from typing import Any
@@ -33,35 +33,6 @@ SMALL: dict[str, Any] = {
     'kd': True,
     'data': 'animals28',
     'private_basis': True,
-}
-
-# What a small data set changes in the defaults of Config. ImageNet-style folders keep the published
-# recipe.
-_SMALL_IMAGES: dict[str, Any] = {
-    'batch_size': 64,
-    'lr': 0.05,
-    'schedule': 'cosine',
-    'warmup': 0.5,
-    'wd': 2e-4,
-    'resize': 'area',
-}
-_CIFAR: dict[str, Any] = {
-    **_SMALL_IMAGES,
-    'arch': 'resnet20',
-    'sizes': (32, 28, 24, 20, 16),
-    'epochs': 100,
-    'lr': 0.1,
-    'batch_size': 128,
-}
-DATA_DEFAULTS: dict[str, dict[str, Any]] = {
-    'animals28': {
-        **_SMALL_IMAGES,
-        'arch': 'resnet8',
-        'sizes': (28, 24, 20, 16, 12),
-        'epochs': 5,
-    },
-    'cifar10': _CIFAR,
-    'cifar100': _CIFAR,
 }
 
 MEASURED = 'measured table in the README'

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.data.spec import DatasetSpec
 from engine.families.family import Family, Preset
 from engine.families.recipes import IMAGENET_SIZES, MEASURED, MOBILE, PYTORCH, SMALL
 
@@ -15,9 +16,6 @@ _RECIPE: dict[str, Any] = {
     'kd_type': 'topdown',
     'encoding': 320.0,
 }
-
-# Pixels that are encoded as 1 on small images: above the largest size, as 320 is above 224.
-_ENCODINGS = {'animals28': 40.0, 'cifar10': 45.0, 'cifar100': 45.0}
 
 
 class SANFamily(Family):
@@ -52,9 +50,13 @@ class SANFamily(Family):
         mobile = MOBILE if arch.startswith('mobilenet') else {}
         return {**PYTORCH, **mobile, 'kd_type': 'topdown'}
 
-    def data_defaults(self, data: str) -> dict[str, Any]:
-        """With an encoding that suits the sizes of small images."""
-        return {**super().data_defaults(data), 'encoding': _ENCODINGS[data]}
+    def data_defaults(self, spec: DatasetSpec) -> dict[str, Any]:
+        """Small images with an encoding for their sizes: the largest is 0.7, as 224 of 320 is."""
+        defaults = super().data_defaults(spec)
+        if not spec.small:
+            return defaults
+        encoding = 10 * spec.sizes[0] // 7  # pixels
+        return {**defaults, 'encoding': float(encoding)}
 
     def lends_kernels(self, untrained: str | None) -> bool:
         """``ideal`` and ``interpolate`` generate the kernels of the size itself."""

@@ -89,7 +89,7 @@ class InferenceModel:
     def inputs(self) -> list[tf.TensorSpec]:
         """The images uint8 [N, side, side, 3] of each view size, and the labels int32 [N]."""
         specs = []
-        for side in self.config.view_sizes:
+        for side in self.config.preprocessing.view_sizes:
             specs.append(tf.TensorSpec([None, side, side, 3], tf.uint8, f'images_{side}'))
         return [*specs, tf.TensorSpec([None], tf.int32, 'labels')]
 
@@ -120,13 +120,7 @@ class InferenceModel:
 
     def views(self, images: Sequence[tf.Tensor]) -> dict[int, tf.Tensor]:
         """What the network takes of uint8 images, see ``engine.data.preprocess``."""
-        return views(
-            images,
-            self.config.sizes,
-            resize=self.config.resize,
-            inputs=self.config.inputs,
-            data_format=self.data_format,
-        )
+        return views(images, self.config.preprocessing, self.data_format)
 
     def outputs(self, inputs: Mapping[int, tf.Tensor], blocks: Blocks, **options: Any) -> Outputs:
         """Runs the network on views; variables start as ``drawn_by_name`` has it."""

@@ -86,10 +86,8 @@ def train_flow(
     extra = Extra(augment, config.erasing) if augment or config.erasing else None
     return TrainFlow(
         dataset,
+        config.preprocessing,
         batch_size=config.batch_size,
-        sizes=config.view_sizes,
-        antialias=config.antialias,
-        cubic=config.cubic,
         extra=extra,
         seed=config.seed,
         start_step=start_step,

@@ -180,6 +180,7 @@ def _one_size(
         'net': 'aig' if gated else 'rsnet',
         'faithful_gates': gated,
         'inputs': 'cifar_rgb' if small else 'normalized_rgb',
+        'augmentation': 'shift' if small else 'area_crop',
         'resize': 'antialias',
         'arch': arch,
         'sizes': sizes,
@@ -203,6 +204,7 @@ def _exits(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int] | 
         'net': 'msdnet',
         'arch': 'msdnet',
         'inputs': inputs,
+        'augmentation': 'area_crop' if large else 'shift',
         'sizes': sizes,
         'image_size': sizes[0],
     }

@@ -131,7 +131,10 @@ class Evaluate(Callback):
         put = self.trainer.monitors.put_scalar
         prefix = str(self._run.path / f'model-{self.global_step}')
         result = score(self._predictors, self._flow, len(self._flow), self._model.net)
-        found = records(self._model.names, result, data=self._model.config.data, prefix=prefix)
+        config = self._model.config
+        found = records(
+            self._model.names, result, data=config.data, dataset=config.dataset, prefix=prefix
+        )
         scored = Scored(self._model, self._model.towers[0].layers, result, self._run.path)
         for evaluator in families.get(self._model.config.net).evaluators(self._model.config):
             for name, value in evaluator.monitor(scored).items():

@@ -1,9 +1,11 @@
-"""Data benchmark: decoding and augmentation against tensorpack, tf.data and Pillow. Called by `scripts.bench data`.
+"""Data benchmark: decoding and augmentation against tensorpack, tf.data and Pillow. Called by
+`scripts.bench data`.
 
-All read the same generated JPEGs and take turns. First the CPU time of one image on one core, 224 pixels, cubic: random
-area crop, mirror (ours: and lighting) for training; shortest edge 256, centre for validation. Then images per second of
-whole pipelines with 0, 1 and 2 workers, handed out as batches and consumed by a TensorFlow graph through a queue. Wall
-times mean something on an idle machine only; each pipeline runs in a process of its own.
+All read the same generated JPEGs and take turns. First the CPU time of one image on one core, 224
+pixels, cubic: random area crop, mirror (ours: and lighting) for training; shortest edge 256, centre
+for validation. Then images per second of whole pipelines with 0, 1 and 2 workers, handed out as
+batches and consumed by a TensorFlow graph through a queue. Wall times mean something on an idle
+machine only; each pipeline runs in a process of its own.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from engine.data.opencv import cv2
+from engine.data.preprocessing import Preprocessing
 from engine.errors import UsageError
 
 SIZE, SHORT_EDGE = 224, 256
@@ -36,8 +39,11 @@ SHAPES = (
     (480, 640),
 )  # what ILSVRC2012 mostly holds
 CLASSES = 10
+PREPROCESSING = Preprocessing('area_crop', SIZE, (SIZE,), 'nearest', 'normalized_bgr')
 PASSES = 4  # of a pipeline in a round
-WARM = 192  # images of a pipeline that are not timed: tensorpack's processes have about a hundred ready at once
+# Images of a pipeline that are not timed: tensorpack's processes have about a hundred ready at
+# once.
+WARM = 192
 BASE = 'tensorpack'
 PIPELINES = {
     'ours, 0 workers': ('ours', 0),
@@ -64,14 +70,18 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 def picture(
     rng: np.random.Generator, height: int, width: int, *, noise: float = 12.0
 ) -> np.ndarray:
-    """Soft blobs under noise, uint8 [height, width, 3], RGB; as a JPEG about as large as a photograph."""
+    """Soft blobs under noise, uint8 [height, width, 3], RGB; as a JPEG about as large as a
+    photograph.
+    """
     small = rng.integers(256, size=(height // 24 + 2, width // 24 + 2, 3), dtype=np.uint8)
     blobs = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(blobs + rng.normal(0, noise, blobs.shape), 0, 255).astype(np.uint8)
 
 
 def make_folder(root: Path, images: int) -> float:
-    """Writes train/CLASS, flat val and the lists of tensorpack's ILSVRC12 in meta; returns the mean kB of a file."""
+    """Writes train/CLASS, flat val and the lists of tensorpack's ILSVRC12 in meta; returns the mean
+    kB of a file.
+    """
     rng, lines, sizes = np.random.default_rng(0), {'train': list[str](), 'val': list[str]()}, []
     for part, listed in lines.items():
         for i in range(images):
@@ -95,8 +105,8 @@ def our_flow(root: Path, part: str, batch_size: int, workers: int) -> Any:
 
     dataset = open_dataset(str(root), size=SIZE)
     if part == 'train':
-        return TrainFlow(dataset, batch_size=batch_size, sizes=[SIZE], seed=0, threads=workers)
-    return EvalFlow(dataset, batch_size=batch_size, sizes=[SIZE], threads=workers)
+        return TrainFlow(dataset, PREPROCESSING, batch_size=batch_size, seed=0, threads=workers)
+    return EvalFlow(dataset, PREPROCESSING, batch_size=batch_size, threads=workers)
 
 
 def tensorpack_images(root: Path, part: str) -> Any:
@@ -134,7 +144,7 @@ def tensorpack_flow(root: Path, part: str, batch_size: int, workers: int) -> Any
 
 def pillow_images(root: Path, part: str) -> Iterator[np.ndarray]:
     """As torchvision, bicubic."""
-    from engine.data.augment import random_crop
+    from engine.data.area_crop import random_crop
 
     rng = np.random.default_rng(0)
     for path in sorted((root / part).rglob('*.JPEG')):
@@ -208,7 +218,6 @@ def tf_data_images(root: Path, part: str) -> Iterator[np.ndarray]:
 
 def our_images(root: Path, part: str) -> Iterator[np.ndarray]:
     """What our flows do with an image, before it goes into a batch."""
-    from engine.data.augment import eval_views, train_views
     from engine.data.datasets import open_dataset
 
     dataset = open_dataset(str(root), size=SIZE)
@@ -216,9 +225,9 @@ def our_images(root: Path, part: str) -> Iterator[np.ndarray]:
     for i in range(len(source)):
         if part == 'train':
             rng = np.random.default_rng([0, 0, i])
-            yield train_views(source.read(i), dataset.augment, [SIZE], rng, antialias=False)[0]
+            yield PREPROCESSING.train_views(source.read(i), rng)[0]
         else:
-            yield eval_views(source.read(i), dataset.augment, [SIZE], antialias=False)[0]
+            yield PREPROCESSING.eval_views(source.read(i))[0]
 
 
 FRAMEWORKS: dict[str, Callable[[Path, str], Iterable[Any]]] = {
@@ -238,7 +247,9 @@ def cpu_ms(iterator: Iterator[Any], images: int) -> float:
 
 
 def one_core(root: Path, part: str, images: int, rounds: int) -> dict[str, list[float]]:
-    """CPU milliseconds of an image in every round, by framework; they take turns. Setting up does not count."""
+    """CPU milliseconds of an image in every round, by framework; they take turns. Setting up does
+    not count.
+    """
     found: dict[str, list[float]] = {name: [] for name in FRAMEWORKS}
     for _ in tqdm(range(rounds), desc=part, unit='round'):
         for name, make in FRAMEWORKS.items():
@@ -283,8 +294,8 @@ def serve(
 ) -> None:
     """Answers each request with images per second: of the batches alone, and through a graph.
 
-    Every request starts the pipeline anew, so that nothing is decoded while others have their turn. tensorpack forks
-    before there is a session.
+    Every request starts the pipeline anew, so that nothing is decoded while others have their turn.
+    tensorpack forks before there is a session.
     """
     while pipe.recv():
         speeds = []

@@ -1,6 +1,7 @@
 """Training-step benchmark: a configuration against the same in float, or bfloat16 against float32.
 
-Each of the two runs in a process of its own, so that each has its own peak memory; they take turns, step by step.
+Each of the two runs in a process of its own, so that each has its own peak memory; they take turns,
+step by step.
 """
 
 import argparse
@@ -39,7 +40,9 @@ TRAIN = [
 
 
 def step_graph(config: Config) -> tuple[Any, int]:
-    """A session and a callable that runs one training step on random images, and the number of graph ops."""
+    """A session and a callable that runs one training step on random images, and the number of
+    graph ops.
+    """
     from tensorpack.tfutils.tower import TrainTowerContext
 
     from engine.graph.tower import Model
@@ -49,7 +52,7 @@ def step_graph(config: Config) -> tuple[Any, int]:
     model = Model(config, data_format='NHWC')
     images = [
         tf.random.uniform([config.batch_size, side, side, 3], 0, 256, tf.int32, seed=1)
-        for side in config.view_sizes
+        for side in config.preprocessing.view_sizes
     ]
     labels = tf.random.uniform([config.batch_size], 0, config.classes, tf.int32, seed=2)
     batch = [
@@ -72,7 +75,9 @@ def step_graph(config: Config) -> tuple[Any, int]:
 
 
 def serve(config: Config, pipe: Connection) -> None:
-    """Runs one step whenever asked; answers with CPU seconds, wall seconds and peak memory in MB."""
+    """Runs one step whenever asked; answers with CPU seconds, wall seconds and peak
+    memory in MB.
+    """
     step, ops = step_graph(config)
     step()
     pipe.send(ops)
@@ -84,7 +89,9 @@ def serve(config: Config, pipe: Connection) -> None:
 
 
 def measure(configs: dict[str, Config], steps: int) -> dict[str, dict[str, float]]:
-    """Median CPU and wall seconds of a step, graph ops and peak memory, by name; the configurations take turns."""
+    """Median CPU and wall seconds of a step, graph ops and peak memory, by name; the configurations
+    take turns.
+    """
     context = multiprocessing.get_context('spawn')
     pipes = {}
     for name, config in configs.items():

@@ -9,6 +9,7 @@ import numpy as np
 
 import nets
 from engine.data.preprocess import views
+from engine.data.preprocessing import Preprocessing
 from nets.layers.blocks import Blocks, Outputs
 from nets.rsnet import RSNet, from_published
 from quant import Policy, low_bit
@@ -76,9 +77,10 @@ def build(
     )
     blocks = Blocks(policy(model), net.points, training=training, padding=net.padding)
     batch = tf.placeholder(tf.uint8, images)
-    inputs = views(
-        [batch], model['sizes'], resize='nearest', inputs='normalized_bgr', data_format='NHWC'
+    preprocessing = Preprocessing(
+        'area_crop', images[1], tuple(model['sizes']), 'nearest', 'normalized_bgr'
     )
+    inputs = views([batch], preprocessing, 'NHWC')
     outputs = net.outputs(inputs, blocks)
     logits = {f'logits_{point.size:03d}': value for point, value in outputs.logits.items()}
     logits.update({f'logits_{name}': value for name, value in outputs.extras.items()})

@@ -1,4 +1,6 @@
-"""RS-Nets float: boxes, crops and pixels of the training and validation input, with the antialiased filter."""
+"""RS-Nets float: boxes, crops and pixels of the training and validation input, with the antialiased
+filter.
+"""
 
 import random
 import zlib
@@ -6,19 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from engine.data import augment
+from engine.data import area_crop, augment
+from engine.data import transforms as scaling
 from tests.parity.fixtures import Check, Fixture, Result, compare
 
 SIZES = (224, 192, 160, 128, 96)
 SHAPES = {'land': (375, 500), 'port': (500, 333)}
-# By symmetry the brightest value stands at three places, and rounding alone decided which of them became 255 instead of
-# 254. `picture_crc` names the two of the landscape picture, the checksum of its 224 view those of the other.
+# By symmetry the brightest value stands at three places, and rounding alone decided which of them
+# became 255 instead of 254. `picture_crc` names the two of the landscape picture, the checksum of
+# its 224 view those of the other.
 PEAKS = {'land': ((125, 374), (333, 333)), 'port': ((166, 166), (0, 222))}
 GREY = 1 / 255
 
 
 class PublishedChance:
-    """Answers as a numpy Generator would, with the numbers that the published code drew from Python's `random`."""
+    """Answers as a numpy Generator would, with the numbers that the published code drew from
+    Python's `random`.
+    """
 
     def __init__(self, seed: int) -> None:
         self.source = random.Random(seed)
@@ -74,8 +80,9 @@ def transforms(fixture: Fixture) -> Result:
 def picture(name: str) -> np.ndarray:
     """The picture that the fixture's crops were made of, uint8 [h, w, 3].
 
-    The fixture only says that it is a sum of cosines with the seed 77. Frequencies, order of the coefficients and scale
-    were fitted to the stored crops; the checksums say that it is the same in every byte.
+    The fixture only says that it is a sum of cosines with the seed 77. Frequencies, order of the
+    coefficients and scale were fitted to the stored crops; the checksums say that it is the same in
+    every byte.
     """
     factors = np.random.RandomState(77).uniform(-1, 1, [3, 8, 8])
     rows, columns = (
@@ -89,7 +96,9 @@ def picture(name: str) -> np.ndarray:
 
 
 def _moments(case: str, view: np.ndarray, expected: dict[str, Any]) -> list[Check]:
-    """Mean and standard deviation per channel of a validation crop, of which not all pixels are stored."""
+    """Mean and standard deviation per channel of a validation crop, of which not all pixels are
+    stored.
+    """
     values = view.reshape(-1, 3) / 255
     return [
         compare(f'{case}: mean', values.mean(0), expected['mean'], 1e-5, scale=1),
@@ -98,28 +107,32 @@ def _moments(case: str, view: np.ndarray, expected: dict[str, Any]) -> list[Chec
 
 
 def _boxes(expected: dict[str, Any]) -> list[Check]:
-    """Top, left, height and width of six random crops, read off an image whose pixels spell their place."""
+    """Top, left, height and width of six random crops, read off an image whose pixels spell their
+    place.
+    """
     height, width = SHAPES['land']
     rows, columns = np.mgrid[:height, :width]
     chance = PublishedChance(8)
     boxes = []
     for _ in expected['boxes_top_left_h_w']:
-        crop = augment.random_crop(np.stack([rows, columns], axis=-1), chance)  # type: ignore[arg-type]
+        crop = area_crop.random_crop(np.stack([rows, columns], axis=-1), chance)  # type: ignore[arg-type]
         boxes.append([*crop[0, 0], *crop.shape[:2]])
     return [compare('training boxes', np.array(boxes), expected['boxes_top_left_h_w'], 0.0)]
 
 
 def _training(fixture: Fixture, image: np.ndarray) -> list[Check]:
-    """Views of the first box with their mirrors, all drawn as published: pixels of the smallest, means of all."""
+    """Views of the first box with their mirrors, all drawn as published: pixels of the smallest,
+    means of all.
+    """
     expected = fixture.data['train']['mean']
     views = augment.train_views(image, 'area_crop', SIZES, PublishedChance(8), antialias=True)  # type: ignore[arg-type]
     means = [
         compare(f'training mean {size}', view.mean() / 255, expected[str(size)], 1e-6, scale=1)
         for size, view in zip(SIZES, views)
     ]
-    crop = augment.random_crop(image, PublishedChance(8))  # type: ignore[arg-type]
+    crop = area_crop.random_crop(image, PublishedChance(8))  # type: ignore[arg-type]
     mirrored = [
-        not np.array_equal(*pair) for pair in zip(views, augment.scale_antialiased(crop, SIZES))
+        not np.array_equal(*pair) for pair in zip(views, scaling.scale_antialiased(crop, SIZES))
     ]
     flips = [fixture.data['train']['flips_per_size'][str(size)] for size in SIZES]
     return [

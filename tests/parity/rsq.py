@@ -1,10 +1,13 @@
-"""RS-Nets quantization: logits of a network with stored statistics, and the index tables of its resize."""
+"""RS-Nets quantization: logits of a network with stored statistics, and the index tables of its
+resize.
+"""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.data import preprocess
+from engine.data import inputs, preprocess
+from engine.data.preprocessing import Preprocessing
 from quant.backend import tf
 from tests.parity import graphs
 from tests.parity.fixtures import Check, Fixture, Result, compare, draw
@@ -13,7 +16,8 @@ from tests.parity.fixtures import Check, Fixture, Result, compare, draw
 CONTINUOUS = 1e-4
 # Absolute, for (image, size) cells marked stable, as the fixtures ask.
 STABLE = 1e-3
-# A flip is a sample of a random size, and the range in a fixture the largest of those that were seen.
+# A flip is a sample of a random size, and the range in a fixture the largest of those that were
+# seen.
 FLIP_MARGIN = 1.25
 
 
@@ -106,11 +110,13 @@ def _cells(
 
 
 def _judge_cells(result: Result, cells: list[Cell], seen: dict[str, Any]) -> None:
-    """Applies the rule that the fixtures suggest, for networks in which one value across a threshold moves all logits.
+    """Applies the rule that the fixtures suggest, for networks in which one value across a
+    threshold moves all logits.
 
-    Stable cells must agree, but for one or, in many, one in ten: the flags are empirical, and another order of
-    summation may flip a cell marked stable. A flipped cell and every unstable one must stay within what flips were seen
-    to do. An ensemble is as unstable as the least stable of its sizes.
+    Stable cells must agree, but for one or, in many, one in ten: the flags are empirical, and
+    another order of summation may flip a cell marked stable. A flipped cell and every unstable one
+    must stay within what flips were seen to do. An ensemble is as unstable as the least stable of
+    its sizes.
     """
     sizes = [cell for cell in cells if 'ensemble' not in cell.what]
     stable = [cell for cell in sizes if cell.stable]
@@ -156,28 +162,22 @@ def _range_checks(cell: Cell, seen: dict[str, Any]) -> list[Check]:
 
 
 def resize(fixture: Fixture) -> Result:
-    """Source index of every target row and column, read off images whose pixels spell their own index."""
+    """Source index of every target row and column, read off images whose pixels spell their own
+    index.
+    """
     tables = {int(key.rpartition('_')[2]): table for key, table in fixture.arrays.items()}
     side = max(tables)
     index = np.arange(side)
     rows = np.zeros([side, side, 3], 'uint8')
     rows[..., 0], rows[..., 1] = (index % 256)[:, None], (index // 256)[:, None]
+    preprocessing = Preprocessing('area_crop', side, tuple(tables), 'nearest', 'normalized_bgr')
+    rule = inputs.RULES[preprocessing.inputs]
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.constant(np.stack([rows, rows.transpose(1, 0, 2)]))
-        pixels = session.run(
-            preprocess.views(
-                [images],
-                list(tables),
-                resize='nearest',
-                inputs='normalized_bgr',
-                data_format='NHWC',
-            )
-        )
+        pixels = session.run(preprocess.views([images], preprocessing, 'NHWC'))
     result = Result(fixture.name, 'the index tables', remark=f'sizes {", ".join(map(str, tables))}')
     for size, table in tables.items():
-        values = np.rint(
-            (pixels[size] * np.array(preprocess.STD) + np.array(preprocess.MEAN)) * 255
-        )
+        values = np.rint((pixels[size] * np.array(rule.std) + np.array(rule.mean)) * 255)
         source = values[..., 0] + 256 * values[..., 1]
         grid = np.broadcast_to(table[:, None], [size, size])
         result.checks += [

@@ -1,4 +1,6 @@
-"""The scan of a data folder: what it calls bad, what it only mentions, and that it can be interrupted."""
+"""The scan of a data folder: what it calls bad, what it only mentions, and that it can be
+interrupted.
+"""
 
 import json
 from pathlib import Path
@@ -7,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data.datasets import Dataset, FileSource, open_dataset
+from engine.data import folder
+from engine.data.datasets import open_dataset
+from engine.data.sources import FileSource
+from engine.data.spec import Dataset
 from scripts import check_data
 from tests.engine.data.ilsvrc import BAD, GOOD, make_tree, save
 
@@ -137,9 +142,9 @@ def test_a_list_that_cannot_be_written_keeps_the_scan(tmp_path, scan, monkeypatc
 def counted(classes, counts):
     labels = np.repeat(np.arange(classes), counts)
     source = FileSource(Path('.'), [''] * len(labels), labels)
-    return Dataset(
-        'set', tuple(f'n{k}' for k in range(classes)), 224, 'area_crop', source, source
-    ), source
+    names = tuple(f'n{k}' for k in range(classes))
+    spec = folder.IMAGENET if classes == folder.ILSVRC_CLASSES else folder.FOLDER
+    return Dataset('set', spec, names, source, source), source
 
 
 def test_counts_of_ilsvrc():

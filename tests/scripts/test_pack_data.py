@@ -8,10 +8,15 @@ import pytest
 
 from engine.data import packed
 from engine.data.batches import TrainFlow
-from engine.data.datasets import BadImage, open_dataset
+from engine.data.datasets import open_dataset
+from engine.data.preprocessing import Preprocessing
+from engine.data.sources import BadImage
 from engine.errors import UsageError
 from scripts import check_data, pack_data
 from tests.engine.data.ilsvrc import BAD, GOOD, make_tree
+
+PREPROCESSING = Preprocessing('area_crop', 32, (32,), 'nearest', 'normalized_bgr')
+FLOW = {'batch_size': 5, 'seed': 1, 'max_bad': 0.1}
 
 
 @pytest.fixture
@@ -51,20 +56,11 @@ def test_packed_set_is_the_folder(tmp_path, tree, pack):
         f'{tmp_path}/packed: 24 training and 6 validation images; use --data {tmp_path}/packed\n',
     )
     folder, copy = open_dataset(str(tree), size=32), open_dataset(str(tmp_path / 'packed'), size=32)
-    assert (copy.name, copy.classes, copy.size, copy.augment) == (
-        'packed',
-        folder.classes,
-        32,
-        'area_crop',
-    )
+    assert (copy.name, copy.classes, copy.spec) == ('packed', folder.classes, folder.spec)
     assert_same_source(copy.train, folder.train)
     assert_same_source(copy.val, folder.val)
     first, second = (
-        list(
-            islice(
-                TrainFlow(data, batch_size=5, sizes=[32], seed=1, max_bad=0.1, threads=threads), 6
-            )
-        )
+        list(islice(TrainFlow(data, PREPROCESSING, **FLOW, threads=threads), 6))
         for data, threads in ((folder, 0), (copy, 3))
     )
     for expected, got in zip(first, second):
@@ -97,7 +93,9 @@ def test_skipped_images_stay_out_and_packs_can_be_scanned(tmp_path, tree, pack, 
 
 @pytest.mark.parametrize('cut', [1, 2, 9, 14, 500, 30_000])
 def test_interrupted_packing_goes_on(tmp_path, pack, cut):
-    """Whatever the last bytes of an unfinished pack are, the result is that of an uninterrupted run."""
+    """Whatever the last bytes of an unfinished pack are, the result is that of an uninterrupted
+    run.
+    """
     pack()
     path = tmp_path / 'packed' / 'train.pack'
     whole = path.read_bytes()

@@ -327,6 +327,8 @@ def test_a_complete_run_is_not_trained_again(here, capsys):
         warmup=0.5,
         wd=2e-4,
         batch_size=64,
+        augmentation='shift',
+        dataset='animals28',
         resize='area',
         encoding=40.0,
     )

@@ -14,7 +14,8 @@ import pytest
 import imagenet_tf
 from engine.config import cli
 from engine.config.config import Config, read_config
-from engine.config.presets import DATA_DEFAULTS, PRESETS
+from engine.config.presets import PRESETS
+from engine.data import animals28
 from engine.errors import UsageError
 
 SMALL_SIZES = (28, 24, 20, 16, 12)
@@ -65,14 +66,14 @@ def test_defaults_are_the_published_recipe():
 def test_fake_images_keep_the_published_recipe():
     found, dataset, _ = resolve(data='fake')
     published = dataclasses.replace(
-        Config(), data='fake', steps_per_epoch=len(dataset.train) // 256
+        Config(), data='fake', dataset='fake', steps_per_epoch=len(dataset.train) // 256
     )
     assert found == published
 
 
-@pytest.mark.parametrize('field', sorted(DATA_DEFAULTS['animals28']))
+@pytest.mark.parametrize('field', sorted(animals28.SPEC.options()))
 def test_defaults_of_the_embedded_set(field):
-    assert getattr(config(), field) == DATA_DEFAULTS['animals28'][field]
+    assert getattr(config(), field) == animals28.SPEC.options()[field]
 
 
 def test_the_embedded_set_decides_classes_crop_and_length():
@@ -115,7 +116,7 @@ def test_flags_beat_the_preset(given):
 
 
 def test_a_preset_beats_the_defaults_of_its_data():
-    assert DATA_DEFAULTS['animals28']['epochs'] != PRESETS['study'].values['epochs']
+    assert animals28.SPEC.training['epochs'] != PRESETS['study'].values['epochs']
     assert resolve(preset='study')[0].epochs == PRESETS['study'].values['epochs']
 
 
@@ -356,7 +357,7 @@ def test_policy_of_activation_bases(private, fixed):
 def test_every_flag_of_a_field_reaches_it():
     fields = {field.name for field in dataclasses.fields(Config)}
     dests = {action.dest for action in cli.parser()._actions}
-    assert fields - dests == {'classes', 'sized', 'widths'}
+    assert fields - dests == {'classes', 'dataset', 'sized', 'widths'}
 
 
 @pytest.mark.parametrize(
@@ -513,8 +514,8 @@ def test_networks_of_pytorch_alone_come_with_their_recipe(given, recipe):
 
 
 def test_view_sizes_are_those_the_flow_makes():
-    assert resolve(data='fake', preset='rsnet18')[0].view_sizes == RS_SIZES
-    assert resolve(data='fake')[0].view_sizes == (224,)
+    assert resolve(data='fake', preset='rsnet18')[0].preprocessing.view_sizes == RS_SIZES
+    assert resolve(data='fake')[0].preprocessing.view_sizes == (224,)
 
 
 @pytest.mark.parametrize('preset', [name for name in PRESETS if name.startswith('rs')])

@@ -1,4 +1,5 @@
-"""A folder like ILSVRC2012 with every odd kind of file that the real one, or a damaged copy of it, holds.
+"""A folder like ILSVRC2012 with every odd kind of file that the real one, or a damaged copy of it,
+holds.
 
 Everything is written by real encoders when it is asked for; nothing binary is stored.
 """
@@ -42,7 +43,8 @@ def thumbnail(image: Image.Image) -> bytes:
 def ycck(image: Image.Image) -> bytes:
     """JPEG of luminance, chrominance and black, as Photoshop writes it.
 
-    Pillow only writes CMYK: it gets the planes of YCCK as if they were CMYK, then the marker is told the truth.
+    Pillow only writes CMYK: it gets the planes of YCCK as if they were CMYK, then the marker is
+        told the truth.
     """
     planes = np.asarray(image.convert('YCbCr'))
     black = np.full((*planes.shape[:2], 1), 200, np.uint8)
@@ -105,7 +107,8 @@ def make_tree(
         root: where.
         classes: how many.
         train, val: images per class.
-        odd: encoders that replace the plain one for the first training images, in turn over the classes.
+        odd: encoders that replace the plain one for the first training images, in turn over the
+            classes.
         edges: height and width, pixels.
         seed: of the pictures.
 

@@ -1,8 +1,9 @@
-"""Batches: what they hold, that nothing but the seed and the step decides it, and that threads end."""
+"""Batches: what they hold, that nothing but the seed and the step decides it, and that
+threads end.
+"""
 
 import threading
 import time
-from dataclasses import replace
 from itertools import count, islice
 
 import cv2
@@ -10,9 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.data import animals28
 from engine.data.augment import eval_views, train_views
 from engine.data.batches import EvalFlow, TrainFlow, ordered_map
-from engine.data.datasets import ArraySource, BadImage, Dataset, open_dataset
+from engine.data.datasets import open_dataset
+from engine.data.preprocessing import Preprocessing
+from engine.data.sources import ArraySource, BadImage
+from engine.data.spec import Dataset
 from engine.errors import UsageError
 from tests.engine.data.ilsvrc import BAD, make_tree
 
@@ -25,22 +30,29 @@ def dataset() -> Dataset:
     pixels = np.random.default_rng(0).integers(256, size=(TRAIN + VAL, 16, 16, 3), dtype=np.uint8)
     return Dataset(
         'numbered',
+        animals28.SPEC,
         tuple(map(str, range(TRAIN))),
-        16,
-        'shift',
         ArraySource(pixels[:TRAIN], np.arange(TRAIN)),
         ArraySource(pixels[TRAIN:], np.arange(VAL)),
     )
 
 
-def train(dataset, *, batches, batch_size=5, seed=3, start_step=0, threads=0, **views):
+def views_of(size, augmentation='shift'):
+    """One view of this edge."""
+    return Preprocessing(augmentation, size, (size,), 'area', 'unit_rgb')
+
+
+def antialiased(sizes, augmentation):
+    return Preprocessing(augmentation, max(sizes), sizes, 'antialias', 'unit_rgb')
+
+
+SMALL = views_of(16)
+FILES = views_of(32, 'area_crop')
+
+
+def train(dataset, preprocessing=SMALL, *, batches, batch_size=5, seed=3, threads=0, **options):
     flow = TrainFlow(
-        dataset,
-        batch_size=batch_size,
-        seed=seed,
-        start_step=start_step,
-        threads=threads,
-        **(views or {'sizes': [16]}),
+        dataset, preprocessing, batch_size=batch_size, seed=seed, threads=threads, **options
     )
     return list(islice(flow, batches))
 
@@ -64,7 +76,7 @@ def test_form_and_length(dataset):
         (5,),
         np.int32,
     )
-    assert len(TrainFlow(dataset, batch_size=5, sizes=[16], seed=0, threads=0)) == 4
+    assert len(TrainFlow(dataset, SMALL, batch_size=5, seed=0, threads=0)) == 4
     assert train(dataset, batches=1, batch_size=TRAIN)[0][0].shape == (TRAIN, 16, 16, 3)
 
 
@@ -116,7 +128,7 @@ def test_start_step_decodes_nothing_that_came_before(dataset, monkeypatch):
 
 
 def test_iterating_again_starts_again(dataset):
-    flow = TrainFlow(dataset, batch_size=5, sizes=[16], seed=3, threads=2)
+    flow = TrainFlow(dataset, SMALL, batch_size=5, seed=3, threads=2)
     flow.reset_state()
     assert_same(list(islice(flow, 3)), list(islice(flow, 3)))
 
@@ -124,7 +136,7 @@ def test_iterating_again_starts_again(dataset):
 @pytest.mark.parametrize('batch_size', [1, 4, 11, 50])
 @pytest.mark.parametrize('threads', [0, 3])
 def test_eval_holds_every_image_once_in_order(dataset, batch_size, threads):
-    flow = EvalFlow(dataset, batch_size=batch_size, sizes=[16], threads=threads)
+    flow = EvalFlow(dataset, SMALL, batch_size=batch_size, threads=threads)
     batches = list(flow)
     assert len(batches) == len(flow) == -(-VAL // batch_size)
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), np.arange(VAL))
@@ -137,16 +149,11 @@ def test_eval_holds_every_image_once_in_order(dataset, batch_size, threads):
 @pytest.mark.parametrize('augment', ['area_crop', 'shift'])
 @pytest.mark.parametrize('sizes', [(16,), (12, 16, 7)])
 def test_antialiased_batches_hold_every_size(dataset, augment, sizes):
-    dataset = replace(dataset, augment=augment)
-    expected = train(dataset, batches=7, sizes=sizes, antialias=True)
+    preprocessing = antialiased(sizes, augment)
+    expected = train(dataset, preprocessing, batches=7)
     for threads in (1, 3):
-        assert_same(
-            train(dataset, batches=7, threads=threads, sizes=sizes, antialias=True), expected
-        )
-    assert_same(
-        train(dataset, batches=3, start_step=4, threads=2, sizes=sizes, antialias=True),
-        expected[4:],
-    )
+        assert_same(train(dataset, preprocessing, batches=7, threads=threads), expected)
+    assert_same(train(dataset, preprocessing, batches=3, start_step=4, threads=2), expected[4:])
     *images, labels = expected[1]
     assert [(array.shape, array.dtype) for array in images] == [
         ((5, size, size, 3), np.uint8) for size in sizes
@@ -160,7 +167,7 @@ def test_antialiased_batches_hold_every_size(dataset, augment, sizes):
             antialias=True,
         )
         assert_same([[array[place] for array in images]], [views])
-    batches = list(EvalFlow(dataset, batch_size=4, sizes=sizes, antialias=True, threads=2))
+    batches = list(EvalFlow(dataset, preprocessing, batch_size=4, threads=2))
     for index in range(VAL):
         views = eval_views(dataset.val.read(index), augment, sizes, antialias=True)
         assert_same([[array[index % 4] for array in batches[index // 4][:-1]]], [views])
@@ -179,22 +186,20 @@ def test_jpeg_folder(tmp_path):
         cv2.imwrite(
             str(folder / f'{k}.{"png" if k == 3 else "JPEG"}'), cv2.resize(small, shapes[k][::-1])
         )
-    folder = open_dataset(str(tmp_path), size=64)
-    inline = list(islice(TrainFlow(folder, batch_size=3, sizes=[64], seed=1, threads=0), 5))
+    folder, preprocessing = open_dataset(str(tmp_path), size=64), views_of(64, 'area_crop')
+    options = {'batches': 5, 'batch_size': 3, 'seed': 1}
+    inline = train(folder, preprocessing, **options)
     assert inline[0][0].shape == (3, 64, 64, 3)
-    assert_same(
-        list(islice(TrainFlow(folder, batch_size=3, sizes=[64], seed=1, threads=3), 5)), inline
-    )
-    images = np.concatenate(
-        [images for images, _ in EvalFlow(folder, batch_size=3, sizes=[64], threads=3)]
-    )
+    assert_same(train(folder, preprocessing, **options, threads=3), inline)
+    flow = EvalFlow(folder, preprocessing, batch_size=3, threads=3)
+    images = np.concatenate([images for images, _ in flow])
     for i, image in enumerate(images):
         np.testing.assert_array_equal(
             [image], eval_views(folder.val.read(i), 'area_crop', [64], antialias=False)
         )
     (tmp_path / 'val' / 'b' / '1.JPEG').write_bytes(b'')
     with pytest.raises(UsageError, match='val/b/1.JPEG is empty'):
-        list(EvalFlow(folder, batch_size=3, sizes=[64], threads=3))
+        list(flow)
     assert decoders() == []
 
 
@@ -218,7 +223,7 @@ def test_bad_images_are_replaced_and_named_once(damaged, monkeypatch):
     log = Log(monkeypatch)
     bad = [i for i in range(24) if not readable(damaged, i)]
     assert len(bad) == len(BAD) == 8
-    batches = train(damaged, batches=9, batch_size=8, sizes=[32], max_bad=0.5)
+    batches = train(damaged, FILES, batches=9, batch_size=8, max_bad=0.5)
     assert sorted(log.lines) == sorted(set(log.lines)) and len(log.lines) == 8
     for i in bad:
         assert sum(damaged.train.name(i) in line for line in log.lines) == 1
@@ -251,7 +256,7 @@ def readable(dataset, i):
 
 @pytest.mark.parametrize('threads', [0, 3])
 def test_replacements_survive_resuming(damaged, threads):
-    options = {'batch_size': 5, 'sizes': [32], 'max_bad': 1}
+    options = {'preprocessing': FILES, 'batch_size': 5, 'max_bad': 1}
     expected = train(damaged, batches=11, **options)[5:]
     assert_same(train(damaged, batches=6, start_step=5, threads=threads, **options), expected)
 
@@ -263,26 +268,26 @@ def test_too_many_bad_images_stop_the_run(damaged, threads, admitted, monkeypatc
     with pytest.raises(UsageError) as caught:
         train(
             damaged,
+            FILES,
             batches=3,
             batch_size=8,
-            sizes=[32],
             max_bad=(admitted + 0.5) / 24,
             threads=threads,
         )
     message = str(caught.value)
     assert (
-        f'of 24 training images cannot be decoded, --max_bad {(admitted + 0.5) / 24:g} admits {admitted};'
-        in message
+        f'of 24 training images cannot be decoded, --max_bad {(admitted + 0.5) / 24:g} '
+        f'admits {admitted};' in message
     )
     named = [line.split('; another')[0] for line in log.lines]
     assert len(named) > admitted and all(name in message for name in named)
-    train(damaged, batches=6, batch_size=8, sizes=[32], max_bad=8 / 24, threads=threads)
+    train(damaged, FILES, batches=6, batch_size=8, max_bad=8 / 24, threads=threads)
 
 
 def test_set_of_bad_images_only_ends(tmp_path):
     make_tree(tmp_path, classes=2, train=1, odd={'empty': BAD['empty'], 'html': BAD['html']})
     with pytest.raises(BadImage):
-        train(open_dataset(str(tmp_path), size=32), batches=1, batch_size=1, sizes=[32], max_bad=1)
+        train(open_dataset(str(tmp_path), size=32), FILES, batches=1, batch_size=1, max_bad=1)
 
 
 @pytest.mark.parametrize('threads', [0, 3])
@@ -290,7 +295,7 @@ def test_evaluation_names_a_bad_image_or_goes_without_it(tmp_path, threads):
     make_tree(tmp_path / 'set', train=1)
     name = 'val/ILSVRC2012_val_00000004.JPEG'
     (tmp_path / 'set' / name).write_bytes(BAD['truncated'](Image.new('RGB', (400, 300))))
-    flow = {'batch_size': 4, 'sizes': [32], 'threads': threads}
+    flow = {'preprocessing': FILES, 'batch_size': 4, 'threads': threads}
     with pytest.raises(UsageError, match=f'--data: {name} is not a complete image'):
         list(EvalFlow(open_dataset(str(tmp_path / 'set'), size=32), **flow))
     (tmp_path / 'bad.txt').write_text(name)
@@ -310,7 +315,7 @@ def test_threads_share_a_batch_and_stay_two_batches_ahead(dataset, monkeypatch):
         return self.images[i]
 
     monkeypatch.setattr(ArraySource, 'read', read)
-    batches = iter(TrainFlow(dataset, batch_size=12, sizes=[16], seed=0, threads=4))
+    batches = iter(TrainFlow(dataset, SMALL, batch_size=12, seed=0, threads=4))
     next(batches)
     assert len(seen) == 4 and len(done) < 24
     time.sleep(0.3)
@@ -319,12 +324,12 @@ def test_threads_share_a_batch_and_stay_two_batches_ahead(dataset, monkeypatch):
 
 
 def test_closing_ends_the_threads(dataset):
-    batches = iter(TrainFlow(dataset, batch_size=5, sizes=[16], seed=0, threads=3))
+    batches = iter(TrainFlow(dataset, SMALL, batch_size=5, seed=0, threads=3))
     next(batches)
     assert decoders()
     batches.close()
     assert decoders() == []
-    list(EvalFlow(dataset, batch_size=2, sizes=[16], threads=3))
+    list(EvalFlow(dataset, SMALL, batch_size=2, threads=3))
     assert decoders() == []
 
 
@@ -362,11 +367,6 @@ def test_ordered_map_raises_in_place():
             '--batch_size 24 is larger than the training set of numbered: give at most 23',
         ),
         ({'batch_size': 0}, '--batch_size is 0, expected at least 1'),
-        ({'sizes': [0]}, '--sizes is 0, expected at least 1'),
-        ({'sizes': [16, 12]}, '--sizes gives 2 views, expected 1 without --resize antialias'),
-        ({'sizes': []}, '--sizes gives 0 views, expected 1 without --resize antialias'),
-        ({'sizes': [], 'antialias': True}, '--sizes gives 0 views, expected at least 1'),
-        ({'sizes': [16, 0], 'antialias': True}, '--sizes is 0, expected at least 1'),
         ({'seed': -1}, '--seed is -1, expected at least 0'),
         ({'start_step': -1}, 'start_step is -1, expected at least 0'),
         ({'max_bad': -0.1}, '--max_bad is -0.1, expected at least 0'),
@@ -375,18 +375,16 @@ def test_ordered_map_raises_in_place():
 )
 def test_train_refusals(dataset, change, message):
     with pytest.raises(UsageError, match=message):
-        TrainFlow(dataset, **{'batch_size': 5, 'sizes': [16], 'seed': 0, 'threads': 0, **change})
+        TrainFlow(dataset, SMALL, **{'batch_size': 5, 'seed': 0, 'threads': 0, **change})
 
 
 @pytest.mark.parametrize(
     'change, message',
     [
         ({'batch_size': 0}, '--batch_size is 0'),
-        ({'sizes': [0]}, '--sizes is 0'),
-        ({'sizes': [9, 8]}, '--sizes gives 2'),
         ({'threads': -1}, '--threads is -1'),
     ],
 )
 def test_eval_refusals(dataset, change, message):
     with pytest.raises(UsageError, match=message):
-        EvalFlow(dataset, **{'batch_size': 5, 'sizes': [16], 'threads': 0, **change})
+        EvalFlow(dataset, SMALL, **{'batch_size': 5, 'threads': 0, **change})

@@ -1,4 +1,6 @@
-"""The CIFAR archives: pixels and labels as they are meant, no code run, and what a run calls them."""
+"""The CIFAR archives: pixels and labels as they are meant, no code run, and what a run
+calls them.
+"""
 
 import pickle
 import sys
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 
 from engine.data import cifar
-from engine.data.datasets import open_dataset, recipe
+from engine.data import folder as image_folder
+from engine.data.datasets import named, open_dataset
 from tests.engine.data.test_datasets import refusal
 
 
@@ -47,7 +50,7 @@ def test_cifar10(tmp_path, as_bytes):
     folder = make_cifar10(tmp_path / 'cifar-10-batches-py', as_bytes=as_bytes)
     for data in (f'cifar10:{tmp_path}', f'cifar10:{folder}', str(tmp_path), str(folder)):
         dataset = open_dataset(data)
-        assert (dataset.name, dataset.size, dataset.augment) == ('cifar10', 32, 'shift')
+        assert (dataset.name, dataset.spec) == ('cifar10', cifar.SPECS['cifar10'])
         assert (len(dataset.train), len(dataset.val), dataset.classes[9]) == (20, 3, 'name9')
     np.testing.assert_array_equal(dataset.train.labels[:8], [1, 0, 9, 3, 2, 0, 9, 3])
     row, image = cifar_rows(4, seed=2)[1], dataset.train.read(5)
@@ -68,12 +71,7 @@ def test_cifar100_uses_the_fine_labels(tmp_path):
         )
     write_pickle(tmp_path / 'cifar-100-python' / 'meta', {'fine_label_names': [b'x'] * 100})
     dataset = open_dataset(f'cifar100:{tmp_path}', size=28)
-    assert (len(dataset.train), len(dataset.val), len(dataset.classes), dataset.size) == (
-        6,
-        2,
-        100,
-        28,
-    )
+    assert (len(dataset.train), len(dataset.val), len(dataset.classes)) == (6, 2, 100)
     assert set(dataset.train.labels) == {99}
 
 
@@ -103,16 +101,12 @@ def test_harmful_and_broken_pickles(tmp_path):
 
 
 def test_a_plain_folder_is_recorded_as_what_it_is(tmp_path):
-    """Its images are then taken as they are, wherever the folder has gone since."""
-    folder = make_cifar10(tmp_path / 'some' / 'cifar-10-batches-py')
-    for place in (folder, folder.parent):
-        assert cifar.spelled(str(place)) == f'cifar10:{place}'
-        assert (
-            recipe(str(place))
-            == recipe(f'cifar10:{place}')
-            == open_dataset(str(place)).augment
-            == 'shift'
-        )
-    for other in ('', 'fake', 'animals28', str(tmp_path), f'cifar10:{folder}', 'cifar100:nowhere'):
-        assert cifar.spelled(other) == other
-    assert (recipe('cifar100:nowhere'), recipe(str(tmp_path))) == ('shift', 'area_crop')
+    """It is then known wherever the folder has gone since."""
+    batches = make_cifar10(tmp_path / 'some' / 'cifar-10-batches-py')
+    for place in (batches, batches.parent):
+        assert named(str(place)) == (cifar.SPECS['cifar10'], str(place), f'cifar10:{place}')
+        assert open_dataset(str(place)).spec == cifar.SPECS['cifar10']
+    for other in ('', 'fake', 'animals28', str(tmp_path), f'cifar10:{batches}', 'cifar100:nowhere'):
+        assert named(other).data == other
+    assert named('cifar100:nowhere').spec == cifar.SPECS['cifar100']
+    assert named(str(tmp_path)).spec == image_folder.FOLDER

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data.datasets import EMBEDDED, SUFFIXES, BadImage, decode, open_dataset
+from engine.data import folder
+from engine.data.animals28 import EMBEDDED
+from engine.data.datasets import open_dataset
+from engine.data.folder import SUFFIXES
+from engine.data.sources import BadImage, decode
 from engine.errors import UsageError
 from scripts.bench.data import picture
 from tests.engine.data.ilsvrc import BAD, GOOD, make_tree, png16
@@ -53,12 +57,8 @@ def test_animals28_is_the_embedded_split():
     dataset = open_dataset('animals28')
     with np.load(EMBEDDED) as arrays:
         image, label, test = arrays['image'], arrays['label'], arrays['test']
-    assert (len(dataset.train), len(dataset.val), dataset.size, dataset.augment) == (
-        8000,
-        2000,
-        28,
-        'shift',
-    )
+    assert (len(dataset.train), len(dataset.val)) == (8000, 2000)
+    assert (dataset.spec.image_size, dataset.spec.augmentation) == (28, 'shift')
     assert dataset.classes[0] == 'bear' and len(dataset.classes) == 10
     assert dataset.train.labels.dtype == np.int64
     np.testing.assert_array_equal(dataset.val.labels, label[test])
@@ -71,12 +71,7 @@ def test_animals28_is_the_embedded_split():
 
 def test_fake_is_the_same_in_every_process():
     dataset, again = open_dataset('fake', size=12), open_dataset('fake', size=12)
-    assert (len(dataset.train), len(dataset.val), len(dataset.classes), dataset.size) == (
-        256,
-        64,
-        1000,
-        12,
-    )
+    assert (len(dataset.train), len(dataset.val), len(dataset.classes)) == (256, 64, 1000)
     expected = np.random.default_rng([0, 5]).integers(256, size=(12, 12, 3), dtype=np.uint8)
     np.testing.assert_array_equal(dataset.train.read(5), expected)
     np.testing.assert_array_equal(dataset.train.labels, again.train.labels)
@@ -87,12 +82,8 @@ def test_fake_is_the_same_in_every_process():
 
 def test_folder_with_class_folders(tmp_path):
     dataset = open_dataset(str(make_folder(tmp_path / 'small')))
-    assert (dataset.name, dataset.classes, dataset.size, dataset.augment) == (
-        'small',
-        SYNSETS,
-        224,
-        'area_crop',
-    )
+    assert (dataset.name, dataset.classes, dataset.spec) == ('small', SYNSETS, folder.FOLDER)
+    assert (dataset.spec.image_size, dataset.spec.augmentation) == (224, 'area_crop')
     np.testing.assert_array_equal(dataset.train.labels, [0, 0, 1, 1, 1, 2, 2, 2, 2])
     np.testing.assert_array_equal(dataset.val.labels, [0, 0, 1, 1, 2, 2])
     assert [dataset.train.read(i).shape for i in (2, 3, 4)] == [
@@ -111,9 +102,7 @@ def test_order_is_sorted_whatever_the_disk_says(tmp_path, monkeypatch):
     assert (dataset.train.files, dataset.val.files) == (expected.train.files, expected.val.files)
 
 
-def test_size_overrides_the_native_one(tmp_path):
-    assert open_dataset(str(make_folder(tmp_path)), size=64).size == 64
-    assert open_dataset('animals28', size=20).size == 20
+def test_sizes_are_positive():
     with pytest.raises(UsageError, match='size is 0, expected at least 1'):
         open_dataset('animals28', size=0)
 
@@ -207,7 +196,8 @@ def test_flat_val_with_label_list(tmp_path, place, form):
         ('0\n' * 5 + '-1\n', 'label -1 is neither'),
         (
             'a.JPEG 0\n' * 6,
-            'val.txt has no line for these images of val/: ILSVRC2012_val_00000000.JPEG, ILSVRC2012_val_0',
+            'val.txt has no line for these images of val/: ILSVRC2012_val_00000000.JPEG, '
+            'ILSVRC2012_val_0',
         ),
     ],
 )
@@ -276,8 +266,8 @@ def test_half_sorted_validation_images_are_refused(tmp_path):
     root = make_folder(tmp_path)
     write_image(root / 'val' / 'left.png')
     assert (
-        f'{root}/val holds class folders and beside them 1 images; put those into their classes: left.png'
-        in (refusal(root))
+        f'{root}/val holds class folders and beside them 1 images; put those into their '
+        'classes: left.png' in (refusal(root))
     )
 
 
@@ -331,7 +321,8 @@ def test_skip_list(tmp_path):
     [
         (
             ['train/a.JPEG'],
-            'train/a.JPEG is no image of --data set; give paths relative to its folder, such as train/n0',
+            'train/a.JPEG is no image of --data set; give paths relative to its folder, '
+            'such as train/n0',
         ),
         (None, 'cannot be read'),
         (

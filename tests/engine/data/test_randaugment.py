@@ -1,4 +1,4 @@
-"""RandAugment and random erasing: operations against formulas in RGB, chance by scripted answers and by counting."""
+"""RandAugment: operations against formulas in RGB, chance by scripted answers and by counting."""
 
 import math
 
@@ -7,51 +7,13 @@ import pytest
 from PIL import Image
 
 from engine.config.config import Config
-from engine.data import preprocess, randaugment
-from engine.data.randaugment import OPERATIONS, RandAugment, apply, parse, random_erasing
+from engine.data import randaugment
+from engine.data.randaugment import OPERATIONS, RandAugment, apply, parse
 from engine.errors import UsageError
+from tests.engine.data.pictures import Scripted, noise
 
 LUMA = np.array([0.299, 0.587, 0.114])  # of R, G, B
 FILL = (124, 116, 104)
-
-
-class Scripted:
-    """Stands in for a generator and answers with fixed numbers; what is left over is a fault of the test."""
-
-    def __init__(self, *, random=(), integers=(), normal=(), uniform=()):
-        self.answers = {
-            'random': list(random),
-            'integers': list(integers),
-            'normal': list(normal),
-            'uniform': list(uniform),
-        }
-        self.asked = []
-
-    def random(self):
-        return self.answers['random'].pop(0)
-
-    def integers(self, high, size=None):
-        self.asked.append(high)
-        return (
-            [self.answers['integers'].pop(0) for _ in range(size)]
-            if size
-            else self.answers['integers'].pop(0)
-        )
-
-    def normal(self, mean, deviation):
-        self.asked.append((mean, deviation))
-        return self.answers['normal'].pop(0)
-
-    def uniform(self, low, high):
-        self.asked.append((low, high))
-        return self.answers['uniform'].pop(0)
-
-    def standard_normal(self, shape, dtype):
-        return np.random.default_rng(5).standard_normal(shape, dtype)
-
-
-def noise(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
 
 
 def applied(name: str, image: np.ndarray, level: float, *random: float) -> np.ndarray:
@@ -119,7 +81,8 @@ def test_sharpness_blurs_below_a_factor_of_one():
     np.testing.assert_array_equal(applied('Sharpness', image, 0.5), image)
 
 
-SOURCES = {  # output row and column, relative to the centre where there is one -> source row and column
+# Output row and column, relative to the centre where there is one -> source row and column.
+SOURCES = {
     'ShearX': lambda y, x, v: (y, x + 0.3 * v * y),
     'ShearY': lambda y, x, v: (y + 0.3 * v * x, x),
     'TranslateXRel': lambda y, x, v: (y, x + 0.45 * v * 60),
@@ -164,7 +127,9 @@ def test_there_are_the_published_operations():
 
 
 def one(name: str, image: np.ndarray) -> np.ndarray:
-    """RandAugment that draws this operation at magnitude 9, unchanged sign and the bilinear filter."""
+    """RandAugment that draws this operation at magnitude 9, unchanged sign and the
+    bilinear filter.
+    """
     rng = Scripted(integers=[OPERATIONS.index(name)], random=[0.4, 0.7, 0.7], normal=[9.0])
     return RandAugment(operations=1, magnitude=9)(image, rng)
 
@@ -231,7 +196,6 @@ def test_any_image_survives_and_is_not_written_to(shape):
         )
         assert first.shape == image.shape and first.dtype == np.uint8
         np.testing.assert_array_equal(first, again)
-        assert random_erasing(image, 1.0, np.random.default_rng(k)).shape == image.shape
 
 
 @pytest.mark.parametrize(
@@ -275,67 +239,3 @@ def test_other_spellings_are_refused(spec):
         parse(spec)
     with pytest.raises(UsageError, match=f'^--randaugment {spec}: expected rand'):
         Config(randaugment=spec).check()
-
-
-@pytest.mark.parametrize('erasing', [-0.1, 1.1, math.nan])
-def test_a_probability_of_erasing(erasing):
-    with pytest.raises(UsageError, match=f'^--erasing {erasing}: must lie between 0 and 1'):
-        Config(erasing=erasing).check()
-
-
-def test_erased_rectangle_is_the_drawn_one():
-    image = noise(40, 50)
-    rng = Scripted(random=[0.19], uniform=[0.2, math.log(2)], integers=[7, 11])
-    height, width = round((400 * 2) ** 0.5), round((400 / 2) ** 0.5)
-    erased = random_erasing(image, 0.2, rng)
-    expected = image.copy()
-    mean, std = (
-        255 * np.array(values) for values in ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229))
-    )
-    values = mean + std * Scripted().standard_normal((height, width, 3), np.float32)
-    expected[7 : 7 + height, 11 : 11 + width] = np.clip(np.floor(values + 0.5), 0, 255)
-    np.testing.assert_array_equal(erased, expected)
-    np.testing.assert_array_equal(image, noise(40, 50))
-    assert rng.asked == [
-        (0.02, 1 / 3),
-        (pytest.approx(math.log(0.3)), pytest.approx(math.log(1 / 0.3))),
-        40 - height + 1,
-        50 - width + 1,
-    ]
-
-
-def test_the_noise_is_standard_normal_once_normalised():
-    np.testing.assert_allclose(randaugment.MEAN / 255, preprocess.MEAN, atol=1e-6)
-    np.testing.assert_allclose(randaugment.STD / 255, preprocess.STD, atol=1e-6)
-    assert tuple(np.rint(randaugment.MEAN[::-1])) == FILL
-    image = np.full((300, 300, 3), 7, np.uint8)
-    erased = random_erasing(image, 1.0, np.random.default_rng(1))
-    values = (erased[(erased != 7).all(axis=-1)] / 255 - preprocess.MEAN) / preprocess.STD
-    assert len(values) > 1500 and np.abs(values.mean(axis=0)).max() < 0.06
-    assert np.abs(values.std(axis=0) - 1).max() < 0.06 and np.ptp(values, axis=0).max() < 5
-    assert abs(np.corrcoef(values[:, 0], values[:, 1])[0, 1]) < 0.06
-
-
-def test_nothing_is_erased_by_chance_or_when_nothing_fits():
-    image = noise(40, 50)
-    assert random_erasing(image, 0.2, Scripted(random=[0.2])) is image
-    rng = Scripted(random=[0.0], uniform=[1 / 3, math.log(1 / 0.3)] * 10)
-    assert random_erasing(image, 1.0, rng) is image and not rng.answers['uniform']
-    assert random_erasing(image[:1, :1], 1.0, np.random.default_rng(0)).shape == (1, 1, 3)
-
-
-def test_erasing_has_the_published_distribution():
-    image = np.zeros((60, 60, 3), np.uint8)
-    erased = [
-        random_erasing(image, 0.2, np.random.default_rng(k)).any(axis=-1) for k in range(4000)
-    ]
-    areas = np.array([mask.mean() for mask in erased if mask.any()])
-    assert abs(len(areas) - 800) < 4 * (4000 * 0.16) ** 0.5
-    assert (
-        0.015 < areas.min() < 0.03
-        and 0.3 < areas.max() < 0.345
-        and abs(areas.mean() - 0.17) < 0.015
-    )
-    places = np.mean([mask for mask in erased if mask.any()], axis=0)
-    assert abs(places[:30].mean() / places[30:].mean() - 1) < 0.15
-    assert abs(places[:, :30].mean() / places[:, 30:].mean() - 1) < 0.15

@@ -40,6 +40,7 @@ TINY = Config(
     image_size=28,
     resize='area',
     inputs='normalized_rgb',
+    augmentation='shift',
 )
 CONFIGS = {'float': TINY, 'w2a2': dataclasses.replace(TINY, qw=2, qa=2, sizes=(28,))}
 N, EXITS = 15, TINY.nBlocks

@@ -1,4 +1,6 @@
-"""Predictor: any network, any point, any budget gives what the evaluation graph gives; from several threads too."""
+"""Predictor: any network, any point, any budget gives what the evaluation graph gives; from several
+threads too.
+"""
 
 import concurrent.futures
 import dataclasses
@@ -10,7 +12,6 @@ import numpy as np
 import pytest
 
 from engine import Predictor
-from engine.data.augment import eval_views
 from engine.data.datasets import open_dataset
 from engine.errors import UsageError
 from engine.evaluation.evaluate import eval_flow
@@ -90,13 +91,8 @@ def predictors(make):
     return predictor
 
 
-def views(config, images, augment='shift'):
-    made = [
-        eval_views(
-            image, augment, config.view_sizes, antialias=config.antialias, cubic=config.cubic
-        )
-        for image in images
-    ]
+def views(config, images):
+    made = map(config.preprocessing.eval_views, images)
     return [np.stack(size) for size in zip(*made)]
 
 
@@ -110,7 +106,9 @@ def evaluated(made, images):
 
 
 def answers(made, batch):
-    """Probabilities [N, classes] by name: the graph of evaluation, whose variables a saver restores."""
+    """Probabilities [N, classes] by name: the graph of evaluation, whose variables a saver
+    restores.
+    """
     with tf.Graph().as_default(), tf.Session() as session:
         model = Model(made.config, data_format='NHWC')
         feeds = [tf.constant(view) for view in batch]
@@ -197,13 +195,20 @@ def test_images_of_any_size(family, make, predictors):
     ],
 )
 def test_images_of_a_data_folder(family, resize, kind, make, tmp_path):
-    """The data flow of evaluation, and the predictor on the images as they lie there, whatever kind of folder it is."""
+    """The data flow of evaluation, and the predictor on the images as they lie there, whatever kind
+    of folder it is.
+    """
     made, folder = make(family), tmp_path / 'data'
     make_cifar10(folder) if kind == 'cifar' else photographs(folder)
-    config = dataclasses.replace(made.config, data=str(folder), resize=resize)
+    dataset = open_dataset(str(folder), size=made.config.image_size)
+    config = dataclasses.replace(
+        made.config,
+        data=str(folder),
+        resize=resize,
+        augmentation=dataset.spec.augmentation,
+    )
     shutil.copytree(made.path, tmp_path / 'run')
     write_json(tmp_path / 'run' / 'config.json', config.to_json())
-    dataset = open_dataset(config.data, size=config.image_size)
     *batch, _ = next(iter(eval_flow(config, dataset, 0)))
     predictor, images = (
         Predictor(tmp_path / 'run', threads=1),
@@ -307,7 +312,9 @@ def test_budget_of_a_gate(make, predictors):
 
 
 def test_budget_of_exits(make, predictors):
-    """Every image leaves where its confidence reaches the threshold, with the answer of that exit."""
+    """Every image leaves where its confidence reaches the threshold, with the answer of
+    that exit.
+    """
     made, predictor = make('msdnet'), predictors('msdnet')
     record(made, {'s16-x1': 70.0, 's16-x0': 60.0})
     seen = RNG.integers(256, size=(60, 16, 16, 3), dtype=np.uint8)
@@ -337,7 +344,8 @@ def test_budget_of_exits(make, predictors):
         assert found.labels[i] == expected[point][i].argmax()
         assert found.scores[i] == pytest.approx(expected[point][i].max(), abs=1e-4)
     assert predictor.within(costs[0]).madds == pytest.approx(costs[0])
-    # A budget is kept on the images by which thresholds were chosen; the least sure one lies on its threshold.
+    # A budget is kept on the images by which thresholds were chosen; the least sure one lies on its
+    # threshold.
     assert predictor.predict(seen, budget=costs[0]).points.count('s16-x0') >= len(seen) - 1
 
 
@@ -392,7 +400,9 @@ def test_epochs(make, tmp_path):
 
 
 def test_a_published_file(tmp_path, monkeypatch):
-    """CIFAR form: an image of its size is taken as it is, as its evaluation does, and as the imported run does."""
+    """CIFAR form: an image of its size is taken as it is, as its evaluation does, and as the
+    imported run does.
+    """
     monkeypatch.setitem(resnet.FORMS, 'resnet8', resnet.Form((1, 1, 1), small=True))
     file = written(tmp_path / 'x.pth.tar', aig8(10))
     published = Predictor(file, threads=1)

@@ -1,4 +1,6 @@
-"""Calibration: averages against numpy, nothing else changes, and the way from the script to the records."""
+"""Calibration: averages against numpy, nothing else changes, and the way from the script to the
+records.
+"""
 
 import dataclasses
 import json
@@ -82,7 +84,9 @@ def contents(run: Path) -> dict[str, bytes]:
 
 
 def unequal_batches() -> tuple[list[np.ndarray], list[Batch]]:
-    """Raw values [images, positions, channels] and what a normalisation keeps of them; one channel is constant."""
+    """Raw values [images, positions, channels] and what a normalisation keeps of them; one channel
+    is constant.
+    """
     raw = [RNG.normal(n, n + 1, size=(n, 5, 3)) for n in (4, 1, 7)]
     for one in raw:
         one[..., 2] = 2
@@ -128,7 +132,9 @@ def setting(run: Path, *sizes: int):
 
 
 def test_observing_changes_no_variable(rsnet):
-    """The same batch gives the same statistics, whatever came between; another batch gives others."""
+    """The same batch gives the same statistics, whatever came between; another batch
+    gives others.
+    """
     source, config, dataset = setting(rsnet, 24, 16)
     config = dataclasses.replace(config, kd=False)
     flow = iter(train_flow(config, dataset, start_step=0, threads=0))
@@ -152,13 +158,9 @@ def first_convolution(config, source, size: int, images: int) -> list[np.ndarray
     while images:
         arrays = [array[:images] for array in next(flow)[:-1]]
         with tf.Graph().as_default(), tf.Session() as session:
-            view = views(
-                [tf.constant(array) for array in arrays],
-                [size],
-                resize=config.resize,
-                inputs=config.inputs,
-                data_format='NHWC',
-            )[size]
+            view = views([tf.constant(array) for array in arrays], config.preprocessing, 'NHWC')[
+                size
+            ]
             batches.append(
                 session.run(tf.nn.conv2d(view, source.values['conv0/W'], 1, 'SAME')).astype(
                     'float64'
@@ -188,7 +190,9 @@ def test_statistics_of_the_first_normalisation(net, average, request):
 
 
 def test_what_is_stored_for_a_new_size_and_for_a_trained_one(rsnet):
-    """A new size gets all its variables, affine ones and bases from the nearest; a trained one new statistics only."""
+    """A new size gets all its variables, affine ones and bases from the nearest; a trained one new
+    statistics only.
+    """
     source, config, dataset = setting(rsnet, 26, 16)
     found = calibrate.calibrate(config, source, dataset, images=9, average='pooled', threads=0)
     wanted = Model(
@@ -317,7 +321,9 @@ class Watched:
 
 
 def test_san_at_a_size_between_two_trained_ones(san, tmp_path, monkeypatch):
-    """Proxy: kernels and statistics of the nearest size; ideal: own kernels; interpolate: own kernels, statistics too."""
+    """Proxy: kernels and statistics of the nearest size; ideal: own kernels; interpolate: own
+    kernels, statistics too.
+    """
     watched, logits, encodings = Watched(monkeypatch), {}, {}
     run = Path(shutil.copytree(san, tmp_path / 'run'))
     for untrained in ('proxy', 'ideal', 'interpolate'):

@@ -10,7 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from engine.data.datasets import ArraySource, Dataset, Subset
+from engine.data import animals28
+from engine.data.sources import ArraySource, Subset
+from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.evaluation import exit_policy
 from engine.evaluation.evaluate import Score, evaluate, score
@@ -42,7 +44,7 @@ def dataset():
     """
     labels, _ = answers(network('float')[2], 28)
     train = ArraySource(IMAGES, np.where(np.arange(N) % 3, labels[:, 2], labels[:, 1]))
-    return Dataset('few', CLASSES, 28, 'shift', train, Subset(train, VAL), Subset(train, HELD))
+    return Dataset('few', animals28.SPEC, CLASSES, train, Subset(train, VAL), Subset(train, HELD))
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,6 @@
-"""Frozen graphs: what a point computes in the whole network, with its own weights as constants and no others."""
+"""Frozen graphs: what a point computes in the whole network, with its own weights as constants and
+no others.
+"""
 
 import functools
 
@@ -69,7 +71,9 @@ def shallow():
 
 
 def made(options) -> tuple[Config, dict[str, np.ndarray]]:
-    """A configuration, and values with which nothing is hidden by zeros and ones, and nothing fades."""
+    """A configuration, and values with which nothing is hidden by zeros and ones, and nothing
+    fades.
+    """
     config = Config(**{'classes': 5, 'image_size': 16, **options})
     config.check()
     rng, values = np.random.default_rng(0), Model(config, data_format='NHWC').starting_values()
@@ -95,7 +99,8 @@ def source_of(config: Config, values, *points: str) -> Checkpoint:
 def batch(config: Config) -> list[np.ndarray]:
     rng = np.random.default_rng(1)
     return [
-        rng.integers(256, size=(5, side, side, 3), dtype=np.uint8) for side in config.view_sizes
+        rng.integers(256, size=(5, side, side, 3), dtype=np.uint8)
+        for side in config.preprocessing.view_sizes
     ]
 
 

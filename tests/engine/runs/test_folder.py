@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.config.config import Config, read_config
-from engine.data.datasets import FileSource, Subset
+from engine.data.sources import FileSource, Subset
 from engine.errors import UsageError
 from engine.files import write_json
 from engine.runs.folder import checkpoint_step, checkpoints, open_run

@@ -5,12 +5,16 @@ import pytest
 
 import imagenet_tf
 from engine.config.config import Config
+from engine.data import animals28
 from engine.data.batches import TrainFlow
-from engine.data.datasets import ArraySource, Dataset
+from engine.data.preprocessing import Preprocessing
+from engine.data.sources import ArraySource
+from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.runs import holdout
 
 IMAGES = 50
+PREPROCESSING = Preprocessing('shift', 28, (28,), 'area', 'unit_rgb')
 LINE = ['--net', 'msdnet', '--data', 'animals28', '--batch_size', '8']
 
 
@@ -20,9 +24,8 @@ def dataset():
     numbers = np.arange(IMAGES)
     images = np.broadcast_to(numbers[:, None, None], (IMAGES, 28, 28)).astype(np.uint8)
     train = ArraySource(images, numbers % 7)
-    return Dataset(
-        'numbered', tuple('abcdefg'), 28, 'shift', train, ArraySource(images[:3], numbers[:3])
-    )
+    val = ArraySource(images[:3], numbers[:3])
+    return Dataset('numbered', animals28.SPEC, tuple('abcdefg'), train, val)
 
 
 def numbers(source):
@@ -78,7 +81,7 @@ def test_nothing_is_set_aside_by_default(dataset, tmp_path):
 
 def test_training_batches_never_hold_them(dataset):
     found = holdout.apply(dataset, Config(holdout=18), None)
-    flow = TrainFlow(found, batch_size=8, sizes=[28], seed=0, threads=0)
+    flow = TrainFlow(found, PREPROCESSING, batch_size=8, seed=0, threads=0)
     assert len(flow) == 4
     # Shifting pads with black: the brightest pixel is the image's number.
     seen = {int(image.max()) for _, (images, _) in zip(range(40), flow) for image in images}

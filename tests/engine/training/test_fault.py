@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import imagenet_tf
-from engine.data.datasets import ArraySource, BadImage
+from engine.data.sources import ArraySource, BadImage
 from engine.runs.folder import checkpoints
 from engine.training import callbacks, trainers
 from quant.backend import tf

@@ -11,7 +11,9 @@ from tensorpack import Callback
 from tensorpack.tfutils import sesscreate
 
 from engine.config.config import Config
-from engine.data.datasets import ArraySource, Dataset
+from engine.data import animals28
+from engine.data.sources import ArraySource
+from engine.data.spec import Dataset
 from engine.evaluation import evaluate
 from engine.graph.tower import Model
 from engine.graph.worker import SingleWorker
@@ -36,6 +38,7 @@ def config(net: str, **fields) -> Config:
         'sizes': (16,),
         'data': 'animals28',
         'classes': len(CLASSES),
+        'augmentation': 'shift',
         'image_size': 16,
         'resize': 'area',
         **fields,
@@ -51,7 +54,7 @@ def few() -> Dataset:
     source = ArraySource(
         rng.integers(0, 256, (IMAGES, 16, 16, 3), np.uint8), rng.integers(0, len(CLASSES), IMAGES)
     )
-    return Dataset('few', CLASSES, 16, 'shift', source, source)
+    return Dataset('few', animals28.SPEC, CLASSES, source, source)
 
 
 def slow(*values):

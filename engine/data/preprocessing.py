@@ -1,0 +1,89 @@
+"""Preprocessing as a run records it: the one value that says how a decoded image becomes the input
+of its network.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from engine.data import augment
+from engine.data.augment import Extra
+
+# How the input sizes are made: in the graph from one view, or while loading with an antialiased
+# filter.
+RESIZES = ('nearest', 'area', 'antialias', 'antialias_cubic')
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How a decoded image becomes what a network takes, in training and in evaluation.
+
+    It starts as the data set's, is recorded with the run, and is read from there: never from the
+    name of the data.
+
+    Attributes:
+        augmentation: one of ``augment.AUGMENTATIONS``: cuts random views for training and the views
+            for evaluation.
+        image_size: edge in pixels of the view that ``nearest`` and ``area`` make all sizes from.
+        sizes: input sizes of the network, pixels, largest first.
+        resize: one of ``RESIZES``.
+        inputs: channel order, mean and deviation, see ``engine.data.inputs``.
+    """
+
+    augmentation: str
+    image_size: int
+    sizes: tuple[int, ...]
+    resize: str
+    inputs: str
+
+    @property
+    def antialias(self) -> bool:
+        """Whether the sizes are made while loading."""
+        return self.resize.startswith('antialias')
+
+    @property
+    def cubic(self) -> bool:
+        """Whether that filter is bicubic, or in training bilinear or bicubic by chance."""
+        return self.resize == 'antialias_cubic'
+
+    @property
+    def view_sizes(self) -> tuple[int, ...]:
+        """Edges in pixels of the views that are made of an image while loading."""
+        return self.sizes if self.antialias else (self.image_size,)
+
+    @property
+    def rule(self) -> tuple[str, str, str]:
+        """All but the sizes: equal where two runs treat images alike."""
+        return self.augmentation, self.resize, self.inputs
+
+    def eval_views(self, image: np.ndarray) -> list[np.ndarray]:
+        """The views by which an image is evaluated: uint8 [size, size, 3], BGR, for each of
+        ``view_sizes``.
+
+        Args:
+            image: uint8 [h, w, 3], BGR, of any size.
+        """
+        return augment.eval_views(
+            image, self.augmentation, self.view_sizes, antialias=self.antialias, cubic=self.cubic
+        )
+
+    def train_views(
+        self, image: np.ndarray, rng: np.random.Generator, extra: Extra | None = None
+    ) -> list[np.ndarray]:
+        """Random training views of an image: uint8 [size, size, 3], BGR, for each of
+        ``view_sizes``.
+
+        Args:
+            image: uint8 [h, w, 3], BGR, of any size.
+            rng: source of all chance.
+            extra: augmentation of the finished views.
+        """
+        return augment.train_views(
+            image,
+            self.augmentation,
+            self.view_sizes,
+            rng,
+            antialias=self.antialias,
+            cubic=self.cubic,
+            extra=extra,
+        )

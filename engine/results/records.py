@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.data import cifar
+from engine.data import datasets
 from engine.errors import UsageError
 from engine.files import read_record
 from engine.results.costs import DYNAMIC, Layers
@@ -14,8 +14,6 @@ from nets import cost
 from quant import QuantizationOptions, Rule, quantizer
 
 FLOAT_BITS = 32
-IMAGENET, IMAGENET_CLASSES = 'imagenet', 1000
-OTHER_DATA = ('animals28', 'fake', *cifar.SETS)
 
 
 class Quantization(NamedTuple):
@@ -50,6 +48,7 @@ class Score(NamedTuple):
         top5: Percent.
         images: How many were evaluated; None in the records of early versions.
         data: What ``--data`` named; None likewise.
+        dataset: Which data set that is; None likewise.
     """
 
     point: str
@@ -58,6 +57,7 @@ class Score(NamedTuple):
     top5: float
     images: int | None
     data: str | None
+    dataset: str | None = None
 
 
 def evaluate_again(folder: Path) -> str:
@@ -91,15 +91,9 @@ def dataset_of(config: Mapping[str, Any]) -> str:
     """Name of the data set of a run.
 
     Args:
-        config: Fields of its ``config.json``. A run of an earlier version recorded only what
-            ``--data`` named: a folder of a thousand classes was ImageNet then.
+        config: Fields of its ``config.json``.
     """
-    if 'dataset' in config:
-        return str(config['dataset'])
-    name = cifar.spelled(str(config.get('data') or '')).partition(':')[0]
-    if not name or name in OTHER_DATA or config.get('classes') != IMAGENET_CLASSES:
-        return name
-    return IMAGENET
+    return str(datasets.completed(config)['dataset'])
 
 
 def quantization_of(config: Mapping[str, Any]) -> Quantization:
@@ -171,6 +165,7 @@ def read_score(path: Path) -> Score:
         float(record['top5']),
         record.get('images'),
         record.get('data'),
+        record.get('dataset'),
     )
 
 

@@ -187,11 +187,14 @@ def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) ->
 
 
 def _published(config: Mapping[str, Any], score: records.Score) -> Published | None:
-    evaluated = dict(config)
-    if score.data is not None and score.data != config.get('data'):
-        evaluated.pop('dataset', None)
-        evaluated['data'] = score.data
-    return published.find(config, records.dataset_of(evaluated), score.point)
+    dataset = score.dataset
+    if not dataset:
+        evaluated = dict(config)
+        if score.data is not None and score.data != config.get('data'):
+            evaluated.pop('dataset', None)
+            evaluated['data'] = score.data
+        dataset = records.dataset_of(evaluated)
+    return published.find(config, dataset, score.point)
 
 
 def read_run(folder: Path, name: str) -> Run:

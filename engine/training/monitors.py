@@ -16,6 +16,7 @@ class Events(TFEventWriter):
     """TensorBoard's file. Where there is no room for it, that is said, and the training goes on."""
 
     def process_summary(self, summary: tf.Summary) -> None:
+        """Writes a summary."""
         self._try(lambda: super(Events, self).process_summary(summary))
 
     def _trigger(self) -> None:
@@ -32,7 +33,7 @@ class Events(TFEventWriter):
 
 
 class EpochLine(MonitorBase):
-    """One line per epoch: loss, top-1 of the strongest and the weakest operating point, images/s, time left.
+    """One line per epoch: loss, top-1 of the strongest and the weakest point, images/s, time left.
 
     TensorBoard and stats.json have everything else.
 
@@ -45,35 +46,32 @@ class EpochLine(MonitorBase):
         self._latest: dict[str, float] = {}
 
     def process_scalar(self, name: str, val: float) -> None:
+        """Keeps the newest value of a metric."""
         self._latest[name] = val
 
     def _before_epoch(self) -> None:
-        self._started, self._first = time.perf_counter(), self.global_step
+        self._started = time.perf_counter()
+        self._first = self.global_step
 
     def _after_epoch(self) -> None:
         self._trained = time.perf_counter()
 
     def _trigger_epoch(self) -> None:
-        trainer, steps = self.trainer, self.global_step - self._first
-        seconds, rest = self._trained - self._started, time.perf_counter() - self._trained
-        epochs = trainer.max_epoch - self.epoch_num
-        left = epochs * (seconds / steps * trainer.steps_per_epoch + rest)
-        speed = steps * self._model.config.batch_size / seconds
-        logger.info(
-            line(
-                self._latest,
-                self._model.names,
-                f'epoch {self.epoch_num}/{trainer.max_epoch}',
-                speed,
-                left,
-            )
-        )
+        trainer = self.trainer
+        steps = self.global_step - self._first
+        training = self._trained - self._started
+        evaluating = time.perf_counter() - self._trained
+        speed = steps * self._model.config.batch_size / training
+        of_epoch = training / steps * trainer.steps_per_epoch + evaluating
+        left = (trainer.max_epoch - self.epoch_num) * of_epoch
+        epoch = f'epoch {self.epoch_num}/{trainer.max_epoch}'
+        logger.info(line(self._latest, self._model.names, epoch, speed, left))
 
 
 def line(
     latest: dict[str, float], names: Sequence[str], epoch: str, speed: float, left: float
 ) -> str:
-    """The line.
+    """The line of an epoch.
 
     Args:
         latest: newest value of every metric.
@@ -82,13 +80,15 @@ def line(
         speed: images per second of training.
         left: seconds.
     """
-    top1 = {
-        name: latest[f'val/{name}/top1']
-        for name in names
-        if f'val/{name}/top1' in latest and not name.startswith('ensemble')
-    }
-    ends = ', '.join(
-        f'{name} {top1[name]:.2f}' for name in dict.fromkeys((*list(top1)[:1], *list(top1)[-1:]))
-    )
+    scored = []
+    for name in names:
+        top1 = latest.get(f'val/{name}/top1')
+        if top1 is not None and not name.startswith('ensemble'):
+            scored.append(f'{name} {top1:.2f}')
+    ends = dict.fromkeys([*scored[:1], *scored[-1:]])
+    accuracy = ', '.join(ends) or 'not scored'
     time_left = datetime.timedelta(seconds=round(left))
-    return f'{epoch}: loss {latest["loss"]:.4f}, top-1 {ends or "not scored"}; {speed:.0f} images/s, {time_left} left'
+    return (
+        f'{epoch}: loss {latest["loss"]:.4f}, top-1 {accuracy}; {speed:.0f} images/s, '
+        f'{time_left} left'
+    )

@@ -13,6 +13,7 @@ from tensorpack.utils import logger
 
 from engine.config.config import Config
 from quant.backend import tf
+from quant.private_api import callbacks_of, count_epochs, count_steps
 
 
 class ExactLoop:
@@ -30,24 +31,25 @@ class ExactLoop:
             max_epoch: number of the last one.
         """
         loop = self.loop
+        callbacks = callbacks_of(self)
         with self.sess.as_default():
             loop.config(steps_per_epoch, starting_epoch, max_epoch)
             loop.update_global_step()
             try:
-                self._callbacks.before_train()
-                for loop._epoch_num in range(starting_epoch, max_epoch + 1):
-                    self._run_epoch(loop, self._callbacks)
+                callbacks.before_train()
+                for _ in count_epochs(loop, range(starting_epoch, max_epoch + 1)):
+                    self._run_epoch(loop, callbacks)
             except (StopTraining, tf.errors.OutOfRangeError) as error:
                 logger.info(f'Training was stopped: {error}')
             finally:
-                self._callbacks.after_train()
+                callbacks.after_train()
                 self.hooked_sess.close()
 
     def _run_epoch(self: Any, loop: Any, callbacks: Any) -> None:
         started = time.perf_counter()
         steps = loop.steps_per_epoch
         callbacks.before_epoch()
-        for loop._local_step in range(loop.global_step % steps, steps):  # noqa: B020  # noqa: B020
+        for _ in count_steps(loop, range(loop.global_step % steps, steps)):
             self.run_step()
             callbacks.trigger_step()
         callbacks.after_epoch()

@@ -3,6 +3,7 @@
 import collections
 
 from quant.backend import tf
+from quant.private_api import replace_input
 
 
 class Exchange:
@@ -19,7 +20,7 @@ class Exchange:
         self._members: dict[str, list[tuple[tf.Tensor, tf.Tensor]]] = collections.defaultdict(list)
 
     def mean(self, key: str, value: tf.Tensor) -> tf.Tensor:
-        """Mean of ``value`` over all towers, through which gradients reach the values of all of them.
+        """Mean of ``value`` over all towers, with gradients to the values of all of them.
 
         Args:
             key: the same in every tower, and used once in each.
@@ -33,7 +34,7 @@ class Exchange:
         return averaged(value)
 
     def connect(self) -> None:
-        """Lets the towers see each other's values. Call once, after all of them and before any session.
+        """Lets the towers see each other's values: once, after all of them and before any session.
 
         Raises:
             ValueError: a tower lacks a value that another one has.
@@ -43,8 +44,7 @@ class Exchange:
                 raise ValueError(f'{key}: built by {len(members)} of {self.towers} towers')
             for _, parts in members:
                 for place, (value, _) in enumerate(members):
-                    # TensorFlow has no public way to use a tensor that does not exist yet.
-                    parts.op._update_input(place, value)
+                    replace_input(parts.op, place, value)
 
     def _mean(self, key: str, value: tf.Tensor) -> tf.Tensor:
         parts = tf.raw_ops.Pack(values=[value] * self.towers)
@@ -62,27 +62,35 @@ def normalise(
     axis: int,
     epsilon: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Images ``x`` normalised by mean and variance over all towers, with mean and unbiased variance [C].
+    """Normalises images by mean and variance over all towers.
 
-    The variance is that around the common mean: no difference of large squares is taken. All towers have the same
-    number of images.
+    The variance is that around the common mean: no difference of large squares is taken. All towers
+    have the same number of images.
 
     Args:
-        x: channels along ``axis``.
-        gamma, beta: affine parameters [C].
-        exchange, key: the towers, see ``Exchange.mean``.
-        axis, epsilon: channel axis, and what is added to the variance.
+        x: float [N, H, W, C] or [N, C, H, W].
+        gamma: float32 [C], factors after the normalisation.
+        beta: float32 [C], shifts after it.
+        exchange: the towers.
+        key: see ``Exchange.mean``.
+        axis: that of the channels.
+        epsilon: added to the variance.
+
+    Returns:
+        The normalised images, in the shape and type of ``x``; mean and unbiased variance,
+        float32 [C].
     """
     others = [other for other in range(4) if other != axis]
-    shape = [x.shape[axis] if other == axis else 1 for other in range(4)]
     wide = tf.cast(x, tf.float32)
     mean = exchange.mean(f'{key}/mean', tf.reduce_mean(wide, others, keepdims=True))
     # The mean has no gradient here: deviations from it add up to zero.
-    spread = tf.squared_difference(wide, tf.stop_gradient(mean))
-    variance = exchange.mean(f'{key}/variance', tf.reduce_mean(spread, others, keepdims=True))
-    y = tf.nn.batch_normalization(
-        wide, mean, variance, tf.reshape(beta, shape), tf.reshape(gamma, shape), epsilon
-    )
-    count = tf.cast(exchange.towers * (tf.size(x) // tf.shape(x)[axis]), tf.float32)
+    deviation = tf.squared_difference(wide, tf.stop_gradient(mean))
+    variance = exchange.mean(f'{key}/variance', tf.reduce_mean(deviation, others, keepdims=True))
+    shape = variance.shape  # 1 but for the channels
+    gamma = tf.reshape(gamma, shape)
+    beta = tf.reshape(beta, shape)
+    y = tf.nn.batch_normalization(wide, mean, variance, beta, gamma, epsilon)
+    of_tower = tf.size(x) // tf.shape(x)[axis]
+    count = tf.cast(exchange.towers * of_tower, tf.float32)
     unbiased = variance * (count / tf.maximum(count - 1, 1))
     return tf.cast(y, x.dtype), tf.reshape(mean, [-1]), tf.reshape(unbiased, [-1])

@@ -1,0 +1,54 @@
+"""All uses of what TensorFlow and tensorpack do not promise to keep, and why there is no other way.
+
+They are frozen at tensorflow 2.21 and tensorpack 0.11; a new version has to be tried with these
+functions first. What tensorpack's documentation tells subclasses to override is not among them.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+
+def replace_input(op: Any, place: int, tensor: Any) -> None:
+    """Lets an operation of a graph read another tensor.
+
+    Towers are built one after the other, and the first reads what the last one makes: TensorFlow
+    has no public way to use a tensor that does not exist yet. No session may know the graph.
+
+    Args:
+        op: TensorFlow operation.
+        place: which input.
+        tensor: of the same type, whose operation does not depend on ``op``.
+    """
+    op._update_input(place, tensor)
+
+
+def count_epochs(loop: Any, epochs: Iterable[int]) -> Iterator[int]:
+    """Yields numbers of epochs, each of which is then the present one of a training loop.
+
+    tensorpack's own loop begins every training with a whole epoch; ours goes on within one, and its
+    callbacks ask ``loop`` for the number.
+
+    Args:
+        loop: tensorpack's ``TrainLoop``.
+        epochs: their numbers.
+    """
+    for epoch in epochs:
+        loop._epoch_num = epoch
+        yield epoch
+
+
+def count_steps(loop: Any, steps: Iterable[int]) -> Iterator[int]:
+    """Yields numbers of steps within an epoch, see ``count_epochs``.
+
+    Args:
+        loop: tensorpack's ``TrainLoop``.
+        steps: their numbers.
+    """
+    for step in steps:
+        loop._local_step = step
+        yield step
+
+
+def callbacks_of(trainer: Any) -> Any:
+    """The callbacks of a tensorpack trainer, which its own loop calls and so does ours."""
+    return trainer._callbacks

@@ -1,14 +1,11 @@
-"""What a person sees of a training: the line of an epoch, and the curves of all."""
-
-import json
+"""What a person sees of a training: the line of an epoch, and the reasons of errors."""
 
 import pytest
 from tensorpack.utils import logger
 
-from engine.errors import UsageError, reason
+from engine.errors import reason
 from engine.training.monitors import Events, line
 from quant.backend import tf
-from scripts import curves
 
 LATEST = {
     'loss': 1.25,
@@ -73,52 +70,3 @@ Original stack trace for 'save/SaveV2':
 )
 def test_reason_of_an_error(message, expected):
     assert reason(tf.errors.ResourceExhaustedError(None, None, message)) == expected
-
-
-def history(folder, rows):
-    folder.mkdir()
-    (folder / 'stats.json').write_text(json.dumps(rows))
-    return str(folder)
-
-
-def test_curves_show_the_metrics(tmp_path):
-    rows = [
-        {
-            'epoch_num': n,
-            'loss': 4.0 / n,
-            'val/s28/top1': 50.0 + n,
-            'val/s20/top1': 45.0 + n,
-            'val/s12/top1': 40.0 + n,
-            'val/mean/top1': 1.0,
-            'a/dead_levels': 0.5,
-            'b/dead_levels': 0.25,
-        }
-        for n in (1, 2)
-    ]
-    figure = curves.draw(
-        [
-            history(tmp_path / 'low', rows),
-            history(tmp_path / 'float', [{'epoch_num': 1, 'loss': 3.0, 'val/s28/top1': 70.0}]),
-        ]
-    )
-    loss, top1, dead = (
-        [
-            (drawn.get_label(), list(drawn.get_xdata()), list(drawn.get_ydata()))
-            for drawn in axes.lines
-        ]
-        for axes in figure.axes
-    )
-    assert loss == [('low', [1, 2], [4.0, 2.0]), ('float', [1], [3.0])]
-    assert top1 == [
-        ('low s28', [1, 2], [51.0, 52.0]),
-        ('low s12', [1, 2], [41.0, 42.0]),
-        ('float s28', [1], [70.0]),
-    ]
-    assert dead == [('low', [1, 2], [37.5, 37.5])]
-
-
-@pytest.mark.parametrize('text, message', [('[]', 'no epoch'), ('{', 'cannot be read')])
-def test_curves_of_no_run(tmp_path, text, message):
-    (tmp_path / 'stats.json').write_text(text)
-    with pytest.raises(UsageError, match=message):
-        curves.draw([str(tmp_path)])

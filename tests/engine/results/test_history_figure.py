@@ -1,0 +1,57 @@
+"""Curves of a training over its epochs."""
+
+import json
+
+import pytest
+
+from engine.errors import UsageError
+from engine.results import history_figure
+
+
+def history(folder, rows):
+    folder.mkdir()
+    (folder / 'stats.json').write_text(json.dumps(rows))
+    return str(folder)
+
+
+def test_curves_show_the_metrics(tmp_path):
+    rows = [
+        {
+            'epoch_num': n,
+            'loss': 4.0 / n,
+            'val/s28/top1': 50.0 + n,
+            'val/s20/top1': 45.0 + n,
+            'val/s12/top1': 40.0 + n,
+            'val/mean/top1': 1.0,
+            'a/dead_levels': 0.5,
+            'b/dead_levels': 0.25,
+        }
+        for n in (1, 2)
+    ]
+    figure = history_figure.draw(
+        [
+            history(tmp_path / 'low', rows),
+            history(tmp_path / 'float', [{'epoch_num': 1, 'loss': 3.0, 'val/s28/top1': 70.0}]),
+        ]
+    )
+    loss, top1, dead = (
+        [
+            (drawn.get_label(), list(drawn.get_xdata()), list(drawn.get_ydata()))
+            for drawn in axes.lines
+        ]
+        for axes in figure.axes
+    )
+    assert loss == [('low', [1, 2], [4.0, 2.0]), ('float', [1], [3.0])]
+    assert top1 == [
+        ('low s28', [1, 2], [51.0, 52.0]),
+        ('low s12', [1, 2], [41.0, 42.0]),
+        ('float s28', [1], [70.0]),
+    ]
+    assert dead == [('low', [1, 2], [37.5, 37.5])]
+
+
+@pytest.mark.parametrize('text, message', [('[]', 'no epoch'), ('{', 'curves need a run folder')])
+def test_curves_of_no_run(tmp_path, text, message):
+    (tmp_path / 'stats.json').write_text(text)
+    with pytest.raises(UsageError, match=message):
+        history_figure.draw([str(tmp_path)])

@@ -112,10 +112,19 @@ def sampled(passes: Sequence[Sequence[Record]]) -> list[Record]:
     return found
 
 
-def write_records(folder: Path, found: Iterable[Record]) -> None:
-    """Writes ``eval/<point>.json`` of every record."""
+def write_records(folder: Path, found: Iterable[Record], weights: str = 'raw') -> None:
+    """Writes ``eval/<point>.json`` of every record.
+
+    Args:
+        folder: the run folder.
+        found: the records.
+        weights: which were scored; ``ema`` goes to ``eval/ema``, apart from what tables show.
+    """
+    place = folder / 'eval'
+    if weights != 'raw':
+        place = place / weights
     for record in found:
-        write_json(folder / 'eval' / record.file, dataclasses.asdict(record))
+        write_json(place / record.file, dataclasses.asdict(record))
 
 
 def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | None) -> Path:

@@ -115,8 +115,8 @@ class Model(InferenceModel, ModelDesc):
             terms = [tf.nn.l2_loss(variable) for variable in trained]
         for variable in trained:
             state = states.get(variable.op.name, State(Kind.TRAINED))
-            rate = getattr(state, 'lr_factor', 1.0) * self._lr_factor(variable.op.name)
-            share = getattr(state, 'decay_factor', 0.0)
+            rate = state.lr_factor * self._lr_factor(variable.op.name)
+            share = state.decay_factor
             if self._optimizer.decay == 'all' or variable.handle.name in kernels:
                 share = 1.0
             elif share:

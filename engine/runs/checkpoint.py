@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
+from engine.optimization import averages
 from engine.runs.folder import checkpoints
 from nets.layers.kernels import generate
 from nets.points import Point
@@ -184,21 +185,31 @@ def read_variables(prefix: str, *, flag: str) -> dict[str, np.ndarray]:
         ) from error
 
 
-def read(prefix: str, *, flag: str) -> Checkpoint:
+def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:
     """A checkpoint by our variable names, whichever TensorFlow code wrote it.
 
     Calibrated statistics come with it.
 
     Where the run kept a moving average of its variables, their values are those of the average.
 
+    Args:
+        prefix: of the checkpoint.
+        flag: to name in errors.
+        weights: ``raw``, or ``ema`` for those that ``--model-ema`` averaged.
+
     Raises:
-        UsageError: it cannot be read.
+        UsageError: it cannot be read, or has no such weights.
     """
     values = {
         name: value
         for name, value in read_variables(prefix, flag=flag).items()
         if not name.startswith(METRICS)
     }
+    values, of_training = averages.split(values)
+    if weights == 'ema' and not of_training:
+        raise UsageError(
+            f'--weights ema: {prefix} holds no averages; training keeps them with --model-ema'
+        )
     config = Path(prefix).parent / 'config.json'
     if any(name.startswith('imagenet/') for name in values):
         renamed = {from_published(name): value for name, value in values.items()}
@@ -214,6 +225,8 @@ def read(prefix: str, *, flag: str) -> Checkpoint:
     values = {
         name: value for name, value in values.items() if not name.startswith(TEACHER)
     } | average
+    if weights == 'ema':
+        values |= of_training
     return Checkpoint(
         prefix, values | read_calibrated(prefix), read_config(config) if config.exists() else None
     )

@@ -7,11 +7,13 @@ from tensorpack import Callback
 
 from engine import families
 from engine.data.datasets import Dataset
-from engine.evaluation.evaluate import eval_flow, score
+from engine.evaluation.evaluate import Score, eval_flow, score
 from engine.evaluation.evaluators.evaluator import Scored
-from engine.evaluation.records import records, write_records
+from engine.evaluation.records import Record, records, write_records
 from engine.graph.tower import Model
+from engine.optimization.averages import follow
 from engine.runs.folder import Run, merge_layers
+from engine.training.averages import AverageWeights
 from nets.layers.kernels import generate
 from quant.backend import tf
 from quant.scope import refit
@@ -51,10 +53,7 @@ class FollowWeights(Callback):
         self._model = model
 
     def _setup_graph(self) -> None:
-        rate = 1 - self._model.config.ema
-        moves = []
-        for average, variable in self._model.net.teacher_pairs():
-            moves.append(average.assign_sub(rate * (average - variable), read_value=False))
+        moves = follow(self._model.net.teacher_pairs(), self._model.config.ema)
         self._follow = tf.group(*moves) if moves else None
 
     def _trigger_step(self) -> None:
@@ -111,11 +110,21 @@ class Evaluate(Callback):
         dataset: its validation images.
         run: where the records go.
         threads: that decode.
+        averages: of the weights, which are scored too; None if there are none.
     """
 
-    def __init__(self, model: Model, dataset: Dataset, run: Run, *, threads: int):
+    def __init__(
+        self,
+        model: Model,
+        dataset: Dataset,
+        run: Run,
+        *,
+        threads: int,
+        averages: AverageWeights | None = None,
+    ):
         self._model = model
         self._run = run
+        self._averages = averages
         self._flow = eval_flow(model.config, dataset, threads)
 
     def _setup_graph(self) -> None:
@@ -127,21 +136,38 @@ class Evaluate(Callback):
         self._generate = generate()
 
     def _trigger_epoch(self) -> None:
-        self.trainer.sess.run(self._generate)
+        result, found = self._score()
         put = self.trainer.monitors.put_scalar
+        scored = Scored(self._model, self._model.towers[0].layers, result, self._run.path)
+        for evaluator in families.get(self._model.config.net).evaluators(self._model.config):
+            for name, value in evaluator.monitor(scored).items():
+                put(name, value)
+        self._record(found, 'raw')
+        if self._averages:
+            with self._averages.shown():
+                _, of_averages = self._score()
+            self._record(of_averages, 'ema')
+
+    def _score(self) -> tuple[Score, list[Record]]:
+        """Scores the network with the present values of its variables."""
+        self.trainer.sess.run(self._generate)
         prefix = str(self._run.path / f'model-{self.global_step}')
         result = score(self._predictors, self._flow, len(self._flow), self._model.net)
         config = self._model.config
         found = records(
             self._model.names, result, data=config.data, dataset=config.dataset, prefix=prefix
         )
-        scored = Scored(self._model, self._model.towers[0].layers, result, self._run.path)
-        for evaluator in families.get(self._model.config.net).evaluators(self._model.config):
-            for name, value in evaluator.monitor(scored).items():
-                put(name, value)
-        write_records(self._run.path, found)
+        return result, found
+
+    def _record(self, found: list[Record], weights: str) -> None:
+        """Writes records, and metrics: ``val/...``, or ``val-ema/...`` of the averages."""
+        write_records(self._run.path, found, weights)
+        start = 'val' if weights == 'raw' else f'val-{weights}'
+        put = self.trainer.monitors.put_scalar
+        of_points = []
         for record in found:
-            put(f'val/{record.point}/top1', record.top1)
-            put(f'val/{record.point}/top5', record.top5)
-        points = [record.top1 for record in found if not record.point.startswith('ensemble')]
-        put('val/mean/top1', sum(points) / len(points))
+            put(f'{start}/{record.point}/top1', record.top1)
+            put(f'{start}/{record.point}/top5', record.top5)
+            if not record.point.startswith('ensemble'):
+                of_points.append(record.top1)
+        put(f'{start}/mean/top1', sum(of_points) / len(of_points))

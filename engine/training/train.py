@@ -14,9 +14,11 @@ from engine.errors import UsageError
 from engine.graph.loaders import KeepsError, SharedBatches, train_flow
 from engine.graph.tower import Model
 from engine.graph.worker import SingleWorker
+from engine.optimization.averages import AverageOptions
 from engine.optimization.schedules import ScheduleOptions
 from engine.runs import checkpoint
 from engine.runs.folder import Run
+from engine.training.averages import AverageWeights
 from engine.training.callbacks import (
     ConnectTowers,
     Evaluate,
@@ -135,17 +137,27 @@ def _train(
     save = Save(run)
     finish = [guard.check, save.save] if worker.first else [guard.check]
     stop = StopOnSignal(worker, *finish)
+    decay = AverageOptions.of(config).model_ema
+    averages = AverageWeights(model, decay) if decay else None
     writers: list[Callback] = []
     monitors: list[Callback] = []
     if worker.first:
         logger.set_logger_dir(str(run.path), action='k')
-        writers = [Evaluate(model, dataset, run, threads=threads), SaveBest(run), save]
+        evaluate = Evaluate(model, dataset, run, threads=threads, averages=averages)
+        writers = [evaluate, SaveBest(run), save]
         monitors = [Events(), JSONWriter(), EpochLine(model)]
     steps = config.steps_per_epoch
     train_config = TrainConfig(
         model=model,
         data=SharedBatches(flow, len(config.gpu)),
-        callbacks=[*_of_a_step(model), guard, *writers, *worker.callbacks, stop],
+        callbacks=[
+            *_of_a_step(model),
+            *([averages] if averages else []),
+            guard,
+            *writers,
+            *worker.callbacks,
+            stop,
+        ],
         monitors=monitors,
         **worker.session(_state(run, values)),
         steps_per_epoch=steps,

@@ -181,4 +181,4 @@ def test_memory_of_an_evaluation():
         raise tf.errors.ResourceExhaustedError(None, None, 'OOM')
 
     with pytest.raises(UsageError, match='evaluation: a batch of 7 images does not fit'):
-        evaluate.score([predictor], [[np.zeros((7, 8, 8, 3)), np.zeros(7)]], 1)
+        evaluate.score([predictor], [[np.zeros((7, 8, 8, 3)), np.zeros(7)]], 1, None)

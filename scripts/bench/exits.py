@@ -1,17 +1,17 @@
 """Benchmark of early exit (`bench infer --net msdnet`): does time follow the multiply-adds?"""
 
 import argparse
-import dataclasses
 import functools
-import json
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from tabulate import tabulate
 
+from engine import families, timing
 from engine.config.config import Config
-from engine.config.presets import PRESETS
 from engine.errors import UsageError
+from engine.results import exit_thresholds
+from scripts.bench.infer import parser, report
 
 HEADERS = (
     'batch',
@@ -26,12 +26,14 @@ HEADERS = (
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog='bench infer --net msdnet')
-    p.add_argument(
-        '--preset',
-        default='msd_imagenet4',
-        choices=[name for name in PRESETS if name.startswith('msd_')],
-    )
+    """The flags.
+
+    Raises:
+        UsageError: A number is out of its range.
+    """
+    p = parser('msdnet', rounds=3, rounds_help='of full and early exit in turn, over all images')
+    presets = families.get('msdnet').presets
+    p.add_argument('--preset', default='msd_imagenet4', choices=tuple(presets))
     p.add_argument(
         '--budgets',
         type=float,
@@ -39,23 +41,62 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         default=[0.25, 0.5, 0.75],
         help='of the full multiply-adds',
     )
-    p.add_argument('--batches', type=int, nargs='+', default=[1, 32])
     p.add_argument(
         '--images', type=int, default=64, help='random images, over which a budget is met'
     )
-    p.add_argument(
-        '--rounds', type=int, default=3, help='of full and early exit in turn, over all images'
-    )
-    p.add_argument('--threads', type=int, default=0, help='of one operation; 0: all cores')
     args = p.parse_args(argv)
-    if (
-        not all(0 < share <= 1 for share in args.budgets)
-        or min(*args.batches, args.rounds, args.images) < 1
-    ):
+    counts = [*args.batches, args.rounds, args.images]
+    if not all(0 < share <= 1 for share in args.budgets) or min(counts) < 1:
         raise UsageError(
             '--budgets must lie between 0 and 1; --batches, --images and --rounds be at least 1'
         )
     return args
+
+
+class Alone(NamedTuple):
+    """Answers of every exit to every image.
+
+    Attributes:
+        labels: [images, exits].
+        confidence: [images, exits].
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+
+
+def answers_of_exits(runner: Any, images: np.ndarray, exits: int) -> Alone:
+    """Runs all images to each of the exits.
+
+    Args:
+        runner: An ``EarlyExit``.
+        images: uint8 [images, H, H, 3].
+        exits: Number of exits.
+    """
+    labels, confidence = [], []
+    for exit in range(exits):
+        found = runner.predict([images], exit_thresholds.only_exit(exit, exits))
+        labels.append(found.labels)
+        confidence.append(found.confidence)
+    return Alone(np.stack(labels, axis=1), np.stack(confidence, axis=1))
+
+
+def run_all(
+    runner: Any, batches: Sequence[Any], thresholds: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [images] and exits [images] of all batches.
+
+    Args:
+        runner: An ``EarlyExit``.
+        batches: Each a list with one array of images.
+        thresholds: [exits]; None for the last exit.
+    """
+    labels, exits = [], []
+    for images in batches:
+        found = runner.predict(images, thresholds)
+        labels.append(found.labels)
+        exits.append(found.exits)
+    return np.concatenate(labels), np.concatenate(exits)
 
 
 def infer(argv: Sequence[str]) -> None:
@@ -64,61 +105,33 @@ def infer(argv: Sequence[str]) -> None:
     from engine.deployment.early_exit import EarlyExit
     from engine.evaluation.evaluators.exits import exit_madds
     from engine.graph.tower import Model
-    from engine.results import exit_thresholds
-    from engine.timing import take_turns
 
-    config = Config(**PRESETS[args.preset].values)
-    (side,) = config.sizes
-    model = Model(dataclasses.replace(config, image_size=side, resize='area'), data_format='NHWC')
+    values = families.get('msdnet').presets[args.preset].values
+    (side,) = values['sizes']
+    config = Config(**{**values, 'image_size': side, 'resize': 'area'})
+    model = Model(config, data_format='NHWC')
     _, layers = model.inspect()
-    madds = exit_madds(model, layers, side)
+    madds = exit_madds(model, layers, side)  # [exits]
     runner = EarlyExit(model, model.starting_values(), side, threads=args.threads)
-    images = np.random.default_rng(0).integers(
-        256, size=(args.images, side, side, 3), dtype=np.uint8
-    )
-    labels, confidence = map(
-        np.transpose,
-        zip(
-            *(
-                runner.predict(
-                    [images],
-                    [exit_thresholds.NEVER] * k + [exit_thresholds.ALWAYS] * (len(madds) - k),
-                )[:2]
-                for k in range(len(madds))
-            )
-        ),
-    )
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(args.images, side, side, 3), dtype=np.uint8)
+    alone = answers_of_exits(runner, images, len(madds))
     rows = []
     for batch in args.batches:
-        parts = [[images[start : start + batch]] for start in range(0, len(images), batch)]
+        starts = range(0, len(images), batch)
+        batches = [[images[start : start + batch]] for start in starts]
         for share in args.budgets:
-            thresholds = exit_thresholds.solve(confidence, madds, share * madds[-1])
+            thresholds = exit_thresholds.solve(alone.confidence, madds, share * madds[-1])
             runs = {
-                name: functools.partial(_all, runner, parts, limits)
-                for name, limits in (('full', None), ('early', thresholds))
+                'full': functools.partial(run_all, runner, batches, None),
+                'early': functools.partial(run_all, runner, batches, thresholds),
             }
-            times = take_turns(runs, args.rounds)
-            answers, _, leaves = map(np.concatenate, zip(*runs['early']()))
-            other = int((answers != labels[np.arange(len(labels)), leaves]).sum())
-            ratio = float(madds[leaves].mean() / madds[-1])
-            full, early = (
-                1e3 * float(np.median(times[name])) / len(parts) for name in ('full', 'early')
-            )
-            rows.append(
-                (batch, share, ratio, early / full, early / full / ratio, full, early, other)
-            )
-    print(tabulate(rows, headers=HEADERS, floatfmt='.3g'))
-    print(
-        json.dumps(
-            {
-                'bench': 'infer',
-                'net': 'msdnet',
-                'preset': args.preset,
-                'rows': [dict(zip(HEADERS, map(float, row))) for row in rows],
-            }
-        )
-    )
-
-
-def _all(runner, parts, thresholds):
-    return [runner.predict(part, thresholds) for part in parts]
+            seconds = timing.median_seconds(runs, args.rounds)
+            full, early = (1e3 * seconds[name] / len(batches) for name in ('full', 'early'))
+            labels, leaves = run_all(runner, batches, thresholds)
+            expected = alone.labels[np.arange(len(labels)), leaves]
+            other = int((labels != expected).sum())
+            cost = float(madds[leaves].mean() / madds[-1])
+            ratio = early / full
+            rows.append((batch, share, cost, ratio, ratio / cost, full, early, other))
+    report('msdnet', HEADERS, rows, preset=args.preset)

@@ -2,14 +2,16 @@
 
 import argparse
 import functools
-import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from tabulate import tabulate
 
+import nets
+from engine import timing
 from engine.errors import UsageError
+from nets import cost
+from scripts.bench.infer import parser, report
 
 HEADERS = (
     'batch',
@@ -22,9 +24,17 @@ HEADERS = (
     'largest error',
 )
 
+# Rounds whose logits are compared with those of the masked simulation.
+CHECKED = 3
+
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog='bench infer --net aig')
+    """The flags.
+
+    Raises:
+        UsageError: A number is out of its range.
+    """
+    p = parser('aig', rounds=10, rounds_help='of all-on and dynamic in turn, each with new gates')
     p.add_argument('--arch', default='resnet50')
     p.add_argument('--size', type=int, default=224)
     p.add_argument(
@@ -34,108 +44,132 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         default=[0.4, 0.5, 0.6, 0.7, 1.0],
         help='share of images whose gate is open, the same for all blocks',
     )
-    p.add_argument('--batches', type=int, nargs='+', default=[1, 32])
-    p.add_argument(
-        '--rounds', type=int, default=10, help='of all-on and dynamic in turn, each with new gates'
-    )
-    p.add_argument('--threads', type=int, default=0, help='of one operation; 0: all cores')
-    return p.parse_args(argv)
+    args = p.parse_args(argv)
+    if not all(0 <= rate <= 1 for rate in args.rates) or min(*args.batches, args.rounds) < 1:
+        raise UsageError('--rates must lie between 0 and 1, --batches and --rounds be at least 1')
+    return args
 
 
-def gates(rng: np.random.Generator, blocks: int, batch: int, rate: float) -> np.ndarray:
-    """[blocks, batch] 0 / 1: in every block a random choice of ``rate`` of the images."""
+def draw_gates(rng: np.random.Generator, blocks: int, batch: int, rate: float) -> np.ndarray:
+    """Gates that are open for a share of the images, chosen at random in every block.
+
+    Args:
+        rng: Source of chance.
+        blocks: Number of blocks.
+        batch: Number of images; the gates of one image alone are open by chance.
+        rate: The share.
+
+    Returns:
+        [blocks, batch] float32 of 0 and 1.
+    """
     if batch == 1:
         return (rng.random((blocks, 1)) < rate).astype('float32')
     order = np.argsort(rng.random((blocks, batch)), axis=1)
     return (order < round(rate * batch)).astype('float32')
 
 
-def build(net: Any, batch: int, size: int, threads: int) -> tuple[dict[str, Any], Any]:
-    """Callables on (decisions) by name - all, skipping, masked - and the layer records."""
+class Ways(NamedTuple):
+    """Ways to compute a batch: callables of gates [blocks, batch] that give logits [batch, K].
+
+    Attributes:
+        skipping: Leaves the bodies of closed gates out.
+        everything: Computes all bodies and all of their use.
+        masked: Computes all bodies and multiplies them by the gates.
+    """
+
+    skipping: Callable[[np.ndarray], Any]
+    everything: Callable[[np.ndarray], Any]
+    masked: Callable[[np.ndarray], Any]
+
+
+def build(net: Any, batch: int, size: int, threads: int) -> tuple[Ways, list[cost.LayerRecord]]:
+    """Ways to compute a batch of random images in the default graph, and the layer records.
+
+    Args:
+        net: A network with gates.
+        batch: Number of images.
+        size: Input size in pixels.
+        threads: Of one operation; 0 takes all cores.
+    """
     from nets.layers.blocks import Blocks
     from quant import Policy
     from quant.backend import tf
 
-    images = tf.get_variable(
-        'images',
-        initializer=np.random.default_rng(0)
-        .standard_normal((batch, size, size, 3))
-        .astype('float32'),
-        trainable=False,
-    )
+    pixels = np.random.default_rng(0).standard_normal((batch, size, size, 3))
+    images = tf.get_variable('images', initializer=pixels.astype('float32'), trainable=False)
     decisions = tf.placeholder(tf.float32, [len(net.blocks), batch])
     session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=threads))
-    runs, layers = {}, None
-    for name, execution in (('skipping', 'skip'), ('all', 'all'), ('masked', 'mask')):
+    (point,) = net.points
+    runs = []
+    for execution in ('skip', 'all', 'mask'):
         blocks = Blocks(Policy(), net.points, training=False, padding=net.padding)
         with tf.variable_scope('', reuse=tf.AUTO_REUSE):
             outputs = net.outputs({size: images}, blocks, decisions=decisions, execution=execution)
-        heads = [value for key, value in outputs.extras.items() if key.startswith('gate_logits')]
+        fetches = [outputs.logits[point]]
         # The heads of the gates run as they would if they decided.
-        runs[name] = session.make_callable(
-            [outputs.logits[net.points[0]], *(head.op for head in heads)], [decisions]
-        )
-        layers = layers or blocks.layers[str(net.points[0])]
+        for name, value in outputs.extras.items():
+            if name.startswith('gate_logits'):
+                fetches.append(value.op)
+        runs.append(session.make_callable(fetches, [decisions]))
     session.run(tf.global_variables_initializer())
-    return runs, layers
+    return Ways(*runs), blocks.layers[str(point)]
+
+
+def compare(ways: Ways, gates: Sequence[np.ndarray]) -> dict[str, list[float]]:
+    """Wall seconds of skipping and of everything by round; they take turns.
+
+    Args:
+        ways: See ``build``.
+        gates: [blocks, batch] of every round.
+    """
+    runs = {}
+    for name in ('skipping', 'everything'):
+        # One more call warms up.
+        turns = iter([gates[0], *gates])
+        runs[name] = functools.partial(_next, getattr(ways, name), turns)
+    return timing.take_turns(runs, len(gates))
+
+
+def _next(run: Callable[[np.ndarray], Any], gates: Iterator[np.ndarray]) -> None:
+    run(next(gates))
+
+
+def largest_error(ways: Ways, gates: Sequence[np.ndarray]) -> float:
+    """Largest difference of a logit between skipping and the masked simulation."""
+    errors = []
+    for chosen in gates[:CHECKED]:
+        difference = ways.skipping(chosen)[0] - ways.masked(chosen)[0]  # [batch, classes]
+        errors.append(float(np.abs(difference).max()))
+    return max(errors)
 
 
 def infer(argv: Sequence[str]) -> None:
-    """Dynamic against all-on inference with gates set by hand."""
+    """Dynamic against all-on inference with gates set by hand.
+
+    Raises:
+        UsageError: There is no such architecture, or a number is out of its range.
+    """
     args = parse_args(argv)
-    if not all(0 <= rate <= 1 for rate in args.rates) or min(*args.batches, args.rounds, 1) < 1:
-        raise UsageError('--rates must lie between 0 and 1, --batches and --rounds be at least 1')
-    import nets
-    from engine.timing import take_turns
-    from nets import cost
     from quant.backend import new_graph
 
     try:
         net = nets.create('aig', arch=args.arch, mode='pytorch', sizes=(args.size,), classes=1000)
     except ValueError as error:
         raise UsageError(f'--arch {args.arch}: {error}') from error
-    rng, rows = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    rows = []
     for batch in args.batches:
         with new_graph():
-            runs, layers = build(net, batch, args.size, args.threads)
-            everything = cost.madds(layers)
+            ways, layers = build(net, batch, args.size, args.threads)
             for rate in args.rates:
-                chosen = [gates(rng, len(net.blocks), batch, rate) for _ in range(args.rounds)]
-                turns = {name: iter([chosen[0], *chosen]) for name in ('all', 'skipping')}
-                times = take_turns(
-                    {name: functools.partial(_turn, runs[name], turns[name]) for name in turns},
-                    args.rounds,
-                )
-                worst = max(
-                    float(np.abs(runs['skipping'](c)[0] - runs['masked'](c)[0]).max())
-                    for c in chosen[:3]
-                )
-                share = np.mean(chosen, axis=(0, 2))
-                madds = cost.expected_madds(layers, dict(zip(net.blocks, share))) / everything
-                ratio = sum(times['skipping']) / sum(times['all'])
-                rows.append(
-                    (
-                        batch,
-                        rate,
-                        madds,
-                        ratio,
-                        ratio / madds,
-                        *(1e3 * np.median(times[name]) for name in ('all', 'skipping')),
-                        worst,
-                    )
-                )
-    print(tabulate(rows, headers=HEADERS, floatfmt='.3g'))
-    print(
-        json.dumps(
-            {
-                'bench': 'infer',
-                'net': 'aig',
-                'arch': args.arch,
-                'rows': [dict(zip(HEADERS, map(float, row))) for row in rows],
-            }
-        )
-    )
-
-
-def _turn(run: Any, decisions: Any) -> None:
-    run(next(decisions))
+                gates = [draw_gates(rng, len(net.blocks), batch, rate) for _ in range(args.rounds)]
+                times = compare(ways, gates)
+                worst = largest_error(ways, gates)
+                open_share = dict(zip(net.blocks, np.mean(gates, axis=(0, 2))))
+                madds = cost.expected_madds(layers, open_share) / cost.madds(layers)
+                ratio = sum(times['skipping']) / sum(times['everything'])
+                everything_ms = 1e3 * np.median(times['everything'])
+                skipping_ms = 1e3 * np.median(times['skipping'])
+                ratios = (madds, ratio, ratio / madds)
+                rows.append((batch, rate, *ratios, everything_ms, skipping_ms, worst))
+    report('aig', HEADERS, rows, arch=args.arch)

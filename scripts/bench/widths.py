@@ -2,22 +2,27 @@
 
 import argparse
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
+from engine import families, timing
 from engine.config.config import Config
-from engine.config.presets import PRESETS
 from engine.errors import UsageError
+from nets import cost
+from scripts.bench.infer import parser, report
 
 HEADERS = ('batch', 'width', 'MAdds ratio', 'time ratio', 'time / MAdds', 'ms')
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog='bench infer --net dsnet')
+    """The flags.
+
+    Raises:
+        UsageError: A number is out of its range.
+    """
+    p = parser('dsnet', rounds=10, rounds_help='of all widths in turn')
     p.add_argument('--arch', default='mobilenetv1')
     p.add_argument('--size', type=int, default=224)
     p.add_argument(
@@ -27,73 +32,70 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         default=[13, 8, 4, 0],
         help='the first is what others compare with',
     )
-    p.add_argument('--batches', type=int, nargs='+', default=[1, 32])
-    p.add_argument('--rounds', type=int, default=10, help='of all widths in turn')
-    p.add_argument('--threads', type=int, default=0, help='of one operation; 0: all cores')
     args = p.parse_args(argv)
     if min(*args.batches, args.rounds) < 1 or len(set(args.widths)) < 2:
         raise UsageError('--batches and --rounds must be at least 1, --widths two or more')
     return args
 
 
+def configuration(arch: str, size: int, widths: Sequence[int]) -> Config:
+    """A DS-Net with a gate that chooses among widths.
+
+    Args:
+        arch: Architecture.
+        size: Input size in pixels.
+        widths: Indices of sub-networks.
+    """
+    values = families.get('dsnet').presets['dsnet_mbv1_gate'].values
+    chosen = tuple(sorted(widths))
+    own = {
+        'arch': arch,
+        'sizes': (size,),
+        'image_size': size,
+        'resize': 'area',
+        'routes': chosen,
+        'widths': chosen,
+    }
+    config = Config(**{**values, **own})
+    config.check()
+    return config
+
+
 def infer(argv: Sequence[str]) -> None:
     """Widths against the widest one; a mixed batch against its groups."""
     args = parse_args(argv)
     from engine.graph.tower import Model
-    from engine.timing import take_turns
-    from nets import cost
 
-    config = Config(
-        **{
-            **PRESETS['dsnet_mbv1_gate'].values,
-            'arch': args.arch,
-            'sizes': (args.size,),
-            'image_size': args.size,
-            'resize': 'area',
-            'routes': tuple(sorted(args.widths)),
-            'widths': tuple(sorted(args.widths)),
-        }
-    )
-    config.check()
-    model = Model(config, data_format='NHWC')
+    model = Model(configuration(args.arch, args.size, args.widths), data_format='NHWC')
     _, layers = model.inspect()
-    values, rows, mixed = model.starting_values(), [], {}
+    values = model.starting_values()
     points = {width: model.net.point(args.size, width) for width in args.widths}
     madds = {width: cost.madds(layers[str(point)]) for width, point in points.items()}
     widest = args.widths[0]
+    rows = []
+    mixed: dict[int, dict[str, float]] = {}
     for batch in args.batches:
         runs = callables(model, values, points, batch, args.threads)
-        times = {
-            name: float(np.median(taken)) for name, taken in take_turns(runs, args.rounds).items()
-        }
+        seconds = timing.median_seconds(runs, args.rounds)
         for width in args.widths:
-            time, share = times[str(width)] / times[str(widest)], madds[width] / madds[widest]
-            rows.append((batch, width, share, time, time / share, 1e3 * times[str(width)]))
-        if 'mixed' in times:
-            groups = sum(times[f'group {width}'] for width in args.widths)
+            time = seconds[str(width)] / seconds[str(widest)]
+            share = madds[width] / madds[widest]
+            rows.append((batch, width, share, time, time / share, 1e3 * seconds[str(width)]))
+        if 'mixed' in seconds:
+            groups = sum(seconds[f'group {width}'] for width in args.widths)
+            ratio = seconds['mixed'] / groups
             mixed[batch] = {
-                'ms': 1e3 * times['mixed'],
+                'ms': 1e3 * seconds['mixed'],
                 'groups_ms': 1e3 * groups,
-                'ratio': times['mixed'] / groups,
+                'ratio': ratio,
             }
-    print(tabulate(rows, headers=HEADERS, floatfmt='.3g'))
+    lines = []
     for batch, found in mixed.items():
-        print(
+        lines.append(
             f'mixed batch of {batch}: {found["ms"]:.1f} ms, '
-            f'its groups {found["groups_ms"]:.1f} ms, '
-            f'ratio {found["ratio"]:.3f}'
+            f'its groups {found["groups_ms"]:.1f} ms, ratio {found["ratio"]:.3f}'
         )
-    print(
-        json.dumps(
-            {
-                'bench': 'infer',
-                'net': 'dsnet',
-                'arch': args.arch,
-                'mixed': mixed,
-                'rows': [dict(zip(HEADERS, map(float, row))) for row in rows],
-            }
-        )
-    )
+    report('dsnet', HEADERS, rows, *lines, arch=args.arch, mixed=mixed)
 
 
 def callables(
@@ -103,33 +105,51 @@ def callables(
     batch: int,
     threads: int,
 ) -> dict[str, Callable[[], Any]]:
-    """Every width for the whole batch; also a batch of all routes, and its groups alone."""
-    from engine.graph.freeze import freeze, of_point
-    from quant.backend import tf
+    """What takes turns: every width for a whole batch of random images, by its index.
+
+    With an image for each width, also a batch of all widths (``mixed``), and its groups alone.
+
+    Args:
+        model: A network with a gate.
+        values: Its variables by name.
+        points: Operating points by width.
+        batch: Number of images.
+        threads: Of one operation; 0 takes all cores.
+    """
+    from engine.graph.freeze import of_point
 
     side = model.config.image_size
-    images = np.random.default_rng(0).integers(256, size=(batch, side, side, 3), dtype=np.uint8)
-    alone = {
-        width: of_point(model, point, values).runs(threads)[0] for width, point in points.items()
-    }
-    found: dict[str, Callable[[], Any]] = {
-        str(width): functools.partial(run, images) for width, run in alone.items()
-    }
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(batch, side, side, 3), dtype=np.uint8)
+    alone = {}
+    for width, point in points.items():
+        (alone[width],) = of_point(model, point, values).runs(threads)
+    found: dict[str, Callable[[], Any]] = {}
+    for width, run in alone.items():
+        found[str(width)] = functools.partial(run, images)
     if batch < len(points):
         return found
     routes = model.net.routes
-    decisions = (np.arange(batch) * len(routes) // batch).astype('int32')
+    decisions = (np.arange(batch) * len(routes) // batch).astype('int32')  # [batch]
+    found['mixed'] = functools.partial(_by_decisions(model, values, threads), images, decisions)
+    for width, run in alone.items():
+        group = images[decisions == routes.index(width)]
+        found[f'group {width}'] = functools.partial(run, group)
+    return found
+
+
+def _by_decisions(model: Any, values: Mapping[str, np.ndarray], threads: int) -> Callable[..., Any]:
+    """A callable of images [N, H, H, 3] and of the index of the route of each, int32 [N]."""
+    from engine.graph.freeze import freeze
+    from quant.backend import tf
 
     def build() -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
         feeds = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
         chosen = tf.placeholder(tf.int32, [None])
-        outputs = model.net.outputs(
-            model.views(feeds), model.blocks(training=False), execution='group', decisions=chosen
-        )
+        views = model.views(feeds)
+        blocks = model.blocks(training=False)
+        outputs = model.net.outputs(views, blocks, execution='group', decisions=chosen)
         return [([*feeds, chosen], [outputs.extras['dynamic']])]
 
-    found['mixed'] = functools.partial(freeze(build, values).runs(threads)[0], images, decisions)
-    return found | {
-        f'group {width}': functools.partial(alone[width], images[decisions == routes.index(width)])
-        for width in points
-    }
+    (run,) = freeze(build, values).runs(threads)
+    return run

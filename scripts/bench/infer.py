@@ -1,0 +1,56 @@
+"""Inference benchmarks: one file for each kind of choice that is made at run time."""
+
+import argparse
+import importlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+import nets
+from engine import families
+
+
+def infer(argv: Sequence[str]) -> None:
+    """Dynamic against static inference."""
+    timed = [net for net in nets.names() if families.get(net).benchmark]
+    p = argparse.ArgumentParser(prog='bench infer', add_help=False, allow_abbrev=False)
+    p.add_argument('--net', choices=timed, default=timed[0])
+    own, rest = p.parse_known_args(argv)
+    module = importlib.import_module(f'scripts.bench.{families.get(own.net).benchmark}')
+    module.infer(rest)
+
+
+def parser(net: str, *, rounds: int, rounds_help: str) -> argparse.ArgumentParser:
+    """The flags that all these benchmarks have.
+
+    Args:
+        net: Name of the network.
+        rounds: Default of ``--rounds``.
+        rounds_help: What takes turns.
+    """
+    p = argparse.ArgumentParser(prog=f'bench infer --net {net}')
+    p.add_argument('--batches', type=int, nargs='+', default=[1, 32])
+    p.add_argument('--rounds', type=int, default=rounds, help=rounds_help)
+    p.add_argument('--threads', type=int, default=0, help='of one operation; 0: all cores')
+    return p
+
+
+def report(
+    net: str, headers: Sequence[str], rows: Sequence[Sequence[float]], *lines: str, **more: Any
+) -> None:
+    """Prints the measurements as a table, and as a line of JSON.
+
+    Args:
+        net: Name of the network.
+        headers: Of the columns.
+        rows: Measurements.
+        *lines: Text below the table.
+        **more: Further values for the JSON.
+    """
+    print(tabulate(rows, headers=headers, floatfmt='.3g'))
+    for line in lines:
+        print(line)
+    records = [dict(zip(headers, map(float, row))) for row in rows]
+    print(json.dumps({'bench': 'infer', 'net': net, **more, 'rows': records}))

@@ -1,9 +1,9 @@
 """Calibrates batch normalisation for input sizes, or for the widths of a slimmable network.
 
-    python -m scripts.calibrate RUN --sizes 208 176 --images 2000      # then: imagenet_tf.py --eval -ec RUN -es 208
-    python -m scripts.calibrate RUN                                    # a DS-Net: all its widths
+    python -m scripts.calibrate RUN --sizes 208 176 --images 2000   # then: --eval -ec RUN -es 208
+    python -m scripts.calibrate RUN                                 # a DS-Net: all its widths
 
-Statistics are stored beside the checkpoint (model-<step>.calibrated.npz), which itself is not changed.
+Statistics are stored beside the checkpoint (model-<step>.calibrated.npz), which is not changed.
 """
 
 import argparse
@@ -12,15 +12,12 @@ import sys
 from collections.abc import Sequence
 
 from engine.config.config import check_sizes
-from scripts import status
+from scripts import parser, status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(
-        prog='python -m scripts.calibrate',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """The flags."""
+    p = parser('calibrate', __doc__)
     p.add_argument('run', metavar='RUN', help='run folder, or a checkpoint prefix in one')
     p.add_argument(
         '--sizes',
@@ -43,8 +40,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--average',
         choices=('pooled', 'images'),
         default='pooled',
-        help='statistics of all values together (default), or, as published, the mean over batches weighted '
-        'by their images',
+        help='statistics of all values together (default), or, as published, the mean over batches '
+        'weighted by their images',
     )
     p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
     p.add_argument('--data', help='default: that of the run')
@@ -70,12 +67,13 @@ def run(args: argparse.Namespace) -> str:
         batch_size=args.batch_size,
         threads=args.threads,
     )
-    sizes = ' '.join(map(str, args.sizes or ()))
-    what, scored = (f'sizes {sizes}', f' -es {sizes}') if sizes else (' '.join(points), '')
-    return (
-        f'{path}: statistics of {args.images} images for {what}; '
-        f'score them with imagenet_tf.py --eval -ec {args.run}{scored}'
-    )
+    calibrated = ' '.join(points)
+    command = f'imagenet_tf.py --eval -ec {args.run}'
+    if args.sizes:
+        sizes = ' '.join(map(str, args.sizes))
+        calibrated = f'sizes {sizes}'
+        command += f' -es {sizes}'
+    return f'{path}: statistics of {args.images} images for {calibrated}; score them with {command}'
 
 
 def main(argv: Sequence[str] | None = None) -> int:

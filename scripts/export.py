@@ -1,9 +1,9 @@
 """Writes one operating point as a SavedModel: its own weights as constants, none of the others.
 
-    python -m scripts.export RUN --point w03 --out FOLDER      # s160 of an RS-Net, s28-x1 of an MSDNet
+    python -m scripts.export RUN --point w03 --out FOLDER   # s160 of an RS-Net, s28-x1 of an MSDNet
 
-The signature `serving_default` maps `images`, uint8 [N, H, H, 3] in BGR order as OpenCV reads them, to `logits`.
-Low-bit weights are stored with the values that they stand for, in float32.
+The signature `serving_default` maps `images`, uint8 [N, H, H, 3] in BGR order as OpenCV reads them,
+to `logits`. Low-bit weights are stored with the values that they stand for, in float32.
 """
 
 import argparse
@@ -12,15 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import UsageError
-from scripts import status
+from scripts import parser, status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(
-        prog='python -m scripts.export',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """The flags."""
+    p = parser('export', __doc__)
     p.add_argument('run', metavar='RUN', help='run folder, or a checkpoint prefix in one')
     p.add_argument('--point', required=True, help='operating point, as evaluation spells it')
     p.add_argument('--out', type=Path, required=True, metavar='FOLDER', help='folder to make')
@@ -29,7 +26,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> str:
-    """Exports, and says what and where."""
+    """Exports, and says what and where.
+
+    Raises:
+        UsageError: There is no such point, or the folder exists.
+    """
     if args.out.exists():
         raise UsageError(f'--out {args.out}: exists; choose a new folder')
     from engine.graph import freeze
@@ -42,12 +43,13 @@ def run(args: argparse.Namespace) -> str:
         )
     known = freeze.points(source)
     if args.point not in known:
-        hint = (
-            f'; python -m scripts.calibrate {args.run} makes statistics of other sizes and widths'
+        raise UsageError(
+            f'--point {args.point}: {source.prefix} has {" ".join(known)}; '
+            f'python -m scripts.calibrate {args.run} makes statistics of other sizes and widths'
         )
-        raise UsageError(f'--point {args.point}: {source.prefix} has {" ".join(known)}{hint}')
     freeze.save(freeze.named(source, args.point), args.out)
-    size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())
+    files = [path for path in args.out.rglob('*') if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
     return f'{args.out}: {args.point} of {source.prefix}, {size / 1e3:.1f} kB'
 
 

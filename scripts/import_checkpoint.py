@@ -1,7 +1,6 @@
 """Turns a published checkpoint into a run folder that `imagenet_tf.py --eval -ec RUN` scores.
 
-    python -m scripts.import_checkpoint model_best.pth.tar --out train_log/rsnet18 --data
-    /data/ILSVRC2012
+    python -m scripts.import_checkpoint model_best.pth.tar --out RUN --data /data/ILSVRC2012
 
 Takes the PyTorch files of RS-Nets (float), SAN, ConvNet-AIG, MSDNet, DS-Net and torchvision's
 ResNets, the Torch7 file (model.t7) of the original MSDNet - read without PyTorch or Torch, tensors
@@ -18,15 +17,12 @@ from pathlib import Path
 
 from engine.errors import UsageError
 from nets.dsnet import STAGES
-from scripts import status
+from scripts import parser, status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(
-        prog='python -m scripts.import_checkpoint',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """The flags."""
+    p = parser('import_checkpoint', __doc__)
     p.add_argument(
         'file',
         metavar='FILE',
@@ -70,7 +66,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> str:
-    """Imports, and says what was found."""
+    """Imports, and says what was found.
+
+    Raises:
+        UsageError: The file cannot be imported, or the folder exists.
+    """
     if args.out.exists():
         raise UsageError(f'--out {args.out}: exists; choose a new folder')
     if args.holdout is not None and args.index is None:
@@ -92,9 +92,9 @@ def run(args: argparse.Namespace) -> str:
     if held:
         holdout.write(args.out, *held)
     count = len(imported.values.keys() - {checkpoint.POINTS})
+    sizes = ' '.join(map(str, config.sizes))
     return (
-        f'{prefix}: {config.net} {config.arch}, mode {config.mode}, '
-        f'sizes {" ".join(map(str, config.sizes))}, '
+        f'{prefix}: {config.net} {config.arch}, mode {config.mode}, sizes {sizes}, '
         f'W{config.qw}A{config.qa}, {config.classes} classes; {count} variables, '
         f'{len(imported.skipped)} published tensors are not used by the network'
     )

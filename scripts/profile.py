@@ -12,20 +12,20 @@ import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
 
+from engine import timing
 from engine.errors import UsageError
-from scripts import status
+from engine.files import write_json
+from scripts import parser, status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(
-        prog='python -m scripts.profile',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """The flags."""
+    p = parser('profile', __doc__)
     p.add_argument('run', type=Path, metavar='RUN')
     p.add_argument(
         '--batch', type=int, default=32, help='images of the larger batch (default %(default)s)'
@@ -35,8 +35,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return p.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> str:
-    """Measures, writes, tells."""
+def check(args: argparse.Namespace) -> None:
+    """Checks the flags.
+
+    Raises:
+        UsageError: A number is too small, or there is no run folder.
+    """
     if args.batch < 2 or args.rounds < 1 or args.threads < 0:
         raise UsageError(
             f'--batch {args.batch} --rounds {args.rounds} --threads {args.threads}: '
@@ -46,38 +50,50 @@ def run(args: argparse.Namespace) -> str:
         raise UsageError(
             f'{args.run}: is no run folder (no config.json in it), and times are written into it'
         )
+
+
+def measure(predictor: Any, batch: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Median and spread of the milliseconds of a batch, by operating point.
+
+    Args:
+        predictor: Of the run.
+        batch: Number of random images.
+        rounds: Measured calls of every point; the points take turns.
+    """
+    side = predictor.config.image_size
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(batch, side, side, 3), dtype=np.uint8)
+    runs = {}
+    for point in predictor.points:
+        runs[point] = functools.partial(predictor.predict, images, point=point)
+    found = {}
+    for point, seconds in timing.take_turns(runs, rounds).items():
+        low, median, high = np.percentile(seconds, (25, 50, 75)).tolist()
+        found[point] = {
+            f'batch{batch}_ms': 1e3 * median,
+            f'batch{batch}_iqr': 1e3 * (high - low),
+        }
+    return found
+
+
+def run(args: argparse.Namespace) -> str:
+    """Measures, writes, tells."""
+    check(args)
     from engine.deployment.predictor import Predictor
-    from engine.runs.folder import write_json
-    from engine.timing import take_turns
 
     predictor = Predictor(args.run, threads=args.threads)
-    side, rng = predictor.config.image_size, np.random.default_rng(0)
-    found: dict[str, dict[str, float]] = {point: {} for point in predictor.points}
-    for batch in (1, args.batch):
-        images = rng.integers(256, size=(batch, side, side, 3), dtype=np.uint8)
-        times = take_turns(
-            {
-                point: functools.partial(predictor.predict, images, point=point)
-                for point in predictor.points
-            },
-            args.rounds,
-        )
-        for point, seconds in times.items():
-            low, median, high = np.percentile(seconds, (25, 50, 75)).tolist()
-            found[point] |= {
-                f'batch{batch}_ms': 1e3 * median,
-                f'batch{batch}_iqr': 1e3 * (high - low),
-            }
-    write_json(
-        args.run / 'profile.json',
-        {'threads': args.threads, 'rounds': args.rounds, 'batch': args.batch, 'points': found},
-    )
+    alone = measure(predictor, 1, args.rounds)
+    together = measure(predictor, args.batch, args.rounds)
+    points = {point: alone[point] | together[point] for point in predictor.points}
+    about = {'threads': args.threads, 'rounds': args.rounds, 'batch': args.batch}
+    path = args.run / 'profile.json'
+    write_json(path, about | {'points': points})
+    rows = []
+    for point, times in points.items():
+        images_per_second = 1e3 * args.batch / times[f'batch{args.batch}_ms']
+        rows.append((point, *times.values(), images_per_second))
     headers = ('point', 'ms alone', 'spread', f'ms, batch of {args.batch}', 'spread', 'images/s')
-    rows = [
-        (point, *row.values(), 1e3 * args.batch / row[f'batch{args.batch}_ms'])
-        for point, row in found.items()
-    ]
-    return tabulate(rows, headers=headers, floatfmt='.2f') + f'\n{args.run / "profile.json"}'
+    return f'{tabulate(rows, headers=headers, floatfmt=".2f")}\n{path}'
 
 
 def main(argv: Sequence[str] | None = None) -> int:

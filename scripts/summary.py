@@ -4,9 +4,10 @@
     python -m scripts.summary --preset msd_imagenet4 --data fake --layers     # every layer as well
     python -m scripts.summary --preset dsnet_mbv1 --data fake
 
-Takes the flags of imagenet_tf.py. Costs are of one image: multiply-adds (MAdds) of convolutions and fully connected
-layers, BitOps = MAdds x bits of weight x bits of activation; of an exit with all earlier exits. Weights are counted
-packed, with bases and biases; activations are the float32 input and output of the layer where they are largest.
+Takes the flags of imagenet_tf.py. Costs are of one image: multiply-adds (MAdds) of convolutions and
+fully connected layers, BitOps = MAdds x bits of weight x bits of activation; of an exit with all
+earlier exits. Weights are counted packed, with bases and biases; activations are the float32 input
+and output of the layer where they are largest.
 """
 
 import sys
@@ -18,6 +19,27 @@ from engine.config.cli import explicit, parse
 from imagenet_tf import resolve
 from nets import cost
 from scripts import status
+
+POINT_HEADERS = (
+    'point',
+    'layers',
+    'MAdds, M',
+    'BitOps, G',
+    'parameters, M',
+    'weights, MB',
+    'activations, MB',
+)
+LAYER_HEADERS = (
+    'layer',
+    'role',
+    'kernel',
+    'output',
+    'W bits',
+    'A bits',
+    'MAdds, M',
+    'weights, kB',
+    'at',
+)
 
 
 def run(argv: Sequence[str]) -> str:
@@ -50,55 +72,31 @@ def points(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
                 cost.activation_bytes(passed) / 1e6,
             )
         )
-    return tabulate(
-        rows,
-        floatfmt='.3f',
-        headers=(
-            'point',
-            'layers',
-            'MAdds, M',
-            'BitOps, G',
-            'parameters, M',
-            'weights, MB',
-            'activations, MB',
-        ),
-    )
+    return tabulate(rows, floatfmt='.3f', headers=POINT_HEADERS)
 
 
 def every_layer(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
     """One row per layer, as the first operating point that has it runs it."""
-    seen = {
-        layer.name: (point, layer) for point in reversed(list(layers)) for layer in layers[point]
-    }
-    rows = [
-        (
-            layer.name,
-            layer.role,
-            'x'.join(map(str, layer.kernel)),
-            'x'.join(map(str, layer.out)),
-            layer.weight_bits,
-            layer.activation_bits,
-            layer.madds / 1e6,
-            layer.memory_bits / 8e3,
-            point,
+    seen = {}
+    for point in reversed(list(layers)):
+        for layer in layers[point]:
+            seen[layer.name] = point, layer
+    rows = []
+    for point, layer in seen.values():
+        rows.append(
+            (
+                layer.name,
+                layer.role,
+                'x'.join(map(str, layer.kernel)),
+                'x'.join(map(str, layer.out)),
+                layer.weight_bits,
+                layer.activation_bits,
+                layer.madds / 1e6,
+                layer.memory_bits / 8e3,
+                point,
+            )
         )
-        for point, layer in seen.values()
-    ]
-    return tabulate(
-        rows,
-        floatfmt='.3f',
-        headers=(
-            'layer',
-            'role',
-            'kernel',
-            'output',
-            'W bits',
-            'A bits',
-            'MAdds, M',
-            'weights, kB',
-            'at',
-        ),
-    )
+    return tabulate(rows, floatfmt='.3f', headers=LAYER_HEADERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -84,6 +84,7 @@ class AIGFamily(Family):
                 'epochs': 8,
             },
             MEASURED,
+            low_bits=(2,),
         ),
     }
 

@@ -69,7 +69,13 @@ class DSNetFamily(Family):
             {**_RECIPE, **_GATE, 'net': 'dsnet'},
             'no number in the README of DS-Net for the gated network',
         ),
-        'demo-dsnet': Preset({**_DEMO, 'epochs': 5}, MEASURED, then='demo-dsnet-gate'),
+        'demo-dsnet': Preset(
+            {**_DEMO, 'epochs': 5},
+            MEASURED,
+            then='demo-dsnet-gate',
+            low_bits=(4, 2),
+            scored=('', '-gate'),
+        ),
         'demo-dsnet-gate': Preset(
             {
                 **_DEMO,

@@ -22,11 +22,17 @@ class Preset:
         expect: the number to expect and where it was read.
         then: name of the preset that goes on from the result, after calibration of all widths;
             empty for none.
+        low_bits: bits of weights and activations that ``scripts.study`` fine-tunes the result to,
+            once for each.
+        scored: ends of the folders that its command leaves and that ``scripts.study`` evaluates
+            once more, for what training does not score; empty where there is nothing more.
     """
 
     values: dict[str, Any]
     expect: str
     then: str = ''
+    low_bits: tuple[int, ...] = ()
+    scored: tuple[str, ...] = ()
 
 
 class Family:

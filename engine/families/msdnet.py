@@ -90,6 +90,8 @@ class MSDNetFamily(Family):
                 'epochs': 6,
             },
             MEASURED,
+            low_bits=(2,),
+            scored=('',),
         ),
     }
 

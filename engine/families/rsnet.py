@@ -73,6 +73,7 @@ class RSNetFamily(Family):
                 'epochs': 4,
             },
             MEASURED,
+            low_bits=(4,),
         ),
     }
 

@@ -42,6 +42,7 @@ class SANFamily(Family):
                 'epochs': 4,
             },
             MEASURED,
+            low_bits=(2,),
         ),
     }
 

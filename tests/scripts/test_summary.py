@@ -5,8 +5,8 @@ import json
 import pytest
 
 from engine.config.config import Config
+from engine.files import write_json
 from engine.graph.tower import Model
-from engine.runs.folder import write_json
 from scripts import profile, summary
 from tests.engine.runs.test_checkpoint import save
 
@@ -70,7 +70,7 @@ def test_resnet18(capsys):
 
 
 def test_bits(capsys):
-    """Of a layer with 2-bit weights and activations, BitOps are 4 multiply-adds; stem and classifier stay float."""
+    """A layer with 2-bit factors has 4 BitOps per multiply-add; stem and classifier stay float."""
     (low,) = point_rows(
         capsys, *RSNET, '--sizes', '16', '--qw', '2', '--qa', '2', '--mode', 'preact'
     ).values()

@@ -1,0 +1,140 @@
+"""Trainings of an experiment: each a run of its own, some at a time, with one progress bar."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# One thread for each of many runs.
+ONE_THREAD = {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One network to train.
+
+    Attributes:
+        row: Label of its row in the table; the seeds of a row share it.
+        name: Its folder.
+        flags: What it adds to the preset.
+        epochs: For the progress bar.
+        after: Name of the job whose result it starts from, or empty.
+        foreign: Sizes at which it is also tested, with its own normalisation statistics.
+    """
+
+    row: str
+    name: str
+    flags: tuple[str, ...]
+    epochs: int
+    after: str = ''
+    foreign: tuple[int, ...] = ()
+
+
+def finished_epochs(run: Path) -> int:
+    """Epochs that a run has recorded; 0 while its record is written or not there."""
+    try:
+        rows = json.loads((run / 'stats.json').read_text())
+    except (OSError, ValueError):
+        return 0
+    return max((row.get('epoch_num', 0) for row in rows), default=0)
+
+
+class Progress:
+    """One bar over the epochs of all jobs, read from the run folders."""
+
+    def __init__(self, jobs: Sequence[Job], folder: Path):
+        self._jobs, self._folder = jobs, folder
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> 'Progress':
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        total = sum(job.epochs for job in self._jobs)
+        with tqdm(total=total, unit='epoch', desc='training') as bar:
+            finished = False
+            while not finished:
+                finished = self._done.wait(1.0)
+                bar.n = sum(finished_epochs(self._folder / job.name) for job in self._jobs)
+                bar.refresh()
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """Runs the jobs of an experiment.
+
+    Attributes:
+        preset: That all jobs start from.
+        scored: Ends of the folders of a job that are evaluated once more.
+        folder: In which each job has its own.
+        processes: Runs at a time.
+        environment: Further variables of the environment of a run.
+    """
+
+    preset: str
+    scored: tuple[str, ...]
+    folder: Path
+    processes: int
+    environment: dict[str, str]
+
+    def run(self, jobs: Sequence[Job]) -> bool:
+        """Trains all jobs; whether all succeeded. After a failure no further command starts."""
+        finished = {job.name: threading.Event() for job in jobs}
+        failed = threading.Event()
+
+        def work(job: Job) -> None:
+            if job.after:
+                finished[job.after].wait()
+            for arguments in self.commands(job):
+                if not failed.is_set() and self._call(arguments, job.name):
+                    failed.set()
+            finished[job.name].set()
+
+        # A job that starts from another waits behind the independent ones, so that it never holds a
+        # process idle for long.
+        ordered = sorted(jobs, key=lambda job: bool(job.after))
+        with Progress(jobs, self.folder), ThreadPoolExecutor(self.processes) as pool:
+            list(pool.map(work, ordered))
+        return not failed.is_set()
+
+    def commands(self, job: Job) -> list[list[str]]:
+        """Arguments of imagenet_tf.py, command by command."""
+        path = str(self.folder / job.name)
+        train = ['--preset', self.preset, *job.flags, '--logdir', path]
+        if job.after:
+            train += ['--load', str(self.folder / job.after)]
+        commands = [train]
+        if job.foreign:
+            own = job.flags[job.flags.index('--sizes') + 1]
+            others = map(str, job.foreign)
+            commands.append(['--eval', '-ec', path, '-eos', own, '-es', *others])
+        for end in self.scored:
+            commands.append(['--eval', '-ec', f'{path}{end}'])
+        return commands
+
+    def _call(self, arguments: Sequence[str], name: str) -> int:
+        command = [sys.executable, str(ROOT / 'imagenet_tf.py'), *arguments]
+        with (self.folder / f'{name}.txt').open('a') as stream:
+            print('$', *command, file=stream, flush=True)
+            ended = subprocess.run(
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self.environment,
+            )
+        return ended.returncode

@@ -1,11 +1,9 @@
 #!/usr/bin/env python
 """Train or evaluate a network whose cost is chosen at run time.
 
-Flags -> Config -> train | evaluate.
-
-python imagenet_tf.py --preset demo                                                      # real
-images in a minute python imagenet_tf.py --qw 2 --qa 2 --sizes 224 192 160 128 96 --kd --data
-/data/ILSVRC2012 --gpu 0,1,2,3 python imagenet_tf.py --eval -ec train_log/RUN -es 224
+python imagenet_tf.py --preset demo      # real images in a minute
+python imagenet_tf.py --qw 2 --qa 2 --sizes 224 192 160 128 96 --kd --data /data/ILSVRC2012
+python imagenet_tf.py --eval -ec train_log/RUN -es 224
 """
 
 import argparse
@@ -19,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import families
+from engine.config import hardware
 from engine.config.cli import explicit, parse, peers
-from engine.config.config import Config, check_sizes, read_config
-from engine.config.presets import PRESETS, data_defaults, network_defaults
-from engine.data import datasets
+from engine.config.config import Config, read_config
+from engine.config.options import MachineOptions
+from engine.config.presets import PRESETS
+from engine.config.resolve import resolve
 from engine.data.spec import Dataset
 from engine.entry import quiet
 from engine.errors import Terminated, UsageError, WorkerError
@@ -35,105 +35,6 @@ if TYPE_CHECKING:
 
 # Passes over the validation set with sampled gates.
 DRAWS = 5
-
-
-def resolve(given: dict[str, Any]) -> tuple[Config, Dataset, list[str]]:
-    """Config, data set, and what a user should know about how they came about.
-
-    Later wins: defaults of Config, of the network, of the data set, the preset, the flags.
-    """
-    preset, notes = PRESETS.get(given.get('preset', '')), []
-    values = {**(preset.values if preset else {}), **given}
-    check_sizes(tuple(values.get('sizes', Config.sizes)))
-    if 'data' not in values and preset:
-        raise UsageError(f'--preset {given["preset"]}: is a recipe for ImageNet; give --data DIR')
-    if 'data' not in values:
-        wanted = values.get('sizes')
-        values |= _embedded(values)
-        sizes = tuple(values['sizes'])
-        divided = '' if wanted and sizes == tuple(wanted) else ' (the published ones divided by 8)'
-        notes.append(
-            f'no --data: the embedded set animals28 at sizes {" ".join(map(str, sizes))}{divided}, '
-            f'{values["arch"]}'
-        )
-    if values.get('image_size', 1) < 1:
-        raise UsageError(f'--image_size {values["image_size"]}: must be at least 1')
-    values['data'] = datasets.named(values['data']).data
-    dataset = datasets.open_dataset(
-        values['data'], size=values.get('image_size'), skip=values.get('skip_list', '')
-    )
-    net = values.get('net', Config.net)
-    of_data = data_defaults(net, dataset.spec.name)
-    arch = {**of_data, **values}.get('arch', Config.arch)
-    values = {**network_defaults(net, arch), **of_data, **values}
-    if 'mode' not in values:
-        values['mode'] = 'preact' if values.get('qa', 32) < 32 else 'resnet'
-        notes.append(
-            f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet'
-        )
-    sizes = tuple(sorted(values.get('sizes', Config.sizes), reverse=True))
-    values = {
-        'image_size': max(dataset.spec.image_size, *sizes),
-        'classes': len(dataset.classes),
-        **values,
-        'sizes': sizes,
-        'dataset': dataset.spec.name,
-    }
-    batch = values.get('batch_size', Config.batch_size)
-    images = len(dataset.train) - values.get('holdout', 0)
-    values.setdefault('steps_per_epoch', max(1, images // max(batch, 1)))
-    config = Config(**values)
-    config.check()
-    if preset:
-        notes.append(f'preset {config.preset}, expected: {preset.expect}')
-    return config, dataset, notes
-
-
-def _embedded(values: dict[str, Any]) -> dict[str, Any]:
-    """What is trained without ``--data``: the CIFAR-style net.
-
-    At an eighth of sizes that are meant for ImageNet.
-    """
-    defaults = data_defaults(values.get('net', Config.net), 'animals28')
-    sizes = tuple(values.get('sizes', defaults['sizes']))
-    if max(sizes) > 32:
-        if any(size % 8 or size < 64 for size in sizes):
-            raise UsageError(
-                f'--sizes {" ".join(map(str, sizes))}: without --data, sizes are divided by 8; '
-                'give multiples of 8 from 64 on, or sizes up to 32'
-            )
-        sizes = tuple(size // 8 for size in sizes)
-    return {'data': 'animals28', 'sizes': sizes, 'arch': values.get('arch', defaults['arch'])}
-
-
-def machine(config: Config, args: argparse.Namespace, dataset: Dataset) -> tuple[str, int]:
-    """Data format and number of decoding threads.
-
-    Chooses the visible GPUs, so nothing may have touched one before.
-    """
-    if args.gpu is not None:
-        os.environ['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, config.gpu))
-    from quant.backend import tf
-
-    gpus = len(tf.config.list_physical_devices('GPU'))
-    if args.data_format == 'NCHW' and not gpus:
-        raise UsageError(
-            '--data_format NCHW: convolutions on the CPU need NHWC, and no GPU was found'
-        )
-    if 0 < gpus < len(config.gpu):
-        raise UsageError(f'--gpu {args.gpu}: {gpus} of these GPUs found')
-    if not gpus and args.gpu is not None:
-        print(f'--gpu {args.gpu}: no GPU found; towers: {len(config.gpu)}, on the CPU')
-    if args.threads is not None and args.threads < 0:
-        raise UsageError(f'--threads {args.threads}: must be at least 0')
-    threads = (
-        args.threads
-        if args.threads is not None
-        else 1
-        if dataset.spec.in_memory
-        else os.cpu_count() or 1
-    )
-    return args.data_format or ('NCHW' if gpus else 'NHWC'), threads
 
 
 def run_training(args: argparse.Namespace) -> None:
@@ -173,7 +74,6 @@ def train_one(
     """
     others = peers(args)
     config, dataset, notes = resolve(given)
-    config.refuse_foreign(given)
     logdir = logdir or Path('train_log') / config.name
     images, dataset = (
         len(dataset.train),
@@ -199,7 +99,13 @@ def train_one(
     from engine.runs import checkpoint
     from engine.training import cluster, train
 
-    data_format, threads = machine(config, args, dataset)
+    data_format, threads = hardware.prepare(
+        config,
+        dataset,
+        asked=args.gpu is not None,
+        data_format=args.data_format,
+        threads=args.threads,
+    )
     machines = cluster.join(others)
     # The other machines get from the first one what it reads.
     values = train.starting_values(config) if machines.first else None
@@ -261,14 +167,14 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
 
     given = explicit(args)
     # Any number of GPUs evaluates: the batch size of training need not be a multiple of it.
-    gpu = given.pop('gpu', Config.gpu)
+    gpu = given.pop('gpu', MachineOptions.gpu)
     prefix = checkpoint.find(args.eval_checkpoint, args.eval_epoch, '-ec')
     recorded = Path(prefix).parent / 'config.json'
     if recorded.exists():
         # What belongs to the machine or to the data set is settled anew.
         of_run = {
             key: value
-            for key, value in vars(read_config(recorded)).items()
+            for key, value in read_config(recorded).flat().items()
             if key not in ('gpu', 'classes', 'dataset')
         }
         given = {**of_run, **given}
@@ -287,7 +193,6 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     for key, bits in (('qw', source.bits('weight')), ('qa', source.bits('activation'))):
         given.setdefault(key, bits)
     config, dataset, notes = resolve({**given, 'sizes': source.trained})
-    config.refuse_foreign(explicit(args))
     if args.draws is not None and (args.draws < 1 or not config.gate_noise):
         raise UsageError(f'--draws {args.draws}: needs --gate_noise, and a number of at least 1')
     print('\n'.join(notes))
@@ -352,7 +257,13 @@ def run_evaluation(args: argparse.Namespace) -> None:
         fix_mean_var=args.fix_mean_var,
         epoch=args.eval_epoch,
     )
-    data_format, threads = machine(config, args, dataset)
+    data_format, threads = hardware.prepare(
+        config,
+        dataset,
+        asked=args.gpu is not None,
+        data_format=args.data_format,
+        threads=args.threads,
+    )
     model = tower.Model(config, data_format=data_format)
     if borrowed.kernels:
         lenders = {size: sizes[0] for size, sizes in borrowed.lenders.items()}

@@ -8,12 +8,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import nets
-from engine.config.config import DATA_FORMATS, DECAYS, SCHEDULES, TRAINERS, Config
+from engine.config.config import GROUPS as OPTION_GROUPS
+from engine.config.config import Config, field_names
+from engine.config.hardware import DATA_FORMATS
+from engine.config.options import (
+    TRAINERS,
+    Architecture,
+    gpu_ids,
+)
 from engine.config.presets import PRESETS, data_defaults, network_defaults
-from engine.data import inputs
 from engine.data.augment import AUGMENTATIONS
 from engine.data.preprocessing import RESIZES
 from engine.errors import UsageError
+from engine.optimization import schedules
+from engine.optimization.optimizers import DECAYS
 from engine.quantities import quantity
 from engine.runs.folder import ACTIONS
 from engine.runs.untrained_sizes import UNTRAINED
@@ -63,7 +71,7 @@ def _recipe(g: Any) -> None:
     g.add_argument('--steps_per_epoch', type=int, help='default: one pass over the training images')
     g.add_argument('--batch_size', type=int, help='images of a step over all GPUs')
     g.add_argument('--lr', type=float)
-    g.add_argument('--schedule', choices=SCHEDULES)
+    g.add_argument('--schedule', choices=schedules.names())
     g.add_argument('--warmup', type=float, metavar='EPOCHS')
     g.add_argument(
         '--milestones', type=int, nargs='+', metavar='EPOCH', help='of --schedule milestones'
@@ -247,18 +255,10 @@ def _data(g: Any) -> None:
         help='of the images of a pass that may be undecodable',
     )
     g.add_argument('--fake', action='store_true', help='the same as --data fake')
-    g.add_argument(
-        '--augmentation',
-        choices=tuple(AUGMENTATIONS),
-        help='how training views are drawn, and which views of evaluation belong to them',
-    )
     g.add_argument('--image_size', type=int, help='side of the crop that all sizes are made from')
     g.add_argument('--resize', choices=RESIZES, help='how sizes are made from the crop')
-    g.add_argument(
-        '--inputs',
-        help=f'colour order and range of the images: {", ".join(inputs.RULES)}, or '
-        f'{inputs.SPELLING}',
-    )
+    g.add_argument('--inputs', help='colour order and range of the images')
+    g.add_argument('--augmentation', choices=tuple(AUGMENTATIONS))
     g.add_argument(
         '--randaugment',
         metavar='SPEC',
@@ -413,12 +413,14 @@ def command(config: Config) -> str:
 
     Its preset, and flags for all that no default of it says.
     """
-    known = {name: value for name, value in vars(Config()).items() if name not in _SETTLED}
+    known = Config.from_values(net=config.net).flat()
+    known = {name: value for name, value in known.items() if name not in _SETTLED}
+    known['net'] = Architecture.net
     known |= network_defaults(config.net, config.arch)
     known |= data_defaults(config.net, config.dataset)
     known |= PRESETS[config.preset].values if config.preset in PRESETS else {}
     words = ['python', 'imagenet_tf.py']
-    for name, value in {'preset': config.preset, **vars(config)}.items():
+    for name, value in {'preset': config.preset, **config.flat()}.items():
         if value != known.get(name) and name not in _NO_FLAG:
             words += _spelled(name, value)
     return shlex.join(words)
@@ -435,7 +437,8 @@ def _spelled(name: str, value: Any) -> list[str]:
 
 def explicit(args: argparse.Namespace) -> dict[str, Any]:
     """Fields of Config that flags set."""
-    fields = {field.name for field in dataclasses.fields(Config)}
+    fields = {name for options in OPTION_GROUPS.values() for name in field_names(options)}
+    fields.update(name for net in nets.names() for name in nets.options(net))
     given = {key: value for key, value in vars(args).items() if key in fields and value is not None}
     if args.fake:
         given['data'] = 'fake'
@@ -448,18 +451,11 @@ def explicit(args: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f'-d {args.depth} with --arch {args.arch}: give one of them')
         given['arch'] = f'resnet{args.depth}'
     if 'gpu' in given:
-        given['gpu'] = _gpu_ids(given['gpu'])
+        try:
+            given['gpu'] = gpu_ids(given['gpu'])
+        except ValueError as error:
+            raise UsageError(f'--gpu {given["gpu"]}: {error}') from None
     return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-
-
-def _gpu_ids(text: str) -> tuple[int, ...]:
-    try:
-        ids = tuple(int(part) for part in text.split(','))
-    except ValueError:
-        raise UsageError(f'--gpu {text}: expected ids such as 0 or 0,1,2,3') from None
-    if len(set(ids)) < len(ids) or min(ids) < 0:
-        raise UsageError(f'--gpu {text}: every id must be there once and not be negative')
-    return ids
 
 
 def peers(args: argparse.Namespace) -> tuple[tuple[str, ...], int, float] | None:

@@ -9,6 +9,7 @@ from engine.errors import UsageError
 from engine.families.family import Config, Family, Preset
 from engine.families.recipes import MEASURED, PYTORCH
 from nets.points import Point
+from quant import quantizer
 
 # The published loops run 150 + 10 and 30 + 10 epochs.
 _RECIPE: dict[str, Any] = {
@@ -105,11 +106,20 @@ class DSNetFamily(Family):
         return ['gate'] if config.stage == 'gate' else []
 
     def check(self, config: Config) -> None:
-        """Checks that towers do not share batch statistics.
+        """Checks that nothing is shared or private that widths do not allow.
 
         Raises:
-            UsageError: they do.
+            UsageError: towers share batch statistics, or operating points have own quantizers.
         """
+        private = config.private_basis
+        for rule in config.quantization.to_policy().rules:
+            activation = quantizer.parse(rule.activation) if rule.activation else None
+            private = private or (activation is not None and activation.private)
+        if private:
+            raise UsageError(
+                f'--private_basis with --net {self.net}: quantizers of activations are shared '
+                'by all widths; leave it out'
+            )
         if config.sync_bn:
             raise UsageError(
                 f'--sync_bn with --net {self.net}: every tower draws widths of its own, so that '

@@ -110,7 +110,7 @@ class InferenceModel:
     def blocks(self, *, training: bool, **options: Any) -> Blocks:
         """A layer builder for one tower of this network; ``options`` as of ``Blocks``."""
         return Blocks(
-            self.config.policy,
+            self.config.quantization.to_policy(),
             self.net.points,
             training=training,
             data_format=self.data_format,

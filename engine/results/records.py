@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.config.config import flat_record
 from engine.data import datasets
 from engine.errors import UsageError
 from engine.files import read_record
@@ -75,7 +76,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UsageError(f'{folder}: no such run folder; {remedy}')
     path = folder / 'config.json'
-    config = read_record(path, remedy)
+    config = flat_record(read_record(path, remedy))
     for name, default in (('qw', FLOAT_BITS), ('qa', FLOAT_BITS), ('sizes', [])):
         config[name] = config.get(name) or default
     if not config.get('net') or not isinstance(config['sizes'], list):

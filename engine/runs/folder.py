@@ -135,9 +135,11 @@ def _continue(
 
 def _check_same(there: Config, here: Config, path: Path) -> None:
     """Raises UsageError if the folder's configuration is that of another run."""
-    old = there.to_json()
+    old = there.flat()
     changed = []
-    for key, new in here.to_json().items():
+    for key, new in here.flat().items():
+        if key not in old:  # of another network
+            continue
         same = old[key] == new or (key == 'gpu' and len(old[key]) == len(new))
         if not same and key not in FREE:
             changed.append(f'{key}: {old[key]} there, {new} here')

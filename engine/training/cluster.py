@@ -10,7 +10,6 @@ which is neither encrypted nor protected: it belongs into a private network.
 import contextlib
 import functools
 import itertools
-import json
 import socket
 import threading
 import time
@@ -117,12 +116,12 @@ class WorkerGroup(SingleWorker):
         return int(rows[0, 0])
 
     def _compare_runs(self, config: Config, dataset: Dataset) -> None:
-        fields = config.to_json()
+        fields = config.flat()
         for name in LOCAL:
             del fields[name]
         fields['gpu'] = len(config.gpu)
         fields['data'] = zlib.crc32(np.asarray(dataset.train.labels).tobytes())
-        checksums = {name: zlib.crc32(json.dumps(value).encode()) for name, value in fields.items()}
+        checksums = {name: zlib.crc32(repr(value).encode()) for name, value in fields.items()}
 
         def error(name: str, worker: int) -> UsageError:
             return UsageError(

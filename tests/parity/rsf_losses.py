@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 import nets
-from engine.config.config import Config, learning_rate
+from engine.config.config import Config
+from engine.optimization.schedules import ScheduleOptions
 from nets import losses
 from nets.layers.blocks import Outputs
 from nets.rsnet import RSNet
@@ -178,4 +179,6 @@ def _rates(table: Mapping[str, Any]) -> list[Check]:
 def _rate(what: str, row: list[Any], options: dict[str, Any]) -> Check:
     decay, warm, epoch, step, theirs = row
     config = Config(schedule=_SCHEDULES[decay], warmup=WARMUP_EPOCHS if warm else 0, **options)
-    return compare(what, learning_rate(config)(epoch * config.steps_per_epoch + step), theirs, RATE)
+    return compare(
+        what, ScheduleOptions.of(config).rate()(epoch * config.steps_per_epoch + step), theirs, RATE
+    )

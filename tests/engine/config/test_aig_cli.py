@@ -12,7 +12,7 @@ AIG = '--net aig --arch resnet8 --data animals28'
 @pytest.mark.parametrize(
     'line, parts',
     [
-        (f'{AIG} --target 1.5', '--net aig|targets 1.5: must be at least 0 and at most 1'),
+        (f'{AIG} --target 1.5', '--targets 1.5: must be at least 0 and at most 1'),
         (f'{AIG} --target -0.1', 'targets -0.1'),
         (f'{AIG} --target nan', 'targets nan'),
         (f'{AIG} --targets 0.5 0.5', '2 target rates for the 3 blocks of resnet8'),

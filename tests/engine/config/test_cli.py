@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import imagenet_tf
-from engine.config.config import Config
+from engine.config.config import Config, read_config
 from engine.evaluation import evaluate
 from engine.runs.folder import open_run
 from engine.training import train
@@ -171,8 +171,8 @@ def accepted(line: str) -> Config:
         ('--arch vgg16', '--arch vgg16|resnet18|mobilenetv2'),
         ('-d 18 --arch resnet18', '-d 18|--arch resnet18|one of them'),
         ('--net san --mode preact', '--net san|--mode preact|pytorch'),
-        ('--kd_type topdown --data fake', '--net rsnet|kd_type topdown|ens_topdown, ens, none'),
-        ('--net san --encoding 0', '--net san|encoding 0.0'),
+        ('--kd_type topdown --data fake', '--kd_type topdown|ens_topdown, ens, none'),
+        ('--net san --encoding 0', '--encoding 0.0|greater than 0'),
         ('--arch mobilenetv2 --mode resnet --data fake', '--arch mobilenetv2|pytorch only'),
         ('--gamma 0', '--gamma 0|greater than 0'),
         ('-d 18 --mode post --data fake', '--mode post|resnet, preact, preact_typeA'),
@@ -204,8 +204,8 @@ def accepted(line: str) -> Config:
         ('--qa 0', '--qa 0|1 to 8|32'),
         ('--qw 2.5', "--qw|'2.5'"),
         ('--gpu 0,1,2 --batch_size 64', '--batch_size 64|3 towers|--gpu'),
-        ('--batch_size 0', '--batch_size 0|greater than 0'),
-        ('--epochs -3', '--epochs -3|greater than 0'),
+        ('--batch_size 0', '--batch_size 0|at least 1'),
+        ('--epochs -3', '--epochs -3|at least 1'),
         ('--lr 0', '--lr 0|greater than 0'),
         ('--lr nan', '--lr nan|greater than 0'),
         ('--seed -1', '--seed -1|at least 0'),
@@ -213,7 +213,7 @@ def accepted(line: str) -> Config:
         ('--wd -1', '--wd -1|at least 0'),
         ('--fake --batch_size 512', '--batch_size 512|training images'),
         ('--data images', '--batch_size 256|only 2 training images'),
-        ('--qa 2 --fixed_qa --private_basis', '--fixed_qa|--private_basis'),
+        ('--qa 2 --fixed_qa --private_basis', '--fixed_qa|private_basis'),
         ('--sync-bn --net dsnet --data images', '--sync_bn|--net dsnet|leave it out'),
         ('--sync-bn --net aig --train-skip --data images', '--sync_bn|--train_skip'),
         # machine
@@ -297,10 +297,7 @@ def test_delete_and_new_only_when_asked(here):
 def test_a_good_command_makes_the_named_folder(here, capsys):
     found = accepted('--qw 2 --data fake --sizes 96 128')
     assert found.sizes == (128, 96)
-    assert json.loads((here / 'train_log' / found.name / 'config.json').read_text())['sizes'] == [
-        128,
-        96,
-    ]
+    assert read_config(here / 'train_log' / found.name / 'config.json') == found
     said = capsys.readouterr().out
     assert found.name in said
     assert 'mode resnet' in said

@@ -28,10 +28,10 @@ DSNET = Config(
             ('--cooldown 10', '--schedule step', 'cosine_epochs'),
         ),
         ({'min_lr': 0.1}, ('--min_lr 0.1', '0 to --lr 0.08')),
-        ({'min_lr': -1e-5}, ('--min_lr -1e-05', '0 to')),
-        ({'min_lr': math.nan}, ('--min_lr nan', '0 to')),
+        ({'min_lr': -1e-5}, ('--min_lr -1e-05', 'at least 0')),
+        ({'min_lr': math.nan}, ('--min_lr nan', 'at least 0')),
         ({'cooldown': 160}, ('--cooldown 160', '0 to 159', '--epochs 160')),
-        ({'cooldown': -1}, ('--cooldown -1', '0 to')),
+        ({'cooldown': -1}, ('--cooldown -1', 'at least 0')),
     ],
 )
 def test_values_that_do_not_fit_the_schedule(given, parts):

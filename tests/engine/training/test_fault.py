@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import imagenet_tf
+from engine.data import datasets
 from engine.data.sources import ArraySource, BadImage
 from engine.runs.folder import checkpoints
 from engine.training import callbacks, trainers
@@ -53,10 +54,10 @@ def train(run: Path, flags: list, hurt: Callable[[], None]) -> None:
     with open(f'{run}.txt', 'w') as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    whole = imagenet_tf.open_dataset('animals28')
+    whole = datasets.open_dataset('animals28')
     images = np.stack([whole.val.read(i) for i in range(0, len(whole.val), EVERY)])
     few = dataclasses.replace(whole, val=ArraySource(images, whole.val.labels[::EVERY]))
-    imagenet_tf.open_dataset = lambda *_, **__: few
+    datasets.open_dataset = lambda *_, **__: few
     signal.signal(signal.SIGTERM, imagenet_tf.terminate)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(imagenet_tf.main([str(flag) for flag in [*FLAGS, *flags, '--logdir', run]]))

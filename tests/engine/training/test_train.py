@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import imagenet_tf
+from engine.config import cli, resolve
 from engine.data import datasets
 from quant.backend import tf
 
@@ -52,7 +53,7 @@ def few_validation_images():
         return dataclasses.replace(dataset, val=val)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(imagenet_tf, 'open_dataset', part)
+        patch.setattr(datasets, 'open_dataset', part)
         yield
 
 
@@ -156,8 +157,8 @@ def test_a_size_without_statistics_is_refused(trained, capsys):
 def test_fine_tuning_starts_from_the_loaded_weights(trained, tmp_path):
     from engine.training import train
 
-    given = imagenet_tf.explicit(imagenet_tf.parse([*TINY, '--qa', '3', '--load', str(trained)]))
-    config, _, _ = imagenet_tf.resolve(given | {'qa': 32, 'mode': 'preact'})
+    given = cli.explicit(cli.parse([*TINY, '--qa', '3', '--load', str(trained)]))
+    config, _, _ = resolve.resolve(given | {'qa': 32, 'mode': 'preact'})
     start, saved = train.starting_values(config), values(trained / 'model-6')
     assert np.array_equal(start['group0/block0/conv1/W'], saved['group0/block0/conv1/W'])
     assert start['group0/block0/conv1/weight_quant/basis/local_step'] == 6

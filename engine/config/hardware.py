@@ -1,0 +1,55 @@
+"""What this machine has for a run: visible GPUs, the data format they take, threads that decode."""
+
+import os
+
+from engine.config.config import Config
+from engine.data.spec import Dataset
+from engine.errors import UsageError
+
+DATA_FORMATS = ('NHWC', 'NCHW')
+
+
+def prepare(
+    config: Config,
+    dataset: Dataset,
+    *,
+    asked: bool,
+    data_format: str | None = None,
+    threads: int | None = None,
+) -> tuple[str, int]:
+    """Chooses the visible GPUs, so nothing may have touched one before.
+
+    Args:
+        config: of the run, with the GPUs.
+        dataset: small images of the embedded kind take one thread by default.
+        asked: whether ``--gpu`` was given; if not, all GPUs stay visible.
+        data_format: asked for, ``NHWC`` or ``NCHW``.
+        threads: decoding threads asked for.
+
+    Returns:
+        Data format and number of decoding threads.
+
+    Raises:
+        UsageError: there are fewer GPUs, or the data format needs one.
+    """
+    ids = ','.join(map(str, config.gpu))
+    if asked:
+        os.environ['CUDA_VISIBLE_DEVICES'] = ids
+    from quant.backend import tf
+
+    gpus = len(tf.config.list_physical_devices('GPU'))
+    if data_format == 'NCHW' and not gpus:
+        raise UsageError(
+            '--data_format NCHW: convolutions on the CPU need NHWC, and no GPU was found'
+        )
+    if 0 < gpus < len(config.gpu):
+        raise UsageError(f'--gpu {ids}: {gpus} of these GPUs found')
+    if asked and not gpus:
+        print(f'--gpu {ids}: no GPU found; towers: {len(config.gpu)}, on the CPU')
+    if threads is not None and threads < 0:
+        raise UsageError(f'--threads {threads}: must be at least 0')
+    if threads is None:
+        threads = 1 if dataset.spec.in_memory else os.cpu_count() or 1
+    if data_format is None:
+        data_format = 'NCHW' if gpus else 'NHWC'
+    return data_format, threads

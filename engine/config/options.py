@@ -1,0 +1,172 @@
+"""Options of a run by group: what each is, what it can be, and what it is by default.
+
+A network's own options stand beside its class, those of quantizers in ``quant.policy``. Defaults
+are the published RS-Nets quantization recipe on ImageNet; networks, data sets and presets change
+them, see ``engine.config.resolve``.
+"""
+
+import dataclasses
+
+from engine.data import inputs
+from engine.data.augment import AUGMENTATIONS
+from engine.data.preprocessing import RESIZES
+from quant.options import option
+
+TRAINERS = ('replicated', 'parameter-server')
+
+# Pixels of a side: a crop of this size takes 200 MB as floats.
+LARGEST_SIZE = 4096
+SMALLEST_SIZE = 8
+
+
+def _networks() -> list[str]:
+    import nets
+
+    return nets.names()
+
+
+def gpu_ids(text: str) -> tuple[int, ...]:
+    """Ids of GPUs, as ``0,1,2,3`` names them.
+
+    Raises:
+        ValueError: the text is no such list.
+    """
+    try:
+        ids = tuple(int(part) for part in text.split(','))
+    except ValueError:
+        raise ValueError('expected ids such as 0 or 0,1,2,3') from None
+    if len(set(ids)) < len(ids) or min(ids) < 0:
+        raise ValueError('every id must be there once and not be negative')
+    return ids
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """The options that all networks have.
+
+    Attributes:
+        classes: follows from the data.
+    """
+
+    net: str = option('rsnet', 'kind of network, see --list nets', choices=_networks)
+    arch: str = option(
+        'resnet18',
+        'resnet18 ... resnet152, resnet8 ... resnet110 (CIFAR form), resnext50_32x4d, '
+        'resnext101_32x8d, mobilenetv2, mobilenetv2_small; of dsnet: mobilenetv1, '
+        'mobilenetv1_small; of msdnet: msdnet',
+    )
+    mode: str = option(
+        'resnet',
+        'resnet | preact | preact_typeA (TensorFlow definitions) | pytorch; default: pytorch where '
+        'there is no other, preact if --qa is below 32, else resnet',
+    )
+    width: float = option(1.0, 'factor on all channel counts', above=0, high=64)
+    sizes: tuple[int, ...] = option(
+        (224, 192, 160, 128, 96),
+        'input sizes',
+        low=SMALLEST_SIZE,
+        high=LARGEST_SIZE,
+        count=1,
+        metavar='PIXELS',
+        short=('-s',),
+    )
+    classes: int = option(1000, 'number of classes', low=1, flag=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """The images of a run.
+
+    Attributes:
+        dataset: which data set that is (``imagenet``, ``cifar10``, ..., ``folder`` for any other
+            folder); follows from it.
+    """
+
+    data: str = option(
+        '',
+        'animals28 (embedded, default), fake, cifar10:DIR, cifar100:DIR, or a folder with '
+        'train/ and val/; see --list datasets',
+    )
+    dataset: str = option('', 'name of the data set', flag=False)
+    holdout: int = option(
+        0, 'training images to choose exit thresholds by', low=0, high=10**9, metavar='IMAGES'
+    )
+    skip_list: str = option(
+        '', 'images to go without, as scripts.check_data writes it', metavar='FILE'
+    )
+    max_bad: float = option(
+        0.001,
+        'share of the images of a pass that may be undecodable',
+        low=0,
+        high=1,
+        metavar='SHARE',
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewOptions:
+    """How images become inputs of the network, and what training does to them.
+
+    Attributes:
+        resize: ``nearest`` and ``area`` make all sizes in the graph from one crop; ``antialias``
+            makes them while loading, by Pillow's antialiased filter, from a shared crop with an own
+            flip per size; ``antialias_cubic`` likewise as DS-Net does, with a bicubic filter (in
+            training bilinear or bicubic by chance).
+        inputs: see ``engine.data.inputs``.
+    """
+
+    augmentation: str = option(
+        'area_crop',
+        'how training views are drawn, and which views of evaluation belong to them',
+        choices=tuple(AUGMENTATIONS),
+    )
+    image_size: int = option(
+        224,
+        'side of the crop that all sizes are made from; default: that of the data',
+        low=1,
+        high=LARGEST_SIZE,
+        metavar='PIXELS',
+    )
+    resize: str = option('nearest', 'how sizes are made from the crop', choices=RESIZES)
+    inputs: str = option(
+        'normalized_bgr',
+        f'colour order and range of the images: {", ".join(inputs.RULES)}, or {inputs.SPELLING}',
+    )
+    randaugment: str = option(
+        '', 'RandAugment in training, such as rand-m9-mstd0.5; empty for none', metavar='SPEC'
+    )
+    erasing: float = option(
+        0.0, 'probability of random erasing in training', low=0, high=1, metavar='P'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What else a training follows from."""
+
+    preset: str | None = option(
+        None, 'a whole recipe, which explicit flags beat, see --list presets', metavar='NAME'
+    )
+    batch_size: int = option(256, 'images of a step over all GPUs', low=1, high=10**7)
+    seed: int = option(0, 'of initial values, shuffling and augmentation', low=0, high=2**31 - 1)
+    load: str | None = option(
+        None, 'start from the weights of this run folder or checkpoint', metavar='CKPT'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MachineOptions:
+    """Devices that share a step, and how.
+
+    Attributes:
+        gpu: one tower each; a single 0 without a GPU means the CPU.
+    """
+
+    gpu: tuple[int, ...] = option(
+        (0,), 'comma-separated ids, one tower each', count=1, parse=gpu_ids, metavar='IDS'
+    )
+    trainer: str = option('replicated', 'where variables of several towers live', choices=TRAINERS)
+    bf16: bool = option(False, 'train with activations in bfloat16; everything else stays float32')
+    sync_bn: bool = option(
+        False, 'batch statistics of all towers together; else of each tower, as published'
+    )

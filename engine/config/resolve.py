@@ -1,0 +1,141 @@
+"""From what was asked for to a configuration.
+
+Presets, defaults of networks and data sets, the data.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from engine.config.config import Config, check_sizes, refuse_foreign
+from engine.config.options import Architecture, RunOptions, ViewOptions
+from engine.config.presets import PRESETS, data_defaults, network_defaults
+from engine.data import datasets
+from engine.data.spec import Dataset
+from engine.errors import UsageError
+from engine.optimization import optimizers
+from engine.optimization.optimizers import OptimizerOptions
+from quant import options as ranges
+from quant.policy import QuantizationOptions
+
+# The set that comes with the project, and its largest size.
+EMBEDDED = 'animals28'
+EMBEDDED_SIZE = 32
+# What ImageNet's sizes are divided by for it.
+DIVISOR = 8
+
+
+def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
+    """The configuration that is asked for.
+
+    Later wins: defaults of the options, of the network, of the data set, the preset, the flags.
+
+    Args:
+        given: options by name, as flags or a record set them.
+
+    Returns:
+        Configuration, data set, and notes for the user on how they came about.
+
+    Raises:
+        UsageError: an option is out of range or does not go with the others, or the data are bad.
+    """
+    notes: list[str] = []
+    preset = PRESETS.get(given.get('preset', ''))
+    values = dict(given)
+    if preset is not None:
+        values = {**preset.values, **given}
+    net = values.get('net', Architecture.net)
+    refuse_foreign(net, given)
+    _refuse_of_other_optimizers(values, given)
+    check_sizes(tuple(values.get('sizes', Architecture.sizes)))
+    if 'data' not in values:
+        if preset is not None:
+            raise UsageError(
+                f'--preset {given["preset"]}: is a recipe for ImageNet; give --data DIR'
+            )
+        values.update(_embedded(values))
+        notes.append(_embedded_note(values, given.get('sizes')))
+    dataset = _open(values)
+    of_data = data_defaults(net, dataset.spec.name)
+    arch = {**of_data, **values}.get('arch', Architecture.arch)
+    values = {**network_defaults(net, arch), **of_data, **values}
+    if 'mode' not in values:
+        values['mode'] = _mode(values)
+        notes.append(
+            f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet'
+        )
+    _settle(values, dataset)
+    known = Config.from_values(net=net).flat()
+    config = Config.from_values(**{name: values[name] for name in values if name in known})
+    config.check()
+    if preset is not None:
+        notes.append(f'preset {config.preset}, expected: {preset.expect}')
+    return config, dataset, notes
+
+
+def _refuse_of_other_optimizers(values: Mapping[str, Any], given: Iterable[str]) -> None:
+    name = values.get('optimizer', OptimizerOptions.optimizer)
+    if name not in optimizers.names():
+        known = ', '.join(optimizers.names())
+        raise UsageError(f'--optimizer {name}: unknown; there are {known}')
+    for option in optimizers.foreign(name, given):
+        raise UsageError(f'--{option}: --optimizer {name} has no such option')
+
+
+def _open(values: dict[str, Any]) -> Dataset:
+    """Opens the data, whose spelling in ``values`` becomes that of the record."""
+    size = values.get('image_size')
+    if size is not None:
+        try:
+            ranges.check(ViewOptions(image_size=size))
+        except ValueError as error:
+            raise UsageError(f'--{error}') from error
+    values['data'] = datasets.named(values['data']).data
+    return datasets.open_dataset(values['data'], size=size, skip=values.get('skip_list', ''))
+
+
+def _mode(values: Mapping[str, Any]) -> str:
+    """The form of blocks that can have activations of these bits."""
+    names = [name for name in ('qa', 'activation_quantizer') if name in values]
+    try:
+        quantization = QuantizationOptions(**{name: values[name] for name in names})
+    except ValueError as error:
+        raise UsageError(f'--{error}') from error
+    return 'preact' if quantization.qa < QuantizationOptions.qa else 'resnet'
+
+
+def _settle(values: dict[str, Any], dataset: Dataset) -> None:
+    """Adds what follows from the data."""
+    sizes = tuple(sorted(values.get('sizes', Architecture.sizes), reverse=True))
+    values['sizes'] = sizes
+    values['dataset'] = dataset.spec.name
+    values.setdefault('image_size', max(dataset.spec.image_size, *sizes))
+    values.setdefault('classes', len(dataset.classes))
+    batch = max(values.get('batch_size', RunOptions.batch_size), 1)
+    images = len(dataset.train) - values.get('holdout', 0)
+    values.setdefault('steps_per_epoch', max(1, images // batch))
+
+
+def _embedded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Data, sizes and architecture without ``--data``: those of the embedded set.
+
+    Sizes that are meant for ImageNet are divided.
+    """
+    defaults = data_defaults(values.get('net', Architecture.net), EMBEDDED)
+    sizes = tuple(values.get('sizes', defaults['sizes']))
+    if max(sizes) > EMBEDDED_SIZE:
+        if any(size % DIVISOR or size < 8 * DIVISOR for size in sizes):
+            raise UsageError(
+                f'--sizes {" ".join(map(str, sizes))}: without --data, sizes are divided by '
+                f'{DIVISOR}; give multiples of {DIVISOR} from {8 * DIVISOR} on, or sizes up to '
+                f'{EMBEDDED_SIZE}'
+            )
+        sizes = tuple(size // DIVISOR for size in sizes)
+    return {'data': EMBEDDED, 'sizes': sizes, 'arch': values.get('arch', defaults['arch'])}
+
+
+def _embedded_note(values: Mapping[str, Any], wanted: tuple[int, ...] | None) -> str:
+    text = ' '.join(map(str, values['sizes']))
+    divided = f' (the published ones divided by {DIVISOR})'
+    if wanted and values['sizes'] == tuple(wanted):
+        divided = ''
+    return f'no --data: the embedded set {EMBEDDED} at sizes {text}{divided}, {values["arch"]}'

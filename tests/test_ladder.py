@@ -20,7 +20,7 @@ OPENCV = 'engine/data/opencv.py'
 # Files that may import what others get from them.
 OWNERS = {'tensorflow': BACKEND, 'tf_keras': BACKEND, 'keras': BACKEND, 'cv2': OPENCV}
 # Files that settle something for their whole process: programs, and what puts back what it found.
-PROGRAMS = {'imagenet_tf.py', 'engine/entry.py', OPENCV}
+PROGRAMS = {'engine/config/hardware.py', 'engine/entry.py', OPENCV}
 # Calls that change a program which imports the library.
 SWITCHES = {
     'disable_eager_execution',

@@ -269,7 +269,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
         lenders = {size: sizes[0] for size, sizes in borrowed.lenders.items()}
         model.net = model.net.encoded_as(lenders)
     variables, layers = model.inspect()
-    values = borrowing.variable_values(source, variables, borrowed)
+    values = borrowing.variable_values(source, variables, borrowed, model.states)
     policy = exit_policy.read_policy(model, args.thresholds) if args.thresholds else None
     folder = records.record_folder(config, source, Path(args.logdir) if args.logdir else None)
     if policy:

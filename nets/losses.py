@@ -6,6 +6,7 @@ Cross entropy, ensemble, distillation from the ensemble and from stronger points
 from collections.abc import Callable, Sequence
 
 from quant.backend import tf
+from quant.state import Kind, declare
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -36,6 +37,7 @@ def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
     cross entropy.
     """
     alpha = tf.get_variable('alpha', shape=[len(logits)], initializer=tf.ones_initializer())
+    declare(alpha, Kind.TRAINED, fresh=True)
     weights = tf.unstack(tf.nn.softmax(alpha))
     for i, weight in enumerate(weights):
         tf.summary.scalar(f'alpha/{i}', weight)

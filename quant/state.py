@@ -3,8 +3,10 @@
 Nothing else decides what a variable is: no regular expression on names.
 """
 
+import contextlib
 import dataclasses
 import enum
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from quant.backend import tf
@@ -45,6 +47,10 @@ class State:
     decay_factor: float = 0.0
 
 
+# A variable that nobody has declared.
+TRAINED = State(Kind.TRAINED)
+
+
 def declare(
     variable: tf.Variable, kind: Kind, *, point: str = '', fresh: bool = False, **more: Any
 ) -> None:
@@ -63,7 +69,24 @@ def declare(
     if name in states and states[name].kind is Kind.TEACHER:
         return
     parts = [part for part in name.split('/') if not point or part != point]
-    states[name] = State(kind, point, fresh, '/'.join(parts), **more)
+    known = states.get(name, TRAINED)
+    states[name] = State(kind, point, fresh or known.fresh, '/'.join(parts), **more)
+
+
+@contextlib.contextmanager
+def fresh() -> Iterator[None]:
+    """Variables made inside may start afresh where what is loaded does not hold them."""
+
+    def made(getter: Callable[..., tf.Variable], name: str, *args: Any, **kwargs: Any) -> Any:
+        variable = getter(name, *args, **kwargs)
+        states = _states()
+        state = states.get(variable.op.name, dataclasses.replace(TRAINED, shared=name))
+        states[variable.op.name] = dataclasses.replace(state, fresh=True)
+        return variable
+
+    scope = tf.get_variable_scope()
+    with tf.variable_scope(scope, custom_getter=made, auxiliary_name_scope=False):
+        yield
 
 
 def declared() -> dict[str, State]:

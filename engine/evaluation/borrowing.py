@@ -16,6 +16,7 @@ from engine.errors import UsageError
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.untrained_sizes import lend, nearest, neighbours
+from quant.state import State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +94,18 @@ def borrow(
 
 
 def variable_values(
-    source: Checkpoint, variables: Mapping[str, tuple[int, ...]], borrowed: Borrowed
+    source: Checkpoint,
+    variables: Mapping[str, tuple[int, ...]],
+    borrowed: Borrowed,
+    states: Mapping[str, State] | None = None,
 ) -> dict[str, np.ndarray]:
     """Values of the variables of an inference graph.
 
     Args:
         source: the checkpoint.
-        variables: declarations by name.
+        variables: shapes by name.
         borrowed: what some sizes take from others.
+        states: declarations of the variables by name.
 
     Raises:
         UsageError: the checkpoint lacks a size or anything else that the network needs.
@@ -109,7 +114,7 @@ def variable_values(
     for size, lenders in borrowed.lenders.items():
         lent |= lend(source.values, size, lenders)
     lending = dataclasses.replace(source, values=source.values | lent)
-    values = checkpoint.select(lending, variables, flag='-ec')
+    values = checkpoint.select(lending, variables, flag='-ec', states=states)
     if borrowed.moving is not None:
         moving = {name: one for name, one in variables.items() if name.endswith('/EMA')}
         values |= checkpoint.select(borrowed.moving, moving, flag='--fix_mean_var', partial=True)

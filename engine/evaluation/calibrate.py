@@ -138,11 +138,8 @@ def calibrate(
             found |= _stored(name, part, value.astype('float32'), source.values | found)
     if config.net == 'dsnet':
         found[POINTS] = np.array(sorted({*source.calibrated, *map(str, net.points)}))
-    own = {
-        name: value
-        for name, value in lent.items()
-        if not re.search(r'/basis/\w+$|/Momentum$', name)
-    }
+    variables, _ = model.inspect()
+    own = {name: value for name, value in lent.items() if name in variables}
     return own | found
 
 

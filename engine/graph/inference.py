@@ -11,6 +11,7 @@ from engine.data.preprocess import views
 from nets.cost import LayerRecord
 from nets.layers.blocks import Blocks, Outputs
 from quant.backend import new_graph, tf
+from quant.state import State, declared
 
 CORRECT = 'correct'
 
@@ -76,6 +77,9 @@ class InferenceModel:
         config: what to build.
         data_format: ``NHWC`` or ``NCHW``.
         options: of the network's ``outputs`` where it is not trained.
+
+    Attributes:
+        states: declarations of the variables by name, once ``inspect`` has been called.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class InferenceModel:
         self.data_format = data_format
         self.options = options or {}
         self.net = config.network()
+        self.states: dict[str, State] = {}
 
     def inputs(self) -> list[tf.TensorSpec]:
         """The images uint8 [N, side, side, 3] of each view size, and the labels int32 [N]."""
@@ -132,6 +137,7 @@ class InferenceModel:
         """Shapes of the variables by name, and layer records by point, of an inference graph."""
         with new_graph():
             layers = self.build_inference().layers
+            self.states = declared()
             shapes = {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
         return shapes, layers
 

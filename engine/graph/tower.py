@@ -16,7 +16,7 @@ from engine.optimization.rule import PerVariable, RuleOptimizer
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
 from quant.backend import tf
-from quant.state import Kind, State, declared
+from quant.state import TRAINED, Kind, declared
 
 
 class Model(InferenceModel, ModelDesc):
@@ -110,17 +110,20 @@ class Model(InferenceModel, ModelDesc):
         trained = tower.get_collection_in_tower(tf.GraphKeys.TRAINABLE_VARIABLES)
         states = declared()
         kernels = {value.op.inputs[0].name for value in blocks.kernels}  # names of handles
-        terms = [tf.nn.l2_loss(value) for value in blocks.kernels]
-        if self._optimizer.decay == 'all':
-            terms = [tf.nn.l2_loss(variable) for variable in trained]
+        every = self._optimizer.decay == 'all'
+        terms = []
+        if not every:
+            terms = [tf.nn.l2_loss(value) for value in blocks.kernels]
         for variable in trained:
-            state = states.get(variable.op.name, State(Kind.TRAINED))
-            rate = state.lr_factor * self._lr_factor(variable.op.name)
+            state = states.get(variable.op.name, TRAINED)
+            is_kernel = variable.handle.name in kernels
             share = state.decay_factor
-            if self._optimizer.decay == 'all' or variable.handle.name in kernels:
+            # Quantizers decay only if they ask for it.
+            if is_kernel or every and state.kind is not Kind.QUANTIZER:
                 share = 1.0
-            elif share:
+            if share and (every or not is_kernel):
                 terms.append(share * tf.nn.l2_loss(variable))
+            rate = state.lr_factor * self._lr_factor(variable.op.name)
             decay = share * self._optimizer.wd if share else None
             self._settings[variable.ref()] = PerVariable(rate, decay)
         return terms

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from nets.layers.kernels import generate
 from nets.points import Point
 from nets.rsnet import from_published
 from quant.backend import tf
+from quant.state import TRAINED, Kind, State
 
 # Steps of an epoch of the published code at its batch size 256.
 PUBLISHED_STEPS_PER_EPOCH = 5000
@@ -92,7 +93,12 @@ class Checkpoint:
         )
 
     def bits(self, kind: str) -> int:
-        """Bits of its bases (``kind`` is ``weight`` or ``activation``), 32 if it has none."""
+        """Bits of ``kind`` ``weight`` or ``activation`` in the body of the network; 32 is float.
+
+        As the run recorded them; of a published checkpoint, the number of rows of its bases.
+        """
+        if self.config:
+            return self.config.qw if kind == 'weight' else self.config.qa
         bases = {name: len(value) for name, value in self.values.items() if name.endswith('/basis')}
         rows = {
             bits for name, bits in bases.items() if ('/weight_quant/' in name) == (kind == 'weight')
@@ -290,7 +296,8 @@ def select(
     variables: Mapping[str, tuple[int, ...]],
     *,
     flag: str,
-    optional: Callable[[str], bool] = lambda name: False,
+    states: Mapping[str, State] | None = None,
+    fresh: bool = False,
     partial: bool = False,
 ) -> dict[str, np.ndarray]:
     """Values for the variables of a graph.
@@ -299,7 +306,8 @@ def select(
         checkpoint: where to take them.
         variables: shapes by name.
         flag: to name in errors.
-        optional: variables that may be missing, or be of another shape.
+        states: declarations of the variables by name.
+        fresh: whether those that are declared so may be missing, or be of another shape.
         partial: ``variables`` are only some of a network's, so that the checkpoint may have others.
 
     Raises:
@@ -312,22 +320,28 @@ def select(
             f'{flag}: the checkpoint has {min(surplus)} (and {len(surplus) - 1} more), the network '
             f'asked for has not: another depth, mode or network; {checkpoint.describe()}'
         )
-    values = checkpoint.values
-    lost = [name for name in variables if name not in values and not optional(name)]
+    states = states or {}
+    taken, lost, changed = {}, [], []
+    for name, shape in variables.items():
+        value = checkpoint.values.get(name)
+        if value is not None and value.shape == tuple(shape):
+            taken[name] = value
+        elif fresh and states.get(name, TRAINED).fresh:
+            continue
+        elif value is None:
+            lost.append(name)
+        else:
+            changed.append(name)
     if lost:
-        raise UsageError(f'{flag}: {_reason(lost, flag)}; {checkpoint.describe()}')
-    taken = {
-        name: values[name]
-        for name, shape in variables.items()
-        if name in values and not (optional(name) and values[name].shape != tuple(shape))
-    }
-    for name, value in taken.items():
-        if tuple(value.shape) != tuple(variables[name]):
-            raise UsageError(
-                f'{flag}: {name} is {list(value.shape)} in the checkpoint, '
-                f'{list(variables[name])} in the '
-                f'network that was asked for; {checkpoint.describe()}'
-            )
+        reason = _reason(lost, flag, states)
+        raise UsageError(f'{flag}: {reason}; {checkpoint.describe()}')
+    if changed:
+        name = changed[0]
+        there, asked = list(checkpoint.values[name].shape), list(variables[name])
+        raise UsageError(
+            f'{flag}: {name} is {there} in the checkpoint, {asked} in the network that was asked '
+            f'for; {checkpoint.describe()}'
+        )
     return taken
 
 
@@ -343,7 +357,7 @@ def _layers(names: Iterable[str]) -> set[str]:
     }
 
 
-def _reason(lost: list[str], flag: str) -> str:
+def _reason(lost: list[str], flag: str, states: Mapping[str, State]) -> str:
     sizes = sorted(
         {int(m[1]) for name in lost if (m := re.search(r'/s(\d+)/', name))}, reverse=True
     )
@@ -351,8 +365,10 @@ def _reason(lost: list[str], flag: str) -> str:
         return (
             f'no variable {kernels[0]} (and {len(lost) - 1} more): another depth, mode or network'
         )
-    if all(name.endswith('/basis') for name in lost):
-        return f'no quantizer state for {lost[0].removesuffix("/basis")} (and {len(lost) - 1} more)'
+    kinds = {states.get(name, TRAINED).kind for name in lost}
+    if kinds == {Kind.QUANTIZER}:
+        scope = lost[0].rpartition('/')[0]
+        return f'no quantizer state for {scope} (and {len(lost) - 1} more)'
     if sizes:
         hint = f' ({BORROW})' if flag.startswith('-e') else ''
         return f'no statistics for size {" ".join(map(str, sizes))}{hint}'

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,7 @@ from engine.graph.tower import Model
 from engine.graph.worker import SingleWorker
 from engine.training.saving import one_step_left
 from quant.backend import tf
-
-# Ends of the names of what the forward pass alone decides: still finite in front of the layer that
-# went first.
-STATISTICS = ('/mean/EMA', '/variance/EMA', '/basis')
+from quant.state import Kind, declared
 
 # So many variables are named.
 NAMED = 3
@@ -124,6 +121,13 @@ class StopAtNaN(Callback):
         self._fetches = tf.train.SessionRunArgs(dict(zip(terms, sums)))
         variables = [variable for variable in tf.global_variables() if variable.dtype.is_floating]
         self._names = [variable.op.name for variable in variables]
+        # What the forward pass alone decides is still finite before the layer that went first.
+        trained = {variable.op.name for variable in tf.trainable_variables()}
+        self._statistics = {
+            name
+            for name, state in declared().items()
+            if state.kind in (Kind.MOVING, Kind.QUANTIZER) and name not in trained
+        }
         finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in variables]
         self._finite = tf.stack(finite)
 
@@ -157,32 +161,34 @@ class StopAtNaN(Callback):
 
     def _stop(self, what: str) -> None:
         lr = self._model.config.lr
+        began = first(self._broken(), self._statistics)
         self.reason = (
-            f'{what}; {first(self._broken())}. A smaller --lr than {lr:g} may help; '
-            'earlier checkpoints are kept'
+            f'{what}; {began}. A smaller --lr than {lr:g} may help; earlier checkpoints are kept'
         )
         raise StopTraining(self.reason)
 
 
-def first(broken: Sequence[str]) -> str:
-    """Says where it began, by the names of the variables that are not finite.
-
-    They come in the order of the forward pass.
+def first(broken: Sequence[str], statistics: Collection[str]) -> str:
+    """Says where it began.
 
     A loss that is no number makes all weights so within the same step, therefore statistics come
     first.
+
+    Args:
+        broken: names of the variables that are not finite, in the order of the forward pass.
+        statistics: names of those variables that the forward pass alone decides.
     """
     if not broken:
         return 'all variables are finite'
-    statistics = [name for name in broken if name.endswith(STATISTICS)]
-    kind = 'statistics' if statistics else 'variables'
-    names = statistics or broken
+    early = [name for name in broken if name in statistics]
+    kind = 'statistics' if early else 'variables'
+    names = early or broken
     text = (
         'in the order of the layers, the first '
         f'{kind} that are not finite: {", ".join(names[:NAMED])}'
     )
     if len(names) > NAMED:
         text += f' and {len(names) - NAMED} more'
-    if not statistics:
+    if not early:
         text += '; all statistics are finite'
     return text

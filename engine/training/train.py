@@ -1,6 +1,5 @@
 """Training: what a run starts from, the order of a step, and what ended it."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from tensorpack.tfutils.sessinit import SessionInit
 from tensorpack.utils import logger
 
 from engine.config.config import Config
+from engine.data.batches import TrainFlow
 from engine.data.datasets import Dataset
 from engine.errors import UsageError
 from engine.graph.loaders import KeepsError, SharedBatches, train_flow
@@ -28,19 +28,18 @@ from engine.training.callbacks import (
     SetLearningRate,
 )
 from engine.training.monitors import EpochLine, Events
+from engine.training.quantizer_starts import StartQuantizers
 from engine.training.saving import Resume, Save, SaveBest, Start
 from engine.training.signals import StopAtNaN, StopOnSignal
 from engine.training.trainers import make_trainer
 from quant.backend import new_graph, tf
-
-# What a checkpoint of another configuration need not have: it starts afresh.
-FRESH = r'^alpha$|/basis$|/gate[12]/|(^|/)slimming_gate/'
+from quant.state import TRAINED
 
 
 def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     """Values of the network's variables from ``--load``.
 
-    Quantizers and gates that the checkpoint lacks start afresh.
+    Those that are declared ``fresh``, such as quantizers and gates, may be missing in it.
 
     Raises:
         UsageError: the checkpoint cannot be read, or is of another network.
@@ -49,16 +48,15 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
         return None
     source = checkpoint.read(checkpoint.find(config.load, None, '--load'), flag='--load')
     checkpoint.check_points(source, config.network().loaded_points, '--load')
-    variables, _ = Model(config, data_format='NHWC').inspect()
-    values = checkpoint.select(
-        source, variables, flag='--load', optional=lambda name: re.search(FRESH, name) is not None
-    )
-    shadows = {}
-    for name, value in source.values.items():
-        variable, _, leaf = name.rpartition('/')
-        if variable in values and leaf in ('biased', 'local_step'):
-            shadows[name] = value
-    return values | shadows
+    model = Model(config, data_format='NHWC')
+    variables, _ = model.inspect()
+    values = checkpoint.select(source, variables, flag='--load', states=model.states, fresh=True)
+    beside = {}
+    for name in values:
+        for leaf in model.states.get(name, TRAINED).beside:
+            if f'{name}/{leaf}' in source.values:
+                beside[f'{name}/{leaf}'] = source.values[f'{name}/{leaf}']
+    return values | beside
 
 
 def train(
@@ -124,15 +122,12 @@ def _train(
     model = Model(
         config, data_format=data_format, options=config.network().evaluation_options, worker=worker
     )
-    batches = train_flow(
-        config,
-        dataset,
-        start_step=run.step,
-        threads=threads,
-        part=worker.index,
-        parts=worker.size,
-    )
-    flow = KeepsError(batches)
+    flow = KeepsError(_flow(config, dataset, worker, start_step=run.step, threads=threads))
+    batches = SharedBatches(flow, len(config.gpu))
+    starts: list[Callback] = []
+    if run.step == 0:
+        first = _flow(config, dataset, worker, start_step=0, threads=0)
+        starts = [StartQuantizers(model, batches, lambda: next(iter(first)), values or {})]
     guard = StopAtNaN(model)
     save = Save(run)
     finish = [guard.check, save.save] if worker.first else [guard.check]
@@ -149,9 +144,10 @@ def _train(
     steps = config.steps_per_epoch
     train_config = TrainConfig(
         model=model,
-        data=SharedBatches(flow, len(config.gpu)),
+        data=batches,
         callbacks=[
             *_of_a_step(model),
+            *starts,
             *([averages] if averages else []),
             guard,
             *writers,
@@ -170,6 +166,20 @@ def _train(
     if worker.first:
         save.tidy()
     stop.end()
+
+
+def _flow(
+    config: Config, dataset: Dataset, worker: SingleWorker, *, start_step: int, threads: int
+) -> TrainFlow:
+    """Training batches of this worker, from those of a step on."""
+    return train_flow(
+        config,
+        dataset,
+        start_step=start_step,
+        threads=threads,
+        part=worker.index,
+        parts=worker.size,
+    )
 
 
 def _of_a_step(model: Model) -> list[Callback]:

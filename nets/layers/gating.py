@@ -1,6 +1,7 @@
 """Gates that decide per image whether the body of a residual block is executed.
 
-Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018, https://arxiv.org/abs/1711.11503;
+Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018,
+    https://arxiv.org/abs/1711.11503;
 arithmetic as the published code.
 """
 
@@ -8,6 +9,7 @@ from collections.abc import Callable
 
 from nets.layers.blocks import Blocks
 from quant.backend import tf
+from quant.state import fresh
 
 HIDDEN = 16
 
@@ -18,29 +20,31 @@ Body = Callable[[tf.Tensor], tf.Tensor]
 
 
 def gate_logits(b: Blocks, pooled: tf.Tensor) -> tf.Tensor:
-    """[N, 2] logits (skip, execute) from the pooled input [N, C] of a block: 16 units with normalisation and ReLU, then
-    2 units.
+    """[N, 2] logits (skip, execute) from the pooled input [N, C] of a block.
+
+    16 units with normalisation and ReLU, then 2 units.
 
     *Variable names*: ``gate1/W``, ``gate1/b``, ``gate1/bn/...``, ``gate2/W``, ``gate2/b``.
     """
     bound = pooled.shape[1] ** -0.5
-    h = b.dense(
-        'gate1',
-        pooled,
-        HIDDEN,
-        role='gate',
-        start=tf.random_normal_initializer(stddev=(2 / HIDDEN) ** 0.5),
-        bias_start=tf.random_uniform_initializer(-bound, bound),
-    )
-    h = tf.nn.relu(b.norm_dense('gate1/bn', h))
-    return b.dense(
-        'gate2',
-        h,
-        2,
-        role='gate',
-        start=tf.random_normal_initializer(stddev=0.001),
-        bias_start=tf.constant_initializer(BIAS),
-    )
+    with fresh():
+        h = b.dense(
+            'gate1',
+            pooled,
+            HIDDEN,
+            role='gate',
+            start=tf.random_normal_initializer(stddev=(2 / HIDDEN) ** 0.5),
+            bias_start=tf.random_uniform_initializer(-bound, bound),
+        )
+        h = tf.nn.relu(b.norm_dense('gate1/bn', h))
+        return b.dense(
+            'gate2',
+            h,
+            2,
+            role='gate',
+            start=tf.random_normal_initializer(stddev=0.001),
+            bias_start=tf.constant_initializer(BIAS),
+        )
 
 
 def gumbel(uniform: tf.Tensor) -> tf.Tensor:
@@ -66,8 +70,10 @@ def masked(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf
 
 
 def gathered(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf.Tensor:
-    """The same for training, with ``body`` computed for the images whose gate is open; for all if none is, because
-    normalisation needs images. A closed gate has no gradient then: what its body would have added is not known.
+    """The same for training, with ``body`` computed for the images whose gate is open.
+
+    For all if none is, because normalisation needs images. A closed gate has no gradient then: what
+    its body would have added is not known.
     """
     opened = gate > 0.5
     chosen = tf.where(tf.logical_or(opened, tf.logical_not(tf.reduce_any(opened))))
@@ -79,7 +85,7 @@ def gathered(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> 
 
 
 def skipping(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf.Tensor:
-    """The same for inference: ``body`` runs for the images whose gate is open, and not at all if there are none."""
+    """The same for inference: ``body`` runs for the images whose gate is open, if there are any."""
     opened = Opened(gate)
     return tf.nn.relu(opened.add(shortcut, body(opened.take(q))))
 
@@ -92,7 +98,9 @@ def skipping_identity(
     pooled: tf.Tensor,
     pool: Callable[[tf.Tensor], tf.Tensor],
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """``skipping`` where the shortcut is ``x`` without negative values: images that skip the body are left untouched.
+    """``skipping`` where the shortcut is ``x`` without negative values.
+
+    Images that skip the body are left untouched.
 
     Args:
         gate, q, body, x: as of ``masked``.
@@ -111,8 +119,9 @@ def skipping_identity(
 class Opened:
     """The images of a batch whose gate is open.
 
-    No kernel runs for an empty batch, which TensorFlow's fused convolutions on the CPU get wrong: what a switch turns
-    away is not executed, and the merge takes the side that was. Unlike in ``tf.cond``, layers may be made in between.
+    No kernel runs for an empty batch, which TensorFlow's fused convolutions on the CPU get wrong:
+    what a switch turns away is not executed, and the merge takes the side that was. Unlike in
+    ``tf.cond``, layers may be made in between.
 
     Args:
         gate: [N], 0 or 1.
@@ -124,7 +133,7 @@ class Opened:
         self._all = tf.reduce_all(self._opened)
 
     def take(self, x: tf.Tensor) -> tf.Tensor:
-        """These images of ``x``. What depends on the result is not executed unless there are some."""
+        """These images of ``x``; what depends on them is not executed unless there are some."""
         if self._alone:
             return tf.raw_ops.Switch(data=x, pred=self._some).output_true
         # Copying is left out where there is nothing to choose.
@@ -133,8 +142,10 @@ class Opened:
         return tf.raw_ops.Switch(data=part, pred=self._some).output_true
 
     def put(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """``x`` with ``y``, which depends on what was taken, in place of these images. The memory of ``x`` is written
-        over: who else reads it has to come before the gate or ``y``, as the gate and the body do.
+        """``x`` with ``y``, which depends on what was taken, in place of these images.
+
+        The memory of ``x`` is written over: who else reads it has to come before the gate or ``y``,
+        as the gate and the body do.
         """
         return self._change(x, y, lambda: y, tf.raw_ops.InplaceUpdate)
 

@@ -1,4 +1,4 @@
-"""The gate of a slimmable network: which width an image gets, what that costs, and how groups of images are computed.
+"""The gate of a slimmable network: the width of an image, its cost, and groups of images.
 
 Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258.
 """
@@ -10,19 +10,26 @@ from nets.cost import LayerRecord
 from nets.layers.blocks import Blocks
 from nets.layers.slimmable import Width, dense
 from quant.backend import tf
+from quant.state import fresh
 
 SCOPE = 'slimming_gate'
 
 
 def gate_logits(b: Blocks, hidden: tf.Tensor, routes: int) -> tf.Tensor:
-    """[N, routes] from the hidden units of a squeeze-excite. *Variable names*: ``slimming_gate/W`` [hidden, routes]."""
-    return dense(
-        b, SCOPE, hidden, Width((hidden.shape[1],)), Width((routes,)), role='gate', bias=False
-    )
+    """[N, routes] from the hidden units of a squeeze-excite.
+
+    *Variable names*: ``slimming_gate/W`` [hidden, routes].
+    """
+    inputs, outputs = Width((hidden.shape[1],)), Width((routes,))
+    with fresh():
+        return dense(b, SCOPE, hidden, inputs, outputs, role='gate', bias=False)
 
 
 def straight_through(noisy: tf.Tensor) -> tf.Tensor:
-    """[N, routes]: 1 at the largest logit (noise included), else 0. Pseudo-gradient: that of the softmax."""
+    """[N, routes]: 1 at the largest logit (noise included), else 0.
+
+    Pseudo-gradient: that of the softmax.
+    """
     soft = tf.nn.softmax(noisy)
     hard = tf.one_hot(tf.argmax(noisy, axis=1), noisy.shape[1], dtype=noisy.dtype)
     # In this order the values are exactly 0 and 1.
@@ -32,10 +39,11 @@ def straight_through(noisy: tf.Tensor) -> tf.Tensor:
 def grouped(
     route: tf.Tensor, x: tf.Tensor, runs: Sequence[Callable[[tf.Tensor], tf.Tensor]], classes: int
 ) -> tf.Tensor:
-    """[N, classes] logits, where ``runs[i]`` computes the images of route i alone, and nothing if there are none.
+    """[N, classes] logits, where ``runs[i]`` computes the images of route i alone.
 
-    No kernel runs for an empty batch, which TensorFlow's fused convolutions on the CPU get wrong: what a switch turns
-    away is not executed, and the merge takes the side that was.
+    Nothing is computed where there are none.
+    No kernel runs for an empty batch, which TensorFlow's fused convolutions on the CPU get wrong:
+    what a switch turns away is not executed, and the merge takes the side that was.
 
     Args:
         route: [N] int32.
@@ -60,9 +68,11 @@ def grouped(
 
 
 def published_madds(layers: Sequence[LayerRecord]) -> int:
-    """Multiply-adds of one image as DS-Net counts them: average pools, too, with one per input value.
+    """Multiply-adds of one image as DS-Net counts them.
 
-    Every depthwise convolution is followed by the pool of a squeeze-excite, the last convolution by the global one.
+    Average pools count, too, with one per input value.
+    Every depthwise convolution is followed by the pool of a squeeze-excite, the last convolution by
+    the global one.
     """
     pooled = [layer for layer in layers if layer.role == 'depthwise'] + [layers[-2]]
     return cost.madds(layers) + sum(_values(layer) for layer in pooled)
@@ -77,8 +87,9 @@ def routed_madds(
         gate: [N, routes].
         routes: layer records of every route.
         head: multiply-adds of the gate itself.
-        published: count as the published code: products of gated channel counts, with average pools, and with depthwise
-            convolutions times C / (C of the first route), which is 1 there only.
+        published: count as the published code: products of gated channel counts, with average
+            pools, and with depthwise convolutions times C / (C of the first route), which is 1
+            there only.
     """
     if not published:
         return head + _mixed(gate, [cost.madds(layers) for layers in routes])

@@ -1,4 +1,4 @@
-"""Checkpoints: which one a path stands for, both ways of naming variables, and what is said when one does not fit."""
+"""Checkpoints: reading ours and published ones, and what is refused."""
 
 import dataclasses
 import functools
@@ -14,6 +14,7 @@ from engine.graph.tower import Model
 from engine.runs import checkpoint
 from engine.runs.folder import write_json
 from quant.backend import tf
+from quant.state import State
 
 SMALL = Config(
     mode='preact',
@@ -46,15 +47,27 @@ INSPECT = Model.inspect
 
 
 @functools.cache
+def inspected(config: Config) -> tuple[dict[str, tuple[int, ...]], dict[str, State]]:
+    model = Model(config, data_format='NHWC')
+    found, _ = INSPECT(model)
+    return found, model.states
+
+
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    return INSPECT(Model(config, data_format='NHWC'))[0]
+    return inspected(config)[0]
+
+
+def states(config: Config) -> dict[str, State]:
+    return inspected(config)[1]
 
 
 @pytest.fixture(autouse=True)
 def every_network_is_built_once(monkeypatch):
-    monkeypatch.setattr(
-        Model, 'inspect', lambda model: (shapes(dataclasses.replace(model.config, load=None)), {})
-    )
+    def inspect(model: Model) -> tuple[dict[str, tuple[int, ...]], dict]:
+        found, model.states = inspected(dataclasses.replace(model.config, load=None))
+        return found, {}
+
+    monkeypatch.setattr(Model, 'inspect', inspect)
 
 
 def numbers(wanted: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -309,9 +322,8 @@ def test_a_missing_size(source):
 def test_a_missing_quantizer_state(source):
     values = {name: value for name, value in source.values.items() if not name.endswith('/basis')}
     floats = dataclasses.replace(source, values=values)
-    message = refused(floats, SMALL)
+    message = refused(floats, SMALL, states=states(SMALL))
     assert 'no quantizer state for group0/block0/' in message
-    assert '32-bit weights and 32-bit activations' in message
 
 
 def test_another_depth(source):
@@ -368,7 +380,7 @@ def test_another_shape(change, parts, source):
     assert [part for part in parts if part not in message] == []
 
 
-def test_optional_variables(source):
+def test_fresh_variables(source):
     values = {
         name: value
         for name, value in source.values.items()
@@ -378,15 +390,16 @@ def test_optional_variables(source):
         dataclasses.replace(source, values=values),
         shapes(SMALL),
         flag='--load',
-        optional=lambda name: name == 'alpha' or name.endswith('/basis'),
+        states=states(SMALL),
+        fresh=True,
     )
     assert set(chosen) == set(values) - {'global_step'}
 
 
-def test_an_optional_variable_of_another_shape_counts_as_missing(source):
+def test_a_fresh_variable_of_another_shape_counts_as_missing(source):
     config = dataclasses.replace(SMALL, sizes=(16,), kd=False, qa=2)
     chosen = checkpoint.select(
-        source, shapes(config), flag='--load', optional=lambda name: name.endswith('/basis')
+        source, shapes(config), flag='--load', states=states(config), fresh=True
     )
     lost = set(shapes(config)) - set(chosen)
     assert (
@@ -400,6 +413,6 @@ def test_an_optional_variable_of_another_shape_counts_as_missing(source):
     )
 
 
-def test_a_variable_of_another_shape_is_refused_unless_it_is_optional(source):
+def test_a_variable_of_another_shape_is_refused_unless_it_is_fresh(source):
     config = dataclasses.replace(SMALL, sizes=(16,), kd=False, classes=7)
-    assert 'linear/' in refused(source, config, optional=lambda name: name.endswith('/basis'))
+    assert 'linear/' in refused(source, config, states=states(config), fresh=True)

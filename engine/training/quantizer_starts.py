@@ -1,0 +1,69 @@
+"""Starts of quantizers from a first batch, before the first step."""
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+from tensorpack import Callback
+
+from engine.graph.loaders import SharedBatches
+from engine.graph.tower import Model
+from quant.backend import tf
+from quant.scope import starts
+
+
+class StartQuantizers(Callback):
+    """Starts every quantizer that asks for it from the values of the first batch that it codes.
+
+    No weight changes meanwhile, and the first step gets the same batch again. Quantizers start one
+    after the other, in the order of the layers, so that each sees what the started ones before it
+    give; sizes, towers and workers count together. Nothing is built where no quantizer asks.
+
+    Args:
+        model: whose training towers are built.
+        batches: of the training; the batch is fed in their place.
+        first_batch: makes the first batch of this worker.
+        loaded: names of variables that were loaded, and are left as they are.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        batches: SharedBatches,
+        first_batch: Callable[[], Sequence[np.ndarray]],
+        loaded: Collection[str],
+    ):
+        self._model = model
+        self._batches = batches
+        self._first_batch = first_batch
+        self._loaded = loaded
+
+    def _setup_graph(self) -> None:
+        worker = self._model.worker
+        towers = [blocks.quantization for blocks in self._model.towers]
+        self._starts = starts(towers, add=worker.sum)
+        if not self._starts:
+            return
+        # Only the first worker has read what was loaded.
+        self._own = tf.placeholder(tf.float32, [len(self._starts)], 'starts_wanted')
+        (self._wanted,) = worker.sum([self._own])
+        follow = []
+        for average, variable in self._model.net.teacher_pairs():
+            if variable.op.name in self._starts:
+                follow.append(average.assign(variable).op)
+        self._follow = tf.group(*follow)
+
+    def _before_train(self) -> None:
+        if not self._starts:
+            return
+        own = np.zeros(len(self._starts), 'float32')
+        if self._model.worker.first:
+            own[:] = [name not in self._loaded for name in self._starts]
+        session = self.trainer.sess
+        wanted = session.run(self._wanted, {self._own: own})
+        if not wanted.any():
+            return
+        feed = dict(zip(self._batches.whole, self._first_batch()))
+        for start, is_wanted in zip(self._starts.values(), wanted):
+            if is_wanted:
+                session.run(start, feed)
+        session.run(self._follow)

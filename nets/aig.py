@@ -6,6 +6,8 @@ Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018,
 https://arxiv.org/abs/1711.11503.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence

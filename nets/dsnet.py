@@ -6,6 +6,8 @@ Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.1325
 code.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

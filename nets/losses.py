@@ -3,6 +3,8 @@
 Cross entropy, ensemble, distillation from the ensemble and from stronger points.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 from quant.backend import tf

@@ -9,6 +9,8 @@ Lua Torch, the original, and https://github.com/kalviny/MSDNet-PyTorch). Nothing
 an exit needs it: the lazy evaluation of the paper, which neither code has.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

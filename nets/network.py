@@ -1,5 +1,7 @@
 """What the engine can ask of any network, with the answers of most."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,7 +81,7 @@ class Network:
             for point, logits in outputs.logits.items()
         }
 
-    def encoded_as(self, sizes: Mapping[int, int]) -> 'Network':
+    def encoded_as(self, sizes: Mapping[int, int]) -> Network:
         """This network with, for each size in ``sizes``, the kernels of another one."""
         return self
 

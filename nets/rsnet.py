@@ -7,6 +7,8 @@ https://arxiv.org/abs/2007.09558, and its two published codes (quantized in Tens
 PyTorch).
 """
 
+from __future__ import annotations
+
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence

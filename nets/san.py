@@ -8,6 +8,8 @@ its list of sizes; here it follows from the size. Projection weights that the pu
 store and never use are not built.
 """
 
+from __future__ import annotations
+
 import copy
 import dataclasses
 import math
@@ -86,7 +88,7 @@ class SAN(Network):
             self.start = scaled_start
         self.kd = options.kd
 
-    def encoded_as(self, sizes: Mapping[int, int]) -> 'SAN':
+    def encoded_as(self, sizes: Mapping[int, int]) -> SAN:
         """The same network with the encoding of another size for each size in ``sizes`` (proxy
         inference).
         """

@@ -5,15 +5,31 @@ stay what they are.
 """
 
 import contextlib
+import importlib
+import types
 from collections.abc import Iterator
-
-import tensorflow.compat.v1 as tf
+from typing import TYPE_CHECKING, Any
 
 __all__ = ['new_graph', 'tf']
 
 
+class _OnFirstUse(types.ModuleType):
+    """A module that is imported when something of it is used: options and help need nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(importlib.import_module(self.__name__), name)
+        setattr(self, name, value)
+        return value
+
+
+if TYPE_CHECKING:
+    import tensorflow.compat.v1 as tf
+else:
+    tf = _OnFirstUse('tensorflow.compat.v1')
+
+
 @contextlib.contextmanager
-def new_graph() -> Iterator[tf.Graph]:
+def new_graph() -> 'Iterator[tf.Graph]':
     """An empty graph that is the current one; its variables are resource variables.
 
     What is read of a resource variable is an immutable snapshot: no update of a step can reach a

@@ -1,5 +1,7 @@
 """Quantizers of one tower: where a network meets its policy, and where statistics are summed."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple

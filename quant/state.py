@@ -3,6 +3,8 @@
 Nothing else decides what a variable is: no regular expression on names.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import enum

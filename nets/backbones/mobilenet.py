@@ -5,6 +5,8 @@ Reference: MobileNetV2: Inverted Residuals and Linear Bottlenecks, https://arxiv
 values as the RS-Nets and SAN codes (PyTorch).
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any, NamedTuple
 

@@ -7,11 +7,13 @@ References:
     Aggregated Residual Transformations for Deep Neural Networks, https://arxiv.org/abs/1611.05431.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import MetaConv
@@ -54,9 +56,8 @@ ARCHS = tuple(sorted(FORMS, key=lambda arch: ('x' in arch, int(re.findall(r'\d+'
 
 
 # (b, block input, the same quantized, body, shortcut) -> block output.
-Execute = Callable[
-    [Blocks, tf.Tensor, tf.Tensor, Callable[[tf.Tensor], tf.Tensor], tf.Tensor], tf.Tensor
-]
+Body: TypeAlias = 'Callable[[tf.Tensor], tf.Tensor]'
+Execute: TypeAlias = 'Callable[[Blocks, tf.Tensor, tf.Tensor, Body, tf.Tensor], tf.Tensor]'
 
 
 def plain(

@@ -8,6 +8,8 @@ Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.1325
 code. The slimmable ResNets of the paper are not published: theirs here have their own widths.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 from nets.backbones import resnet

@@ -7,6 +7,8 @@ Layers compute in the type of the images: float32 or bfloat16. Whatever follows 
 float32, and so are variables, statistics and quantizers.
 """
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import dataclasses
@@ -147,7 +149,7 @@ class Blocks(Layout):
         finally:
             self._point, self._serves = before
 
-    def inference(self) -> 'Blocks':
+    def inference(self) -> Blocks:
         """A builder for the same tower in inference mode, whose kernels may change every step.
 
         Layer records go to the same lists; kernels are not among those of this builder. Names are

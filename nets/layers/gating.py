@@ -5,7 +5,10 @@ Reference: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018,
 arithmetic as the published code.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TypeAlias
 
 from nets.layers.blocks import Blocks
 from quant.backend import tf
@@ -16,7 +19,7 @@ HIDDEN = 16
 # The published start of the last bias, (skip, execute): a gate is open with probability 0.87.
 BIAS = (0.1, 2.0)
 
-Body = Callable[[tf.Tensor], tf.Tensor]
+Body: TypeAlias = 'Callable[[tf.Tensor], tf.Tensor]'
 
 
 def gate_logits(b: Blocks, pooled: tf.Tensor) -> tf.Tensor:

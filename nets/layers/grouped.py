@@ -1,5 +1,7 @@
 """Grouped convolution with a gradient on the CPU, where TensorFlow's has none."""
 
+from __future__ import annotations
+
 import math
 
 from quant.backend import tf

@@ -1,5 +1,7 @@
 """Kernels of one tower: read, generated and quantized once, however many points use them."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

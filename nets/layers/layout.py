@@ -1,5 +1,7 @@
 """Convolutions, pools and padding without variables, in one data format."""
 
+from __future__ import annotations
+
 from quant.backend import tf
 
 

@@ -3,6 +3,8 @@
 Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 from nets import cost

@@ -9,6 +9,8 @@ Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.1325
 published code.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import math
@@ -34,7 +36,7 @@ class Routing(NamedTuple):
 
 
 # Index of a width: the same for all images, or image by image.
-Index: TypeAlias = int | tf.Tensor | Routing
+Index: TypeAlias = 'int | tf.Tensor | Routing'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
 """Batch normalisation by the statistics of all training towers of a graph together."""
 
+from __future__ import annotations
+
 import collections
 
 from quant.backend import tf

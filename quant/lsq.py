@@ -12,8 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from quant.backend import tf
-from quant.quantizer import Activations, Codebook, Quantizer, Weights
+from quant.backend import new_graph, tf  # noqa: F401 (in the example)
+from quant.quantizer import (
+    Activations,
+    Codebook,
+    Quantizer,
+    Weights,
+    check_bits,
+    check_bools,
+    check_factors,
+)
 
 # Steps of less are taken for this: division stays finite whatever the gradient does to a step.
 SMALLEST_STEP = 1e-12
@@ -49,8 +57,10 @@ class LSQ(Quantizer):
 
     *Variable names*: ``step`` [1], or [C].
 
-    >>> x = tf.constant([-1.0, 0.2, 0.25, 0.75, 9.0])
-    >>> with tf.Session() as session:
+    Two bits without sign at step 0.5, where a tie takes the even multiple:
+
+    >>> with new_graph(), tf.Session() as session:
+    ...     x = tf.constant([-1.0, 0.2, 0.25, 0.75, 9.0])
     ...     print(session.run(quantize(x, tf.constant(0.5), 0, 3)))
     [0.  0.  0.  1.  1.5]
     """
@@ -63,24 +73,19 @@ class LSQ(Quantizer):
     decay_factor: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
-            raise ValueError(f'bits={self.bits!r} must be a whole number from 1 to 8')
-        for name in ('symmetric', 'per_channel', 'private'):
-            value = getattr(self, name)
-            if not isinstance(value, bool):
-                raise ValueError(f'{name}={value!r} must be True or False')
-        for name in ('lr_factor', 'decay_factor'):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ValueError(f'{name}={value!r} must be a number')
-            if not 0 <= value < math.inf:
-                raise ValueError(f'{name}={value!r} must be at least 0 and finite')
+        check_bits(self)
+        check_bools(self, 'symmetric', 'per_channel', 'private')
+        check_factors(self, 'lr_factor', 'decay_factor')
 
     def refuses(self, role: str, *, weights: bool) -> str:
-        return ONE_BIT if weights and self.bits == 1 else ''
+        if weights and self.bits == 1:
+            return ONE_BIT
+        return ''
 
     def stored_values(self, channels: int) -> int:
-        return channels if self.per_channel else 1
+        if self.per_channel:
+            return channels
+        return 1
 
     def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Signed weights with one step, or with one per channel of the last axis of ``w``."""
@@ -107,22 +112,17 @@ class LSQ(Quantizer):
             ValueError: one bit where there is no bound.
         """
         tower = activations.tower
-        signed = not activations.relu and activations.lower == -math.inf
-        if signed and self.bits == 1:
+        if activations.signed and self.bits == 1:
             raise ValueError(f'{ONE_BIT}; these activations have both signs')
-        low, high = self._range(signed=signed)
-        lower = 0.0
+        low, high = self._range(signed=activations.signed)
         if activations.relu:
             x = tf.nn.relu(x)
-        elif not signed:
-            lower = activations.lower
-        shifted = x - lower if lower else x
+        shifted = activations.shifted(x)
         variable, step = self._step(tower, 1, tf.ones_initializer())
         if activations.collect:
             tower.start_from(self, variable, start_table(shifted, high))
-        tower.report(lambda: codebook(step, low, high, lower))
-        y = quantize(shifted, step, low, high)
-        return y + lower if lower else y
+        tower.report(lambda: codebook(step, low, high, activations.offset))
+        return activations.shifted_back(quantize(shifted, step, low, high))
 
     def start(self, table: tf.Tensor) -> tf.Tensor:
         count, total = table[0], table[1]
@@ -134,7 +134,9 @@ class LSQ(Quantizer):
         if not signed:
             return 0, 2**self.bits - 1
         high = 2 ** (self.bits - 1) - 1
-        return (-high if self.symmetric else -high - 1), high
+        if self.symmetric:
+            return -high, high
+        return -high - 1, high
 
     def _step(self, tower: Any, channels: int, initializer: Any) -> tuple[tf.Variable, tf.Tensor]:
         """The trained step [channels] of the current scope, and its value, read once per tower."""

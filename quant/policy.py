@@ -53,15 +53,16 @@ class Rule:
 
     def _check_half(self, spec: str | None, *, weights: bool) -> None:
         """Refuses a quantizer for a role that it cannot serve."""
-        chosen = quantizer.FLOAT if spec is None else spec
-        parsed = quantizer.parse(chosen)
+        if spec is None:
+            return
+        parsed = quantizer.parse(spec)
         if parsed is None:
             return
         for role in self.roles or ROLES:
             reason = parsed.refuses(role, weights=weights)
             if reason:
                 kind = 'weights' if weights else 'activations'
-                raise ValueError(f'{chosen} for {kind} of role {role}: {reason}')
+                raise ValueError(f'{spec} for {kind} of role {role}: {reason}')
 
     def matches(self, scope: str, role: str) -> bool:
         """Whether the rule applies to the layer of this scope and role."""
@@ -94,6 +95,11 @@ class Policy:
     def activation(self, scope: str, role: str) -> quantizer.Quantizer | None:
         """Quantizer of the activations made in ``scope``, None for float."""
         return self._last('activation', scope, role)
+
+    def activation_bits(self, scope: str, role: str) -> int:
+        """Bits of the activations made in ``scope``, 32 for float."""
+        chosen = self.activation(scope, role)
+        return chosen.bits if chosen else FLOAT_BITS
 
     def _last(self, half: str, scope: str, role: str) -> quantizer.Quantizer | None:
         chosen = quantizer.FLOAT
@@ -183,8 +189,11 @@ class QuantizationOptions:
     fixed_qa: bool = option(False, 'only the largest size updates the quantizers of activations')
 
     def __post_init__(self) -> None:
-        rules = tuple(rule if isinstance(rule, Rule) else Rule(**rule) for rule in self.policy)
-        object.__setattr__(self, 'policy', rules)
+        rules = []
+        for rule in self.policy:
+            # In a record they are plain data.
+            rules.append(rule if isinstance(rule, Rule) else Rule(**rule))
+        object.__setattr__(self, 'policy', tuple(rules))
         for bits, half in (('qw', 'weight_quantizer'), ('qa', 'activation_quantizer')):
             named = self._named(half)
             if named is not None and getattr(self, bits) == FLOAT_BITS:
@@ -267,7 +276,9 @@ class QuantizationOptions:
 
     def _source(self, half: str) -> str:
         """The option that names the quantizer of one half."""
-        return 'quantizer' if getattr(self, half) in ('', quantizer.FLOAT) else half
+        if getattr(self, half) in ('', quantizer.FLOAT):
+            return 'quantizer'
+        return half
 
     def _spec(self, half: str, roles: tuple[str, ...], bits: int, extra: dict[str, Any]) -> str:
         """The spec of one half.

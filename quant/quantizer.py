@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import functools
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -52,6 +53,26 @@ class Activations:
     lower: float
     collect: bool
 
+    @property
+    def signed(self) -> bool:
+        """Whether values of both signs can occur, without a bound."""
+        return not self.relu and self.lower == -math.inf
+
+    @property
+    def offset(self) -> float:
+        """Smallest value that can occur, 0 where values are signed: what levels count from."""
+        if self.relu or self.signed:
+            return 0.0
+        return self.lower
+
+    def shifted(self, x: Any) -> Any:
+        """Values relative to the offset."""
+        return x - self.offset if self.offset else x
+
+    def shifted_back(self, y: Any) -> Any:
+        """The inverse of ``shifted``."""
+        return y + self.offset if self.offset else y
+
 
 class Codebook(NamedTuple):
     """A quantizer as a step function, which is all that is shipped of it.
@@ -96,7 +117,8 @@ class Quantizer:
 
     def stored_values(self, channels: int) -> int:
         """Number of float32 values that are stored beside a weight with ``channels`` outputs."""
-        raise NotImplementedError
+        del channels
+        return 0
 
     def weight(self, w: Any, weights: Weights) -> Any:
         """Fake-quantized weights.
@@ -105,7 +127,7 @@ class Quantizer:
             w: float32, output channels last.
             weights: what is known about them.
         """
-        raise NotImplementedError
+        raise NotImplementedError(type(self).__name__)
 
     def activation(self, x: Any, activations: Activations) -> Any:
         """Fake-quantized activations.
@@ -114,7 +136,7 @@ class Quantizer:
             x: float32 of any shape.
             activations: what is known about them.
         """
-        raise NotImplementedError
+        raise NotImplementedError(type(self).__name__)
 
     def collects(self, *, strongest: bool) -> bool:
         """Whether it wants statistics of activations of an operating point.
@@ -131,7 +153,7 @@ class Quantizer:
             table: float64, sum over operating points, towers and workers of what was given to the
                 tower's ``start_from`` for that variable.
         """
-        raise NotImplementedError
+        raise NotImplementedError(type(self).__name__)
 
     def refit(self, variable: Any, statistics: Any) -> Any:
         """Next value of a variable that is not learned by gradient.
@@ -140,7 +162,44 @@ class Quantizer:
             variable: as given to the tower's ``collect``.
             statistics: of all operating points, towers and workers together.
         """
-        raise NotImplementedError
+        raise NotImplementedError(type(self).__name__)
+
+
+def check_bits(quantizer: Quantizer) -> None:
+    """Checks the option ``bits``.
+
+    Raises:
+        ValueError: it is no whole number from 1 to 8.
+    """
+    bits = quantizer.bits
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
+        raise ValueError(f'bits={bits!r} must be a whole number from 1 to 8')
+
+
+def check_bools(quantizer: Quantizer, *options: str) -> None:
+    """Checks options that are True or False.
+
+    Raises:
+        ValueError: one is neither.
+    """
+    for option in options:
+        value = getattr(quantizer, option)
+        if not isinstance(value, bool):
+            raise ValueError(f'{option}={value!r} must be True or False')
+
+
+def check_factors(quantizer: Quantizer, *options: str) -> None:
+    """Checks options that are factors.
+
+    Raises:
+        ValueError: one is no finite number of at least 0.
+    """
+    for option in options:
+        value = getattr(quantizer, option)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f'{option}={value!r} must be a number')
+        if not 0 <= value < math.inf:
+            raise ValueError(f'{option}={value!r} must be at least 0 and finite')
 
 
 def names() -> list[str]:
@@ -198,8 +257,11 @@ def bits_in(spec: str) -> int | None:
         return 32
     if not spec:
         return None
-    bits = split(spec)[1].get('bits')
-    return bits if isinstance(bits, int) else None
+    _, options = split(spec)
+    bits = options.get('bits')
+    if isinstance(bits, int):
+        return bits
+    return None
 
 
 def options(name: str) -> list[str]:

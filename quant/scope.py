@@ -191,7 +191,8 @@ class Quantization:
         _refuse(quantizer, role, scope, weights=False)
         collect = self.training and quantizer.collects(strongest=strongest)
         activations = Activations(self, relu, lower, collect)
-        with self._below(name, point if quantizer.private else ''):
+        owner = point if quantizer.private else ''
+        with self._below(name, owner):
             y = quantizer.activation(tf.cast(x, tf.float32), activations)
             return tf.cast(y, x.dtype)
 
@@ -233,8 +234,10 @@ def refit(
     totals = [_total(towers, name) for name in towers[0].collected]
     tables = []
     for total in totals:
-        counts = first or not total.same
-        tables.append(total.table if counts else tf.zeros_like(total.table))
+        if first or not total.same:
+            tables.append(total.table)
+        else:
+            tables.append(tf.zeros_like(total.table))
     ops: list[tf.Operation] = []
     for (name, row), total, table in zip(towers[0].collected.items(), totals, add(tables)):
         value = row.quantizer.refit(row.variable, total._replace(table=table))

@@ -24,7 +24,7 @@ from engine.runs import checkpoint, holdout
 from engine.runs.checkpoint import POINTS, Checkpoint, Restore
 from engine.runs.untrained_sizes import lend, nearest
 from engine.training.train import train_flow
-from nets.layers.blocks import Statistics
+from nets.layers.norm import Statistics
 from quant.backend import new_graph, tf
 
 

@@ -14,21 +14,17 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from nets.cost import LayerRecord
 from nets.layers import sync_norm
 from nets.layers.grouped import grouped_conv
 from nets.layers.kernels import Kernel, Kernels, MetaConv
-from nets.layers.layout import Layout
+from nets.layers.norm import Normalisation
 from nets.points import Point
 from quant.backend import tf
-from quant.policy import FLOAT_BITS, Policy
+from quant.policy import Policy
 from quant.scope import Quantization
-from quant.state import Kind, declare
-
-BN_MOMENTUM = 0.9
-BN_EPSILON = 1e-5
 
 # The smallest value of x * sigmoid(x).
 SWISH_MIN = -0.2784645
@@ -47,21 +43,7 @@ class Outputs:
     extras: dict[str, tf.Tensor] = dataclasses.field(default_factory=dict)
 
 
-class Statistics(NamedTuple):
-    """Batch statistics of one normalisation.
-
-    Attributes:
-        mean: [C].
-        variance: [C], unbiased.
-        count: number of values per channel.
-    """
-
-    mean: tf.Tensor
-    variance: tf.Tensor
-    count: tf.Tensor
-
-
-class Blocks(Layout):
+class Blocks(Normalisation):
     """Builds the layers of one tower.
 
     Args:
@@ -70,21 +52,16 @@ class Blocks(Layout):
         training: batch statistics and quantizer statistics, or the stored ones.
         data_format: see ``Layout``.
         padding: see ``Layout``.
-        share_affine: all points share gamma and beta of a normalisation and keep only their
-            statistics apart (as universally slimmable networks do); by default all four are
-            private.
-        main: whether this is the tower whose batch statistics go into the moving averages.
+        share_affine: see ``Normalisation``.
+        main: see ``Normalisation``.
         seed: int32 [2] that changes with every step, for layers that draw noise; None draws it from
             the graph's seed.
         progress: share of the training that is done, for what is annealed.
-        exchange: towers whose batch statistics are taken together in training; None takes those of
-            this one.
+        exchange: see ``Normalisation``.
 
     Attributes:
         layers: layer records by spelling of the operating point.
-        statistics: batch statistics of a training tower's normalisations, by scope and point.
         weights: the tower's kernels.
-        updates: last update of a table of statistics in this step, by name of the variable.
     """
 
     def __init__(
@@ -101,20 +78,25 @@ class Blocks(Layout):
         progress: tf.Tensor | float = 0.0,
         exchange: sync_norm.Exchange | None = None,
     ):
-        super().__init__(data_format, padding)
-        self.training, self.share_affine, self.main = training, share_affine, main
-        self.quantization = Quantization(policy, training=training)
+        super().__init__(
+            Quantization(policy, training=training),
+            points[0],
+            training=training,
+            data_format=data_format,
+            padding=padding,
+            share_affine=share_affine,
+            main=main,
+            exchange=exchange,
+        )
         self.layers: dict[str, list[LayerRecord]] = {str(point): [] for point in points}
-        self.statistics: dict[str, Statistics] = {}
-        self.updates: dict[str, tf.Operation] = {}
         self.weights = Kernels(self.quantization, training=training)
         self.progress = progress
-        self._points, self._point = points, points[0]
+        self._points = points
         self._serves: tuple[Point, ...] = (points[0],)
         self._meta: MetaConv | None = None
         self._gate = ''
-        self._seed, self._draws = seed, 0
-        self._exchange, self._exchanged = exchange, 0
+        self._seed = seed
+        self._draws = 0
         self._coded: dict[Any, int] = {}
 
     @property
@@ -142,7 +124,9 @@ class Blocks(Layout):
         """
         before = self._point, self._serves
         self._point = point
-        self._serves = (point,) if serves is None else tuple(serves)
+        self._serves = (point,)
+        if serves is not None:
+            self._serves = tuple(serves)
         try:
             with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
                 yield
@@ -299,102 +283,6 @@ class Blocks(Layout):
             self.record(scope.name, role, shape, (1, 1), w, bias=units, read=x)
             return tf.nn.bias_add(tf.matmul(x, w.value), b)
 
-    def norm(self, name: str, x: tf.Tensor, *, zero_gamma: bool = False) -> tf.Tensor:
-        """Batch normalisation with statistics of this operating point.
-
-        The moving variance gets the unbiased batch variance, the normalisation the biased one, as
-        the published code.
-
-        *Variable names* below ``name/<point>``: ``gamma``, ``beta`` (below ``name`` if affine
-        parameters are shared), ``mean/EMA``, ``variance/EMA``; each [C].
-
-        Args:
-            name: variable scope of the layer.
-            x: images.
-            zero_gamma: start gamma from 0 instead of 1.
-        """
-        channels, point = self.channels(x), str(self._point)
-        affine = '' if self.share_affine else f'{point}/'
-        ones, zeros = tf.ones_initializer(), tf.zeros_initializer()
-        owner = '' if self.share_affine else point
-        with tf.variable_scope(name):
-            gamma = tf.get_variable(
-                f'{affine}gamma', [channels], initializer=zeros if zero_gamma else ones
-            )
-            beta = tf.get_variable(f'{affine}beta', [channels], initializer=zeros)
-            for variable in (gamma, beta):
-                declare(variable, Kind.TRAINED, point=owner)
-            mean = self._moving(f'{point}/mean', zeros, channels)
-            variance = self._moving(f'{point}/variance', ones, channels)
-            y, batch_mean, batch_variance = self.normalise(x, gamma, beta, mean, variance)
-            if self.training:
-                scope = self.quantization.relative(tf.get_variable_scope().name)
-                statistics = Statistics(batch_mean, batch_variance, tf.size(x) // channels)
-                self.statistics[f'{scope}/{point}'] = statistics
-                self._move(mean, batch_mean)
-                self._move(variance, batch_variance)
-        return y
-
-    def _moving(self, name: str, start: Any, channels: int) -> tf.Variable:
-        """Moving average [C] of a batch statistic of this operating point."""
-        variable = tf.get_variable(f'{name}/EMA', [channels], initializer=start, trainable=False)
-        declare(variable, Kind.MOVING, point=str(self._point))
-        return variable
-
-    def _move(self, variable: tf.Variable, value: tf.Tensor) -> None:
-        """Moves an average toward the value of this batch, in the main tower."""
-        if self.main:
-            step = (variable - value) * (1 - BN_MOMENTUM)
-            update = variable.assign_sub(step, read_value=False)
-            tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
-
-    def normalise(
-        self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Images normalised by the statistics of the batch in training, else by the given ones.
-
-        Args:
-            x: images.
-            gamma: [C].
-            beta: [C].
-            mean: [C], stored.
-            variance: [C], stored.
-
-        Returns:
-            The images, with the mean and the unbiased variance of the batch in training.
-        """
-        if self.training and self._exchange:
-            self._exchanged += 1
-            return sync_norm.normalise(
-                x,
-                gamma,
-                beta,
-                self._exchange,
-                key=f'normalisation {self._exchanged}',
-                axis=self.axis,
-                epsilon=BN_EPSILON,
-            )
-        if not self.training and self.data_format == 'NHWC' and x.shape[1:3] == (1, 1):
-            # oneDNN's kernel takes milliseconds for a map of one pixel.
-            y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, BN_EPSILON)
-            return y, mean, variance
-        stored = {} if self.training else {'mean': mean, 'variance': variance}
-        return tf.nn.fused_batch_norm(
-            x,
-            gamma,
-            beta,
-            **stored,
-            epsilon=BN_EPSILON,
-            data_format=self.data_format,
-            is_training=self.training,
-        )
-
-    def norm_dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        """Batch normalisation of [N, C], see ``norm``."""
-        shape = [-1, 1, 1, 1]
-        shape[self.axis] = x.shape[1]
-        return tf.squeeze(self.norm(name, tf.reshape(x, shape)), list(self.space))
-
     def act(
         self,
         name: str,
@@ -456,7 +344,6 @@ class Blocks(Layout):
         self, name: str, x: tf.Tensor, scope: str, role: str, *, relu: bool, lower: float
     ) -> tf.Tensor:
         """``x`` as ``Quantization.activation`` gives it; remembers its bits."""
-        size = self._point.size
         y = self.quantization.activation(
             name,
             x,
@@ -465,11 +352,10 @@ class Blocks(Layout):
             relu=relu,
             lower=lower,
             # Exits and widths of a size share what is private.
-            point=str(Point(size=size)) if size else '',
+            point=str(Point(size=self._point.size)),
             strongest=self._strongest,
         )
-        quantizer = self.quantization.policy.activation(scope, role)
-        self._coded[y.ref()] = quantizer.bits if quantizer else FLOAT_BITS
+        self._coded[y.ref()] = self.quantization.policy.activation_bits(scope, role)
         return y
 
     @property
@@ -505,6 +391,8 @@ class Blocks(Layout):
             points: operating points, by default all that are being served.
         """
         name, (height, width, channels, outputs) = self.quantization.relative(scope), shape
+        if inputs is None:
+            inputs = math.prod(read.shape[1:])
         record = LayerRecord(
             name,
             role,
@@ -516,14 +404,15 @@ class Blocks(Layout):
             kernel.generated,
             self._gate,
             self._bits_of(read, name, role),
-            math.prod(read.shape[1:]) if inputs is None else inputs,
+            inputs,
         )
-        for point in self._serves if points is None else points:
+        for point in points or self._serves:
             self.layers[str(point)].append(record)
 
     def _bits_of(self, x: tf.Tensor, scope: str, role: str) -> int:
         """Bits of the input of a layer: as it was activated, or else by the rule for its role."""
         if x.ref() in self._coded:
             return self._coded[x.ref()]
-        quantizer = self.quantization.policy.activation(scope, 'image' if role == 'stem' else role)
-        return quantizer.bits if quantizer else FLOAT_BITS
+        if role == 'stem':
+            role = 'image'
+        return self.quantization.policy.activation_bits(scope, role)

@@ -109,14 +109,15 @@ class Kernels:
             part: leading extents to cut out of the (quantized) kernel, numbers or scalar tensors;
                 None is all of it.
         """
-        key = tf.get_variable_scope().name, meta.encoding if meta else None
+        rows = rows or shape
+        key = tf.get_variable_scope().name, meta and meta.encoding
         if key not in self._made:
             if meta is None:
                 latent = self._stored(shape, fan_out, start)
-                self._made[key] = self._quantized(latent, role, rows or shape)
+                self._made[key] = self._quantized(latent, role, rows)
             else:
                 latent = self._generated(shape, fan_out, meta)
-                kernel = self._quantized(latent, role, rows or shape, point)
+                kernel = self._quantized(latent, role, rows, point)
                 self._made[key] = kernel._replace(value=self._kept(kernel.value), generated=True)
         kernel = self._made[key]
         if part is None:
@@ -178,8 +179,8 @@ class Kernels:
         full = value.shape.as_list()
         slices = []
         for extent, size in zip(part, full):
-            cut = tf.is_tensor(extent) or extent < size
-            slices.append(slice(extent if cut else None))
+            whole = not tf.is_tensor(extent) and extent == size
+            slices.append(slice(None) if whole else slice(extent))
         if any(tf.is_tensor(extent) for extent in part):
             return value[tuple(slices)]
         if part == full:

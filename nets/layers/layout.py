@@ -20,12 +20,12 @@ class Layout:
     @property
     def axis(self) -> int:
         """Axis of the channels."""
-        return 3 if self.data_format == 'NHWC' else 1
+        return self.data_format.index('C')
 
     @property
     def space(self) -> tuple[int, int]:
         """Axes of height and width."""
-        return (1, 2) if self.data_format == 'NHWC' else (2, 3)
+        return self.data_format.index('H'), self.data_format.index('W')
 
     def channels(self, x: tf.Tensor) -> int:
         """Number of channels of images."""
@@ -44,13 +44,9 @@ class Layout:
             w: [k, k, in, out].
             stride: of the window.
         """
-        return tf.nn.conv2d(
-            x,
-            tf.cast(w, x.dtype),
-            self.strides(stride),
-            self.pads(w.shape[0], stride),
-            data_format=self.data_format,
-        )
+        kernel = tf.cast(w, x.dtype)
+        strides, pads = self.strides(stride), self.pads(w.shape[0], stride)
+        return tf.nn.conv2d(x, kernel, strides, pads, data_format=self.data_format)
 
     def filter(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
         """Depthwise convolution, computed in the type of ``x``.
@@ -60,13 +56,9 @@ class Layout:
             w: [k, k, C, 1].
             stride: of the window.
         """
-        return tf.nn.depthwise_conv2d(
-            x,
-            tf.cast(w, x.dtype),
-            self.strides(stride),
-            self.pads(w.shape[0], stride),
-            data_format=self.data_format,
-        )
+        kernel = tf.cast(w, x.dtype)
+        strides, pads = self.strides(stride), self.pads(w.shape[0], stride)
+        return tf.nn.depthwise_conv2d(x, kernel, strides, pads, data_format=self.data_format)
 
     def max_pool(self, x: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
         """Maximum over windows.
@@ -76,13 +68,9 @@ class Layout:
             kernel: side of a window.
             stride: between windows.
         """
-        return tf.nn.max_pool2d(
-            x,
-            self.strides(kernel),
-            self.strides(stride),
-            self.pads(kernel, stride),
-            data_format=self.data_format,
-        )
+        window, strides = self.strides(kernel), self.strides(stride)
+        pads = self.pads(kernel, stride)
+        return tf.nn.max_pool2d(x, window, strides, pads, data_format=self.data_format)
 
     def avg_pool(self, x: tf.Tensor, stride: int) -> tf.Tensor:
         """Average over disjoint squares, as many as a strided convolution has outputs."""

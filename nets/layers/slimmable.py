@@ -16,8 +16,9 @@ import functools
 import math
 from typing import Any, NamedTuple, TypeAlias
 
-from nets.layers.blocks import BN_EPSILON, BN_MOMENTUM, Blocks, Statistics
+from nets.layers.blocks import Blocks
 from nets.layers.kernels import Kernel
+from nets.layers.norm import BN_EPSILON, BN_MOMENTUM, Statistics
 from nets.points import Point
 from quant.backend import tf
 from quant.state import Kind, declare
@@ -68,7 +69,9 @@ class Width:
 
     def at(self, point: Point) -> int:
         """Channels that an operating point uses which this width serves."""
-        return self.choices[self.index if isinstance(self.index, int) else point.width or 0]
+        if isinstance(self.index, int):
+            return self.choices[self.index]
+        return self.choices[point.width or 0]
 
     def first(self, vector: tf.Tensor) -> tf.Tensor:
         """The active part of [full]."""
@@ -90,10 +93,17 @@ class Width:
 
 
 def masked(b: Blocks, x: tf.Tensor, width: Width) -> tf.Tensor:
-    """``x`` ([N, C] or images) with zeros in the channels that an image does not use."""
+    """``x`` with zeros in the channels that an image does not use.
+
+    Args:
+        b: the tower's layer builder.
+        x: [N, C] or images.
+        width: of ``x``.
+    """
     if not isinstance(width.index, Routing):
         return x
-    return x * tf.cast(_like(b, tf.matmul(width.index.gate, width.masks(width.index)), x), x.dtype)
+    used = tf.matmul(width.index.gate, width.masks(width.index))  # [N, C]
+    return x * tf.cast(_like(b, used, x), x.dtype)
 
 
 def conv(
@@ -223,7 +233,7 @@ def norm(b: Blocks, name: str, x: tf.Tensor, width: Width) -> tf.Tensor:
         x: images with the active channels of ``width``.
         width: of ``x``.
     """
-    point = str(Point(size=b.point.size)) if b.point.size else ''
+    point = str(Point(size=b.point.size))
     ones, zeros = tf.ones_initializer(), tf.zeros_initializer()
     with tf.variable_scope(name) as scope:
         gamma = width.first(_affine('gamma', width, ones))
@@ -353,7 +363,9 @@ def _like(b: Blocks, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """[N, C] so that it multiplies ``x``."""
     if x.shape.rank == 2:
         return values
-    return values[:, None, None] if b.data_format == 'NHWC' else values[:, :, None, None]
+    if b.data_format == 'NHWC':
+        return values[:, None, None]
+    return values[:, :, None, None]
 
 
 class _Layer(NamedTuple):
@@ -387,16 +399,23 @@ def _record(
         w: kernel that it computes with.
         bias: whether it has one.
     """
-    area = math.prod(b.spatial(x)) if x.shape.rank == 4 else 1
-    read = layer.outputs if layer.role == 'depthwise' else layer.inputs
+    area = 1
+    if x.shape.rank == 4:
+        area = math.prod(b.spatial(x))
+    read = layer.inputs
+    if layer.role == 'depthwise':
+        read = layer.outputs
     for point in b.serves:
         count = layer.outputs.at(point)
+        shape = [layer.kernel, layer.kernel, layer.inputs.at(point), count]
+        # What is stored per channel is stored for those in use.
+        stored = w.basis * count // layer.outputs.full
         b.record(
             layer.scope,
             layer.role,
-            (layer.kernel, layer.kernel, layer.inputs.at(point), count),
+            shape,
             out,
-            w._replace(basis=w.basis * count // layer.outputs.full),
+            w._replace(basis=stored),
             bias=bias * count,
             points=[point],
             read=x,
@@ -437,8 +456,8 @@ def _move_averages(
     if not b.main:
         return
     for table, value in zip(tables, batch):
-        before = b.updates.get(table.name)
-        with tf.control_dependencies([before] if before else []):
+        before = [b.updates[table.name]] if table.name in b.updates else []
+        with tf.control_dependencies(before):
             step = (width.row(table) - value) * (1 - BN_MOMENTUM**width.passes)
             padded = tf.pad(step, [[0, width.full - width.active]])
             update = tf.raw_ops.ResourceScatterSub(

@@ -105,7 +105,8 @@ def quantize(
     if not collect:
         cells, _ = _cells(x, g, relu)
         return _of_cells(cells, x, g), None
-    encoded = _compare(x, g, relu) if compared else _search(x, g, relu)
+    encode = _compare if compared else _search
+    encoded = encode(x, g, relu)
     count = tf.cast(tf.size(x, out_type=tf.int64) // g.levels.shape[1], tf.float64)
     first = tf.stack([tf.broadcast_to(count, tf.shape(encoded.total)), encoded.total])
     return encoded.values, tf.concat([first, encoded.above, encoded.sums], 0)
@@ -154,7 +155,9 @@ def _compare(x: tf.Tensor, g: Grid, relu: bool) -> Encoded:
     per_channel = g.levels.shape[1] > 1
     masks = _masks(x, g, relu)
     y = _at_levels(masks, g)
-    base = tf.maximum(g.thresholds, 0.0) if relu else g.thresholds
+    base = g.thresholds
+    if relu:
+        base = tf.maximum(base, 0.0)
     counts, excesses = [], []
     # Sums of x - t over the x above t: nothing cancels when few are, no masked copy of x is made.
     for mask in masks:
@@ -177,8 +180,9 @@ def _cells(x: tf.Tensor, g: Grid, relu: bool) -> tuple[tf.Tensor, tf.Tensor]:
     The cell of level l of channel c is number c L + l.
     """
     count, channels = g.levels.shape
-    rectified = tf.nn.relu(x) if relu else x
-    values = tf.transpose(tf.reshape(rectified, [-1, channels]))
+    if relu:
+        x = tf.nn.relu(x)
+    values = tf.transpose(tf.reshape(x, [-1, channels]))
     index = tf.searchsorted(tf.transpose(g.thresholds), values, side='left')
     return index + count * tf.range(channels)[:, None], values
 

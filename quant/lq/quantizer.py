@@ -7,14 +7,21 @@ References:
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
 
-from quant.backend import tf
+from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.lq import levels, refit
-from quant.quantizer import Activations, Codebook, InitStd, Quantizer, Weights
+from quant.quantizer import (
+    Activations,
+    Codebook,
+    InitStd,
+    Quantizer,
+    Weights,
+    check_bits,
+    check_bools,
+)
 from quant.straight_through import straight_through, straight_through_inside
 
 # Median of the magnitude of a standard normal value.
@@ -43,9 +50,10 @@ class LQ(Quantizer):
 
     Two bits of the basis (0.5, 1) give the levels 0, 0.5, 1 and 1.5:
 
-    >>> grid = levels.grid(tf.constant([[0.5], [1.0]]), low=0)
-    >>> y, _ = levels.quantize(tf.constant([-3.0, 0.3, 0.74, 1.2, 9.0]), grid, collect=False)
-    >>> with tf.Session() as session:
+    >>> with new_graph(), tf.Session() as session:
+    ...     grid = levels.grid(tf.constant([[0.5], [1.0]]), low=0)
+    ...     x = tf.constant([-3.0, 0.3, 0.74, 1.2, 9.0])
+    ...     y, _ = levels.quantize(x, grid, collect=False)
     ...     print(session.run(y))
     [0.  0.5 0.5 1.  1.5]
     """
@@ -56,14 +64,12 @@ class LQ(Quantizer):
     update: str = 'all'
 
     def __post_init__(self) -> None:
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
-            raise ValueError(f'bits={self.bits!r} must be a whole number from 1 to 8')
+        check_bits(self)
+        check_bools(self, 'private')
         if not 0 <= self.decay < 1:
             raise ValueError(f'decay={self.decay!r} must lie in [0, 1)')
         if self.update not in ('all', 'strongest'):
             raise ValueError(f"update={self.update!r} must be 'all' or 'strongest'")
-        if not isinstance(self.private, bool):
-            raise ValueError(f'private={self.private!r} must be True or False')
 
     def stored_values(self, channels: int) -> int:
         return self.bits * channels
@@ -92,24 +98,37 @@ class LQ(Quantizer):
         passes where |x| is at most the largest level.
         """
         tower, relu = activations.tower, activations.relu
-        signed = not relu and activations.lower == -math.inf
-        lower = 0.0 if relu or signed else activations.lower
-        start = MEDIAN * 2 / (2**self.bits - 1)
-        if signed:
-            start = MEDIAN / 2 ** (self.bits - 1)
-        low = -1 if signed else 0
+        low, start = 0, MEDIAN * 2 / (2**self.bits - 1)
+        if activations.signed:
+            low, start = -1, MEDIAN / 2 ** (self.bits - 1)
         variable, grid = tower.once(lambda: self._grid(tower, 1, 1.0, start, low=low))
-        rest = tf.stop_gradient(x - lower if lower else x)
+        rest = tf.stop_gradient(activations.shifted(x))
         y, table = levels.quantize(rest, grid, relu=relu, collect=activations.collect)
         if table is not None:
             statistics = refit.LevelStatistics(grid, table, 1e-8, relative=True, same=False)
             tower.collect(self, variable, statistics)
-        tower.report(lambda: Codebook(grid.levels + lower, levels.edges(grid, relu) + lower))
+        tower.report(lambda: self._codebook(grid, activations))
         # Only one byte per value is kept for the backward pass.
-        inside = (tf.abs(rest) if signed else rest) <= grid.levels[-1, 0]
-        if relu:
-            inside = tf.logical_and(inside, rest > 0)
-        return straight_through_inside(y + lower if lower else y, x, inside)
+        inside = self._inside(rest, grid.levels[-1, 0], activations)
+        return straight_through_inside(activations.shifted_back(y), x, inside)
+
+    def _inside(self, x: tf.Tensor, largest: tf.Tensor, activations: Activations) -> tf.Tensor:
+        """Whether a gradient passes, like ``x``.
+
+        Args:
+            x: shifted values.
+            largest: level, scalar.
+            activations: what is known about them.
+        """
+        if activations.signed:
+            return tf.abs(x) <= largest
+        if activations.relu:
+            return tf.logical_and(x <= largest, x > 0)
+        return x <= largest
+
+    def _codebook(self, grid: levels.Grid, activations: Activations) -> Codebook:
+        edges = levels.edges(grid, activations.relu)
+        return Codebook(activations.shifted_back(grid.levels), activations.shifted_back(edges))
 
     def refit(self, variable: tf.Variable, statistics: refit.LevelStatistics) -> tf.Tensor:
         name = variable.op.name
@@ -126,13 +145,15 @@ class LQ(Quantizer):
         powers = start * 2.0 ** np.arange(self.bits)[:, None]
         rows = np.tile(powers, channels).astype('float32')  # [K, C]
 
-        def computed(*_: Any, **__: Any) -> tf.Tensor:
-            assert callable(init_std)
-            return rows * init_std()
+        def initial(*_: Any, **__: Any) -> tf.Tensor:
+            if callable(init_std):
+                return rows * init_std()
+            return tf.constant(rows * init_std, tf.float32)
 
-        initializer = computed if callable(init_std) else tf.constant_initializer(rows * init_std)
-        shape = [self.bits, channels]
         variable = tower.variable(
-            'basis', shape, initializer=initializer, beside=('biased', 'local_step')
+            'basis',
+            [self.bits, channels],
+            initializer=initial,
+            beside=('biased', 'local_step'),
         )
         return variable, levels.grid(tf.convert_to_tensor(variable), low)

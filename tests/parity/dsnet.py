@@ -18,8 +18,9 @@ import nets
 from engine.importers.dsnet_names import assemble
 from nets import cost
 from nets.dsnet import DSNet
-from nets.layers.blocks import BN_EPSILON, Blocks, Outputs
+from nets.layers.blocks import Blocks, Outputs
 from nets.layers.kernels import generate
+from nets.layers.norm import BN_EPSILON
 from nets.layers.routing import published_madds, straight_through
 from nets.points import Point
 from quant import Policy

@@ -19,7 +19,7 @@ from engine.evaluation.calibrate import Batch, image_weighted, pooled
 from engine.graph.tower import Model
 from engine.runs import checkpoint
 from engine.training.train import train_flow
-from nets.layers.blocks import Statistics
+from nets.layers.norm import Statistics
 from quant.backend import tf
 from scripts import calibrate as script
 from tests.engine.training import test_train

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from nets.cost import LayerRecord
-from nets.layers.blocks import BN_EPSILON, SWISH_MIN, Blocks
+from nets.layers.blocks import SWISH_MIN, Blocks
 from nets.layers.kernels import generate
+from nets.layers.norm import BN_EPSILON
 from nets.points import Point
 from quant import Policy, Rule, low_bit
 from quant.backend import tf

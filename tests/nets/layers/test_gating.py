@@ -1,9 +1,9 @@
-"""Gates on their own: noise, decisions and their gradient, and a body that is computed for open gates only."""
+"""Gates on their own: noise, decisions and their gradient, a body that only open ones compute."""
 
 import numpy as np
 import pytest
 
-from nets.layers.blocks import BN_EPSILON, Blocks
+from nets.layers.blocks import Blocks
 from nets.layers.gating import (
     BIAS,
     gate_logits,
@@ -14,6 +14,7 @@ from nets.layers.gating import (
     skipping_identity,
     straight_through,
 )
+from nets.layers.norm import BN_EPSILON
 from nets.points import Point
 from quant import Policy
 from quant.backend import tf
@@ -70,7 +71,7 @@ def test_value_and_gradient_of_a_decision(temperature, run):
 
 
 def problem(gates):
-    """Gate values, input, a body that changes shape and channels, shortcut; the body's batches are kept."""
+    """Gate values, input, a body that changes shape and channels, shortcut."""
     rng, seen = np.random.default_rng(0), []
     kernel = tf.constant(rng.normal(size=(3, 3, 4, 6)).astype('float32'))
     q = tf.constant(rng.normal(size=(len(gates), 8, 8, 4)).astype('float32'))

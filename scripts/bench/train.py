@@ -9,11 +9,12 @@ import dataclasses
 import json
 import multiprocessing
 import resource
+import shlex
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 from tqdm import tqdm
@@ -22,27 +23,39 @@ from engine.config.config import FLOAT_BITS, Config
 from engine.errors import UsageError
 from imagenet_tf import explicit, parse, resolve
 
-TRAIN = [
-    '--data',
-    'fake',
-    '-d',
-    '18',
-    '--mode',
-    'preact',
-    '--qw',
-    '2',
-    '--qa',
-    '2',
-    '--batch_size',
-    '8',
-    '--kd',
-]
+DEFAULTS = shlex.split('--data fake -d 18 --mode preact --qw 2 --qa 2 --batch_size 8 --kd')
 
 
-def step_graph(config: Config) -> tuple[Any, int]:
-    """A session and a callable that runs one training step on random images, and the number of
-    graph ops.
+class Step(NamedTuple):
+    """Cost of one training step: seconds of the CPU and of the clock, and MB at the peak so far."""
+
+    cpu_s: float
+    wall_s: float
+    peak_rss_mb: float
+
+
+def random_batch(config: Config, names: Sequence[str]) -> list[Any]:
+    """Variables of random images uint8 [N, H, H, 3] of every view, and of labels [N].
+
+    Args:
+        config: Configuration.
+        names: Of the variables.
     """
+    from quant.backend import tf
+
+    values = []
+    for side in config.preprocessing.view_sizes:
+        shape = [config.batch_size, side, side, 3]
+        values.append(tf.random.uniform(shape, 0, 256, tf.int32, seed=1))
+    values.append(tf.random.uniform([config.batch_size], 0, config.classes, tf.int32, seed=2))
+    variables = []
+    for name, value in zip(names, values):
+        variables.append(tf.get_variable(f'bench/{name}', initializer=value, trainable=False))
+    return variables
+
+
+def step_graph(config: Config) -> Callable[[], Any]:
+    """A callable that runs one training step on random images, built in the default graph."""
     from tensorpack.tfutils.tower import TrainTowerContext
 
     from engine.graph.tower import Model
@@ -50,107 +63,110 @@ def step_graph(config: Config) -> tuple[Any, int]:
     from quant.scope import refit
 
     model = Model(config, data_format='NHWC')
-    images = [
-        tf.random.uniform([config.batch_size, side, side, 3], 0, 256, tf.int32, seed=1)
-        for side in config.preprocessing.view_sizes
-    ]
-    labels = tf.random.uniform([config.batch_size], 0, config.classes, tf.int32, seed=2)
-    batch = [
-        tf.get_variable(f'bench/{name}', initializer=value, trainable=False)
-        for name, value in zip(model.feeds, [*images, labels])
-    ]
+    *images, labels = random_batch(config, model.feeds)
     tf.train.get_or_create_global_step()
     with TrainTowerContext(''):
-        cost = model.build_graph(
-            *(tf.cast(pixels, tf.uint8) for pixels in batch[:-1]), batch[-1].read_value()
-        )
-    train = model.optimizer().minimize(cost)
-    updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS) + refit(
-        [blocks.quantization for blocks in model.towers]
-    )
+        pixels = [tf.cast(variable, tf.uint8) for variable in images]
+        loss = model.build_graph(*pixels, labels.read_value())
+    train = model.optimizer().minimize(loss)
+    updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    refits = refit([blocks.quantization for blocks in model.towers])
     session = tf.Session(config=tf.ConfigProto(allow_soft_placement=True))
     session.run(tf.global_variables_initializer())
-    fetches = tf.group(train, *updates)
-    return lambda: session.run(fetches), len(tf.get_default_graph().get_operations())
+    return session.make_callable(tf.group(train, *updates, *refits))
 
 
 def serve(config: Config, pipe: Connection) -> None:
-    """Runs one step whenever asked; answers with CPU seconds, wall seconds and peak
-    memory in MB.
-    """
-    step, ops = step_graph(config)
-    step()
-    pipe.send(ops)
-    while pipe.recv():
-        cpu, wall = time.process_time(), time.perf_counter()
-        step()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        pipe.send((time.process_time() - cpu, time.perf_counter() - wall, peak))
+    """Sends the number of operations in the graph, then the cost of a step whenever asked."""
+    from quant.backend import new_graph
+
+    with new_graph() as graph:
+        run = step_graph(config)
+        run()
+        pipe.send(len(graph.get_operations()))
+        while pipe.recv():
+            cpu, wall = time.process_time(), time.perf_counter()
+            run()
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            pipe.send(Step(cpu, wall, peak))
 
 
-def measure(configs: dict[str, Config], steps: int) -> dict[str, dict[str, float]]:
-    """Median CPU and wall seconds of a step, graph ops and peak memory, by name; the configurations
-    take turns.
+def measure(configs: Mapping[str, Config], steps: int) -> dict[str, dict[str, float]]:
+    """Medians of CPU and wall seconds of a step, graph operations and peak memory, by name.
+
+    Args:
+        configs: Configurations by name; they take turns.
+        steps: Measured steps of each.
     """
     context = multiprocessing.get_context('spawn')
     pipes = {}
     for name, config in configs.items():
         pipes[name], other = context.Pipe()
         context.Process(target=serve, args=(config, other), daemon=True).start()
-    ops = {name: pipe.recv() for name, pipe in pipes.items()}
-    rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in configs}
+    operations = {name: pipe.recv() for name, pipe in pipes.items()}
+    measured: dict[str, list[Step]] = {name: [] for name in configs}
     for _ in tqdm(range(steps), unit='round'):
         for name, pipe in pipes.items():
             pipe.send(True)
-            rows[name].append(pipe.recv())
+            measured[name].append(pipe.recv())
     for pipe in pipes.values():
         pipe.send(False)
-    return {
-        name: {
-            'cpu_s': statistics.median(r[0] for r in got),
-            'wall_s': statistics.median(r[1] for r in got),
-            'graph_ops': ops[name],
-            'peak_rss_mb': max(r[2] for r in got),
+    found = {}
+    for name, taken in measured.items():
+        found[name] = {
+            'cpu_s': statistics.median(step.cpu_s for step in taken),
+            'wall_s': statistics.median(step.wall_s for step in taken),
+            'graph_ops': operations[name],
+            'peak_rss_mb': max(step.peak_rss_mb for step in taken),
         }
-        for name, got in rows.items()
-    }
+    return found
+
+
+def pair(argv: Sequence[str]) -> dict[str, Config]:
+    """The configuration that flags name, and what it is compared with, by what tells them apart.
+
+    Raises:
+        UsageError: They are the same.
+    """
+    given = explicit(parse(DEFAULTS)) | explicit(parse(argv))
+    config, _, _ = resolve({key: value for key, value in given.items() if value is not None})
+    if config.bf16:
+        return {'bf16': config, 'float32': dataclasses.replace(config, bf16=False)}
+    plain = dataclasses.replace(config, qw=FLOAT_BITS, qa=FLOAT_BITS)
+    if config == plain:
+        raise UsageError(
+            '--qw 32 --qa 32: there is nothing to compare with float; --bf16 compares with float32'
+        )
+    return {'quantized': config, 'float': plain}
 
 
 def train(argv: Sequence[str]) -> None:
     """Training step: quantized against float, or bfloat16 against float32."""
     p = argparse.ArgumentParser(prog='bench train', add_help=False, allow_abbrev=False)
     p.add_argument('--steps', type=int, default=10)
-    own, rest = p.parse_known_args(argv)
-    given = explicit(parse(TRAIN)) | explicit(parse(rest))
-    config, _, _ = resolve({key: value for key, value in given.items() if value is not None})
-    plain = dataclasses.replace(
-        config, **{'bf16': False} if config.bf16 else {'qw': FLOAT_BITS, 'qa': FLOAT_BITS}
-    )
-    if config == plain:
-        raise UsageError(
-            '--qw 32 --qa 32: there is nothing to compare with float; --bf16 compares with float32'
-        )
-    ours, other = ('bf16', 'float32') if config.bf16 else ('quantized', 'float')
-    found = measure({ours: config, other: plain}, own.steps)
-    ratios = {key: found[ours][key] / found[other][key] for key in found[other]}
-    print(
-        tabulate(
-            [[name, *row.values()] for name, row in (found | {'ratio': ratios}).items()],
-            headers=['', *ratios],
-            floatfmt='.3f',
-        )
-    )
-    print(
-        json.dumps(
-            {
-                'bench': 'train',
-                'config': config.name,
-                'batch_size': config.batch_size,
-                'steps': own.steps,
-                'ratio': round(ratios['cpu_s'], 4),
-                **{key: round(value, 4) for key, value in found[ours].items()},
-                **{f'{key}_ratio': round(value, 4) for key, value in ratios.items()},
-                other: {key: round(value, 4) for key, value in found[other].items()},
-            }
-        )
-    )
+    args, flags = p.parse_known_args(argv)
+    configs = pair(flags)
+    found = measure(configs, args.steps)
+    ours, other = found
+    ratios = {key: found[ours][key] / value for key, value in found[other].items()}
+    rows = []
+    for name, row in (*found.items(), ('ratio', ratios)):
+        rows.append([name, *row.values()])
+    print(tabulate(rows, headers=['', *ratios], floatfmt='.3f'))
+    record = {
+        'bench': 'train',
+        'config': configs[ours].name,
+        'batch_size': configs[ours].batch_size,
+        'steps': args.steps,
+        'ratio': round(ratios['cpu_s'], 4),
+        **rounded(found[ours]),
+        **{f'{key}_ratio': value for key, value in rounded(ratios).items()},
+        other: rounded(found[other]),
+    }
+    print(json.dumps(record))
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Four decimals of each."""
+    return {key: round(value, 4) for key, value in values.items()}

@@ -54,7 +54,7 @@ def _limit(flag: str, text: str | None) -> float | None:
 
 
 def front_table(found: Sequence[selection.Choice]) -> str:
-    """What no other choice beats, cheapest first."""
+    """Table of the choices that no other beats, cheapest first."""
     rows = []
     for choice in selection.front(found):
         with_exits = 'thresholds' if choice.policy else ''

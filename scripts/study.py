@@ -98,7 +98,7 @@ def jobs(experiment: str) -> list[Job]:
 
 
 def experiments() -> list[str]:
-    """What can be run."""
+    """Names of the experiments."""
     low = [name for name, preset in PRESETS.items() if preset.low_bits]
     return ['demo', 'study', *low]
 

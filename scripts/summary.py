@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from tabulate import tabulate
 
 from engine.config.cli import explicit, parse
-from imagenet_tf import resolve
+from engine.config.resolve import resolve
 from nets import cost
 from scripts import status
 
@@ -46,7 +46,6 @@ def run(argv: Sequence[str]) -> str:
     """Tables of operating points and, if wanted, of layers."""
     flags = parse([arg for arg in argv if arg != '--layers'], str(__doc__))
     config, _, notes = resolve(explicit(flags))
-    config.refuse_foreign(explicit(flags))
     from engine.graph.tower import Model
 
     _, layers = Model(config, data_format='NHWC').inspect()

@@ -87,7 +87,11 @@ def to_policy(exits: Exits, budget: float, threshold: np.ndarray, source: str) -
 
 
 def run(args: argparse.Namespace) -> str:
-    """Sets the thresholds, writes them, and says what they give."""
+    """Sets the thresholds, writes them, and says what they give.
+
+    Raises:
+        UsageError: There are no records of exits, or a budget cannot be kept.
+    """
     if args.sweep is not None and args.sweep < 2:
         raise UsageError(
             f'--sweep {args.sweep}: at least 2 budgets, for the first exit and the last'

@@ -108,7 +108,7 @@ def infer(argv: Sequence[str]) -> None:
 
     values = families.get('msdnet').presets[args.preset].values
     (side,) = values['sizes']
-    config = Config(**{**values, 'image_size': side, 'resize': 'area'})
+    config = Config.from_values(**{**values, 'image_size': side, 'resize': 'area'})
     model = Model(config, data_format='NHWC')
     _, layers = model.inspect()
     madds = exit_madds(model, layers, side)  # [exits]

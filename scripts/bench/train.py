@@ -5,7 +5,6 @@ step by step.
 """
 
 import argparse
-import dataclasses
 import json
 import multiprocessing
 import resource
@@ -19,9 +18,11 @@ from typing import Any, NamedTuple
 from tabulate import tabulate
 from tqdm import tqdm
 
-from engine.config.config import FLOAT_BITS, Config
+from engine.config.cli import explicit, parse
+from engine.config.config import Config
+from engine.config.resolve import resolve
 from engine.errors import UsageError
-from imagenet_tf import explicit, parse, resolve
+from quant import QuantizationOptions
 
 DEFAULTS = shlex.split('--data fake -d 18 --mode preact --qw 2 --qa 2 --batch_size 8 --kd')
 
@@ -132,9 +133,9 @@ def pair(argv: Sequence[str]) -> dict[str, Config]:
     given = explicit(parse(DEFAULTS)) | explicit(parse(argv))
     config, _, _ = resolve({key: value for key, value in given.items() if value is not None})
     if config.bf16:
-        return {'bf16': config, 'float32': dataclasses.replace(config, bf16=False)}
-    plain = dataclasses.replace(config, qw=FLOAT_BITS, qa=FLOAT_BITS)
-    if config == plain:
+        return {'bf16': config, 'float32': config.replacing(bf16=False)}
+    plain = config.replacing(**vars(QuantizationOptions()))
+    if config.quantization.to_policy() == plain.quantization.to_policy():
         raise UsageError(
             '--qw 32 --qa 32: there is nothing to compare with float; --bf16 compares with float32'
         )

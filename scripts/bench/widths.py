@@ -56,7 +56,7 @@ def configuration(arch: str, size: int, widths: Sequence[int]) -> Config:
         'routes': chosen,
         'widths': chosen,
     }
-    config = Config(**{**values, **own})
+    config = Config.from_values(**{**values, **own})
     config.check()
     return config
 
@@ -105,7 +105,7 @@ def callables(
     batch: int,
     threads: int,
 ) -> dict[str, Callable[[], Any]]:
-    """What takes turns: every width for a whole batch of random images, by its index.
+    """Alternatives that take turns: every width, by its index, for a whole batch of random images.
 
     With an image for each width, also a batch of all widths (``mixed``), and its groups alone.
 

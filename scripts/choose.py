@@ -35,7 +35,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> str:
     """The choice with its commands, or the front."""
-    found = [choice for folder in args.runs for choice in selection.choices(folder)]
+    found = selection.choices_of(args.runs)
     limits = selection.Limits(
         _limit('--madds', args.madds),
         _limit('--latency', args.latency),

@@ -112,10 +112,14 @@ def seeds_table(todo: Sequence[Job], folder: Path) -> str:
             own = record['bn'] == record['point']
             row = found.setdefault(job.row if own else f'{job.row}, tested at', {})
             row.setdefault(tables.size_label(record['point']), []).append(record['top1'])
-    sizes = sorted({size for row in found.values() for size in row}, key=int, reverse=True)
+    known: set[str] = set()
+    for values in found.values():
+        known |= values.keys()
+    sizes = sorted(known, key=int, reverse=True)
     rows = []
     for name, values in found.items():
-        rows.append([name, *(mean(values.get(size, [])) for size in sizes)])
+        cells = [mean(values.get(size, [])) for size in sizes]
+        rows.append([name, *cells])
     return tabulate(rows, headers=['top-1 at', *sizes], tablefmt='github', disable_numparse=True)
 
 

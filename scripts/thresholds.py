@@ -61,7 +61,9 @@ def solved(exits: Exits, args: argparse.Namespace) -> list[tuple[float, np.ndarr
     confidence = exits.images[HOLDOUT].confidence
     if args.sweep:
         return exit_thresholds.sweep(confidence, exits.costs, args.sweep)
-    flag, text = ('--latency', args.latency) if args.latency else ('--budget', args.budget)
+    flag, text = '--budget', args.budget
+    if args.latency:
+        flag, text = '--latency', args.latency
     budget = quantity(flag, text)
     try:
         found = exit_thresholds.solve(confidence, exits.costs, budget)
@@ -96,9 +98,9 @@ def run(args: argparse.Namespace) -> str:
         raise UsageError(
             f'--sweep {args.sweep}: at least 2 budgets, for the first exit and the last'
         )
-    exits = read_exits(args.run, args.size, MS if args.latency else MADDS)
-    saved = list(checkpoints(args.run).values())
-    source = saved[-1] if saved else str(args.run)
+    unit = MS if args.latency else MADDS
+    exits = read_exits(args.run, args.size, unit)
+    *_, source = [str(args.run), *checkpoints(args.run).values()]
     policies = [to_policy(exits, *found, source) for found in solved(exits, args)]
     out = args.out or args.run / 'exits' / file_name(args)
     if args.sweep:

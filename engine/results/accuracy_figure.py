@@ -8,7 +8,7 @@ from engine.errors import UsageError
 from engine.figures import new_figure
 from engine.results import pareto
 from engine.results.published import Published
-from engine.results.tables import Curve, Row
+from engine.results.tables import Curve, Row, rows_of
 
 # Beside matplotlib's own ten colours, where these are too few.
 COLOURS = (
@@ -110,8 +110,7 @@ class Drawing:
 
     def draw_front(self, curves: Sequence[Curve]) -> None:
         """Draws the points that no other beats in cost and accuracy as a grey line behind all."""
-        rows = [row for _, rows in curves for row in rows]
-        front = pareto.front(rows, cost=self.cost.of, accuracy=lambda row: row.top1)
+        front = pareto.front(rows_of(curves), cost=self.cost.of, accuracy=lambda row: row.top1)
         self._plot(front, '-', color='0.8', linewidth=6, zorder=0)
 
     def draw_curve(self, label: str, rows: Sequence[Row], colour: str) -> None:
@@ -159,17 +158,17 @@ class Drawing:
         if not known or key in self._published:
             return
         self._published.add(key)
-        x = [cost for cost, _ in known]
-        y = [number.top1 for _, number in known]
-        self.axes.plot(x, y, '--', marker='.', color=colour, linewidth=1.2, alpha=0.75)
-        first = known[0][1]
+        costs, numbers = zip(*known)
+        top1 = [number.top1 for number in numbers]
+        self.axes.plot(costs, top1, '--', marker='.', color=colour, linewidth=1.2, alpha=0.75)
+        first = numbers[0]
         text = f'{first.system} published ({first.qw}/{first.qa})'
-        self.names.append(Name(x[0], y[0], text, colour))
+        self.names.append(Name(costs[0], top1[0], text, colour))
 
     def _plot(self, rows: Sequence[Row], style: str, **options: Any) -> None:
-        x = [self.cost.of(row) for row in rows]
-        y = [row.top1 for row in rows]
-        self.axes.plot(x, y, style, **options)
+        costs = list(map(self.cost.of, rows))
+        top1 = [row.top1 for row in rows]
+        self.axes.plot(costs, top1, style, **options)
 
     def label_points(self, curves: Sequence[Curve]) -> None:
         """Writes each size once, below the lowest point of all lines that have it at that cost.
@@ -179,18 +178,23 @@ class Drawing:
         width, height = self._room(0.05, 0.04)
         placed: list[tuple[float, float]] = []
         for (label, x), y in self._lowest(curves).items():
-            if any(abs(x - other) <= width and abs(y - below) <= height for other, below in placed):
-                continue
-            placed.append((x, y))
-            self.axes.annotate(
-                label,
-                (x, y),
-                xytext=(3, -6),
-                textcoords='offset points',
-                va='top',
-                fontsize=8,
-                color='0.35',
-            )
+            taken = False
+            for other, below in placed:
+                taken |= abs(x - other) <= width and abs(y - below) <= height
+            if not taken:
+                placed.append((x, y))
+                self._label_point(label, x, y)
+
+    def _label_point(self, label: str, x: float, y: float) -> None:
+        self.axes.annotate(
+            label,
+            (x, y),
+            xytext=(3, -6),
+            textcoords='offset points',
+            va='top',
+            fontsize=8,
+            color='0.35',
+        )
 
     def _room(self, x_share: float, y_share: float) -> tuple[float, float]:
         """Shares of the ranges of both axes, in data coordinates."""
@@ -200,15 +204,15 @@ class Drawing:
 
     def _lowest(self, curves: Sequence[Curve]) -> dict[tuple[str, float], float]:
         """Least accuracy, own or published, by label and cost; the ends of lines come first."""
-        lines = [line_of(rows) for _, rows in curves]
-        ordered: list[Row] = []
-        for line in lines:
+        ends: list[Row] = []
+        all_points: list[Row] = []
+        for _, rows in curves:
+            line = line_of(rows)
             if line:
-                ordered += [line[0], line[-1]]
-        for line in lines:
-            ordered += line
+                ends += [line[0], line[-1]]
+            all_points += line
         lowest: dict[tuple[str, float], float] = {}
-        for row in ordered:
+        for row in ends + all_points:
             key = row.label, self.cost.of(row)
             y = row.top1 if row.published is None else min(row.top1, row.published.top1)
             lowest[key] = min(y, lowest.get(key, 100.0))
@@ -221,11 +225,12 @@ class Drawing:
         """
         right = self.axes.get_xlim()[1]
         bottom, top = self.axes.get_ylim()
-        ends = [name.x for name in self.names]
-        column = bool(ends) and max(ends) - min(ends) > 0.02 * right
         names = sorted(self.names, key=lambda name: name.y)
+        ends = [name.x for name in names]
+        wanted = [name.y for name in names]
+        column = bool(ends) and max(ends) - min(ends) > 0.02 * right
         gap = min(0.045, 1 / max(len(names), 1)) * (top - bottom)
-        for name, height in zip(names, apart([name.y for name in names], gap, top)):
+        for name, height in zip(names, apart(wanted, gap, top)):
             place = (right if column else name.x + 0.015 * right, height)
             self._label_end(name, place, column)
 

@@ -17,7 +17,8 @@ from engine.files import read_record
 from engine.results import accuracy_figure, records, selection, tables
 from engine.results.accuracy_figure import COSTS
 from engine.results.selection import Choice
-from engine.results.tables import Curve, Row, Run
+from engine.results.tables import Curve, Row, Run, rows_of
+from nets.cost import LayerRecord
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em}
 body{color:#222}table{border-collapse:collapse;margin:.8em 0}
@@ -47,13 +48,11 @@ LAYER_HEADERS = ('layer', 'role', 'kernel', 'W bits', 'A bits', 'MAdds, M', 'wei
 
 def table(rows: Iterable[Sequence[Any]], headers: Sequence[str]) -> str:
     """An HTML table without the columns that are empty."""
-    rows = list(rows)
-    shown = []
-    for column in range(len(headers)):
-        if any(row[column] not in (None, '') for row in rows):
-            shown.append(column)
-    body = [[row[column] for column in shown] for row in rows]
-    names = [headers[column] for column in shown]
+    columns = []
+    for header, *cells in zip(headers, *rows):
+        if any(cell not in (None, '') for cell in cells):
+            columns.append([header, *cells])
+    names, *body = zip(*columns)
     return tabulate(body, headers=names, tablefmt='html', floatfmt='.2f')
 
 
@@ -78,8 +77,7 @@ def folded(title: str, content: str) -> str:
 def accuracy_over(curves: Sequence[Curve], kind: str) -> str:
     """Picture of accuracy over one of ``COSTS``; nothing where no run has it."""
     cost = COSTS[kind]
-    rows = [row for _, rows in curves for row in rows]
-    if not any(cost.is_known(row) for row in rows):
+    if not any(map(cost.is_known, rows_of(curves))):
         return ''
     figure = accuracy_figure.draw(curves, kind)
     return picture(figures.to_png(figure), f'top-1 over {cost.title}')
@@ -162,7 +160,9 @@ def _scaled(value: float | None, unit: float) -> float | None:
 def layers(folder: Path) -> str:
     """Table of layers, as the strongest operating point that has each runs it."""
     found = records.read_layers(folder)
-    seen = {layer.name: layer for point in reversed(list(found)) for layer in found[point]}
+    seen: dict[str, LayerRecord] = {}
+    for point in reversed(list(found)):
+        seen.update((layer.name, layer) for layer in found[point])
     rows = []
     for layer in seen.values():
         kernel = 'x'.join(map(str, layer.kernel))
@@ -175,8 +175,11 @@ def layers(folder: Path) -> str:
 
 def configuration(run: Run) -> str:
     """Table of the fields of the configuration that say something."""
-    kept = {key: value for key, value in run.config.items() if value not in (None, '', [], False)}
-    return table(sorted(kept.items()), ('field', 'value'))
+    kept = []
+    for name, value in sorted(run.config.items()):
+        if value not in (None, '', [], False):
+            kept.append((name, value))
+    return table(kept, ('field', 'value'))
 
 
 def section(run: Run, folder: Path) -> Iterator[str]:
@@ -222,7 +225,7 @@ def page(folders: Sequence[str]) -> str:
     """
     runs = tables.read_runs(folders)
     curves = tables.curves(runs)
-    found = [choice for folder in folders for choice in selection.choices(Path(folder))]
+    found = selection.choices_of(map(Path, folders))
     parts = ['<h1>Networks whose cost is chosen at run time</h1>']
     parts += [accuracy_over(curves, kind) for kind in COSTS]
     parts += ['<h2>What no other choice beats</h2>', front(found)]

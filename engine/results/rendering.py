@@ -63,12 +63,15 @@ def format_percent(value: float | None, sign: str = '') -> str:
 
 def plain(row: Row) -> dict[str, Any]:
     """A row as plain data, in the order of ``FIELDS``."""
+    values = dict.fromkeys(FIELDS)
+    for name in tables.TABLE_FIELDS:
+        values[name] = getattr(row, name)
     found = row.published
-    values = {name: getattr(row, name) for name in tables.TABLE_FIELDS}
-    values['published_top1'] = found.top1 if found else None
-    values['published_top5'] = found.top5 if found else None
-    values['difference'] = row.difference
-    values['source'] = found.table if found else None
+    if found is not None:
+        values['published_top1'] = found.top1
+        values['published_top5'] = found.top5
+        values['difference'] = row.difference
+        values['source'] = found.table
     return values
 
 
@@ -106,13 +109,15 @@ def pretty_published(row: Published) -> list[str]:
 def side_by_side(runs: Sequence[Run]) -> tuple[list[str], list[list[Any]]]:
     """Headers and rows of top-1: a row per operating point, a column per curve."""
     curves = tables.curves(runs)
-    points = {row.label: tables.sort_key(row) for _, rows in curves for row in rows}
-    headers = ['Size', *(label for label, _ in curves)]
-    columns = [{row.label: row.top1 for row in rows} for _, rows in curves]
-    body = []
-    for point in sorted(points, key=lambda label: points[label]):
-        body.append([point, *(column.get(point) for column in columns)])
-    return headers, body
+    headers = ['Size']
+    top1: dict[str, list[float | None]] = {}
+    for row in sorted(tables.rows_of(curves), key=tables.sort_key):
+        top1[row.label] = [None] * len(curves)
+    for column, (label, rows) in enumerate(curves):
+        headers.append(label)
+        for row in rows:
+            top1[row.label][column] = row.top1
+    return headers, [[point, *values] for point, values in top1.items()]
 
 
 def text_table(headers: Sequence[str], body: Sequence[Sequence[str]], style: str, left: int) -> str:
@@ -154,6 +159,11 @@ def sources(rows: Iterable[Published]) -> dict[str, str]:
     return {row.table: row.source for row in rows}
 
 
+def compared_with(rows: Iterable[Row]) -> list[Published]:
+    """The published rows beside those of runs."""
+    return [row.published for row in rows if row.published is not None]
+
+
 def source_lines(rows: Iterable[Published]) -> list[str]:
     """The sources as sentences."""
     return [f'{table}: {source}' for table, source in sources(rows).items()]
@@ -167,14 +177,14 @@ def render_text(runs: Sequence[Run], style: str, compare: bool) -> str:
         style: ``github`` or ``latex``.
         compare: Whether the side-by-side block comes first.
     """
-    rows = [row for run in runs for row in run.rows]
+    rows = tables.all_rows(runs)
     blocks = []
     if compare:
         headers, body = side_by_side(runs)
         cells = [[point, *map(format_percent, values)] for point, *values in body]
         blocks.append(text_table(headers, cells, style, 1))
-    blocks.append(text_table(HEADERS, [pretty(row) for row in rows], style, 3))
-    lines = source_lines(row.published for row in rows if row.published)
+    blocks.append(text_table(HEADERS, list(map(pretty, rows)), style, 3))
+    lines = source_lines(compared_with(rows))
     for row in rows:
         if row.published and row.images and row.images < VALIDATION_IMAGES:
             lines.append(
@@ -195,10 +205,10 @@ def render_csv(headers: Sequence[str], body: Iterable[Iterable[Any]]) -> str:
 
 def render_json(runs: Sequence[Run], compare: bool) -> str:
     """Rows, sources and, if wanted, the side-by-side block."""
-    rows = [row for run in runs for row in run.rows]
+    rows = tables.all_rows(runs)
     data: dict[str, Any] = {
-        'rows': [plain(row) for row in rows],
-        'sources': sources(row.published for row in rows if row.published),
+        'rows': list(map(plain, rows)),
+        'sources': sources(compared_with(rows)),
     }
     if compare:
         headers, body = side_by_side(runs)
@@ -219,11 +229,12 @@ def render(runs: Sequence[Run], style: str, compare: bool | None) -> str:
     if style == 'csv':
         if compare:
             return render_csv(*side_by_side(runs))
-        return render_csv(FIELDS, (plain(row).values() for run in runs for row in run.rows))
-    several = len(runs) > 1 if compare is None else compare
+        return render_csv(FIELDS, (plain(row).values() for row in tables.all_rows(runs)))
+    if compare is None:
+        compare = len(runs) > 1
     if style == 'json':
-        return render_json(runs, several)
-    return render_text(runs, style, several)
+        return render_json(runs, compare)
+    return render_text(runs, style, compare)
 
 
 def render_published(system: str, style: str) -> str:
@@ -244,7 +255,7 @@ def render_published(system: str, style: str) -> str:
         raise UsageError(f'--published {system}: no published table; known are {", ".join(known)}')
     notes = [] if system else published.notes()
     if style in ('csv', 'json'):
-        fields = [_without_sentences(row) for row in rows]
+        fields = list(map(_without_sentences, rows))
         if style == 'csv':
             return render_csv(list(fields[0]), (row.values() for row in fields))
         return json.dumps({'rows': fields, 'sources': sources(rows), 'notes': notes}, indent=2)
@@ -252,7 +263,7 @@ def render_published(system: str, style: str) -> str:
     for _, group in itertools.groupby(rows, key=lambda row: row.table):
         table = list(group)
         heading = title(f'{table[0].system}: {table[0].title}', style)
-        cells = [pretty_published(row) for row in table]
+        cells = list(map(pretty_published, table))
         parts.append(f'{heading}\n\n{text_table(PUBLISHED_HEADERS, cells, style, 3)}')
     lines = [*source_lines(rows), *notes]
     parts.append('\n'.join(item(line, style) for line in lines))

@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.errors import UsageError
 from engine.results import exit_records, exit_thresholds, pareto, records, tables
+from engine.results.costs import Layers
 from engine.results.exit_records import HOLDOUT, MADDS, VALIDATION
 from nets import cost
 from nets.points import Point
@@ -133,6 +134,14 @@ def choices(folder: Path) -> list[Choice]:
     return found
 
 
+def choices_of(folders: Iterable[Path]) -> list[Choice]:
+    """All choices of several runs, see ``choices``."""
+    found: list[Choice] = []
+    for folder in folders:
+        found += choices(folder)
+    return found
+
+
 def best(found: Sequence[Choice], limits: Limits) -> Choice:
     """The most accurate choice within the limits.
 
@@ -178,9 +187,7 @@ def _policies(folder: Path, size: int) -> list[Choice]:
     exits = held.confidence.shape[1]
     points = exit_records.points_of(size, exits)
     madds = exit_records.read_madds(folder, points)
-    layers = records.read_layers(folder)
-    stored = {layer.name: layer for point in points for layer in layers[point]}
-    weight_bytes = cost.weight_bytes(stored.values())
+    weight_bytes = _stored_bytes(records.read_layers(folder), points)
     times = records.read_times(folder)
     ms = np.array([times.get(point, math.nan) for point in points])  # [exits]
     found = []
@@ -196,3 +203,11 @@ def _policies(folder: Path, size: int) -> list[Choice]:
             Choice(str(folder), f's{size}', top1, spent, weight_bytes, known, policy, shares)
         )
     return found
+
+
+def _stored_bytes(layers: Layers, points: Sequence[str]) -> int:
+    """Bytes of the weights of several operating points, each layer once."""
+    stored: dict[str, cost.LayerRecord] = {}
+    for point in points:
+        stored.update((layer.name, layer) for layer in layers[point])
+    return cost.weight_bytes(stored.values())

@@ -5,7 +5,7 @@ Pure Python. Reads ``config.json``, ``layers.json`` and ``eval/*.json`` of a run
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,22 @@ TABLE_FIELDS = (
 
 # Fields of a configuration that make individual models, one of each size, comparable.
 KIND_FIELDS = ('net', 'mode', 'arch', 'width', 'data', 'kd')
+
+
+def all_rows(runs: Iterable[Run]) -> list[Row]:
+    """The rows of several runs, one run after the other."""
+    found: list[Row] = []
+    for run in runs:
+        found += run.rows
+    return found
+
+
+def rows_of(curves: Iterable[Curve]) -> list[Row]:
+    """The rows of several curves, one curve after the other."""
+    found: list[Row] = []
+    for _, rows in curves:
+        found += rows
+    return found
 
 
 def size_label(point: str) -> str:
@@ -262,7 +278,7 @@ def curves(runs: Sequence[Run]) -> list[Curve]:
     found = []
     for group in groups.values():
         first = group[0]
-        rows = sorted((row for run in group for row in run.rows), key=sort_key)
+        rows = sorted(all_rows(group), key=sort_key)
         distinct = len({row.label for row in rows}) == len(rows)
         if len(group) > 1 and first.is_individual and distinct:
             arch, _ = families.get(first.config['net']).published(first.config)

@@ -45,8 +45,10 @@ def run(args: argparse.Namespace) -> str:
     if limits == selection.Limits():
         return front_table(found)
     chosen = selection.best(found, limits)
-    commands = [f'    {command}' for command in chosen.commands]
-    return '\n'.join([chosen.describe(), *commands])
+    lines = [chosen.describe()]
+    for command in chosen.commands:
+        lines.append(f'    {command}')
+    return '\n'.join(lines)
 
 
 def _limit(flag: str, text: str | None) -> float | None:

@@ -48,8 +48,10 @@ def run(args: argparse.Namespace) -> str:
             f'python -m scripts.calibrate {args.run} makes statistics of other sizes and widths'
         )
     freeze.save(freeze.named(source, args.point), args.out)
-    files = [path for path in args.out.rglob('*') if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
+    size = 0
+    for path in args.out.rglob('*'):
+        if path.is_file():
+            size += path.stat().st_size
     return f'{args.out}: {args.point} of {source.prefix}, {size / 1e3:.1f} kB'
 
 

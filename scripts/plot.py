@@ -51,10 +51,15 @@ def run(args: argparse.Namespace) -> None:
     if args.curves:
         figures.save(history_figure.draw(args.runs), args.output or 'curves.png')
         return
-    files = [path for path in args.runs if Path(path).is_file()]
-    runs = tables.read_runs([path for path in args.runs if path not in files])
+    folders, files = [], []
+    for path in args.runs:
+        if Path(path).is_file():
+            files.append(Path(path))
+        else:
+            folders.append(path)
+    runs = tables.read_runs(folders)
     for file in files:
-        runs += tables.read_table(Path(file))
+        runs += tables.read_table(file)
     figure = accuracy_figure.draw(tables.curves(runs), args.cost)
     figures.save(figure, args.output or 'accuracy.png')
 

@@ -84,7 +84,9 @@ def run(args: argparse.Namespace) -> str:
     predictor = Predictor(args.run, threads=args.threads)
     alone = measure(predictor, 1, args.rounds)
     together = measure(predictor, args.batch, args.rounds)
-    points = {point: alone[point] | together[point] for point in predictor.points}
+    points = {}
+    for point, times in alone.items():
+        points[point] = times | together[point]
     about = {'threads': args.threads, 'rounds': args.rounds, 'batch': args.batch}
     path = args.run / 'profile.json'
     write_json(path, about | {'points': points})

@@ -143,10 +143,11 @@ def report(experiment: str, todo: Sequence[Job], folder: Path) -> None:
     """
     runs, drawn = [], []
     for job in todo:
-        paths = [f'{folder / job.name}{end}' for end in PRESETS[experiment].scored or ('',)]
-        runs += paths
-        if 'seed' not in job.name or 'seed0' in job.name:
-            drawn += paths
+        for end in PRESETS[experiment].scored or ('',):
+            path = f'{folder / job.name}{end}'
+            runs.append(path)
+            if 'seed' not in job.name or 'seed0' in job.name:
+                drawn.append(path)
     table = folder / 'table.md'
     if experiment == 'study':
         table.write_text(seeds_table(todo, folder) + '\n')

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> str:
     policies = [to_policy(exits, *found, source) for found in solved(exits, args)]
     out = args.out or args.run / 'exits' / file_name(args)
     if args.sweep:
-        write_json(out, [dataclasses.asdict(policy) for policy in policies])
+        write_json(out, list(map(dataclasses.asdict, policies)))
     else:
         policies[0].write(out)
     return f'{table(exits, policies)}\n\n{out}: thresholds for {exits.size} pixels'

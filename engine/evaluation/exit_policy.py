@@ -18,9 +18,9 @@ from engine.deployment.early_exit import EarlyExit
 from engine.errors import UsageError
 from engine.evaluation.evaluate import eval_flow
 from engine.evaluation.evaluators.exits import Layers, exit_madds
+from engine.files import write_json
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
-from engine.runs.folder import write_json
 
 
 class Measured(NamedTuple):

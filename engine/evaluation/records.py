@@ -13,8 +13,9 @@ from tabulate import tabulate
 from engine.config.config import Config
 from engine.errors import UsageError
 from engine.evaluation.evaluate import Score
+from engine.files import write_json
 from engine.runs import checkpoint
-from engine.runs.folder import open_run, write_json
+from engine.runs.folder import open_run
 from nets.points import Point
 
 # What a record says about normalisation where it is about sampled gates.

@@ -79,7 +79,7 @@ def _draw_run(panels: Sequence[Any], name: str, rows: Sequence[Metrics], colour:
     for point, line in zip(scored_points(rows), LINES):
         label = f'{name} {point}'
         top1.plot(epochs, values(f'val/{point}/top1'), line, color=colour, label=label)
-    shares = [dead_levels(metrics) for metrics in rows]
+    shares = list(map(dead_levels, rows))
     if not all(map(math.isnan, shares)):
         dead.plot(epochs, shares, color=colour, label=name)
 

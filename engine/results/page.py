@@ -227,7 +227,8 @@ def page(folders: Sequence[str]) -> str:
     curves = tables.curves(runs)
     found = selection.choices_of(map(Path, folders))
     parts = ['<h1>Networks whose cost is chosen at run time</h1>']
-    parts += [accuracy_over(curves, kind) for kind in COSTS]
+    for kind in COSTS:
+        parts.append(accuracy_over(curves, kind))
     parts += ['<h2>What no other choice beats</h2>', front(found)]
     for run, folder in zip(runs, folders):
         parts += section(run, Path(folder))

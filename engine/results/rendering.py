@@ -144,9 +144,10 @@ def text_table(headers: Sequence[str], body: Sequence[Sequence[str]], style: str
     )
 
 
-def item(line: str, style: str) -> str:
-    """One line below a table."""
-    return f'% {line}' if style == 'latex' else f'- {line}'
+def footnotes(lines: Iterable[str], style: str) -> str:
+    """Lines below a table."""
+    start = '% ' if style == 'latex' else '- '
+    return '\n'.join(start + line for line in lines)
 
 
 def title(line: str, style: str) -> str:
@@ -190,8 +191,8 @@ def render_text(runs: Sequence[Run], style: str, compare: bool) -> str:
             lines.append(
                 f'{row.run}, {row.label}: measured on {row.images} of {VALIDATION_IMAGES} images'
             )
-    blocks.append('\n'.join(item(line, style) for line in lines))
-    return '\n\n'.join(block for block in blocks if block)
+    blocks.append(footnotes(lines, style))
+    return '\n\n'.join(filter(None, blocks))
 
 
 def render_csv(headers: Sequence[str], body: Iterable[Iterable[Any]]) -> str:
@@ -266,7 +267,7 @@ def render_published(system: str, style: str) -> str:
         cells = list(map(pretty_published, table))
         parts.append(f'{heading}\n\n{text_table(PUBLISHED_HEADERS, cells, style, 3)}')
     lines = [*source_lines(rows), *notes]
-    parts.append('\n'.join(item(line, style) for line in lines))
+    parts.append(footnotes(lines, style))
     return '\n\n'.join(parts)
 
 

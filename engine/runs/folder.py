@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
-from engine.files import replacing, write_json  # noqa: F401
+from engine.files import read_record, write_json
 from nets import cost
 
 if TYPE_CHECKING:
@@ -244,7 +244,13 @@ def _newest(
 
 
 def merge_layers(folder: Path, layers: Mapping[str, Sequence[cost.LayerRecord]]) -> None:
-    """Adds the layer records of these points to the run folder."""
+    """Adds the layer records of these points to the run folder.
+
+    Raises:
+        UsageError: the records that are there are damaged.
+    """
     path = folder / 'layers.json'
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = {}
+    if path.exists():
+        known = read_record(path, 'delete it, and evaluate every point again')
     write_json(path, known | cost.to_json(layers))

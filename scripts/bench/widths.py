@@ -69,8 +69,10 @@ def infer(argv: Sequence[str]) -> None:
     model = Model(configuration(args.arch, args.size, args.widths), data_format='NHWC')
     _, layers = model.inspect()
     values = model.starting_values()
-    points = {width: model.net.point(args.size, width) for width in args.widths}
-    madds = {width: cost.madds(layers[str(point)]) for width, point in points.items()}
+    points, madds = {}, {}
+    for width in args.widths:
+        points[width] = model.net.point(args.size, width)
+        madds[width] = cost.madds(layers[str(points[width])])
     widest = args.widths[0]
     rows = []
     mixed: dict[int, dict[str, float]] = {}

@@ -14,9 +14,9 @@ from engine.deployment.early_exit import EarlyExit
 from engine.evaluation.evaluate import Score, evaluate, first_images
 from engine.evaluation.evaluators.evaluator import Evaluation, Scored
 from engine.evaluation.figures import DPI
+from engine.files import replacing, write_json
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
-from engine.runs.folder import replacing, write_json
 from engine.timing import median_seconds
 from nets import cost
 

@@ -15,8 +15,8 @@ from engine.data.datasets import Dataset
 from engine.evaluation import throughput
 from engine.evaluation.evaluators.evaluator import Evaluation, Scored
 from engine.evaluation.figures import draw_shares
+from engine.files import write_json
 from engine.graph.tower import Model
-from engine.runs.folder import write_json
 from nets import cost
 from quant.backend import tf
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from engine import Predictor
 from engine.config.config import Config
+from engine.files import write_json
 from engine.graph.inference import InferenceModel
-from engine.runs.folder import write_json
 from tests.engine.runs.test_checkpoint import save
 from tests.paths import ROOT
 

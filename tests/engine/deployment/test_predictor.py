@@ -15,8 +15,9 @@ from engine import Predictor
 from engine.data.datasets import open_dataset
 from engine.errors import UsageError
 from engine.evaluation.evaluate import eval_flow
+from engine.files import write_json
 from engine.graph.tower import Model, scored
-from engine.runs.folder import merge_layers, write_json
+from engine.runs.folder import merge_layers
 from nets import cost
 from nets.backbones import resnet
 from nets.layers.kernels import generate

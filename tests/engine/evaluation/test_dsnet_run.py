@@ -12,10 +12,10 @@ import pytest
 
 import imagenet_tf
 from engine.evaluation import calibrate
+from engine.files import write_json
 from engine.graph.tower import Model
 from engine.results.tables import read_run
 from engine.runs import checkpoint
-from engine.runs.folder import write_json
 from nets import cost
 from scripts import calibrate as script
 from tests import test_grid

@@ -10,9 +10,9 @@ import pytest
 
 from engine.config.config import Config
 from engine.errors import UsageError
+from engine.files import write_json
 from engine.graph.tower import Model
 from engine.runs import checkpoint
-from engine.runs.folder import write_json
 from quant.backend import tf
 from quant.state import State
 

@@ -22,6 +22,7 @@ from engine.config.options import (
 from engine.data import datasets, inputs, randaugment
 from engine.data.preprocessing import Preprocessing
 from engine.errors import UsageError
+from engine.optimization.averages import AverageOptions
 from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.schedules import ScheduleOptions
 from quant import options as ranges
@@ -38,6 +39,7 @@ GROUPS: dict[str, type[Any]] = {
     'views': ViewOptions,
     'course': ScheduleOptions,
     'optimization': OptimizerOptions,
+    'averages': AverageOptions,
     'run': RunOptions,
     'machine': MachineOptions,
 }
@@ -81,6 +83,7 @@ class Config:
         views: how images become inputs.
         course: length of the training and its learning rate.
         optimization: how gradients become a step.
+        averages: what is averaged over the steps.
         run: batch, seed, start.
         machine: devices that share a step.
 
@@ -96,6 +99,7 @@ class Config:
     views: ViewOptions
     course: ScheduleOptions
     optimization: OptimizerOptions
+    averages: AverageOptions
     run: RunOptions
     machine: MachineOptions
 

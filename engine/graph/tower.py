@@ -11,7 +11,6 @@ from tensorpack.tfutils.tower import get_current_tower_context
 from engine.config.config import Config
 from engine.graph.inference import CORRECT, EXTRA, InferenceModel, correct, scored
 from engine.graph.worker import SingleWorker
-from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.rule import PerVariable, RuleOptimizer
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
@@ -52,7 +51,7 @@ class Model(InferenceModel, ModelDesc):
         self.names: list[str] = []
         self.losses: list[dict[str, tf.Tensor]] = []
         towers = len(config.gpu)
-        self._optimizer = OptimizerOptions.of(config)
+        self._optimizer = config.optimization
         self._settings: dict[Any, PerVariable] = {}
         self.exchange = Exchange(towers) if config.sync_bn and towers > 1 else None
 

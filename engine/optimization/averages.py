@@ -24,11 +24,6 @@ class AverageOptions:
         below=1,
     )
 
-    @classmethod
-    def of(cls, source: Any) -> 'AverageOptions':
-        """The options that ``source`` has as attributes of the same names."""
-        return cls(getattr(source, 'model_ema', 0.0))
-
 
 def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Variables by name without the averages, and the averages by the names that they follow."""

@@ -59,14 +59,6 @@ class OptimizerOptions:
         False, 'of momentum, adam: shrink weights beside the step; adamw and lamb always do'
     )
 
-    @classmethod
-    def of(cls, source: Any) -> 'OptimizerOptions':
-        """The options that ``source`` has as attributes of the same names."""
-        found: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            found[field.name] = getattr(source, field.name, field.default)
-        return cls(**found)
-
     @property
     def decoupled(self) -> bool:
         """Whether weights decay beside the step instead of through the loss."""

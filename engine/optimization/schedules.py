@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 from quant.options import option
 
@@ -34,14 +33,6 @@ class ScheduleOptions:
     steps_per_epoch: int = option(
         5000, 'steps of an epoch; default: one pass over the training images', low=1
     )
-
-    @classmethod
-    def of(cls, source: Any) -> 'ScheduleOptions':
-        """The options that ``source`` has as attributes of the same names."""
-        found: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            found[field.name] = getattr(source, field.name, field.default)
-        return cls(**found)
 
     @property
     def steps(self) -> int:

@@ -14,8 +14,6 @@ from engine.errors import UsageError
 from engine.graph.loaders import KeepsError, SharedBatches, train_flow
 from engine.graph.tower import Model
 from engine.graph.worker import SingleWorker
-from engine.optimization.averages import AverageOptions
-from engine.optimization.schedules import ScheduleOptions
 from engine.runs import checkpoint
 from engine.runs.folder import Run
 from engine.training.averages import AverageWeights
@@ -132,7 +130,7 @@ def _train(
     save = Save(run)
     finish = [guard.check, save.save] if worker.first else [guard.check]
     stop = StopOnSignal(worker, *finish)
-    decay = AverageOptions.of(config).model_ema
+    decay = config.model_ema
     averages = AverageWeights(model, decay) if decay else None
     writers: list[Callback] = []
     monitors: list[Callback] = []
@@ -189,7 +187,7 @@ def _of_a_step(model: Model) -> list[Callback]:
         FeedStep(model),
         RefitQuantizers(model),
         FollowWeights(model),
-        SetLearningRate(ScheduleOptions.of(model.config).rate()),
+        SetLearningRate(model.config.course.rate()),
     ]
 
 

@@ -6,7 +6,6 @@ from tensorpack.tfutils.tower import TowerContext
 
 from engine.config.config import Config
 from engine.graph.tower import Model
-from engine.optimization.optimizers import OptimizerOptions
 from quant.backend import tf
 
 SMALL = {
@@ -87,10 +86,12 @@ def test_amount_of_the_decay(config, decay, run):
     assert term == pytest.approx(expected, rel=1e-5)
 
 
-def moved(gate_lr):
+def moved(gate_lr, optimizer):
     """Step of every bias, with gradients of 1 at learning rate 0.5, by name."""
     with tf.Graph().as_default(), tf.Session() as session:
-        model = build(net='aig', arch='resnet8', sizes=(16,), kd=False, gate_lr=gate_lr)
+        model = build(
+            net='aig', arch='resnet8', sizes=(16,), kd=False, gate_lr=gate_lr, optimizer=optimizer
+        )
         optimizer = model.optimizer()
         biases = [v for v in tf.trainable_variables() if v.op.name.endswith('/b')]
         update = optimizer.apply_gradients([(tf.ones_like(bias), bias) for bias in biases])
@@ -104,10 +105,8 @@ def moved(gate_lr):
 
 
 @pytest.mark.parametrize('optimizer', ['momentum', 'adam', 'adamw'])
-def test_the_learning_rate_of_gates_scales_their_step(optimizer, monkeypatch):
-    options = OptimizerOptions(optimizer)
-    monkeypatch.setattr(OptimizerOptions, 'of', lambda _: options)
-    whole, scaled = moved(1.0), moved(0.25)
+def test_the_learning_rate_of_gates_scales_their_step(optimizer):
+    whole, scaled = moved(1.0, optimizer), moved(0.25, optimizer)
     in_gates = [name for name in whole if 'gate1' in name or 'gate2' in name]
     assert 0 < len(in_gates) < len(whole)
     for name, step in whole.items():

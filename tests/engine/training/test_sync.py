@@ -90,10 +90,10 @@ def start(config: Config) -> dict[str, np.ndarray]:
     return values | test_grid.numbers({name: value.shape for name, value in values.items()})
 
 
-def after_one_step(
+def after_training(
     config: Config, values: dict[str, np.ndarray], folder: Path
 ) -> dict[str, np.ndarray]:
-    """Variables of the checkpoint after one step, but averages of metrics, which are a tower's."""
+    """Variables of the last checkpoint, but averages of metrics, which are a tower's."""
     train.train(
         config,
         few(),
@@ -103,7 +103,7 @@ def after_one_step(
         threads=0,
         machines=SingleWorker(),
     )
-    reader = tf.train.load_checkpoint(str(folder / 'model-1'))
+    reader = tf.train.load_checkpoint(str(folder / f'model-{config.steps_per_epoch}'))
     return {
         name: reader.get_tensor(name)
         for name in reader.get_variable_to_shape_map()
@@ -175,8 +175,8 @@ def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_pat
         },
     )
     values = start(several)
-    found = after_one_step(several, values, tmp_path / 'several')
-    expected = after_one_step(
+    found = after_training(several, values, tmp_path / 'several')
+    expected = after_training(
         dataclasses.replace(several, gpu=(0,), sync_bn=False), values, tmp_path / 'one'
     )
     assert found.keys() == expected.keys()
@@ -187,3 +187,26 @@ def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_pat
     moved = [name for name in values if np.any(found[name] != values[name])]
     assert len(moved) > 0.9 * len(values)
     assert not far(found, expected)
+
+
+@pytest.mark.parametrize('trainer', ['replicated', slow('parameter-server')])
+def test_towers_advance_the_state_of_an_optimizer_once(trainer, tmp_path, monkeypatch):
+    """Adam's first steps depend on their number: three of two towers are those of one."""
+    for name in ('Evaluate', 'SaveBest'):
+        monkeypatch.setattr(train, name, lambda *_, **__: Callback())
+    # A larger epsilon, so that the rounding of a gradient near 0 does not decide on a sign.
+    fields = {'optimizer': 'adam', 'epsilon': 0.01, 'model_ema': 0.5, 'sync_bn': True}
+    length = {'batch_size': 8, 'epochs': 1, 'steps_per_epoch': 3, 'schedule': 'linear'}
+    several = config('rsnet', gpu=(0, 1), trainer=trainer, **fields, **length)
+    values = start(several)
+    found = after_training(several, values, tmp_path / 'several')
+    one = several.replacing(gpu=(0,), sync_bn=False)
+    expected = after_training(one, values, tmp_path / 'one')
+    assert found.keys() == expected.keys()
+    assert {name.rpartition('/')[2] for name in found} >= {'W', 'm', 'v'}
+    assert any(name.startswith('model_ema/') for name in found)
+    apart = {
+        name: np.abs(found[name] - value).max() / (np.abs(value).max() + 1e-3)
+        for name, value in expected.items()
+    }
+    assert max(apart.values()) < 1e-3, apart

@@ -119,7 +119,7 @@ class AIG(Network):
             raise ValueError('all targets are 1: no block has a gate; use --net rsnet')
         self.options = options
         self.classes = classes
-        self.lr_factors = {'.*gate[12]/.*': options.gate_lr}
+        self.lr_factors = {'gate1': options.gate_lr, 'gate2': options.gate_lr}
         self.accumulator_names = ('images', *(f'executed_{point}' for point in self.points))
 
     def outputs(

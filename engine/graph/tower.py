@@ -1,6 +1,5 @@
 """A tower: network, loss and scores as tensorpack builds them per device."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -108,30 +107,24 @@ class Model(InferenceModel, ModelDesc):
         tower = get_current_tower_context()
         trained = tower.get_collection_in_tower(tf.GraphKeys.TRAINABLE_VARIABLES)
         states = declared()
-        kernels = {value.op.inputs[0].name for value in blocks.kernels}  # names of handles
+        kernels = {variable.ref() for variable in blocks.weights.variables}
         every = self._optimizer.decay == 'all'
         terms = []
         if not every:
             terms = [tf.nn.l2_loss(value) for value in blocks.kernels]
         for variable in trained:
             state = states.get(variable.op.name, TRAINED)
-            is_kernel = variable.handle.name in kernels
+            is_kernel = variable.ref() in kernels
             share = state.decay_factor
             # Quantizers decay only if they ask for it.
             if is_kernel or every and state.kind is not Kind.QUANTIZER:
                 share = 1.0
             if share and (every or not is_kernel):
                 terms.append(share * tf.nn.l2_loss(variable))
-            rate = state.lr_factor * self._lr_factor(variable.op.name)
+            rate = state.lr_factor * self.net.lr_factor(variable.op.name)
             decay = share * self._optimizer.wd if share else None
             self._settings[variable.ref()] = PerVariable(rate, decay)
         return terms
-
-    def _lr_factor(self, name: str) -> float:
-        for pattern, factor in self.net.lr_factors.items():
-            if re.match(pattern, name):
-                return factor
-        return 1.0
 
     def _of_step(self) -> dict[str, tf.Tensor]:
         """Seed and progress (share of the training done) for the layers of a tower."""

@@ -74,11 +74,13 @@ class Kernels:
         training: whether the kernels can change between two runs of the graph.
 
     Attributes:
-        read: the variables read so far, each once.
+        read: values of the variables read so far, each once.
+        variables: these variables.
     """
 
     def __init__(self, quantization: Quantization, *, training: bool):
         self.read: list[tf.Tensor] = []
+        self.variables: list[tf.Variable] = []
         self._quantization, self._training = quantization, training
         self._tensors: dict[str, tf.Tensor] = {}
         self._made: dict[tuple[str, float | None], Kernel] = {}
@@ -204,6 +206,7 @@ class Kernels:
         if variable.name not in self._tensors:
             self._tensors[variable.name] = tf.convert_to_tensor(variable)
             self.read.append(self._tensors[variable.name])
+            self.variables.append(variable)
         return self._tensors[variable.name]
 
 

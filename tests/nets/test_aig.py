@@ -12,7 +12,6 @@ import nets
 from engine.config.config import Config
 from engine.config.presets import PRESETS
 from engine.families.aig import SCHEDULES, schedule
-from engine.graph.tower import Model
 from nets import cost
 from nets.aig import AIG
 from nets.layers.blocks import Blocks, Outputs
@@ -360,28 +359,9 @@ def test_all_targets_one_with_faithful_gates_are_a_network():
     assert aig(targets=(1.0,), faithful_gates=True).forced == [False] * 3
 
 
-def test_gate_learning_rate_scales_gate_gradients_only(run):
-    """One step of the optimizer from the same values."""
-    steps = {}
-    for factor in (1.0, 0.25):
-        with tf.variable_scope(f'f{factor:g}'.replace('.', '_')):
-            optimizer = Model(
-                Config(net='aig', arch='resnet8', mode='pytorch', gate_lr=factor),
-                data_format='NHWC',
-            ).optimizer()
-            vs = [
-                tf.get_variable(name, [2])
-                for name in ('g/gate1/W', 'g/gate1/bn/s28/beta', 'g/gate2/b', 'g/conv1/W')
-            ]
-            steps[factor] = optimizer.apply_gradients([(tf.ones([2]), v) for v in vs]), vs
-    rates = [v for v in tf.global_variables() if v.op.name.endswith('learning_rate')]
-    run([v.initializer for v in rates])
-    run([v.assign(0.5) for v in rates])
-    moved = {}
-    for factor, (step, vs) in steps.items():
-        before = run(vs)
-        run(step)
-        moved[factor] = np.array(before) - np.array(run(vs))
-    np.testing.assert_allclose(
-        moved[0.25], moved[1.0] * np.array([0.25, 0.25, 0.25, 1])[:, None], rtol=1e-5
-    )
+def test_gate_learning_rate_is_that_of_gates_only():
+    """The step that follows from it: tests/engine/graph/test_tower.py."""
+    net = aig(gate_lr=0.25)
+    of_gates = ('g/gate1/W', 'g/gate1/bn/s28/beta', 'tower1/g/gate2/b')
+    assert [net.lr_factor(name) for name in of_gates] == [0.25] * 3
+    assert net.lr_factor('g/conv1/W') == net.lr_factor('gates/W') == 1

@@ -10,6 +10,7 @@ has to be written but
 whose difference shows what a change did to the variables, and so to all checkpoints.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -27,12 +28,14 @@ from engine.graph.tower import Model, scored
 from engine.runs.checkpoint import Restore
 from nets import cost
 from nets.backbones import resnet, slimmable
+from nets.points import Point
+from quant import QuantizationOptions, quantizer
 from quant.backend import tf
 
 GOLDEN = Path(__file__).parent / 'golden' / 'variables.json'
 IMAGES = np.random.default_rng(0).integers(256, size=(6, 16, 16, 3), dtype=np.uint8)
 LABELS = np.arange(6, dtype=np.int32) % 5
-AXES = ('size', 'width', 'exit', 'gate')
+AXES = tuple(field.name for field in dataclasses.fields(Point))
 
 
 class Row(NamedTuple):
@@ -80,14 +83,18 @@ NETS = {
         {**RESNET, 'kd': True, 'kd_type': 'topdown', 'encoding': 24.0, 'init': 'scaled'}, SIZES
     ),
 }
-PRECISIONS: dict[str, dict[str, int]] = {
+PRECISIONS: dict[str, dict[str, Any]] = {
     'float': {},
     'w2a32': {'qw': 2},
     'w2a2': {'qw': 2, 'qa': 2},
 }
+# A quantizer beside the default one has a cell for every axis. At 4 bits: at 2 bits all weights
+# that read a channel of so small a network can be zero, and no gradient reaches what makes it.
+OTHERS = {f'{name}4': name for name in quantizer.names() if name != QuantizationOptions.quantizer}
+PRECISIONS |= {cell: {'qw': 4, 'qa': 4, 'quantizer': name} for cell, name in OTHERS.items()}
 # Precisions of the first axis of a network, and of the second, that are tried by default; the rest
 # takes minutes.
-QUICK = (('float', 'w2a2'), ('w2a2',))
+QUICK = (('float', 'w2a2', *OTHERS), ('w2a2',))
 CELLS = {
     f'{net}-{axis}-{precision}': (net, axis, precision)
     for net, row in NETS.items()
@@ -116,7 +123,7 @@ def config(cell):
         **NETS[net].axes[axis],
         **PRECISIONS[precision],
     }
-    if precision == 'w2a2' and values['mode'] == 'resnet':
+    if 'qa' in values and values['mode'] == 'resnet':
         values['mode'] = 'preact'
     values |= {'data': 'animals28', 'dataset': 'animals28', 'classes': 5, 'wd': 0.0}
     values |= {'augmentation': 'shift', 'image_size': 16, 'resize': 'area'}

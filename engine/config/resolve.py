@@ -3,7 +3,7 @@
 Presets, defaults of networks and data sets, the data.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from engine.config.config import Config, check_sizes, refuse_foreign
@@ -72,12 +72,15 @@ def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
     return config, dataset, notes
 
 
-def _refuse_of_other_optimizers(values: Mapping[str, Any], given: Iterable[str]) -> None:
+def _refuse_of_other_optimizers(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     name = values.get('optimizer', OptimizerOptions.optimizer)
     if name not in optimizers.names():
         known = ', '.join(optimizers.names())
         raise UsageError(f'--optimizer {name}: unknown; there are {known}')
     for option in optimizers.foreign(name, given):
+        # A record holds the options of all optimizers.
+        if given[option] == getattr(OptimizerOptions, option):
+            continue
         raise UsageError(f'--{option}: --optimizer {name} has no such option')
 
 

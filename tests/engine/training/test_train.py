@@ -10,7 +10,9 @@ import pytest
 
 import imagenet_tf
 from engine.config import cli, resolve
+from engine.config.config import read_config
 from engine.data import datasets
+from engine.data.sources import ArraySource
 from quant.backend import tf
 
 TINY = [
@@ -47,9 +49,7 @@ def few_validation_images():
         if dataset.name != 'animals28':
             return dataset
         every = np.arange(0, len(dataset.val), 50)
-        val = datasets.ArraySource(
-            np.stack([dataset.val.read(i) for i in every]), dataset.val.labels[every]
-        )
+        val = ArraySource(np.stack([dataset.val.read(i) for i in every]), dataset.val.labels[every])
         return dataclasses.replace(dataset, val=val)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -85,8 +85,8 @@ def trained(tmp_path_factory) -> Path:
 
 
 def test_a_run_leaves_what_its_readers_need(trained):
-    config = json.loads((trained / 'config.json').read_text())
-    assert (config['sizes'], config['qw'], config['qa'], config['classes']) == ([16, 12], 2, 2, 10)
+    config = read_config(trained / 'config.json')
+    assert (config.sizes, config.qw, config.qa, config.classes) == ((16, 12), 2, 2, 10)
     assert set(records(trained)) == {'s16', 's12', 'ensemble'}
     assert set(json.loads((trained / 'layers.json').read_text())) == {'s16', 's12'}
     history = json.loads((trained / 'stats.json').read_text())

@@ -38,15 +38,24 @@ def random_erasing(image: np.ndarray, probability: float, rng: np.random.Generat
         return image
     height, width = image.shape[:2]
     for _ in range(TRIES):
-        area = height * width * rng.uniform(*AREA)
-        aspect = math.exp(rng.uniform(*LOG_ASPECT))
-        rows = round(math.sqrt(area * aspect))
-        columns = round(math.sqrt(area / aspect))
+        rows, columns = _draw_rectangle(height * width, rng)
         if rows < height and columns < width:
-            top = int(rng.integers(height - rows + 1))
-            left = int(rng.integers(width - columns + 1))
-            noise = MEAN + STD * rng.standard_normal((rows, columns, 3), np.float32)
-            erased = image.copy()
-            erased[top : top + rows, left : left + columns] = np.clip(np.rint(noise), 0, 255)
-            return erased
+            return _erased(image, rows, columns, rng)
     return image
+
+
+def _draw_rectangle(area: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Height and width of a random rectangle, for an image of `area` pixels."""
+    target = area * rng.uniform(*AREA)
+    aspect = math.exp(rng.uniform(*LOG_ASPECT))
+    return round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+
+
+def _erased(image: np.ndarray, rows: int, columns: int, rng: np.random.Generator) -> np.ndarray:
+    """A copy of `image` with noise in a rectangle at a random place."""
+    top = int(rng.integers(image.shape[0] - rows + 1))
+    left = int(rng.integers(image.shape[1] - columns + 1))
+    noise = MEAN + STD * rng.standard_normal((rows, columns, 3), np.float32)
+    erased = image.copy()
+    erased[top : top + rows, left : left + columns] = np.clip(np.rint(noise), 0, 255)
+    return erased

@@ -1,4 +1,4 @@
-"""The data benchmark: that all frameworks make the same pictures, or it would compare different work."""
+"""The data benchmark: all frameworks make the same pictures, or it would compare different work."""
 
 import json
 from itertools import islice
@@ -9,7 +9,8 @@ import pytest
 
 from engine.errors import UsageError
 from scripts.bench import data
-from scripts.bench.data import BASE, FRAMEWORKS, SIZE
+from scripts.bench.data_paths import BASE, FRAMEWORKS, SIZE, our_flow
+from scripts.bench.image_files import make_folder
 
 FILES = 10
 
@@ -17,7 +18,7 @@ FILES = 10
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp('files')
-    assert 50 < data.make_folder(root, FILES) < 200
+    assert 50 < make_folder(root, FILES) < 200
     return root
 
 
@@ -52,7 +53,7 @@ def test_everybody_trains_on_random_crops_of_all_pictures(folder, name):
 
 
 def test_a_graph_consumes_the_batches(folder):
-    flow = data.our_flow(folder, 'train', 4, 2)
+    flow = our_flow(folder, 'train', 4, 2)
     assert 0 < data.through_graph(iter(flow), 3) < 60
 
 

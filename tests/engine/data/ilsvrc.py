@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scripts.bench.data import picture
+from scripts.bench.image_files import picture
 
 Encoder = Callable[[Image.Image], bytes]
 ORIENTATION = 0x0112

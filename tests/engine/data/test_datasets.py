@@ -17,7 +17,7 @@ from engine.data.datasets import open_dataset
 from engine.data.folder import SUFFIXES
 from engine.data.sources import BadImage, decode
 from engine.errors import UsageError
-from scripts.bench.data import picture
+from scripts.bench.image_files import picture
 from tests.engine.data.ilsvrc import BAD, GOOD, make_tree, png16
 
 SYNSETS = ('n01440764', 'n01443537', 'n02085620')

@@ -118,7 +118,7 @@ class ViewOptions:
     augmentation: str = option(
         'area_crop',
         'how training views are drawn, and which views of evaluation belong to them',
-        choices=tuple(AUGMENTATIONS),
+        choices=lambda: tuple(AUGMENTATIONS),
     )
     image_size: int = option(
         224,

@@ -14,8 +14,11 @@ from tests.engine.data.pictures import Scripted, noise
 
 @pytest.mark.parametrize('probability', [-0.1, 1.1, math.nan])
 def test_a_probability_of_erasing(probability):
-    with pytest.raises(UsageError, match=f'^--erasing {probability}: must lie between 0 and 1'):
-        Config(erasing=probability).check()
+    config = Config.from_values(erasing=probability)
+    with pytest.raises(
+        UsageError, match=f'^--erasing {probability}: must be .*at least 0 and at most 1'
+    ):
+        config.check()
 
 
 def test_erased_rectangle_is_the_drawn_one():

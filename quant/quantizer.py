@@ -4,8 +4,10 @@ import ast
 import dataclasses
 import functools
 import importlib
+import importlib.util
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 FLOAT = 'float'
@@ -205,6 +207,18 @@ def check_factors(quantizer: Quantizer, *options: str) -> None:
 def names() -> list[str]:
     """Names that a spec can use."""
     return sorted(_QUANTIZERS)
+
+
+def summary(name: str) -> str:
+    """First line of the docstring of a quantizer, read without importing TensorFlow."""
+    module, _, cls = _QUANTIZERS[name].rpartition('.')
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return ''
+    for node in ast.parse(Path(spec.origin).read_text()).body:
+        if isinstance(node, ast.ClassDef) and node.name == cls:
+            return (ast.get_docstring(node) or '').partition('\n')[0].rstrip('.')
+    return ''
 
 
 def split(spec: str) -> tuple[str, dict[str, Any]]:

@@ -1,445 +1,173 @@
-"""The command line's flags: parsed, spelled in either way, and turned into fields of Config."""
+"""The command line: flags made of the options of all rooms, in groups, and what they set."""
 
 import argparse
-import dataclasses
-import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nets
-from engine.config.config import GROUPS as OPTION_GROUPS
-from engine.config.config import Config, field_names
-from engine.config.hardware import DATA_FORMATS
+from engine.config import flags, listing
+from engine.config.config import GROUPS, Config
+from engine.config.flags import Flag, Parser, unknown
 from engine.config.options import (
-    TRAINERS,
+    WORKER_TIMEOUT,
     Architecture,
-    gpu_ids,
+    EvaluationFlags,
+    FolderFlags,
 )
 from engine.config.presets import PRESETS, data_defaults, network_defaults
-from engine.data.augment import AUGMENTATIONS
-from engine.data.preprocessing import RESIZES
 from engine.errors import UsageError
-from engine.optimization import schedules
-from engine.optimization.optimizers import DECAYS
-from engine.quantities import quantity
-from engine.runs.folder import ACTIONS
-from engine.runs.untrained_sizes import UNTRAINED
-from quant.options import limits
 
-# Seconds, more than a hiccup of a file system takes.
-WORKER_TIMEOUT = 120.0
+PROGRAM = 'imagenet_tf.py'
+DESCRIPTION = """Train or evaluate a network whose cost is chosen at run time.
+
+python imagenet_tf.py --preset demo      # real images in a minute
+python imagenet_tf.py --qw 2 --qa 2 --sizes 224 192 160 128 96 --kd --data /data/ILSVRC2012
+python imagenet_tf.py --eval -ec train_log/RUN -es 224"""
+
+# Title of a group of flags -> groups of a configuration.
+TITLES = {
+    'training': ('run', 'course', 'optimization'),
+    'network': ('architecture',),
+    'quantization': ('quantization',),
+    'data': ('images', 'views'),
+}
+
+# Options whose default follows from flags and data.
+SETTLED = ('mode', 'image_size', 'steps_per_epoch')
 
 
-def multiply_adds(text: str) -> float:
-    try:
-        return quantity('--target_madds', text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _flags_of(*groups: str) -> dict[str, Flag]:
+    return flags.flags((group, GROUPS[group]) for group in groups)
 
 
-def parser(description: str = '') -> argparse.ArgumentParser:
-    """The flags. None means not given: presets and data sets fill in what no flag says."""
-    p = argparse.ArgumentParser(
-        prog='imagenet_tf.py',
+def _network_flags(names: Sequence[str]) -> dict[str, Flag]:
+    return flags.flags((f'--net {net}', nets.get(net).Options) for net in names)
+
+
+def parser(family: str = '', description: str = DESCRIPTION) -> Parser:
+    """The parser of all flags, or of those of one kind of network alone.
+
+    A value of None means not given: presets and data sets fill it in.
+    """
+    p = Parser(
+        prog=PROGRAM,
+        usage=f'{PROGRAM} [--preset NAME] [FLAG ...]',
         description=description,
         allow_abbrev=False,
+        add_help=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='Dashes and underscores in flags are the same.',
     )
-    for title, add in GROUPS.items():
-        add(p.add_argument_group(title))
+    if not family:
+        _add_help(p.add_argument_group('help'))
+        for title, groups in TITLES.items():
+            _add_all(p.add_argument_group(title), _flags_of(*groups))
+            if title == 'network':
+                _add_spellings(p)
+    _add_network(p, [family] if family else nets.names())
+    if not family:
+        machine = p.add_argument_group('machine and run folder')
+        _add_all(machine, _flags_of('machine'))
+        _add_all(machine, flags.flags([('run folder', FolderFlags)]))
+        evaluation = p.add_argument_group('evaluation')
+        evaluation.add_argument('--eval', action='store_true', help='evaluate -ec')
+        _add_all(evaluation, flags.flags([('evaluation', EvaluationFlags)]), switch=True)
     return p
 
 
-def _choices(name: str) -> list[str]:
-    """Values that an option can have in any network."""
-    found: set[str] = set()
-    for net in nets.names():
-        for field in dataclasses.fields(nets.get(net).Options):
-            known = limits(field)
-            if field.name == name and known is not None:
-                found |= set(known.allowed() or ())
-    return sorted(found)
-
-
-def _recipe(g: Any) -> None:
-    g.add_argument(
-        '--preset', help=f'a whole recipe, which explicit flags beat: {", ".join(PRESETS)}'
+def _add_help(group: Any) -> None:
+    group.add_argument(
+        '-h', '--help', metavar='FAMILY', nargs='?', help='all flags, or those of one --net alone'
     )
-    g.add_argument('--epochs', type=int)
-    g.add_argument('--steps_per_epoch', type=int, help='default: one pass over the training images')
-    g.add_argument('--batch_size', type=int, help='images of a step over all GPUs')
-    g.add_argument('--lr', type=float)
-    g.add_argument('--schedule', choices=schedules.names())
-    g.add_argument('--warmup', type=float, metavar='EPOCHS')
-    g.add_argument(
-        '--milestones', type=int, nargs='+', metavar='EPOCH', help='of --schedule milestones'
-    )
-    g.add_argument('--gamma', type=float, help='factor at every milestone')
-    g.add_argument(
-        '--min_lr', type=float, metavar='LR', help='of --schedule cosine_epochs: lowest rate'
-    )
-    g.add_argument(
-        '--cooldown',
-        type=int,
-        metavar='EPOCHS',
-        help='of --schedule cosine_epochs: last ones, at --min_lr',
-    )
-    g.add_argument('--wd', type=float, help='weight decay')
-    g.add_argument('--decay', choices=DECAYS, help='what decays: kernels, or all trained variables')
-    g.add_argument('--nesterov', action=argparse.BooleanOptionalAction, help='Nesterov momentum')
-    g.add_argument('--seed', type=int)
-    g.add_argument(
-        '--load', metavar='CKPT', help='start from the weights of this run folder or checkpoint'
+    group.add_argument(
+        '--list', metavar='{' + ','.join(listing.LISTS) + '}', help='what there is, a line each'
     )
 
 
-def _network(g: Any) -> None:
-    g.add_argument('--net', choices=nets.names())
-    g.add_argument(
-        '--arch',
-        help='resnet18 ... resnet152, resnet8 ... resnet110 (CIFAR form), resnext50_32x4d, '
-        'resnext101_32x8d, mobilenetv2, mobilenetv2_small',
-    )
-    g.add_argument('-d', '--depth', type=int, help='-d 18 is --arch resnet18')
-    g.add_argument(
-        '--mode',
-        help='resnet | preact | preact_typeA (TensorFlow definitions) | pytorch; default: pytorch '
-        'where there is no other, preact if --qa is below 32, else resnet',
-    )
-    g.add_argument('--width', type=float, help='multiplier of all channel counts')
-    g.add_argument('-s', '--sizes', type=int, nargs='+', metavar='PIXELS', help='input sizes')
-    g.add_argument(
-        '--kd',
-        action=argparse.BooleanOptionalAction,
-        help='ensemble of the sizes, distilled into each',
-    )
-    g.add_argument('--kd_type', choices=_choices('kd_type'))
-    g.add_argument(
-        '--encoding', type=float, metavar='PIXELS', help='san: a size is encoded as size / PIXELS'
-    )
-    g.add_argument(
-        '--init',
-        choices=_choices('init'),
-        help='san: initial values of the meta layers; msdnet: of all layers',
+def _add_spellings(p: Parser) -> None:
+    """Short forms of other flags."""
+    group = p.add_argument_group('short forms')
+    group.add_argument('-d', '--depth', type=int, metavar='N', help='-d 18 is --arch resnet18')
+    group.add_argument('--fake', action='store_true', help='the same as --data fake')
+    group.add_argument(
+        '--target', type=float, metavar='RATE', help='--net aig: --targets, the same for all blocks'
     )
 
 
-def _gates(g: Any) -> None:
-    g.add_argument(
-        '--target', type=float, metavar='RATE', help='target execution rate of every block'
-    )
-    g.add_argument(
-        '--targets', type=float, nargs='+', metavar='RATE', help='the same, one per block'
-    )
-    g.add_argument(
-        '--faithful_gates',
-        action=argparse.BooleanOptionalAction,
-        help='sample the gates of blocks with target 1 too, as the published code',
-    )
-    g.add_argument(
-        '--rate_loss',
-        choices=_choices('rate_loss'),
-        help='rates over the batch (published) or per class',
-    )
-    g.add_argument('--rate_factor', type=float, help='weight of the target-rate loss')
-    g.add_argument('--temperature', type=float, help="of the gates' softmax")
-    g.add_argument('--last_temperature', type=float, help='the same at the end of training')
-    g.add_argument('--gate_lr', type=float, help='factor on the learning rate of gates')
-    g.add_argument(
-        '--train_skip',
-        action=argparse.BooleanOptionalAction,
-        help='skip closed bodies in training too',
-    )
-    g.add_argument(
-        '--gate_noise',
-        action=argparse.BooleanOptionalAction,
-        help='with --eval: sample the gates, as the published code',
-    )
-    g.add_argument(
-        '--draws', type=int, metavar='N', help='with --gate_noise: evaluations (default 5)'
-    )
+def _add_network(p: Parser, names: Sequence[str]) -> None:
+    """Options of networks: first those that several have, then by network."""
+    found = _network_flags(names)
+    shared = {name: flag for name, flag in found.items() if len(flag.known) > 1}
+    if shared:
+        _add_all(p.add_argument_group('options of several networks'), shared)
+    for net in names:
+        own = {name: flag for name, flag in found.items() if [*flag.known] == [f'--net {net}']}
+        if own:
+            _add_all(p.add_argument_group(f'options of --net {net}'), own)
 
 
-def _exits(g: Any) -> None:
-    g.add_argument('--nBlocks', type=int, help='number of exits')
-    g.add_argument(
-        '--stepmode',
-        choices=_choices('stepmode'),
-        help='layers per block: step in all, or more and more',
-    )
-    g.add_argument('--step', type=int, help='layers between exits')
-    g.add_argument('--base', type=int, help='layers before the first exit')
-    g.add_argument('--nChannels', type=int, help='channels of the stem')
-    g.add_argument('--growthRate', type=int, help='channels that a layer adds')
-    g.add_argument('--grFactor', type=int, nargs='+', help='growth of every scale, finest first')
-    g.add_argument('--bnFactor', type=int, nargs='+', help='width of its bottlenecks')
-    g.add_argument('--prune', choices=_choices('prune'), help='when the finer scales end')
-    g.add_argument('--bottleneck', action=argparse.BooleanOptionalAction)
-    g.add_argument('--reduction', type=float, help='of the channels where a scale ends; 0: none')
-    g.add_argument(
-        '--stem_bias', action=argparse.BooleanOptionalAction, help='as the PyTorch port on ImageNet'
-    )
-    g.add_argument(
-        '--exit_weights',
-        type=float,
-        nargs='+',
-        metavar='W',
-        help='of the exits in the loss; default 1',
-    )
-    g.add_argument(
-        '--holdout', type=int, metavar='IMAGES', help='training images to choose thresholds by'
-    )
-    g.add_argument(
-        '--thresholds',
-        metavar='FILE',
-        help='with --eval: leave at exits as this file says, see scripts/thresholds.py',
-    )
+def _add_all(group: Any, found: Mapping[str, Flag], *, switch: bool = False) -> None:
+    for flag in found.values():
+        flags.add(group, flag, switch=switch)
 
 
-def _widths(g: Any) -> None:
-    g.add_argument(
-        '--stage',
-        choices=_choices('stage'),
-        help='supernet: all widths; gate: the choice of a width per image',
-    )
-    g.add_argument(
-        '--routes', type=int, nargs='+', metavar='WIDTH', help='widths that the gate chooses from'
-    )
-    g.add_argument(
-        '--ieb',
-        action=argparse.BooleanOptionalAction,
-        help='the smallest width learns from an ensemble',
-    )
-    g.add_argument('--complexity', type=float, help='weight of the penalty on multiply-adds')
-    g.add_argument(
-        '--target_madds',
-        type=multiply_adds,
-        metavar='N',
-        help='mean multiply-adds per image, such as 250M, up to which there is no penalty',
-    )
-    g.add_argument('--smoothing', type=float, help='of labels')
-    g.add_argument('--dropout', type=float, help='at the largest width')
-    g.add_argument('--ema', type=float, help='decay of the moving average of the weights')
+def parse(argv: Sequence[str], description: str = DESCRIPTION) -> argparse.Namespace:
+    """Parsed flags, with dashes in their names taken for underscores.
 
-
-def _quantization(g: Any) -> None:
-    g.add_argument('--qw', type=int, metavar='BITS', help='bits of weights, 32 is float')
-    g.add_argument('--qa', type=int, metavar='BITS', help='bits of activations, 32 is float')
-    g.add_argument(
-        '--fixed_qa',
-        action=argparse.BooleanOptionalAction,
-        help='only the largest size updates activation bases',
-    )
-    g.add_argument(
-        '--private_basis',
-        action=argparse.BooleanOptionalAction,
-        help='an activation basis per size',
-    )
-
-
-def _data(g: Any) -> None:
-    g.add_argument(
-        '--data',
-        help='animals28 (default, embedded), fake, cifar10:DIR, cifar100:DIR, '
-        'or a folder with train/ and val/',
-    )
-    g.add_argument(
-        '--skip_list', metavar='FILE', help='images to go without, as scripts.check_data writes it'
-    )
-    g.add_argument(
-        '--max_bad',
-        type=float,
-        metavar='SHARE',
-        help='of the images of a pass that may be undecodable',
-    )
-    g.add_argument('--fake', action='store_true', help='the same as --data fake')
-    g.add_argument('--image_size', type=int, help='side of the crop that all sizes are made from')
-    g.add_argument('--resize', choices=RESIZES, help='how sizes are made from the crop')
-    g.add_argument('--inputs', help='colour order and range of the images')
-    g.add_argument('--augmentation', choices=tuple(AUGMENTATIONS))
-    g.add_argument(
-        '--randaugment',
-        metavar='SPEC',
-        help='augmentation of training views, such as rand-m9-mstd0.5',
-    )
-    g.add_argument(
-        '--erasing', type=float, metavar='P', help='probability of random erasing in training views'
-    )
-    g.add_argument('--threads', type=int, help='decoding threads')
-
-
-def _machine(g: Any) -> None:
-    g.add_argument('--gpu', help='comma-separated ids, one tower each')
-    g.add_argument(
-        '--workers',
-        metavar='HOST:PORT,...',
-        help='machines that train together, each with this command and its own --worker-index',
-    )
-    g.add_argument(
-        '--worker_index',
-        type=int,
-        metavar='I',
-        help='which of --workers this one is, from 0; 0 writes',
-    )
-    g.add_argument(
-        '--worker_timeout',
-        type=float,
-        metavar='SECONDS',
-        help='without an answer of another worker, after '
-        f'which this one stops (default {WORKER_TIMEOUT:g})',
-    )
-    g.add_argument('--trainer', choices=TRAINERS, help='where variables of several towers live')
-    g.add_argument(
-        '--bf16',
-        action=argparse.BooleanOptionalAction,
-        help='train with activations in bfloat16; everything else stays float32',
-    )
-    g.add_argument(
-        '--sync_bn',
-        action=argparse.BooleanOptionalAction,
-        help='batch statistics of all towers together; default: of each tower, as published',
-    )
-    g.add_argument(
-        '--data_format', choices=DATA_FORMATS, help='default: NCHW with a GPU, NHWC without'
-    )
-    g.add_argument(
-        '--logdir', help='run folder; default: train_log/ and a name made of the configuration'
-    )
-    g.add_argument(
-        '-a',
-        '--action',
-        choices=tuple(ACTIONS),
-        help='what to do with an existing run folder: '
-        + ', '.join(f'{key} {text}' for key, text in ACTIONS.items()),
-    )
-
-
-def _evaluation(g: Any) -> None:
-    g.add_argument('--eval', action='store_true')
-    g.add_argument(
-        '-ec',
-        '--eval_checkpoint',
-        metavar='CKPT',
-        help='run folder, checkpoint prefix, or published checkpoint folder',
-    )
-    g.add_argument(
-        '-es',
-        '--eval_scale',
-        type=int,
-        nargs='+',
-        metavar='PIXELS',
-        help='sizes to test; default: those it was trained at',
-    )
-    g.add_argument(
-        '-ew',
-        '--eval_widths',
-        type=int,
-        nargs='+',
-        metavar='WIDTH',
-        help='dsnet: widths to test; default: those that have statistics',
-    )
-    g.add_argument(
-        '-eos',
-        '--eval_original_scale',
-        type=int,
-        metavar='PIXELS',
-        help="use this size's normalisation",
-    )
-    g.add_argument(
-        '--untrained',
-        choices=UNTRAINED,
-        help='what serves sizes without statistics: those of the nearest '
-        "size (proxy), with san's own kernels (ideal), or between the neighbours (interpolate)",
-    )
-    g.add_argument(
-        '-ep',
-        '--eval_epoch',
-        type=int,
-        metavar='EPOCH',
-        help='checkpoint of this epoch; default: the last',
-    )
-    g.add_argument(
-        '--fix_mean_var',
-        action='store_true',
-        help='with -eos: moving mean and variance of the '
-        'checkpoint whose path has the tested size in place of the -eos size',
-    )
-
-
-GROUPS = {
-    'recipe': _recipe,
-    'network': _network,
-    'gates (--net aig)': _gates,
-    'exits (--net msdnet)': _exits,
-    'widths (--net dsnet)': _widths,
-    'quantization': _quantization,
-    'data': _data,
-    'machine and run folder': _machine,
-    'evaluation': _evaluation,
-}
-
-
-# Fields that follow from flags and data, and those whose default does.
-_NO_FLAG, _SETTLED = (
-    ('classes', 'dataset', 'sized', 'widths'),
-    ('mode', 'image_size', 'steps_per_epoch'),
-)
-
-
-def parse(argv: Sequence[str], description: str = '') -> argparse.Namespace:
-    """Parsed flags, with dashes in their names taken for underscores."""
-
-    def canonical(arg: str) -> str:
-        name, equals, value = arg.partition('=')
-        name = name[2:].replace('-', '_')
-        return (
-            f'--{"no-" + name[3:] if name.startswith("no_") else name}{equals}{value}'
-            if arg[:2] == '--'
-            else arg
-        )
-
-    args = parser(description).parse_args([canonical(arg) for arg in argv])
+    Raises:
+        UsageError: a flag is unknown, or has a wrong value.
+        SystemExit: help or a list was asked for, and is printed.
+    """
+    words = [_canonical(word) for word in argv]
+    _answer(words, description)
+    args = parser().parse(words)
     if args.preset is not None and args.preset not in PRESETS:
-        raise UsageError(f'--preset {args.preset}: unknown; there are {", ".join(PRESETS)}')
+        raise UsageError(f'--preset {args.preset}: {unknown(args.preset, PRESETS)}')
     if args.fake and args.data not in (None, 'fake'):
         raise UsageError(f'--fake with --data {args.data}: give one of them')
     return args
 
 
-def command(config: Config) -> str:
-    """The command that trains this configuration.
-
-    Its preset, and flags for all that no default of it says.
-    """
-    known = Config.from_values(net=config.net).flat()
-    known = {name: value for name, value in known.items() if name not in _SETTLED}
-    known['net'] = Architecture.net
-    known |= network_defaults(config.net, config.arch)
-    known |= data_defaults(config.net, config.dataset)
-    known |= PRESETS[config.preset].values if config.preset in PRESETS else {}
-    words = ['python', 'imagenet_tf.py']
-    for name, value in {'preset': config.preset, **config.flat()}.items():
-        if value != known.get(name) and name not in _NO_FLAG:
-            words += _spelled(name, value)
-    return shlex.join(words)
+def _canonical(word: str) -> str:
+    """A flag as the parser spells it."""
+    if not word.startswith('--'):
+        return word
+    name, equals, value = word.partition('=')
+    name = name[2:].replace('-', '_')
+    if name.startswith('no_'):
+        name = f'no-{name[3:]}'
+    return f'--{name}{equals}{value}'
 
 
-def _spelled(name: str, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [f'--{name}' if value else f'--no-{name}']
-    if isinstance(value, tuple):
-        texts = list(map(str, value))
-        return [f'--{name}', *([','.join(texts)] if name == 'gpu' else texts)]
-    return [f'--{name}', str(value)]
+def _answer(words: Sequence[str], description: str) -> None:
+    """Prints help or a list, if that is asked for, and leaves."""
+    for index, word in enumerate(words):
+        name, equals, topic = word.partition('=')
+        if name not in ('-h', '--help', '--list'):
+            continue
+        following = words[index + 1 : index + 2]
+        if not equals and following and not following[0].startswith('-'):
+            topic = following[0]
+        answer = listing.text(topic) if name == '--list' else _help(topic, description)
+        print(answer.rstrip())
+        raise SystemExit(0)
+
+
+def _help(family: str, description: str) -> str:
+    if family and family not in nets.names():
+        raise UsageError(f'--help {family}: {unknown(family, nets.names())}')
+    return parser(family, description).format_help()
 
 
 def explicit(args: argparse.Namespace) -> dict[str, Any]:
-    """Fields of Config that flags set."""
-    fields = {name for options in OPTION_GROUPS.values() for name in field_names(options)}
-    fields.update(name for net in nets.names() for name in nets.options(net))
-    given = {key: value for key, value in vars(args).items() if key in fields and value is not None}
+    """Options of a configuration that flags set.
+
+    Raises:
+        UsageError: two flags set the same.
+    """
+    names = [*_flags_of(*GROUPS), *_network_flags(nets.names())]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.fake:
         given['data'] = 'fake'
     if args.target is not None:
@@ -450,12 +178,51 @@ def explicit(args: argparse.Namespace) -> dict[str, Any]:
         if args.arch is not None:
             raise UsageError(f'-d {args.depth} with --arch {args.arch}: give one of them')
         given['arch'] = f'resnet{args.depth}'
-    if 'gpu' in given:
-        try:
-            given['gpu'] = gpu_ids(given['gpu'])
-        except ValueError as error:
-            raise UsageError(f'--gpu {given["gpu"]}: {error}') from None
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+
+
+def evaluation_flag(args: argparse.Namespace) -> str:
+    """A flag that only ``--eval`` takes, if one is given; else empty."""
+    found = flags.flags([('evaluation', EvaluationFlags)])
+    for name, flag in _network_flags(nets.names()).items():
+        if flag.limits.evaluation:
+            found[name] = flag
+    for name, flag in found.items():
+        if getattr(args, name) not in (None, False):
+            return [*flag.limits.short, f'--{name}'][0]
+    return ''
+
+
+def command(config: Config) -> str:
+    """The command that trains this configuration.
+
+    Its preset, and flags for all that no default of it says.
+    """
+    known = Config.from_values(net=config.net).flat()
+    known = {name: value for name, value in known.items() if name not in SETTLED}
+    known['net'] = Architecture.net
+    known.update(network_defaults(config.net, config.arch))
+    known.update(data_defaults(config.net, config.dataset))
+    if config.preset in PRESETS:
+        known.update(PRESETS[config.preset].values)
+    there = {**_flags_of(*GROUPS), **_network_flags([config.net])}
+    words = ['python', PROGRAM]
+    for name, value in {'preset': config.preset, **config.flat()}.items():
+        if name in there and value != known.get(name):
+            words += _spelled(there[name], value)
+    return shlex.join(words)
+
+
+def _spelled(flag: Flag, value: Any) -> list[str]:
+    """The words that set an option."""
+    if isinstance(value, bool):
+        return [f'--{flag.name}' if value else f'--no-{flag.name}']
+    if isinstance(value, tuple):
+        texts = list(map(str, value))
+        if flag.limits.parse is not None:
+            texts = [','.join(texts)]
+        return [f'--{flag.name}', *texts]
+    return [f'--{flag.name}', str(value)]
 
 
 def peers(args: argparse.Namespace) -> tuple[tuple[str, ...], int, float] | None:
@@ -487,6 +254,4 @@ def peers(args: argparse.Namespace) -> tuple[tuple[str, ...], int, float] | None
             f'{len(hosts)} of --workers'
         )
     timeout = WORKER_TIMEOUT if args.worker_timeout is None else args.worker_timeout
-    if not 5 <= timeout < math.inf:
-        raise UsageError(f'--worker-timeout {timeout:g}: must be at least 5 seconds')
     return hosts, args.worker_index, timeout

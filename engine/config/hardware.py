@@ -6,8 +6,6 @@ from engine.config.config import Config
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 
-DATA_FORMATS = ('NHWC', 'NCHW')
-
 
 def prepare(
     config: Config,

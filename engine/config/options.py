@@ -12,6 +12,11 @@ from engine.data.augment import AUGMENTATIONS
 from engine.data.preprocessing import RESIZES
 from quant.options import option
 
+DATA_FORMATS = ('NHWC', 'NCHW')
+ACTIONS = {'k': 'keep and resume', 'd': 'delete', 'n': 'new folder beside it'}
+UNTRAINED = ('proxy', 'ideal', 'interpolate')
+# Seconds, more than a hiccup of a file system takes.
+WORKER_TIMEOUT = 120.0
 TRAINERS = ('replicated', 'parameter-server')
 
 # Pixels of a side: a crop of this size takes 200 MB as floats.
@@ -169,4 +174,100 @@ class MachineOptions:
     bf16: bool = option(False, 'train with activations in bfloat16; everything else stays float32')
     sync_bn: bool = option(
         False, 'batch statistics of all towers together; else of each tower, as published'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderFlags:
+    """What concerns this machine and the run folder, and is no part of a configuration."""
+
+    data_format: str | None = option(
+        None, 'default: NCHW with a GPU, NHWC without', choices=DATA_FORMATS
+    )
+    threads: int | None = option(None, 'decoding threads', low=0, high=1024, metavar='N')
+    workers: str | None = option(
+        None,
+        'machines that train together, each with this command and its own --worker-index',
+        metavar='HOST:PORT,...',
+    )
+    worker_index: int | None = option(
+        None, 'which of --workers this one is, from 0; 0 writes', low=0, metavar='I'
+    )
+    worker_timeout: float | None = option(
+        None,
+        'without an answer of another worker, after which this one stops '
+        f'(default {WORKER_TIMEOUT:g})',
+        low=5,
+        metavar='SECONDS',
+    )
+    logdir: str | None = option(
+        None,
+        'run folder; default: train_log/ and a name made of the configuration',
+        metavar='FOLDER',
+    )
+    action: str | None = option(
+        None,
+        'what to do with an existing run folder: '
+        + ', '.join(f'{key} {text}' for key, text in ACTIONS.items()),
+        choices=tuple(ACTIONS),
+        short=('-a',),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationFlags:
+    """What is evaluated, and how."""
+
+    eval_checkpoint: str | None = option(
+        None,
+        'run folder, checkpoint prefix, or published checkpoint folder',
+        short=('-ec',),
+        metavar='CKPT',
+    )
+    eval_scale: tuple[int, ...] | None = option(
+        None,
+        'sizes to test; default: those it was trained at',
+        low=SMALLEST_SIZE,
+        high=LARGEST_SIZE,
+        short=('-es',),
+        metavar='PIXELS',
+    )
+    eval_widths: tuple[int, ...] | None = option(
+        None,
+        'dsnet: widths to test; default: those that have statistics',
+        low=0,
+        short=('-ew',),
+        metavar='WIDTH',
+    )
+    eval_original_scale: int | None = option(
+        None,
+        "use this size's normalisation",
+        low=SMALLEST_SIZE,
+        high=LARGEST_SIZE,
+        short=('-eos',),
+        metavar='PIXELS',
+    )
+    untrained: str | None = option(
+        None,
+        'what serves sizes without statistics: those of the nearest size (proxy), with '
+        "san's own kernels (ideal), or between the neighbours (interpolate)",
+        choices=UNTRAINED,
+    )
+    eval_epoch: int | None = option(
+        None,
+        'checkpoint of this epoch; default: the last',
+        low=1,
+        short=('-ep',),
+        metavar='EPOCH',
+    )
+    fix_mean_var: bool = option(
+        False,
+        'with -eos: moving mean and variance of the checkpoint whose path has the tested size in '
+        'place of the -eos size',
+    )
+    draws: int | None = option(
+        None, 'with --gate_noise: evaluations (default 5)', low=1, high=10**6, metavar='N'
+    )
+    thresholds: str | None = option(
+        None, 'leave at exits as this file says, see scripts/thresholds.py', metavar='FILE'
     )

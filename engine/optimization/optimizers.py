@@ -41,6 +41,15 @@ def names() -> list[str]:
     return list(_OPTIMIZERS)
 
 
+def summary(name: str) -> str:
+    """What an optimizer is, in a line."""
+    entry = _OPTIMIZERS[name]
+    module, _, rule = entry.rule.rpartition('.')
+    documentation = getattr(importlib.import_module(module), rule).__doc__ or ''
+    text = documentation.splitlines()[0].rstrip('.')
+    return f'{text}; weights decay beside the step' if entry.decoupled else text
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
     """How gradients become a step; the defaults are those of the RS-Nets quantization code."""

@@ -16,6 +16,11 @@ def names() -> list[str]:
     return list(_SCHEDULES)
 
 
+def summary(name: str) -> str:
+    """What a schedule is, in a line."""
+    return (_SCHEDULES[name].__doc__ or '').splitlines()[0].rstrip('.')
+
+
 @dataclasses.dataclass(frozen=True)
 class ScheduleOptions:
     """The length of a training, and the course of its learning rate."""

@@ -1,4 +1,7 @@
-"""ConvNet-AIG from the command line: training, what evaluation says about the gates, resuming, a plain start."""
+"""ConvNet-AIG from the command line.
+
+Training, what evaluation says about the gates, resuming, a plain start.
+"""
 
 import json
 import shutil
@@ -6,7 +9,8 @@ import shutil
 import numpy as np
 import pytest
 
-import imagenet_tf
+from engine.config.cli import explicit, parse
+from engine.config.resolve import resolve
 from nets import cost
 from tests.engine.training import test_train
 from tests.engine.training.test_train import accuracies, main, records, values
@@ -146,7 +150,9 @@ def test_sampled_gates_give_a_mean_and_a_deviation(trained, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_resuming_repeats_the_noise(tmp_path):
-    """What is computed after the first epoch is the same to the last bit whether or not the run stopped there."""
+    """What is computed after the first epoch is the same to the last bit whether or not the run
+    stopped there.
+    """
     flags = [*SMALL, '--temperature', '2', '--last-temperature', '0.5', '--gate-lr', '0.5']
     whole, broken, other = (tmp_path / name for name in ('whole', 'broken', 'other'))
     main(*flags, '--logdir', whole)
@@ -188,8 +194,8 @@ def test_gates_are_added_to_a_plain_network(tmp_path):
     main('--net', 'rsnet', '--mode', 'pytorch', *SMALL[2:], '--epochs', '1', '--logdir', plain)
     from engine.training import train
 
-    given = imagenet_tf.explicit(imagenet_tf.parse([*SMALL, '--load', str(plain)]))
-    start = train.starting_values(imagenet_tf.resolve(given)[0])
+    given = explicit(parse([*SMALL, '--load', str(plain)]))
+    start = train.starting_values(resolve(given)[0])
     saved = values(plain / 'model-3')
     assert np.array_equal(start['group2/block0/conv2/W'], saved['group2/block0/conv2/W'])
     assert not any('gate' in name for name in start)

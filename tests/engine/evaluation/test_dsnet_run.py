@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import imagenet_tf
+from engine.config.cli import explicit, parse
+from engine.config.resolve import resolve
 from engine.evaluation import calibrate
 from engine.files import write_json
 from engine.graph.tower import Model
@@ -207,9 +209,7 @@ def test_evaluation_writes_what_the_gate_did(gated, capsys, monkeypatch):
 def two_sizes(tmp_path_factory):
     """A gated network of two sizes with drawn weights."""
     run = tmp_path_factory.mktemp('sizes') / 'run'
-    config, _, _ = imagenet_tf.resolve(
-        imagenet_tf.explicit(imagenet_tf.parse([*GATE, '--sizes', '28', '20']))
-    )
+    config, _, _ = resolve(explicit(parse([*GATE, '--sizes', '28', '20'])))
     model = Model(config, data_format='NHWC')
     variables, _ = model.inspect()
     save(model.starting_values() | test_grid.numbers(variables), run / 'model-3')
@@ -239,7 +239,7 @@ def test_a_part_of_a_network_is_called_as_in_the_whole(
 
 def test_a_target_of_multiply_adds_is_parsed():
     def config(*flags):
-        return imagenet_tf.resolve(imagenet_tf.explicit(imagenet_tf.parse([*GATE, *flags])))[0]
+        return resolve(explicit(parse([*GATE, *flags])))[0]
 
     assert (
         config('--target_madds', '250M').target_madds

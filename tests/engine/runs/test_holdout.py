@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import imagenet_tf
+from engine.config.cli import explicit, parse
 from engine.config.config import Config
+from engine.config.resolve import resolve
 from engine.data import animals28
 from engine.data.batches import TrainFlow
 from engine.data.preprocessing import Preprocessing
@@ -171,9 +173,7 @@ def test_a_record_of_other_data(images, dataset, tmp_path):
     ],
 )
 def test_an_epoch_is_a_pass_over_what_is_left(flags, steps):
-    config, dataset, _ = imagenet_tf.resolve(
-        imagenet_tf.explicit(imagenet_tf.parse([*LINE, *flags]))
-    )
+    config, dataset, _ = resolve(explicit(parse([*LINE, *flags])))
     assert len(dataset.train) == 8000 and config.steps_per_epoch == steps
 
 

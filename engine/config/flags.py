@@ -1,0 +1,222 @@
+"""Flags made of the fields of option dataclasses: name, type, help with default, range, choices."""
+
+import argparse
+import dataclasses
+import difflib
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from engine.errors import UsageError
+from engine.quantities import amount
+from quant.options import Limits, limits
+
+
+class Flag(NamedTuple):
+    """A flag, and the options that it sets.
+
+    Attributes:
+        name: of the options.
+        kind: type of a value, or of one of several.
+        several: whether it takes several values.
+        known: what each owner says of it; most options have one owner.
+        defaults: by owner.
+    """
+
+    name: str
+    kind: type[Any]
+    several: bool
+    known: dict[str, Limits]
+    defaults: dict[str, Any]
+
+    @property
+    def limits(self) -> Limits:
+        """What its first owner says of it."""
+        return next(iter(self.known.values()))
+
+    @property
+    def choices(self) -> list[Any]:
+        """The values that any owner allows; empty if they are not listed."""
+        found: dict[Any, None] = {}
+        for known in self.known.values():
+            found.update(dict.fromkeys(known.allowed() or ()))
+        return list(found)
+
+
+def flags(owners: Iterable[tuple[str, type[Any]]]) -> dict[str, Flag]:
+    """The flags of options by name.
+
+    Args:
+        owners: names, for the help of what several have, and dataclasses of options.
+    """
+    found: dict[str, Flag] = {}
+    for owner, options in owners:
+        hints = typing.get_type_hints(options)
+        for field in dataclasses.fields(options):
+            known = limits(field)
+            if known is None or not known.flag:
+                continue
+            if field.name not in found:
+                kind, several = _kind(hints[field.name])
+                found[field.name] = Flag(field.name, kind, several, {}, {})
+            found[field.name].known[owner] = known
+            found[field.name].defaults[owner] = field.default
+    return found
+
+
+def _kind(hint: Any) -> tuple[type[Any], bool]:
+    """Type of one value, and whether there are several."""
+    arguments = [
+        argument for argument in typing.get_args(hint) if argument not in (type(None), ...)
+    ]
+    if not arguments:
+        return hint, False
+    return arguments[0], typing.get_origin(hint) is tuple
+
+
+def add(group: Any, flag: Flag, *, switch: bool = False) -> None:
+    """Adds a flag to a group of ``argparse``. Not given, its value is None.
+
+    Args:
+        group: of a parser.
+        flag: what to add.
+        switch: whether a truth value has no ``--no-`` form, and is False where it is not given.
+    """
+    names = [*flag.limits.short, f'--{flag.name}']
+    text = help_text(flag).replace('%', '%%')
+    if flag.kind is bool:
+        action: Any = 'store_true' if switch else argparse.BooleanOptionalAction
+        group.add_argument(*names, action=action, default=False if switch else None, help=text)
+        return
+    more: dict[str, Any] = {}
+    if flag.several and flag.limits.parse is None:
+        more['nargs'] = '+'
+    metavar = flag.limits.metavar
+    if metavar is None and flag.choices:
+        metavar = '{' + ','.join(map(str, flag.choices)) + '}'
+    if metavar is None:
+        metavar = {int: 'N', float: 'X'}.get(flag.kind, 'NAME')
+    group.add_argument(*names, type=reader(flag), metavar=metavar, help=text, **more)
+
+
+def help_text(flag: Flag) -> str:
+    """Help of a flag, with its range and default; by owner where they differ."""
+    texts: dict[str, list[str]] = {}
+    for owner, known in flag.known.items():
+        texts.setdefault(_text(known, flag.defaults[owner]), []).append(owner)
+    if len(texts) == 1:
+        return next(iter(texts))
+    return '; '.join(f'{", ".join(owners)}: {text}' for text, owners in texts.items())
+
+
+def _text(known: Limits, default: Any) -> str:
+    notes = []
+    if known.range_text():
+        notes.append(known.range_text())
+    if default not in (None, '', ()) and 'default' not in known.help:
+        notes.append(f'default {_spelled(default)}')
+    if not notes:
+        return known.help
+    return f'{known.help} ({"; ".join(notes)})'
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, bool):
+        return 'on' if value else 'off'
+    if isinstance(value, tuple):
+        return ' '.join(map(str, value))
+    return str(value)
+
+
+def reader(flag: Flag) -> Callable[[str], Any]:
+    """The function that makes a value of the text of a flag."""
+
+    def read(text: str) -> Any:
+        try:
+            value = _value(flag, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f'{text}: {error}') from None
+        if flag.choices and value not in flag.choices:
+            raise argparse.ArgumentTypeError(f'{text}: {unknown(text, flag.choices)}')
+        if len(flag.known) == 1 and not flag.choices:
+            fault = flag.limits.fault(value)
+            if fault:
+                raise argparse.ArgumentTypeError(f'{text}: {fault}')
+        return value
+
+    return read
+
+
+def _value(flag: Flag, text: str) -> Any:
+    if flag.limits.parse is not None:
+        return flag.limits.parse(text)
+    if flag.limits.unit:
+        return amount(flag.limits.unit, text)
+    try:
+        return flag.kind(text)
+    except ValueError:
+        words = 'a whole number' if flag.kind is int else 'a number'
+        bounds = flag.limits.range_text()
+        raise ValueError(f'must be {words} {bounds}'.rstrip()) from None
+
+
+def suggestion(text: str, known: Iterable[Any]) -> str:
+    """The end of a message, ``did you mean ...?``, for a misspelled word; empty without a guess.
+
+    Args:
+        text: what was given.
+        known: what there is.
+    """
+    guesses = difflib.get_close_matches(text, list(map(str, known)), n=2, cutoff=0.6)
+    return f'did you mean {" or ".join(guesses)}?' if guesses else ''
+
+
+def unknown(text: str, known: Iterable[Any]) -> str:
+    """The end of a message about a word that is none of ``known``, with a guess at what was meant.
+
+    >>> unknown('aigg', ['aig', 'san'])
+    'unknown; did you mean aig? There are aig, san'
+    """
+    words = list(map(str, known))
+    guess = suggestion(text, words)
+    if guess:
+        return f'unknown; {guess} There are {", ".join(words)}'
+    return f'unknown; there are {", ".join(words)}'
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and name what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what the message says.
+
+        Raises:
+            UsageError: always.
+        """
+        message = message.removeprefix('argument ')
+        flag, colon, rest = message.partition(': ')
+        if colon and flag.startswith('-') and ':' in rest:
+            # The value that a reader has refused stands behind the flag.
+            raise UsageError(f'{flag} {rest}')
+        raise UsageError(message)
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The values of flags.
+
+        Args:
+            argv: words of a command line.
+
+        Raises:
+            UsageError: a flag is unknown, or a value is no such thing.
+        """
+        args, rest = self.parse_known_args(argv)
+        if not rest:
+            return args
+        first = rest[0].partition('=')[0]
+        if not first.startswith('--') or first == '--':
+            raise UsageError(f'unrecognized arguments: {" ".join(rest)}')
+        known: list[str] = []
+        for action in self._actions:
+            known += [name for name in action.option_strings if name.startswith('--')]
+        guess = suggestion(first, known) or '--help lists all'
+        raise UsageError(f'{first}: unknown flag; {guess}')

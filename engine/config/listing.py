@@ -1,0 +1,71 @@
+"""Lists of what there is to choose from, a line each: ``--list WHAT``."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import nets
+from engine import families
+from engine.config.flags import unknown
+from engine.data import datasets, folder
+from engine.errors import UsageError
+from engine.optimization import optimizers, schedules
+from quant import quantizer
+
+
+def _summary(described: Any) -> str:
+    """First line of a docstring, as the description of what has it."""
+    lines = (inspect.getdoc(described) or '').splitlines()
+    return lines[0].rstrip('.') if lines else ''
+
+
+def _networks() -> dict[str, str]:
+    return {name: _summary(families.get(name)) for name in nets.names()}
+
+
+def _presets() -> dict[str, str]:
+    return {name: preset.expect for name, preset in families.presets().items()}
+
+
+def _quantizers() -> dict[str, str]:
+    found = {quantizer.FLOAT: 'No quantization'}
+    for name in quantizer.names():
+        found[name] = quantizer.summary(name)
+    return found
+
+
+def _datasets() -> dict[str, str]:
+    found = {name: f'--data {spec.help}' for name, spec in datasets.SPECS.items()}
+    found['folder'] = f'--data: {folder.HELP}'
+    return found
+
+
+def _optimizers() -> dict[str, str]:
+    return {name: optimizers.summary(name) for name in optimizers.names()}
+
+
+def _schedules() -> dict[str, str]:
+    return {name: schedules.summary(name) for name in schedules.names()}
+
+
+LISTS: dict[str, Callable[[], dict[str, str]]] = {
+    'quantizers': _quantizers,
+    'nets': _networks,
+    'presets': _presets,
+    'datasets': _datasets,
+    'optimizers': _optimizers,
+    'schedules': _schedules,
+}
+
+
+def text(what: str) -> str:
+    """A line for everything of a kind: its name, and what it is.
+
+    Raises:
+        UsageError: there is no list of that name.
+    """
+    if what not in LISTS:
+        raise UsageError(f'--list {what}: {unknown(what, LISTS)}')
+    found = LISTS[what]()
+    width = max(map(len, found))
+    return '\n'.join(f'{name:{width}}  {description}' for name, description in found.items())

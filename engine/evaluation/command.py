@@ -1,0 +1,215 @@
+"""The command that evaluates: from flags and a checkpoint to records in a run folder."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import families
+from engine.config import hardware
+from engine.config.cli import explicit, peers
+from engine.config.config import Config, read_config
+from engine.config.options import MachineOptions
+from engine.config.resolve import resolve
+from engine.data.spec import Dataset
+from engine.errors import UsageError
+from engine.runs import holdout
+from engine.runs.folder import CONFIG, merge_layers
+from nets.points import Point
+
+if TYPE_CHECKING:
+    from engine.runs.checkpoint import Checkpoint
+
+# Passes over the validation set with sampled gates.
+DRAWS = 5
+
+# What belongs to the machine or to the data, and is settled anew.
+SETTLED_ANEW = ('gpu', 'classes', 'dataset')
+
+
+def run_evaluation(args: argparse.Namespace) -> None:
+    """Scores a checkpoint, and writes and prints its records.
+
+    Raises:
+        UsageError: there is no such checkpoint, or it does not fit the flags or the data.
+    """
+    if not args.eval_checkpoint:
+        raise UsageError(
+            '--eval needs -ec: a run folder, a checkpoint prefix, or the folder of a published '
+            'checkpoint'
+        )
+    config, dataset, source = evaluated(args)
+    from engine.evaluation import borrowing, exit_policy, records
+    from engine.graph import tower
+
+    borrowed = borrowing.borrow(
+        source,
+        config,
+        untrained=args.untrained,
+        eos=args.eval_original_scale,
+        fix_mean_var=args.fix_mean_var,
+        epoch=args.eval_epoch,
+    )
+    data_format, threads = hardware.prepare(
+        config,
+        dataset,
+        asked=args.gpu is not None,
+        data_format=args.data_format,
+        threads=args.threads,
+    )
+    model = tower.Model(config, data_format=data_format)
+    if borrowed.kernels:
+        lenders = {size: sizes[0] for size, sizes in borrowed.lenders.items()}
+        model.net = model.net.encoded_as(lenders)
+    variables, layers = model.inspect()
+    values = borrowing.variable_values(source, variables, borrowed, model.states)
+    policy = exit_policy.read_policy(model, args.thresholds) if args.thresholds else None
+    folder = records.record_folder(config, source, Path(args.logdir) if args.logdir else None)
+    if policy is None:
+        _score(args, model, values, dataset, layers, folder, threads, borrowed, source)
+        return
+    merge_layers(folder, layers)
+    name = Path(args.thresholds).stem
+    measured = exit_policy.evaluate_policy(
+        model, values, dataset, policy, layers, folder, name=name, threads=threads
+    )
+    print(measured)
+
+
+def _score(
+    args: argparse.Namespace,
+    model: Any,
+    values: Any,
+    dataset: Dataset,
+    layers: Any,
+    folder: Path,
+    threads: int,
+    borrowed: Any,
+    source: 'Checkpoint',
+) -> None:
+    """Scores every operating point, and reports what the family has beside."""
+    from engine.evaluation import evaluate, records
+    from engine.evaluation.evaluators.evaluator import Evaluation
+
+    config = model.config
+    noisy = getattr(config.options, 'gate_noise', False)
+    passes = (args.draws or DRAWS) if noisy else 1
+    scores = evaluate.evaluate(model, values, dataset, threads=threads, passes=passes)
+    scored = []
+    for score in scores:
+        found = records.records(
+            model.names,
+            score,
+            data=config.data,
+            dataset=config.dataset,
+            prefix=source.prefix,
+            lenders=borrowed.names(),
+        )
+        scored.append(found)
+    found = records.sampled(scored) if noisy else scored[0]
+    records.write_records(folder, found)
+    merge_layers(folder, layers)
+    print(records.table(found))
+    evaluation = Evaluation(
+        model,
+        layers,
+        scores[0],
+        folder,
+        values,
+        dataset,
+        threads,
+        sampled=noisy,
+        borrowed=bool(borrowed.lenders),
+    )
+    for evaluator in families.get(config.net).evaluators(config):
+        print(evaluator.report(evaluation))
+    print(f'{len(found)} records in {folder / "eval"}')
+
+
+def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
+    """The subject of ``--eval``, as the run recorded it and the flags change it.
+
+    Raises:
+        UsageError: there is no such checkpoint, or it does not fit the flags or the data.
+    """
+    if peers(args):
+        raise UsageError(f'--workers {args.workers} with --eval: one machine evaluates')
+    for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
+        if value is not None:
+            raise UsageError(f'{flag} with --eval: give {instead}')
+    from engine.runs import checkpoint
+
+    given = explicit(args)
+    # Any number of GPUs evaluates: the batch size of training need not be a multiple of it.
+    gpu = given.pop('gpu', MachineOptions.gpu)
+    prefix = checkpoint.find(args.eval_checkpoint, args.eval_epoch, '-ec')
+    recorded = _recorded(prefix)
+    given = {**recorded, **given}
+    source = checkpoint.read(prefix, flag='-ec')
+    _check_source(source, prefix, given.get('data', ''), bool(recorded))
+    given.setdefault('qw', source.bits('weight'))
+    given.setdefault('qa', source.bits('activation'))
+    config, dataset, notes = resolve({**given, 'sizes': source.trained})
+    if args.draws is not None and not getattr(config.options, 'gate_noise', False):
+        raise UsageError(f'--draws {args.draws}: needs --gate_noise')
+    print('\n'.join(notes))
+    if source.classes != config.classes:
+        raise UsageError(
+            f'--data {config.data}: has {config.classes} classes; {prefix} knows {source.classes}'
+        )
+    config = narrowed(config, source, args.eval_scale, args.eval_widths)
+    config = config.replacing(gpu=gpu)
+    return config, holdout.apply(dataset, config, Path(prefix).parent), source
+
+
+def _recorded(prefix: str) -> dict[str, Any]:
+    """Options that the run of a checkpoint recorded, by name; none without a record."""
+    path = Path(prefix).parent / CONFIG
+    if not path.exists():
+        return {}
+    options = read_config(path).flat()
+    return {name: value for name, value in options.items() if name not in SETTLED_ANEW}
+
+
+def _check_source(source: 'Checkpoint', prefix: str, data: str, recorded: bool) -> None:
+    """Checks that a checkpoint is one of ours, and that its data are known."""
+    if not source.sizes:
+        raise UsageError(
+            f'-ec {prefix}: holds no network of ours (no normalisation statistics of any size)'
+        )
+    if not data:
+        missing = 'no config.json there; give --data, and --arch and --mode'
+        if recorded:
+            missing = 'was imported without a data set; give --data'
+        raise UsageError(f'-ec {prefix}: {missing}')
+
+
+def narrowed(
+    config: Config,
+    source: 'Checkpoint',
+    sizes: Sequence[int] | None,
+    widths: Sequence[int] | None,
+) -> Config:
+    """The configuration at what is evaluated: all that has statistics, or what was asked for.
+
+    Args:
+        config: configuration of the run.
+        source: the checkpoint.
+        sizes: input sizes asked for, in pixels.
+        widths: widths asked for.
+
+    Raises:
+        UsageError: there are no statistics for a width.
+    """
+    from engine.runs import checkpoint
+
+    config = config.narrowed(sizes or source.trained)
+    kd = config.sizes == source.trained and 'alpha' in source.values
+    config = config.adjusted(kd=kd)
+    family = families.get(config.net)
+    known = [Point.parse(name) for name in checkpoint.available(source)]
+    found = family.evaluated(config, known, widths)
+    found.check()
+    if found != config:
+        checkpoint.check_points(source, found.network().points, '-ew' if widths else '-ec')
+    return found

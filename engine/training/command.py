@@ -1,0 +1,149 @@
+"""The command that trains: from flags to a finished run folder."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from engine.config import hardware
+from engine.config.cli import evaluation_flag, explicit, peers
+from engine.config.config import Config
+from engine.config.presets import PRESETS
+from engine.config.resolve import resolve
+from engine.data.spec import Dataset
+from engine.errors import UsageError
+from engine.runs import holdout
+from engine.runs.folder import Run, open_run
+
+# What was said of a stage and does not hold for the next, whose recipe differs.
+OF_STAGE = ('lr', 'epochs')
+
+
+def run_training(args: argparse.Namespace) -> None:
+    """Trains, and goes on with what the preset says comes next.
+
+    Raises:
+        UsageError: flags, data or folder do not allow it.
+    """
+    wrong = evaluation_flag(args)
+    if wrong:
+        raise UsageError(f'{wrong}: is about evaluation; add --eval')
+    given = explicit(args)
+    logdir = Path(args.logdir) if args.logdir else None
+    while True:
+        finished, threads = train_one(args, given, logdir)
+        then = PRESETS[given['preset']].then if 'preset' in given else ''
+        if not then:
+            return
+        _calibrate(args, finished, threads)
+        print(f'{finished} has statistics of all widths; next: preset {then}', flush=True)
+        given = {name: value for name, value in given.items() if name not in OF_STAGE}
+        given.update(preset=then, load=str(finished))
+        if logdir is not None:
+            logdir = logdir.with_name(f'{logdir.name}-gate')
+
+
+def _calibrate(args: argparse.Namespace, finished: Path, threads: int) -> None:
+    """Gives a finished run statistics of all operating points."""
+    from engine.evaluation import calibrate
+    from engine.training import cluster
+
+    machines = cluster.join(peers(args))
+    with machines.meeting():
+        if machines.first and not calibrate.is_calibrated(str(finished)):
+            calibrate.calibrate_run(str(finished), threads=threads)
+
+
+def train_one(
+    args: argparse.Namespace, given: Mapping[str, Any], logdir: Path | None
+) -> tuple[Path, int]:
+    """Trains one network, or finds it trained.
+
+    Args:
+        args: flags of this machine and of the folder.
+        given: options by name.
+        logdir: run folder; None for one named by the configuration.
+
+    Returns:
+        Its folder, and the number of decoding threads.
+
+    Raises:
+        UsageError: flags, data or folder do not allow it.
+    """
+    others = peers(args)
+    config, dataset, notes = resolve(given)
+    logdir = logdir or Path('train_log') / config.name
+    images = len(dataset.train)
+    kept = logdir if args.action in (None, 'k') else None
+    dataset = holdout.apply(dataset, config, kept)
+    _check_batch(config, len(dataset.train), len(others[0]) if others else 1)
+    print('\n'.join(notes), flush=True)
+    from engine.training import cluster, train
+
+    data_format, threads = hardware.prepare(
+        config,
+        dataset,
+        asked=args.gpu is not None,
+        data_format=args.data_format,
+        threads=args.threads,
+    )
+    machines = cluster.join(others)
+    # The other machines get from the first one what it reads.
+    values = train.starting_values(config) if machines.first else None
+    run = Run(logdir)
+    if machines.first:
+        run = _open(config, logdir, args.action, dataset, images)
+    run = dataclasses.replace(run, step=machines.start(config, dataset, run.step))
+    if run.step >= config.epochs * config.steps_per_epoch:
+        print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')
+        return run.path, threads
+    _announce(run, machines)
+    train.train(
+        config,
+        dataset,
+        run,
+        values=values,
+        data_format=data_format,
+        threads=threads,
+        machines=machines,
+    )
+    return run.path, threads
+
+
+def _check_batch(config: Config, images: int, workers: int) -> None:
+    """Checks that every tower of every machine gets its part of a batch."""
+    if config.batch_size > images:
+        raise UsageError(
+            f'--batch_size {config.batch_size}: there are only {images} training images'
+        )
+    if config.batch_size % (workers * len(config.gpu)):
+        raise UsageError(
+            f'--batch_size {config.batch_size}: not divisible by the {workers} --workers times '
+            f'{len(config.gpu)} towers of --gpu'
+        )
+    if workers > 1 and config.sync_bn:
+        raise UsageError(
+            '--sync-bn with --workers: batch statistics are shared by the GPUs of one machine '
+            'only; leave one of them out'
+        )
+
+
+def _open(config: Config, logdir: Path, action: str | None, dataset: Dataset, images: int) -> Run:
+    """The run folder, with the record of what is held out of ``images`` training images."""
+    from engine.runs import checkpoint
+
+    readable = partial(checkpoint.read_variables, flag='--logdir')
+    run = open_run(config, logdir, action, images=dataset.train, check=readable)
+    if dataset.holdout is not None:
+        holdout.write(run.path, dataset.holdout.indices, images, config.seed)
+    return run
+
+
+def _announce(run: Run, machines: Any) -> None:
+    place = f'worker {machines.index} of {machines.size}'
+    if machines.first:
+        place = f'run folder {run.path}'
+    resumed = f', resuming at step {run.step}' if run.step else ''
+    print(f'{place}{resumed}', flush=True)

@@ -65,13 +65,13 @@ def flags(owners: Iterable[tuple[str, type[Any]]]) -> dict[str, Flag]:
 
 
 def _kind(hint: Any) -> tuple[type[Any], bool]:
-    """Type of one value, and whether there are several."""
-    arguments = [
-        argument for argument in typing.get_args(hint) if argument not in (type(None), ...)
-    ]
+    """Type of one value, and whether an option has several of them."""
+    arguments = [kind for kind in typing.get_args(hint) if kind not in (type(None), ...)]
     if not arguments:
         return hint, False
-    return arguments[0], typing.get_origin(hint) is tuple
+    if typing.get_origin(hint) is tuple:
+        return arguments[0], True
+    return _kind(arguments[0])
 
 
 def add(group: Any, flag: Flag, *, switch: bool = False) -> None:

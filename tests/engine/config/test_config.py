@@ -357,10 +357,7 @@ def test_policy_of_activation_bases(private, fixed):
 def test_every_flag_of_a_field_reaches_it():
     fields = {name for net in nets.names() for name in Config.from_values(net=net).flat()}
     dests = {action.dest for action in cli.parser()._actions}
-    waiting = {'optimizer', 'momentum', 'beta1', 'beta2', 'epsilon', 'decoupled_decay'}
-    waiting |= {'quantizer', 'weight_quantizer', 'activation_quantizer', 'policy'}
-    waiting |= {'stem_bits', 'head_bits'}
-    assert fields - dests == {'classes', 'dataset', 'sized', 'widths'} | waiting
+    assert fields - dests == {'classes', 'dataset', 'sized', 'widths'}
 
 
 @pytest.mark.parametrize(

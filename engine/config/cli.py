@@ -25,12 +25,17 @@ python imagenet_tf.py --preset demo      # real images in a minute
 python imagenet_tf.py --qw 2 --qa 2 --sizes 224 192 160 128 96 --kd --data /data/ILSVRC2012
 python imagenet_tf.py --eval -ec train_log/RUN -es 224"""
 
-# Title of a group of flags -> groups of a configuration.
+MACHINE = 'machine and run folder'
+
+# Group of a configuration -> title of its flags; by default its name.
 TITLES = {
-    'training': ('run', 'course', 'optimization'),
-    'network': ('architecture',),
-    'quantization': ('quantization',),
-    'data': ('images', 'views'),
+    'run': 'training',
+    'course': 'training',
+    'optimization': 'training',
+    'architecture': 'network',
+    'images': 'data',
+    'views': 'data',
+    'machine': MACHINE,
 }
 
 # Options whose default follows from flags and data.
@@ -59,20 +64,22 @@ def parser(family: str = '', description: str = DESCRIPTION) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='Dashes and underscores in flags are the same.',
     )
-    if not family:
-        _add_help(p.add_argument_group('help'))
-        for title, groups in TITLES.items():
-            _add_all(p.add_argument_group(title), _flags_of(*groups))
-            if title == 'network':
-                _add_spellings(p)
-    _add_network(p, [family] if family else nets.names())
-    if not family:
-        machine = p.add_argument_group('machine and run folder')
-        _add_all(machine, _flags_of('machine'))
-        _add_all(machine, flags.flags([('run folder', FolderFlags)]))
-        evaluation = p.add_argument_group('evaluation')
-        evaluation.add_argument('--eval', action='store_true', help='evaluate -ec')
-        _add_all(evaluation, flags.flags([('evaluation', EvaluationFlags)]), switch=True)
+    if family:
+        _add_network(p, [family])
+        return p
+    titles: dict[str, Any] = {'help': p.add_argument_group('help')}
+    _add_help(titles['help'])
+    for group in GROUPS:
+        title = TITLES.get(group, group)
+        if title not in titles:
+            titles[title] = p.add_argument_group(title)
+        _add_all(titles[title], _flags_of(group))
+    _add_spellings(p)
+    _add_network(p, nets.names())
+    _add_all(titles[MACHINE], flags.flags([('run folder', FolderFlags)]))
+    evaluation = p.add_argument_group('evaluation')
+    evaluation.add_argument('--eval', action='store_true', help='evaluate -ec')
+    _add_all(evaluation, flags.flags([('evaluation', EvaluationFlags)]), switch=True)
     return p
 
 

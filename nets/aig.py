@@ -27,6 +27,7 @@ from nets.layers.gating import (
 from nets.network import Network
 from quant.backend import tf
 from quant.options import check, option
+from quant.state import declaring
 
 RATE_LOSSES = ('batch', 'class')
 
@@ -119,7 +120,6 @@ class AIG(Network):
             raise ValueError('all targets are 1: no block has a gate; use --net rsnet')
         self.options = options
         self.classes = classes
-        self.lr_factors = {'gate1': options.gate_lr, 'gate2': options.gate_lr}
         self.accumulator_names = ('images', *(f'executed_{point}' for point in self.points))
 
     def outputs(
@@ -223,7 +223,8 @@ class AIG(Network):
             gates.append(tf.ones([tf.shape(x)[0]]))
             return tf.nn.relu(shortcut + body(q))
         pooled = pools[x.name] if x.name in pools else b.global_pool(x)
-        logits = gate_logits(b, pooled)
+        with declaring(lr_factor=self.options.gate_lr):
+            logits = gate_logits(b, pooled)
         raw.append(logits)
         with tf.control_dependencies(
             [logits]

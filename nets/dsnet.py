@@ -108,6 +108,7 @@ class DSNet(Network):
     """
 
     Options = DSNetOptions
+    detachable = (dsnet_gate.SCOPE,)
 
     def __init__(
         self,

@@ -23,23 +23,16 @@ class Network:
         sizes: largest first.
         accumulator_names: what evaluation adds up beside the right answers, see ``accumulators``.
         per_image_names: what evaluation keeps of every image, see ``per_image``.
-        lr_factors: factors on the learning rate of the variables below a scope, by its name.
+        detachable: scopes of layers that a checkpoint may have and the network may lack.
     """
 
     accumulator_names: tuple[str, ...] = ()
     per_image_names: tuple[str, ...] = ()
+    detachable: tuple[str, ...] = ()
 
     def __init__(self, sizes: Sequence[int], padding: str, points: Sequence[Point] | None = None):
         self.sizes, self.padding = sorted(sizes, reverse=True), padding
         self.points = tuple(points or (Point(size=size) for size in self.sizes))
-        self.lr_factors: Mapping[str, float] = {}
-
-    def lr_factor(self, variable: str) -> float:
-        """Factor on the learning rate of a variable, by its name."""
-        for scope in variable.split('/'):
-            if scope in self.lr_factors:
-                return self.lr_factors[scope]
-        return 1.0
 
     @property
     def loaded_points(self) -> tuple[Point, ...]:

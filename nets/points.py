@@ -1,7 +1,4 @@
-"""Operating points.
-
-Frozen values on the axes that can be chosen at run time, with one spelling used everywhere.
-"""
+"""Operating points: frozen values on the axes of a choice at run time, with one spelling."""
 
 import dataclasses
 from typing import Any
@@ -41,7 +38,8 @@ class Point:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None:
-                parts.append(f'{field.metadata["letter"]}{value:0{field.metadata["digits"]}d}')
+                letter, digits = field.metadata['letter'], field.metadata['digits']
+                parts.append(f'{letter}{value:0{digits}d}')
         return '-'.join(parts)
 
     @classmethod
@@ -65,7 +63,9 @@ class Point:
         >>> str(Point.within('ensemble-s160-x2'))
         's160-x2'
         """
-        axes = {field.metadata['letter']: field.name for field in dataclasses.fields(cls)}
+        axes = {}
+        for field in dataclasses.fields(cls):
+            axes[field.metadata['letter']] = field.name
         values = {}
         for part in name.split('-'):
             letter, digits = part[:1], part[1:]
@@ -76,15 +76,12 @@ class Point:
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of the axes that it is a choice on."""
-        fields = dataclasses.fields(self)
-        return tuple(field.name for field in fields if getattr(self, field.name) is not None)
+        names = [field.name for field in dataclasses.fields(self)]
+        return tuple(name for name in names if getattr(self, name) is not None)
 
     @property
     def values(self) -> tuple[int, ...]:
-        """Its values on ``axes``.
-
-        Of two points on the same axes, the one of larger values is stronger.
-        """
+        """Its values on ``axes``; of points on the same axes, larger values are stronger."""
         return tuple(getattr(self, name) for name in self.axes)
 
 
@@ -95,9 +92,24 @@ def split_name(name: str) -> tuple[Point, str]:
     >>> str(point), shared
     ('s160', 'conv0/bn/gamma')
     """
-    scopes = name.split('/')
+    *scopes, leaf = name.split('/')
     for i, scope in enumerate(scopes):
         point = Point.within(scope)
         if scope and str(point) == scope:
-            return point, '/'.join([*scopes[:i], *scopes[i + 1 :]])
+            return point, '/'.join([*scopes[:i], *scopes[i + 1 :], leaf])
     return Point(), name
+
+
+def renamed(name: str, point: Point, other: Point) -> str:
+    """The name of the variable that belongs to ``other`` as ``name`` belongs to ``point``.
+
+    Args:
+        name: of a variable, with a scope that spells ``point``.
+        point: the point in it.
+        other: the point to put in its place.
+
+    >>> renamed('conv0/bn/s160/gamma', Point(size=160), Point(size=96))
+    'conv0/bn/s96/gamma'
+    """
+    scopes = [str(other) if scope == str(point) else scope for scope in name.split('/')]
+    return '/'.join(scopes)

@@ -10,8 +10,7 @@ PyTorch).
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from nets import backbone, losses
 from nets.layers.blocks import Blocks, Outputs
@@ -20,30 +19,6 @@ from quant.backend import tf
 from quant.options import check, option
 
 KD_TYPES = ('ens_topdown', 'ens', 'none')
-
-# Published name -> ours, applied in order. The moving-average shadows carry their whole scope
-# twice.
-_RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    (r'^(?:.*/)?imagenet/', ''),
-    (r'/bn-(preact|last)(\d+)/bn/', lambda m: f'/bn_{m[1]}/s{int(m[2])}/'),
-    (r'/bn(\d+)/', lambda m: f'/bn/s{int(m[1])}/'),
-    (r'/ActivationQuantization/', '/'),
-)
-
-
-def from_published(name: str) -> str | None:
-    """Our name of a variable of the published RS-Nets quantization code.
-
-    None for what is no part of the model.
-
-    >>> from_published('imagenet/group0/block1/bn-preact096/bn/mean/EMA')
-    'group0/block1/bn_preact/s96/mean/EMA'
-    """
-    if not name.startswith(('imagenet/', 'alpha')):
-        return None
-    for pattern, ours in _RENAMES:
-        name = re.sub(pattern, ours, name)
-    return name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ class State:
         point: spelling of the operating point that alone uses it; empty if all of them do.
         fresh: whether it may start afresh where what is loaded does not hold it.
         shared: its name with the point taken out: the same for all points that have their own.
+        shape: of its value.
         beside: names below its own of what a training keeps with it, and loads with it.
         lr_factor: of a trained one: times the learning rate.
         decay_factor: of a trained one that is no kernel: times the weight decay of kernels.
@@ -44,6 +45,7 @@ class State:
     point: str = ''
     fresh: bool = False
     shared: str = ''
+    shape: tuple[int, ...] = ()
     beside: tuple[str, ...] = ()
     lr_factor: float = 1.0
     decay_factor: float = 0.0
@@ -68,32 +70,50 @@ def declare(
         **more: further fields of ``State``.
     """
     name, states = variable.op.name, _states()
-    if name in states and states[name].kind is Kind.TEACHER:
+    before = states.get(name, State(kind))
+    if before.kind is Kind.TEACHER:
         return
     parts = [part for part in name.split('/') if not point or part != point]
-    known = states.get(name, TRAINED)
-    states[name] = State(kind, point, fresh or known.fresh, '/'.join(parts), **more)
-
-
-@contextlib.contextmanager
-def fresh() -> Iterator[None]:
-    """Variables made inside may start afresh where what is loaded does not hold them."""
-
-    def made(getter: Callable[..., tf.Variable], name: str, *args: Any, **kwargs: Any) -> Any:
-        variable = getter(name, *args, **kwargs)
-        states = _states()
-        state = states.get(variable.op.name, dataclasses.replace(TRAINED, shared=name))
-        states[variable.op.name] = dataclasses.replace(state, fresh=True)
-        return variable
-
-    scope = tf.get_variable_scope()
-    with tf.variable_scope(scope, custom_getter=made, auxiliary_name_scope=False):
-        yield
+    fresh = fresh or before.fresh
+    more = {'lr_factor': before.lr_factor, **more}
+    states[name] = State(kind, point, fresh, '/'.join(parts), _shape(variable), **more)
 
 
 def declared() -> dict[str, State]:
     """Declarations of the default graph by variable name; without one it is ``Kind.TRAINED``."""
     return dict(_states())
+
+
+def variables() -> dict[str, State]:
+    """Declarations of all variables of the default graph by name, in the order of their making."""
+    states = _states()
+    found = {}
+    for variable in tf.global_variables():
+        name = variable.op.name
+        plain = State(Kind.TRAINED, shared=name, shape=_shape(variable))
+        found[name] = states.get(name, plain)
+    return found
+
+
+@contextlib.contextmanager
+def declaring(**fields: Any) -> Iterator[None]:
+    """Variables that are made inside have these fields of ``State``: ``fresh``, ``lr_factor``."""
+
+    def declared_too(getter: Callable[..., Any], name: str, *args: Any, **kwargs: Any) -> Any:
+        variable = getter(name, *args, **kwargs)
+        states, own = _states(), variable.op.name
+        if own not in states:
+            declare(variable, Kind.TRAINED)
+        states[own] = dataclasses.replace(states[own], **fields)
+        return variable
+
+    scope = tf.get_variable_scope()
+    with tf.variable_scope(scope, custom_getter=declared_too, auxiliary_name_scope=False):
+        yield
+
+
+def _shape(variable: tf.Variable) -> tuple[int, ...]:
+    return tuple(variable.shape.as_list())
 
 
 def _states() -> dict[str, State]:

@@ -3,6 +3,7 @@
 Other tests never load TensorFlow.
 """
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -15,7 +16,10 @@ quiet()
 
 @pytest.fixture(autouse=True)
 def same_numbers(request):
-    """Every test draws the same numbers from its module's ``RNG``, whichever tests this process ran before."""
+    """Every test draws the same numbers from its module's ``RNG``.
+
+    Whichever tests this process ran before.
+    """
     if rng := getattr(request.module, 'RNG', None):
         rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
@@ -54,14 +58,20 @@ class Runner:
 
 @pytest.fixture
 def run():
-    """``run(fetches, feed)``: numpy values of tensors of the default graph; the state stays for the next call."""
+    """``run(fetches, feed)``: numpy values of tensors of the default graph.
+
+    The state stays for the next call.
+    """
     runner = Runner()
     with runner.session:
         yield runner
 
 
 def bare_blocks(points):
-    """Blocks that leave normalisation and activation out: shapes and records of a deep network in little time."""
+    """Blocks that leave normalisation and activation out.
+
+    Shapes and records of a deep network in little time.
+    """
     from nets.layers.blocks import Blocks
     from quant import Policy
 
@@ -72,3 +82,54 @@ def bare_blocks(points):
         act = norm
 
     return Bare(Policy(), points, training=False)
+
+
+def make_shallow(patch: pytest.MonkeyPatch) -> None:
+    """One layer per stage, and one stage less that has no width to choose."""
+    from nets.backbones import resnet, slimmable
+
+    form = slimmable.MOBILENETS['mobilenetv1_small']
+    stages = tuple(stage._replace(layers=1) for stage in form.stages[2:])
+    patch.setitem(slimmable.MOBILENETS, 'mobilenetv1_small', slimmable.Form(form.stem, stages))
+    patch.setitem(resnet.FORMS, 'resnet8', resnet.Form((1, 1), small=True))
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Networks of few layers, see ``make_shallow``."""
+    make_shallow(monkeypatch)
+
+
+@pytest.fixture(scope='module')
+def short_slimmable():
+    """Three layers of the slimmable network: a narrow stage and both slimmable ones."""
+    from nets.backbones import slimmable
+
+    small = slimmable.MOBILENETS['mobilenetv1_small']
+    stages = tuple(stage._replace(layers=1) for stage in small.stages[2:])
+    form = slimmable.Form(slimmable.Stage((16, 24), 1, 2), stages)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(slimmable.MOBILENETS, 'mobilenetv1_small', form)
+        yield
+
+
+@pytest.fixture(scope='module')
+def few_validation_images():
+    """Every 50th validation image of the embedded set alone, 40 in all."""
+    from engine.data import datasets
+    from engine.data.sources import ArraySource
+
+    whole = datasets.open_dataset
+
+    def part(*args, **kwargs):
+        dataset = whole(*args, **kwargs)
+        if dataset.name != 'animals28':
+            return dataset
+        every = np.arange(0, len(dataset.val), 50)
+        images = np.stack([dataset.val.read(i) for i in every])
+        val = ArraySource(images, dataset.val.labels[every])
+        return dataclasses.replace(dataset, val=val)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, 'open_dataset', part)
+        yield

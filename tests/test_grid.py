@@ -27,10 +27,10 @@ from engine.graph import freeze
 from engine.graph.tower import Model, scored
 from engine.runs.checkpoint import Restore
 from nets import cost
-from nets.backbones import resnet, slimmable
 from nets.points import Point
 from quant import QuantizationOptions, quantizer
 from quant.backend import tf
+from tests.conftest import make_shallow
 
 GOLDEN = Path(__file__).parent / 'golden' / 'variables.json'
 IMAGES = np.random.default_rng(0).integers(256, size=(6, 16, 16, 3), dtype=np.uint8)
@@ -103,15 +103,7 @@ CELLS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def shallow(monkeypatch):
-    """One layer per stage, and one stage less that has no width to choose."""
-    form = slimmable.MOBILENETS['mobilenetv1_small']
-    stages = [stage._replace(layers=1) for stage in form.stages[2:]]
-    monkeypatch.setitem(
-        slimmable.MOBILENETS, 'mobilenetv1_small', slimmable.Form(form.stem, tuple(stages))
-    )
-    monkeypatch.setitem(resnet.FORMS, 'resnet8', resnet.Form((1, 1), small=True))
+pytestmark = pytest.mark.usefixtures('shallow')
 
 
 def config(cell):
@@ -254,11 +246,12 @@ def check_costs(points, layers):
 
 def main():
     with pytest.MonkeyPatch.context() as patch:
-        shallow.__wrapped__(patch)
+        make_shallow(patch)
         GOLDEN.parent.mkdir(exist_ok=True)
-        rows = {
-            cell: digest(Model(config(cell), data_format='NHWC').inspect()[0]) for cell in CELLS
-        }
+        rows = {}
+        for cell in CELLS:
+            variables, _ = Model(config(cell), data_format='NHWC').inspect()
+            rows[cell] = digest({name: state.shape for name, state in variables.items()})
     lines = (f'{json.dumps(cell)}: {json.dumps(row)}' for cell, row in rows.items())
     GOLDEN.write_text('{\n' + ',\n'.join(lines) + '\n}\n')
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.graph.freeze import freeze
 from engine.graph.inference import InferenceModel
+from nets.layers.rows import take_rows
 from nets.losses import log_confidence
 from quant.backend import tf
 
@@ -139,7 +140,7 @@ def _build(
         reads = list(state)
         for node, tensor in state.items():
             feeds += [tf.placeholder(tensor.dtype, tensor.shape), tf.placeholder(tf.int64, [None])]
-            state[node] = _rows(*feeds[-2:])
+            state[node] = take_rows(*feeds[-2:])
         logits, after = net.exit(k, size, view, dict(state), blocks)
         makes = [node for node in after if node not in state]
         parts.append(
@@ -155,10 +156,3 @@ def _build(
         stages.append((reads, makes))
         state = after
     return parts
-
-
-def _rows(x: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """``x`` of these images; not copied if it is all of them."""
-    y = tf.cond(tf.equal(tf.shape(rows)[0], tf.shape(x)[0]), lambda: x, lambda: tf.gather(x, rows))
-    y.set_shape(x.shape)
-    return y

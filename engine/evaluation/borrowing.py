@@ -1,7 +1,4 @@
-"""Evaluation of sizes that have no statistics of their own.
-
-Whose they take, and the variables that follow.
-"""
+"""Evaluation of sizes without statistics of their own: from which sizes they take them."""
 
 import dataclasses
 import itertools
@@ -16,7 +13,7 @@ from engine.errors import UsageError
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.untrained_sizes import lend, nearest, neighbours
-from quant.state import State
+from quant.state import Kind, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Borrowed:
     moving: Checkpoint | None = None
 
     def names(self) -> dict[int, str]:
-        """What each borrowing size uses, as records spell it."""
+        """Statistics that each borrowing size uses, as records spell them."""
         found = {}
         for size, lenders in self.lenders.items():
             name = '+'.join(f's{lender}' for lender in lenders)
@@ -56,7 +53,7 @@ def borrow(
     fix_mean_var: bool,
     epoch: int | None,
 ) -> Borrowed:
-    """What ``--untrained``, ``-eos`` and ``--fix_mean_var`` ask for.
+    """Follows ``--untrained``, ``-eos`` and ``--fix_mean_var``.
 
     Args:
         source: the checkpoint.
@@ -82,22 +79,25 @@ def borrow(
             f'({checkpoint.BORROW}); {source.describe()}'
         )
     lenders: dict[int, tuple[int, ...]] = {}
-    for size in missing if eos is None else config.sizes:
-        if eos is not None:
-            lenders[size] = (eos,)
-        elif untrained == 'interpolate':
+    if eos is not None:
+        lenders = dict.fromkeys(config.sizes, (eos,))
+    elif untrained == 'interpolate':
+        for size in missing:
             lenders[size] = neighbours(size, source.trained)
-        else:
+    else:
+        for size in missing:
             lenders[size] = (nearest(size, source.trained),)
-    moving = _moving(source, config, eos, epoch) if fix_mean_var else None
-    return Borrowed(lenders, families.get(config.net).lends_kernels(untrained), moving)
+    kernels = families.get(config.net).lends_kernels(untrained)
+    if not fix_mean_var:
+        return Borrowed(lenders, kernels)
+    return Borrowed(lenders, kernels, _moving(source, config, eos, epoch))
 
 
 def variable_values(
     source: Checkpoint,
-    variables: Mapping[str, tuple[int, ...]],
+    variables: Mapping[str, State],
     borrowed: Borrowed,
-    states: Mapping[str, State] | None = None,
+    detachable: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Values of the variables of an inference graph.
 
@@ -105,18 +105,16 @@ def variable_values(
         source: the checkpoint.
         variables: shapes by name.
         borrowed: what some sizes take from others.
-        states: declarations of the variables by name.
+        detachable: scopes of layers that the checkpoint may have beside.
 
     Raises:
         UsageError: the checkpoint lacks a size or anything else that the network needs.
     """
-    lent: dict[str, np.ndarray] = {}
-    for size, lenders in borrowed.lenders.items():
-        lent |= lend(source.values, size, lenders)
+    lent = lend(source.values, variables, borrowed.lenders)
     lending = dataclasses.replace(source, values=source.values | lent)
-    values = checkpoint.select(lending, variables, flag='-ec', states=states)
+    values = checkpoint.select(lending, variables, flag='-ec', detachable=detachable)
     if borrowed.moving is not None:
-        moving = {name: one for name, one in variables.items() if name.endswith('/EMA')}
+        moving = {name: one for name, one in variables.items() if one.kind is Kind.MOVING}
         values |= checkpoint.select(borrowed.moving, moving, flag='--fix_mean_var', partial=True)
     return values
 
@@ -136,6 +134,11 @@ def _moving(source: Checkpoint, config: Config, eos: int | None, epoch: int | No
 
 def replace_number(text: str, old: int, new: int) -> str:
     """``text`` with a number in place of another, wherever that stands as a whole number.
+
+    Args:
+        text: to change.
+        old: the number to look for.
+        new: the number to put there.
 
     >>> replace_number('runs/2240-224', 224, 160)
     'runs/2240-160'

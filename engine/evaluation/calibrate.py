@@ -1,16 +1,12 @@
-"""Calibration of batch normalisation after training.
-
-Statistics of any input size from training images.
+"""Calibration of batch normalisation after training, for operating points of any size or width.
 
 Images go through the network in training mode, each normalisation with the statistics of its own
 batch; the averages of these become the stored statistics. Nothing else of the network changes.
 """
 
-import dataclasses
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from tensorpack.utils.utils import get_tqdm
@@ -19,78 +15,121 @@ from engine import families
 from engine.config.config import Config
 from engine.data.datasets import Dataset, open_dataset
 from engine.errors import UsageError
-from engine.graph.tower import Model
+from engine.graph.inference import InferenceModel
+from engine.graph.loaders import train_flow
 from engine.runs import checkpoint, holdout
 from engine.runs.checkpoint import POINTS, Checkpoint, Restore
 from engine.runs.untrained_sizes import lend, nearest
-from engine.training.train import train_flow
-from nets.layers.norm import Statistics
+from nets.layers.norm import Averages, Statistics
 from quant.backend import new_graph, tf
 
 
 class Batch(NamedTuple):
-    """What the normalisations saw of one batch.
+    """Statistics of the normalisations for one batch.
 
     Attributes:
         images: number of images.
-        statistics: arrays of ``Statistics`` by scope and point of the normalisation.
+        statistics: arrays by scope and point of the normalisation.
     """
 
     images: int
     statistics: dict[str, Statistics]
 
 
-def pooled(batches: Sequence[Batch], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and unbiased variance [C] of all values of all batches together."""
-    rows = [batch.statistics[name] for batch in batches]
-    counts = np.array([row.count for row in rows], 'float64')[:, None]
-    means, variances = (np.stack(arrays).astype('float64') for arrays in list(zip(*rows))[:2])
-    total = counts.sum()
-    mean = (counts * means).sum(0) / total
-    spread = ((counts - 1) * variances + counts * (means - mean) ** 2).sum(0)
-    return mean, spread / max(total - 1, 1)
+class Collected(NamedTuple):
+    """Statistics of several batches.
 
-
-def image_weighted(batches: Sequence[Batch], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the batches, weighted by their images, of mean and of unbiased variance [C].
-
-    As SAN's code does.
+    Attributes:
+        batches: one by one.
+        averages: the variables that averages are stored in, by scope and point.
     """
-    weights = np.array([batch.images for batch in batches], 'float64')[:, None]
-    means, variances = (
-        np.stack([batch.statistics[name][part] for batch in batches]) for part in (0, 1)
-    )
-    return (weights * means).sum(0) / weights.sum(), (weights * variances).sum(0) / weights.sum()
+
+    batches: list[Batch]
+    averages: dict[str, Averages]
 
 
-AVERAGES: dict[str, Callable[[Sequence[Batch], str], tuple[np.ndarray, np.ndarray]]] = {
-    'pooled': pooled,
-    'images': image_weighted,
-}
+class Stacked(NamedTuple):
+    """Statistics of one normalisation for B batches.
+
+    Attributes:
+        means, variances: float64 [B, C], of the values of each batch; variances are unbiased.
+        counts: float64 [B, 1], number of values per channel.
+        images: float64 [B, 1], number of images.
+    """
+
+    means: np.ndarray
+    variances: np.ndarray
+    counts: np.ndarray
+    images: np.ndarray
 
 
-def observe(
-    model: Model, values: Mapping[str, np.ndarray], batches: Iterable[Sequence[np.ndarray]]
-) -> list[Batch]:
-    """Runs batches of images and labels through ``model`` in training mode; no variable changes."""
-    seen = []
+def stacked(batches: Sequence[Batch], name: str) -> Stacked:
+    """The statistics of the normalisation ``name`` in all batches."""
+    rows = [batch.statistics[name] for batch in batches]
+    means, variances, counts = map(np.array, zip(*rows))
+    images = np.array([batch.images for batch in batches])
+    columns = [column.astype('float64') for column in (means, variances, counts, images)]
+    return Stacked(columns[0], columns[1], columns[2][:, None], columns[3][:, None])
+
+
+def pooled(found: Stacked) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and unbiased variance [C] of all values of all batches together."""
+    total = found.counts.sum()
+    mean = (found.counts * found.means).sum(axis=0) / total
+    within = (found.counts - 1) * found.variances  # [B, C]
+    between = found.counts * (found.means - mean) ** 2
+    squares = (within + between).sum(axis=0)
+    return mean, squares / max(total - 1, 1)
+
+
+def image_weighted(found: Stacked) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the batches of mean and of unbiased variance [C], weighted by images, as SAN."""
+    weights = found.images / found.images.sum()  # [B, 1]
+    mean = (weights * found.means).sum(axis=0)
+    return mean, (weights * found.variances).sum(axis=0)
+
+
+Average: TypeAlias = Callable[[Stacked], tuple[np.ndarray, np.ndarray]]
+
+AVERAGES: dict[str, Average] = {'pooled': pooled, 'images': image_weighted}
+
+
+def collect(
+    model: InferenceModel,
+    values: Mapping[str, np.ndarray],
+    batches: Iterable[Sequence[np.ndarray]],
+) -> Collected:
+    """Runs batches through a network in training mode; no variable changes.
+
+    Args:
+        model: the network.
+        values: its variables by name.
+        batches: images by view size, and labels.
+    """
+    found = []
     with new_graph(), tf.Session() as session:
         blocks = model.blocks(training=True)
         images = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
-        model.net.outputs(model.views(images), blocks, **model.options)
+        model.net.outputs(model.views(images), blocks, **model.net.calibration_options)
         session.run(tf.global_variables_initializer())
         Restore(values).init(session)
         for *arrays, labels in batches:
-            seen.append(
-                Batch(len(labels), session.run(blocks.statistics, dict(zip(images, arrays))))
-            )
-    return seen
+            statistics = session.run(blocks.statistics, dict(zip(images, arrays)))
+            found.append(Batch(len(labels), statistics))
+    return Collected(found, blocks.averages)
 
 
 def training_batches(
     config: Config, dataset: Dataset, images: int, threads: int
 ) -> Iterable[Sequence[np.ndarray]]:
-    """Augmented training batches of ``images`` images in all, with a progress bar."""
+    """Augmented training batches, with a progress bar.
+
+    Args:
+        config: of the network that takes them.
+        dataset: data set.
+        images: how many images in all.
+        threads: decoding threads.
+    """
     with get_tqdm(total=images, unit='image', desc='calibrating') as bar:
         for batch in train_flow(config, dataset, start_step=0, threads=threads):
             part = [array[: images - bar.n] for array in batch]
@@ -103,53 +142,71 @@ def training_batches(
 def calibrate(
     config: Config, source: Checkpoint, dataset: Dataset, *, images: int, average: str, threads: int
 ) -> dict[str, np.ndarray]:
-    """Variables of the sizes of ``config``.
+    """Variables of the operating points of ``config``, with statistics of training images.
 
-    With statistics from the first ``images`` images of a training pass.
-
-    A size that was never trained takes affine parameters and private quantizers of the nearest one.
+    A size that was never trained takes affine parameters and private quantizers of the nearest
+    one.
 
     Args:
-        config: configuration of the run, narrowed to the sizes to calibrate.
+        config: configuration of the run, narrowed to what is calibrated.
         source: checkpoint.
-        dataset: its training images are used.
+        dataset: the first images of a pass over its training images are used.
         images: how many.
         average: ``pooled`` or ``images``, see ``AVERAGES``.
         threads: decoding threads.
     """
-    config = dataclasses.replace(
-        config,
-        kd=False,
-        image_size=max(config.image_size, *config.sizes),
-        batch_size=min(config.batch_size, images),
-    )
-    lent: dict[str, np.ndarray] = {}
+    side = max(config.image_size, *config.sizes)
+    batch_size = min(config.batch_size, images)
+    config = config.adjusted(kd=False, image_size=side, batch_size=batch_size)
+    model = InferenceModel(config, data_format='NHWC')
+    variables, _ = model.inspect()
+    lenders = {}
     for size in config.sizes:
         if size not in source.sizes:
-            lent |= lend(source.values, size, (nearest(size, source.trained),))
-    net = config.network()
-    model = Model(config, data_format='NHWC', options=net.calibration_options)
-    batches = observe(
-        model, source.values | lent, training_batches(config, dataset, images, threads)
-    )
+            lenders[size] = (nearest(size, source.trained),)
+    lent = lend(source.values, variables, lenders)
+    batches = training_batches(config, dataset, images, threads)
+    collected = collect(model, source.values | lent, batches)
+    found = averaged(collected, AVERAGES[average], source.values)
+    points = {*source.calibrated, *map(str, model.net.points)}
+    return lent | found | {POINTS: np.array(sorted(points))}
+
+
+def averaged(
+    collected: Collected, average: Average, values: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Variables that hold the averages of statistics over all batches.
+
+    Args:
+        collected: statistics by batch.
+        average: one of ``AVERAGES``.
+        values: tables that only some rows of are replaced, by name of the variable.
+    """
     found: dict[str, np.ndarray] = {}
-    for name in batches[0].statistics:
-        for part, value in zip(('mean', 'variance'), AVERAGES[average](batches, name)):
-            found |= _stored(name, part, value.astype('float32'), source.values | found)
-    if config.net == 'dsnet':
-        found[POINTS] = np.array(sorted({*source.calibrated, *map(str, net.points)}))
-    variables, _ = model.inspect()
-    own = {name: value for name, value in lent.items() if name in variables}
-    return own | found
+    for name, averages in collected.averages.items():
+        mean, variance = average(stacked(collected.batches, name))
+        for variable, value in ((averages.mean, mean), (averages.variance, variance)):
+            known = found.get(variable, values.get(variable))
+            found[variable] = _stored(value.astype('float32'), known, averages.row)
+    return found
+
+
+def _stored(value: np.ndarray, known: np.ndarray | None, row: int | None) -> np.ndarray:
+    """The value of the variable that holds statistics: these [C], or a table with them in a row."""
+    if row is None or known is None:
+        return value
+    table = known.copy()  # [choices, channels of the widest]
+    table[row, : len(value)] = value
+    return table
 
 
 def is_calibrated(path: str) -> bool:
     """Whether the last checkpoint of a run has statistics of all its operating points."""
     source = checkpoint.read(checkpoint.find(path, None, 'RUN'), flag='RUN')
-    known = checkpoint.available(source)
-    return source.config is not None and all(
-        str(point) in known for point in source.config.network().points
-    )
+    if source.config is None:
+        return False
+    points = {str(point) for point in source.config.network().points}
+    return points <= set(checkpoint.available(source))
 
 
 def calibrate_run(
@@ -170,9 +227,12 @@ def calibrate_run(
         path: run folder, or checkpoint prefix in one.
         sizes: input sizes; by default those of the run.
         widths: of a slimmable network; by default all.
-        images, average, threads: see ``calibrate``.
+        images: number of training images.
+        average: see ``calibrate``.
         epoch: of the checkpoint, by default the last.
-        data, batch_size: by default those of the run.
+        data: what ``--data`` says; by default that of the run.
+        batch_size: by default that of the run.
+        threads: decoding threads.
 
     Returns:
         The file, and the spellings of the operating points.
@@ -186,32 +246,34 @@ def calibrate_run(
             f'{path}: no config.json there; import it first with scripts/import_checkpoint.py'
         )
     config = families.get(source.config.net).calibrated(source.config, sizes, widths)
-    changes = {'data': data, 'batch_size': batch_size}
-    given = {key: value for key, value in changes.items() if value is not None}
-    config = dataclasses.replace(config, **given)
+    if data is not None:
+        config = config.replacing(data=data)
+    if batch_size is not None:
+        config = config.replacing(batch_size=batch_size)
     if not config.data:
         raise UsageError(f'{path}: was imported without a data set; give --data')
     config.check()
     dataset = open_dataset(config.data, size=config.image_size, skip=config.skip_list)
     dataset = holdout.apply(dataset, config, Path(source.prefix).parent)
-    for flag, value in (('--images', images), ('--batch-size', config.batch_size)):
-        if not 2 <= value <= len(dataset.train):
-            raise UsageError(
-                f'{flag} {value}: must lie between 2 and the {len(dataset.train)} training images'
-            )
+    _check_numbers(images, config.batch_size, len(dataset.train))
     values = calibrate(config, source, dataset, images=images, average=average, threads=threads)
-    return checkpoint.write_calibrated(source.prefix, values), [
-        str(point) for point in config.network().points
-    ]
+    points = [str(point) for point in config.network().points]
+    return checkpoint.write_calibrated(source.prefix, values), points
 
 
-def _stored(
-    name: str, part: str, value: np.ndarray, values: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The variable that holds this statistic: its own, or a row of the table of all widths."""
-    row = re.fullmatch(r'(.*)/w(\d+)', name)
-    if row is None:
-        return {f'{name}/{part}/EMA': value}
-    table = values[f'{row[1]}/{part}/EMA'].copy()
-    table[int(row[2]), : len(value)] = value
-    return {f'{row[1]}/{part}/EMA': table}
+def _check_numbers(images: int, batch_size: int, available: int) -> None:
+    """Checks that there are as many training images as are asked for.
+
+    Args:
+        images: what ``--images`` says.
+        batch_size: what ``--batch-size`` says.
+        available: number of training images.
+
+    Raises:
+        UsageError: there are fewer, or a variance needs more.
+    """
+    for flag, value in (('--images', images), ('--batch-size', batch_size)):
+        if not 2 <= value <= available:
+            raise UsageError(
+                f'{flag} {value}: must lie between 2 and the {available} training images'
+            )

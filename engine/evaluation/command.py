@@ -62,7 +62,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
         lenders = {size: sizes[0] for size, sizes in borrowed.lenders.items()}
         model.net = model.net.encoded_as(lenders)
     variables, layers = model.inspect()
-    values = borrowing.variable_values(source, variables, borrowed, model.states)
+    values = borrowing.variable_values(source, variables, borrowed, model.net.detachable)
     policy = exit_policy.read_policy(model, args.thresholds) if args.thresholds else None
     folder = records.record_folder(config, source, Path(args.logdir) if args.logdir else None)
     if policy is None:
@@ -147,8 +147,8 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     given = {**recorded, **given}
     source = checkpoint.read(prefix, flag='-ec')
     _check_source(source, prefix, given.get('data', ''), bool(recorded))
-    given.setdefault('qw', source.bits('weight'))
-    given.setdefault('qa', source.bits('activation'))
+    given.setdefault('qw', source.qw)
+    given.setdefault('qa', source.qa)
     config, dataset, notes = resolve({**given, 'sizes': source.trained})
     if args.draws is not None and not getattr(config.options, 'gate_noise', False):
         raise UsageError(f'--draws {args.draws}: needs --gate_noise')

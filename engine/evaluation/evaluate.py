@@ -46,6 +46,33 @@ class Score:
     seconds: float
 
 
+class _Pool:
+    """Predictors that work side by side: a batch waits until one of them is idle."""
+
+    def __init__(self, predictors: Sequence[Predictor]):
+        self._idle: queue.Queue[Predictor] = queue.Queue()
+        for predictor in predictors:
+            self._idle.put(predictor)
+
+    def run(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The results for images and labels, as float64.
+
+        Raises:
+            UsageError: the batch is too large for the device.
+        """
+        predictor = self._idle.get()
+        try:
+            arrays = predictor(*batch)
+        except tf.errors.ResourceExhaustedError as error:
+            raise UsageError(
+                f'evaluation: a batch of {len(batch[-1])} images does not fit into the memory of '
+                'the device; --eval with -es takes one size at a time, fewer --sizes take less'
+            ) from error
+        finally:
+            self._idle.put(predictor)
+        return [np.asarray(array, np.float64) for array in arrays]
+
+
 def score(
     predictors: Sequence[Predictor],
     batches: Iterable[Sequence[np.ndarray]],
@@ -59,36 +86,18 @@ def score(
         batches: images and labels.
         total: number of batches.
         net: tells what the results are.
-
-    Raises:
-        UsageError: a batch is too large for the device.
     """
-    idle: queue.Queue[Predictor] = queue.Queue()
-    for predictor in predictors:
-        idle.put(predictor)
-
-    def run(batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        predictor = idle.get()
-        try:
-            return [np.asarray(array, np.float64) for array in predictor(*batch)]
-        except tf.errors.ResourceExhaustedError as error:
-            raise UsageError(
-                f'evaluation: a batch of {len(batch[-1])} images does not fit into the memory '
-                'of the '
-                'device; --eval with -es takes one size at a time, fewer --sizes take less'
-            ) from error
-        finally:
-            idle.put(predictor)
-
-    started, images = time.perf_counter(), 0
+    pool = _Pool(predictors)
+    started = time.perf_counter()
+    images = 0
     results: list[list[np.ndarray]] = []
+    waiting: list[Future[list[np.ndarray]]] = []
     with (
-        ThreadPoolExecutor(len(predictors)) as pool,
+        ThreadPoolExecutor(len(predictors)) as threads,
         get_tqdm(total=total, unit='batch', desc='evaluating') as bar,
     ):
-        waiting: list[Future[list[np.ndarray]]] = []
         for batch in batches:
-            waiting.append(pool.submit(run, batch))
+            waiting.append(threads.submit(pool.run, batch))
             images += len(batch[-1])
             if len(waiting) > len(predictors):
                 results.append(waiting.pop(0).result())
@@ -102,7 +111,14 @@ def score(
 def _score(
     results: Sequence[Sequence[np.ndarray]], net: Network, images: int, seconds: float
 ) -> Score:
-    """Adds up what is added up over the batches, and joins what is kept per image."""
+    """Adds up what is added up over the batches, and joins what is kept per image.
+
+    Args:
+        results: arrays by batch, in the order of ``Model.fetches``.
+        net: tells what they are.
+        images: number of images.
+        seconds: wall time.
+    """
     correct, *extras = zip(*results)
     summed = len(net.accumulator_names)
     accumulators = {}

@@ -1,7 +1,4 @@
-"""Thresholds of exits carried out.
-
-The validation images leave early for real, and once more at the last exit.
-"""
+"""Exit thresholds carried out: the validation images leave early for real, and not at all."""
 
 import dataclasses
 import time

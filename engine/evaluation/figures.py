@@ -1,7 +1,4 @@
-"""Drawing that the evaluators share.
-
-Without matplotlib there are no pictures, and all else is the same.
-"""
+"""Pictures of the evaluators; without matplotlib there are none, and all else is the same."""
 
 from collections.abc import Callable
 from pathlib import Path

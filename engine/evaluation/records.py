@@ -1,13 +1,11 @@
-"""Records of evaluation.
-
-One JSON file per operating point in the run folder, and a table of them.
-"""
+"""Records of evaluation: a JSON file per operating point in the run folder, and a table."""
 
 import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from tabulate import tabulate
 
 from engine.config.config import Config
@@ -99,15 +97,16 @@ def sampled(passes: Sequence[Sequence[Record]]) -> list[Record]:
     """Mean and standard deviation of every point over passes with sampled gates."""
     found = []
     for rows in zip(*passes):
-        top1 = [row.top1 for row in rows]
+        top1, top5, seconds = np.array([(row.top1, row.top5, row.seconds) for row in rows]).T
+        deviation = statistics.stdev(top1.tolist()) if len(rows) > 1 else 0.0
         mean = dataclasses.replace(
             rows[0],
             bn=SAMPLED,
-            top1=statistics.mean(top1),
-            top5=statistics.mean(row.top5 for row in rows),
-            seconds=sum(row.seconds for row in rows),
+            top1=statistics.mean(top1.tolist()),
+            top5=statistics.mean(top5.tolist()),
+            seconds=float(seconds.sum()),
             draws=len(rows),
-            deviation=statistics.stdev(top1) if len(top1) > 1 else 0.0,
+            deviation=deviation,
         )
         found.append(mean)
     return found
@@ -129,29 +128,25 @@ def write_records(folder: Path, found: Iterable[Record], weights: str = 'raw') -
 
 
 def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | None) -> Path:
-    """Where records go.
+    """The folder that records go into.
 
-    Into the run, if its last checkpoint was scored on its own data, or elsewhere.
+    It is the run, if its last checkpoint was scored on its own data, or a folder apart.
 
     Args:
-        config: what was evaluated.
+        config: of the evaluation.
         source: the checkpoint.
         logdir: what ``--logdir`` says.
 
     Raises:
         UsageError: the folder holds something else.
     """
-    prefix, run = Path(source.prefix).resolve(), source.config
-    alike = (
-        run is not None
-        and run.data in ('', config.data)
-        and run.preprocessing.rule == config.preprocessing.rule
-    )
-    last = list(checkpoint.checkpoints(prefix.parent).values())[-1:] == [str(prefix)]
-    if alike and last and (logdir is None or logdir.resolve() == prefix.parent):
+    prefix = Path(source.prefix).resolve()
+    newest = list(checkpoint.checkpoints(prefix.parent).values())[-1:]
+    here = logdir is None or logdir.resolve() == prefix.parent
+    if here and newest == [str(prefix)] and _as_trained(config, source.config):
         return Path(source.prefix).parent
     folder = logdir or Path('train_log') / f'eval-{config.name}-{prefix.name}'
-    evaluated = dataclasses.replace(config, load=str(prefix), gpu=(0,))
+    evaluated = config.replacing(load=str(prefix), gpu=(0,))
     try:
         return open_run(evaluated, folder, None).path
     except UsageError as error:
@@ -159,6 +154,13 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
             f'--logdir {folder}: is no folder for the records of this checkpoint; choose another '
             f'({error})'
         ) from error
+
+
+def _as_trained(config: Config, run: Config | None) -> bool:
+    """Whether images were evaluated that the run had, prepared as in its training."""
+    if run is None or run.data not in ('', config.data):
+        return False
+    return run.preprocessing.rule == config.preprocessing.rule
 
 
 def table(found: Sequence[Record]) -> str:

@@ -1,13 +1,14 @@
-"""One file per family of networks: all that the engine knows of it beside the network itself.
+"""One file per family of networks: all that the engine knows of it beside the network.
 
 Importing this package imports no TensorFlow. What a family brings from rooms above this one
 (evaluators, callbacks) it names by its path, which is imported when it is asked for.
 """
 
 import functools
-import importlib
+from collections.abc import Callable
+from typing import Any
 
-from engine.families.family import Family, Preset
+from engine.families.family import Family, Preset, load
 
 # Name on the command line -> class. A network that is not listed gets the answers of ``Family``.
 _FAMILIES = {
@@ -24,8 +25,7 @@ def get(net: str) -> Family:
     """The family of a network, by its name on the command line."""
     if net not in _FAMILIES:
         return Family(net)
-    module, _, cls = _FAMILIES[net].rpartition('.')
-    return getattr(importlib.import_module(module), cls)(net)
+    return load(_FAMILIES[net])(net)
 
 
 @functools.cache
@@ -35,3 +35,9 @@ def presets() -> dict[str, Preset]:
     for net in _FAMILIES:
         found.update(get(net).presets)
     return found
+
+
+def reader() -> Callable[..., Any]:
+    """Reads a checkpoint that has no configuration beside it: (prefix, values) -> checkpoint."""
+    paths = [get(net).reader_path for net in _FAMILIES]
+    return load(next(filter(None, paths)))

@@ -1,7 +1,4 @@
-"""ConvNet-AIG.
-
-Recipes, target rates and evaluator of networks that skip residual blocks image by image.
-"""
+"""ConvNet-AIG: recipes, target rates and evaluator of networks with gated residual blocks."""
 
 from typing import Any
 
@@ -101,6 +98,5 @@ class AIGFamily(Family):
         if config.sync_bn and config.train_skip:
             raise UsageError(
                 '--sync_bn with --train_skip: bodies see another number of images in every '
-                'tower; leave '
-                'one of them out'
+                'tower; leave one of them out'
             )

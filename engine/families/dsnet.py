@@ -1,6 +1,5 @@
 """DS-Net: recipes of its two stages, published table and evaluator of networks of many widths."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,33 +122,44 @@ class DSNetFamily(Family):
         if config.sync_bn:
             raise UsageError(
                 f'--sync_bn with --net {self.net}: every tower draws widths of its own, so that '
-                'their '
-                'channels differ; leave it out'
+                'their channels differ; leave it out'
             )
 
     def evaluators(self, config: Config) -> list[Any]:
-        """Only the second stage has a gate."""
+        """Evaluators of the gate, which only the second stage has."""
         return super().evaluators(config) if config.stage == 'gate' else []
 
     def evaluated(
         self, config: Config, known: Sequence[Point], widths: Sequence[int] | None
     ) -> Config:
-        """All widths with statistics, or those asked for; see ``Family.evaluated``."""
+        """``config`` at all widths with statistics, or at those that were asked for.
+
+        Args:
+            config: configuration of the run, at the sizes to evaluate.
+            known: operating points with statistics.
+            widths: that were asked for; None for all.
+        """
         there = {point.width for point in known if point.width is not None}
         asked = tuple(widths or sorted(there))
-        # Without all of its routes a gate has nothing to choose from, and the widths are evaluated
-        # alone.
-        stage = config.stage if set(config.routes) <= set(asked) else 'supernet'
-        return dataclasses.replace(config, widths=asked, stage=stage)
+        stage = config.stage
+        if not set(config.routes) <= set(asked):
+            stage = 'supernet'  # without all of its routes a gate has nothing to choose from
+        return config.replacing(widths=asked, stage=stage)
 
     def calibrated(
         self, config: Config, sizes: Sequence[int] | None, widths: Sequence[int] | None
     ) -> Config:
-        """All widths, or those asked for; see ``Family.calibrated``."""
+        """``config`` of the first stage at all widths, or at those that were asked for.
+
+        Args:
+            config: configuration of the run.
+            sizes: input sizes that were asked for; None for those of the run.
+            widths: that were asked for; None for all.
+        """
         config = config.narrowed(sizes) if sizes else config
-        return dataclasses.replace(config, widths=tuple(widths or ()), stage='supernet')
+        return config.replacing(widths=tuple(widths or ()), stage='supernet')
 
     def at_point(self, config: Config, point: Point) -> Config:
         """Without the gate, at one width."""
         config = super().at_point(config, point)
-        return dataclasses.replace(config, widths=(point.width,), stage='supernet')
+        return config.replacing(widths=(point.width,), stage='supernet')

@@ -1,4 +1,4 @@
-"""What the engine can ask of any family of networks, with the answers of most."""
+"""The protocol of a family of networks, with the answers of most families."""
 
 import dataclasses
 import importlib
@@ -46,12 +46,14 @@ class Family:
         evaluator_paths: classes of its evaluators, see ``engine.evaluation.evaluators``.
         benchmark: module in ``scripts.bench`` that times its inference; empty for none.
         published_tables: tables of ``published.json`` about it.
+        reader_path: function that reads checkpoints without a configuration; empty for none.
     """
 
     presets: ClassVar[Mapping[str, Preset]] = {}
     evaluator_paths: ClassVar[Sequence[str]] = ()
     benchmark: ClassVar[str] = ''
     published_tables: ClassVar[Sequence[str]] = ()
+    reader_path: ClassVar[str] = ''
 
     def __init__(self, net: str):
         self.net = net
@@ -80,11 +82,8 @@ class Family:
         """
 
     def evaluators(self, config: Config) -> list[Any]:
-        """What evaluation reports beside the accuracy of every point.
-
-        See ``engine.evaluation.evaluators``.
-        """
-        return [_load(path)() for path in self.evaluator_paths]
+        """Evaluators that report beside the accuracy of every point."""
+        return [load(path)() for path in self.evaluator_paths]
 
     def evaluated(
         self, config: Config, known: Sequence[Point], widths: Sequence[int] | None
@@ -119,8 +118,7 @@ class Family:
         if widths or not sizes:
             raise UsageError(
                 f'--net {self.net}: is no slimmable network; give --sizes, the input sizes to '
-                'calibrate, '
-                'and no --widths'
+                'calibrate, and no --widths'
             )
         return config.narrowed(sizes)
 
@@ -128,7 +126,7 @@ class Family:
         """``config`` of a network that has the operating point ``point``, trained or calibrated."""
         if point.size and point.size not in config.sizes:
             side = max(config.image_size, point.size)
-            return dataclasses.replace(config, sizes=(point.size,), image_size=side)
+            return config.replacing(sizes=(point.size,), image_size=side)
         return config
 
     def lends_kernels(self, untrained: str | None) -> bool:
@@ -148,7 +146,8 @@ class Family:
         return str(config.get('arch')), self.published_tables
 
 
-def _load(path: str) -> Any:
+def load(path: str) -> Any:
+    """The object that a dotted path names, imported when it is asked for."""
     module, _, name = path.rpartition('.')
     return getattr(importlib.import_module(module), name)
 

@@ -1,7 +1,4 @@
-"""Recipes that several families share.
-
-Of the PyTorch codes, of the embedded images.
-"""
+"""Recipes that several families share: of the PyTorch codes, and of the embedded images."""
 
 from typing import Any
 

@@ -1,7 +1,4 @@
-"""RS-Nets.
-
-Recipes and published tables of the quantized (TensorFlow) and of the float (PyTorch) code.
-"""
+"""RS-Nets: recipes and published tables of the quantized and of the float code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,6 +43,7 @@ class RSNetFamily(Family):
     """Networks of several input sizes that share their kernels."""
 
     published_tables = ('rs-float', 'rs-quant')
+    reader_path = 'engine.importers.rsnet.read'
 
     presets = {
         'rs18_w2a32': _quantized('resnet18', '68.8/67.6/66.0/63.1/56.6', mode='resnet', qw=2),
@@ -90,10 +88,7 @@ class RSNetFamily(Family):
         return config.mode + config.arch.removeprefix('resnet')
 
     def published(self, config: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
-        """A network of one size stands in the tables that others compare with.
-
-        A float one in no table of quantized ones.
-        """
+        """The tables of networks of one size, of PyTorch, or of both codes."""
         arch = str(config.get('arch'))
         if len(config['sizes']) == 1:
             return arch, ('san-individual', 'lq-nets', 'lsq', 'n2uq')

@@ -11,7 +11,7 @@ from engine.data.preprocess import views
 from nets.cost import LayerRecord
 from nets.layers.blocks import Blocks, Outputs
 from quant.backend import new_graph, tf
-from quant.state import State, declared
+from quant.state import State, variables
 
 CORRECT = 'correct'
 
@@ -77,9 +77,6 @@ class InferenceModel:
         config: what to build.
         data_format: ``NHWC`` or ``NCHW``.
         options: of the network's ``outputs`` where it is not trained.
-
-    Attributes:
-        states: declarations of the variables by name, once ``inspect`` has been called.
     """
 
     def __init__(
@@ -89,7 +86,6 @@ class InferenceModel:
         self.data_format = data_format
         self.options = options or {}
         self.net = config.network()
-        self.states: dict[str, State] = {}
 
     def inputs(self) -> list[tf.TensorSpec]:
         """The images uint8 [N, side, side, 3] of each view size, and the labels int32 [N]."""
@@ -133,13 +129,11 @@ class InferenceModel:
         with tf.variable_scope(scope, custom_getter=drawn_by_name, auxiliary_name_scope=False):
             return self.net.outputs(inputs, blocks, **options)
 
-    def inspect(self) -> tuple[dict[str, tuple[int, ...]], dict[str, list[LayerRecord]]]:
-        """Shapes of the variables by name, and layer records by point, of an inference graph."""
+    def inspect(self) -> tuple[dict[str, State], dict[str, list[LayerRecord]]]:
+        """Declarations of the variables by name, layer records by point, of an inference graph."""
         with new_graph():
             layers = self.build_inference().layers
-            self.states = declared()
-            shapes = {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
-        return shapes, layers
+            return variables(), layers
 
     def starting_values(self) -> dict[str, np.ndarray]:
         """Initial values of the variables by name, drawn by the configuration's seed."""

@@ -121,9 +121,8 @@ class Model(InferenceModel, ModelDesc):
                 share = 1.0
             if share and (every or not is_kernel):
                 terms.append(share * tf.nn.l2_loss(variable))
-            rate = state.lr_factor * self.net.lr_factor(variable.op.name)
             decay = share * self._optimizer.wd if share else None
-            self._settings[variable.ref()] = PerVariable(rate, decay)
+            self._settings[variable.ref()] = PerVariable(state.lr_factor, decay)
         return terms
 
     def _of_step(self) -> dict[str, tf.Tensor]:

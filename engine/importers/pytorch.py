@@ -325,7 +325,8 @@ def _converted(
     allow: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """Arrays in our layout by our name."""
-    variables, _ = InferenceModel(config, data_format='NHWC').inspect()
+    declared, _ = InferenceModel(config, data_format='NHWC').inspect()
+    variables = {name: state.shape for name, state in declared.items()}
     surplus = sorted(
         name for name, ours in names.items() if ours not in variables and not _allowed(name, allow)
     )
@@ -371,8 +372,8 @@ def _from_tensorflow(path: str) -> Imported:
         sizes=tuple(source.sizes),
         classes=source.classes,
         kd='alpha' in names,
-        qw=source.bits('weight'),
-        qa=source.bits('activation'),
+        qw=source.qw,
+        qa=source.qa,
         image_size=max(source.sizes),
     )
     variables, _ = InferenceModel(config, data_format='NHWC').inspect()

@@ -1,7 +1,6 @@
 """Records of the exits of a network, as evaluation left them in a run folder. Pure numpy."""
 
 import dataclasses
-import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,9 +56,9 @@ def recorded_sizes(folder: Path) -> list[int]:
     """Input sizes in pixels of which a run has records of exits, largest first."""
     sizes = []
     for path in (folder / 'exits').glob('s*.npz'):
-        match = re.fullmatch(r's(\d+)', path.stem)
-        if match:
-            sizes.append(int(match[1]))
+        size = Point.within(path.stem).size
+        if size is not None:
+            sizes.append(size)
     return sorted(sizes, reverse=True)
 
 

@@ -4,7 +4,6 @@ Pure Python. Reads ``config.json``, ``layers.json`` and ``eval/*.json`` of a run
 """
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from engine.files import read_record
 from engine.results import published, records
 from engine.results.costs import DYNAMIC, ENSEMBLE, Layers, point_cost
 from engine.results.published import Published
+from nets.points import Point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,13 +149,12 @@ def sort_key(row: Row) -> tuple[Any, ...]:
     """Order of rows: the strongest point first, a point's own statistics before foreign ones, then
     choices of a gate, then ensembles.
     """
-    letters = re.sub(r'\d+', '', row.point)
-    own, lender = _falling(row.point), _falling(row.bn)
-    return row.is_ensemble, row.is_dynamic, letters, own, row.bn != row.point, lender
-
-
-def _falling(point: str) -> list[int]:
-    return [-int(number) for number in re.findall(r'\d+', point)]
+    point = Point.within(row.point)
+    lender = Point.within(row.bn.partition('+')[0])
+    foreign = row.bn != row.point
+    strength = [-value for value in point.values]
+    order = [-value for value in lender.values]
+    return row.is_ensemble, row.is_dynamic, point.axes, strength, foreign, order
 
 
 def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) -> Row:

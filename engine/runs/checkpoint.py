@@ -1,26 +1,23 @@
-"""Reading checkpoints.
-
-Ours, or those of the published RS-Nets quantization code, by our variable names.
-"""
+"""Reading checkpoints by our variable names, and what is said when one does not fit."""
 
 import dataclasses
 import os
-import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from engine import families
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
 from engine.optimization import averages
 from engine.runs.folder import checkpoints
+from nets.dsnet import TEACHER
 from nets.layers.kernels import generate
-from nets.points import Point
-from nets.rsnet import from_published
+from nets.points import Point, split_name
 from quant.backend import tf
-from quant.state import TRAINED, Kind, State
+from quant.state import Kind, State
 
 # Steps of an epoch of the published code at its batch size 256.
 PUBLISHED_STEPS_PER_EPOCH = 5000
@@ -38,14 +35,8 @@ METRICS = 'EMA/'
 # What to do about a size without statistics.
 BORROW = (
     'scripts/calibrate.py makes them; --untrained proxy, ideal or interpolate, or -eos SIZE, '
-    'borrow those of '
-    'trained sizes'
+    'borrow those of trained sizes'
 )
-
-# Start of the names of the moving average of a network.
-TEACHER = 'teacher/'
-
-_KERNELS = ('/W', '/slope')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,24 +46,24 @@ class Checkpoint:
     Attributes:
         prefix: where it was read.
         values: arrays by our variable names.
-        config: configuration of the run that wrote it; None for a published checkpoint.
+        config: configuration of the run that wrote it; None for one without a run folder.
+        qw, qa: bits of weights and activations; 32 is float.
+        classes: number of classes; 0 if it has no classifier.
     """
 
     prefix: str
     values: dict[str, np.ndarray]
     config: Config | None
+    qw: int = 32
+    qa: int = 32
+    classes: int = 0
 
     @property
     def sizes(self) -> list[int]:
-        """Input sizes that it has normalisation statistics for, trained or calibrated.
-
-        Largest first.
-        """
-        found = {int(m[1]) for name in self.values if (m := re.search(r'/s(\d+)/mean/EMA$', name))}
-        tables = any(name.endswith('/mean/EMA') for name in self.values)
-        return sorted(found, reverse=True) or list(
-            self.config.sizes if self.config and tables else ()
-        )
+        """Input sizes with statistics, trained or calibrated, largest first."""
+        found = {split_name(name)[0].size for name in self.values}
+        sizes = sorted((size for size in found if size is not None), reverse=True)
+        return sizes or list(self.config.sizes if self.config else ())
 
     @property
     def trained(self) -> tuple[int, ...]:
@@ -82,62 +73,45 @@ class Checkpoint:
     @property
     def calibrated(self) -> list[str]:
         """Spellings of operating points that were calibrated after training."""
-        return list(map(str, self.values.get(POINTS, ())))
-
-    @property
-    def classes(self) -> int:
-        """Number of classes of its classifiers, 0 if it has none."""
-        return next(
-            (len(value) for name, value in self.values.items() if f'/{name}'.endswith('/linear/b')),
-            0,
-        )
-
-    def bits(self, kind: str) -> int:
-        """Bits of ``kind`` ``weight`` or ``activation`` in the body of the network; 32 is float.
-
-        As the run recorded them; of a published checkpoint, the number of rows of its bases.
-        """
-        if self.config:
-            return self.config.qw if kind == 'weight' else self.config.qa
-        bases = {name: len(value) for name, value in self.values.items() if name.endswith('/basis')}
-        rows = {
-            bits for name, bits in bases.items() if ('/weight_quant/' in name) == (kind == 'weight')
-        }
-        return rows.pop() if len(rows) == 1 else 32
+        recorded = [str(name) for name in self.values.get(POINTS, ())]
+        if self.config is None:
+            return recorded
+        # Earlier calibrations of sizes did not record their points.
+        known = {*self.config.sizes, *(Point.parse(name).size for name in recorded)}
+        others = [size for size in self.sizes if size not in known]
+        if others:
+            recorded += map(str, self.config.narrowed(others).network().points)
+        return recorded
 
     def describe(self) -> str:
-        """What it holds, for error messages."""
+        """Its sizes and bits, for error messages."""
+        sizes = ' '.join(map(str, self.sizes)) or 'none'
         return (
-            f'{self.prefix} has sizes {" ".join(map(str, self.sizes)) or "none"}, '
-            f'{self.bits("weight")}-bit weights and {self.bits("activation")}-bit activations'
+            f'{self.prefix} has sizes {sizes}, {self.qw}-bit weights and {self.qa}-bit activations'
         )
 
 
 class Restore:
     """Sets variables of a session to ``values`` (arrays by name) in one go.
 
-    The others start afresh, after them: the start of a basis, and a generated kernel, follow from
-    other variables.
+    The others start afresh, after them: the start of a quantizer, and a generated kernel, follow
+    from other variables.
     """
 
     def __init__(self, values: Mapping[str, np.ndarray]):
         self._values = values
 
     def init(self, sess: tf.Session) -> None:
-        chosen = [
-            variable for variable in tf.global_variables() if variable.op.name in self._values
-        ]
-        sess.run(
-            [variable.initializer for variable in chosen],
-            {variable.initializer.inputs[1]: self._values[variable.op.name] for variable in chosen},
-        )
-        sess.run(
-            [
-                variable.initializer
-                for variable in tf.global_variables()
-                if variable.op.name not in self._values
-            ]
-        )
+        """Runs the initializers of all variables of the default graph."""
+        fed, feeds, others = [], {}, []
+        for variable in tf.global_variables():
+            if variable.op.name in self._values:
+                fed.append(variable.initializer)
+                feeds[variable.initializer.inputs[1]] = self._values[variable.op.name]
+            else:
+                others.append(variable.initializer)
+        sess.run(fed, feeds)
+        sess.run(others)
         sess.run(generate())
 
 
@@ -170,17 +144,18 @@ def find(path: str, epoch: int | None, flag: str) -> str:
     config = folder / 'config.json'
     steps = read_config(config).steps_per_epoch if config.exists() else PUBLISHED_STEPS_PER_EPOCH
     if epoch * steps not in found:
+        epochs = ', '.join(f'{step / steps:g}' for step in found)
         raise UsageError(
-            f'-ep {epoch}: no checkpoint of step {epoch * steps} in {path}; it has epochs '
-            f'{", ".join(f"{step / steps:g}" for step in found)}'
+            f'-ep {epoch}: no checkpoint of step {epoch * steps} in {path}; it has epochs {epochs}'
         )
     return found[epoch * steps]
 
 
 def read_variables(prefix: str, *, flag: str) -> dict[str, np.ndarray]:
-    """Everything in a checkpoint, by name.
+    """Everything in a checkpoint, by the names in the file.
 
-    Raises UsageError if it is broken; TensorFlow has checksums in it.
+    Raises:
+        UsageError: it is broken; TensorFlow has checksums in it.
     """
     try:
         reader = tf.train.load_checkpoint(prefix)
@@ -192,11 +167,10 @@ def read_variables(prefix: str, *, flag: str) -> dict[str, np.ndarray]:
 
 
 def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:
-    """A checkpoint by our variable names, whichever TensorFlow code wrote it.
+    """A checkpoint by our variable names, with the statistics that were calibrated for it.
 
-    Calibrated statistics come with it.
-
-    Where the run kept a moving average of its variables, their values are those of the average.
+    Where the run kept a teacher, the moving average of its variables, their values are those of the
+    teacher.
 
     Args:
         prefix: of the checkpoint.
@@ -206,40 +180,41 @@ def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:
     Raises:
         UsageError: it cannot be read, or has no such weights.
     """
-    values = {
-        name: value
-        for name, value in read_variables(prefix, flag=flag).items()
-        if not name.startswith(METRICS)
-    }
-    values, of_training = averages.split(values)
+    stored = {}
+    for name, value in read_variables(prefix, flag=flag).items():
+        if not name.startswith(METRICS):
+            stored[name] = value
+    values, of_training = averages.split(stored)
     if weights == 'ema' and not of_training:
         raise UsageError(
             f'--weights ema: {prefix} holds no averages; training keeps them with --model-ema'
         )
-    config = Path(prefix).parent / 'config.json'
-    if any(name.startswith('imagenet/') for name in values):
-        renamed = {from_published(name): value for name, value in values.items()}
-        return Checkpoint(
-            prefix, {name: value for name, value in renamed.items() if name is not None}, None
-        )
-    # A network that follows the trained one is what its papers evaluate.
-    average = {
-        name.removeprefix(TEACHER): value
-        for name, value in values.items()
-        if name.startswith(TEACHER)
-    }
-    values = {
-        name: value for name, value in values.items() if not name.startswith(TEACHER)
-    } | average
+    path = Path(prefix).parent / 'config.json'
+    if not path.exists():
+        return families.reader()(prefix, values | read_calibrated(prefix))
+    config = read_config(path)
+    values = _taught(values)
     if weights == 'ema':
         values |= of_training
-    return Checkpoint(
-        prefix, values | read_calibrated(prefix), read_config(config) if config.exists() else None
-    )
+    values |= read_calibrated(prefix)
+    return Checkpoint(prefix, values, config, config.qw, config.qa, config.classes)
+
+
+def _taught(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Variables with the moving average of a network in place of those that it follows.
+
+    A network that follows the trained one is what its papers evaluate.
+    """
+    start = f'{TEACHER}/'
+    own = {name: value for name, value in values.items() if not name.startswith(start)}
+    for name, value in values.items():
+        if name.startswith(start):
+            own[name.removeprefix(start)] = value
+    return own
 
 
 def check_points(source: Checkpoint, points: Iterable[Point], flag: str) -> None:
-    """Checks that ``source`` has statistics of all these operating points.
+    """Checks that a checkpoint has statistics of all these operating points.
 
     Args:
         source: the checkpoint.
@@ -253,21 +228,30 @@ def check_points(source: Checkpoint, points: Iterable[Point], flag: str) -> None
     lost = [str(point) for point in points if str(point) not in known]
     if lost:
         raise UsageError(
-            f'{flag} {source.prefix}: no statistics for {" ".join(lost)}; python -m '
-            'scripts.calibrate '
-            f'{Path(source.prefix).parent} makes them; there are {" ".join(known)}'
+            f'{flag} {source.prefix}: no statistics for {" ".join(lost)}; '
+            f'python -m scripts.calibrate {Path(source.prefix).parent} makes them; '
+            f'there are {" ".join(known)}'
         )
 
 
 def available(source: Checkpoint) -> list[str]:
     """Spellings of operating points with statistics, trained or calibrated, strongest first."""
-    net = source.config.network() if source.config else None
-    found = {*map(str, net.trained_points if net else ()), *source.calibrated}
-    return sorted(found, reverse=True)
+    found = {Point.parse(name) for name in source.calibrated}
+    if source.config:
+        found.update(source.config.network().trained_points)
+    return [str(point) for point in sorted(found, key=_strength, reverse=True)]
+
+
+def _strength(point: Point) -> tuple[int, ...]:
+    return point.values
 
 
 def read_calibrated(prefix: str) -> dict[str, np.ndarray]:
-    """Variables that ``scripts/calibrate.py`` added to a checkpoint; they lie beside it."""
+    """Variables that ``scripts/calibrate.py`` added to a checkpoint; they lie beside it.
+
+    Raises:
+        UsageError: their file is damaged.
+    """
     path = Path(f'{prefix}{CALIBRATED}')
     if not path.exists():
         return {}
@@ -279,10 +263,7 @@ def read_calibrated(prefix: str) -> dict[str, np.ndarray]:
 
 
 def write_calibrated(prefix: str, values: Mapping[str, np.ndarray]) -> Path:
-    """Adds variables to a checkpoint, whose own files stay as they are.
-
-    Returns the file beside it.
-    """
+    """Adds variables to a checkpoint in a file beside it, which is returned."""
     path = Path(f'{prefix}{CALIBRATED}')
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     with temporary.open('wb') as stream:
@@ -292,84 +273,102 @@ def write_calibrated(prefix: str, values: Mapping[str, np.ndarray]) -> Path:
 
 
 def select(
-    checkpoint: Checkpoint,
-    variables: Mapping[str, tuple[int, ...]],
+    source: Checkpoint,
+    variables: Mapping[str, State],
     *,
     flag: str,
-    states: Mapping[str, State] | None = None,
     fresh: bool = False,
     partial: bool = False,
+    detachable: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Values for the variables of a graph.
 
     Args:
-        checkpoint: where to take them.
-        variables: shapes by name.
+        source: where to take them.
+        variables: their declarations by name.
         flag: to name in errors.
-        states: declarations of the variables by name.
-        fresh: whether those that are declared so may be missing, or be of another shape.
+        fresh: whether those that are declared to may start afresh, where the checkpoint lacks them
+            or has them in another shape.
         partial: ``variables`` are only some of a network's, so that the checkpoint may have others.
+        detachable: scopes that the checkpoint may have beside.
 
     Raises:
         UsageError: a variable is missing or of another shape, or the checkpoint is of a network
             with more layers; the message says what it has.
     """
-    surplus = _layers(checkpoint.values) - _layers(variables)
-    if surplus and not partial:
-        raise UsageError(
-            f'{flag}: the checkpoint has {min(surplus)} (and {len(surplus) - 1} more), the network '
-            f'asked for has not: another depth, mode or network; {checkpoint.describe()}'
-        )
-    states = states or {}
-    taken, lost, changed = {}, [], []
-    for name, shape in variables.items():
-        value = checkpoint.values.get(name)
-        if value is not None and value.shape == tuple(shape):
+    if not partial:
+        _check_surplus(source, variables, flag, detachable)
+    lost: dict[str, State] = {}
+    other: list[str] = []
+    taken: dict[str, np.ndarray] = {}
+    for name, state in variables.items():
+        value = source.values.get(name)
+        if value is not None and value.shape == state.shape:
             taken[name] = value
-        elif fresh and states.get(name, TRAINED).fresh:
+        elif fresh and state.fresh:
             continue
         elif value is None:
-            lost.append(name)
+            lost[name] = state
         else:
-            changed.append(name)
+            other.append(name)
     if lost:
-        reason = _reason(lost, flag, states)
-        raise UsageError(f'{flag}: {reason}; {checkpoint.describe()}')
-    if changed:
-        name = changed[0]
-        there, asked = list(checkpoint.values[name].shape), list(variables[name])
+        raise UsageError(f'{flag}: {_reason(lost, flag)}; {source.describe()}')
+    if other:
+        there, here = list(source.values[other[0]].shape), list(variables[other[0]].shape)
         raise UsageError(
-            f'{flag}: {name} is {there} in the checkpoint, {asked} in the network that was asked '
-            f'for; {checkpoint.describe()}'
+            f'{flag}: {other[0]} is {there} in the checkpoint, {here} in the network that was '
+            f'asked for; {source.describe()}'
         )
     return taken
 
 
-def _layers(names: Iterable[str]) -> set[str]:
-    """Kernels and normalisations among the names, whatever the size.
+def _check_surplus(
+    source: Checkpoint, variables: Mapping[str, State], flag: str, detachable: Sequence[str]
+) -> None:
+    """Checks that the checkpoint has no layers that the network lacks.
 
-    A gate for widths is no part of the widths.
+    Args:
+        source: the checkpoint.
+        variables: declarations of the network by name.
+        flag: to name in errors.
+        detachable: scopes of layers that it may have beside.
+
+    Raises:
+        UsageError: it has.
     """
-    return {
-        re.sub(r'/s\d+/', '/', name)
-        for name in names
-        if name.endswith((*_KERNELS, '/gamma')) and 'slimming_gate/' not in name
-    }
-
-
-def _reason(lost: list[str], flag: str, states: Mapping[str, State]) -> str:
-    sizes = sorted(
-        {int(m[1]) for name in lost if (m := re.search(r'/s(\d+)/', name))}, reverse=True
-    )
-    if kernels := [name for name in lost if name.endswith(_KERNELS)]:
-        return (
-            f'no variable {kernels[0]} (and {len(lost) - 1} more): another depth, mode or network'
+    trained = [state for state in variables.values() if state.kind is Kind.TRAINED]
+    parts = {state.shared.rpartition('/')[2] for state in trained if not state.fresh}
+    shared = {state.shared for state in variables.values()}
+    surplus = set()
+    for name in source.values:
+        layer = split_name(name)[1]
+        scope, _, part = layer.rpartition('/')
+        if part in parts and layer not in shared and not set(detachable) & set(scope.split('/')):
+            surplus.add(layer)
+    if surplus:
+        raise UsageError(
+            f'{flag}: the checkpoint has {min(surplus)} (and {len(surplus) - 1} more), the network '
+            f'asked for has not: another depth, mode or network; {source.describe()}'
         )
-    kinds = {states.get(name, TRAINED).kind for name in lost}
+
+
+def _reason(lost: Mapping[str, State], flag: str) -> str:
+    """Says which kind of variables is missing."""
+    first, more = next(iter(lost)), len(lost) - 1
+    kinds = {state.kind for state in lost.values()}
     if kinds == {Kind.QUANTIZER}:
-        scope = lost[0].rpartition('/')[0]
-        return f'no quantizer state for {scope} (and {len(lost) - 1} more)'
-    if sizes:
+        return f'no quantizer state for {first.rpartition("/")[0]} (and {more} more)'
+    common = [name for name, state in lost.items() if not state.point]
+    kernels = [name for name in common if lost[name].kind is Kind.TRAINED]
+    sizes = _sizes(lost.values())
+    if sizes and not kernels:
         hint = f' ({BORROW})' if flag.startswith('-e') else ''
         return f'no statistics for size {" ".join(map(str, sizes))}{hint}'
-    return f'no variable {lost[0]} (and {len(lost) - 1} more): another depth, mode or network'
+    named = (kernels or common or [first])[0]
+    return f'no variable {named} (and {more} more): another depth, mode or network'
+
+
+def _sizes(states: Iterable[State]) -> list[int]:
+    """Input sizes of the operating points of variables, largest first."""
+    points = [Point.parse(state.point) for state in states if state.point]
+    return sorted({point.size for point in points if point.size is not None}, reverse=True)

@@ -1,17 +1,19 @@
-"""Statistics for input sizes that were never trained: borrowed from a trained size, or interpolated between two."""
+"""Statistics for input sizes that were never trained: those of a trained size, or between two."""
 
-import re
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from engine.errors import UsageError
+from nets.points import Point, renamed
+from quant.state import Kind, State
 
 UNTRAINED = ('proxy', 'ideal', 'interpolate')
 
 
 def nearest(size: int, trained: Sequence[int]) -> int:
-    """The trained size next to ``size``; of two as near, the smaller one, as in SAN's proxy inference."""
+    """The trained size next to ``size``; of two as near, the smaller one, as in SAN's code."""
     return min(sorted(trained), key=lambda other: abs(other - size))
 
 
@@ -21,7 +23,8 @@ def neighbours(size: int, trained: Sequence[int]) -> tuple[int, int]:
     Raises:
         UsageError: there are none on both sides.
     """
-    below, above = [s for s in trained if s <= size], [s for s in trained if s >= size]
+    below = [other for other in trained if other <= size]
+    above = [other for other in trained if other >= size]
     if not below or not above:
         raise UsageError(
             f'--untrained interpolate: {size} does not lie between two of the trained sizes '
@@ -31,25 +34,41 @@ def neighbours(size: int, trained: Sequence[int]) -> tuple[int, int]:
 
 
 def lend(
-    values: Mapping[str, np.ndarray], size: int, lenders: Sequence[int]
+    values: Mapping[str, np.ndarray],
+    variables: Mapping[str, State],
+    lenders: Mapping[int, Sequence[int]],
 ) -> dict[str, np.ndarray]:
-    """Variables of ``size`` (normalisation and private quantizers) from those of one or two trained sizes.
+    """Values of what operating points of some sizes have for themselves, from trained sizes.
 
-    With two lenders, affine parameters, means and variances are linear in the size between them (SAN's data-free
-    inference shifts by half of the distance); the bases of quantizers are those of the nearer one.
+    With two lenders, affine parameters, means and variances are linear in the size between them
+    (SAN's data-free inference shifts by half of the distance); the state of quantizers is that of
+    the nearer one. Whatever the lender lacks is left out.
+
+    Args:
+        values: of a checkpoint, by name.
+        variables: declarations of the network that is going to use them, by name.
+        lenders: one or two trained sizes by size that borrows.
     """
-    below, above = min(lenders), max(lenders)
-    share = (size - below) / (above - below) if above > below else 0.0
-    near = nearest(size, lenders)
     lent = {}
-    for name, value in values.items():
-        if not re.search(rf'/s{near}/', name):
+    for name, state in variables.items():
+        point = Point.parse(state.point) if state.point else Point()
+        if point.size is None or point.size not in lenders:
             continue
-        target = name.replace(f'/s{near}/', f'/s{size}/')
-        if re.search(r'/(gamma|beta|EMA)$', name):
-            low, high = (
-                values[name.replace(f'/s{near}/', f'/s{other}/')] for other in (below, above)
-            )
-            value = ((1 - share) * low + share * high).astype(value.dtype)
-        lent[target] = value
+        found = {}
+        for size in lenders[point.size]:
+            other = renamed(name, point, dataclasses.replace(point, size=size))
+            if other in values:
+                found[size] = values[other]
+        if len(found) == len(set(lenders[point.size])):
+            lent[name] = _lent(found, point.size, state.kind)
     return lent
+
+
+def _lent(found: Mapping[int, np.ndarray], size: int, kind: Kind) -> np.ndarray:
+    """The value at ``size`` of a variable that has the values ``found`` at one or two others."""
+    below, above = min(found), max(found)
+    if kind is Kind.QUANTIZER or below == above:
+        return found[nearest(size, list(found))]
+    share = (size - below) / (above - below)
+    between = (1 - share) * found[below] + share * found[above]
+    return between.astype(found[below].dtype)

@@ -31,7 +31,6 @@ from engine.training.saving import Resume, Save, SaveBest, Start
 from engine.training.signals import StopAtNaN, StopOnSignal
 from engine.training.trainers import make_trainer
 from quant.backend import new_graph, tf
-from quant.state import TRAINED
 
 
 def starting_values(config: Config) -> dict[str, np.ndarray] | None:
@@ -45,15 +44,17 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     if not config.load:
         return None
     source = checkpoint.read(checkpoint.find(config.load, None, '--load'), flag='--load')
-    checkpoint.check_points(source, config.network().loaded_points, '--load')
     model = Model(config, data_format='NHWC')
+    checkpoint.check_points(source, model.net.loaded_points, '--load')
     variables, _ = model.inspect()
-    values = checkpoint.select(source, variables, flag='--load', states=model.states, fresh=True)
+    values = checkpoint.select(
+        source, variables, flag='--load', fresh=True, detachable=model.net.detachable
+    )
     beside = {}
     for name in values:
-        for leaf in model.states.get(name, TRAINED).beside:
-            if f'{name}/{leaf}' in source.values:
-                beside[f'{name}/{leaf}'] = source.values[f'{name}/{leaf}']
+        for part in variables[name].beside:
+            if f'{name}/{part}' in source.values:
+                beside[f'{name}/{part}'] = source.values[f'{name}/{part}']
     return values | beside
 
 

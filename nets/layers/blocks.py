@@ -140,7 +140,7 @@ class Blocks(Normalisation):
         relative to the variable scope in which it is made.
         """
         other = copy.copy(self)
-        other.training, other.statistics = False, {}
+        other.training, other.statistics, other.averages = False, {}, {}
         other.quantization = Quantization(self.quantization.policy, training=False)
         other.weights = Kernels(other.quantization, training=self.training)
         return other

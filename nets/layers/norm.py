@@ -27,6 +27,19 @@ class Statistics(NamedTuple):
     count: tf.Tensor
 
 
+class Averages(NamedTuple):
+    """Names of the variables that hold the statistics of one normalisation for inference.
+
+    Attributes:
+        mean, variance: names.
+        row: index of the statistics in a table of those of all widths; None for no table.
+    """
+
+    mean: str
+    variance: str
+    row: int | None = None
+
+
 class Normalisation(Layout):
     """Normalisations of one tower.
 
@@ -44,6 +57,7 @@ class Normalisation(Layout):
 
     Attributes:
         statistics: batch statistics of a training tower, by scope and point.
+        averages: the variables that averages of these are stored in, by scope and point.
         updates: last update of a table of statistics in this step, by name of the variable.
     """
 
@@ -65,6 +79,7 @@ class Normalisation(Layout):
         self.share_affine = share_affine
         self.main = main
         self.statistics: dict[str, Statistics] = {}
+        self.averages: dict[str, Averages] = {}
         self.updates: dict[str, tf.Operation] = {}
         self._point = point
         self._exchange = exchange
@@ -97,7 +112,9 @@ class Normalisation(Layout):
                 scope = self.quantization.relative(tf.get_variable_scope().name)
                 count = tf.size(x) // channels
                 statistics = Statistics(batch_mean, batch_variance, count)
-                self.statistics[f'{scope}/{self._point}'] = statistics
+                key = f'{scope}/{self._point}'
+                self.statistics[key] = statistics
+                self.averages[key] = Averages(mean.op.name, variance.op.name)
                 self._move(mean, batch_mean)
                 self._move(variance, batch_variance)
         return y

@@ -1,4 +1,6 @@
-"""The gate of a slimmable network: the width of an image, its cost, and groups of images.
+"""The gate of a slimmable network.
+
+Which width an image gets, what that costs, and how groups of images are computed.
 
 Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258.
 """
@@ -10,9 +12,10 @@ from collections.abc import Callable, Sequence
 from nets import cost
 from nets.cost import LayerRecord
 from nets.layers.blocks import Blocks
+from nets.layers.rows import Rows
 from nets.layers.slimmable import Width, dense
 from quant.backend import tf
-from quant.state import fresh
+from quant.state import declaring
 
 SCOPE = 'slimming_gate'
 
@@ -21,9 +24,14 @@ def gate_logits(b: Blocks, hidden: tf.Tensor, routes: int) -> tf.Tensor:
     """[N, routes] from the hidden units of a squeeze-excite.
 
     *Variable names*: ``slimming_gate/W`` [hidden, routes].
+
+    Args:
+        b: the tower's layer builder.
+        hidden: [N, hidden].
+        routes: number of routes.
     """
     inputs, outputs = Width((hidden.shape[1],)), Width((routes,))
-    with fresh():
+    with declaring(fresh=True):
         return dense(b, SCOPE, hidden, inputs, outputs, role='gate', bias=False)
 
 
@@ -41,11 +49,7 @@ def straight_through(noisy: tf.Tensor) -> tf.Tensor:
 def grouped(
     route: tf.Tensor, x: tf.Tensor, runs: Sequence[Callable[[tf.Tensor], tf.Tensor]], classes: int
 ) -> tf.Tensor:
-    """[N, classes] logits, where ``runs[i]`` computes the images of route i alone.
-
-    Nothing is computed where there are none.
-    No kernel runs for an empty batch, which TensorFlow's fused convolutions on the CPU get wrong:
-    what a switch turns away is not executed, and the merge takes the side that was.
+    """Logits [N, classes], where ``runs[i]`` computes the images of route i, if there are any.
 
     Args:
         route: [N] int32.
@@ -53,31 +57,28 @@ def grouped(
         runs: part of ``x`` -> logits.
         classes: number of classes.
     """
-    parts, results = [], []
+    parts = []
+    results = []
     for i, run in enumerate(runs):
-        images = tf.where(tf.equal(route, i))[:, 0]
-        some, everything = tf.size(images) > 0, tf.equal(tf.size(images), tf.size(route))
-        # Copying is left out where there is nothing to choose.
-        part = tf.cond(everything, lambda: x, lambda images=images: tf.gather(x, images))
-        part.set_shape(x.shape)
-        logits = run(tf.raw_ops.Switch(data=part, pred=some).output_true)
-        nothing = tf.raw_ops.Switch(data=tf.zeros([0, classes], x.dtype), pred=some).output_false
-        results.append(tf.raw_ops.Merge(inputs=[nothing, logits]).output)
-        parts.append(tf.cast(images, tf.int32))
+        images = Rows(tf.equal(route, i))
+        results.append(images.alone(run(images.take(x)), classes))
+        parts.append(tf.cast(images.indices, tf.int32))
     logits = tf.dynamic_stitch(parts, results)
     logits.set_shape([None, classes])
     return logits
 
 
 def published_madds(layers: Sequence[LayerRecord]) -> int:
-    """Multiply-adds of one image as DS-Net counts them.
+    """Multiply-adds of one image as DS-Net counts them: average pools, too, one per input value.
 
-    Average pools count, too, with one per input value.
     Every depthwise convolution is followed by the pool of a squeeze-excite, the last convolution by
     the global one.
     """
-    pooled = [layer for layer in layers if layer.role == 'depthwise'] + [layers[-2]]
-    return cost.madds(layers) + sum(_values(layer) for layer in pooled)
+    total = cost.madds(layers) + _values(layers[-2])
+    for layer in layers:
+        if layer.role == 'depthwise':
+            total += _values(layer)
+    return total
 
 
 def routed_madds(
@@ -95,15 +96,21 @@ def routed_madds(
     """
     if not published:
         return head + _mixed(gate, [cost.madds(layers) for layers in routes])
-    total, last = head + tf.zeros_like(gate[:, 0]), len(routes[0]) - 2
+    total = head + tf.zeros_like(gate[:, 0])
+    last = len(routes[0]) - 2  # in front of the classifier
     for i, rows in enumerate(zip(*routes)):
-        inputs, outputs = (_mixed(gate, [row.kernel[axis] for row in rows]) for axis in (2, 3))
         first = rows[0]
-        depthwise = first.role == 'depthwise'
-        per_pair = first.madds / (first.kernel[2] * first.kernel[3])
-        total += outputs * per_pair * (outputs / first.kernel[3] if depthwise else inputs)
-        if depthwise or i == last:
-            total += outputs * _values(first) / first.kernel[3]
+        channels = first.kernel[3]
+        outputs = _mixed(gate, [row.kernel[3] for row in rows])  # [N]
+        factor = _mixed(gate, [row.kernel[2] for row in rows])
+        pooled = i == last
+        if first.role == 'depthwise':
+            factor = outputs / channels
+            pooled = True
+        per_pair = first.madds / (first.kernel[2] * channels)
+        total += outputs * per_pair * factor
+        if pooled:
+            total += outputs * _values(first) / channels
     return total
 
 

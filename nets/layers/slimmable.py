@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import Kernel
-from nets.layers.norm import BN_EPSILON, BN_MOMENTUM, Statistics
+from nets.layers.norm import BN_EPSILON, BN_MOMENTUM, Averages, Statistics
 from nets.points import Point
 from quant.backend import tf
 from quant.state import Kind, declare
@@ -245,7 +245,7 @@ def norm(b: Blocks, name: str, x: tf.Tensor, width: Width) -> tf.Tensor:
         y, *batch = b.normalise(x, gamma, beta, *rows)
         if b.training:
             owner = '/'.join(filter(None, [b.quantization.relative(scope.name), point]))
-            _keep_statistics(b, owner, width, batch, x)
+            _keep_statistics(b, owner, width, tables, batch, x)
             _move_averages(b, width, tables, batch)
     return y
 
@@ -424,7 +424,12 @@ def _record(
 
 
 def _keep_statistics(
-    b: Blocks, scope: str, width: Width, batch: list[tf.Tensor], x: tf.Tensor
+    b: Blocks,
+    scope: str,
+    width: Width,
+    tables: list[tf.Variable],
+    batch: list[tf.Tensor],
+    x: tf.Tensor,
 ) -> None:
     """Keeps the batch statistics of a width that is known.
 
@@ -432,6 +437,7 @@ def _keep_statistics(
         b: the tower's layer builder.
         scope: of the normalisation, with the size where a network has several.
         width: of ``x``.
+        tables: moving averages of mean and variance [choices, C].
         batch: mean and variance [active channels].
         x: images.
     """
@@ -440,6 +446,8 @@ def _keep_statistics(
     mean, variance = batch
     name = f'{scope}/{Point(width=width.index)}'
     b.statistics[name] = Statistics(mean, variance, tf.size(x) // width.active)
+    means, variances = tables
+    b.averages[name] = Averages(means.op.name, variances.op.name, width.index)
 
 
 def _move_averages(

@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 
 import nets
-from engine.config.config import Config
-from engine.config.presets import PRESETS
-from engine.families.aig import SCHEDULES, schedule
 from nets import cost
-from nets.aig import AIG
 from nets.layers.blocks import Blocks, Outputs
 from nets.points import Point
 from quant import Policy, low_bit
 from quant.backend import tf
+from quant.state import variables
 from tests.conftest import bare_blocks
 
 PATHS = {
@@ -309,28 +306,6 @@ def test_expected_multiply_adds():
     )
 
 
-README50 = {t: [1, 1, 0.8, 1, t, t, t, 1, t, t, t, t, t, 1, 0.7, 1] for t in (0.4, 0.5, 0.6, 0.7)}
-
-
-def test_published_schedules():
-    assert all(list(schedule('aig50', t)) == rates for t, rates in README50.items())
-    assert schedule('aig101', 0.3) == (1.0,) * 8 + (0.3,) * 25
-    assert set(SCHEDULES) == {'aig50', 'aig101'}
-
-
-@pytest.mark.parametrize('name', [name for name in PRESETS if 'aig' in name])
-def test_presets_are_networks(name):
-    config = Config(**PRESETS[name].values)
-    config.check()
-    net = config.network()
-    assert isinstance(net, AIG) and len(net.targets) == len(net.blocks)
-    if rate := re.fullmatch(r'aig(\d+)_t(.*)', name):
-        assert config.arch == f'resnet{rate[1]}' and net.targets == list(
-            schedule(f'aig{rate[1]}', float(rate[2]))
-        )
-        assert net.forced == [target == 1 for target in net.targets]
-
-
 @pytest.mark.parametrize(
     'options, message',
     [
@@ -362,6 +337,10 @@ def test_all_targets_one_with_faithful_gates_are_a_network():
 def test_gate_learning_rate_is_that_of_gates_only():
     """The step that follows from it: tests/engine/graph/test_tower.py."""
     net = aig(gate_lr=0.25)
-    of_gates = ('g/gate1/W', 'g/gate1/bn/s28/beta', 'tower1/g/gate2/b')
-    assert [net.lr_factor(name) for name in of_gates] == [0.25] * 3
-    assert net.lr_factor('g/conv1/W') == net.lr_factor('gates/W') == 1
+    views = {size: tf.zeros([1, size, size, 3]) for size in net.sizes}
+    net.outputs(views, Blocks(Policy(), net.points, training=True))
+    factors = {name: state.lr_factor for name, state in variables().items()}
+    of_gates = {name for name in factors if {'gate1', 'gate2'} & set(name.split('/'))}
+    assert len(of_gates) > 10
+    assert {name for name, factor in factors.items() if factor == 0.25} == of_gates
+    assert {factors[name] for name in set(factors) - of_gates} == {1.0}

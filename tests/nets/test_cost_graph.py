@@ -1,7 +1,10 @@
-"""An independent count: multiply-adds of a frozen graph, from the nodes that are in it, against the layer records.
+"""An independent count.
 
-Of a convolution with constant kernel W and output [N, h, w, C] they are h * w times the values of W (grouped and
-depthwise ones too), of a product of two matrices the values of the second. Pools are not counted.
+Multiply-adds of a frozen graph, from the nodes that are in it, against the layer records.
+
+Of a convolution with constant kernel W and output [N, h, w, C] they are h * w times the values of W
+(grouped and depthwise ones too), of a product of two matrices the values of the second. Pools are
+not counted.
 """
 
 import collections
@@ -19,10 +22,9 @@ from nets import cost
 from nets.backbones import resnet
 from nets.points import Point
 from quant.backend import tf
-from tests import test_grid
 
 # A fixture.
-shallow = test_grid.shallow
+pytestmark = pytest.mark.usefixtures('shallow')
 
 CONVOLUTIONS = ('Conv2D', 'DepthwiseConv2dNative')
 COUNTED = (*CONVOLUTIONS, 'MatMul')
@@ -101,7 +103,7 @@ def built(name):
     variables, layers = model.inspect()
     return (
         model,
-        {variable: np.ones(shape, np.float32) for variable, shape in variables.items()},
+        {name: np.ones(state.shape, np.float32) for name, state in variables.items()},
         layers,
     )
 

@@ -10,8 +10,9 @@ import numpy as np
 import nets
 from engine.data.preprocess import views
 from engine.data.preprocessing import Preprocessing
+from engine.importers.rsnet import from_published
 from nets.layers.blocks import Blocks, Outputs
-from nets.rsnet import RSNet, from_published
+from nets.rsnet import RSNet
 from quant import Policy, low_bit
 from quant.backend import tf
 from tests.parity.fixtures import Fixture, fill

@@ -1,4 +1,7 @@
-"""RS-Nets float and SAN: logits of a network with stored statistics, at its own sizes and at others."""
+"""RS-Nets float and SAN.
+
+Logits of a network with stored statistics, at its own sizes and at others.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from engine.runs.untrained_sizes import lend
+from nets.points import Point, renamed, split_name
 from quant.backend import tf
+from quant.state import Kind, State
 from tests.parity import pytorch
 from tests.parity.fixtures import Check, Fixture, Result, compare
 
@@ -17,7 +22,10 @@ PIXELS_OF_ONE = 320
 
 
 def forward(fixture: Fixture) -> Result:
-    """Every case: the network's own sizes, and what SAN can make of sizes that it was not trained for."""
+    """Every case.
+
+    The network's own sizes, and what SAN can make of sizes that it was not trained for.
+    """
     result, seen = Result(fixture.name, 'the std of each tensor'), set()
     for case, specs in _cases(fixture.data['inputs']).items():
         prefix = '' if case == 'main' else f'{case}_'
@@ -90,7 +98,10 @@ def _fetches(tower: pytorch.Tower) -> dict[str, tf.Tensor]:
 
 
 def _encodings(fixture: Fixture, case: str, sizes: Sequence[int]) -> Sequence[float] | None:
-    """By position: the trained ones, or with ``ideal`` inference those of the sizes that are run."""
+    """By position.
+
+    The trained ones, or with ``ideal`` inference those of the sizes that are run.
+    """
     if case.startswith('ideal'):
         stored = fixture.arrays.get('ideal_encodings')
         return [size / PIXELS_OF_ONE for size in sizes] if stored is None else stored.tolist()
@@ -98,7 +109,10 @@ def _encodings(fixture: Fixture, case: str, sizes: Sequence[int]) -> Sequence[fl
 
 
 def _values(fixture: Fixture, case: str, sizes: Sequence[int]) -> dict[str, np.ndarray]:
-    """By position, as published: what serves a size, by the function that serves untrained sizes in our evaluation."""
+    """By position, as published.
+
+    What serves a size, by the function that serves untrained sizes in our evaluation.
+    """
     trained = fixture.data['model']['sizes']
     values = pytorch.published_values(fixture, trained)
     if case == 'main':
@@ -109,8 +123,18 @@ def _values(fixture: Fixture, case: str, sizes: Sequence[int]) -> dict[str, np.n
     for i, size in enumerate(sizes):
         lenders = trained[i - 1 : i + 1] if share and i else trained[i : i + 1]
         like = round(lenders[-1] + share * (lenders[0] - lenders[-1]))
-        served |= {
-            name.replace(f'/s{like}/', f'/s{size}/'): value
-            for name, value in lend(values, like, lenders).items()
-        }
+        lent = lend(values, _declared(values, lenders[0], like), {like: lenders})
+        for name, value in lent.items():
+            served[name.replace(f'/s{like}/', f'/s{size}/')] = value
     return served
+
+
+def _declared(values: Mapping[str, np.ndarray], known: int, like: int) -> dict[str, State]:
+    """Declarations of what a size has for itself, from the names of one that is known."""
+    found = {}
+    for name in values:
+        point, shared = split_name(name)
+        if point.size == known:
+            own = Point(size=like)
+            found[renamed(name, point, own)] = State(Kind.TRAINED, str(own), shared=shared)
+    return found

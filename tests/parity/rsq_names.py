@@ -1,11 +1,14 @@
-"""RS-Nets quantization: the variable names of a published checkpoint, mapped onto a training graph of ours."""
+"""RS-Nets quantization.
+
+The variable names of a published checkpoint, mapped onto a training graph of ours.
+"""
 
 import re
 from collections import Counter
 from typing import Any
 
+from engine.importers.rsnet import from_published
 from nets.backbones import resnet
-from nets.rsnet import from_published
 from quant.backend import tf
 from tests.parity import graphs
 from tests.parity.fixtures import Check, Fixture, Result
@@ -17,7 +20,10 @@ _TRAINING = {'wd': 5e-5, 'lr': 0.1, 'momentum': 0.9, 'nesterov': True}
 
 
 def checkpoint_names(fixture: Fixture) -> Result:
-    """Names and shapes of weights, statistics, bases, their shadows and optimiser slots, in both directions."""
+    """Names and shapes of weights, statistics, bases, their shadows and optimiser slots.
+
+    In both directions.
+    """
     names = fixture.data['names']
     mapped = {name: from_published(name) for name in names}
     theirs = {ours: names[name] for name, ours in mapped.items() if ours is not None}

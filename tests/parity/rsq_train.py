@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from engine.importers.rsnet import from_published
 from nets import losses
 from nets.points import Point
-from nets.rsnet import from_published
 from quant import scope as quant_tower
 from quant.backend import tf
 from tests.parity import graphs
 from tests.parity.fixtures import Check, Fixture, Result, compare, draw
 from tests.parity.rsq import STABLE
 
-# Two versions of TensorFlow agree to 1e-6 on the costs of the first step and to 1e-4 on the state after it.
+# Two versions of TensorFlow agree to 1e-6 on the costs of the first step and to 1e-4 on the state
+# after it.
 SCALAR = 1e-5
 STATE = 1e-3
 
-# Relative noise by which the fixtures probed their own stability, and how often it is drawn here before giving up.
+# Relative noise by which the fixtures probed their own stability, and how often it is drawn here
+# before giving up.
 NOISE = 1.5e-7
 TRIES = 24
 
@@ -114,12 +116,15 @@ def settle(
     images: np.ndarray,
     fixture: Fixture,
 ) -> str:
-    """Puts the values in, or values within rounding of them at which no activation crosses a threshold.
+    """Puts the values in.
 
-    With batch statistics one value across a threshold moves the logits of the whole batch, by up to their own size, and
-    whether it crosses differs between two builds of TensorFlow. So the values put in may differ from the filled ones by
-    the relative noise with which the fixtures probed stability, in the normalisations, which every size has for itself.
-    What the step then computes must agree sharply. A size that no draw settles keeps its filled values, and fails.
+    Or values within rounding of them at which no activation crosses a threshold.
+
+    With batch statistics one value across a threshold moves the logits of the whole batch, by up to
+    their own size, and whether it crosses differs between two builds of TensorFlow. So the values
+    put in may differ from the filled ones by the relative noise with which the fixtures probed
+    stability, in the normalisations, which every size has for itself. What the step then computes
+    must agree sharply. A size that no draw settles keeps its filled values, and fails.
 
     Returns:
         A remark for the line; empty if the filled values agree.
@@ -191,7 +196,10 @@ def _taught(tower: graphs.Tower, teacher: str, student: str) -> tf.Tensor:
 
 
 def trajectory(fixture: Fixture) -> Result:
-    """One size, several optimiser steps on one batch. The first is judged; later ones amplify rounding."""
+    """One size, several optimiser steps on one batch.
+
+    The first is judged; later ones amplify rounding.
+    """
     values, (images, labels) = graphs.published_values(fixture), _inputs(fixture)
     training, stored = fixture.data['training'], fixture.arrays
     with tf.Graph().as_default(), tf.Session() as session:

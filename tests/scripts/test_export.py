@@ -10,10 +10,9 @@ from engine.runs.checkpoint import POINTS
 from nets import cost
 from quant.backend import tf
 from scripts import export
-from tests.engine.graph import test_freeze
 from tests.engine.graph.test_freeze import NETS, batch, constants, evaluated, made
 
-shallow = test_freeze.shallow
+pytestmark = pytest.mark.usefixtures('short_slimmable')
 
 
 @pytest.fixture(scope='module')

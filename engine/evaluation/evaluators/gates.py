@@ -1,7 +1,4 @@
-"""What the gates of a network did.
-
-Rates per block and class, expected multiply-adds, measured speed, a picture.
-"""
+"""Evaluator of gates: rates per block and class, expected multiply-adds, speed, a picture."""
 
 import dataclasses
 import functools
@@ -56,8 +53,8 @@ class Activity:
         """One line for the console."""
         return (
             f'{self.point}: {100 * self.activation:.1f} % of the blocks executed, '
-            f'{self.madds / 1e6:.1f} M multiply-adds expected '
-            f'({self.always / 1e6:.1f} with all gates closed, {self.everything / 1e6:.1f} open)'
+            f'{self.madds / 1e6:.1f} M multiply-adds expected ({self.always / 1e6:.1f} with all '
+            f'gates closed, {self.everything / 1e6:.1f} open)'
         )
 
 
@@ -85,7 +82,7 @@ class Gates:
 
 
 def activities(scored: Scored) -> list[Activity]:
-    """What the gates of every operating point did."""
+    """Use of the gates of every operating point."""
     net = scored.model.net
     sums = scored.score.accumulators
     found = []
@@ -102,7 +99,7 @@ def activity(
     executed: np.ndarray,
     images: np.ndarray,
 ) -> Activity:
-    """What the gates of one operating point did.
+    """Use of the gates of one operating point.
 
     Args:
         net: network with ``blocks`` and ``targets``.

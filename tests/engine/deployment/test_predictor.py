@@ -29,7 +29,7 @@ from tests.engine.importers.test_importer_aig import aig8, written
 from tests.engine.runs.test_checkpoint import save
 
 # A fixture.
-shallow = test_grid.shallow
+pytestmark = pytest.mark.usefixtures('shallow')
 
 RNG = np.random.default_rng(3)
 IMAGES = RNG.integers(256, size=(7, 16, 16, 3), dtype=np.uint8)

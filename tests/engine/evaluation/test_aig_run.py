@@ -12,11 +12,9 @@ import pytest
 from engine.config.cli import explicit, parse
 from engine.config.resolve import resolve
 from nets import cost
-from tests.engine.training import test_train
 from tests.engine.training.test_train import accuracies, main, records, values
 
-# Fixtures.
-few_validation_images = test_train.few_validation_images
+pytestmark = pytest.mark.usefixtures('few_validation_images')
 TINY = [
     '--net',
     'aig',

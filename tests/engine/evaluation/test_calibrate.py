@@ -1,5 +1,6 @@
-"""Calibration: averages against numpy, nothing else changes, and the way from the script to the
-records.
+"""Calibration.
+
+Averages against numpy, nothing else changes, and the way from the script to the records.
 """
 
 import dataclasses
@@ -15,14 +16,13 @@ import imagenet_tf
 from engine.data import datasets
 from engine.data.preprocess import views
 from engine.evaluation import calibrate, evaluate
-from engine.evaluation.calibrate import Batch, image_weighted, pooled
+from engine.evaluation.calibrate import Batch, image_weighted, pooled, stacked
+from engine.graph.loaders import train_flow
 from engine.graph.tower import Model
 from engine.runs import checkpoint
-from engine.training.train import train_flow
 from nets.layers.norm import Statistics
 from quant.backend import tf
 from scripts import calibrate as script
-from tests.engine.training import test_train
 
 TINY = [
     '--data',
@@ -50,7 +50,7 @@ RUNS = {
 RNG = np.random.default_rng(0)
 
 
-few_validation_images = test_train.few_validation_images
+pytestmark = pytest.mark.usefixtures('few_validation_images')
 
 
 def train(net: str, tmp_path_factory) -> Path:
@@ -84,8 +84,9 @@ def contents(run: Path) -> dict[str, bytes]:
 
 
 def unequal_batches() -> tuple[list[np.ndarray], list[Batch]]:
-    """Raw values [images, positions, channels] and what a normalisation keeps of them; one channel
-    is constant.
+    """Raw values [images, positions, channels] and what a normalisation keeps of them.
+
+    One channel is constant.
     """
     raw = [RNG.normal(n, n + 1, size=(n, 5, 3)) for n in (4, 1, 7)]
     for one in raw:
@@ -100,22 +101,22 @@ def unequal_batches() -> tuple[list[np.ndarray], list[Batch]]:
 def test_pooled_statistics_are_those_of_all_values():
     raw, batches = unequal_batches()
     together = np.concatenate([one.reshape(-1, 3) for one in raw])
-    mean, variance = pooled(batches, 'bn/s8')
+    found = stacked(batches, 'bn/s8')
+    mean, variance = pooled(found)
     np.testing.assert_allclose(mean, together.mean(0), rtol=1e-12)
     np.testing.assert_allclose(variance, together.var(0, ddof=1), rtol=1e-12, atol=1e-12)
-    assert variance[2] == 0 and not np.allclose(variance, image_weighted(batches, 'bn/s8')[1])
+    assert variance[2] == 0 and not np.allclose(variance, image_weighted(found)[1])
 
 
 def test_pooled_statistics_of_one_value():
-    mean, variance = pooled(
-        [Batch(1, {'bn': Statistics(np.float32([3]), np.float32([0]), np.int32(1))})], 'bn'
-    )
+    one = Statistics(np.float32([3]), np.float32([0]), np.int32(1))
+    mean, variance = pooled(stacked([Batch(1, {'bn': one})], 'bn'))
     assert (mean, variance) == ([3], [0])
 
 
 def test_published_average_weighs_batches_by_their_images():
     raw, batches = unequal_batches()
-    mean, variance = image_weighted(batches, 'bn/s8')
+    mean, variance = image_weighted(stacked(batches, 'bn/s8'))
     np.testing.assert_allclose(
         mean, sum(len(one) * one.mean((0, 1)) for one in raw) / 12, rtol=1e-12
     )
@@ -132,16 +133,16 @@ def setting(run: Path, *sizes: int):
 
 
 def test_observing_changes_no_variable(rsnet):
-    """The same batch gives the same statistics, whatever came between; another batch
-    gives others.
+    """The same batch gives the same statistics, whatever came between.
+
+    Another batch gives others.
     """
     source, config, dataset = setting(rsnet, 24, 16)
     config = dataclasses.replace(config, kd=False)
     flow = iter(train_flow(config, dataset, start_step=0, threads=0))
     first, second = next(flow), next(flow)
-    seen = calibrate.observe(
-        Model(config, data_format='NHWC'), source.values, [first, second, first]
-    )
+    model = Model(config, data_format='NHWC')
+    seen = calibrate.collect(model, source.values, [first, second, first]).batches
     assert [batch.images for batch in seen] == [8, 8, 8]
     assert {name.rpartition('/')[2] for name in seen[0].statistics} == {'s24', 's16'}
     for name, row in seen[0].statistics.items():
@@ -190,8 +191,9 @@ def test_statistics_of_the_first_normalisation(net, average, request):
 
 
 def test_what_is_stored_for_a_new_size_and_for_a_trained_one(rsnet):
-    """A new size gets all its variables, affine ones and bases from the nearest; a trained one new
-    statistics only.
+    """A new size gets all its variables, affine ones and bases from the nearest.
+
+    A trained one new statistics only.
     """
     source, config, dataset = setting(rsnet, 26, 16)
     found = calibrate.calibrate(config, source, dataset, images=9, average='pooled', threads=0)
@@ -203,7 +205,11 @@ def test_what_is_stored_for_a_new_size_and_for_a_trained_one(rsnet):
     assert {name for name in found if '/s16/' in name} == {
         name.replace('/s26/', '/s16/') for name in new if name.endswith('/EMA')
     }
-    assert not [name for name in found if '/s26/' not in name and '/s16/' not in name]
+    assert set(found) - new == {
+        'calibrated_points',
+        *(name.replace('/s26/', '/s16/') for name in new if name.endswith('/EMA')),
+    }
+    assert found['calibrated_points'].tolist() == ['s16', 's26']
     for name in new:
         alike = np.array_equal(found[name], source.values[name.replace('/s26/', '/s24/')])
         assert alike == (not name.endswith('/EMA')), name
@@ -244,6 +250,8 @@ def test_a_second_calibration_keeps_the_first(copy):
     first = checkpoint.read_calibrated(str(copy / 'model-2'))
     assert calibrated(copy, '--sizes', '20', '--average', 'images', '--batch-size', '5') == 0
     both = checkpoint.read_calibrated(str(copy / 'model-2'))
+    assert first.pop('calibrated_points').tolist() == ['s26']
+    assert both.pop('calibrated_points').tolist() == ['s20', 's26']
     assert set(first) == {name for name in both if '/s26/' in name} and len(both) == 2 * len(first)
     assert all(np.array_equal(both[name], value) for name, value in first.items())
     assert checkpoint.read(str(copy / 'model-2'), flag='-ec').sizes == [26, 24, 20, 16]
@@ -321,8 +329,9 @@ class Watched:
 
 
 def test_san_at_a_size_between_two_trained_ones(san, tmp_path, monkeypatch):
-    """Proxy: kernels and statistics of the nearest size; ideal: own kernels; interpolate: own
-    kernels, statistics too.
+    """Proxy: kernels and statistics of the nearest size; ideal: own kernels.
+
+    Interpolate: own kernels, statistics too.
     """
     watched, logits, encodings = Watched(monkeypatch), {}, {}
     run = Path(shutil.copytree(san, tmp_path / 'run'))

@@ -171,9 +171,9 @@ def test_the_same_checkpoint_evaluated_again(again, here, recorded):
 def test_statistics_of_a_second_checkpoint(here, monkeypatch):
     taken = {}
 
-    def spy(source, variables, borrowed):
+    def spy(source, variables, borrowed, detachable):
         taken.update(first=source.prefix, second=borrowed.moving.prefix, lenders=borrowed.lenders)
-        return values_of(source, variables, borrowed)
+        return values_of(source, variables, borrowed, detachable)
 
     values_of = borrowing.variable_values
     monkeypatch.setattr(borrowing, 'variable_values', spy)

@@ -22,11 +22,9 @@ from nets import cost
 from scripts import calibrate as script
 from tests import test_grid
 from tests.engine.runs.test_checkpoint import save
-from tests.engine.training import test_train
 from tests.engine.training.test_train import accuracies, main, records, values
 
-# Fixtures.
-few_validation_images = test_train.few_validation_images
+pytestmark = pytest.mark.usefixtures('few_validation_images')
 TINY = [
     '--net',
     'dsnet',
@@ -212,7 +210,8 @@ def two_sizes(tmp_path_factory):
     config, _, _ = resolve(explicit(parse([*GATE, '--sizes', '28', '20'])))
     model = Model(config, data_format='NHWC')
     variables, _ = model.inspect()
-    save(model.starting_values() | test_grid.numbers(variables), run / 'model-3')
+    shapes = {name: state.shape for name, state in variables.items()}
+    save(model.starting_values() | test_grid.numbers(shapes), run / 'model-3')
     write_json(run / 'config.json', config.to_json())
     return run
 

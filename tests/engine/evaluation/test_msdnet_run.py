@@ -25,11 +25,9 @@ from quant.backend import tf
 from tests.engine.config.test_cli import RUN, tree
 from tests.engine.deployment.test_early_exit import log_softmax
 from tests.engine.runs.test_checkpoint import numbers, save, shapes
-from tests.engine.training import test_train
 from tests.engine.training.test_train import accuracies, main, records, values
 
-# Fixtures.
-few_validation_images = test_train.few_validation_images
+pytestmark = pytest.mark.usefixtures('few_validation_images')
 NET = [
     '--net',
     'msdnet',

@@ -13,10 +13,9 @@ from engine.evaluation.evaluators.evaluator import Evaluation
 from engine.graph.tower import Model
 from nets import cost
 from nets.cost import LayerRecord
-from tests.engine.graph import test_freeze
 from tests.engine.graph.test_freeze import DSNET, made
 
-shallow = test_freeze.shallow
+pytestmark = pytest.mark.usefixtures('short_slimmable')
 
 CLASSES, ROUTES = 5, (0, 6, 13)
 

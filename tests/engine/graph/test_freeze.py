@@ -14,7 +14,6 @@ from engine.graph import freeze
 from engine.graph.tower import Model
 from engine.runs.checkpoint import POINTS, Checkpoint
 from nets import cost
-from nets.backbones import slimmable
 from nets.points import Point
 from quant.backend import tf
 
@@ -58,16 +57,7 @@ NETS = {
 SLOW = ('dsnet-low-bit', 'dsnet-sizes')
 
 
-@pytest.fixture(autouse=True, scope='module')
-def shallow():
-    """Three layers of the slimmable network: a narrow stage and both slimmable ones."""
-    stages = [
-        stage._replace(layers=1) for stage in slimmable.MOBILENETS['mobilenetv1_small'].stages[2:]
-    ]
-    form = slimmable.Form(slimmable.Stage((16, 24), 1, 2), tuple(stages))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(slimmable.MOBILENETS, 'mobilenetv1_small', form)
-        yield
+pytestmark = pytest.mark.usefixtures('short_slimmable')
 
 
 def made(options) -> tuple[Config, dict[str, np.ndarray]]:

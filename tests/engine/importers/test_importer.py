@@ -1,4 +1,7 @@
-"""Published checkpoints become run folders: the same logits, both sides complete, and what is said when they are not."""
+"""Published checkpoints become run folders.
+
+The same logits, both sides complete, and what is said when they are not.
+"""
 
 import dataclasses
 import functools
@@ -127,7 +130,8 @@ def test_what_is_recorded(net, runs):
 @pytest.mark.parametrize('net', NETS)
 def test_logits_are_those_of_the_published_tensors(net, runs, tensors):
     source = checkpoint.read(checkpoint.find(str(runs[net]), None, '-ec'), flag='-ec')
-    shapes, _ = Model(source.config, data_format='NHWC').inspect()
+    variables, _ = Model(source.config, data_format='NHWC').inspect()
+    shapes = {name: state.shape for name, state in variables.items()}
     ours = {
         name: from_pytorch(name, arch='resnet18', kind=net, sizes=sizes_of(net))
         for name in tensors[net]
@@ -189,8 +193,8 @@ def test_what_is_said(files, tmp_path, capsys):
     assert imports(files['san'], tmp_path / 'run', *size_flags('san'), '--data', 'fake') == 0
     said = capsys.readouterr().out
     assert (
-        f'{tmp_path / "run" / "model-0"}: san resnet18, mode pytorch, sizes 42 36, W32A32, 3 classes'
-        in said
+        f'{tmp_path / "run" / "model-0"}: san resnet18, mode pytorch, sizes 42 36, W32A32, 3 '
+        'classes' in said
     )
     # Counters of all normalisations, and three projections with theirs.
     assert f'{2 * 23 + 3 * (1 + 2 * 4)} published tensors are not used' in said
@@ -199,7 +203,10 @@ def test_what_is_said(files, tmp_path, capsys):
 
 @pytest.fixture
 def refused(tmp_path, capsys):
-    """``refused(file, *flags)``: the message of an import that must fail and leave nothing behind."""
+    """``refused(file.
+
+    *flags)``: the message of an import that must fail and leave nothing behind.
+    """
 
     def check(file, *flags: str) -> str:
         out = tmp_path / 'out' / 'run'

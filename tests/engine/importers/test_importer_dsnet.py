@@ -1,4 +1,7 @@
-"""The published checkpoint of DS-Net becomes a run: averaged weights, the widths with statistics, stored logits."""
+"""The published checkpoint of DS-Net becomes a run.
+
+Averaged weights, the widths with statistics, stored logits.
+"""
 
 import argparse
 import io
@@ -22,11 +25,10 @@ from engine.training import train
 from quant.backend import tf
 from scripts import import_checkpoint
 from tests.engine.importers.torch_format import of, write
-from tests.engine.training import test_train
 from tests.parity.fixtures import draw, fill, load
 from tests.paths import SHARED
 
-few_validation_images = test_train.few_validation_images
+pytestmark = pytest.mark.usefixtures('few_validation_images')
 
 # An eighth of the published channels, in half of the layers.
 NARROW = ([2, 3], [4, 11], [6, 21], [12, 33])
@@ -35,7 +37,10 @@ LAYERS = (1, 1, 1, 3, 1)
 
 
 def norm(name: str, choices: list[int]) -> dict[str, tuple[int, ...]]:
-    """Statistics of every width, affine parameters of the last one, counters that are never used."""
+    """Statistics of every width, affine parameters of the last one.
+
+    Counters that are never used.
+    """
     shapes = {
         f'{name}.aux_bn.{i}.{leaf}': () if leaf[0] == 'n' else (count,)
         for i, count in enumerate(choices)
@@ -69,7 +74,10 @@ def supernet(classes: int) -> dict[str, tuple[int, ...]]:
 
 
 def drawn(classes: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Trained values of everything but the largest network's own statistics, as the published calibration leaves it."""
+    """Trained values of everything but the largest network's own statistics.
+
+    As the published calibration leaves it.
+    """
     rng, found = np.random.default_rng(seed), {}
     for name, shape in supernet(classes).items():
         if '.aux_bn.1.running_' in name and shape[0] in (3, 11, 21, 33):

@@ -1,4 +1,7 @@
-"""Names and layouts of the published PyTorch networks: by hand, and every name of the stored parity fixtures."""
+"""Names and layouts of the published PyTorch networks.
+
+By hand, and every name of the stored parity fixtures.
+"""
 
 import json
 import re
@@ -274,11 +277,10 @@ def variables(arch, san, sizes):
         kd_type='topdown' if san else 'ens_topdown',
     )
     built, _ = Model(config, data_format='NHWC').inspect()
-    shapes = {
-        name.replace(f'/s{sizes[0]}/', f'/s{size}/'): shape
-        for name, shape in built.items()
-        for size in sizes
-    }
+    shapes = {}
+    for name, state in built.items():
+        for size in sizes:
+            shapes[name.replace(f'/s{sizes[0]}/', f'/s{size}/')] = state.shape
     return shapes | ({} if san else {'alpha': (len(sizes),)})
 
 

@@ -1,4 +1,7 @@
-"""Checkpoints: reading ours and published ones, and what is refused."""
+"""Checkpoints.
+
+Which one a path stands for, both ways of naming variables, and what is said when one does not fit.
+"""
 
 import dataclasses
 import functools
@@ -10,11 +13,10 @@ import pytest
 
 from engine.config.config import Config
 from engine.errors import UsageError
-from engine.files import write_json
 from engine.graph.tower import Model
 from engine.runs import checkpoint
 from quant.backend import tf
-from quant.state import State
+from quant.state import Kind, State
 
 SMALL = Config(
     mode='preact',
@@ -43,31 +45,23 @@ PUBLISHED = Config(
 )
 
 
+pytestmark = pytest.mark.usefixtures('every_network_is_built_once')
+
 INSPECT = Model.inspect
 
 
 @functools.cache
-def inspected(config: Config) -> tuple[dict[str, tuple[int, ...]], dict[str, State]]:
-    model = Model(config, data_format='NHWC')
-    found, _ = INSPECT(model)
-    return found, model.states
+def declared(config: Config) -> dict[str, State]:
+    return INSPECT(Model(config, data_format='NHWC'))[0]
 
 
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    return inspected(config)[0]
+    return {name: state.shape for name, state in declared(config).items()}
 
 
-def states(config: Config) -> dict[str, State]:
-    return inspected(config)[1]
-
-
-@pytest.fixture(autouse=True)
-def every_network_is_built_once(monkeypatch):
-    def inspect(model: Model) -> tuple[dict[str, tuple[int, ...]], dict]:
-        found, model.states = inspected(dataclasses.replace(model.config, load=None))
-        return found, {}
-
-    monkeypatch.setattr(Model, 'inspect', inspect)
+def inspected(model: Model) -> tuple[dict[str, State], dict]:
+    """What ``Model.inspect`` returns, without layer records."""
+    return declared(dataclasses.replace(model.config, load=None)), {}
 
 
 def numbers(wanted: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -103,17 +97,6 @@ def published(name: str) -> str:
     if leaf == 'basis' and scope[-1].startswith('quant'):
         path += '/ActivationQuantization'
     return f'imagenet/{path}/{leaf}'
-
-
-@pytest.fixture(scope='module')
-def ours(tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
-    """A run folder with the epochs 1 and 3, and the values in both."""
-    folder = tmp_path_factory.mktemp('ours') / 'run'
-    values = numbers(shapes(SMALL))
-    for epoch in (1, 3):
-        save(values | {'global_step': np.int64(10 * epoch)}, folder / f'model-{10 * epoch}')
-    write_json(folder / 'config.json', SMALL.to_json())
-    return folder, values
 
 
 @pytest.fixture(scope='module')
@@ -197,7 +180,7 @@ def test_read_our_checkpoint(ours, source):
 
 def test_what_our_checkpoint_has(source):
     assert source.sizes == [16, 12]
-    assert (source.bits('weight'), source.bits('activation')) == (2, 3)
+    assert (source.qw, source.qa, source.classes) == (2, 3, 10)
     assert (
         source.describe() == f'{source.prefix} has sizes 16 12, 2-bit weights and 3-bit activations'
     )
@@ -206,7 +189,7 @@ def test_what_our_checkpoint_has(source):
 def test_without_a_run_folder_there_is_no_configuration(tmp_path):
     found = read(save({'w': np.ones(3, np.float32)}, tmp_path / 'model-1'))
     assert found.config is None
-    assert (found.sizes, found.bits('weight'), found.bits('activation')) == ([], 32, 32)
+    assert (found.sizes, found.qw, found.qa) == ([], 32, 32)
     assert 'sizes none' in found.describe()
 
 
@@ -221,12 +204,12 @@ def test_read_a_published_checkpoint(theirs):
 def test_what_a_published_checkpoint_has(theirs):
     found = read(theirs[0])
     assert found.sizes == [32, 24]
-    assert (found.bits('weight'), found.bits('activation')) == (2, 2)
+    assert (found.qw, found.qa, found.classes) == (2, 2, 5)
     assert found.describe() == f'{theirs[0]} has sizes 32 24, 2-bit weights and 2-bit activations'
 
 
 def test_a_published_checkpoint_fits_our_network(theirs):
-    chosen = checkpoint.select(read(theirs[0]), shapes(PUBLISHED), flag='-ec')
+    chosen = checkpoint.select(read(theirs[0]), declared(PUBLISHED), flag='-ec')
     assert set(chosen) == set(shapes(PUBLISHED))
 
 
@@ -261,7 +244,7 @@ def test_a_published_checkpoint_fits_our_network(theirs):
     ],
 )
 def test_published_names(name, ours):
-    from nets.rsnet import from_published
+    from engine.importers.rsnet import from_published
 
     assert from_published(name) == ours
 
@@ -297,10 +280,10 @@ def test_a_missing_or_cut_data_file_is_refused(left, tmp_path):
 
 
 def test_select_takes_what_the_graph_has_and_no_more(ours, source):
-    chosen = checkpoint.select(source, shapes(SMALL), flag='-ec')
+    chosen = checkpoint.select(source, declared(SMALL), flag='-ec')
     assert set(chosen) == set(ours[1])
     narrowed = checkpoint.select(
-        source, shapes(dataclasses.replace(SMALL, sizes=(12,), kd=False)), flag='-ec'
+        source, declared(dataclasses.replace(SMALL, sizes=(12,), kd=False)), flag='-ec'
     )
     assert set(narrowed) < set(chosen)
     assert [name for name in narrowed if '/s16/' in name or name == 'alpha'] == []
@@ -308,7 +291,7 @@ def test_select_takes_what_the_graph_has_and_no_more(ours, source):
 
 def refused(source, config, **options) -> str:
     with pytest.raises(UsageError) as caught:
-        checkpoint.select(source, shapes(config), flag='-ec', **options)
+        checkpoint.select(source, declared(config), flag='-ec', **options)
     assert str(caught.value).startswith('-ec: ')
     assert source.describe() in str(caught.value)
     return str(caught.value)
@@ -321,8 +304,8 @@ def test_a_missing_size(source):
 
 def test_a_missing_quantizer_state(source):
     values = {name: value for name, value in source.values.items() if not name.endswith('/basis')}
-    floats = dataclasses.replace(source, values=values)
-    message = refused(floats, SMALL, states=states(SMALL))
+    floats = dataclasses.replace(source, values=values, qw=32, qa=32)
+    message = refused(floats, SMALL)
     assert 'no quantizer state for group0/block0/' in message
 
 
@@ -350,15 +333,17 @@ def test_a_part_of_another_network_is_refused(there, asked):
     with pytest.raises(UsageError, match='another depth, mode or network'):
         checkpoint.select(
             checkpoint.Checkpoint('model-1', numbers(names), None),
-            shapes(dataclasses.replace(FLOAT, **{key: asked})),
+            declared(dataclasses.replace(FLOAT, **{key: asked})),
             flag='-ec',
         )
 
 
 def test_only_some_variables_of_a_network(source):
-    some = {name: shape for name, shape in shapes(SMALL).items() if name.endswith('/EMA')}
+    some = {name: state for name, state in declared(SMALL).items() if state.kind is not Kind.MOVING}
+    kernels = {name: state for name, state in some.items() if 'conv1' not in name}
     with pytest.raises(UsageError, match='another depth, mode or network'):
-        checkpoint.select(source, some, flag='-ec')
+        checkpoint.select(source, kernels, flag='-ec')
+    some = {name: state for name, state in declared(SMALL).items() if state.kind is Kind.MOVING}
     assert set(checkpoint.select(source, some, flag='-ec', partial=True)) == set(some)
 
 
@@ -388,9 +373,8 @@ def test_fresh_variables(source):
     }
     chosen = checkpoint.select(
         dataclasses.replace(source, values=values),
-        shapes(SMALL),
+        declared(SMALL),
         flag='--load',
-        states=states(SMALL),
         fresh=True,
     )
     assert set(chosen) == set(values) - {'global_step'}
@@ -398,9 +382,7 @@ def test_fresh_variables(source):
 
 def test_a_fresh_variable_of_another_shape_counts_as_missing(source):
     config = dataclasses.replace(SMALL, sizes=(16,), kd=False, qa=2)
-    chosen = checkpoint.select(
-        source, shapes(config), flag='--load', states=states(config), fresh=True
-    )
+    chosen = checkpoint.select(source, declared(config), flag='--load', fresh=True)
     lost = set(shapes(config)) - set(chosen)
     assert (
         lost
@@ -415,4 +397,4 @@ def test_a_fresh_variable_of_another_shape_counts_as_missing(source):
 
 def test_a_variable_of_another_shape_is_refused_unless_it_is_fresh(source):
     config = dataclasses.replace(SMALL, sizes=(16,), kd=False, classes=7)
-    assert 'linear/' in refused(source, config, states=states(config), fresh=True)
+    assert 'linear/' in refused(source, config, fresh=True)

@@ -1,4 +1,7 @@
-"""Starting from a checkpoint: what is restored, what starts afresh, fine-tuning, and calibrated statistics."""
+"""Starting from a checkpoint.
+
+What is restored, what starts afresh, fine-tuning, and calibrated statistics.
+"""
 
 import dataclasses
 import re
@@ -16,14 +19,9 @@ from nets.layers.kernels import _first as first
 from nets.points import Point
 from quant import Policy
 from quant.backend import tf
-from tests.engine.runs import test_checkpoint
 from tests.engine.runs.test_checkpoint import SMALL, numbers, read, save, shapes
 
-# Fixtures.
-ours, every_network_is_built_once = (
-    test_checkpoint.ours,
-    test_checkpoint.every_network_is_built_once,
-)
+pytestmark = pytest.mark.usefixtures('every_network_is_built_once')
 
 
 class Restored:

@@ -12,7 +12,7 @@ from quant.backend import tf
 from tests import test_grid
 
 # Fixture.
-shallow = test_grid.shallow
+pytestmark = pytest.mark.usefixtures('shallow')
 
 QUICK = (('rsnet', 'w2a2'), ('dsnet', 'float'))
 FIRST = {net: next(iter(row.axes)) for net, row in test_grid.NETS.items()}

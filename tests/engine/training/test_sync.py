@@ -25,7 +25,7 @@ from tests import test_grid
 from tests.test_grid import NETS
 
 # Fixture.
-shallow = test_grid.shallow
+pytestmark = pytest.mark.usefixtures('shallow')
 
 IMAGES = 11
 CLASSES = tuple('abcde')

@@ -1,6 +1,5 @@
 """Training from end to end on tiny settings: records, several towers, every kind of evaluation."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 import imagenet_tf
 from engine.config import cli, resolve
 from engine.config.config import read_config
-from engine.data import datasets
-from engine.data.sources import ArraySource
 from quant.backend import tf
 
 TINY = [
@@ -39,22 +36,7 @@ TINY = [
 ]
 
 
-@pytest.fixture(autouse=True, scope='module')
-def few_validation_images():
-    """Scores every 50th image, 40 in all."""
-    whole = datasets.open_dataset
-
-    def part(*args, **kwargs):
-        dataset = whole(*args, **kwargs)
-        if dataset.name != 'animals28':
-            return dataset
-        every = np.arange(0, len(dataset.val), 50)
-        val = ArraySource(np.stack([dataset.val.read(i) for i in every]), dataset.val.labels[every])
-        return dataclasses.replace(dataset, val=val)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, 'open_dataset', part)
-        yield
+pytestmark = pytest.mark.usefixtures('few_validation_images')
 
 
 def main(*flags) -> None:

@@ -17,7 +17,7 @@ from nets.backbones import slimmable as slimnets
 from nets.layers import routing as dsnet_gate
 from nets.layers.blocks import Blocks, Outputs
 from nets.layers.gating import gumbel
-from nets.layers.slimmable import Index, Routing
+from nets.layers.width import Index, Routing
 from nets.network import Network
 from nets.points import Point
 from quant.backend import tf

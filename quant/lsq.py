@@ -6,6 +6,8 @@ Reference:
     the activations' start that the paper has.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from typing import Any
@@ -90,9 +92,11 @@ class LSQ(Quantizer):
     def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Signed weights with one step, or with one per channel of the last axis of ``w``."""
         low, high = self._range(signed=True)
-        channels, axes = 1, None
+        channels = 1
+        axes = None
         if self.per_channel:
-            channels, axes = w.shape[-1], list(range(w.shape.rank - 1))
+            channels = w.shape[-1]
+            axes = list(range(w.shape.rank - 1))
 
         def initial(*_: Any, **__: Any) -> tf.Tensor:
             mean = tf.reduce_mean(tf.abs(weights.first()), axes)
@@ -125,7 +129,8 @@ class LSQ(Quantizer):
         return activations.shifted_back(quantize(shifted, step, low, high))
 
     def start(self, table: tf.Tensor) -> tf.Tensor:
-        count, total = table[0], table[1]
+        count = table[0]
+        total = table[1]
         step = tf.cast(total / tf.maximum(count, 1.0), tf.float32)
         return tf.reshape(tf.where_v2(step > 0, step, 1.0), [1])
 

@@ -263,7 +263,8 @@ class QuantizationOptions:
             raise ValueError(f'{flag}: quantizer {name} has no option {needed!r}')
 
     def _check_half(self, bits: str, half: str) -> None:
-        spec, number = getattr(self, half), getattr(self, bits)
+        spec = getattr(self, half)
+        number = getattr(self, bits)
         if not spec:
             return
         named = self._named(half)

@@ -56,7 +56,8 @@ class Quantization:
     """
 
     def __init__(self, policy: Policy, *, training: bool):
-        self.policy, self.training = policy, training
+        self.policy = policy
+        self.training = training
         self.collected: dict[str, Collected] = {}
         self.starts: dict[str, Start] = {}
         self.codebooks: dict[str, Callable[[], Codebook]] = {}
@@ -67,6 +68,11 @@ class Quantization:
     def relative(self, scope: str) -> str:
         """A variable scope or name without the prefix that a tower with its own variables has."""
         return scope.removeprefix(self._root).lstrip('/')
+
+    @property
+    def current(self) -> str:
+        """The current variable scope, without that prefix."""
+        return self.relative(tf.get_variable_scope().name)
 
     def once(self, make: Callable[[], Any]) -> Any:
         """The first result of ``make`` in the current variable scope: one read per tower."""
@@ -125,7 +131,7 @@ class Quantization:
 
     def report(self, make: Callable[[], Codebook]) -> None:
         """Keeps what makes the codebook of the quantizer of the current variable scope."""
-        self.codebooks[self.relative(tf.get_variable_scope().name)] = make
+        self.codebooks[self.current] = make
 
     def weight(
         self,
@@ -242,9 +248,10 @@ def refit(
     for (name, row), total, table in zip(towers[0].collected.items(), totals, add(tables)):
         value = row.quantizer.refit(row.variable, total._replace(table=table))
         # Weights take their statistics from one tower; the others must have read them, too.
-        read = [one.read for tower in towers for one in tower.collected[name].statistics]
+        read = [one.read for one in _rows(towers, name)]
+        variables = [tower.collected[name].variable for tower in towers]
         with tf.control_dependencies(read):
-            ops += _assign([tower.collected[name].variable for tower in towers], value)
+            ops += _assign(variables, value)
     return ops
 
 
@@ -263,16 +270,27 @@ def starts(
     """
     ops = {}
     for name, row in towers[0].starts.items():
-        tables = [table for tower in towers for table in tower.starts[name].tables]
+        tables = []
+        for tower in towers:
+            tables += tower.starts[name].tables
         (total,) = add([tf.add_n(tables)])
         value = row.quantizer.start(total)
-        ops[name] = tf.group(*_assign([tower.starts[name].variable for tower in towers], value))
+        variables = [tower.starts[name].variable for tower in towers]
+        ops[name] = tf.group(*_assign(variables, value))
     return ops
+
+
+def _rows(towers: Sequence[Quantization], name: str) -> list[Any]:
+    """Statistics that the towers have collected for one variable."""
+    rows = []
+    for tower in towers:
+        rows += tower.collected[name].statistics
+    return rows
 
 
 def _total(towers: Sequence[Quantization], name: str) -> Any:
     """Statistics of one variable, summed over what codes it and over the towers."""
-    rows = [row for tower in towers for row in tower.collected[name].statistics]
+    rows = _rows(towers, name)
     if rows[0].same:
         return rows[0]
     return rows[0]._replace(table=tf.add_n([row.table for row in rows]))

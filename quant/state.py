@@ -69,7 +69,8 @@ def declare(
         fresh: whether it may start afresh where what is loaded does not hold it.
         **more: further fields of ``State``.
     """
-    name, states = variable.op.name, _states()
+    name = variable.op.name
+    states = _states()
     before = states.get(name, State(kind))
     if before.kind is Kind.TEACHER:
         return

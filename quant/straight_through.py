@@ -1,16 +1,25 @@
 """Pseudo-gradients: a tensor that goes forward as one value and backward as another."""
 
+from __future__ import annotations
+
+import functools
+
 from quant.backend import tf
 
 
-@tf.RegisterGradient('StraightThrough')
+@functools.cache
+def _register() -> None:
+    """Makes the gradients known to TensorFlow, once."""
+    tf.RegisterGradient('StraightThrough')(_straight_through)
+    tf.RegisterGradient('StraightThroughInside')(_inside_only)
+
+
 def _straight_through(
     _: tf.Operation, upstream: tf.Tensor, *__: tf.Tensor
 ) -> list[tf.Tensor | None]:
     return [None, upstream]
 
 
-@tf.RegisterGradient('StraightThroughInside')
 def _inside_only(op: tf.Operation, upstream: tf.Tensor, *_: tf.Tensor) -> list[tf.Tensor | None]:
     inside = op.inputs[2]
     return [None, tf.where_v2(inside, upstream, tf.zeros([], upstream.dtype)), None]
@@ -34,5 +43,6 @@ def straight_through_inside(y: tf.Tensor, x: tf.Tensor, inside: tf.Tensor) -> tf
 
 def _with_gradient(name: str, tensors: list[tf.Tensor]) -> tf.Tensor:
     """The first tensor, unchanged, with a registered gradient toward the others."""
+    _register()
     with tf.get_default_graph().gradient_override_map({'IdentityN': name}):
         return tf.raw_ops.IdentityN(input=tensors)[0]

@@ -1,4 +1,4 @@
-"""Our networks against the published code's outputs, and the judge against fixtures that are wrong on purpose."""
+"""Our networks against the outputs of published code, and the judge against spoilt fixtures."""
 
 import json
 from collections.abc import Callable
@@ -242,6 +242,26 @@ def test_one_wrong_quantizer_value_fails(
     copy.change_array(key, lambda x: x * np.float32(1.001))
     assert main([str(copy.json)]) == 1
     assert key in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'key', ['w_b2/y', 'w_pc_b4/gx', 'a_b3/grad_s', 'w_b8/init_s', 'a_clip_b2/y', 'edge_s3_0.3/gx']
+)
+def test_one_wrong_value_of_a_quantizer_fails(key: str, tmp_path: Path) -> None:
+    copy = Copy(tmp_path, 'quant_lsq')
+    data = json.loads(copy.json.read_text())
+    data['cases'] = [case for case in data['cases'] if case['case'] == key.partition('/')[0]]
+    copy.json.write_text(json.dumps(data))
+    copy.change_array(key, lambda x: x * np.float32(1.001))
+    assert [check.what for check in judge(load(copy.json)).checks if not check.passed] == [key]
+
+
+def test_a_fixture_of_an_unknown_quantizer_is_not_passed(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, 'quant_lsq')
+    other = tmp_path / 'quant_other.json'
+    copy.json.rename(other)
+    copy.npz.rename(other.with_suffix('.npz'))
+    assert judge(load(other)).problems == ['no quantizer of ours for this file']
 
 
 def test_one_wrong_index_fails(tmp_path: Path) -> None:

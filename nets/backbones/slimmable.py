@@ -15,7 +15,8 @@ from typing import NamedTuple
 from nets.backbones import resnet
 from nets.layers import slimmable
 from nets.layers.blocks import SWISH_MIN, Blocks
-from nets.layers.slimmable import Index, Width, act, conv, norm
+from nets.layers.slimmable import act, conv, norm
+from nets.layers.width import Index, Width
 from quant.backend import tf
 
 IMAGE = Width((3,))

@@ -18,6 +18,7 @@ from typing import Any
 
 from nets.cost import LayerRecord
 from nets.layers import sync_norm
+from nets.layers.coded import CodedTensors
 from nets.layers.grouped import grouped_conv
 from nets.layers.kernels import Kernel, Kernels, MetaConv
 from nets.layers.norm import Normalisation
@@ -62,6 +63,7 @@ class Blocks(Normalisation):
     Attributes:
         layers: layer records by spelling of the operating point.
         weights: the tower's kernels.
+        coded: bits of its tensors.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Blocks(Normalisation):
         self._gate = ''
         self._seed = seed
         self._draws = 0
-        self._coded: dict[Any, int] = {}
+        self.coded = CodedTensors(policy)
 
     @property
     def point(self) -> Point:
@@ -140,7 +142,9 @@ class Blocks(Normalisation):
         relative to the variable scope in which it is made.
         """
         other = copy.copy(self)
-        other.training, other.statistics, other.averages = False, {}, {}
+        other.training = False
+        other.statistics = {}
+        other.averages = {}
         other.quantization = Quantization(self.quantization.policy, training=False)
         other.weights = Kernels(other.quantization, training=self.training)
         return other
@@ -301,11 +305,12 @@ class Blocks(Normalisation):
             function: ``relu``, ``relu6``, ``swish``, or ``none`` to quantize ``x`` as it is.
             lower: with ``none``, the smallest possible value of ``x``; -inf is both signs.
         """
-        scope = self.quantization.relative(f'{tf.get_variable_scope().name}/{name}')
+        scope = f'{self.quantization.current}/{name}'.lstrip('/')
         if function == 'relu6':
             x = tf.nn.relu6(x)
         elif function == 'swish':
-            x, lower = tf.nn.swish(x), SWISH_MIN
+            x = tf.nn.swish(x)
+            lower = SWISH_MIN
         return self._quantized(name, x, scope, role, relu=function == 'relu', lower=lower)
 
     def image(self, x: tf.Tensor) -> tf.Tensor:
@@ -327,23 +332,17 @@ class Blocks(Normalisation):
             role: of the layer.
             lower: smallest possible value of ``x``.
         """
-        scope = self.quantization.relative(tf.get_variable_scope().name)
+        scope = self.quantization.current
         return self._quantized('input_quant', x, scope, role, relu=False, lower=lower)
 
     def max_pool(self, x: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
         """Maximum over windows, see ``Layout.max_pool``: its values have the bits of ``x``."""
-        return self.same_bits(super().max_pool(x, kernel, stride), x)
-
-    def same_bits(self, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        """``y``, whose values need as many bits as those of ``x``."""
-        if x.ref() in self._coded:
-            self._coded[y.ref()] = self._coded[x.ref()]
-        return y
+        return self.coded.same(super().max_pool(x, kernel, stride), x)
 
     def _quantized(
         self, name: str, x: tf.Tensor, scope: str, role: str, *, relu: bool, lower: float
     ) -> tf.Tensor:
-        """``x`` as ``Quantization.activation`` gives it; remembers its bits."""
+        """``x`` as ``Quantization.activation`` gives it."""
         y = self.quantization.activation(
             name,
             x,
@@ -355,8 +354,7 @@ class Blocks(Normalisation):
             point=str(Point(size=self._point.size)),
             strongest=self._strongest,
         )
-        self._coded[y.ref()] = self.quantization.policy.activation_bits(scope, role)
-        return y
+        return self.coded.activated(y, scope, role)
 
     @property
     def _strongest(self) -> bool:
@@ -403,16 +401,8 @@ class Blocks(Normalisation):
             bias,
             kernel.generated,
             self._gate,
-            self._bits_of(read, name, role),
+            self.coded.bits(read, name, role),
             inputs,
         )
         for point in points or self._serves:
             self.layers[str(point)].append(record)
-
-    def _bits_of(self, x: tf.Tensor, scope: str, role: str) -> int:
-        """Bits of the input of a layer: as it was activated, or else by the rule for its role."""
-        if x.ref() in self._coded:
-            return self._coded[x.ref()]
-        if role == 'stem':
-            role = 'image'
-        return self.quantization.policy.activation_bits(scope, role)

@@ -19,7 +19,8 @@ def grouped_conv(
         groups: number of groups.
         padding: as of ``tf.nn.conv2d``.
     """
-    size, channels = w.shape[0], w.shape[2]
+    size = w.shape[0]
+    channels = w.shape[2]
     if padding == 'SAME':
         rows = _same_padding(x.shape[1], size, stride)
         columns = _same_padding(x.shape[2], size, stride)

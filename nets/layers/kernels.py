@@ -81,7 +81,8 @@ class Kernels:
     def __init__(self, quantization: Quantization, *, training: bool):
         self.read: list[tf.Tensor] = []
         self.variables: list[tf.Variable] = []
-        self._quantization, self._training = quantization, training
+        self._quantization = quantization
+        self._training = training
         self._tensors: dict[str, tf.Tensor] = {}
         self._made: dict[tuple[str, float | None], Kernel] = {}
         self._parts: dict[tuple[str, tuple[int, ...]], tf.Tensor] = {}
@@ -156,7 +157,7 @@ class Kernels:
             rows: shape that the quantizer sees.
             point: operating point that owns the quantizer.
         """
-        scope = self._quantization.relative(tf.get_variable_scope().name)
+        scope = self._quantization.current
         shape = latent.value.shape.as_list()
         value = self._quantization.weight(
             _shaped(latent.value, rows),

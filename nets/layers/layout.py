@@ -15,7 +15,8 @@ class Layout:
     """
 
     def __init__(self, data_format: str, padding: str):
-        self.data_format, self.padding = data_format, padding
+        self.data_format = data_format
+        self.padding = padding
 
     @property
     def axis(self) -> int:
@@ -45,7 +46,8 @@ class Layout:
             stride: of the window.
         """
         kernel = tf.cast(w, x.dtype)
-        strides, pads = self.strides(stride), self.pads(w.shape[0], stride)
+        strides = self.strides(stride)
+        pads = self.pads(w.shape[0], stride)
         return tf.nn.conv2d(x, kernel, strides, pads, data_format=self.data_format)
 
     def filter(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
@@ -57,7 +59,8 @@ class Layout:
             stride: of the window.
         """
         kernel = tf.cast(w, x.dtype)
-        strides, pads = self.strides(stride), self.pads(w.shape[0], stride)
+        strides = self.strides(stride)
+        pads = self.pads(w.shape[0], stride)
         return tf.nn.depthwise_conv2d(x, kernel, strides, pads, data_format=self.data_format)
 
     def max_pool(self, x: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
@@ -68,7 +71,8 @@ class Layout:
             kernel: side of a window.
             stride: between windows.
         """
-        window, strides = self.strides(kernel), self.strides(stride)
+        window = self.strides(kernel)
+        strides = self.strides(stride)
         pads = self.pads(kernel, stride)
         return tf.nn.max_pool2d(x, window, strides, pads, data_format=self.data_format)
 

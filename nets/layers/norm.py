@@ -1,5 +1,7 @@
 """Batch normalisation with statistics of an operating point."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 from nets.layers import sync_norm
@@ -100,7 +102,8 @@ class Normalisation(Layout):
             zero_gamma: start gamma from 0 instead of 1.
         """
         channels = self.channels(x)
-        ones, zeros = tf.ones_initializer(), tf.zeros_initializer()
+        ones = tf.ones_initializer()
+        zeros = tf.zeros_initializer()
         gamma_start = zeros if zero_gamma else ones
         with tf.variable_scope(name):
             gamma = self._affine('gamma', channels, gamma_start)
@@ -109,7 +112,7 @@ class Normalisation(Layout):
             variance = self._moving('variance', channels, ones)
             y, batch_mean, batch_variance = self.normalise(x, gamma, beta, mean, variance)
             if self.training:
-                scope = self.quantization.relative(tf.get_variable_scope().name)
+                scope = self.quantization.current
                 count = tf.size(x) // channels
                 statistics = Statistics(batch_mean, batch_variance, count)
                 key = f'{scope}/{self._point}'

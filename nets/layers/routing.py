@@ -13,7 +13,8 @@ from nets import cost
 from nets.cost import LayerRecord
 from nets.layers.blocks import Blocks
 from nets.layers.rows import Rows
-from nets.layers.slimmable import Width, dense
+from nets.layers.slimmable import dense
+from nets.layers.width import Width
 from quant.backend import tf
 from quant.state import declaring
 

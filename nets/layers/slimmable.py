@@ -11,85 +11,16 @@ published code.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import Kernel
 from nets.layers.norm import BN_EPSILON, BN_MOMENTUM, Averages, Statistics
+from nets.layers.width import Routing, Width
 from nets.points import Point
 from quant.backend import tf
 from quant.state import Kind, declare
-
-
-class Routing(NamedTuple):
-    """A width per image.
-
-    Attributes:
-        routes: indices of the widths to choose from, ascending.
-        gate: [N, routes] float32, 1 at the chosen one and else 0.
-    """
-
-    routes: tuple[int, ...]
-    gate: tf.Tensor
-
-
-# Index of a width: the same for all images, or image by image.
-Index: TypeAlias = 'int | tf.Tensor | Routing'
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Width:
-    """Active channels of a tensor: always the first ones.
-
-    Attributes:
-        choices: channel counts by index; the last is that of the variables.
-        index: of the active one.
-        passes: how many passes of a training step share the layers that have this width.
-    """
-
-    choices: tuple[int, ...]
-    index: Index = 0
-    passes: int = 1
-
-    @property
-    def full(self) -> int:
-        return self.choices[-1]
-
-    @functools.cached_property
-    def active(self) -> int | tf.Tensor:
-        """Channels to compute."""
-        if isinstance(self.index, Routing):
-            return self.choices[self.index.routes[-1]]
-        if isinstance(self.index, int):
-            return self.choices[self.index]
-        return tf.gather(list(self.choices), self.index)
-
-    def at(self, point: Point) -> int:
-        """Channels that an operating point uses which this width serves."""
-        if isinstance(self.index, int):
-            return self.choices[self.index]
-        return self.choices[point.width or 0]
-
-    def first(self, vector: tf.Tensor) -> tf.Tensor:
-        """The active part of [full]."""
-        if isinstance(self.index, tf.Tensor) or self.active < self.full:
-            return vector[: self.active]
-        return vector
-
-    def masks(self, routing: Routing) -> tf.Tensor:
-        """[routes, count] 1 for the channels of a route."""
-        counts = [self.choices[route] for route in routing.routes]
-        return tf.sequence_mask(counts, counts[-1], routing.gate.dtype)
-
-    def row(self, table: tf.Tensor) -> tf.Tensor:
-        """The active part [count] of the chosen row of a table; [N, count] image by image."""
-        if isinstance(self.index, Routing):
-            rows = tf.gather(table, list(self.index.routes))[:, : self.active]
-            return tf.matmul(self.index.gate, rows * self.masks(self.index))
-        return self.first(tf.gather(table, self.index))
 
 
 def masked(b: Blocks, x: tf.Tensor, width: Width) -> tf.Tensor:
@@ -129,7 +60,8 @@ def conv(
         stride: of the window.
         role: of the layer.
     """
-    shape, fan_out = [kernel, kernel, inputs.full, outputs.full], kernel * kernel * outputs.full
+    shape = [kernel, kernel, inputs.full, outputs.full]
+    fan_out = kernel * kernel * outputs.full
     with tf.variable_scope(name) as scope:
         w = b.weights.get(
             shape,
@@ -234,8 +166,9 @@ def norm(b: Blocks, name: str, x: tf.Tensor, width: Width) -> tf.Tensor:
         width: of ``x``.
     """
     point = str(Point(size=b.point.size))
-    ones, zeros = tf.ones_initializer(), tf.zeros_initializer()
-    with tf.variable_scope(name) as scope:
+    ones = tf.ones_initializer()
+    zeros = tf.zeros_initializer()
+    with tf.variable_scope(name):
         gamma = width.first(_affine('gamma', width, ones))
         beta = width.first(_affine('beta', width, zeros))
         tables = [_table('mean', point, width, zeros), _table('variance', point, width, ones)]
@@ -244,7 +177,7 @@ def norm(b: Blocks, name: str, x: tf.Tensor, width: Width) -> tf.Tensor:
         rows = [width.row(table) for table in tables]
         y, *batch = b.normalise(x, gamma, beta, *rows)
         if b.training:
-            owner = '/'.join(filter(None, [b.quantization.relative(scope.name), point]))
+            owner = f'{b.quantization.current}/{point}'.rstrip('/')
             _keep_statistics(b, owner, width, tables, batch, x)
             _move_averages(b, width, tables, batch)
     return y
@@ -265,7 +198,7 @@ def _table(part: str, point: str, width: Width, start: Any) -> tf.Variable:
         start: initializer.
     """
     shape = [len(width.choices), width.full]
-    name = '/'.join(filter(None, [point, part, 'EMA']))
+    name = f'{point}/{part}/EMA'.lstrip('/')
     table = tf.get_variable(name, shape, initializer=start, trainable=False)
     declare(table, Kind.MOVING, point=point)
     return table
@@ -289,8 +222,11 @@ def _routed_norm(
         gamma: [C].
         beta: [C].
     """
-    mean, variance = (_like(b, width.row(table), x) for table in tables)
-    scale, shift = _like(b, gamma[None], x), _like(b, beta[None], x)
+    means, variances = tables
+    mean = _like(b, width.row(means), x)
+    variance = _like(b, width.row(variances), x)
+    scale = _like(b, gamma[None], x)
+    shift = _like(b, beta[None], x)
     centred = tf.cast(x, mean.dtype) - mean
     y = centred * tf.rsqrt(variance + BN_EPSILON) * scale + shift
     return masked(b, tf.cast(y, x.dtype), width)
@@ -320,7 +256,7 @@ def act(
         function: as of ``Blocks.act``.
         lower: as of ``Blocks.act``.
     """
-    scope = b.quantization.relative(f'{tf.get_variable_scope().name}/{name}')
+    scope = f'{b.quantization.current}/{name}'.lstrip('/')
     y = b.act(name, x, role=role, function=function, lower=lower)
     if b.quantization.policy.activation(scope, role):
         return _masked_value(b, y, width)
@@ -331,7 +267,7 @@ def _masked_value(b: Blocks, y: tf.Tensor, width: Width) -> tf.Tensor:
     """``y`` with zeros in the channels that an image does not use, and the gradient of ``y``."""
     if not isinstance(width.index, Routing):
         return y
-    return b.same_bits(y + tf.stop_gradient(masked(b, y, width) - y), y)
+    return b.coded.same(y + tf.stop_gradient(masked(b, y, width) - y), y)
 
 
 def squeeze_excite(

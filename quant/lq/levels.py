@@ -9,6 +9,8 @@ Reference:
     https://arxiv.org/abs/1807.10029, equations 3-6.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -158,7 +160,8 @@ def _compare(x: tf.Tensor, g: Grid, relu: bool) -> Encoded:
     base = g.thresholds
     if relu:
         base = tf.maximum(base, 0.0)
-    counts, excesses = [], []
+    counts = []
+    excesses = []
     # Sums of x - t over the x above t: nothing cancels when few are, no masked copy of x is made.
     for mask in masks:
         counts.append(_count(mask, per_channel))

@@ -6,6 +6,8 @@ References:
     code.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 
@@ -79,7 +81,8 @@ class LQ(Quantizer):
 
     def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Weights with codes -1/+1 and one basis per channel of the last axis of ``w``."""
-        tower, start = weights.tower, MEDIAN / 2 ** (self.bits - 1)
+        tower = weights.tower
+        start = MEDIAN / 2 ** (self.bits - 1)
         variable, grid = tower.once(
             lambda: self._grid(tower, w.shape[-1], weights.init_std, start, low=-1)
         )
@@ -97,10 +100,13 @@ class LQ(Quantizer):
         function such as Swish. Where there is no bound (-inf), codes are -1/+1 and the gradient
         passes where |x| is at most the largest level.
         """
-        tower, relu = activations.tower, activations.relu
-        low, start = 0, MEDIAN * 2 / (2**self.bits - 1)
+        tower = activations.tower
+        relu = activations.relu
+        low = 0
+        start = MEDIAN * 2 / (2**self.bits - 1)
         if activations.signed:
-            low, start = -1, MEDIAN / 2 ** (self.bits - 1)
+            low = -1
+            start = MEDIAN / 2 ** (self.bits - 1)
         variable, grid = tower.once(lambda: self._grid(tower, 1, 1.0, start, low=low))
         rest = tf.stop_gradient(activations.shifted(x))
         y, table = levels.quantize(rest, grid, relu=relu, collect=activations.collect)

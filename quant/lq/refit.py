@@ -1,5 +1,7 @@
 """Least-squares refit of a basis from counts and sums, and its moving average."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 from quant.backend import tf
@@ -100,7 +102,8 @@ def moving_average(variable: tf.Variable, new: tf.Tensor, decay: float) -> tf.Te
     """
     biased = _zeros(f'{variable.op.name}/biased', variable.shape)
     step = _zeros(f'{variable.op.name}/local_step', [])
-    mean, count = decay * biased + (1 - decay) * new, step + 1
+    mean = decay * biased + (1 - decay) * new
+    count = step + 1
     with tf.control_dependencies([biased.assign(mean), step.assign(count)]):
         return mean / (1 - decay**count)
 

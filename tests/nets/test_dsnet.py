@@ -16,6 +16,7 @@ from nets.cost import LayerRecord
 from nets.layers import routing
 from nets.layers.blocks import Blocks, Outputs
 from nets.layers.kernels import generate
+from nets.layers.width import Width
 from nets.points import Point
 from quant import Policy, low_bit
 from quant.backend import tf
@@ -192,7 +193,7 @@ def test_sub_network_is_the_network_of_its_first_channels(run):
     net = network(widths=(14, 4))
     b = Blocks(Policy(), net.points, training=False, padding=net.padding)
     x = RNG.standard_normal((2, 2, 2, 12)).astype('float32')
-    inputs, outputs = slimmable.Width((5, 12), 1), slimmable.Width((4, 6, 9), 1)
+    inputs, outputs = Width((5, 12), 1), Width((4, 6, 9), 1)
     with b.at(net.points[1]):
         y = slimmable.norm(
             b,
@@ -225,7 +226,7 @@ def test_averages_move_once_per_pass_and_in_their_row(main, run):
             (drawn, 1, x[..., :3]),
             (drawn, 1, 2 * x[..., :3]),
         ):
-            slimmable.norm(b, 'bn', tf.constant(images), slimmable.Width((2, 3, 4), index, passes))
+            slimmable.norm(b, 'bn', tf.constant(images), Width((2, 3, 4), index, passes))
     run([])
     run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
     mean, expected = run(variable('bn/mean/EMA')), np.zeros((3, 4))

@@ -153,3 +153,10 @@ def test_importing_the_packages_leaves_tensorflow_alone():
     assert not loads_tensorflow(
         'import quant, quant.policy, quant.quantizer, nets, nets.points, nets.cost'
     )
+
+
+def test_naming_a_quantizer_leaves_tensorflow_alone():
+    assert not loads_tensorflow(
+        'from quant import quantizer\n'
+        'for name in quantizer.names(): quantizer.parse(f"{name}(bits=2)")'
+    )

@@ -72,10 +72,11 @@ class AverageWeights(Callback):
         try:
             yield
         finally:
+            initializers = [variable.initializer for variable in self._copies]
             feed = {}
-            for variable, value in zip(self._copies, trained):
-                feed[variable.initializer.inputs[1]] = value
-            session.run([variable.initializer for variable in self._copies], feed)
+            for initializer, value in zip(initializers, trained):
+                feed[initializer.inputs[1]] = value
+            session.run(initializers, feed)
 
 
 def _average(followed: tf.Variable) -> tf.Variable:

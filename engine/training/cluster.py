@@ -108,6 +108,13 @@ class WorkerGroup(SingleWorker):
         return [StayTogether(self)]
 
     def start(self, config: Config, dataset: Dataset, step: int) -> int:
+        """See ``SingleWorker.start``.
+
+        Args:
+            config: the configuration that this worker was started with.
+            dataset: its data.
+            step: global step that it would go on from.
+        """
         self.server  # noqa: B018
         for index, host in enumerate(self.hosts):
             self._wait_for(index, host)

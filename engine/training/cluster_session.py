@@ -33,6 +33,11 @@ class WorkerSession(tf.Session):
         self._group = group
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs as ``tf.Session.run``.
+
+        Raises:
+            WorkerError: another worker is gone.
+        """
         try:
             return super().run(*args, **kwargs)
         except tf.errors.OpError as error:

@@ -118,53 +118,61 @@ def _train(
     worker: SingleWorker,
 ) -> None:
     tf.set_random_seed(config.seed)
-    model = Model(
-        config, data_format=data_format, options=config.network().evaluation_options, worker=worker
-    )
+    options = config.network().evaluation_options
+    model = Model(config, data_format=data_format, options=options, worker=worker)
     flow = KeepsError(_flow(config, dataset, worker, start_step=run.step, threads=threads))
     batches = SharedBatches(flow, len(config.gpu))
-    starts: list[Callback] = []
+    callbacks = _of_a_step(model)
     if run.step == 0:
         first = _flow(config, dataset, worker, start_step=0, threads=0)
-        starts = [StartQuantizers(model, batches, lambda: next(iter(first)), values or {})]
+        starts = StartQuantizers(model, batches, lambda: next(iter(first)), values or {})
+        callbacks.append(starts)
+    averages = AverageWeights(model, config.model_ema) if config.model_ema else None
+    if averages:
+        callbacks.append(averages)
     guard = StopAtNaN(model)
+    callbacks.append(guard)
     save = Save(run)
-    finish = [guard.check, save.save] if worker.first else [guard.check]
-    stop = StopOnSignal(worker, *finish)
-    decay = config.model_ema
-    averages = AverageWeights(model, decay) if decay else None
-    writers: list[Callback] = []
     monitors: list[Callback] = []
+    finish = [guard.check]
     if worker.first:
         logger.set_logger_dir(str(run.path), action='k')
         evaluate = Evaluate(model, dataset, run, threads=threads, averages=averages)
-        writers = [evaluate, SaveBest(run), save]
-        monitors = [Events(), JSONWriter(), EpochLine(model)]
-    steps = config.steps_per_epoch
-    train_config = TrainConfig(
-        model=model,
-        data=batches,
-        callbacks=[
-            *_of_a_step(model),
-            *starts,
-            *([averages] if averages else []),
-            guard,
-            *writers,
-            *worker.callbacks,
-            stop,
-        ],
-        monitors=monitors,
-        **worker.session(_state(run, values)),
-        steps_per_epoch=steps,
-        starting_epoch=run.step // steps + 1,
-        max_epoch=config.epochs,
-    )
-    trainer = make_trainer(config)
-    launch_train_with_config(train_config, trainer)
+        callbacks.extend([evaluate, SaveBest(run), save])
+        monitors.extend([Events(), JSONWriter(), EpochLine(model)])
+        finish.append(save.save)
+    stop = StopOnSignal(worker, *finish)
+    callbacks.extend([*worker.callbacks, stop])
+    trainer = _launch(model, batches, callbacks, monitors, worker.session(_state(run, values)), run)
     _check_end(config, trainer, flow, guard, worker)
     if worker.first:
         save.tidy()
     stop.end()
+
+
+def _launch(
+    model: Model,
+    batches: SharedBatches,
+    callbacks: list[Callback],
+    monitors: list[Callback],
+    session: dict[str, Any],
+    run: Run,
+) -> Any:
+    """Trains to the end, or until a callback or the data end it. Returns the trainer."""
+    steps = model.config.steps_per_epoch
+    trainer = make_trainer(model.config)
+    of_training = TrainConfig(
+        model=model,
+        data=batches,
+        callbacks=callbacks,
+        monitors=monitors,
+        **session,
+        steps_per_epoch=steps,
+        starting_epoch=run.step // steps + 1,
+        max_epoch=model.config.epochs,
+    )
+    launch_train_with_config(of_training, trainer)
+    return trainer
 
 
 def _flow(
@@ -182,7 +190,7 @@ def _flow(
 
 
 def _of_a_step(model: Model) -> list[Callback]:
-    """What runs with every step, on every worker."""
+    """Callbacks that run with every step, on every worker."""
     return [
         ConnectTowers(model),
         FeedStep(model),

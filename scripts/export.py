@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import UsageError
+from engine.optimization.averages import WEIGHTS
 from scripts import parser, status
 
 
@@ -22,6 +23,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument('--point', required=True, help='operating point, as evaluation spells it')
     p.add_argument('--out', type=Path, required=True, metavar='FOLDER', help='folder to make')
     p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
+    p.add_argument(
+        '--weights',
+        choices=WEIGHTS,
+        default='raw',
+        help='those that were trained, or their averages (--model-ema)',
+    )
     return p.parse_args(argv)
 
 
@@ -36,7 +43,8 @@ def run(args: argparse.Namespace) -> str:
     from engine.graph import freeze
     from engine.runs import checkpoint
 
-    source = checkpoint.read(checkpoint.find(args.run, args.epoch, 'RUN'), flag='RUN')
+    prefix = checkpoint.find(args.run, args.epoch, 'RUN')
+    source = checkpoint.read(prefix, flag='RUN', weights=args.weights)
     if source.config is None:
         raise UsageError(
             f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py'

@@ -10,6 +10,7 @@ import dataclasses
 from engine.data import inputs
 from engine.data.augment import AUGMENTATIONS
 from engine.data.preprocessing import RESIZES
+from engine.optimization.averages import WEIGHTS
 from quant.options import option
 
 DATA_FORMATS = ('NHWC', 'NCHW')
@@ -259,6 +260,11 @@ class EvaluationFlags:
         low=1,
         short=('-ep',),
         metavar='EPOCH',
+    )
+    weights: str | None = option(
+        None,
+        'those that were trained (raw, the default) or their averages (ema, of --model-ema)',
+        choices=WEIGHTS,
     )
     fix_mean_var: bool = option(
         False,

@@ -46,6 +46,7 @@ class Predictor:
             TensorFlow).
         epoch: of a run folder; None is the last, and all that a published checkpoint has.
         threads: of one operation; 0 takes all cores.
+        weights: ``raw``, or ``ema`` for those that ``--model-ema`` averaged.
 
     Attributes:
         points: spellings of the operating points, strongest first; ``dynamic`` is the gate's own
@@ -55,8 +56,15 @@ class Predictor:
         UsageError: there is no such checkpoint, or it cannot be read.
     """
 
-    def __init__(self, run: str | Path, *, epoch: int | None = None, threads: int = 0):
-        self._source = _read(str(run), epoch)
+    def __init__(
+        self,
+        run: str | Path,
+        *,
+        epoch: int | None = None,
+        threads: int = 0,
+        weights: str = 'raw',
+    ):
+        self._source = _read(str(run), epoch, weights)
         self._folder, self._threads = Path(self._source.prefix).parent, threads
         self._lock = threading.Lock()
         self._runs: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {}
@@ -190,9 +198,9 @@ class Predictor:
         return [np.stack(size) for size in zip(*views)]
 
 
-def _read(run: str, epoch: int | None) -> Checkpoint:
+def _read(run: str, epoch: int | None, weights: str) -> Checkpoint:
     if (Path(run) / 'config.json').exists() or (Path(run).parent / 'config.json').exists():
-        return checkpoint.read(checkpoint.find(run, epoch, 'run'), flag='run')
+        return checkpoint.read(checkpoint.find(run, epoch, 'run'), flag='run', weights=weights)
     if not Path(run).exists() and not Path(f'{run}.index').exists():
         raise UsageError(f'run {run}: no such run folder or checkpoint')
     if epoch is not None:

@@ -38,6 +38,8 @@ def run_evaluation(args: argparse.Namespace) -> None:
             '--eval needs -ec: a run folder, a checkpoint prefix, or the folder of a published '
             'checkpoint'
         )
+    if args.thresholds and args.weights == 'ema':
+        raise UsageError('--thresholds with --weights ema: they were chosen for the raw weights')
     config, dataset, source = evaluated(args)
     from engine.evaluation import borrowing, exit_policy, records
     from engine.graph import tower
@@ -107,9 +109,14 @@ def _score(
         )
         scored.append(found)
     found = records.sampled(scored) if noisy else scored[0]
-    records.write_records(folder, found)
+    weights = args.weights or 'raw'
+    place = records.write_records(folder, found, weights)
     merge_layers(folder, layers)
     print(records.table(found))
+    # What the family has beside describes the weights that were trained.
+    if weights != 'raw':
+        print(f'{len(found)} records in {place}')
+        return
     evaluation = Evaluation(
         model,
         layers,
@@ -123,7 +130,7 @@ def _score(
     )
     for evaluator in families.get(config.net).evaluators(config):
         print(evaluator.report(evaluation))
-    print(f'{len(found)} records in {folder / "eval"}')
+    print(f'{len(found)} records in {place}')
 
 
 def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
@@ -145,7 +152,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     prefix = checkpoint.find(args.eval_checkpoint, args.eval_epoch, '-ec')
     recorded = _recorded(prefix)
     given = {**recorded, **given}
-    source = checkpoint.read(prefix, flag='-ec')
+    source = checkpoint.read(prefix, flag='-ec', weights=args.weights or 'raw')
     _check_source(source, prefix, given.get('data', ''), bool(recorded))
     given.setdefault('qw', source.qw)
     given.setdefault('qa', source.qa)

@@ -112,19 +112,23 @@ def sampled(passes: Sequence[Sequence[Record]]) -> list[Record]:
     return found
 
 
-def write_records(folder: Path, found: Iterable[Record], weights: str = 'raw') -> None:
+def write_records(folder: Path, found: Iterable[Record], weights: str = 'raw') -> Path:
     """Writes ``eval/<point>.json`` of every record.
 
     Args:
         folder: the run folder.
         found: the records.
         weights: which were scored; ``ema`` goes to ``eval/ema``, apart from what tables show.
+
+    Returns:
+        The folder of the files.
     """
     place = folder / 'eval'
     if weights != 'raw':
         place = place / weights
     for record in found:
         write_json(place / record.file, dataclasses.asdict(record))
+    return place
 
 
 def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | None) -> Path:

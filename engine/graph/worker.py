@@ -70,10 +70,6 @@ class SingleWorker:
         """A block at whose end all workers wait for each other, however long one of them needs."""
         return contextlib.nullcontext()
 
-    # Spelling of callers that are being rewritten.
-    def meeting(self) -> contextlib.AbstractContextManager:
-        return self.barrier()
-
     def session(self, state: SessionInit | None) -> dict[str, Any]:
         """Arguments of tensorpack's TrainConfig: the session, and its variables from ``state``."""
         return {'session_init': state}

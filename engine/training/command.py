@@ -50,9 +50,9 @@ def _calibrate(args: argparse.Namespace, finished: Path, threads: int) -> None:
     from engine.evaluation import calibrate
     from engine.training import cluster
 
-    machines = cluster.join(peers(args))
-    with machines.meeting():
-        if machines.first and not calibrate.is_calibrated(str(finished)):
+    worker = cluster.join(peers(args))
+    with worker.barrier():
+        if worker.first and not calibrate.is_calibrated(str(finished)):
             calibrate.calibrate_run(str(finished), threads=threads)
 
 
@@ -89,17 +89,17 @@ def train_one(
         data_format=args.data_format,
         threads=args.threads,
     )
-    machines = cluster.join(others)
-    # The other machines get from the first one what it reads.
-    values = train.starting_values(config) if machines.first else None
+    worker = cluster.join(others)
+    # The other workers get from the first one what it reads.
+    values = train.starting_values(config) if worker.first else None
     run = Run(logdir)
-    if machines.first:
+    if worker.first:
         run = _open(config, logdir, args.action, dataset, images)
-    run = dataclasses.replace(run, step=machines.start(config, dataset, run.step))
+    run = dataclasses.replace(run, step=worker.start(config, dataset, run.step))
     if run.step >= config.epochs * config.steps_per_epoch:
         print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')
         return run.path, threads
-    _announce(run, machines)
+    _announce(run, worker)
     train.train(
         config,
         dataset,
@@ -107,7 +107,7 @@ def train_one(
         values=values,
         data_format=data_format,
         threads=threads,
-        machines=machines,
+        worker=worker,
     )
     return run.path, threads
 
@@ -141,9 +141,9 @@ def _open(config: Config, logdir: Path, action: str | None, dataset: Dataset, im
     return run
 
 
-def _announce(run: Run, machines: Any) -> None:
-    place = f'worker {machines.index} of {machines.size}'
-    if machines.first:
+def _announce(run: Run, worker: Any) -> None:
+    place = f'worker {worker.index} of {worker.size}'
+    if worker.first:
         place = f'run folder {run.path}'
     resumed = f', resuming at step {run.step}' if run.step else ''
     print(f'{place}{resumed}', flush=True)

@@ -66,7 +66,7 @@ def train(
     values: dict[str, np.ndarray] | None,
     data_format: str,
     threads: int,
-    machines: SingleWorker,
+    worker: SingleWorker,
 ) -> None:
     """Trains until ``config.epochs``.
 
@@ -79,7 +79,7 @@ def train(
         values: initial values of a fresh run by name, see ``starting_values``.
         data_format: ``NHWC`` or ``NCHW``.
         threads: that decode images.
-        machines: this process among those that train together.
+        worker: this process among those that train together.
 
     Raises:
         UsageError: the loss is no number, the data are bad, memory or disk are full.
@@ -88,9 +88,9 @@ def train(
     """
     try:
         with new_graph():
-            _train(config, dataset, run, values, data_format, threads, machines)
+            _train(config, dataset, run, values, data_format, threads, worker)
     except tf.errors.ResourceExhaustedError as error:
-        raise UsageError(too_large(config, machines.size)) from error
+        raise UsageError(too_large(config, worker.size)) from error
     except OSError as error:
         raise UsageError(f'--logdir {run.path}: {error}; the checkpoints in it are kept') from error
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ import pytest
 import imagenet_tf
 from engine.data import datasets
 from engine.data.sources import ArraySource, BadImage
+from engine.data.spec import Dataset
 from engine.runs.folder import checkpoints
 from engine.training import callbacks, trainers
 from quant.backend import tf
@@ -46,6 +48,13 @@ FLAGS = [
 EVERY = 50  # one of so many validation images
 
 
+def few_images() -> Dataset:
+    """The embedded set with one of ``EVERY`` validation images."""
+    whole = datasets.open_dataset('animals28')
+    images = np.stack([whole.val.read(i) for i in range(0, len(whole.val), EVERY)])
+    return dataclasses.replace(whole, val=ArraySource(images, whole.val.labels[::EVERY]))
+
+
 def train(run: Path, flags: list, hurt: Callable[[], None]) -> None:
     """The program, in a process of its own that calls ``hurt`` before."""
     hurt()
@@ -54,9 +63,7 @@ def train(run: Path, flags: list, hurt: Callable[[], None]) -> None:
     with open(f'{run}.txt', 'w') as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    whole = datasets.open_dataset('animals28')
-    images = np.stack([whole.val.read(i) for i in range(0, len(whole.val), EVERY)])
-    few = dataclasses.replace(whole, val=ArraySource(images, whole.val.labels[::EVERY]))
+    few = few_images()
     datasets.open_dataset = lambda *_, **__: few
     signal.signal(signal.SIGTERM, imagenet_tf.terminate)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -260,3 +267,35 @@ def test_killed_at_20_random_moments(tmp_path):
     assert len(set(killed)) > 3
     finish(run, *flags)
     assert_same(run, whole, epochs)
+
+
+@pytest.mark.parametrize('optimizer', ['adamw', pytest.param('lamb', marks=pytest.mark.slow)])
+def test_optimizers_and_averages_go_on(optimizer, tmp_path, monkeypatch):
+    """Interrupted within an epoch; the averages are evaluated, and again from the checkpoint."""
+    flags = ['--epochs', 2, '--optimizer', optimizer, '--lr', 0.001, '--model-ema', 0.8]
+    straight, run = tmp_path / 'straight', tmp_path / 'run'
+    finish(straight, *flags)
+    step = STEPS + 2
+    hurt = functools.partial(signal_after_step, signal.SIGTERM, step)
+    process = start(run, *flags, hurt=hurt)
+    process.join()
+    assert process.exitcode == 143 and max(checkpoints(run)) == step
+    assert f'resuming at step {step}\n' in finish(run, *flags)
+    assert_same(run, straight, 2)
+    state = values(run / f'model-{2 * STEPS}')
+    assert {name.rpartition('/')[2] for name in state} >= {'m', 'v'}
+    averages = {name: value for name, value in state.items() if name.startswith('model_ema/')}
+    of_weights = [state[name.removeprefix('model_ema/')] for name in averages]
+    assert any((value != raw).any() for value, raw in zip(averages.values(), of_weights))
+    accuracy = {}
+    for folder in ('eval', 'eval/ema'):
+        accuracy[folder] = json.loads((run / folder / 's12.json').read_text())['top1']
+    last = history(run)[-1]
+    assert accuracy == {'eval': last['val/s12/top1'], 'eval/ema': last['val-ema/s12/top1']}
+    shutil.rmtree(run / 'eval')
+    few = few_images()
+    monkeypatch.setattr(datasets, 'open_dataset', lambda *_, **__: few)
+    for weights in ('raw', 'ema'):
+        assert imagenet_tf.main(['--eval', '-ec', str(run), '--weights', weights]) == 0
+    for folder, expected in accuracy.items():
+        assert json.loads((run / folder / 's12.json').read_text())['top1'] == expected

@@ -101,7 +101,7 @@ def after_training(
         values=values,
         data_format='NHWC',
         threads=0,
-        machines=SingleWorker(),
+        worker=SingleWorker(),
     )
     reader = tf.train.load_checkpoint(str(folder / f'model-{config.steps_per_epoch}'))
     return {

@@ -52,3 +52,13 @@ def count_steps(loop: Any, steps: Iterable[int]) -> Iterator[int]:
 def callbacks_of(trainer: Any) -> Any:
     """The callbacks of a tensorpack trainer, which its own loop calls and so does ours."""
     return trainer._callbacks
+
+
+def prepare_state(state: Any) -> None:
+    """Adds to the graph what a tensorpack ``SessionInit`` needs, which ours wrap."""
+    state._setup_graph()
+
+
+def restore_state(state: Any, session: Any) -> None:
+    """Sets the variables of a session as a tensorpack ``SessionInit`` has them."""
+    state._run_init(session)

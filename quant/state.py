@@ -71,8 +71,10 @@ def declare(
     """
     name = variable.op.name
     states = _states()
-    before = states.get(name, State(kind))
-    if before.kind is Kind.TEACHER:
+    before = states.get(name)
+    if before is None:
+        before = State(kind)
+    elif before.kind is Kind.TEACHER:
         return
     parts = [part for part in name.split('/') if not point or part != point]
     fresh = fresh or before.fresh

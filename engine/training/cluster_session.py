@@ -9,6 +9,7 @@ from tensorpack.tfutils.sessinit import JustCurrentSession, SessionInit
 from engine.errors import WorkerError, reason
 from engine.training.saving import one_step_left
 from quant.backend import tf
+from quant.private_api import prepare_state, restore_state
 
 if TYPE_CHECKING:
     from engine.training.cluster import Barrier, WorkerGroup
@@ -82,11 +83,11 @@ class StateOfFirst(SessionInit):
         self._state = state if state and group.first else JustCurrentSession()
 
     def _setup_graph(self) -> None:
-        self._state._setup_graph()
+        prepare_state(self._state)
         self._broadcast = self._group.broadcast(tf.global_variables())
 
     def _run_init(self, session: tf.Session) -> None:
-        self._state._run_init(session)
+        restore_state(self._state, session)
         self._built.leave()
         session.run(self._broadcast)
 

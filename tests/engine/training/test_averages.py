@@ -8,6 +8,7 @@ from tensorpack.graph_builder.utils import override_to_local_variable
 
 from engine.optimization import averages
 from engine.training.averages import AverageWeights
+from engine.training.callbacks import FollowWeights
 from quant.backend import tf
 from quant.state import Kind, declared
 
@@ -97,3 +98,13 @@ def test_averages_are_shown_in_all_towers_and_put_away(run):
 def test_averages_are_told_from_variables():
     values = {'conv0/W': 1, 'model_ema/conv0/W': 2, 'teacher/conv0/W': 3}
     assert averages.split(values) == ({'conv0/W': 1, 'teacher/conv0/W': 3}, {'conv0/W': 2})
+
+
+def test_a_network_without_a_teacher_costs_no_session_call():
+    follow = FollowWeights(
+        SimpleNamespace(config=SimpleNamespace(ema=0.9), net=SimpleNamespace(teacher_pairs=list))
+    )
+    follow._setup_graph()
+    follow.trainer = None
+    follow._trigger_step()
+    assert tf.get_default_graph().get_operations() == []

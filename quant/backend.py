@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-__all__ = ['new_graph', 'tf']
+__all__ = ['has_gpu', 'new_graph', 'scalar_like', 'tf']
 
 
 class _OnFirstUse(types.ModuleType):
@@ -38,3 +38,21 @@ def new_graph() -> 'Iterator[tf.Graph]':
     with tf.Graph().as_default() as graph:
         tf.get_variable_scope().set_use_resource(True)
         yield graph
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow finds a GPU, on which it then places operations."""
+    return bool(tf.config.list_physical_devices('GPU'))
+
+
+def scalar_like(x: 'tf.Tensor', scalar: 'tf.Tensor') -> 'tf.Tensor':
+    """A scalar for broadcasting against ``x``.
+
+    On GPUs it has as many axes as ``x``: where TensorFlow's optimizer of layouts transposes a
+    tensor, it stops at a scalar beside it, and leaves the whole graph as it was (seen on an H100).
+    On the CPU scalars broadcast faster.
+    """
+    rank = x.shape.rank
+    if rank is None or not has_gpu():
+        return scalar
+    return tf.reshape(scalar, [1] * rank)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from quant.backend import tf
+from quant.backend import scalar_like, tf
 
 
 @functools.cache
@@ -22,7 +22,8 @@ def _straight_through(
 
 def _inside_only(op: tf.Operation, upstream: tf.Tensor, *_: tf.Tensor) -> list[tf.Tensor | None]:
     inside = op.inputs[2]
-    return [None, tf.where_v2(inside, upstream, tf.zeros([], upstream.dtype)), None]
+    zero = scalar_like(upstream, tf.zeros([], upstream.dtype))
+    return [None, tf.where_v2(inside, upstream, zero), None]
 
 
 def straight_through(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ def prepare(
     asked: bool,
     data_format: str | None = None,
     threads: int | None = None,
+    exact: bool = False,
 ) -> tuple[str, int]:
     """Chooses the visible GPUs, so nothing may have touched one before.
 
@@ -23,6 +24,8 @@ def prepare(
         asked: whether ``--gpu`` was given; if not, all GPUs stay visible.
         data_format: asked for, ``NHWC`` or ``NCHW``.
         threads: decoding threads asked for.
+        exact: keep GPUs from rounding what convolutions read to ten bits (TF32): at low bits that
+            carries values over thresholds, and other answers come out than on a CPU.
 
     Returns:
         Data format and number of decoding threads.
@@ -33,6 +36,9 @@ def prepare(
     ids = ','.join(map(str, config.gpu))
     if asked:
         os.environ['CUDA_VISIBLE_DEVICES'] = ids
+    if exact:
+        # Read by NVIDIA's libraries; TensorFlow's own switch does not reach all of them.
+        os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
     from quant.backend import tf
 
     gpus = len(tf.config.list_physical_devices('GPU'))

@@ -58,6 +58,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
         asked=args.gpu is not None,
         data_format=args.data_format,
         threads=args.threads,
+        exact=True,
     )
     model = tower.Model(config, data_format=data_format)
     if borrowed.kernels:

@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quant.backend import tf
+from quant.backend import has_gpu, scalar_like, tf
 
 # Above this many bits one search per value is cheaper than 2**bits - 1 comparisons.
 MAX_COMPARED_BITS = 3
+# On GPUs: at 4 bits a step took a third of the time (an H100, ResNet-18, batch 64).
+MAX_COMPARED_BITS_ON_GPU = 4
 
 
 class Grid(NamedTuple):
@@ -101,7 +103,8 @@ def quantize(
         The quantized tensor, and per channel [2 L, C] float64: the number of x, the sum of x, then
         for each threshold the number of x above it, then for each the sum of the x above it.
     """
-    compared = g.codes.shape[-1] <= MAX_COMPARED_BITS
+    most = MAX_COMPARED_BITS_ON_GPU if has_gpu() else MAX_COMPARED_BITS
+    compared = g.codes.shape[-1] <= most
     if not collect and compared:
         return _at_levels(_masks(x, g, relu), g), None
     if not collect:
@@ -146,6 +149,8 @@ def _masks(x: tf.Tensor, g: Grid, relu: bool) -> list[tf.Tensor]:
 
 def _at_levels(masks: list[tf.Tensor], g: Grid) -> tf.Tensor:
     levels = _rows(g.levels)
+    if g.levels.shape[1] == 1:
+        levels = [scalar_like(masks[0], level) for level in levels]
     y = levels[0]
     for mask, level in zip(masks, levels[1:]):
         y = tf.where_v2(mask, level, y)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from engine.entry import quiet
 from engine.errors import UsageError
 from tests.parity.fixtures import Fixture, Result, load
 
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m tests.parity', description=__doc__)
     parser.add_argument('files', nargs='+', metavar='FILE', help='NAME.json, or a bare NAME.npz')
     files = parser.parse_args(argv).files
+    quiet()
     # GPUs since Ampere round what convolutions read to ten bits unless they are told not to: at two
     # bits that carries values over thresholds (measured on an H100: errors of 0.69 deviations).
     os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from quant.backend import tf
 from quant.lq import levels as lq
 from quant.lq import refit
+from quant.straight_through import straight_through_inside
 from tests.conftest import Runner
 
 BITS = range(1, 9)
@@ -191,6 +192,26 @@ def test_both_encoders_agree(bits, low, run, monkeypatch):
     (y0, table0), (y1, table1) = run(results)
     np.testing.assert_array_equal(y0, y1)
     np.testing.assert_array_equal(table0[2 : 2**bits + 1], table1[2 : 2**bits + 1])
+
+
+@each_kind
+@pytest.mark.parametrize('bits', [2, 4])
+def test_a_gpu_changes_no_value(bits, low, run, monkeypatch):
+    """Levels are of another shape there, and 4 bits are compared; nothing else."""
+    basis, x = case(bits, low)
+    upstream = np.linspace(-1, 1, x.size).reshape(x.shape).astype('float32')
+    results = []
+    for has_gpu in (False, True):
+        monkeypatch.setattr('quant.backend.has_gpu', lambda answer=has_gpu: answer)
+        monkeypatch.setattr(lq, 'has_gpu', lambda answer=has_gpu: answer)
+        values = tf.constant(x)
+        y, table = lq.quantize(values, lq.grid(tf.constant(basis), low), collect=True)
+        through = straight_through_inside(y, values, values > 0)
+        gradient = tf.gradients(through, values, tf.constant(upstream))[0]
+        results.append((y, table[2 : 2**bits + 1], gradient))
+    on_cpu, on_gpu = run(results)
+    for expected, found in zip(on_cpu, on_gpu):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_encoder_changes_after_the_boundary(run):

@@ -261,18 +261,19 @@ def refused(trained, tmp_path, monkeypatch, capsys):
 def test_bad_input(refused):
     line = shlex.join(NET)
     for flags, parts in (
-        (f'{line} --thresholds good.json', '--thresholds|--eval'),
-        ('--eval -ec run/model-2 --thresholds size.json', 'size.json|size 24|sizes 28 20'),
+        (f'{line} --thresholds good.json', ('--thresholds', '--eval')),
+        ('--eval -ec run/model-2 --thresholds size.json', ('size.json', 'size 24', 'sizes 28 20')),
         (
             '--eval -ec plain --thresholds good.json',
-            '--thresholds good.json|--net rsnet has no exits',
+            ('--thresholds good.json', '--net rsnet has no exits'),
         ),
-        ('--eval -ec broken', 'broken/holdout.npz|no list of held-out images'),
-        ('--data animals28 --growthRate 4', '--growthRate|--net rsnet has no such option'),
-        ('--net aig --data animals28 --nBlocks 4', '--nBlocks|--net aig has no such option'),
-        (f'{line} --target 0.5', '--targets|--net msdnet has no such option'),
-        (f'{line} --exit-weights 1 1', '--net msdnet|exit_weights has 2 entries for 3 exits'),
-        (f'{line} --logdir run --holdout 20', '--logdir run|another configuration'),
+        ('--eval -ec broken', ('broken/holdout.npz', 'no list of held-out images')),
+        ('--data animals28 --growthRate 4', ('--growthRate', '--net rsnet has no such option')),
+        ('--net aig --data animals28 --nBlocks 4', ('--nBlocks', '--net aig has no such option')),
+        (f'{line} --target 0.5', ('--targets', '--net msdnet has no such option')),
+        (f'{line} --exit-weights 1 1', ('--net msdnet', 'exit_weights has 2 entries for 3 exits')),
+        (f'{line} --logdir run --holdout 20', ('--logdir run', 'another configuration')),
     ):
         message = refused(flags)
-        assert [part for part in parts.split('|') if part not in message] == [], message
+        for part in parts:
+            assert part in message

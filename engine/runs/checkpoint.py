@@ -1,6 +1,7 @@
 """Reading checkpoints by our variable names, and what is said when one does not fit."""
 
 import dataclasses
+import operator
 import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -239,11 +240,8 @@ def available(source: Checkpoint) -> list[str]:
     found = {Point.parse(name) for name in source.calibrated}
     if source.config:
         found.update(source.config.network().trained_points)
-    return [str(point) for point in sorted(found, key=_strength, reverse=True)]
-
-
-def _strength(point: Point) -> tuple[int, ...]:
-    return point.values
+    strongest_first = sorted(found, key=operator.attrgetter('values'), reverse=True)
+    return [str(point) for point in strongest_first]
 
 
 def read_calibrated(prefix: str) -> dict[str, np.ndarray]:
@@ -336,14 +334,18 @@ def _check_surplus(
     Raises:
         UsageError: it has.
     """
-    trained = [state for state in variables.values() if state.kind is Kind.TRAINED]
-    parts = {state.shared.rpartition('/')[2] for state in trained if not state.fresh}
-    shared = {state.shared for state in variables.values()}
+    parts = set()
+    shared = set()
+    for state in variables.values():
+        shared.add(state.shared)
+        if state.kind is Kind.TRAINED and not state.fresh:
+            parts.add(state.shared.rpartition('/')[2])
     surplus = set()
     for name in source.values:
         layer = split_name(name)[1]
         scope, _, part = layer.rpartition('/')
-        if part in parts and layer not in shared and not set(detachable) & set(scope.split('/')):
+        detached = not set(detachable).isdisjoint(scope.split('/'))
+        if part in parts and layer not in shared and not detached:
             surplus.add(layer)
     if surplus:
         raise UsageError(
@@ -354,21 +356,22 @@ def _check_surplus(
 
 def _reason(lost: Mapping[str, State], flag: str) -> str:
     """Says which kind of variables is missing."""
-    first, more = next(iter(lost)), len(lost) - 1
-    kinds = {state.kind for state in lost.values()}
+    more = len(lost) - 1
+    kinds = set()
+    sizes = set()
+    of_all = []  # trained variables that all operating points use
+    for name, state in lost.items():
+        kinds.add(state.kind)
+        if state.point:
+            sizes.add(Point.parse(state.point).size or 0)
+        elif state.kind is Kind.TRAINED:
+            of_all.append(name)
+    first = next(iter(lost))
     if kinds == {Kind.QUANTIZER}:
         return f'no quantizer state for {first.rpartition("/")[0]} (and {more} more)'
-    common = [name for name, state in lost.items() if not state.point]
-    kernels = [name for name in common if lost[name].kind is Kind.TRAINED]
-    sizes = _sizes(lost.values())
-    if sizes and not kernels:
+    known = sorted(sizes - {0}, reverse=True)
+    if known and not of_all:
         hint = f' ({BORROW})' if flag.startswith('-e') else ''
-        return f'no statistics for size {" ".join(map(str, sizes))}{hint}'
-    named = (kernels or common or [first])[0]
+        return f'no statistics for size {" ".join(map(str, known))}{hint}'
+    named = of_all[0] if of_all else first
     return f'no variable {named} (and {more} more): another depth, mode or network'
-
-
-def _sizes(states: Iterable[State]) -> list[int]:
-    """Input sizes of the operating points of variables, largest first."""
-    points = [Point.parse(state.point) for state in states if state.point]
-    return sorted({point.size for point in points if point.size is not None}, reverse=True)

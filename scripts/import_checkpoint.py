@@ -85,9 +85,8 @@ def run(args: argparse.Namespace) -> str:
     imported = pytorch.read(
         args.file, sizes=args.sizes, arch=args.arch, allow=args.allow, stage=args.stage
     )
-    config = dataclasses.replace(
-        imported.config, data=datasets.named(args.data).data, holdout=len(held[0]) if held else 0
-    )
+    data = datasets.named(args.data).data
+    config = imported.config.replacing(data=data, holdout=len(held[0]) if held else 0)
     prefix = pytorch.write(dataclasses.replace(imported, config=config), args.out)
     if held:
         holdout.write(args.out, *held)

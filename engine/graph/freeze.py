@@ -1,6 +1,5 @@
 """Inference graphs without variables: weights are constants."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,7 +88,7 @@ def point_model(source: Checkpoint, name: str) -> tuple[InferenceModel, dict[str
         raise UsageError(f'point {name!r}: {source.prefix} has {" ".join(known)}')
     config, point = source.config, Point.parse(name)
     config = families.get(config.net).at_point(config, point)
-    model = InferenceModel(dataclasses.replace(config, kd=False), data_format='NHWC')
+    model = InferenceModel(config.adjusted(kd=False), data_format='NHWC')
     variables, _ = model.inspect()
     return model, checkpoint.select(source, variables, flag='RUN', partial=True)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.config.config import Config
+from engine.config.options import Architecture
 from engine.config.presets import network_defaults
 from engine.errors import UsageError
 from engine.families.recipes import PYTORCH
@@ -26,7 +27,7 @@ from nets.backbones import mobilenet, resnet
 from nets.points import Point
 from quant.backend import new_graph, tf
 
-DEFAULT_SIZES = Config.sizes
+DEFAULT_SIZES = Architecture.sizes
 
 # Encodings of a published SAN by position: it has no others.
 _FIRST_CODE, _CODE_STEP = 0.7, 0.1
@@ -128,7 +129,7 @@ def _from_pytorch(
     names = _our_names(path, tensors, config, allow)
     values = _converted(path, tensors, names, config, allow)
     if config.net == 'dsnet':
-        config = dataclasses.replace(config, widths=dsnet.widths(path, values))
+        config = config.replacing(widths=dsnet.widths(path, values))
         _check(path, config)
         values[checkpoint.POINTS] = np.array([str(Point(width=width)) for width in config.widths])
     return Imported(config, values, sorted(set(tensors) - set(names)))
@@ -178,7 +179,6 @@ def _one_size(
         **PYTORCH,
         **(network_defaults('aig', arch) if gated else {}),
         'net': 'aig' if gated else 'rsnet',
-        'faithful_gates': gated,
         'inputs': 'cifar_rgb' if small else 'normalized_rgb',
         'augmentation': 'shift' if small else 'area_crop',
         'resize': 'antialias',
@@ -187,7 +187,9 @@ def _one_size(
         'image_size': sizes[0],
         'classes': len(bias),
     }
-    return Config(**options)
+    if gated:
+        options['faithful_gates'] = True
+    return Config.from_values(**options)
 
 
 def _exits(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int] | None) -> Config:
@@ -208,7 +210,7 @@ def _exits(path: str, tensors: Mapping[str, np.ndarray], sizes: Sequence[int] | 
         'sizes': sizes,
         'image_size': sizes[0],
     }
-    return Config(**options)
+    return Config.from_values(**options)
 
 
 def _slimmable(
@@ -228,7 +230,7 @@ def _slimmable(
         'sizes': sizes,
         'image_size': sizes[0],
     }
-    return Config(**options)
+    return Config.from_values(**options)
 
 
 def _one(path: str, sizes: Sequence[int] | None, usual: int) -> tuple[int, ...]:
@@ -260,7 +262,7 @@ def _switchable(
             for name, value in tensors.items()
             if re.fullmatch(r'(fc|classifier)\.module\.(weight|bias)', name)
         ),
-        Config.classes,
+        Architecture.classes,
     )
     encoding = sizes[0] / _FIRST_CODE
     if san and any(
@@ -286,12 +288,13 @@ def _switchable(
         'sizes': sizes,
         'classes': classes,
         'width': stem / 32 if arch.startswith('mobilenet') else 1.0,
-        'encoding': encoding if san else 320.0,
         'kd': san or 'alpha' in tensors,
         'kd_type': 'topdown' if san else 'ens_topdown',
         'image_size': max(sizes),
     }
-    return Config(**options)
+    if san:
+        options['encoding'] = encoding
+    return Config.from_values(**options)
 
 
 def _our_names(
@@ -366,7 +369,7 @@ def _from_tensorflow(path: str) -> Imported:
         if not any('bn_preact' in name for name in names)
         else ('preact' if any('convshortcut' in name for name in names) else 'preact_typeA')
     )
-    config = Config(
+    config = Config.from_values(
         arch=_arch(path, names, r'group(\d)/block(\d+)/'),
         mode=mode,
         sizes=tuple(source.sizes),

@@ -14,7 +14,11 @@ from engine.training.command import run_training
 
 
 def terminate(*_: object) -> None:
-    """Ends the program as Ctrl-C does, with another status."""
+    """Ends the program as Ctrl-C does, with another status.
+
+    Raises:
+        Terminated: always.
+    """
     raise Terminated
 
 
@@ -41,11 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'{PROGRAM}: {error}. {advice}', file=sys.stderr)
         return os.EX_TEMPFAIL
     except KeyboardInterrupt as stop:
-        terminated = isinstance(stop, Terminated)
         if resumed:
             resumed += f'at step {stop}' if stop.args else 'from the last checkpoint'
-        print(('terminated' if terminated else 'interrupted') + resumed, file=sys.stderr)
-        return 143 if terminated else 130
+        if isinstance(stop, Terminated):
+            print(f'terminated{resumed}', file=sys.stderr)
+            return 143
+        print(f'interrupted{resumed}', file=sys.stderr)
+        return 130
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import nets
 from engine.config import flags, listing
-from engine.config.config import GROUPS, Config
+from engine.config.config import GROUPS, Config, as_tuple
 from engine.config.flags import Flag, Parser, unknown
 from engine.config.options import (
     WORKER_TIMEOUT,
@@ -156,8 +156,10 @@ def _answer(words: Sequence[str], description: str) -> None:
         following = words[index + 1 : index + 2]
         if not equals and following and not following[0].startswith('-'):
             topic = following[0]
-        answer = listing.text(topic) if name == '--list' else _help(topic, description)
-        print(answer.rstrip())
+        if name == '--list':
+            print(listing.text(topic))
+        else:
+            print(_help(topic, description).rstrip())
         raise SystemExit(0)
 
 
@@ -185,7 +187,7 @@ def explicit(args: argparse.Namespace) -> dict[str, Any]:
         if args.arch is not None:
             raise UsageError(f'-d {args.depth} with --arch {args.arch}: give one of them')
         given['arch'] = f'resnet{args.depth}'
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    return {name: as_tuple(value) for name, value in given.items()}
 
 
 def evaluation_flag(args: argparse.Namespace) -> str:
@@ -260,5 +262,7 @@ def peers(args: argparse.Namespace) -> tuple[tuple[str, ...], int, float] | None
             f'--worker-index {args.worker_index}: must be 0 to {len(hosts) - 1}, one of the '
             f'{len(hosts)} of --workers'
         )
-    timeout = WORKER_TIMEOUT if args.worker_timeout is None else args.worker_timeout
+    timeout = args.worker_timeout
+    if timeout is None:
+        timeout = WORKER_TIMEOUT
     return hosts, args.worker_index, timeout

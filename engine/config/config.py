@@ -50,18 +50,15 @@ def field_names(group: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(group)]
 
 
+def as_tuple(value: Any) -> Any:
+    """The same, with a tuple in place of a list: options can be hashed."""
+    if isinstance(value, list):
+        return tuple(value)
+    return value
+
+
 # Name of an option -> the group that has it.
 _GROUP_OF = {name: group for group, cls in GROUPS.items() for name in field_names(cls)}
-
-
-class _Flat:
-    """In transition: an option as an attribute of the class, too, where it is the default."""
-
-    def __init__(self, group: str, name: str):
-        self._group, self._name = group, name
-
-    def __get__(self, config: Any, owner: Any) -> Any:
-        return getattr(GROUPS[self._group] if config is None else config.architecture, self._name)
 
 
 # In transition mypy does not look into it: dataclasses.replace takes options of any group.
@@ -104,13 +101,6 @@ class Config:
     machine: MachineOptions
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
-    sizes = _Flat('architecture', 'sizes')
-    classes = _Flat('architecture', 'classes')
-
-    @property
-    def policy(self) -> Any:
-        # In transition.
-        return self.quantization.to_policy()
 
     def __init__(self, **values: Any):
         # In transition: Config(...) and dataclasses.replace take options of any group, and leave
@@ -224,9 +214,6 @@ class Config:
             self.augmentation, self.image_size, self.sizes, self.resize, self.inputs
         )
 
-    def refuse_foreign(self, given: Iterable[str]) -> None:
-        """In transition: ``resolve`` refuses them."""
-
     def narrowed(self, sizes: Iterable[int]) -> 'Config':
         """The same at these input sizes alone; what the run calls its operating points stays.
 
@@ -269,18 +256,12 @@ class Config:
         Raises:
             UsageError: unknown options or values of another type, or a later version.
         """
-        read = _ungrouped if 'version' in data else _of_flat
-        values = {}
-        for name, value in read(data, source).items():
-            values[name] = tuple(value) if isinstance(value, list) else value
+        values = {name: as_tuple(value) for name, value in _recorded(data, source).items()}
         try:
-            _check_types(values, source)
+            _check_types(values)
             return cls.from_values(**values)
         except UsageError as error:
-            message = str(error)
-            raise UsageError(
-                message if message.startswith(source) else f'{source}: {message}'
-            ) from error
+            raise UsageError(f'{source}: {error}') from error
 
     def check(self) -> None:
         """Checks ranges, and that the options work together.
@@ -394,6 +375,13 @@ def flat_record(data: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _recorded(data: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Options of the network of a record of any version, by name."""
+    if 'version' in data:
+        return _ungrouped(data, source)
+    return _of_flat(data, source)
+
+
 def _ungrouped(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Options by name from the groups of a record."""
     if data['version'] != VERSION:
@@ -433,7 +421,7 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], source: str) -> 
         )
 
 
-def _check_types(values: Mapping[str, Any], source: str) -> None:
+def _check_types(values: Mapping[str, Any]) -> None:
     """Refuses values whose type is not that of the default."""
     defaults: dict[str, Any] = {}
     for options in (*GROUPS.values(), _network(values.get('net', Architecture.net)).Options):
@@ -446,7 +434,7 @@ def _check_types(values: Mapping[str, Any], source: str) -> None:
         elif defaults[name] is None:
             accepted = (str, type(None))
         if not isinstance(value, accepted):
-            raise UsageError(f'{source}: field {name!r} holds {value!r}, not a {kind.__name__}')
+            raise UsageError(f'field {name!r} holds {value!r}, not a {kind.__name__}')
 
 
 def check_sizes(sizes: tuple[int, ...], flag: str = '--sizes') -> None:

@@ -31,7 +31,7 @@ class Flag(NamedTuple):
 
     @property
     def limits(self) -> Limits:
-        """What its first owner says of it."""
+        """Text and range as its first owner gives them."""
         return next(iter(self.known.values()))
 
     @property
@@ -85,8 +85,10 @@ def add(group: Any, flag: Flag, *, switch: bool = False) -> None:
     names = [*flag.limits.short, f'--{flag.name}']
     text = help_text(flag).replace('%', '%%')
     if flag.kind is bool:
-        action: Any = 'store_true' if switch else argparse.BooleanOptionalAction
-        group.add_argument(*names, action=action, default=False if switch else None, help=text)
+        if switch:
+            group.add_argument(*names, action='store_true', help=text)
+        else:
+            group.add_argument(*names, action=argparse.BooleanOptionalAction, help=text)
         return
     more: dict[str, Any] = {}
     if flag.several and flag.limits.parse is None:
@@ -155,7 +157,7 @@ def _value(flag: Flag, text: str) -> Any:
     try:
         return flag.kind(text)
     except ValueError:
-        words = 'a whole number' if flag.kind is int else 'a number'
+        words = {int: 'a whole number'}.get(flag.kind, 'a number')
         bounds = flag.limits.range_text()
         raise ValueError(f'must be {words} {bounds}'.rstrip()) from None
 
@@ -168,7 +170,9 @@ def suggestion(text: str, known: Iterable[Any]) -> str:
         known: what there is.
     """
     guesses = difflib.get_close_matches(text, list(map(str, known)), n=2, cutoff=0.6)
-    return f'did you mean {" or ".join(guesses)}?' if guesses else ''
+    if not guesses:
+        return ''
+    return f'did you mean {" or ".join(guesses)}?'
 
 
 def unknown(text: str, known: Iterable[Any]) -> str:

@@ -15,8 +15,8 @@ from quant import quantizer
 
 def _summary(described: Any) -> str:
     """First line of a docstring, as the description of what has it."""
-    lines = (inspect.getdoc(described) or '').splitlines()
-    return lines[0].rstrip('.') if lines else ''
+    documentation = inspect.getdoc(described) or ''
+    return documentation.partition('\n')[0].rstrip('.')
 
 
 def _networks() -> dict[str, str]:

@@ -66,11 +66,13 @@ def run_evaluation(args: argparse.Namespace) -> None:
         model.net = model.net.encoded_as(lenders)
     variables, layers = model.inspect()
     values = borrowing.variable_values(source, variables, borrowed, model.net.detachable)
-    policy = exit_policy.read_policy(model, args.thresholds) if args.thresholds else None
-    folder = records.record_folder(config, source, Path(args.logdir) if args.logdir else None)
-    if policy is None:
+    logdir = Path(args.logdir) if args.logdir else None
+    if not args.thresholds:
+        folder = records.record_folder(config, source, logdir)
         _score(args, model, values, dataset, layers, folder, threads, borrowed, source)
         return
+    policy = exit_policy.read_policy(model, args.thresholds)
+    folder = records.record_folder(config, source, logdir)
     merge_layers(folder, layers)
     name = Path(args.thresholds).stem
     measured = exit_policy.evaluate_policy(
@@ -96,7 +98,9 @@ def _score(
 
     config = model.config
     noisy = getattr(config.options, 'gate_noise', False)
-    passes = (args.draws or DRAWS) if noisy else 1
+    passes = 1
+    if noisy:
+        passes = args.draws or DRAWS
     scores = evaluate.evaluate(model, values, dataset, threads=threads, passes=passes)
     scored = []
     for score in scores:
@@ -109,7 +113,9 @@ def _score(
             lenders=borrowed.names(),
         )
         scored.append(found)
-    found = records.sampled(scored) if noisy else scored[0]
+    found = scored[0]
+    if noisy:
+        found = records.sampled(scored)
     weights = args.weights or 'raw'
     place = records.write_records(folder, found, weights)
     merge_layers(folder, layers)

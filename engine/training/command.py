@@ -31,12 +31,15 @@ def run_training(args: argparse.Namespace) -> None:
     if wrong:
         raise UsageError(f'{wrong}: is about evaluation; add --eval')
     given = explicit(args)
-    logdir = Path(args.logdir) if args.logdir else None
+    logdir = None
+    if args.logdir:
+        logdir = Path(args.logdir)
     while True:
         finished, threads = train_one(args, given, logdir)
-        then = PRESETS[given['preset']].then if 'preset' in given else ''
-        if not then:
+        preset = PRESETS.get(given.get('preset', ''))
+        if preset is None or not preset.then:
             return
+        then = preset.then
         _calibrate(args, finished, threads)
         print(f'{finished} has statistics of all widths; next: preset {then}', flush=True)
         given = {name: value for name, value in given.items() if name not in OF_STAGE}
@@ -76,9 +79,9 @@ def train_one(
     config, dataset, notes = resolve(given)
     logdir = logdir or Path('train_log') / config.name
     images = len(dataset.train)
-    kept = logdir if args.action in (None, 'k') else None
-    dataset = holdout.apply(dataset, config, kept)
-    _check_batch(config, len(dataset.train), len(others[0]) if others else 1)
+    resumes = args.action in (None, 'k')
+    dataset = holdout.apply(dataset, config, logdir if resumes else None)
+    _check_batch(config, len(dataset.train), 1 if others is None else len(others[0]))
     print('\n'.join(notes), flush=True)
     from engine.training import cluster, train
 
@@ -145,5 +148,6 @@ def _announce(run: Run, worker: Any) -> None:
     place = f'worker {worker.index} of {worker.size}'
     if worker.first:
         place = f'run folder {run.path}'
-    resumed = f', resuming at step {run.step}' if run.step else ''
-    print(f'{place}{resumed}', flush=True)
+    if run.step:
+        place += f', resuming at step {run.step}'
+    print(place, flush=True)

@@ -98,7 +98,8 @@ def logits(config: Config, values: dict[str, np.ndarray]) -> dict[int, np.ndarra
         for size in config.sizes
     }
     with tf.Graph().as_default(), tf.Session() as session:
-        blocks = Blocks(config.policy, model.net.points, training=False, padding=model.net.padding)
+        policy = config.quantization.to_policy()
+        blocks = Blocks(policy, model.net.points, training=False, padding=model.net.padding)
         outputs = model.net.outputs(
             {size: tf.constant(image) for size, image in images.items()}, blocks
         )

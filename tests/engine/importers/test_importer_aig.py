@@ -76,7 +76,10 @@ def logits(run: Path, images: np.ndarray) -> np.ndarray:
     model = Model(source.config, data_format='NHWC')
     with tf.Graph().as_default(), tf.Session() as session:
         blocks = Blocks(
-            source.config.policy, model.net.points, training=False, padding=model.net.padding
+            source.config.quantization.to_policy(),
+            model.net.points,
+            training=False,
+            padding=model.net.padding,
         )
         outputs = model.net.outputs({images.shape[1]: tf.constant(images)}, blocks)
         checkpoint.Restore(source.values).init(session)

@@ -1,4 +1,7 @@
-"""MSDNet files of both published codes become runs: options from shapes, logits of the published network, hold-out."""
+"""MSDNet files of both published codes become runs.
+
+Options from shapes, logits of the published network, hold-out.
+"""
 
 import functools
 import re
@@ -65,7 +68,10 @@ def logits(run, images):
     model, size = Model(source.config, data_format='NHWC'), images.shape[1]
     with tf.Graph().as_default(), tf.Session() as session:
         blocks = Blocks(
-            source.config.policy, model.net.points, training=False, padding=model.net.padding
+            source.config.quantization.to_policy(),
+            model.net.points,
+            training=False,
+            padding=model.net.padding,
         )
         outputs = model.net.outputs({size: tf.constant(images)}, blocks)
         checkpoint.Restore(source.values).init(session)
@@ -121,7 +127,10 @@ def branch(name, inputs, outputs, width):
 
 
 def layer(name, unit, read, kept):
-    """A layer that adds 4 units to scales ``kept``, of which scale s has 2^s times as many channels."""
+    """A layer that adds 4 units to scales ``kept``.
+
+    Of which scale s has 2^s times as many channels.
+    """
     shapes = {}
     for i, s in enumerate(kept):
         outputs = 4 * 2**s // (1 + (s - 1 in read))
@@ -144,7 +153,10 @@ def head(k, inputs, classes):
 
 
 def tiny(classes):
-    """Shapes of a network of three scales and two blocks of one layer, the second of which drops a scale."""
+    """Shapes of a network of three scales and two blocks of one layer.
+
+    The second of which drops a scale.
+    """
     shapes = {}
     for s, (inputs, outputs) in enumerate(((3, 4), (4, 8), (8, 16))):
         shapes |= block(
@@ -220,7 +232,10 @@ def sequential(*modules):
 
 
 def convs(tensors, *names, old=False):
-    """Convolution, normalisation, ReLU for every pair of names; ``old``: as the first Torch7 stored them."""
+    """Convolution, normalisation, ReLU for every pair of names; ``old``.
+
+    As the first Torch7 stored them.
+    """
     found = []
     for conv, norm in zip(names[::2], names[1::2], strict=True):
         weight = tensors[f'{conv}.weight']
@@ -355,7 +370,10 @@ def test_an_old_original(tmp_path):
 @with_fixtures
 @pytest.mark.parametrize('name', ['msd_cifar_batch5', 'msd_cifar_nobottleneck', 'msd_imagenet'])
 def test_names_of_other_originals(name, tmp_path):
-    """Growing blocks, transitions of fewer scales, one convolution per branch, the stem of ImageNet."""
+    """Growing blocks, transitions of fewer scales, one convolution per branch.
+
+    The stem of ImageNet.
+    """
     tensors = {
         row['name']: np.zeros([min(n, 3) if n != 7 else 7 for n in row['shape']], '<f4')
         for row in fixture(name).tensors()

@@ -340,7 +340,7 @@ def test_name_of_the_run_folder(given, name):
     ],
 )
 def test_policy(given, body, stem):
-    policy = Config(**given).policy
+    policy = Config(**given).quantization.to_policy()
     for role, expected in (('body', body), ('shortcut', body), ('stem', stem), ('head', stem)):
         found = [
             getattr(half('any', role), 'bits', None) for half in (policy.weight, policy.activation)
@@ -350,7 +350,8 @@ def test_policy(given, body, stem):
 
 @pytest.mark.parametrize(('private', 'fixed'), [(False, False), (True, False), (False, True)])
 def test_policy_of_activation_bases(private, fixed):
-    quantizer = Config(qa=2, private_basis=private, fixed_qa=fixed).policy.activation('any', 'body')
+    policy = Config(qa=2, private_basis=private, fixed_qa=fixed).quantization.to_policy()
+    quantizer = policy.activation('any', 'body')
     assert (quantizer.private, quantizer.update) == (private, 'strongest' if fixed else 'all')
 
 

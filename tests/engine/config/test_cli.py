@@ -5,36 +5,25 @@ Bad input ends with status 2, one line that helps, and a file system as it was.
 
 import dataclasses
 import json
-import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 import imagenet_tf
-from engine.config.config import Config, read_config
+from engine.config.config import read_config
 from engine.evaluation import evaluate
 from engine.runs.folder import open_run
 from engine.training import train
 from quant.backend import tf
-from tests.engine.runs.test_checkpoint import numbers, save, shapes
+from tests.engine.command_line import RUN, accepted, call, tree
+from tests.engine.runs.test_checkpoint import save
+
+pytestmark = pytest.mark.usefixtures('here')
 
 SCRIPT = Path(imagenet_tf.__file__)
-RUN = Config(
-    mode='resnet',
-    arch='resnet8',
-    sizes=(16, 12),
-    data='animals28',
-    classes=10,
-    image_size=28,
-    width=0.25,
-    steps_per_epoch=10,
-    epochs=2,
-)
 PUBLISHED_FLAGS = [
     '--gpu',
     '--data',
@@ -71,197 +60,109 @@ PUBLISHED_FLAGS = [
 TRAIN = train.train
 
 
-class Reached(Exception):
-    """The command was accepted and would start to compute."""
-
-
-@pytest.fixture(scope='module')
-def saved(tmp_path_factory) -> Path:
-    """A run folder with the epochs 1 and 2, and a checkpoint that is none of a network."""
-    root = tmp_path_factory.mktemp('saved')
-    values = numbers(shapes(RUN))
-    for step in (10, 20):
-        save(values, root / 'run' / f'model-{step}')
-    (root / 'run' / 'config.json').write_text(json.dumps(RUN.to_json()))
-    (root / 'run' / 'stats.json').write_text('[{"epoch_num": 1}, {"epoch_num": 2}]')
-    save({'w': np.ones(3, np.float32)}, root / 'alien' / 'model-5')
-    return root
-
-
-def folder_of_images(root: Path) -> None:
-    for part in ('train', 'val'):
-        for name in ('cat', 'dog'):
-            (root / part / name).mkdir(parents=True)
-            cv2.imwrite(str(root / part / name / '0.png'), np.zeros((32, 32, 3), np.uint8))
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch, saved) -> Path:
-    """An own current folder with all kinds of things in it.
-
-    Training and evaluation only tell that they were reached.
-    """
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
-    for name in ('noval', 'emptyclass', 'oddclass', 'images'):
-        folder_of_images(tmp_path / name)
-    shutil.rmtree('noval/val')
-    Path('emptyclass/train/dog/0.png').unlink()
-    Path('oddclass/val/cow').mkdir()
-    Path('oddclass/val/cow/0.png').touch()
-    for name in ('empty', 'notes', 'garbage'):
-        Path(name).mkdir()
-    Path('file').write_text('x')
-    Path('notes/thesis.txt').write_text('precious')
-    Path('garbage/model-5.index').write_text('garbage')
-    Path('garbage/model-5.data-00000-of-00001').write_text('garbage')
-    for module, name in ((train, 'train'), (evaluate, 'evaluate')):
-        monkeypatch.setattr(module, name, reached)
-    return tmp_path
-
-
-def reached(config_or_model, *args, **kwargs):
-    raise Reached(getattr(config_or_model, 'config', config_or_model))
-
-
-def call(line: str) -> int:
-    try:
-        return imagenet_tf.main(shlex.split(line))
-    except SystemExit as end:  # argparse
-        return end.code
-
-
-def tree(root: Path) -> dict[str, bytes | None]:
-    return {
-        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
-        for path in root.rglob('*')
-    }
-
-
-@pytest.fixture
-def refused(here, capsys):
-    """``refused(line)``: the message of a command that must fail and leave everything as it was."""
-
-    def check(line: str) -> str:
-        before = tree(here)
-        status = call(line)
-        error = capsys.readouterr().err.splitlines()[-1]
-        assert status == 2
-        assert error.startswith('imagenet_tf.py: error: ')
-        assert tree(here) == before
-        return error.removeprefix('imagenet_tf.py: error: ')
-
-    return check
-
-
-def accepted(line: str) -> Config:
-    """Configuration with which a command starts to compute."""
-    with pytest.raises(Reached) as caught:
-        call(line)
-    return caught.value.args[0]
-
-
 @pytest.mark.parametrize(
     'line, parts',
     [
         # unknown preset, size, depth, data: what was given, what exists
-        ('--preset rs19', '--preset rs19|rs18_w2a2|demo'),
-        ('--depth 19', '--arch resnet19|resnet18, resnet20|resnext101_32x8d'),
-        ('--arch vgg16', '--arch vgg16|resnet18|mobilenetv2'),
-        ('-d 18 --arch resnet18', '-d 18|--arch resnet18|one of them'),
-        ('--net san --mode preact', '--net san|--mode preact|pytorch'),
-        ('--kd_type topdown --data fake', '--kd_type topdown|ens_topdown, ens, none'),
-        ('--net san --encoding 0', '--encoding 0: must be greater than 0'),
-        ('--arch mobilenetv2 --mode resnet --data fake', '--arch mobilenetv2|pytorch only'),
-        ('--gamma 0', '--gamma 0|greater than 0'),
-        ('-d 18 --mode post --data fake', '--mode post|resnet, preact, preact_typeA'),
-        ('--mode vgg --qa 2', '--mode vgg|preact_typeA'),
-        ('--net vgg', '--net vgg|rsnet|san'),
-        ('--data nowhere', '--data nowhere|animals28|cifar10:DIR|train/ and val/'),
-        ('--data cifar10', '--data cifar10|cifar10:DIR'),
-        ('--data cifar100:nowhere', 'cifar100:nowhere|nowhere/cifar-100-python'),
-        ('--data file', '--data file|no such folder'),
-        ('--data empty', '--data empty|no train/'),
-        ('--data noval', '--data noval|no val/'),
-        ('--data emptyclass', '--data|emptyclass/train: |no images|: dog'),
-        ('--data oddclass', '--data|oddclass/val/cow'),
-        ('--fake --data animals28', '--fake|--data animals28'),
+        ('--preset rs19', ['--preset rs19', 'rs18_w2a2', 'demo']),
+        ('--depth 19', ['--arch resnet19', 'resnet18, resnet20', 'resnext101_32x8d']),
+        ('--arch vgg16', ['--arch vgg16', 'resnet18', 'mobilenetv2']),
+        ('-d 18 --arch resnet18', ['-d 18', '--arch resnet18', 'one of them']),
+        ('--net san --mode preact', ['--net san', '--mode preact', 'pytorch']),
+        ('--kd_type topdown --data fake', ['--kd_type topdown', 'ens_topdown, ens, none']),
+        ('--net san --encoding 0', ['--encoding 0: must be greater than 0']),
+        ('--arch mobilenetv2 --mode resnet --data fake', ['--arch mobilenetv2', 'pytorch only']),
+        ('--gamma 0', ['--gamma 0', 'greater than 0']),
+        ('-d 18 --mode post --data fake', ['--mode post', 'resnet, preact, preact_typeA']),
+        ('--mode vgg --qa 2', ['--mode vgg', 'preact_typeA']),
+        ('--net vgg', ['--net vgg', 'rsnet', 'san']),
+        ('--data nowhere', ['--data nowhere', 'animals28', 'cifar10:DIR', 'train/ and val/']),
+        ('--data cifar10', ['--data cifar10', 'cifar10:DIR']),
+        ('--data cifar100:nowhere', ['cifar100:nowhere', 'nowhere/cifar-100-python']),
+        ('--data file', ['--data file', 'no such folder']),
+        ('--data empty', ['--data empty', 'no train/']),
+        ('--data noval', ['--data noval', 'no val/']),
+        ('--data emptyclass', ['--data', 'emptyclass/train: ', 'no images', ': dog']),
+        ('--data oddclass', ['--data', 'oddclass/val/cow']),
+        ('--fake --data animals28', ['--fake', '--data animals28']),
         # sizes
-        ('--data fake --sizes 224 128 224', '--sizes 224 128 224|repeated'),
-        ('-s 28 24 7 --data fake', '-s/--sizes 7|at least 8'),
-        ('--sizes 60 40', '--sizes 60 40|without --data'),
-        ('--sizes 97 96', '--sizes 97 96|without --data'),
-        ('--image_size 0', '--image_size 0|at least 1'),
-        ('--fake --image_size 96', '--image_size 96|224'),
-        ('--width inf', '--width inf|greater than 0'),
-        ('--sizes 28,24', '--sizes 28,24|whole number'),
-        ('--sizes', '--sizes'),
+        ('--data fake --sizes 224 128 224', ['--sizes 224 128 224', 'repeated']),
+        ('-s 28 24 7 --data fake', ['-s/--sizes 7', 'at least 8']),
+        ('--sizes 60 40', ['--sizes 60 40', 'without --data']),
+        ('--sizes 97 96', ['--sizes 97 96', 'without --data']),
+        ('--image_size 0', ['--image_size 0', 'at least 1']),
+        ('--fake --image_size 96', ['--image_size 96', '224']),
+        ('--width inf', ['--width inf', 'greater than 0']),
+        ('--sizes 28,24', ['--sizes 28,24', 'whole number']),
+        ('--sizes', ['--sizes']),
         # bits and batches
-        ('--qa 2 --mode resnet', '--qa 2|--mode resnet|--mode preact'),
-        ('--preset rs18_w2a32 --data fake --qa 2', '--qa 2|--mode resnet|--mode preact'),
-        ('--qw 16', '--qw 16|1 to 8|32'),
-        ('--qa 0', '--qa 0|1 to 8|32'),
-        ('--qw 2.5', '--qw 2.5|whole number'),
-        ('--gpu 0,1,2 --batch_size 64', '--batch_size 64|3 towers|--gpu'),
-        ('--batch_size 0', '--batch_size 0|at least 1'),
-        ('--epochs -3', '--epochs -3|at least 1'),
-        ('--lr 0', '--lr 0|greater than 0'),
-        ('--lr nan', '--lr nan|greater than 0'),
-        ('--seed -1', '--seed -1|at least 0'),
-        ('--warmup -1', '--warmup -1|at least 0'),
-        ('--wd -1', '--wd -1|at least 0'),
-        ('--fake --batch_size 512', '--batch_size 512|training images'),
-        ('--data images', '--batch_size 256|only 2 training images'),
-        ('--qa 2 --fixed_qa --private_basis', '--fixed_qa|private_basis'),
-        ('--sync-bn --net dsnet --data images', '--sync_bn|--net dsnet|leave it out'),
-        ('--sync-bn --net aig --train-skip --data images', '--sync_bn|--train_skip'),
+        ('--qa 2 --mode resnet', ['--qa 2', '--mode resnet', '--mode preact']),
+        ('--preset rs18_w2a32 --data fake --qa 2', ['--qa 2', '--mode resnet', '--mode preact']),
+        ('--qw 16', ['--qw 16', '1 to 8', '32']),
+        ('--qa 0', ['--qa 0', '1 to 8', '32']),
+        ('--qw 2.5', ['--qw 2.5', 'whole number']),
+        ('--gpu 0,1,2 --batch_size 64', ['--batch_size 64', '3 towers', '--gpu']),
+        ('--batch_size 0', ['--batch_size 0', 'at least 1']),
+        ('--epochs -3', ['--epochs -3', 'at least 1']),
+        ('--lr 0', ['--lr 0', 'greater than 0']),
+        ('--lr nan', ['--lr nan', 'greater than 0']),
+        ('--seed -1', ['--seed -1', 'at least 0']),
+        ('--warmup -1', ['--warmup -1', 'at least 0']),
+        ('--wd -1', ['--wd -1', 'at least 0']),
+        ('--fake --batch_size 512', ['--batch_size 512', 'training images']),
+        ('--data images', ['--batch_size 256', 'only 2 training images']),
+        ('--qa 2 --fixed_qa --private_basis', ['--fixed_qa', 'private_basis']),
+        ('--sync-bn --net dsnet --data images', ['--sync_bn', '--net dsnet', 'leave it out']),
+        ('--sync-bn --net aig --train-skip --data images', ['--sync_bn', '--train_skip']),
         # machine
-        ('--gpu a', '--gpu a|0,1,2,3'),
-        ('--gpu 0,', '--gpu 0,|0,1,2,3'),
-        ('--gpu ""', '--gpu|0,1,2,3'),
-        ('--gpu 0,0', '--gpu 0,0|once'),
-        ('--gpu -1', '--gpu -1|negative'),
-        ('--gpu 0 1', 'unrecognized arguments: 1'),
-        ('--data_format NCHW', '--data_format NCHW|GPU|NHWC'),
-        ('--data_format nchw', '--data_format|NCHW|NHWC'),
-        ('--threads -1', '--threads -1|at least 0'),
-        ('--trainer horovod', '--trainer|replicated|parameter-server'),
-        ('-a x', '-a/--action x|k, d, n'),
+        ('--gpu a', ['--gpu a', '0,1,2,3']),
+        ('--gpu 0,', ['--gpu 0,', '0,1,2,3']),
+        ('--gpu ""', ['--gpu', '0,1,2,3']),
+        ('--gpu 0,0', ['--gpu 0,0', 'once']),
+        ('--gpu -1', ['--gpu -1', 'negative']),
+        ('--gpu 0 1', ['unrecognized arguments: 1']),
+        ('--data_format NCHW', ['--data_format NCHW', 'GPU', 'NHWC']),
+        ('--data_format nchw', ['--data_format', 'NCHW', 'NHWC']),
+        ('--threads -1', ['--threads -1', 'at least 0']),
+        ('--trainer horovod', ['--trainer', 'replicated', 'parameter-server']),
+        ('-a x', ['-a/--action x', 'k, d, n']),
         # --load
-        ('--load nowhere', '--load nowhere|no such checkpoint or folder'),
-        ('--load empty', '--load empty|no checkpoint'),
-        ('--load garbage', '--load garbage/model-5|cannot be read'),
-        ('--load garbage/model-5', '--load garbage/model-5|cannot be read'),
-        ('--load alien', '--load|another depth'),
+        ('--load nowhere', ['--load nowhere', 'no such checkpoint or folder']),
+        ('--load empty', ['--load empty', 'no checkpoint']),
+        ('--load garbage', ['--load garbage/model-5', 'cannot be read']),
+        ('--load garbage/model-5', ['--load garbage/model-5', 'cannot be read']),
+        ('--load alien', ['--load', 'another depth']),
         (
             '--load run --data animals28 --sizes 16 12 --width .25 -d 20',
-            '--load|another depth|run/model-20',
+            ['--load', 'another depth', 'run/model-20'],
         ),
         # --logdir
-        ('--logdir file/run', '--logdir file/run|cannot be written'),
-        ('--logdir notes', '--logdir notes|not a run'),
-        ('--logdir notes -a d', '--logdir notes|not a run'),
-        ('--logdir file', '--logdir file|is a file'),
-        ('--logdir run', '--logdir run|another configuration|epochs: 2 there, 5 here|-a n|-a d'),
-        ('--logdir run -a k', '--logdir run|another configuration'),
+        ('--logdir file/run', ['--logdir file/run', 'cannot be written']),
+        ('--logdir notes', ['--logdir notes', 'not a run']),
+        ('--logdir notes -a d', ['--logdir notes', 'not a run']),
+        ('--logdir file', ['--logdir file', 'is a file']),
+        (
+            '--logdir run',
+            ['--logdir run', 'another configuration', 'epochs: 2 there, 5 here', '-a n', '-a d'],
+        ),
+        ('--logdir run -a k', ['--logdir run', 'another configuration']),
         # evaluation flags without --eval
-        ('-ec run -es 16', '-ec|--eval'),
-        ('--fix_mean_var', '--fix_mean_var|--eval'),
-        ('-ep 1', '-ep|--eval'),
+        ('-ec run -es 16', ['-ec', '--eval']),
+        ('--fix_mean_var', ['--fix_mean_var', '--eval']),
+        ('-ep 1', ['-ep', '--eval']),
         # nothing is guessed
-        ('--eva', '--eva'),
-        ('--epoch 3', '--epoch'),
-        ('demo', 'demo'),
-        ('--', '--'),
-        ('-n note', '-n'),
-        ('-ep 0', '-ep|--eval'),
-        ('--untrained proxy', '--untrained|--eval'),
+        ('--eva', ['--eva']),
+        ('--epoch 3', ['--epoch']),
+        ('demo', ['demo']),
+        ('--', ['--']),
+        ('-n note', ['-n']),
+        ('-ep 0', ['-ep', '--eval']),
+        ('--untrained proxy', ['--untrained', '--eval']),
     ],
 )
 def test_bad_input(line, parts, refused):
     message = refused(line)
-    assert [part for part in parts.split('|') if part not in message] == []
+    assert [part for part in parts if part not in message] == []
 
 
 @pytest.mark.parametrize('content', ['{"qw": 2', '{"other": 1}', 'null', '[]'])

@@ -9,12 +9,10 @@ import pytest
 
 from engine.evaluation import borrowing, evaluate
 from engine.runs import checkpoint
-from tests.engine.config import test_cli
-from tests.engine.config.test_cli import RUN, accepted, call, tree
+from tests.engine.command_line import RUN, accepted, call, tree
 from tests.engine.runs.test_checkpoint import numbers, shapes
 
-# Fixtures.
-saved, here, refused = test_cli.saved, test_cli.here, test_cli.refused
+pytestmark = pytest.mark.usefixtures('here')
 
 
 @pytest.mark.parametrize(

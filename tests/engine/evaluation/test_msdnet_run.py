@@ -22,7 +22,7 @@ from engine.runs.checkpoint import Restore
 from engine.training import train
 from nets import cost
 from quant.backend import tf
-from tests.engine.config.test_cli import RUN, tree
+from tests.engine.command_line import RUN, tree
 from tests.engine.deployment.test_early_exit import log_softmax
 from tests.engine.runs.test_checkpoint import numbers, save, shapes
 from tests.engine.training.test_train import accuracies, main, records, values

@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any
 
+# What answers together or by a gate's choice is no operating point: starts and ends of its name.
+ENSEMBLE, DYNAMIC = 'ensemble', 'dynamic'
+
 
 def axis(letter: str, *, digits: int = 1) -> Any:
     """An axis that is left None where a network does not choose on it.

@@ -10,6 +10,7 @@ from engine.config.config import Config
 from engine.data.preprocess import views
 from nets.cost import LayerRecord
 from nets.layers.blocks import Blocks, Outputs
+from nets.points import DYNAMIC, ENSEMBLE
 from quant.backend import new_graph, tf
 from quant.state import State, variables
 
@@ -40,7 +41,7 @@ def scored(outputs: Outputs) -> dict[str, tf.Tensor]:
     """Logits that get a row of a table: every operating point, ensembles, dynamic choices."""
     rows = {str(point): logits for point, logits in outputs.logits.items()}
     for name, logits in outputs.extras.items():
-        if name.startswith('ensemble') or name.endswith('dynamic'):
+        if name.startswith(ENSEMBLE) or name.endswith(DYNAMIC):
             rows[name] = logits
     return rows
 

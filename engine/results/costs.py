@@ -4,12 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from nets import cost
+from nets.points import DYNAMIC, ENSEMBLE
 
 # Layer records by spelling of the operating point.
 Layers = Mapping[str, list[cost.LayerRecord]]
-
-# No operating points: all sizes together or the exits up to one, and what a gate chose.
-ENSEMBLE, DYNAMIC = 'ensemble', 'dynamic'
 
 
 class Cost(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 from engine.errors import UsageError
 from engine.figures import new_figure
 from engine.files import read_json
-from engine.results.costs import ENSEMBLE
+from nets.points import ENSEMBLE
 
 # Metrics of one epoch by name.
 Metrics = dict[str, float]

@@ -10,8 +10,9 @@ from engine.config.config import flat_record
 from engine.data import datasets
 from engine.errors import UsageError
 from engine.files import read_record
-from engine.results.costs import DYNAMIC, Layers
+from engine.results.costs import Layers
 from nets import cost
+from nets.points import DYNAMIC
 from quant import QuantizationOptions, Rule, quantizer
 
 FLOAT_BITS = 32

@@ -11,9 +11,9 @@ from tabulate import tabulate
 
 from engine.errors import UsageError
 from engine.results import published, tables
-from engine.results.costs import ENSEMBLE
 from engine.results.published import Published
 from engine.results.tables import Row, Run, size_label
+from nets.points import ENSEMBLE
 
 FORMATS = ('github', 'latex', 'csv', 'json')
 FIELDS = (*tables.TABLE_FIELDS, 'published_top1', 'published_top5', 'difference', 'source')

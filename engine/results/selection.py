@@ -17,7 +17,7 @@ from engine.results import exit_records, exit_thresholds, pareto, records, table
 from engine.results.costs import Layers
 from engine.results.exit_records import HOLDOUT, MADDS, VALIDATION
 from nets import cost
-from nets.points import Point
+from nets.points import DYNAMIC, Point
 
 POLICIES = 20
 
@@ -60,7 +60,7 @@ class Choice:
                 f'python -m scripts.thresholds {run} --budget {asked} --size {size}',
                 f'{evaluate} --thresholds {file}',
             ]
-        if self.point.endswith(tables.DYNAMIC):
+        if self.point.endswith(DYNAMIC):
             return [evaluate]
         point = Point.parse(self.point)
         if point.size is not None:

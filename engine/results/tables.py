@@ -12,9 +12,9 @@ from engine import families
 from engine.errors import UsageError
 from engine.files import read_record
 from engine.results import published, records
-from engine.results.costs import DYNAMIC, ENSEMBLE, Layers, point_cost
+from engine.results.costs import Layers, point_cost
 from engine.results.published import Published
-from nets.points import Point
+from nets.points import DYNAMIC, ENSEMBLE, Point
 
 
 @dataclasses.dataclass(frozen=True)

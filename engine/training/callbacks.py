@@ -15,6 +15,7 @@ from engine.optimization.averages import follow
 from engine.runs.folder import Run, merge_layers
 from engine.training.averages import AverageWeights
 from nets.layers.kernels import generate
+from nets.points import ENSEMBLE
 from quant.backend import tf
 from quant.scope import refit
 
@@ -168,6 +169,6 @@ class Evaluate(Callback):
         for record in found:
             put(f'{start}/{record.point}/top1', record.top1)
             put(f'{start}/{record.point}/top5', record.top5)
-            if not record.point.startswith('ensemble'):
+            if not record.point.startswith(ENSEMBLE):
                 of_points.append(record.top1)
         put(f'{start}/mean/top1', sum(of_points) / len(of_points))

@@ -9,6 +9,7 @@ from tensorpack.utils import logger
 
 from engine.errors import reason
 from engine.graph.tower import Model
+from nets.points import ENSEMBLE
 from quant.backend import tf
 
 
@@ -83,7 +84,7 @@ def line(
     scored = []
     for name in names:
         top1 = latest.get(f'val/{name}/top1')
-        if top1 is not None and not name.startswith('ensemble'):
+        if top1 is not None and not name.startswith(ENSEMBLE):
             scored.append(f'{name} {top1:.2f}')
     ends = dict.fromkeys([*scored[:1], *scored[-1:]])
     accuracy = ', '.join(ends) or 'not scored'

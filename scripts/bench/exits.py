@@ -25,14 +25,14 @@ HEADERS = (
 )
 
 
-def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
     """The flags.
 
     Raises:
         UsageError: A number is out of its range.
     """
-    p = parser('msdnet', rounds=3, rounds_help='of full and early exit in turn, over all images')
-    presets = families.get('msdnet').presets
+    p = parser(net, rounds=3, rounds_help='of full and early exit in turn, over all images')
+    presets = families.get(net).presets
     p.add_argument('--preset', default='msd_imagenet4', choices=tuple(presets))
     p.add_argument(
         '--budgets',
@@ -99,14 +99,14 @@ def run_all(
     return np.concatenate(labels), np.concatenate(exits)
 
 
-def infer(argv: Sequence[str]) -> None:
+def infer(net: str, argv: Sequence[str]) -> None:
     """Early exit at budgets against the full network, on random weights and images."""
-    args = parse_args(argv)
+    args = parse_args(net, argv)
     from engine.deployment.early_exit import EarlyExit
     from engine.evaluation.evaluators.exits import exit_madds
     from engine.graph.tower import Model
 
-    values = families.get('msdnet').presets[args.preset].values
+    values = families.get(net).presets[args.preset].values
     (side,) = values['sizes']
     config = Config.from_values(**{**values, 'image_size': side, 'resize': 'area'})
     model = Model(config, data_format='NHWC')
@@ -134,4 +134,4 @@ def infer(argv: Sequence[str]) -> None:
             cost = float(madds[leaves].mean() / madds[-1])
             ratio = early / full
             rows.append((batch, share, cost, ratio, ratio / cost, full, early, other))
-    report('msdnet', HEADERS, rows, preset=args.preset)
+    report(net, HEADERS, rows, preset=args.preset)

@@ -28,13 +28,13 @@ HEADERS = (
 CHECKED = 3
 
 
-def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
     """The flags.
 
     Raises:
         UsageError: A number is out of its range.
     """
-    p = parser('aig', rounds=10, rounds_help='of all-on and dynamic in turn, each with new gates')
+    p = parser(net, rounds=10, rounds_help='of all-on and dynamic in turn, each with new gates')
     p.add_argument('--arch', default='resnet50')
     p.add_argument('--size', type=int, default=224)
     p.add_argument(
@@ -143,33 +143,35 @@ def largest_error(ways: Ways, gates: Sequence[np.ndarray]) -> float:
     return max(errors)
 
 
-def infer(argv: Sequence[str]) -> None:
+def infer(net: str, argv: Sequence[str]) -> None:
     """Dynamic against all-on inference with gates set by hand.
 
     Raises:
         UsageError: There is no such architecture, or a number is out of its range.
     """
-    args = parse_args(argv)
+    args = parse_args(net, argv)
     from quant.backend import new_graph
 
     try:
-        net = nets.create('aig', arch=args.arch, mode='pytorch', sizes=(args.size,), classes=1000)
+        network = nets.create(net, arch=args.arch, mode='pytorch', sizes=(args.size,), classes=1000)
     except ValueError as error:
         raise UsageError(f'--arch {args.arch}: {error}') from error
     rng = np.random.default_rng(0)
     rows = []
     for batch in args.batches:
         with new_graph():
-            ways, layers = build(net, batch, args.size, args.threads)
+            ways, layers = build(network, batch, args.size, args.threads)
             for rate in args.rates:
-                gates = [draw_gates(rng, len(net.blocks), batch, rate) for _ in range(args.rounds)]
+                gates = [
+                    draw_gates(rng, len(network.blocks), batch, rate) for _ in range(args.rounds)
+                ]
                 times = compare(ways, gates)
                 worst = largest_error(ways, gates)
-                open_share = dict(zip(net.blocks, np.mean(gates, axis=(0, 2))))
+                open_share = dict(zip(network.blocks, np.mean(gates, axis=(0, 2))))
                 madds = cost.expected_madds(layers, open_share) / cost.madds(layers)
                 ratio = sum(times['skipping']) / sum(times['everything'])
                 everything_ms = 1e3 * np.median(times['everything'])
                 skipping_ms = 1e3 * np.median(times['skipping'])
                 ratios = (madds, ratio, ratio / madds)
                 rows.append((batch, rate, *ratios, everything_ms, skipping_ms, worst))
-    report('aig', HEADERS, rows, arch=args.arch)
+    report(net, HEADERS, rows, arch=args.arch)

@@ -19,7 +19,7 @@ def infer(argv: Sequence[str]) -> None:
     p.add_argument('--net', choices=timed, default=timed[0])
     own, rest = p.parse_known_args(argv)
     module = importlib.import_module(f'scripts.bench.{families.get(own.net).benchmark}')
-    module.infer(rest)
+    module.infer(own.net, rest)
 
 
 def parser(net: str, *, rounds: int, rounds_help: str) -> argparse.ArgumentParser:

@@ -13,16 +13,19 @@ from engine.errors import UsageError
 from nets import cost
 from scripts.bench.infer import parser, report
 
+# A network of many widths with a gate for them.
+PRESET = 'dsnet_mbv1_gate'
+
 HEADERS = ('batch', 'width', 'MAdds ratio', 'time ratio', 'time / MAdds', 'ms')
 
 
-def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
     """The flags.
 
     Raises:
         UsageError: A number is out of its range.
     """
-    p = parser('dsnet', rounds=10, rounds_help='of all widths in turn')
+    p = parser(net, rounds=10, rounds_help='of all widths in turn')
     p.add_argument('--arch', default='mobilenetv1')
     p.add_argument('--size', type=int, default=224)
     p.add_argument(
@@ -46,7 +49,7 @@ def configuration(arch: str, size: int, widths: Sequence[int]) -> Config:
         size: Input size in pixels.
         widths: Indices of sub-networks.
     """
-    values = families.get('dsnet').presets['dsnet_mbv1_gate'].values
+    values = families.presets()[PRESET].values
     chosen = tuple(sorted(widths))
     own = {
         'arch': arch,
@@ -61,9 +64,9 @@ def configuration(arch: str, size: int, widths: Sequence[int]) -> Config:
     return config
 
 
-def infer(argv: Sequence[str]) -> None:
+def infer(net: str, argv: Sequence[str]) -> None:
     """Widths against the widest one; a mixed batch against its groups."""
-    args = parse_args(argv)
+    args = parse_args(net, argv)
     from engine.graph.tower import Model
 
     model = Model(configuration(args.arch, args.size, args.widths), data_format='NHWC')
@@ -97,7 +100,7 @@ def infer(argv: Sequence[str]) -> None:
             f'mixed batch of {batch}: {found["ms"]:.1f} ms, '
             f'its groups {found["groups_ms"]:.1f} ms, ratio {found["ratio"]:.3f}'
         )
-    report('dsnet', HEADERS, rows, *lines, arch=args.arch, mixed=mixed)
+    report(net, HEADERS, rows, *lines, arch=args.arch, mixed=mixed)
 
 
 def callables(

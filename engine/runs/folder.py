@@ -31,8 +31,6 @@ DATA = 'data.json'
 # One row of metrics per epoch, as tensorpack writes them.
 HISTORY = 'stats.json'
 
-ACTIONS = {'k': 'keep and resume', 'd': 'delete', 'n': 'new folder beside it'}
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:

@@ -9,8 +9,6 @@ from engine.errors import UsageError
 from nets.points import Point, renamed
 from quant.state import Kind, State
 
-UNTRAINED = ('proxy', 'ideal', 'interpolate')
-
 
 def nearest(size: int, trained: Sequence[int]) -> int:
     """The trained size next to ``size``; of two as near, the smaller one, as in SAN's code."""

@@ -1,0 +1,98 @@
+"""scripts.bench: flags of the benchmarks, random gates, answers of exits, and what is printed."""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from engine.results.exit_thresholds import NEVER
+from scripts.bench import __main__ as bench
+from scripts.bench import exits, gates, infer, train, widths
+
+
+@pytest.mark.parametrize(
+    ('module', 'flags'),
+    [
+        (gates, ['--rates', '1.5']),
+        (gates, ['--batches', '0']),
+        (exits, ['--budgets', '0']),
+        (exits, ['--images', '0']),
+        (widths, ['--widths', '3', '3']),
+        (widths, ['--rounds', '0']),
+    ],
+)
+def test_numbers_out_of_range(module, flags):
+    net = {gates: 'aig', exits: 'msdnet', widths: 'dsnet'}[module]
+    with pytest.raises(ValueError, match=flags[0]):
+        module.parse_args(net, flags)
+
+
+def test_every_network_that_is_timed_has_its_benchmark(monkeypatch):
+    called = []
+    for module in (gates, exits, widths):
+        monkeypatch.setattr(module, 'infer', lambda net, rest: called.append((net, rest)))
+    for net in ('aig', 'msdnet', 'dsnet'):
+        assert bench.main(['infer', '--net', net, '--rounds', '1']) == 0
+    assert called == [(net, ['--rounds', '1']) for net in ('aig', 'msdnet', 'dsnet')]
+
+
+def test_gates_are_open_for_a_share_of_the_images():
+    rng = np.random.default_rng(0)
+    drawn = gates.draw_gates(rng, blocks=50, batch=8, rate=0.25)
+    assert drawn.shape == (50, 8) and drawn.dtype == np.float32
+    assert set(drawn.sum(axis=1)) == {2}
+    alone = [gates.draw_gates(rng, 50, 1, 0.25).mean() for _ in range(100)]
+    assert np.mean(alone) == pytest.approx(0.25, abs=0.02)
+
+
+class Answers(NamedTuple):
+    labels: np.ndarray
+    confidence: np.ndarray
+    exits: np.ndarray
+
+
+class Runner:
+    """Exit k predicts class k; image i leaves at the first exit whose threshold is below i."""
+
+    def predict(self, images, thresholds):
+        numbers = images[0][:, 0, 0, 0].astype(int)
+        passed = numbers[:, None] >= np.asarray(thresholds)
+        leaves = np.argmax(passed, axis=1)
+        return Answers(leaves, -1.0 * numbers, leaves)
+
+
+def test_answers_of_every_exit():
+    images = np.arange(4)[:, None, None, None] * np.ones((1, 2, 2, 3))
+    found = exits.answers_of_exits(Runner(), images, 3)
+    np.testing.assert_array_equal(found.labels, [[0, 1, 2]] * 4)
+    assert found.confidence.shape == (4, 3)
+    batches = [[images[:3]], [images[3:]]]
+    labels, leaves = exits.run_all(Runner(), batches, [2, NEVER, -NEVER])
+    np.testing.assert_array_equal(leaves, [2, 2, 0, 0])
+    np.testing.assert_array_equal(labels, leaves)
+
+
+def test_the_last_line_is_json(capsys):
+    infer.report('aig', ('batch', 'ratio'), [(1, 0.5)], 'a line', arch='resnet8')
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2] == 'a line'
+    assert json.loads(lines[-1]) == {
+        'bench': 'infer',
+        'net': 'aig',
+        'arch': 'resnet8',
+        'rows': [{'batch': 1.0, 'ratio': 0.5}],
+    }
+
+
+def test_what_a_training_step_is_compared_with():
+    small = ['--data', 'animals28', '--arch', 'resnet8', '--sizes', '16']
+    found = train.pair(small)
+    assert list(found) == ['quantized', 'float']
+    assert [(config.qw, config.qa) for config in found.values()] == [(2, 2), (32, 32)]
+    found = train.pair([*small, '--weight-quantizer', 'lq(bits=2)'])
+    assert found['float'].qw == 32
+    found = train.pair([*small, '--bf16'])
+    assert {name: config.bf16 for name, config in found.items()} == {'bf16': True, 'float32': False}
+    with pytest.raises(ValueError, match='nothing to compare'):
+        train.pair([*small, '--qw', '32', '--qa', '32'])

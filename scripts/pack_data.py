@@ -1,13 +1,12 @@
-"""Copies a folder of image files into two large files, train.pack and val.pack, for network file
-systems.
+"""Copies a folder of image files into two large files, for network file systems.
 
     python -m scripts.pack_data /data/ILSVRC2012 /scratch/ILSVRC2012
     python -m scripts.pack_data --check /scratch/ILSVRC2012
     python imagenet_tf.py --data /scratch/ILSVRC2012
 
-The files are copied as they are, in the order of the folder: training sees the same batches from
-both. The same command goes on where it was interrupted. --check compares every image with its
-checksum; exit status 1 if one differs.
+They are train.pack and val.pack. The files are copied as they are, in the order of the folder:
+training sees the same batches from both. The same command goes on where it was interrupted. --check
+compares every image with its checksum; exit status 1 if one differs.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""The augmentation of ImageNet: random area crop, PCA lighting and mirror, as LQ-Nets and RS-Nets
-train.
+"""The augmentation of ImageNet: random area crop, PCA lighting and mirror.
 
-Evaluation takes the shortest edge to size / 0.875 and cuts the centre.
+LQ-Nets and RS-Nets train so. Evaluation takes the shortest edge to size / 0.875 and cuts the
+centre.
 
 Reference: Going deeper with convolutions, https://arxiv.org/abs/1409.4842, section 6.
 """
@@ -149,9 +149,7 @@ def _cut(image: np.ndarray, height: int, width: int, rng: np.random.Generator) -
 
 
 def _draw_rectangle(area: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Height and width (pixels, at least 1) of a random rectangle, for an image of
-    `area` pixels.
-    """
+    """Height and width (at least 1) of a random rectangle, for an image of `area` pixels."""
     target = rng.uniform(*AREA_RANGE) * area
     aspect = rng.uniform(*ASPECT_RANGE)
     width = max(1, math.floor(math.sqrt(target * aspect) + 0.5))
@@ -160,8 +158,9 @@ def _draw_rectangle(area: int, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _centre_antialiased(picture: Image.Image, size: int, method: Image.Resampling) -> np.ndarray:
-    """Shortest edge to size / 0.875 and the centre uint8 [size, size, 3], both rounded as in the
-    published code.
+    """Scale the shortest edge to size / 0.875 and cut the centre uint8 [size, size, 3].
+
+    Both are rounded as in the published code.
     """
     short = int(size / CENTRE_RATIO)
     shortest = min(picture.size)

@@ -38,8 +38,7 @@ class Augmentation(Protocol):
         """
 
     def train_crop(self, image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-        """The random part uint8 [h', w', 3] of an image that all antialiased training views are
-        scaled from.
+        """The random part uint8 [h', w', 3] that all antialiased training views are scaled from.
 
         Args:
             image: uint8 [h, w, 3].
@@ -53,8 +52,7 @@ class Augmentation(Protocol):
     def eval_antialiased(
         self, image: np.ndarray, sizes: Sequence[int], method: Image.Resampling
     ) -> list[np.ndarray]:
-        """The antialiased views of evaluation, uint8 [size, size, 3] each, made from the full
-        image.
+        """The antialiased views of evaluation, uint8 [size, size, 3] each.
 
         Args:
             image: uint8 [h, w, 3].
@@ -175,8 +173,9 @@ def _filter(bicubic: bool) -> Image.Resampling:
 
 
 def _known(augmentation: str, antialias: bool, cubic: bool) -> Augmentation:
-    """The augmentation. Raises ValueError if there is none, or a filter is chosen where there is no
-    choice.
+    """The augmentation of a name.
+
+    Raises ValueError if there is none, or a filter is chosen where there is no choice.
     """
     if augmentation not in AUGMENTATIONS:
         names = ', '.join(AUGMENTATIONS)

@@ -49,18 +49,14 @@ class Sample(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """An image that a training batch shall hold: number of the pass, and place of the image in the
-    source.
-    """
+    """An image that a training batch shall hold: number of the pass, place in the source."""
 
     number: int
     place: int
 
 
 class Decoded(NamedTuple):
-    """An image that could be decoded, its place in the source, and the errors of those that it
-    stands in for.
-    """
+    """An image that could be decoded, its place, and the errors of those that it replaces."""
 
     image: np.ndarray
     place: int
@@ -107,7 +103,8 @@ class TrainFlow(DataFlow):
             max_bad: largest share of the images of a pass that may be undecodable; counted from
                 where a run resumes.
             threads: decoding threads; 0 decodes in the thread that iterates.
-            part, parts: yield only this one of so many equal parts of each batch.
+            part: which of the equal parts of each batch is made.
+            parts: number of equal parts.
 
         Raises:
             UsageError: a number is out of range, or a batch is larger than the training set, or
@@ -267,8 +264,7 @@ def ordered_map(
     threads: int,
     ahead: int = 1,
 ) -> Generator[Result, None, None]:
-    """`map` over threads: results in the order of the arguments, and only a few of them ahead of
-    the reader.
+    """Map over threads, in the order of the arguments, a few results ahead of the reader.
 
     Threads are enough because OpenCV and Pillow work outside of the interpreter lock. They end when
     the iterator is exhausted, closed or collected.

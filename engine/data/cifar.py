@@ -67,9 +67,7 @@ ARRAY_PARTS: dict[str, Any] = {
 
 
 def _find(archive: Archive, root: Path) -> Path | None:
-    """The folder that holds all files of an archive: `root` or the usual one in it; None if neither
-    does.
-    """
+    """The folder with all files of an archive: `root` or the usual one in it; None without."""
     for folder in (root, root / archive.folder):
         if all((folder / file).is_file() for file in archive.files):
             return folder
@@ -117,8 +115,9 @@ def _read_batches(files: list[Path], labels_key: str) -> ArraySource:
 
 
 def _load_pickle(path: Path, *keys: str) -> list[Any]:
-    """Values of `keys` in a pickled dict, written by Python 2 or 3. Raises UsageError if it is
-    none.
+    """Values of `keys` in a pickled dict, written by Python 2 or 3.
+
+    Raises UsageError if it is none.
     """
     try:
         with path.open('rb') as stream:
@@ -136,9 +135,7 @@ def _text(value: str | bytes) -> str:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds containers, numbers, strings and numpy arrays; a pickle could otherwise run
-    any code.
-    """
+    """Builds containers, numbers, strings and numpy arrays; any pickle could run any code."""
 
     def find_class(self, module: str, name: str) -> Any:
         """The admitted class or function.

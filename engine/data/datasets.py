@@ -1,8 +1,7 @@
-"""The data sets that `--data` can name. A new one is a file with a ``DatasetSpec`` and a line in
-``SPECS``.
+"""The data sets that `--data` can name.
 
-Nothing is ever downloaded. Images are handed out decoded but otherwise raw: uint8 [h, w, 3] in BGR
-order.
+A new one is a file with a ``DatasetSpec`` and a line in ``SPECS``. Nothing is ever downloaded.
+Images are handed out decoded but otherwise raw: uint8 [h, w, 3] in BGR order.
 """
 
 import dataclasses
@@ -47,8 +46,9 @@ def choices() -> str:
 
 
 def named(data: str) -> Named:
-    """Find the data set that `--data` names. A name wins over a folder of that name: write ./fake
-    for the folder.
+    """Find the data set that `--data` names.
+
+    A name wins over a folder of that name: write ./fake for the folder.
     """
     name, _, place = data.partition(':')
     spec = SPECS.get(name)
@@ -85,8 +85,9 @@ def open_dataset(data: str, *, size: int | None = None, skip: str = '') -> Datas
 
 
 def _without(dataset: Dataset, path: Path) -> Dataset:
-    """`dataset` without the images that a file lists. Raises UsageError if it names
-    others, or all.
+    """`dataset` without the images that a file lists.
+
+    Raises UsageError if it names others, or all.
     """
     listed = _read_list(path)
     unknown = set(listed)
@@ -123,11 +124,10 @@ def _others(source: Source, names: list[str], listed: set[str], path: Path) -> S
 
 
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to the recorded configuration of an earlier run what it did not record: `dataset` and
-    `augmentation`.
+    """Complete the recorded configuration of an earlier run by `dataset` and `augmentation`.
 
-    Those runs decided both by the name of the data; this is the one place where that rule is still
-    known.
+    Those runs did not record them, and decided both by the name of the data; this is the one place
+    where that rule is still known.
 
     Args:
         values: fields of ``Config`` by name, as they were read.

@@ -1,6 +1,4 @@
-"""A made-up data set: noise in the size and number of classes of ImageNet, for speed tests and dry
-runs.
-"""
+"""A made-up data set for dry runs: noise in the size and number of classes of ImageNet."""
 
 import numpy as np
 

@@ -1,7 +1,7 @@
-"""Folders of image files, as ILSVRC2012 comes: train/CLASS/FILE, and val/CLASS/FILE or val/FILE
-with a label list.
+"""Folders of image files, as ILSVRC2012 comes.
 
-A folder with two packed files instead (see ``engine.data.packed``) is opened likewise.
+They hold train/CLASS/FILE, and val/CLASS/FILE or val/FILE with a label list. A folder with two
+packed files instead (see ``engine.data.packed``) is opened likewise.
 """
 
 import dataclasses
@@ -111,8 +111,9 @@ def _read_tree(root: Path, part: str, index: dict[str, int]) -> FileSource:
 
 
 def _read_val(root: Path, index: dict[str, int]) -> FileSource:
-    """List val/CLASS/FILE, or val/FILE by its label list. Raises UsageError if they do not fit
-    together.
+    """List val/CLASS/FILE, or val/FILE by its label list.
+
+    Raises UsageError if they do not fit together.
     """
     val = root / 'val'
     names = _images(val)
@@ -149,10 +150,10 @@ def _label_list(root: Path) -> Path:
 
 
 def _read_labels(path: Path, names: list[str], index: dict[str, int]) -> list[int]:
-    """Class index of each file of `names`, from lines 'file label', or 'label' in the sorted order
-    of the files.
+    """Class index of each file of `names`.
 
-    Raises UsageError if files and lines do not match one to one, or a label is unknown.
+    Lines are 'file label', or 'label' in the sorted order of the files. Raises UsageError if files
+    and lines do not match one to one, or a label is unknown.
     """
     content = path.read_text(encoding='utf-8', errors='replace')
     lines = [line.rsplit(None, 1) for line in content.splitlines() if line.strip()]
@@ -184,8 +185,9 @@ def _check_listed(path: Path, names: list[str], listed: list[str]) -> None:
 
 
 def _read_label(path: Path, label: str, index: dict[str, int]) -> int:
-    """Class index from the name of a class folder, else from a decimal number. Raises UsageError
-    for any other.
+    """Class index from the name of a class folder, else from a decimal number.
+
+    Raises UsageError for any other.
     """
     number = int(label) if label.isdecimal() else -1
     known = index.get(label, number)

@@ -1,6 +1,4 @@
-"""Input rules: channel order, mean and deviation that turn pixels into the numbers a
-network takes.
-"""
+"""Input rules: channel order, mean and deviation of the numbers that a network takes."""
 
 import dataclasses
 

@@ -1,6 +1,4 @@
-"""The part of preprocessing that the graph does: normalises a batch once and resizes it once per
-input size.
-"""
+"""Preprocessing in the graph: normalises a batch once and resizes it once per input size."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,4 @@
-"""Preprocessing as a run records it: the one value that says how a decoded image becomes the input
-of its network.
-"""
+"""Preprocessing as a run records it: how a decoded image becomes the input of its network."""
 
 import dataclasses
 
@@ -57,8 +55,7 @@ class Preprocessing:
         return self.augmentation, self.resize, self.inputs
 
     def eval_views(self, image: np.ndarray) -> list[np.ndarray]:
-        """The views by which an image is evaluated: uint8 [size, size, 3], BGR, for each of
-        ``view_sizes``.
+        """Views of evaluation: uint8 [size, size, 3], BGR, for each of ``view_sizes``.
 
         Args:
             image: uint8 [h, w, 3], BGR, of any size.
@@ -70,8 +67,7 @@ class Preprocessing:
     def train_views(
         self, image: np.ndarray, rng: np.random.Generator, extra: Extra | None = None
     ) -> list[np.ndarray]:
-        """Random training views of an image: uint8 [size, size, 3], BGR, for each of
-        ``view_sizes``.
+        """Random training views: uint8 [size, size, 3], BGR, for each of ``view_sizes``.
 
         Args:
             image: uint8 [h, w, 3], BGR, of any size.

@@ -147,6 +147,7 @@ class RandAugment:
     deviation: float = 0.0
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         valid = (
             self.operations >= 1
             and 0 <= self.magnitude <= LARGEST

@@ -1,5 +1,4 @@
-"""The augmentation of small images, such as CIFAR's: translation by up to size // 8 pixels and
-mirror.
+"""The augmentation of small images: translation by up to size // 8 pixels, and mirror.
 
 Evaluation takes the image as it is, or its centre square scaled to the size.
 """

@@ -1,6 +1,4 @@
-"""Labelled images that can be read one by one, from memory or from files: decoded, but otherwise
-raw.
-"""
+"""Labelled images that can be read one by one, from memory or from files."""
 
 import os
 from collections.abc import Sequence
@@ -36,9 +34,7 @@ class Source:
         raise NotImplementedError
 
     def name(self, i: int) -> str:
-        """Name of image `i` in messages and skip lists: of a file its path relative to the data
-        folder.
-        """
+        """Name of image `i` in messages and skip lists: of a file its path in the data folder."""
         return f'image {i}'
 
 

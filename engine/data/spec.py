@@ -10,8 +10,7 @@ from engine.data.sources import Source, Subset
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:
-    """A data set that `--data` can name: how it is opened, and how its images are meant to be
-    prepared.
+    """A data set that `--data` can name: how it is opened, how its images are prepared.
 
     What it says about preprocessing is the default of a run, which records it: see
         ``engine.data.preprocessing``.

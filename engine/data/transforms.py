@@ -60,8 +60,7 @@ def scale_shortest(image: np.ndarray, edge: int, method: int) -> np.ndarray:
 def scale_antialiased(
     image: np.ndarray, sizes: Sequence[int], method: Image.Resampling = Image.Resampling.BILINEAR
 ) -> list[np.ndarray]:
-    """Scale to uint8 [size, size, 3] for each size with a filter of Pillow, which averages when it
-    shrinks.
+    """Scale to uint8 [size, size, 3] for each size with a filter that averages when it shrinks.
 
     Args:
         image: uint8 [h, w, 3].
@@ -79,8 +78,9 @@ def scale_antialiased(
 
 
 def not_too_long(image: np.ndarray) -> np.ndarray:
-    """The image, or the middle of a line: scaled to the shortest edge, 1 x 40000 pixels would take
-    gigabytes.
+    """The image, or the middle of a line.
+
+    Scaled to the shortest edge, one of 1 x 40000 pixels would take gigabytes.
     """
     height, width = image.shape[:2]
     longest = LONGEST * min(height, width)

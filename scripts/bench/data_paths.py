@@ -59,7 +59,7 @@ def our_images(root: Path, part: str) -> Iterator[np.ndarray]:
 
 
 def tensorpack_images(root: Path, part: str) -> Any:
-    """tensorpack's ILSVRC12 with the augmentation of its ResNet example, without colours."""
+    """Images of tensorpack's ILSVRC12 with the augmentation of its ResNet example, no colours."""
     from tensorpack.dataflow import AugmentImageComponent, imgaug
     from tensorpack.dataflow.dataset import ILSVRC12
 

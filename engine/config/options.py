@@ -7,7 +7,7 @@ them, see ``engine.config.resolve``.
 
 import dataclasses
 
-from engine.data import inputs
+from engine.data import datasets, inputs
 from engine.data.augment import AUGMENTATIONS
 from engine.data.preprocessing import RESIZES
 from engine.optimization.averages import WEIGHTS
@@ -90,8 +90,7 @@ class DataOptions:
 
     data: str = option(
         '',
-        'animals28 (embedded, default), fake, cifar10:DIR, cifar100:DIR, or a folder with '
-        'train/ and val/; see --list datasets',
+        f'{datasets.choices()}; animals28 is embedded, and the default',
     )
     dataset: str = option('', 'name of the data set', flag=False)
     holdout: int = option(

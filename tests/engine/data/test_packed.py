@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-import imagenet_tf
+from engine.config.resolve import resolve
 from engine.data import folder
 from engine.data.datasets import open_dataset
 from engine.data.packed import MAGIC, TAIL, File, Pack, recover, unfinished, write
@@ -111,7 +111,7 @@ def test_a_packed_set_has_the_sizes_of_a_folder(packed_set):
             ({'sizes': (256,)}, 256),
             ({'sizes': (64, 32), 'image_size': 72}, 72),
         ):
-            config, dataset, _ = imagenet_tf.resolve({**given, **flags})
+            config, dataset, _ = resolve({**given, **flags})
             assert config.image_size == edge
             (view,) = config.preprocessing.eval_views(dataset.val.read(0))
             assert view.shape == (edge, edge, 3)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -337,24 +338,10 @@ def test_the_flags_of_two_machines():
 
 
 TINY = [
-    '-d',
-    '8',
-    '--mode',
-    'preact',
-    '--sizes',
-    '16',
-    '--qw',
-    '2',
-    '--qa',
-    '2',
-    '--batch-size',
-    '8',
-    '--epochs',
-    '3',
-    '--steps-per-epoch',
-    '3',
-    '--threads',
-    '0',
+    *shlex.split(
+        '-d 8 --mode preact --sizes 16 --qw 2 --qa 2 --batch-size '
+        '8 --epochs 3 --steps-per-epoch 3 --threads 0'
+    )
 ]
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -27,24 +28,10 @@ from engine.training import callbacks, trainers
 from quant.backend import tf
 
 STEPS, EPOCHS = 6, 3
-FLAGS = [
-    '--data',
-    'animals28',
-    '--arch',
-    'resnet8',
-    '--mode',
-    'preact',
-    '--sizes',
-    '12',
-    '--batch-size',
-    '8',
-    '--epochs',
-    EPOCHS,
-    '--steps-per-epoch',
-    STEPS,
-    '--threads',
-    '0',
-]
+FLAGS = shlex.split(
+    '--data animals28 --arch resnet8 --mode preact --sizes 12 --batch-size 8 --epochs '
+    f'{EPOCHS} --steps-per-epoch {STEPS} --threads 0'
+)
 EVERY = 50  # one of so many validation images
 
 

@@ -1,6 +1,7 @@
 """Training from end to end on tiny settings: records, several towers, every kind of evaluation."""
 
 import json
+import shlex
 from pathlib import Path
 
 import cv2
@@ -12,28 +13,10 @@ from engine.config import cli, resolve
 from engine.config.config import read_config
 from quant.backend import tf
 
-TINY = [
-    '--data',
-    'animals28',
-    '-d',
-    '8',
-    '--sizes',
-    '16',
-    '12',
-    '--kd',
-    '--qw',
-    '2',
-    '--qa',
-    '2',
-    '--batch-size',
-    '8',
-    '--epochs',
-    '2',
-    '--steps-per-epoch',
-    '3',
-    '--threads',
-    '0',
-]
+TINY = shlex.split(
+    '--data animals28 -d 8 --sizes 16 12 --kd --qw 2 --qa 2 --batch-size 8 --epochs 2 '
+    '--steps-per-epoch 3 --threads 0'
+)
 
 
 pytestmark = pytest.mark.usefixtures('few_validation_images')
@@ -151,11 +134,7 @@ def test_fine_tuning_starts_from_the_loaded_weights(trained, tmp_path):
     )
     main(
         *TINY[:-6],
-        '--epochs',
-        '1',
-        '--steps-per-epoch',
-        '1',
-        '--load',
+        *shlex.split('--epochs 1 --steps-per-epoch 1 --load'),
         trained,
         '--logdir',
         tmp_path / 'tuned',
@@ -175,22 +154,9 @@ def test_two_towers_on_the_cpu(trainer, tmp_path):
     assert records(tmp_path / 'run')['s12']['images'] == 40
 
 
-SMALLEST = [
-    '--data',
-    'animals28',
-    '--sizes',
-    '16',
-    '12',
-    '--kd',
-    '--batch-size',
-    '8',
-    '--epochs',
-    '1',
-    '--steps-per-epoch',
-    '2',
-    '--threads',
-    '0',
-]
+SMALLEST = shlex.split(
+    '--data animals28 --sizes 16 12 --kd --batch-size 8 --epochs 1 --steps-per-epoch 2 --threads 0'
+)
 
 
 @pytest.mark.parametrize(
@@ -202,16 +168,7 @@ SMALLEST = [
             marks=pytest.mark.slow,
         ),
         (
-            [
-                '--arch',
-                'resnet8',
-                '--mode',
-                'pytorch',
-                '--resize',
-                'antialias',
-                '--kd-type',
-                'none',
-            ],
+            shlex.split('--arch resnet8 --mode pytorch --resize antialias --kd-type none'),
             'conv0/W',
         ),
     ],
@@ -262,14 +219,7 @@ def test_a_published_checkpoint_folder_evaluates_alike(tmp_path):
                 '--eval',
                 '-ec',
                 str(published),
-                '-ep',
-                '109',
-                '--data',
-                'animals28',
-                '-d',
-                '18',
-                '--mode',
-                'preact',
+                *shlex.split('-ep 109 --data animals28 -d 18 --mode preact'),
             ]
         )
         == 2
@@ -278,15 +228,7 @@ def test_a_published_checkpoint_folder_evaluates_alike(tmp_path):
         '--eval',
         '-ec',
         published,
-        '-ep',
-        110,
-        '--data',
-        'animals28',
-        '-d',
-        18,
-        '--mode',
-        'preact',
-        '--logdir',
+        *shlex.split('-ep 110 --data animals28 -d 18 --mode preact --logdir'),
         tmp_path / 'records',
     )
     assert accuracies(records(tmp_path / 'records')) == accuracies(records(run))
@@ -295,15 +237,7 @@ def test_a_published_checkpoint_folder_evaluates_alike(tmp_path):
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path, capfd):
     flags = [
         *TINY,
-        '--lr',
-        '1e30',
-        '--warmup',
-        '0',
-        '--epochs',
-        '1',
-        '--steps-per-epoch',
-        '9',
-        '--logdir',
+        *shlex.split('--lr 1e30 --warmup 0 --epochs 1 --steps-per-epoch 9 --logdir'),
         tmp_path,
     ]
     assert imagenet_tf.main([str(flag) for flag in flags]) == 2
@@ -328,20 +262,10 @@ def test_a_folder_of_jpegs_trains_and_evaluates(tmp_path):
     main(
         '--data',
         tmp_path / 'images',
-        '-d',
-        18,
-        '--sizes',
-        48,
-        32,
-        '--image-size',
-        64,
-        '--batch-size',
-        4,
-        '--epochs',
-        1,
-        '--steps-per-epoch',
-        2,
-        '--logdir',
+        *shlex.split(
+            '-d 18 --sizes 48 32 --image-size 64 --batch-size 4 '
+            '--epochs 1 --steps-per-epoch 2 --logdir'
+        ),
         tmp_path / 'run',
     )
     found = records(tmp_path / 'run')
@@ -362,21 +286,10 @@ def test_bad_images_that_end_the_training_are_named(tmp_path, capfd):
     flags = [
         '--data',
         tmp_path,
-        '--arch',
-        'resnet8',
-        '--sizes',
-        16,
-        '--image-size',
-        16,
-        '--batch-size',
-        4,
-        '--max-bad',
-        0,
-        '--epochs',
-        2,
-        '--threads',
-        0,
-        '--logdir',
+        *shlex.split(
+            '--arch resnet8 --sizes 16 --image-size 16 --batch-size 4 '
+            '--max-bad 0 --epochs 2 --threads 0 --logdir'
+        ),
         tmp_path / 'run',
     ]
     assert imagenet_tf.main([str(flag) for flag in flags]) == 2

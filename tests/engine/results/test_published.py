@@ -1,10 +1,12 @@
 """Published numbers as they stand in their sources, and the runs that they are set beside."""
 
+import json
 import re
 from typing import Any
 
 import pytest
 
+from engine.config.config import Config
 from engine.results import published, records, tables
 from tests.engine.results.run_folders import FLOAT, RS_NET, rs_run, score
 
@@ -223,3 +225,29 @@ def test_a_quantizer_that_is_written_wrongly(tmp_path):
     run = rs_run(tmp_path / 'run', [score('s224', 60.0)], weight_quantizer='lq(')
     with pytest.raises(ValueError, match=r'config\.json: damaged .*lq\('):
         records.read_config(run)
+
+
+@pytest.mark.parametrize(
+    ('values', 'table'),
+    [
+        ({}, 'rs-quant'),
+        ({'quantizer': 'lsq'}, None),
+        ({**SINGLE, 'quantizer': 'lsq', **OUTER_8}, 'lsq'),
+        ({'dataset': 'folder'}, None),
+    ],
+)
+def test_the_record_of_today_is_read(values, table, tmp_path):
+    asked = {
+        'arch': 'resnet18',
+        'mode': 'preact',
+        'qw': 2,
+        'qa': 2,
+        'sizes': (224, 192),
+        'data': '/somewhere',
+        'dataset': 'imagenet',
+    }
+    config = Config.from_values(**{**asked, **values})
+    run = rs_run(tmp_path / 'run', [score('s224', 60.0)])
+    (run / 'config.json').write_text(json.dumps(config.to_json()))
+    row = tables.read_run(run, 'run').rows[0].published
+    assert (row and row.table) == table

@@ -1,20 +1,37 @@
 """Imports run one way: quant <- nets <- engine <- imagenet_tf.py <- scripts; one TensorFlow."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
 from tests.paths import ROOT
 
-# What the files of a package may import of the project beside their own package.
-MAY_IMPORT = {
-    'quant': set(),
-    'nets': {'quant'},
-    'engine': {'quant', 'nets'},
-    'scripts': {'quant', 'nets', 'engine', 'imagenet_tf'},
-    'imagenet_tf': {'quant', 'nets', 'engine'},
-}
+# Rooms from the bottom upwards: a file may import its own room and those above it in this list.
+LADDER = [
+    'quant',
+    'nets',
+    'engine/errors',
+    'engine/entry',
+    'engine/version',
+    'engine/timing',
+    'engine/quantities',
+    'engine/files',
+    'engine/figures',
+    'engine/data',
+    'engine/families',
+    'engine/optimization',
+    'engine/config',
+    'engine/runs',
+    'engine/results',
+    'engine/graph',
+    'engine/importers',
+    'engine/deployment',
+    'engine/evaluation',
+    'engine/training',
+    'engine',  # what a program imports: it hands on what lies below
+    'imagenet_tf',
+    'scripts',
+]
 BACKEND = 'quant/backend.py'
 OPENCV = 'engine/data/opencv.py'
 # Files that may import what others get from them.
@@ -31,29 +48,41 @@ SWITCHES = {
 
 
 def imports(tree):
-    """Full names of imported modules, those imported inside functions and for type checking too."""
+    """Full names of what is imported, inside functions and for type checking too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, 'relative import'
-            yield node.module
+            yield from (f'{node.module}.{alias.name}' for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith('import_module'):
             yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant))
 
 
-def package(path):
-    """Package of a path relative to the root, or the name of a top-level file."""
-    return Path(path).parts[0].removesuffix('.py')
+def room(name):
+    """The room of a module or of a name in it, empty for one of another project."""
+    parts = name.split('.')
+    inner = '/'.join(parts[:2])
+    if parts[0] == 'engine' and inner in LADDER:
+        return inner
+    return parts[0] if parts[0] in LADDER else ''
+
+
+def module(path):
+    """Name of the module at a path relative to the root."""
+    return path.removesuffix('.py').removesuffix('/__init__').replace('/', '.')
 
 
 def faults(path, source):
     """What a file at ``path``, relative to the root, does against the rules."""
-    tree, own = ast.parse(source), package(path)
-    tops = {name.split('.')[0] for name in imports(tree)}
-    found = [
-        f'{path} imports {top}' for top in sorted(tops & set(MAY_IMPORT) - MAY_IMPORT[own] - {own})
-    ]
+    tree, own = ast.parse(source), room(module(path))
+    names = list(imports(tree))
+    tops = {name.split('.')[0] for name in names}
+    rooms = {room(name) for name in names} - {''}
+    found = []
+    for other in sorted(rooms, key=LADDER.index):
+        if LADDER.index(other) > LADDER.index(own):
+            found.append(f'{path} imports {other}')
     for top in sorted(tops & set(OWNERS)):
         if path != OWNERS[top]:
             found.append(f'{path} imports {top}')
@@ -83,17 +112,25 @@ def sets_environment(tree):
 
 
 def files():
-    paths = [
-        path
-        for name in MAY_IMPORT
-        for path in [*ROOT.glob(f'{name}.py'), *ROOT.glob(f'{name}/**/*.py')]
-    ]
-    return [path.relative_to(ROOT).as_posix() for path in paths]
+    """Paths of the files of the product, relative to the root."""
+    found = [ROOT / 'imagenet_tf.py']
+    for package in ('quant', 'nets', 'engine', 'scripts'):
+        found += (ROOT / package).rglob('*.py')
+    return [path.relative_to(ROOT).as_posix() for path in found]
 
 
 def test_files_are_found():
     expected = {'quant/policy.py', 'nets/san.py', 'engine/evaluation/calibrate.py', BACKEND}
     assert expected <= set(files())
+
+
+def test_every_room_is_in_the_ladder():
+    rooms = set()
+    for path in files():
+        parts = path.removesuffix('.py').split('/')
+        inside = parts[0] == 'engine' and parts[1] != '__init__'
+        rooms.add('/'.join(parts[:2]) if inside else parts[0])
+    assert rooms == set(LADDER)
 
 
 @pytest.mark.parametrize('path', files())
@@ -109,12 +146,15 @@ def test_ladder(path):
         ('nets/bad.py', 'def f():\n    from engine import flow'),
         ('nets/bad.py', 'import importlib\nimportlib.import_module("engine.data.batches")'),
         ('engine/data/bad.py', 'import scripts.records as r'),
-        ('engine/bad.py', 'import imagenet_tf'),
+        ('engine/data/bad.py', 'from engine.training import train'),
+        ('engine/config/bad.py', 'def f():\n    from engine import runs'),
+        ('engine/errors.py', 'import engine.files'),
+        ('engine/training/bad.py', 'import imagenet_tf'),
         ('imagenet_tf.py', 'import scripts'),
         ('nets/bad.py', 'import tensorflow.compat.v1 as tf'),
         ('quant/bad.py', 'from tensorflow.compat import v1'),
-        ('engine/bad.py', 'import cv2'),
-        ('engine/bad.py', 'import os\nos.environ["A"] = "1"'),
+        ('engine/data/bad.py', 'import cv2'),
+        ('engine/data/bad.py', 'import os\nos.environ["A"] = "1"'),
         ('quant/bad.py', 'import os\nos.environ.setdefault("A", "1")'),
         ('nets/bad.py', 'import os\nos.environ |= {"A": "1"}'),
         ('nets/bad.py', 'from quant.backend import tf\ntf.disable_eager_execution()'),
@@ -134,6 +174,7 @@ def test_bad_files_are_caught(path, source):
         ('scripts/good.py', 'import os\ncopy = os.environ | {"A": os.environ["B"]}'),
         ('nets/good.py', 'from nets.points import Point\nfrom quant.backend import tf'),
         ('scripts/good.py', 'from engine import errors\nfrom scripts import records'),
+        ('engine/training/good.py', 'from engine import files\nfrom engine.data import spec'),
         ('imagenet_tf.py', 'import engine.data.batches, nets, quant, tensorpack'),
     ],
 )

@@ -23,7 +23,8 @@ from engine.config.cli import parse, peers
 from engine.config.config import Config
 from engine.data.datasets import open_dataset
 from engine.errors import Terminated, UsageError, WorkerError
-from engine.graph.tower import MeanOverWorkers
+from engine.optimization.optimizers import OptimizerOptions
+from engine.optimization.rule import PerVariable, RuleOptimizer
 from engine.runs.folder import checkpoints
 from engine.training import cluster, signals, train
 from quant.backend import tf
@@ -114,17 +115,28 @@ def test_variables_become_those_of_the_first_worker(pair):
 
 
 def test_gradients_are_averaged_once_for_all_towers_of_a_machine(pair):
-    def mean(worker):
-        with tf.Graph().as_default() as graph:
-            processor = MeanOverWorkers(worker)
-            towers = [
-                processor.process([(tf.constant([2.0 * worker.index]), name)]) for name in 'ab'
-            ]
-            assert len([op for op in graph.get_operations() if op.type == 'CollectiveReduce']) == 1
-            return cluster.WorkerSession(worker, graph).run([tower[0][0] for tower in towers])
+    rule = OptimizerOptions(momentum=0.0, nesterov=False).rule()
 
-    for towers in both(pair, mean):
-        assert [tower.tolist() for tower in towers] == [[1.0], [1.0]]
+    def step(worker):
+        with tf.Graph().as_default() as graph:
+            optimizer = RuleOptimizer(
+                rule,
+                tf.constant(1.0),
+                count=lambda: tf.constant(1),
+                settings=lambda _: PerVariable(),
+                mean=worker.mean,
+            )
+            towers = [tf.get_variable(name, initializer=[0.0]) for name in 'ab']
+            gradient = tf.constant([2.0 * worker.index])
+            updates = [optimizer.apply_gradients([(gradient, tower)]) for tower in towers]
+            assert len([op for op in graph.get_operations() if op.type == 'CollectiveReduce']) == 1
+            session = cluster.WorkerSession(worker, graph)
+            session.run(tf.global_variables_initializer())
+            session.run(updates)
+            return session.run(towers)
+
+    for towers in both(pair, step):
+        assert [tower.tolist() for tower in towers] == [[-1.0], [-1.0]]
 
 
 def test_a_difference_is_named_on_every_worker(pair):
@@ -289,14 +301,14 @@ HOSTS = ['--workers', 'a:1,b:2']
         (['--workers', 'a:1,b:65536', '--worker-index', '0'], "'b:65536' is no host:port"),
         (HOSTS, '--worker-index None: must be 0 to 1'),
         ([*HOSTS, '--worker-index', '2'], '--worker-index 2: must be 0 to 1'),
-        ([*HOSTS, '--worker-index', '-1'], '--worker-index -1: must be 0 to 1'),
+        ([*HOSTS, '--worker-index', '-1'], '--worker_index -1: must be at least 0'),
         (
             [*HOSTS, '--worker-index', '0', '--worker-timeout', '1'],
-            '--worker-timeout 1: must be at least 5',
+            '--worker_timeout 1: must be at least 5',
         ),
         (
             [*HOSTS, '--worker-index', '0', '--worker-timeout', 'nan'],
-            '--worker-timeout nan: must be at least 5',
+            '--worker_timeout nan: must be a finite number at least 5',
         ),
     ],
 )

@@ -86,7 +86,11 @@ def run(args: argparse.Namespace) -> str:
         args.file, sizes=args.sizes, arch=args.arch, allow=args.allow, stage=args.stage
     )
     data = datasets.named(args.data).data
-    config = imported.config.replacing(data=data, holdout=len(held[0]) if held else 0)
+    config = imported.config.replacing(
+        data=data,
+        dataset=datasets.recorded_name(data, imported.config.classes),
+        holdout=len(held[0]) if held else 0,
+    )
     prefix = pytorch.write(dataclasses.replace(imported, config=config), args.out)
     if held:
         holdout.write(args.out, *held)

@@ -123,6 +123,21 @@ def _others(source: Source, names: list[str], listed: set[str], path: Path) -> S
     return source if len(rest) == len(names) else Subset(source, np.array(rest))
 
 
+def recorded_name(data: str, classes: int | None) -> str:
+    """Name of a data set that is not opened, as a run records it: empty for no data.
+
+    Args:
+        data: what `--data` names.
+        classes: number of classes; a folder of a thousand is taken for ImageNet.
+    """
+    if not data:
+        return ''
+    spec = named(data).spec
+    if spec is folder.FOLDER and classes == folder.ILSVRC_CLASSES:
+        spec = folder.IMAGENET
+    return spec.name
+
+
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the recorded configuration of an earlier run by `dataset` and `augmentation`.
 
@@ -135,11 +150,8 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
     if 'dataset' in values and 'augmentation' in values:
         return dict(values)
     data = str(values.get('data', ''))
-    spec = named(data).spec
-    if spec is folder.FOLDER and values.get('classes') == folder.ILSVRC_CLASSES:
-        spec = folder.IMAGENET
-    augmentation = spec.augmentation
+    augmentation = named(data).spec.augmentation
     if not data and str(values.get('inputs', '')).startswith('cifar'):
         augmentation = 'shift'  # imported without a data set
-    dataset = spec.name if data else ''
+    dataset = recorded_name(data, values.get('classes'))
     return {'dataset': dataset, 'augmentation': augmentation, **values}

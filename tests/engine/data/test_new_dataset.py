@@ -119,6 +119,20 @@ def test_runs_that_recorded_neither(values, expected):
     assert {key: found[key] for key in values} == values
 
 
+@pytest.mark.parametrize(
+    'data, classes, expected',
+    [
+        ('/data/ILSVRC2012', 1000, 'imagenet'),
+        ('/data/flowers', 102, 'folder'),
+        ('fake', 1000, 'fake'),
+        ('cifar100:/data', 100, 'cifar100'),
+        ('', 1000, ''),
+    ],
+)
+def test_a_data_set_that_is_not_opened(data, classes, expected):
+    assert datasets.recorded_name(data, classes) == expected
+
+
 def test_what_is_recorded_stays():
     recorded = {'data': 'animals28', 'dataset': 'bars', 'augmentation': 'left_edge'}
     assert datasets.completed(recorded) == recorded

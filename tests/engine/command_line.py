@@ -8,7 +8,7 @@ import pytest
 import imagenet_tf
 from engine.config.config import Config
 
-RUN = Config(
+RUN = Config.from_values(
     mode='resnet',
     arch='resnet8',
     sizes=(16, 12),

@@ -3,7 +3,6 @@
 Bad input ends with status 2, one line that helps, and a file system as it was.
 """
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -218,8 +217,7 @@ def test_a_complete_run_is_not_trained_again(here, capsys):
     for step in (10, 20):
         save({'w': np.ones(3, np.float32)}, here / 'whole' / f'model-{step}')
     (here / 'whole' / 'stats.json').write_text('[{"epoch_num": 1}, {"epoch_num": 2}]')
-    config = dataclasses.replace(
-        RUN,
+    config = RUN.replacing(
         lr=0.05,
         schedule='cosine',
         warmup=0.5,
@@ -228,7 +226,6 @@ def test_a_complete_run_is_not_trained_again(here, capsys):
         augmentation='shift',
         dataset='animals28',
         resize='area',
-        encoding=40.0,
     )
     (here / 'whole' / 'config.json').write_text(json.dumps(config.to_json()))
     before = tree(here)

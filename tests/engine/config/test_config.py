@@ -3,7 +3,6 @@
 Where their values come from, what is refused, what is recorded, and the course of the rate.
 """
 
-import dataclasses
 import json
 import math
 import re
@@ -36,7 +35,7 @@ def notes(**given) -> str:
 
 
 def test_defaults_are_the_published_recipe():
-    c = Config()
+    c = Config.from_values()
     assert (c.net, c.mode, c.arch, c.qw, c.qa, c.wd, c.batch_size, c.lr, c.sizes) == (
         'rsnet',
         'resnet',
@@ -66,8 +65,8 @@ def test_defaults_are_the_published_recipe():
 
 def test_fake_images_keep_the_published_recipe():
     found, dataset, _ = resolve(data='fake')
-    published = dataclasses.replace(
-        Config(), data='fake', dataset='fake', steps_per_epoch=len(dataset.train) // 256
+    published = Config.from_values().replacing(
+        data='fake', dataset='fake', steps_per_epoch=len(dataset.train) // 256
     )
     assert found == published
 
@@ -259,7 +258,7 @@ def test_bad_values_are_named_with_what_would_be_right(given, parts):
 
 def test_no_size_at_all():
     with pytest.raises(UsageError, match='--sizes'):
-        Config(sizes=()).check()
+        Config.from_values(sizes=()).check()
 
 
 @pytest.mark.parametrize(
@@ -279,7 +278,7 @@ def test_an_unknown_field_is_named():
 
 
 def test_fields_that_an_older_file_lacks_have_their_defaults():
-    assert Config.from_json({'qw': 2}, 'here') == Config(qw=2)
+    assert Config.from_json({'qw': 2}, 'here') == Config.from_values(qw=2)
 
 
 @pytest.mark.parametrize('content', ['', '{', '{"qw": 2', '\x00\x01'])
@@ -327,7 +326,7 @@ def test_json_that_is_no_object(content, tmp_path):
     ],
 )
 def test_name_of_the_run_folder(given, name):
-    assert Config(**{'data': 'x', **given}).name == name
+    assert Config.from_values(**{'data': 'x', **given}).name == name
 
 
 @pytest.mark.parametrize(
@@ -340,7 +339,7 @@ def test_name_of_the_run_folder(given, name):
     ],
 )
 def test_policy(given, body, stem):
-    policy = Config(**given).quantization.to_policy()
+    policy = Config.from_values(**given).quantization.to_policy()
     for role, expected in (('body', body), ('shortcut', body), ('stem', stem), ('head', stem)):
         found = [
             getattr(half('any', role), 'bits', None) for half in (policy.weight, policy.activation)
@@ -350,7 +349,9 @@ def test_policy(given, body, stem):
 
 @pytest.mark.parametrize(('private', 'fixed'), [(False, False), (True, False), (False, True)])
 def test_policy_of_activation_bases(private, fixed):
-    policy = Config(qa=2, private_basis=private, fixed_qa=fixed).quantization.to_policy()
+    policy = Config.from_values(
+        qa=2, private_basis=private, fixed_qa=fixed
+    ).quantization.to_policy()
     quantizer = policy.activation('any', 'body')
     assert (quantizer.private, quantizer.update) == (private, 'strongest' if fixed else 'all')
 

@@ -1,6 +1,5 @@
 """Fields of a recipe that do not go together."""
 
-import dataclasses
 import math
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from engine.config.config import Config
 from engine.errors import UsageError
 
-DSNET = Config(
+DSNET = Config.from_values(
     schedule='cosine_epochs',
     lr=0.08,
     min_lr=1e-5,
@@ -37,5 +36,5 @@ DSNET = Config(
 def test_values_that_do_not_fit_the_schedule(given, parts):
     DSNET.check()
     with pytest.raises(UsageError) as caught:
-        dataclasses.replace(DSNET, **given).check()
+        DSNET.replacing(**given).check()
     assert [part for part in parts if part not in str(caught.value)] == []

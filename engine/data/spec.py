@@ -49,6 +49,11 @@ class DatasetSpec:
     in_memory: bool = False
     small: bool = False
 
+    @property
+    def largest(self) -> int:
+        """Largest input size that networks are trained at, pixels."""
+        return max(self.sizes, default=self.image_size)
+
     def options(self) -> dict[str, Any]:
         """Values of options that the data set decides where no flag does."""
         found = {'augmentation': self.augmentation, **self.training}

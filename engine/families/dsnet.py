@@ -98,7 +98,7 @@ class DSNetFamily(Family):
         defaults = super().data_defaults(spec)
         if not spec.small:
             return defaults
-        return {**defaults, **_SMALL, 'sizes': spec.sizes[:1]}
+        return {**defaults, **_SMALL, 'sizes': (spec.largest,)}
 
     def folder_parts(self, config: Config) -> list[str]:
         """The second stage."""

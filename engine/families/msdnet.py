@@ -104,7 +104,7 @@ class MSDNetFamily(Family):
         defaults = super().data_defaults(spec)
         if not spec.small:
             return defaults
-        return {**defaults, **_SMALL, 'sizes': spec.sizes[:1]}
+        return {**defaults, **_SMALL, 'sizes': (spec.largest,)}
 
     def published(self, config: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
         """Networks of equal blocks are spelled by number and length of these."""

@@ -56,7 +56,7 @@ class SANFamily(Family):
         defaults = super().data_defaults(spec)
         if not spec.small:
             return defaults
-        encoding = 10 * spec.sizes[0] // 7  # pixels
+        encoding = 10 * spec.largest // 7  # pixels
         return {**defaults, 'encoding': float(encoding)}
 
     def lends_kernels(self, untrained: str | None) -> bool:

@@ -2,6 +2,7 @@
 and use do.
 """
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import imagenet_tf
 from engine import Predictor
 from engine.config.config import read_config
+from engine.config.presets import data_defaults
 from engine.data import augment, datasets
 from engine.data.shift import Shift
 from engine.data.sources import ArraySource
@@ -96,6 +98,17 @@ def test_the_record_decides_and_not_the_name(bars, tmp_path):
     (found,) = Predictor(run, threads=1)._views([image])
     np.testing.assert_array_equal(found[0], expected[0])
     assert not np.array_equal(augment.eval_views(image, 'shift', [24], antialias=False), expected)
+
+
+@pytest.mark.parametrize('net', ['aig', 'dsnet', 'msdnet', 'rsnet', 'san'])
+def test_small_images_without_sizes_of_their_own(net, monkeypatch):
+    """Networks that have one size take that of the images."""
+    spec = dataclasses.replace(BARS, sizes=())
+    monkeypatch.setitem(datasets.SPECS, 'bars', spec)
+    found = data_defaults(net, 'bars')
+    assert (found['augmentation'], found['inputs']) == ('left_edge', INPUTS)
+    assert found.get('sizes') == {'dsnet': (24,), 'msdnet': (24,)}.get(net)
+    assert found.get('encoding') == {'san': 34.0}.get(net)
 
 
 EARLIER = [

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from nets.backbones.resnet import ResNet
 from nets.layers.blocks import Blocks, Outputs
@@ -75,6 +76,24 @@ class AIGOptions:
     gate_lr: float = option(1.0, 'factor on the learning rate of gates', above=0)
 
 
+class _Gating(NamedTuple):
+    """The gates of a network in the making, at one input size.
+
+    Attributes:
+        gates: values [N] of the blocks so far.
+        logits: [N, 2] of those that have a gate.
+        pools: global pools of feature maps, by name of the map, that are known.
+        decisions, noise, execution: as of ``AIG.outputs``.
+    """
+
+    gates: list[tf.Tensor]
+    logits: list[tf.Tensor]
+    pools: dict[str, tf.Tensor]
+    decisions: tf.Tensor | None
+    noise: tf.Tensor | None
+    execution: str | None
+
+
 class AIG(Network):
     """A gated ResNet.
 
@@ -109,11 +128,9 @@ class AIG(Network):
             raise ValueError(f'mode {mode!r} is unknown to aig; there is pytorch')
         self.backbone = ResNet(arch=arch, mode=mode, classes=classes, width=width)
         super().__init__(sizes, self.backbone.padding)
-        self.blocks = [
-            f'group{g}/block{i}'
-            for g, count in enumerate(self.backbone.form.blocks)
-            for i in range(count)
-        ]
+        self.blocks: list[str] = []
+        for g, count in enumerate(self.backbone.form.blocks):
+            self.blocks.extend(f'group{g}/block{i}' for i in range(count))
         self.targets = _targets(options.targets, len(self.blocks), arch)
         self.forced = [rate == 1 and not options.faithful_gates for rate in self.targets]
         if all(self.forced):
@@ -133,8 +150,8 @@ class AIG(Network):
     ) -> Outputs:
         """Logits of every operating point, and the gates that led to them.
 
-        Extras are ``gates/<point>`` [blocks, N] and ``gate_logits/<point>`` [gated
-        blocks, N, 2], before noise.
+        Extras are ``gates/<point>`` [blocks, N] and ``gate_logits/<point>`` [gated blocks, N, 2],
+        before noise.
 
         Args:
             views: float32 images by size, in the data format of ``blocks``.
@@ -149,7 +166,8 @@ class AIG(Network):
         for size, point in zip(self.sizes, self.points):
             gates: list[tf.Tensor] = []
             raw: list[tf.Tensor] = []
-            execute = functools.partial(self._execute, gates, raw, {}, decisions, noise, execution)
+            gating = _Gating(gates, raw, {}, decisions, noise, execution)
+            execute = functools.partial(self._execute, gating)
             with blocks.at(point):
                 logits[point] = self.backbone.logits(views[size], blocks, execute=execute)
             extras[f'gates/{point}'] = tf.stack(gates)
@@ -159,26 +177,22 @@ class AIG(Network):
 
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms: cross entropy and target-rate loss of every size."""
+        parts = self.cross_entropies(outputs, labels)
         by_class = self.options.rate_loss == 'class'
-        rate = self.class_rate_loss if by_class else self.batch_rate_loss
-        rates = {
-            f'loss/rates/{point}': self.options.rate_factor
-            * rate(outputs.extras[f'gates/{point}'], labels)
-            for point in outputs.logits
-        }
-        return self.cross_entropies(outputs, labels) | rates
+        rate_loss = self.class_rate_loss if by_class else self.batch_rate_loss
+        for point in outputs.logits:
+            value = rate_loss(outputs.extras[f'gates/{point}'], labels)
+            parts[f'loss/rates/{point}'] = self.options.rate_factor * value
+        return parts
 
     def batch_rate_loss(self, gates: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Mean over all blocks of (target - rate in the batch)^2.
-
-        Where blocks of target 1 add nothing.
-        """
+        """Mean over the blocks of (target - rate in the batch)^2; 0 for blocks of target 1."""
         return self._rate_loss(tf.reduce_mean(gates, axis=1))
 
     def class_rate_loss(self, gates: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The same for the images of each class, mean over the images of the batch."""
-        same = tf.cast(tf.equal(labels[:, None], labels[None]), tf.float32)
-        rates = tf.matmul(gates, same) / tf.reduce_sum(same, axis=0)
+        same = tf.cast(tf.equal(labels[:, None], labels[None]), tf.float32)  # [N, N]
+        rates = tf.matmul(gates, same) / tf.reduce_sum(same, axis=0)  # [blocks, N]
         return self._rate_loss(tf.transpose(rates))
 
     def accumulators(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -186,27 +200,23 @@ class AIG(Network):
 
         ``executed_<point>`` [classes, blocks] and ``images`` [classes].
         """
-        one_hot = tf.one_hot(labels, self.classes)
-        executed = {
-            f'executed_{point}': tf.matmul(
-                one_hot, outputs.extras[f'gates/{point}'], transpose_a=True, transpose_b=True
-            )
-            for point in outputs.logits
-        }
-        return {**executed, 'images': tf.reduce_sum(one_hot, axis=0)}
+        one_hot = tf.one_hot(labels, self.classes)  # [N, classes]
+        sums = {'images': tf.reduce_sum(one_hot, axis=0)}
+        for point in outputs.logits:
+            gates = outputs.extras[f'gates/{point}']  # [blocks, N]
+            executed = tf.matmul(one_hot, gates, transpose_a=True, transpose_b=True)
+            sums[f'executed_{point}'] = executed
+        return sums
 
     def _rate_loss(self, rates: tf.Tensor) -> tf.Tensor:
+        """The same of ``rates`` [..., blocks]."""
         counted = tf.constant([float(rate < 1) for rate in self.targets])
-        return tf.reduce_mean(counted * tf.square(tf.constant(self.targets) - rates))
+        difference = tf.constant(self.targets) - rates
+        return tf.reduce_mean(counted * tf.square(difference))
 
     def _execute(
         self,
-        gates: list[tf.Tensor],
-        raw: list[tf.Tensor],
-        pools: dict[str, tf.Tensor],
-        decisions: tf.Tensor | None,
-        noise: tf.Tensor | None,
-        execution: str | None,
+        gating: _Gating,
         b: Blocks,
         x: tf.Tensor,
         q: tf.Tensor,
@@ -215,26 +225,35 @@ class AIG(Network):
     ) -> tf.Tensor:
         """Output of one block.
 
-        Notes its gate, and the pool of its output by name where that takes less than pooling.
+        Args:
+            gating: notes the gate, and the pool of the output where that takes less than pooling.
+            b: the tower's layer builder.
+            x: input of the block.
+            q: the same as its convolutions take it.
+            body: the layers that are executed or not.
+            shortcut: ``x`` in the shape of the output.
         """
-        index = len(gates)
-        execution = execution or ('mask' if b.training and not self.options.train_skip else 'skip')
+        index = len(gating.gates)
+        execution = gating.execution
+        if execution is None:
+            masks = b.training and not self.options.train_skip
+            execution = 'mask' if masks else 'skip'
         if self.forced[index] or execution == 'all':
-            gates.append(tf.ones([tf.shape(x)[0]]))
+            gating.gates.append(tf.ones([tf.shape(x)[0]]))
             return tf.nn.relu(shortcut + body(q))
-        pooled = pools[x.name] if x.name in pools else b.global_pool(x)
+        pooled = gating.pools[x.name] if x.name in gating.pools else b.global_pool(x)
         with declaring(lr_factor=self.options.gate_lr):
             logits = gate_logits(b, pooled)
-        raw.append(logits)
-        with tf.control_dependencies(
-            [logits]
-        ):  # a given decision comes no earlier than a computed one
-            gate = (
-                self._gate(b, logits, None if noise is None else noise[index])
-                if decisions is None
-                else tf.identity(decisions[index])
-            )
-        gates.append(gate)
+        gating.logits.append(logits)
+        # A given decision comes no earlier than a computed one.
+        with tf.control_dependencies([logits]):
+            if gating.decisions is not None:
+                gate = tf.identity(gating.decisions[index])
+            elif gating.noise is not None:
+                gate = self._gate(b, logits, gating.noise[index])
+            else:
+                gate = self._gate(b, logits, None)
+        gating.gates.append(gate)
         with b.gated(self.blocks[index]):
             if execution == 'mask':
                 return masked(gate, q, body, shortcut)
@@ -244,10 +263,11 @@ class AIG(Network):
                 return skipping(gate, q, body, shortcut)
             # What enters a block has just been rectified.
             y, pooled = skipping_identity(gate, q, body, x, pooled, b.global_pool)
-            pools[y.name] = pooled
+            gating.pools[y.name] = pooled
             return y
 
     def _gate(self, b: Blocks, logits: tf.Tensor, noise: tf.Tensor | None) -> tf.Tensor:
+        """[N] gate values from [N, 2] logits, and noise to be added to them."""
         if noise is not None:
             logits += noise
         elif b.training or self.options.gate_noise:
@@ -259,7 +279,10 @@ class AIG(Network):
 
 
 def _targets(targets: Sequence[float], blocks: int, arch: str) -> list[float]:
-    rates = list(targets) * blocks if len(targets) == 1 else list(targets)
+    """Target rate of every block, of one for all or of as many as there are blocks."""
+    rates = list(targets)
+    if len(rates) == 1:
+        rates *= blocks
     if len(rates) != blocks:
         raise ValueError(
             f'{len(rates)} target rates for the {blocks} blocks of {arch}; '

@@ -1,8 +1,8 @@
 """Cost of an operating point, counted from the layer records that building a network leaves behind.
 
-Pure Python: the offline tables read the records from a run folder and never import TensorFlow.
-A multiply-add is one product and one sum of a convolution or fully connected layer; normalisation, activation, pooling
-and residual additions are not counted, as in the papers.
+Pure Python: the offline tables read the records from a run folder and never import TensorFlow. A
+multiply-add is one product and one sum of a convolution or fully connected layer; normalisation,
+activation, pooling and residual additions are not counted, as in the papers.
 """
 
 import dataclasses
@@ -20,14 +20,16 @@ class LayerRecord:
     Attributes:
         name: Scope of the layer, such as ``group0/block0/conv1``.
         role: One of ``quant.ROLES``.
-        kernel: (height, width, input channels of one group, output channels); (1, 1, in, out) for a fully connected
-            layer.
+        kernel: (height, width, input channels of one group, output channels); (1, 1, in, out) for a
+            fully connected layer.
         out: Output (height, width); (1, 1) for a fully connected layer.
         weight_bits: Bits of a stored weight; 32 is float.
         basis: Number of float32 values that the weight quantizer stores.
         bias: Number of float32 biases.
-        generated: Whether the kernel is generated from an encoding. Memory counts the kernel of one encoding.
-        gate: Scope of the gate that decides per image whether the layer runs; empty if it always does.
+        generated: Whether the kernel is generated from an encoding. Memory counts the kernel of one
+            encoding.
+        gate: Scope of the gate that decides per image whether the layer runs; empty if it always
+            does.
         activation_bits: Bits of what it reads, by its role; 32 is float.
         inputs: Number of values that it reads per image.
     """
@@ -46,10 +48,12 @@ class LayerRecord:
 
     @property
     def weights(self) -> int:
+        """Number of weights of the kernel."""
         return math.prod(self.kernel)
 
     @property
     def madds(self) -> int:
+        """Multiply-adds of one image: every weight is used at every position of the output."""
         return self.weights * math.prod(self.out)
 
     @property
@@ -69,68 +73,127 @@ class LayerRecord:
 
 
 def madds(layers: Iterable[LayerRecord]) -> int:
-    """Multiply-adds of one image."""
+    """Multiply-adds of one image.
+
+    >>> conv = LayerRecord('conv', 'body', (3, 3, 16, 32), (8, 8))
+    >>> linear = LayerRecord('linear', 'head', (1, 1, 32, 10), (1, 1))
+    >>> madds([conv, linear])  # 3 * 3 * 16 * 32 weights at 8 * 8 positions, and 32 * 10
+    295232
+    """
     return sum(layer.madds for layer in layers)
 
 
 def expected_madds(layers: Iterable[LayerRecord], rates: Mapping[str, float]) -> float:
-    """Mean multiply-adds of one image when the gate of scope g is open for the share ``rates[g]`` of the images."""
-    return sum(layer.madds * (rates[layer.gate] if layer.gate else 1.0) for layer in layers)
+    """Mean multiply-adds of one image where gates skip layers.
+
+    Args:
+        layers: of a network.
+        rates: share of the images for which the gate of a scope is open.
+
+    >>> conv = LayerRecord('conv', 'body', (3, 3, 16, 32), (8, 8), gate='block1')
+    >>> expected_madds([conv], {'block1': 0.25})  # of 294912
+    73728.0
+    """
+    total = 0.0
+    for layer in layers:
+        rate = rates[layer.gate] if layer.gate else 1.0
+        total += layer.madds * rate
+    return total
 
 
 def generation_madds(layers: Iterable[LayerRecord]) -> int:
-    """Multiply-adds of generating all kernels, paid once per change of the encoding and not per image."""
+    """Multiply-adds of generating all kernels, one for each generated weight.
+
+    They are paid once per change of the encoding and not per image.
+
+    >>> generation_madds([LayerRecord('conv', 'body', (3, 3, 16, 32), (8, 8), generated=True)])
+    4608
+    """
     return sum(layer.weights for layer in layers if layer.generated)
 
 
 def weight_bytes(layers: Iterable[LayerRecord]) -> int:
-    """Bytes of all packed weights, bases and biases; normalisation is not counted (it folds into the next kernel)."""
-    return math.ceil(sum(layer.memory_bits for layer in layers) / 8)
+    """Bytes of all packed weights, bases and biases.
+
+    Normalisation is not counted: it folds into the next kernel.
+
+    >>> conv = LayerRecord('conv', 'body', (3, 3, 16, 32), (8, 8), weight_bits=2, basis=64)
+    >>> weight_bytes([conv])  # 4608 weights of 2 bits, 64 float32
+    1408
+    """
+    bits = sum(layer.memory_bits for layer in layers)
+    return math.ceil(bits / 8)
 
 
 def bit_ops(layers: Iterable[LayerRecord]) -> int:
-    """Multiply-adds of one image, each times the bits of its weight and of its activation."""
+    """Multiply-adds of one image, each times the bits of its weight and of its activation.
+
+    >>> conv = LayerRecord('conv', 'body', (3, 3, 16, 32), (8, 8), weight_bits=2, activation_bits=3)
+    >>> bit_ops([conv])  # 294912 * 2 * 3
+    1769472
+    """
     return sum(layer.bit_ops for layer in layers)
 
 
 def activation_bytes(layers: Iterable[LayerRecord]) -> int:
-    """Bytes of the float32 input and output of the layer where they are largest, for one image; a residual that waits
-    beside a branch is not counted.
+    """Bytes of the float32 input and output of the layer where they are largest, for one image.
+
+    A residual that waits beside a branch is not counted.
+
+    >>> activation_bytes([LayerRecord('conv', 'body', (3, 3, 16, 32), (8, 8), inputs=1024)])
+    12288
+
+    That is 4 bytes for each of 1024 + 8 * 8 * 32 values.
     """
     return 4 * max((layer.activations for layer in layers), default=0)
 
 
 def parameters(layers: Iterable[LayerRecord]) -> int:
-    """Weights and biases; normalisation is not counted."""
+    """Weights and biases; normalisation is not counted.
+
+    >>> parameters([LayerRecord('linear', 'head', (1, 1, 32, 10), (1, 1), bias=10)])
+    330
+    """
     return sum(layer.weights + layer.bias for layer in layers)
 
 
 def cumulative(layers: Mapping[str, Iterable[LayerRecord]], point: str) -> list[LayerRecord]:
-    """What has run, each layer once, when an image reaches the exit of ``point`` through all earlier exits.
+    """The layers, each once, that have run when an image reaches the exit of ``point``.
+
+    It comes through all earlier exits.
 
     Args:
-        layers: records by spelling of the operating point; those of an exit are what it alone needs.
+        layers: records by spelling of the operating point; those of an exit are what it alone
+            needs.
         point: spelling of an operating point; without an exit the answer is its own records.
+
+    >>> conv = LayerRecord('conv', 'body', (3, 3, 16, 32), (8, 8))
+    >>> head = dataclasses.replace(conv, name='head0/conv')
+    >>> [layer.name for layer in cumulative({'x0': [conv, head], 'x1': [conv]}, 'x1')]
+    ['conv', 'head0/conv']
     """
     last = Point.parse(point)
     exits = [None] if last.exit is None else range(last.exit + 1)
-    passed = (layers[str(dataclasses.replace(last, exit=k))] for k in exits)
-    return list({layer.name: layer for records in passed for layer in records}.values())
+    passed: dict[str, LayerRecord] = {}
+    for k in exits:
+        at_exit = dataclasses.replace(last, exit=k)
+        passed.update((layer.name, layer) for layer in layers[str(at_exit)])
+    return list(passed.values())
 
 
 def to_json(layers: Mapping[str, Iterable[LayerRecord]]) -> dict[str, list[dict[str, Any]]]:
     """Records by operating point as plain data."""
-    return {
-        point: [dataclasses.asdict(layer) for layer in records] for point, records in layers.items()
-    }
+    data = {}
+    for point, records in layers.items():
+        data[point] = list(map(dataclasses.asdict, records))
+    return data
 
 
 def from_json(data: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[LayerRecord]]:
     """The inverse of ``to_json``."""
-    return {
-        point: [
-            LayerRecord(**{**row, 'kernel': tuple(row['kernel']), 'out': tuple(row['out'])})
-            for row in rows
-        ]
-        for point, rows in data.items()
-    }
+    return {point: list(map(_record, rows)) for point, rows in data.items()}
+
+
+def _record(row: Mapping[str, Any]) -> LayerRecord:
+    shapes = {'kernel': tuple(row['kernel']), 'out': tuple(row['out'])}
+    return LayerRecord(**{**row, **shapes})

@@ -9,24 +9,21 @@ code.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nets import losses
+from nets import dsnet_passes, losses
 from nets.backbones import slimmable as slimnets
-from nets.layers import routing as dsnet_gate
+from nets.dsnet_passes import TEACHER, Found, Passes
 from nets.layers.blocks import Blocks, Outputs
-from nets.layers.gating import gumbel
-from nets.layers.width import Index, Routing
+from nets.layers.routing import SCOPE
+from nets.layers.width import Index
 from nets.network import Network
 from nets.points import Point
 from quant.backend import tf
 from quant.options import check, option
 
 STAGES = ('supernet', 'gate')
-
-# Variable scope of the moving average of the network that teaches it.
-TEACHER = 'teacher'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +105,7 @@ class DSNet(Network):
     """
 
     Options = DSNetOptions
-    detachable = (dsnet_gate.SCOPE,)
+    detachable = (SCOPE,)
 
     def __init__(
         self,
@@ -138,9 +135,9 @@ class DSNet(Network):
         self.routes = tuple(options.routes)
         self.widths = self._widths(options)
         self._sized = options.sized or len(sizes) > 1
-        points = [
-            self.point(size, index) for size in sorted(sizes, reverse=True) for index in self.widths
-        ]
+        points: list[Point] = []
+        for size in sorted(sizes, reverse=True):
+            points.extend(self.point(size, index) for index in self.widths)
         super().__init__(sizes, 'symmetric', points)
         if self.gated:
             self.accumulator_names = tuple(f'{self.key(size)}routes' for size in self.sizes)
@@ -222,13 +219,11 @@ class DSNet(Network):
     ) -> Outputs:
         """Logits of operating points, and extras.
 
-        Whose names begin with ``s<size>-`` where there are several sizes.
-
         Extras of a training tower in stage ``supernet``: logits ``random1``, ``random2``, and the
-            teacher's,
-        ``teacher/largest`` ...; of a gate: logits ``dynamic`` at the chosen widths, ``route`` [N]
-        (position in the routes), ``gate_logits`` [N, routes], ``madds`` [N], and if masked
-        ``noisy`` (gate logits with noise).
+        teacher's, ``teacher/largest`` ...; of a gate: logits ``dynamic`` at the chosen widths,
+        ``route`` [N] (position in the routes), ``gate_logits`` [N, routes], ``madds`` [N] and
+        ``noisy`` (gate logits with noise). Their names begin with ``s<size>-`` where there are
+        several sizes.
 
         Args:
             views: float32 images by size, in the data format of ``blocks``.
@@ -244,268 +239,96 @@ class DSNet(Network):
             decisions: [N] positions in the routes, in place of those of the gate.
         """
         if execution is None:
-            execution = (
-                {'supernet': 'sandwich', 'gate': 'mask'}[self.stage]
-                if blocks.training
-                else 'points'
-            )
-        builders: dict[
-            str,
-            Callable[[tf.Tensor, Blocks, int], tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]],
-        ] = {
-            'sandwich': lambda x, b, size: self._sandwich(x, b, size, drawn or self._draw(b)),
-            'points': lambda x, b, size: self._every(x, b, size, noise, decisions, self.widths),
-            'ends': lambda x, b, size: self._every(
-                x, b, size, noise, decisions, (self.backbone.largest, 0)
-            ),
-            'group': lambda x, b, size: self._every(x, b, size, noise, decisions, ()),
-            'mask': lambda x, b, size: self._masked(x, b, size, noise, decisions),
-        }
+            of_training = 'mask' if self.gated else 'sandwich'
+            execution = of_training if blocks.training else 'points'
         logits: dict[Point, tf.Tensor] = {}
         extras: dict[str, tf.Tensor] = {}
         for size in self.sizes:
-            found, named = builders[execution](views[size], blocks, size)
-            logits |= {self.point(size, index): value for index, value in found.items()}
-            extras |= {self.key(size) + name: value for name, value in named.items()}
+            passes = Passes(self, views[size], blocks, size, noise=noise, decisions=decisions)
+            if execution == 'sandwich':
+                found, named = passes.sandwich(drawn or self._draw(blocks))
+            else:
+                found, named = self._inferred(passes, execution)
+            for index, value in found.items():
+                logits[self.point(size, index)] = value
+            for name, value in named.items():
+                extras[self.key(size) + name] = value
         return Outputs(logits, extras)
 
-    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Named scalar terms, whose sum is the training loss without weight decay."""
-        terms = self._gate_terms if self.stage == 'gate' else self._sandwich_terms
-        return {
-            f'loss/{self.key(size)}{name}': value
-            for size in self.sizes
-            for name, value in terms(outputs, size, labels).items()
-        }
-
-    def accumulators(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Sums over the batch that evaluation adds up.
-
-        ``routes`` [classes, routes], how often each was chosen.
-        """
-        by_class = tf.one_hot(labels, self.classes)
-        return {
-            name: tf.matmul(
-                by_class,
-                tf.one_hot(outputs.extras[name.removesuffix('s')], len(self.routes)),
-                transpose_a=True,
-            )
-            for name in self.accumulator_names
-        }
-
-    def teacher_pairs(self) -> list[tuple[tf.Variable, tf.Variable]]:
-        """Variables of the teacher, each with the one whose moving average it is, of all towers."""
-        variables = _variables()
-        return [
-            (variable, variables[_without_teacher(name)])
-            for name, variable in variables.items()
-            if f'{TEACHER}/' in name and _without_teacher(name) in variables
-        ]
-
-    def key(self, size: int) -> str:
-        """Start of the names that belong to a size."""
-        return f's{size}-' if self._sized else ''
+    def _inferred(self, passes: Passes, execution: str) -> Found:
+        """The passes of all executions but ``sandwich``."""
+        if execution == 'mask':
+            return passes.masked()
+        widths = {'points': self.widths, 'ends': [self.backbone.largest, 0], 'group': []}
+        return passes.at(widths[execution])
 
     def _draw(self, b: Blocks) -> list[tf.Tensor]:
         """Two widths between the smallest and the largest."""
         last = min(self.backbone.largest - 1, slimnets.WIDTHS - 1)
         return tf.unstack(1 + tf.cast(b.uniform([2]) * last, tf.int32))
 
-    def _features(
-        self,
-        x: tf.Tensor,
-        b: Blocks,
-        size: int,
-        serves: Sequence[int],
-        *,
-        wide: bool = False,
-        passes: int = 1,
-    ) -> Any:
-        with self._at(b, size, self.backbone.largest if wide else 0, serves):
-            return self.backbone.features(x, b, wide=wide, passes=passes)
+    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Named scalar terms, whose sum is the training loss without weight decay."""
+        terms = self._gate_terms if self.gated else self._sandwich_terms
+        parts = {}
+        for size in self.sizes:
+            for name, value in terms(outputs, size, labels).items():
+                parts[f'loss/{self.key(size)}{name}'] = value
+        return parts
 
-    def _logits(
-        self, features: Any, b: Blocks, size: int, index: Index, serves: Sequence[int]
-    ) -> tf.Tensor:
-        with self._at(b, size, index if isinstance(index, int) else 0, serves):
-            return self.backbone.logits(features, b, index)
+    def accumulators(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Sums over the batch that evaluation adds up.
 
-    def _at(self, b: Blocks, size: int, index: int, serves: Sequence[int]) -> Any:
-        # The largest width stands for the strongest point even where it is none: quantizers may
-        # look at that alone.
-        point = self.point(size, self.widths[0] if index == self.backbone.largest else index)
-        return b.at(
-            point, serves=[self.point(size, other) for other in serves if other in self.widths]
-        )
-
-    def _sandwich(
-        self, x: tf.Tensor, b: Blocks, size: int, drawn: Sequence[Index]
-    ) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
-        """Largest, two random widths and smallest, in this order.
-
-        The last three share what is the same for them.
+        ``routes`` [classes, routes], how often each was chosen.
         """
-        largest = self.backbone.largest
-        middle = range(1, largest)
-        wide = self._features(x, b, size, [largest], wide=True)
-        strongest = self._logits(wide, b, size, largest, [largest])
-        narrow = self._features(x, b, size, range(largest), passes=3)
-        students = {
-            f'random{n}': self._logits(narrow, b, size, index, [] if n > 1 else middle)
-            for n, index in enumerate(drawn, 1)
-        }
-        smallest = self._logits(narrow, b, size, 0, [0])
-        teacher = {
-            f'{TEACHER}/{name}': value for name, value in self._teacher(x, b, size, drawn).items()
-        }
-        return {largest: strongest, 0: smallest}, students | teacher
+        by_class = tf.one_hot(labels, self.classes)  # [N, classes]
+        sums = {}
+        for name in self.accumulator_names:
+            route = outputs.extras[name.removesuffix('s')]
+            chosen = tf.one_hot(route, len(self.routes))  # [N, routes]
+            sums[name] = tf.matmul(by_class, chosen, transpose_a=True)
+        return sums
 
-    def _teacher(
-        self, x: tf.Tensor, blocks: Blocks, size: int, drawn: Sequence[Index]
-    ) -> dict[str, tf.Tensor]:
-        """Logits of the moving average of the network, in inference mode.
+    def teacher_pairs(self) -> list[tuple[tf.Variable, tf.Variable]]:
+        """Variables of the teacher, each with the one whose moving average it is, of all towers."""
+        return dsnet_passes.teacher_pairs()
 
-        At the widths that are learned from.
-        """
-        with tf.variable_scope(TEACHER, custom_getter=_following):
-            b, largest = blocks.inference(), self.backbone.largest
-            found = {
-                'largest': self._logits(
-                    self._features(x, b, size, [], wide=True), b, size, largest, []
-                )
-            }
-            if self.options.ieb:
-                narrow = self._features(x, b, size, [])
-                found |= {
-                    f'random{n}': self._logits(narrow, b, size, index, [])
-                    for n, index in enumerate(drawn, 1)
-                }
-        return {name: tf.stop_gradient(value) for name, value in found.items()}
-
-    def _every(
-        self,
-        x: tf.Tensor,
-        b: Blocks,
-        size: int,
-        noise: tf.Tensor | None,
-        decisions: tf.Tensor | None,
-        widths: Sequence[int],
-    ) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
-        """``widths``, and with a gate the chosen ones.
-
-        Of which each is computed for its images alone.
-        """
-        largest, found = self.backbone.largest, {}
-        if largest in widths:
-            found[largest] = self._logits(
-                self._features(x, b, size, [largest], wide=True), b, size, largest, [largest]
-            )
-        uniform = [index for index in widths if index != largest]
-        gated = self.stage == 'gate'
-        if not uniform and not gated:
-            return found, {}
-        narrow = self._features(x, b, size, uniform or self.routes)
-        found |= {index: self._logits(narrow, b, size, index, [index]) for index in uniform}
-        if not gated:
-            return found, {}
-        extras = self._gate(narrow[1], b, size, noise, decisions)
-        runs = [
-            lambda part, index=index: self._logits(
-                (part, None), b, size, index, [] if uniform else [index]
-            )
-            for index in self.routes
-        ]
-        extras['dynamic'] = dsnet_gate.grouped(extras['route'], narrow[0], runs, self.classes)
-        extras['madds'] = self._madds(extras.pop('gate'), b, size)
-        return found, extras
-
-    def _masked(
-        self,
-        x: tf.Tensor,
-        blocks: Blocks,
-        size: int,
-        noise: tf.Tensor | None,
-        decisions: tf.Tensor | None,
-    ) -> tuple[dict[int, tf.Tensor], dict[str, tf.Tensor]]:
-        """The narrowest route without gradient.
-
-        And the chosen ones with the gradient of the gate.
-        """
-        with tf.variable_scope(tf.get_variable_scope(), custom_getter=_frozen):
-            b = blocks.inference() if blocks.training else blocks
-            narrow = self._features(x, b, size, self.routes)
-            smallest = tf.stop_gradient(
-                self._logits(narrow, b, size, self.routes[0], self.routes[:1])
-            )
-        extras = self._gate(narrow[1], blocks, size, noise, decisions)
-        with tf.variable_scope(tf.get_variable_scope(), custom_getter=_frozen):
-            routing = Routing(self.routes, extras['gate'])
-            extras['dynamic'] = self._logits(narrow, b, size, routing, self.routes[1:])
-        extras['madds'] = self._madds(extras.pop('gate'), b, size)
-        return {self.routes[0]: smallest}, extras
-
-    def _gate(
-        self,
-        hidden: tf.Tensor,
-        b: Blocks,
-        size: int,
-        noise: tf.Tensor | None,
-        decisions: tf.Tensor | None,
-    ) -> dict[str, tf.Tensor]:
-        with self._at(b, size, 0, []):
-            logits = dsnet_gate.gate_logits(b, hidden, len(self.routes))
-        noisy = logits
-        if noise is not None:
-            noisy = logits + noise
-        elif b.training or self.options.gate_noise:
-            noisy = logits + gumbel(b.uniform(tf.shape(logits)))
-        gate = dsnet_gate.straight_through(noisy)
-        if decisions is not None:
-            gate = tf.one_hot(decisions, len(self.routes))
-        return {
-            'gate': gate,
-            'gate_logits': logits,
-            'noisy': noisy,
-            'route': tf.argmax(gate, axis=1, output_type=tf.int32),
-        }
-
-    def _madds(self, gate: tf.Tensor, b: Blocks, size: int) -> tf.Tensor:
-        routes = [b.layers[str(self.point(size, index))] for index in self.routes]
-        return dsnet_gate.routed_madds(
-            gate, routes, self.head_madds, published=self.options.faithful_gates
-        )
+    def key(self, size: int) -> str:
+        """Start of the names that belong to a size."""
+        return f's{size}-' if self._sized else ''
 
     def _sandwich_terms(
         self, outputs: Outputs, size: int, labels: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        logits, largest = outputs.logits, self.point(size, self.backbone.largest)
-        extras = {
-            name.removeprefix(self.key(size)): value
-            for name, value in outputs.extras.items()
-            if name.startswith(self.key(size))
-        }
-        teacher = extras[f'{TEACHER}/largest']
-        members = [value for name, value in extras.items() if name.startswith(f'{TEACHER}/')]
-        target = tf.add_n([tf.nn.softmax(value) for value in members]) / len(members)
-        return {
-            'largest': _smoothed(logits[largest], labels, self.options.smoothing),
-            'random1': losses.soft_cross_entropy(teacher, extras['random1']),
-            'random2': losses.soft_cross_entropy(teacher, extras['random2']),
-            'smallest': _cross_entropy(logits[self.point(size, 0)], target),
-        }
+        """The largest width learns from the labels, the others from the teacher."""
+        largest = outputs.logits[self.point(size, self.backbone.largest)]
+        smallest = outputs.logits[self.point(size, 0)]
+        key = self.key(size)
+        predictions = []  # of the teacher, [N, classes] each
+        for name, value in outputs.extras.items():
+            if name.startswith(f'{key}{TEACHER}/'):
+                predictions.append(tf.nn.softmax(value))
+        target = tf.add_n(predictions) / len(predictions)
+        terms = {'largest': _smoothed(largest, labels, self.options.smoothing)}
+        teacher = outputs.extras[f'{key}{TEACHER}/largest']
+        for name in ('random1', 'random2'):
+            terms[name] = losses.soft_cross_entropy(teacher, outputs.extras[f'{key}{name}'])
+        terms['smallest'] = _cross_entropy(smallest, target)
+        return terms
 
     def _gate_terms(self, outputs: Outputs, size: int, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """An image that the narrowest route gets right should take it, any other the widest one."""
-        extras, key = outputs.extras, self.key(size)
-        easy = tf.nn.in_top_k(outputs.logits[self.point(size, self.routes[0])], labels, 1)
+        options, extras, key = self.options, outputs.extras, self.key(size)
+        narrowest = outputs.logits[self.point(size, self.routes[0])]
+        easy = tf.nn.in_top_k(narrowest, labels, 1)  # [N]
         wanted = tf.where_v2(easy, 0, len(self.routes) - 1)
-        noisy, mean = extras[f'{key}noisy'], tf.reduce_mean(extras[f'{key}madds'])
-        options = self.options
+        noisy = extras[f'{key}noisy']
+        if options.faithful_gates:
+            noisy = tf.nn.softmax(noisy)
+        mean = tf.reduce_mean(extras[f'{key}madds'])
         excess = mean / 1e9
         if options.target_madds:
             excess = tf.nn.relu(mean / options.target_madds - 1)
-        if options.faithful_gates:
-            noisy = tf.nn.softmax(noisy)
         return {
             'gate': _smoothed(noisy, wanted, options.smoothing),
             'dynamic': _smoothed(extras[f'{key}dynamic'], labels, options.smoothing),
@@ -520,42 +343,16 @@ def _check(name: str, indices: Sequence[int], last: int) -> None:
 
 def _cross_entropy(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """Batch mean of the cross entropy with probabilities [N, classes]."""
-    return tf.reduce_mean(
-        tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.stop_gradient(target), logits=logits)
-    )
+    target = tf.stop_gradient(target)
+    each = tf.nn.softmax_cross_entropy_with_logits_v2(labels=target, logits=logits)  # [N]
+    return tf.reduce_mean(each)
 
 
 def _smoothed(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """Batch mean of the cross entropy with labels of which the share ``smoothing`` is spread over
-    all classes.
+    """Batch mean of the cross entropy with smoothed labels.
+
+    The share ``smoothing`` of a label is spread over all classes.
     """
     classes = logits.shape[1]
-    return _cross_entropy(
-        logits, (1 - smoothing) * tf.one_hot(labels, classes) + smoothing / classes
-    )
-
-
-def _without_teacher(name: str) -> str:
-    return name.replace(f'{TEACHER}/', '', 1)
-
-
-def _variables() -> dict[str, tf.Variable]:
-    """Of all towers, by name: those of replicated towers but the first are local."""
-    return {
-        variable.op.name: variable for variable in (*tf.global_variables(), *tf.local_variables())
-    }
-
-
-def _following(
-    getter: Callable[..., tf.Variable], name: str, *args: Any, **kwargs: Any
-) -> tf.Variable:
-    """A variable of the teacher: not trained, and starting where the one that it follows starts."""
-    followed = _variables()[_without_teacher(name)]
-    kwargs |= {'trainable': False, 'initializer': lambda *_, **__: followed.initial_value}
-    return getter(name, *args, **kwargs)
-
-
-def _frozen(
-    getter: Callable[..., tf.Variable], name: str, *args: Any, **kwargs: Any
-) -> tf.Variable:
-    return getter(name, *args, **(kwargs | {'trainable': False}))
+    target = (1 - smoothing) * tf.one_hot(labels, classes) + smoothing / classes
+    return _cross_entropy(logits, target)

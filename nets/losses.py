@@ -6,27 +6,29 @@ Cross entropy, ensemble, distillation from the ensemble and from stronger points
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from quant.backend import tf
 from quant.state import Kind, declare
 
+# Scalar by which logits [N, classes] of a student differ from those of a teacher, given first.
+Distance: TypeAlias = 'Callable[[tf.Tensor, tf.Tensor], tf.Tensor]'
+
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Batch mean of the cross entropy of [N, classes] logits with [N] int labels."""
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels)
-    )
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels)  # [N]
+    return tf.reduce_mean(each)
 
 
 def soft_cross_entropy(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """Batch mean of the cross entropy of the student's logits with the teacher's softmax.
 
-    Which gets no gradient.
+    The teacher gets no gradient.
     """
     targets = tf.stop_gradient(tf.nn.softmax(teacher))
-    return tf.reduce_mean(
-        tf.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=student)
-    )
+    each = tf.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=student)  # [N]
+    return tf.reduce_mean(each)
 
 
 def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -43,7 +45,10 @@ def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
     weights = tf.unstack(tf.nn.softmax(alpha))
     for i, weight in enumerate(weights):
         tf.summary.scalar(f'alpha/{i}', weight)
-    return tf.add_n([w * tf.stop_gradient(one) for w, one in zip(weights, logits)])
+    terms = []
+    for weight, one in zip(weights, logits, strict=True):
+        terms.append(weight * tf.stop_gradient(one))
+    return tf.add_n(terms)
 
 
 def divergence(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
@@ -51,9 +56,8 @@ def divergence(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
 
     The soft cross entropy less the teacher's own entropy, a constant.
     """
-    return soft_cross_entropy(teacher, student) - tf.stop_gradient(
-        soft_cross_entropy(teacher, teacher)
-    )
+    entropy = tf.stop_gradient(soft_cross_entropy(teacher, teacher))
+    return soft_cross_entropy(teacher, student) - entropy
 
 
 def topdown(logits: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -61,16 +65,23 @@ def topdown(logits: Sequence[tf.Tensor]) -> tf.Tensor:
 
     Temperature 1.
     """
-    return tf.add_n(
-        [divergence(logits[i], student) for j, student in enumerate(logits) for i in range(j)]
-    )
+    return tf.add_n(_from_stronger(logits, divergence))
+
+
+def _from_stronger(logits: Sequence[tf.Tensor], distance: Distance) -> list[tf.Tensor]:
+    """Distance of every weaker point from every stronger one, strongest first."""
+    terms = []
+    for j, student in enumerate(logits):
+        for teacher in logits[:j]:
+            terms.append(distance(teacher, student))
+    return terms
 
 
 def distillation(
     teacher: tf.Tensor,
     logits: Sequence[tf.Tensor],
     kd_type: str,
-    distance: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    distance: Distance,
 ) -> tf.Tensor:
     """Distillation loss of the RS-Net codes, temperature 1.
 
@@ -85,7 +96,7 @@ def distillation(
     terms = [distance(teacher, student) for student in logits]
     if kd_type == 'ens':
         return tf.add_n(terms)
-    terms += [distance(logits[i], student) for j, student in enumerate(logits) for i in range(j)]
+    terms += _from_stronger(logits, distance)
     return tf.add_n(terms) / len(terms) * len(logits)
 
 

@@ -28,8 +28,7 @@ STARTS = ('original', 'torch')
 
 # Largest size from which on the stem is that of ImageNet.
 LARGE = 64
-# Pixels of the coarsest scale: two strides of 2 and the 2x2 pool of a head leave one position of
-# it.
+# Pixels of the coarsest scale: two strides of 2 and the 2x2 pool of a head leave one position.
 COARSEST = range(5, 13)
 
 
@@ -133,11 +132,9 @@ class MSDNet(Network):
         for size in sizes:
             _check_size(size, len(options.grFactor), self.large)
         self.plan = _plan(options)
-        points = [
-            Point(size=size, exit=k)
-            for size in sorted(sizes, reverse=True)
-            for k in reversed(range(options.nBlocks))
-        ]
+        points: list[Point] = []
+        for size in sorted(sizes, reverse=True):
+            points.extend(Point(size=size, exit=k) for k in reversed(range(options.nBlocks)))
         super().__init__(sizes, 'symmetric', points)
         self.exits = options.nBlocks
         self.classes = classes
@@ -171,7 +168,8 @@ class MSDNet(Network):
                 logits[point] = self._answer(k, size, views[size], maps, blocks)
                 if not blocks.training:
                     total += tf.nn.softmax(logits[point])
-                    extras.update({f'ensemble-{point}': total} if k else {})
+                if not blocks.training and k:
+                    extras[f'ensemble-{point}'] = total
             # Published checkpoints have them, and training keeps their statistics; inference never
             # computes them.
             self._compute(self.plan.unread, size, views[size], maps, blocks)
@@ -212,14 +210,11 @@ class MSDNet(Network):
         for point, weight in zip(self.points, self.exit_weights[::-1] * len(self.sizes)):
             parts[f'loss/{point}'] *= weight
         if self.kd and self.exits > 1:
-            parts['loss/distillation'] = tf.add_n(
-                [
-                    losses.topdown(
-                        [logits for point, logits in outputs.logits.items() if point.size == size]
-                    )
-                    for size in self.sizes
-                ]
-            )
+            terms = []
+            for size in self.sizes:
+                points = [point for point in self.points if point.size == size]
+                terms.append(losses.topdown([outputs.logits[point] for point in points]))
+            parts['loss/distillation'] = tf.add_n(terms)
         return parts
 
     def per_image(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -250,13 +245,9 @@ class MSDNet(Network):
             y = self._conv(b, 'conv2', y, channels, 3, stride=2, role='head', feeds=None)
             bound = 1 / math.sqrt(channels)
             start = tf.random_uniform_initializer(-bound, bound)
-            return b.dense(
-                'linear',
-                b.global_pool(_corner(y, b)),
-                self.classes,
-                start=start,
-                bias_start=start if self.init == 'torch' else None,
-            )
+            bias_start = start if self.init == 'torch' else None
+            pooled = b.global_pool(_corner(y, b))
+            return b.dense('linear', pooled, self.classes, start=start, bias_start=bias_start)
 
     def _compute(
         self,
@@ -266,45 +257,56 @@ class MSDNet(Network):
         maps: dict[Node, tf.Tensor],
         b: Blocks,
     ) -> None:
-        """Adds ``nodes`` to ``maps``."""
+        """Adds ``nodes`` to ``maps``.
+
+        Args:
+            nodes: in an order of computation.
+            size: input size.
+            x: float32 images, for the stem.
+            maps: feature maps that there are.
+            b: the layer builder.
+        """
         for node in nodes:
+            layer, scale = node
             serves = [Point(size=size, exit=k) for k in self.plan.exits(node)]
             with b.at(Point(size=size), serves=serves):
                 read = [maps[source] for source in self.plan.reads(node)]
-                maps[node] = (
-                    self._layer(node, read, b)
-                    if node[0]
-                    else self._stem(node[1], read[0] if read else b.image(x), b)
-                )
+                if layer:
+                    maps[node] = self._layer(node, read, b)
+                elif scale:
+                    maps[node] = self._stem(scale, read[0], b)
+                else:
+                    maps[node] = self._stem(scale, b.image(x), b)
 
     def _stem(self, scale: int, x: tf.Tensor, b: Blocks) -> tf.Tensor:
+        """A map of the stem, from the next finer one or from the images."""
         name, channels = f'stem/map{scale}', self.channels * self.factors[scale]
         if scale:
             return self._conv(b, name, x, channels, 3, stride=2, role='stem')
         if not self.large:
             return self._conv(b, name, x, channels, 3, role='stem', bias=self.stem_bias)
-        return b.max_pool(
-            self._conv(b, name, x, channels, 7, stride=2, role='stem', bias=self.stem_bias), 3, 2
-        )
+        y = self._conv(b, name, x, channels, 7, stride=2, role='stem', bias=self.stem_bias)
+        return b.max_pool(y, 3, 2)
 
     def _layer(self, node: Node, read: Sequence[tf.Tensor], b: Blocks) -> tf.Tensor:
         """A map with what its layer adds to it.
 
         From the next finer scale, if there is one, and from itself.
         """
-        layer, scale = self.plan.layers[node[0] - 1], node[1]
-        name, added = f'map{scale - layer.first}', self.growth * self.factors[scale] // len(read)
+        number, scale = node
+        layer = self.plan.layers[number - 1]
+        name = f'map{scale - layer.first}'
+        added = self.growth * self.factors[scale] // len(read)  # channels of each branch
         parts = [read[0]]
         with tf.variable_scope(f'{layer.scope}/{name}'):
             if len(read) == 2:
                 parts.append(self._branch('down', read[1], added, self.widths[scale - 1], 2, b))
             parts.append(self._branch('normal', read[0], added, self.widths[scale], 1, b))
         y = tf.concat(parts, 3 if b.data_format == 'NHWC' else 1)
-        if layer.transition:
-            y = self._conv(
-                b, f'{layer.transition}/{name}', y, layer.channels * self.factors[scale], 1
-            )
-        return y
+        if not layer.transition:
+            return y
+        channels = layer.channels * self.factors[scale]
+        return self._conv(b, f'{layer.transition}/{name}', y, channels, 1)
 
     def _branch(
         self, name: str, x: tf.Tensor, channels: int, width: int, stride: int, b: Blocks
@@ -313,7 +315,8 @@ class MSDNet(Network):
         with tf.variable_scope(name):
             if not self.bottleneck:
                 return self._conv(b, 'conv1', x, channels, 3, stride=stride)
-            x = self._conv(b, 'conv1', x, min(b.channels(x), width * channels), 1)
+            middle = min(b.channels(x), width * channels)
+            x = self._conv(b, 'conv1', x, middle, 1)
             return self._conv(b, 'conv2', x, channels, 3, stride=stride)
 
     def _conv(
@@ -331,19 +334,36 @@ class MSDNet(Network):
     ) -> tf.Tensor:
         """Convolution, normalisation, activation.
 
-        ``feeds`` is the role of the layers that take the result, None a pool.
+        Args:
+            b: the layer builder.
+            name: scope of the convolution.
+            x: feature map.
+            channels: of the output.
+            kernel: side of the kernel.
+            stride: of the convolution.
+            role: of the convolution.
+            feeds: role of the layers that take the result; None: a pool.
+            bias: whether the convolution has one.
         """
-        bound = 1 / (kernel * math.sqrt(b.channels(x)))
-        start: Any = tf.random_uniform_initializer(-bound, bound)
-        zero = tf.zeros_initializer()
-        bias_start = (start if self.init == 'torch' else zero) if bias else None
-        if self.init == 'original':
-            start = tf.random_normal_initializer(stddev=math.sqrt(2 / channels) / kernel)
+        start, bias_start = self._starts(b.channels(x), channels, kernel)
+        if not bias:
+            bias_start = None
         y = b.conv(
             name, x, channels, kernel, stride=stride, role=role, start=start, bias_start=bias_start
         )
         y = b.norm(f'{name}/bn', y)
-        return tf.nn.relu(y) if feeds is None else b.act(f'{name}/quant', y, role=feeds)
+        if feeds is None:
+            return tf.nn.relu(y)
+        return b.act(f'{name}/quant', y, role=feeds)
+
+    def _starts(self, inputs: int, outputs: int, kernel: int) -> tuple[Any, Any]:
+        """Initializers of a kernel and of its bias."""
+        if self.init == 'original':
+            init_std = math.sqrt(2 / outputs) / kernel
+            return tf.random_normal_initializer(stddev=init_std), tf.zeros_initializer()
+        bound = 1 / (kernel * math.sqrt(inputs))
+        start = tf.random_uniform_initializer(-bound, bound)
+        return start, start
 
 
 def _corner(x: tf.Tensor, b: Blocks) -> tf.Tensor:
@@ -371,6 +391,7 @@ def _plan(options: MSDNetOptions) -> Plan:
 
 
 def _check_channels(options: MSDNetOptions) -> None:
+    """Refuses channels that two branches cannot share."""
     growth, factors, widths = options.growthRate, options.grFactor, options.bnFactor
     if len(widths) < len(factors):
         raise ValueError(
@@ -379,9 +400,8 @@ def _check_channels(options: MSDNetOptions) -> None:
     for scale, factor in enumerate(factors):
         if scale and growth * factor % 2:
             raise ValueError(
-                f'growthRate {growth} x grFactor {factor} = {growth * factor} channels '
-                f'at scale {scale}: '
-                'must be even, since half of them come from the next finer scale'
+                f'growthRate {growth} x grFactor {factor} = {growth * factor} channels at scale '
+                f'{scale}: must be even, since half of them come from the next finer scale'
             )
 
 
@@ -391,14 +411,15 @@ def _check_size(size: int, scales: int, large: bool) -> None:
     for _ in range(scales - 1 + 2 * large):
         sides.append((sides[-1] + 1) // 2)
     if sides[-1] not in COARSEST:
+        halved = ' -> '.join(map(str, sides))
         raise ValueError(
-            f'size {size} with {scales} scales: {" -> ".join(map(str, sides))} pixels '
-            'at the coarsest; '
-            f'heads need {COARSEST[0]} to {COARSEST[-1]}: change the size or the length of grFactor'
+            f'size {size} with {scales} scales: {halved} pixels at the coarsest; heads need '
+            f'{COARSEST[0]} to {COARSEST[-1]}: change the size or the length of grFactor'
         )
 
 
 def _exit_weights(weights: Sequence[float], exits: int) -> list[float]:
+    """Weight of every exit in the loss."""
     if weights and len(weights) != exits:
         raise ValueError(f'exit_weights has {len(weights)} entries for {exits} exits')
     return [float(weight) for weight in weights] or [1.0] * exits

@@ -8,6 +8,7 @@ https://github.com/kalviny/MSDNet-PyTorch.
 """
 
 import functools
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -44,22 +45,39 @@ class Layer(NamedTuple):
 def steps(nBlocks: int, stepmode: str, base: int, step: int) -> list[int]:
     """Layers of every block.
 
+    Args:
+        nBlocks: number of blocks.
+        stepmode: ``even``: ``step`` layers in each but the first; ``lin_grow``: block i has
+            step * i + 1.
+        base: layers of the first block.
+        step: see ``stepmode``.
+
     >>> steps(5, 'lin_grow', 1, 1), steps(3, 'even', 4, 2)
     ([1, 2, 3, 4, 5], [4, 2, 2])
     """
-    return [base, *(step if stepmode == 'even' else step * i + 1 for i in range(1, nBlocks))]
+    if stepmode == 'even':
+        return [base] + [step] * (nBlocks - 1)
+    return [base] + [step * i + 1 for i in range(1, nBlocks)]
 
 
 def finest(prune: str, layers: int, scales: int) -> list[int]:
     """Finest scale that survives, of the stem and after every layer.
 
-    ``max`` drops a scale after every ceil(layers / scales) layers; ``min`` only where a scale is
-    too far from the coarsest one to reach it in the layers that are left.
+    Args:
+        prune: ``max`` drops a scale after every ceil(layers / scales) layers; ``min`` only where a
+            scale is too far from the coarsest one to reach it in the layers that are left.
+        layers: number of layers.
+        scales: number of scales.
+
+    >>> finest('max', 6, 3), finest('min', 6, 3)
+    ([0, 0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 0, 1, 2])
     """
-    if prune == 'max':
-        interval = math.ceil(layers / scales)
-        return [0, *((layer - 1) // interval for layer in range(1, layers + 1))]
-    return [0, *(max(0, scales - (layers - layer + 1)) for layer in range(1, layers + 1))]
+    interval = math.ceil(layers / scales)
+    found = [0]
+    for layer in range(1, layers + 1):
+        left = layers - layer + 1
+        found.append((layer - 1) // interval if prune == 'max' else max(0, scales - left))
+    return found
 
 
 class Plan:
@@ -91,28 +109,24 @@ class Plan:
         growth: int,
         reduction: float,
     ):
-        self.scales, self.count = scales, sum(blocks)
+        self.scales = scales
+        self.count = sum(blocks)
         self.first = finest(prune, self.count, scales)
-        self.ends = [sum(blocks[: k + 1]) for k in range(len(blocks))]
+        self.ends = list(itertools.accumulate(blocks))
         self.layers: list[Layer] = []
         for block, count in enumerate(blocks):
-            item = 0 if block else 1
+            item = 0 if block else 1  # the stem is the first item of block 0
             for _ in range(count):
                 number = len(self.layers) + 1
-                reduced = reduction > 0 and self._compresses(number, prune)
-                channels = (
-                    _reduced(channels + growth, reduction, number) if reduced else channels + growth
-                )
-                self.layers.append(
-                    Layer(
-                        f'block{block}/layer{item}',
-                        self.first[number],
-                        self.first[number - 1] + 1,
-                        channels,
-                        f'block{block}/transition{item + 1}' if reduced else '',
-                    )
-                )
-                item += 1 + reduced
+                channels += growth
+                scope, transition = f'block{block}/layer{item}', ''
+                item += 1
+                if reduction > 0 and self._compresses(number, prune):
+                    channels = _reduced(channels, reduction, number)
+                    transition = f'block{block}/transition{item}'
+                    item += 1
+                first, down = self.first[number], self.first[number - 1] + 1
+                self.layers.append(Layer(scope, first, down, channels, transition))
 
     def reads(self, node: Node) -> list[Node]:
         """Maps of which ``node`` is made, its own scale first.
@@ -122,8 +136,10 @@ class Plan:
         layer, scale = node
         if layer == 0:
             return [(0, scale - 1)] if scale else []
-        finer = [(layer - 1, scale - 1)] if scale >= self.layers[layer - 1].down else []
-        return [(layer - 1, scale), *finer]
+        read = [(layer - 1, scale)]
+        if scale >= self.layers[layer - 1].down:
+            read.append((layer - 1, scale - 1))
+        return read
 
     def exits(self, node: Node) -> list[int]:
         """The exits that need ``node`` when each is computed alone."""
@@ -141,11 +157,12 @@ class Plan:
 
     def kept(self, k: int) -> list[Node]:
         """Maps that exist when exit ``k`` has answered and that later exits read."""
-        done = set().union(*self.fresh[: k + 1])
-        return sorted(
-            {read for nodes in self.fresh[k + 1 :] for node in nodes for read in self.reads(node)}
-            & done
-        )
+        done: set[Node] = set().union(*self.fresh[: k + 1])
+        read: set[Node] = set()
+        for nodes in self.fresh[k + 1 :]:
+            for node in nodes:
+                read.update(self.reads(node))
+        return sorted(read & done)
 
     @functools.cached_property
     def unread(self) -> list[Node]:
@@ -153,11 +170,9 @@ class Plan:
 
         Those of scales that a layer count not divisible by their number leaves at the end.
         """
-        every = {
-            (layer, scale)
-            for layer in range(self.count + 1)
-            for scale in range(self.first[layer], self.scales)
-        }
+        every: set[Node] = set()
+        for layer, first in enumerate(self.first):
+            every.update((layer, scale) for scale in range(first, self.scales))
         return sorted(every.difference(*self._needed))
 
     @functools.cached_property
@@ -165,7 +180,8 @@ class Plan:
         """By exit: what it needs alone."""
         found = []
         for end in self.ends:
-            needed, waiting = set(), [(end, self.scales - 1)]
+            needed: set[Node] = set()
+            waiting = [(end, self.scales - 1)]
             while waiting:
                 node = waiting.pop()
                 if node not in needed:
@@ -190,16 +206,21 @@ def _reduced(channels: int, reduction: float, layer: int) -> int:
 
 
 def operations(layer: LayerRecord) -> int:
-    """What the counter of the PyTorch code counts for a layer with what follows it.
+    """Operations that the PyTorch code counts for a layer with what follows it.
 
     Multiply-adds of a convolution without its bias, one operation for each value of its ReLU, k * k
     for each value of a pool; weights and biases of a linear layer. Normalisation is free.
+
+    >>> operations(LayerRecord('block0/layer1', 'body', (3, 3, 16, 32), (8, 8)))  # + 8 * 8 * 32
+    296960
     """
     if layer.name.endswith('/linear'):
         return 4 * layer.kernel[2] + layer.weights + layer.bias
     height, width = layer.out
-    pooled = -(-height // 2) * -(-width // 2) if layer.kernel[0] == 7 else 0
-    return layer.madds + layer.kernel[3] * (height * width + 9 * pooled)
+    by_channel = height * width
+    if layer.kernel[0] == 7:  # the stem of ImageNet, with a 3x3 pool of stride 2
+        by_channel += 9 * math.ceil(height / 2) * math.ceil(width / 2)
+    return layer.madds + layer.kernel[3] * by_channel
 
 
 def counted(layers: Iterable[LayerRecord], exit: int) -> int:
@@ -209,9 +230,9 @@ def counted(layers: Iterable[LayerRecord], exit: int) -> int:
         layers: every layer of the network at one size, once.
         exit: index of the exit.
     """
-
-    def block(name: str) -> int:
-        found = re.match(r'(?:block|head)(\d+)/', name)
-        return int(found[1]) if found else 0
-
-    return sum(operations(layer) for layer in layers if block(layer.name) <= exit)
+    total = 0
+    for layer in layers:
+        block = re.match(r'(?:block|head)(\d+)/', layer.name)
+        if block is None or int(block[1]) <= exit:
+            total += operations(layer)
+    return total

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> str:
     """
     if args.out.exists():
         raise UsageError(f'--out {args.out}: exists; choose a new folder')
+    from engine.deployment import savedmodel
     from engine.graph import freeze
     from engine.runs import checkpoint
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> str:
             f'--point {args.point}: {source.prefix} has {" ".join(known)}; '
             f'python -m scripts.calibrate {args.run} makes statistics of other sizes and widths'
         )
-    freeze.save(freeze.named(source, args.point), args.out)
+    savedmodel.save(freeze.named(source, args.point), args.out)
     size = 0
     for path in args.out.rglob('*'):
         if path.is_file():

@@ -1,13 +1,12 @@
 """Early exit for real: images leave where an exit is sure, only the rest is computed further."""
 
-import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.graph.freeze import freeze
+from engine.graph.freeze import Part, freeze
 from engine.graph.inference import InferenceModel
 from nets.layers.rows import take_rows
 from nets.losses import log_confidence
@@ -17,7 +16,7 @@ Node = Any  # a feature map, as the network names it
 
 
 class Answers(NamedTuple):
-    """What N images were found to be.
+    """Answers for N images.
 
     Attributes:
         labels: [N] int64, the class with the largest score.
@@ -30,16 +29,15 @@ class Answers(NamedTuple):
     exits: np.ndarray
 
 
-@dataclasses.dataclass
-class _Map:
-    """A feature map of the images ``rows`` (numbers in the batch, ascending)."""
+class _Map(NamedTuple):
+    """A feature map [len(rows), ...] of the images ``rows`` (numbers in the batch, ascending)."""
 
     value: np.ndarray
     rows: np.ndarray
 
 
 class _Stage(NamedTuple):
-    """What leads from one exit to the next.
+    """The computation from one exit to the next.
 
     Attributes:
         reads: maps that it takes; none for the first, which takes the images.
@@ -49,7 +47,7 @@ class _Stage(NamedTuple):
 
     reads: list[Node]
     makes: list[Node]
-    run: Any
+    run: Callable[..., list[np.ndarray]] = lambda *_: []
 
 
 class EarlyExit:
@@ -72,9 +70,12 @@ class EarlyExit:
         *,
         threads: int = 0,
     ):
-        stages: list[tuple[list[Node], list[Node]]] = []
-        runs = freeze(lambda: _build(model, size, stages), values).runs(threads)
-        self._stages = [_Stage(reads, makes, run) for (reads, makes), run in zip(stages, runs)]
+        stages: list[_Stage] = []
+        frozen = freeze(lambda: _build(model, size, stages), values)
+        self._stages = []
+        for stage, run in zip(stages, frozen.runs(threads), strict=True):
+            self._stages.append(stage._replace(run=run))
+        # Seconds per image of every stage, as it ran the last time.
         self._seconds = np.zeros(len(self._stages))
 
     def predict(
@@ -93,66 +94,66 @@ class EarlyExit:
             deadline_ms: the best answers so far are returned when the next stage will not end
                 by then, judged by its last run; the first exit is always computed.
         """
-        started, count, last = time.perf_counter(), len(images[0]), len(self._stages) - 1
-        found = Answers(
-            np.zeros(count, np.int64), np.zeros(count, np.float32), np.zeros(count, np.int64)
+        started = time.perf_counter()
+        count, last = len(images[0]), len(self._stages) - 1
+        answers = Answers(
+            labels=np.zeros(count, np.int64),
+            confidence=np.zeros(count, np.float32),
+            exits=np.zeros(count, np.int64),
         )
-        rows, maps = np.arange(count), dict[Node, _Map]()
+        rows = np.arange(count)  # images that are still here
+        maps: dict[Node, _Map] = {}
         for k, stage in enumerate(self._stages):
             begun = time.perf_counter()
-            if k and 1e3 * (begun - started + self._seconds[k] * len(rows)) > deadline_ms:
+            expected_end = begun - started + self._seconds[k] * len(rows)
+            if k and 1e3 * expected_end > deadline_ms:
                 break
-            labels, confidence, *made = stage.run(
-                *(images if k == 0 else _feeds(stage.reads, maps, rows))
-            )
+            feeds = _feeds(stage.reads, maps, rows) if k else images
+            labels, confidence, *made = stage.run(*feeds)
             self._seconds[k] = (time.perf_counter() - begun) / len(rows)
-            for array, value in zip(found, (labels, confidence, k)):
-                array[rows] = value
-            maps |= {node: _Map(value, rows) for node, value in zip(stage.makes, made)}
+            answers.labels[rows] = labels
+            answers.confidence[rows] = confidence
+            answers.exits[rows] = k
+            for node, value in zip(stage.makes, made, strict=True):
+                maps[node] = _Map(value, rows)
             if k < last and thresholds is not None:
                 rows = rows[confidence < thresholds[k]]
             if not len(rows):
                 break
-        return found
+        return answers
 
 
 def _feeds(reads: Sequence[Node], maps: Mapping[Node, _Map], rows: np.ndarray) -> list[np.ndarray]:
     """Every map that a stage reads, and where in it the images ``rows`` are."""
-    return [
-        array
-        for node in reads
-        for array in (maps[node].value, np.searchsorted(maps[node].rows, rows))
-    ]
+    feeds = []
+    for node in reads:
+        feeds.append(maps[node].value)
+        feeds.append(np.searchsorted(maps[node].rows, rows))
+    return feeds
 
 
-def _build(
-    model: InferenceModel, size: int, stages: list[tuple[list[Node], list[Node]]]
-) -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
-    """Builds every stage from placeholders; ``stages`` gets the maps that each reads and makes."""
-    net, parts = model.net, []
-    state: dict[Node, tf.Tensor] = {}
+def _build(model: InferenceModel, size: int, stages: list[_Stage]) -> list[Part]:
+    """Builds every stage from placeholders, and adds it to ``stages``."""
+    parts = []
     blocks = model.blocks(training=False)
-    for k in range(net.exits):
+    maps: dict[Node, tf.Tensor] = {}
+    for k in range(model.net.exits):
         feeds, view = [], None
         if k == 0:
-            feeds = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
+            *specs, _ = model.inputs()
+            feeds = [tf.placeholder(spec.dtype, spec.shape) for spec in specs]
             view = model.views(feeds)[size]
-        reads = list(state)
-        for node, tensor in state.items():
-            feeds += [tf.placeholder(tensor.dtype, tensor.shape), tf.placeholder(tf.int64, [None])]
-            state[node] = take_rows(*feeds[-2:])
-        logits, after = net.exit(k, size, view, dict(state), blocks)
-        makes = [node for node in after if node not in state]
-        parts.append(
-            (
-                feeds,
-                [
-                    tf.argmax(logits, axis=1),
-                    log_confidence(logits),
-                    *(after[node] for node in makes),
-                ],
-            )
-        )
-        stages.append((reads, makes))
-        state = after
+        reads = list(maps)
+        for node, tensor in maps.items():
+            value = tf.placeholder(tensor.dtype, tensor.shape)
+            rows = tf.placeholder(tf.int64, [None])
+            feeds.extend((value, rows))
+            maps[node] = take_rows(value, rows)
+        logits, after = model.net.exit(k, size, view, dict(maps), blocks)
+        makes = [node for node in after if node not in maps]
+        fetches = [tf.argmax(logits, axis=1), log_confidence(logits)]
+        fetches.extend(after[node] for node in makes)
+        parts.append(Part(feeds, fetches))
+        stages.append(_Stage(reads, makes))
+        maps = after
     return parts

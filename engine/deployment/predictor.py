@@ -19,6 +19,7 @@ from engine.quantities import quantity
 from engine.results import selection
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint
+from nets.points import Point
 
 
 class Prediction(NamedTuple):
@@ -65,7 +66,8 @@ class Predictor:
         weights: str = 'raw',
     ):
         self._source = _read(str(run), epoch, weights)
-        self._folder, self._threads = Path(self._source.prefix).parent, threads
+        self._folder = Path(self._source.prefix).parent
+        self._threads = threads
         self._lock = threading.Lock()
         self._runs: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {}
         self._exits: dict[int, EarlyExit] = {}
@@ -109,11 +111,10 @@ class Predictor:
                 return self._leave_early(batch, chosen.policy.size, chosen.policy.thresholds)
             point = chosen.point
         point = point or self.points[0]
-        probabilities = _softmax(self._run(point)(batch))
+        probabilities = _softmax(self._run(point)(batch))  # [N, classes]
         labels = probabilities.argmax(axis=1)
-        return Prediction(
-            labels, probabilities[np.arange(len(labels)), labels], [point] * len(labels)
-        )
+        scores = probabilities[np.arange(len(labels)), labels]
+        return Prediction(labels, scores, [point] * len(labels))
 
     def anytime(
         self,
@@ -124,18 +125,21 @@ class Predictor:
     ) -> Prediction:
         """The best answers that a network with exits has by the deadline.
 
-        See ``EarlyExit.predict``.
+        Args:
+            images: as of ``predict``.
+            deadline_ms: milliseconds from now, see ``EarlyExit.predict``.
+            size: input size in pixels; by default the largest.
 
         Raises:
-            UsageError: the network has no exits.
+            UsageError: the network has no exits, or something is no image.
         """
-        if not any('-x' in point for point in self.points):
+        if all(point.exit is None for point in self.config.network().points):
             raise UsageError(
                 f'anytime: {self._source.prefix} is a {self.config.net}, which has no exits'
             )
-        return self._leave_early(
-            self._views(images), size or max(self.config.sizes), None, deadline_ms=deadline_ms
-        )
+        batch = self._views(images)
+        size = size or max(self.config.sizes)
+        return self._leave_early(batch, size, None, deadline_ms=deadline_ms)
 
     def within(self, budget: str | float) -> selection.Choice:
         """The most accurate recorded way to run within a budget of multiply-adds.
@@ -143,21 +147,16 @@ class Predictor:
         Raises:
             UsageError: nothing was evaluated, or nothing is within the budget.
         """
-        return selection.best(
-            selection.choices(self._folder), selection.Limits(madds=quantity('budget', str(budget)))
-        )
+        limits = selection.Limits(madds=quantity('budget', str(budget)))
+        return selection.best(selection.choices(self._folder), limits)
 
     def _run(self, point: str) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
         if point not in self.points:
             raise UsageError(f'point {point!r}: {self._source.prefix} has {" ".join(self.points)}')
         with self._lock:
             if point not in self._runs:
-                graph = (
-                    freeze.dynamic(self._source, point)
-                    if point in self._dynamic
-                    else freeze.named(self._source, point)
-                )
-                (run,) = graph.runs(self._threads)
+                build = freeze.dynamic if point in self._dynamic else freeze.named
+                (run,) = build(self._source, point).runs(self._threads)
                 self._runs[point] = lambda batch: run(*batch)[0]
             return self._runs[point]
 
@@ -171,48 +170,48 @@ class Predictor:
     ) -> Prediction:
         with self._lock:
             if size not in self._exits:
-                model, values = freeze.point_model(self._source, f's{size}-x0')
+                model, values = freeze.point_model(self._source, str(Point(size=size, exit=0)))
                 self._exits[size] = EarlyExit(model, values, size, threads=self._threads)
         found = self._exits[size].predict(batch, thresholds, deadline_ms=deadline_ms)
-        return Prediction(
-            found.labels, np.exp(found.confidence), [f's{size}-x{k}' for k in found.exits]
-        )
+        points = [str(Point(size=size, exit=int(k))) for k in found.exits]
+        return Prediction(found.labels, np.exp(found.confidence), points)
 
     def _views(self, images: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
         """One array per view size, as evaluation makes them."""
         for image in images:
-            if (
-                not isinstance(image, np.ndarray)
-                or image.dtype != np.uint8
-                or image.ndim != 3
-                or image.shape[2] != 3
-            ):
-                raise UsageError(
-                    f'images: expected uint8 [H, W, 3], found '
-                    f'{getattr(image, "dtype", type(image))} '
-                    f'{list(getattr(image, "shape", ()))}'
-                )
+            if not _is_image(image):
+                kind, shape = getattr(image, 'dtype', type(image)), getattr(image, 'shape', ())
+                raise UsageError(f'images: expected uint8 [H, W, 3], found {kind} {list(shape)}')
         if not len(images):
             raise UsageError('images: none given')
         views = map(self.config.preprocessing.eval_views, images)
         return [np.stack(size) for size in zip(*views)]
 
 
+def _is_image(image: object) -> bool:
+    """Whether it is an array uint8 [H, W, 3]."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        return False
+    return image.ndim == 3 and image.shape[2] == 3
+
+
 def _read(run: str, epoch: int | None, weights: str) -> Checkpoint:
-    if (Path(run) / 'config.json').exists() or (Path(run).parent / 'config.json').exists():
+    """The checkpoint that a path stands for, of a run folder or a published one."""
+    path = Path(run)
+    if (path / 'config.json').exists() or (path.parent / 'config.json').exists():
         return checkpoint.read(checkpoint.find(run, epoch, 'run'), flag='run', weights=weights)
-    if not Path(run).exists() and not Path(f'{run}.index').exists():
+    if not path.exists() and not Path(f'{run}.index').exists():
         raise UsageError(f'run {run}: no such run folder or checkpoint')
     if epoch is not None:
         raise UsageError(
-            f'epoch {epoch}: {run} is a published checkpoint, which has no epochs; leave it '
-            'out, or '
-            'import each file with scripts/import_checkpoint.py'
+            f'epoch {epoch}: {run} is a published checkpoint, which has no epochs; leave it out, '
+            'or import each file with scripts/import_checkpoint.py'
         )
     imported = pytorch.read(run, sizes=None, arch=None, allow=())
     return Checkpoint(run, imported.values, imported.config)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities [N, classes]."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)

@@ -37,6 +37,12 @@ def presets() -> dict[str, Preset]:
     return found
 
 
+@functools.cache
+def importers() -> list[Any]:
+    """Readers of published checkpoints, of all families that have such."""
+    return [get(net).importer for net in _FAMILIES if get(net).importer_path]
+
+
 def reader() -> Callable[..., Any]:
     """Reads a checkpoint that has no configuration beside it: (prefix, values) -> checkpoint."""
     paths = [get(net).reader_path for net in _FAMILIES]

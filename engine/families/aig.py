@@ -58,6 +58,7 @@ class AIGFamily(Family):
 
     evaluator_paths = ('engine.evaluation.evaluators.gates.Gates',)
     benchmark = 'gates'
+    importer_path = 'engine.importers.aig.AIGImporter'
 
     presets = {
         'aig50_t0.4': _imagenet('aig50', 'resnet50', 0.4),

@@ -57,6 +57,7 @@ class DSNetFamily(Family):
     evaluator_paths = ('engine.evaluation.evaluators.widths.Widths',)
     benchmark = 'widths'
     published_tables = ('ds-net',)
+    importer_path = 'engine.importers.dsnet.DSNetImporter'
 
     presets = {
         'dsnet_mbv1': Preset(

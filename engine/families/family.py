@@ -47,6 +47,8 @@ class Family:
         benchmark: module in ``scripts.bench`` that times its inference; empty for none.
         published_tables: tables of ``published.json`` about it.
         reader_path: function that reads checkpoints without a configuration; empty for none.
+        importer_path: class that reads its published checkpoints, see
+            ``engine.importers.importer``; empty for none.
     """
 
     presets: ClassVar[Mapping[str, Preset]] = {}
@@ -54,6 +56,7 @@ class Family:
     benchmark: ClassVar[str] = ''
     published_tables: ClassVar[Sequence[str]] = ()
     reader_path: ClassVar[str] = ''
+    importer_path: ClassVar[str] = ''
 
     def __init__(self, net: str):
         self.net = net
@@ -61,6 +64,11 @@ class Family:
     def defaults(self, arch: str) -> dict[str, Any]:
         """Published settings of an architecture, where they are not the defaults of ``Config``."""
         return {}
+
+    @property
+    def importer(self) -> Any:
+        """Reader of its published checkpoints, an ``engine.importers.importer.Importer``."""
+        return load(self.importer_path)(self)
 
     def data_defaults(self, spec: DatasetSpec) -> dict[str, Any]:
         """Values that a data set changes in the defaults."""

@@ -62,6 +62,7 @@ class MSDNetFamily(Family):
     evaluator_paths = ('engine.evaluation.evaluators.exits.Exits',)
     benchmark = 'exits'
     published_tables = ('msdnet-port',)
+    importer_path = 'engine.importers.msdnet.MSDNetImporter'
 
     presets = {
         'msd_cifar10_anytime': _cifar('cifar10_rgb', 10),

@@ -44,6 +44,7 @@ class RSNetFamily(Family):
 
     published_tables = ('rs-float', 'rs-quant')
     reader_path = 'engine.importers.rsnet.read'
+    importer_path = 'engine.importers.rsnet.RSNetImporter'
 
     presets = {
         'rs18_w2a32': _quantized('resnet18', '68.8/67.6/66.0/63.1/56.6', mode='resnet', qw=2),

@@ -22,6 +22,7 @@ class SANFamily(Family):
     """Networks of several input sizes whose kernels follow from the size."""
 
     published_tables = ('san-mobilenetv2',)
+    importer_path = 'engine.importers.san.SANImporter'
 
     presets = {
         'san18': Preset({**_RECIPE, 'arch': 'resnet18'}, f'{_NO_NUMBER} 71.0/69.8/68.5/66.4/62.6'),

@@ -1,7 +1,6 @@
 """Inference graphs without variables: weights are constants."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,15 @@ from nets.points import Point
 from quant.backend import new_graph, tf
 
 
+class Part(NamedTuple):
+    """A part of a graph that is being built: the tensors that it is fed, and what is fetched."""
+
+    feeds: Sequence[tf.Tensor]
+    fetches: Sequence[tf.Tensor]
+
+
 class Signature(NamedTuple):
-    """What a part of a graph is fed and what is fetched: names of tensors."""
+    """A part of a frozen graph: names of the tensors that it is fed, and of what is fetched."""
 
     feeds: list[str]
     fetches: list[str]
@@ -34,45 +40,38 @@ class Frozen(NamedTuple):
         Args:
             threads: of one operation; 0 takes all cores.
         """
+        runs = []
         with new_graph() as graph:
             tf.import_graph_def(self.graph_def, name='')
             session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=threads))
-            tensor = graph.get_tensor_by_name
-            return [
-                session.make_callable(
-                    list(map(tensor, part.fetches)), list(map(tensor, part.feeds))
-                )
-                for part in self.signatures
-            ]
+            for part in self.signatures:
+                feeds = map(graph.get_tensor_by_name, part.feeds)
+                fetches = map(graph.get_tensor_by_name, part.fetches)
+                runs.append(session.make_callable(list(fetches), list(feeds)))
+        return runs
 
 
-def freeze(
-    build: Callable[[], Sequence[tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]]],
-    values: Mapping[str, np.ndarray],
-) -> Frozen:
+def freeze(build: Callable[[], Sequence[Part]], values: Mapping[str, np.ndarray]) -> Frozen:
     """Builds a graph and turns its variables into constants.
 
     Args:
-        build: adds to the current graph; returns (feeds, fetches) of every part.
+        build: adds to the current graph; returns its parts.
         values: of its variables, by name.
     """
     with new_graph() as graph, tf.Session() as session:
-        parts = [
-            (list(feeds), [tf.identity(tensor) for tensor in fetches]) for feeds, fetches in build()
-        ]
+        kept: list[str] = []
+        signatures = []
+        for feeds, fetches in build():
+            outputs = list(map(tf.identity, fetches))
+            # Feeds are kept by name, those too which nothing reads: a caller gives all views.
+            kept.extend(tensor.op.name for tensor in (*feeds, *outputs))
+            feed_names = [tensor.name for tensor in feeds]
+            output_names = [tensor.name for tensor in outputs]
+            signatures.append(Signature(feed_names, output_names))
         Restore(values).init(session)
-        # Feeds are named, so that those stay which nothing reads: a caller gives all views.
-        names = [tensor.op.name for part in parts for tensors in part for tensor in tensors]
-        graph_def = tf.graph_util.convert_variables_to_constants(
-            session, graph.as_graph_def(), names
-        )
-        return Frozen(
-            graph_def,
-            [
-                Signature([tensor.name for tensor in feeds], [tensor.name for tensor in fetches])
-                for feeds, fetches in parts
-            ],
-        )
+        graph_def = graph.as_graph_def()
+        graph_def = tf.graph_util.convert_variables_to_constants(session, graph_def, kept)
+    return Frozen(graph_def, signatures)
 
 
 def point_model(source: Checkpoint, name: str) -> tuple[InferenceModel, dict[str, np.ndarray]]:
@@ -86,115 +85,106 @@ def point_model(source: Checkpoint, name: str) -> tuple[InferenceModel, dict[str
     known = points(source)
     if name not in known or source.config is None:
         raise UsageError(f'point {name!r}: {source.prefix} has {" ".join(known)}')
-    config, point = source.config, Point.parse(name)
-    config = families.get(config.net).at_point(config, point)
+    config = families.get(source.config.net).at_point(source.config, Point.parse(name))
     model = InferenceModel(config.adjusted(kd=False), data_format='NHWC')
     variables, _ = model.inspect()
     return model, checkpoint.select(source, variables, flag='RUN', partial=True)
 
 
 def points(source: Checkpoint) -> list[str]:
-    """Spellings of all operating points that can be run: trained, or calibrated."""
+    """Spellings of all operating points that can be run: trained, or calibrated.
+
+    Those of the network come first, strongest first.
+    """
     if source.config is None:
         return []
-    extra = [f's{size}' for size in source.sizes if size not in source.config.sizes]
-    every = [str(point) for point in source.config.network().points]
     known = checkpoint.available(source)
-    return [name for name in every if name in known] + [
-        name for name in (*known, *extra) if name not in every
-    ]
+    declared = [str(point) for point in source.config.network().points]
+    extra = [f's{size}' for size in source.sizes if size not in source.config.sizes]
+    found = [name for name in declared if name in known]
+    found.extend(name for name in (*known, *extra) if name not in declared)
+    return found
 
 
 def named(source: Checkpoint, name: str) -> Frozen:
-    """What the operating point ``name`` computes, see ``of_point`` and ``point_model``."""
+    """The graph of the operating point ``name``, see ``of_point`` and ``point_model``."""
     model, values = point_model(source, name)
     return of_point(model, Point.parse(name), values)
 
 
+def of_point(model: InferenceModel, point: Point, values: Mapping[str, np.ndarray]) -> Frozen:
+    """The graph of one operating point: uint8 images of the data flow -> logits [N, classes].
+
+    Args:
+        model: a network that has the point.
+        point: what is computed.
+        values: variables by name.
+    """
+
+    def build() -> list[Part]:
+        feeds = _images(model)
+        outputs = model.net.outputs(model.views(feeds), model.blocks(training=False))
+        return [Part(feeds, [outputs.logits[point]])]
+
+    return freeze(build, values)
+
+
 def dynamic(source: Checkpoint, name: str) -> Frozen:
-    """The graph up to the logits ``name`` of a network whose gate chooses widths image by image."""
+    """The graph up to the logits ``name`` of a network that chooses its cost image by image."""
     assert source.config is not None
     model = InferenceModel(source.config, data_format='NHWC')
     variables, _ = model.inspect()
 
-    def build() -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
-        feeds = _images(model)
-        outputs = model.net.outputs(
-            model.views(feeds), model.blocks(training=False), **model.net.dynamic_options
-        )
-        return [(feeds, [outputs.extras[name]])]
+    def build() -> list[Part]:
+        feeds, blocks = _images(model), model.blocks(training=False)
+        outputs = model.net.outputs(model.views(feeds), blocks, **model.net.dynamic_options)
+        return [Part(feeds, [outputs.extras[name]])]
 
     return freeze(build, checkpoint.select(source, variables, flag='RUN'))
 
 
 def _images(model: InferenceModel) -> list[tf.Tensor]:
-    return [tf.placeholder(spec.dtype, spec.shape, spec.name) for spec in model.inputs()[:-1]]
-
-
-def of_point(model: InferenceModel, point: Point, values: Mapping[str, np.ndarray]) -> Frozen:
-    """The graph of one operating point: uint8 images of the data flow -> logits [N, classes]."""
-
-    def build() -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
-        feeds = _images(model)
-        outputs = model.net.outputs(model.views(feeds), model.blocks(training=False))
-        return [(feeds, [outputs.logits[point]])]
-
-    return freeze(build, values)
+    """Placeholders of the images, uint8 [N, side, side, 3], one for each view size."""
+    *specs, _ = model.inputs()
+    return [tf.placeholder(spec.dtype, spec.shape, spec.name) for spec in specs]
 
 
 def folded(frozen: Frozen) -> Frozen:
     """The same with everything computed that no feed reaches.
 
-    Of a weight, say, only the channels in use are left.
-
-    Feeds that nothing reads are left out.
+    Of a weight, say, only the channels in use are left. Feeds that nothing reads are left out.
     """
-    feeds = [name for part in frozen.signatures for name in part.feeds]
-    fetches = [name for part in frozen.signatures for name in part.fetches]
+    feeds: list[str] = []
+    fetches: list[str] = []
+    for part in frozen.signatures:
+        feeds += part.feeds
+        fetches += part.fetches
     constants = _constants(frozen.graph_def, feeds)
     with new_graph() as graph:
         with tf.name_scope('folded'):
             inputs = {name: tf.constant(value) for name, value in constants.items()}
         tf.import_graph_def(frozen.graph_def, name='', input_map=inputs)
-        graph_def = tf.graph_util.extract_sub_graph(
-            graph.as_graph_def(), [name.partition(':')[0] for name in fetches]
-        )
+        nodes = [name.partition(':')[0] for name in fetches]
+        graph_def = tf.graph_util.extract_sub_graph(graph.as_graph_def(), nodes)
     left = {f'{node.name}:0' for node in graph_def.node}
-    return Frozen(
-        graph_def,
-        [
-            Signature([name for name in part.feeds if name in left], part.fetches)
-            for part in frozen.signatures
-        ],
-    )
+    signatures = []
+    for part in frozen.signatures:
+        read = [name for name in part.feeds if name in left]
+        signatures.append(Signature(read, part.fetches))
+    return Frozen(graph_def, signatures)
 
 
 def _constants(graph_def: Any, feeds: Sequence[str]) -> dict[str, np.ndarray]:
-    """Values by name of the tensors that no feed reaches and operations read that one reaches."""
+    """Values of the tensors that no feed reaches and that something reads which one reaches."""
     with new_graph() as graph, tf.Session() as session:
         tf.import_graph_def(graph_def, name='')
         reached = {graph.get_tensor_by_name(name).op for name in feeds}
+        border: set[str] = set()
         for op in graph.get_operations():
-            if not reached.isdisjoint([*op.control_inputs, *(tensor.op for tensor in op.inputs)]):
+            sources = [tensor.op for tensor in op.inputs]
+            if not reached.isdisjoint([*op.control_inputs, *sources]):
                 reached.add(op)
-        names = sorted(
-            {tensor.name for op in reached for tensor in op.inputs if tensor.op not in reached}
-        )
+        for op in reached:
+            border.update(tensor.name for tensor in op.inputs if tensor.op not in reached)
+        names = sorted(border)
         return dict(zip(names, session.run(names)))
-
-
-def save(frozen: Frozen, folder: Path) -> None:
-    """Writes a SavedModel with the signature ``serving_default``: ``images`` -> ``logits``."""
-    frozen = folded(frozen)
-    (part,) = frozen.signatures
-    with new_graph() as graph, tf.Session() as session:
-        tf.import_graph_def(frozen.graph_def, name='')
-        feeds = {
-            'images' if len(part.feeds) == 1 else name.partition(':')[0]: graph.get_tensor_by_name(
-                name
-            )
-            for name in part.feeds
-        }
-        tf.saved_model.simple_save(
-            session, str(folder), feeds, {'logits': graph.get_tensor_by_name(part.fetches[0])}
-        )

@@ -121,7 +121,7 @@ class InferenceModel:
         )
 
     def views(self, images: Sequence[tf.Tensor]) -> dict[int, tf.Tensor]:
-        """What the network takes of uint8 images, see ``engine.data.preprocess``."""
+        """Input of the network from uint8 images, see ``engine.data.preprocess``."""
         return views(images, self.config.preprocessing, self.data_format)
 
     def outputs(self, inputs: Mapping[int, tf.Tensor], blocks: Blocks, **options: Any) -> Outputs:

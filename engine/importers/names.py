@@ -1,11 +1,12 @@
-"""Names and layouts of the published PyTorch networks: what an importer needs."""
+"""Names and layouts of the published PyTorch networks."""
 
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
-# Kind of network -> what it is called. ``rsnet`` includes the plain ResNets of torchvision, which have one size.
+# Kind of network -> what it is called. ``rsnet`` includes the plain ResNets of torchvision, which
+# have one size.
 KINDS = {'rsnet': 'an RS-Net', 'san': 'a SAN', 'aig': 'a ConvNet-AIG', 'msdnet': 'an MSDNet'}
 
 _STATISTICS = {
@@ -14,6 +15,9 @@ _STATISTICS = {
     'running_mean': 'mean/EMA',
     'running_var': 'variance/EMA',
 }
+
+_STORED = {'weight': 'W', 'bias': 'b'}
+_GENERATED = {'weight': 'slope', 'bias': 'offset'}
 
 # Normalisations of networks with one size; the others have one per position, bn_0, bn_1 ...
 _ONE_SIZE = (
@@ -40,12 +44,13 @@ _FIXED = {
 _RESIDUAL = {f'{name}.{i}': 'convshortcut' for name in ('downsample', 'shortcut') for i in (0, 1)}
 _GATES = {'fc1': 'gate1', 'fc1bn': 'gate1', 'fc2': 'gate2'}
 
-# Layers of an inverted residual by index of its published sequence; the first block of the network has no expansion.
+# Layers of an inverted residual by index of its published sequence; the first block of the network
+# has no expansion.
 _INVERTED = {0: 'expand', 1: 'expand', 3: 'depthwise', 4: 'depthwise', 6: 'project', 7: 'project'}
 _FIRST = {0: 'depthwise', 1: 'depthwise', 3: 'project', 4: 'project'}
 
-# MSDNet: (a convolution or its normalisation, our scope). A block begins with the stem (block 0 only) and holds layers
-# and transitions, whose maps are numbered from the finest one that survives.
+# MSDNet: (a convolution or its normalisation, our scope). A block begins with the stem (block 0
+# only) and holds layers and transitions, whose maps are numbered from the finest one that survives.
 _MSDNET = (
     (r'blocks\.0\.0\.layers\.(\d+)\.net\.[01]', r'stem/map\1'),
     (r'blocks\.0\.0\.layers\.0\.[01]', 'stem/map0'),
@@ -63,13 +68,16 @@ _MSDNET = (
     (r'classifier\.(\d+)\.linear', r'head\1/linear'),
 )
 
-# What a checkpoint stores and no network uses: counters, and the projections that SAN replaces by generated ones.
+# What a checkpoint stores and no network uses: counters, and the projections that SAN replaces by
+# generated ones.
 _UNUSED = r'num_batches_tracked$'
-_UNUSED_BY_SAN = _UNUSED + r'|\.downsample\.'
+_UNUSED_BY_SAN = r'\.downsample\.'
 
 
 def from_pytorch(name: str, *, arch: str, kind: str, sizes: Sequence[int]) -> str | None:
-    """Our name of a published tensor, without the ``module.`` of DataParallel; None for what no network uses.
+    """Our name of a published tensor; None for what no network uses.
+
+    The ``module.`` of DataParallel, in front of all names, is expected to be taken off.
 
     Args:
         name: such as ``layer1.0.conv1.module.weight``.
@@ -84,60 +92,83 @@ def from_pytorch(name: str, *, arch: str, kind: str, sizes: Sequence[int]) -> st
     'group1/block0/convshortcut/bn/s192/variance/EMA'
     >>> from_pytorch('layer1.0.fc1bn.weight', arch='resnet50', kind='aig', sizes=(224,))
     'group0/block0/gate1/bn/s224/gamma'
-    >>> from_pytorch('blocks.1.2.layers.0.conv_down.net.3.weight', arch='msdnet', kind='msdnet', sizes=(32,))
+    >>> name = 'blocks.1.2.layers.0.conv_down.net.3.weight'
+    >>> from_pytorch(name, arch='msdnet', kind='msdnet', sizes=(32,))
     'block1/layer2/map0/down/conv2/W'
     """
-    if re.search(_UNUSED_BY_SAN if kind == 'san' else _UNUSED, name):
+    if re.search(_UNUSED, name) or (kind == 'san' and re.search(_UNUSED_BY_SAN, name)):
         return None
     if name == 'alpha' and kind == 'rsnet':
         return name
     layer, _, leaf = name.rpartition('.')
     layer = layer.removesuffix('.module')
-    private = re.fullmatch(r'(.*)\.bn_(\d+)', layer)
-    scope = _scope(private[1] if private else layer, arch, kind)
+    private, position = re.fullmatch(r'(.*)\.bn_(\d+)', layer), 0
+    if private:
+        layer, position = private[1], int(private[2])
+    scope = _scope(layer, arch, kind)
     if scope is None or leaf not in _STATISTICS:
         raise ValueError(f'{name} is no part of {KINDS[kind]} {arch}')
     if private or re.search(_ONE_SIZE, layer):
-        position = int(private[2]) if private else 0
         if position >= len(sizes):
             raise ValueError(f'{name}: position {position}, but there are {len(sizes)} sizes')
         return f'{scope}/bn/s{sizes[position]}/{_STATISTICS[leaf]}'
+    leaves = _STORED
     if kind == 'san' and re.search(r'\bfc\d*$', layer) and scope != 'linear':
-        return f'{scope}/{"slope" if leaf == "weight" else "offset"}'
-    return f'{scope}/{"W" if leaf == "weight" else "b"}'
+        leaves = _GENERATED
+    return f'{scope}/{leaves.get(leaf, leaves["bias"])}'
 
 
 def _scope(layer: str, arch: str, kind: str) -> str | None:
     """Scope of a layer or of its normalisation from the published name of its module."""
     if kind == 'msdnet':
-        found = ((re.fullmatch(pattern, layer), scope) for pattern, scope in _MSDNET)
-        return next((match.expand(scope) for match, scope in found if match), None)
+        for pattern, scope in _MSDNET:
+            if match := re.fullmatch(pattern, layer):
+                return match.expand(scope)
+        return None
     if layer in _FIXED:
         return _FIXED[layer]
     if block := re.fullmatch(r'layer(\d+)\.(\d+)\.(.+)', layer):
-        part = (_RESIDUAL | (_GATES if kind == 'aig' else {})).get(block[3])
-        if numbered := re.fullmatch(r'(?:conv|bn|fc)(\d)', block[3]):
-            projects = kind == 'san' and int(numbered[1]) > (
-                2 if arch in ('resnet18', 'resnet34') else 3
-            )
-            part = part or ('convshortcut' if projects else f'conv{numbered[1]}')
-        return f'group{int(block[1]) - 1}/block{block[2]}/{part}' if part else None
-    if block := re.fullmatch(r'features\.(\d+)\.(?:conv\.(\d)|(?:fc|bn)(\d))', layer):
-        first = block[1] == '1'
-        if block[2]:
-            part = (_FIRST if first else _INVERTED).get(int(block[2]))
-        else:
-            parts = ('depthwise', 'project') if first else ('expand', 'depthwise', 'project')
-            part = parts[int(block[3]) - 1] if int(block[3]) <= len(parts) else None
-        return f'block{int(block[1]) - 1}/{part}' if part else None
+        part = _residual_part(block[3], arch, kind)
+        return part and f'group{int(block[1]) - 1}/block{block[2]}/{part}'
+    if block := re.fullmatch(r'features\.(\d+)\.(.+)', layer):
+        part = _inverted_part(block[2], first=block[1] == '1')
+        return part and f'block{int(block[1]) - 1}/{part}'
+    return None
+
+
+def _residual_part(module: str, arch: str, kind: str) -> str | None:
+    """Layer of a residual block; None if it has no such module."""
+    if module in _RESIDUAL:
+        return _RESIDUAL[module]
+    if kind == 'aig' and module in _GATES:
+        return _GATES[module]
+    numbered = re.fullmatch(r'(?:conv|bn|fc)(\d)', module)
+    if numbered is None:
+        return None
+    # The generated projections of a SAN are numbered behind the layers of the block.
+    layers = 2 if arch in ('resnet18', 'resnet34') else 3
+    if kind == 'san' and int(numbered[1]) > layers:
+        return 'convshortcut'
+    return f'conv{numbered[1]}'
+
+
+def _inverted_part(module: str, *, first: bool) -> str | None:
+    """Layer of an inverted residual; the first block of a network has no expansion."""
+    if indexed := re.fullmatch(r'conv\.(\d)', module):
+        return (_FIRST if first else _INVERTED).get(int(indexed[1]))
+    if numbered := re.fullmatch(r'(?:fc|bn)(\d)', module):
+        parts = ('depthwise', 'project') if first else ('expand', 'depthwise', 'project')
+        if int(numbered[1]) <= len(parts):
+            return parts[int(numbered[1]) - 1]
     return None
 
 
 def convert(value: np.ndarray, name: str, shape: Sequence[int]) -> np.ndarray:
     """A published tensor in our layout.
 
-    Kernels come as (out, in / groups, k, k), depthwise ones as (C, 1, k, k), generated ones as flat vectors of that
-    order; fully connected weights as (out, in), or those of gates as (out, in, 1, 1).
+    Kernels come as (out, in / groups, k, k), depthwise ones as (C, 1, k, k), generated ones as flat
+    vectors of that order; fully connected weights as (out, in), or those of gates as
+    (out, in, 1, 1).
 
     Args:
         value: the published tensor.

@@ -1,15 +1,23 @@
-"""Checkpoints of the published RS-Nets quantization code (TensorFlow), by our names.
+"""Published checkpoints of RS-Nets: float ones (PyTorch) and quantized ones (TensorFlow).
 
-Its files say nothing about their network but names and shapes, from which bits and classes follow.
-Those of our own code without a run folder are read by the same rules.
+Plain ResNets, as torchvision has them, are RS-Nets of one size. The files of the quantization code
+say nothing about their network but names and shapes, from which bits and classes follow; those of
+our own code without a run folder are read by the same rules.
 """
 
+import collections
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from engine.config.options import Architecture
+from engine.errors import UsageError
+from engine.families.recipes import PYTORCH
+from engine.importers.importer import Importer, Published, Tensors
 from engine.runs.checkpoint import Checkpoint
+from nets.backbones import mobilenet, resnet
 
 # Start of the published names.
 _ROOT = 'imagenet/'
@@ -76,3 +84,184 @@ def _classes(values: Mapping[str, np.ndarray]) -> int:
         if name.split('/')[-2:] == ['linear', 'b']:
             return len(value)
     return 0
+
+
+_IMAGENET: dict[str, Any] = {'inputs': 'normalized_rgb', 'augmentation': 'area_crop'}
+_CIFAR: dict[str, Any] = {'inputs': 'cifar_rgb', 'augmentation': 'shift'}
+
+
+class RSNetImporter(Importer):
+    """RS-Nets of several sizes, and plain ResNets."""
+
+    holds = 'RS-Net or SAN (normalisations bn_0, bn_1 ...)'
+    tensorflow = True
+
+    def recognizes(self, tensors: Tensors) -> bool:
+        """Whether normalisations are numbered and no kernel is generated, or it is a ResNet."""
+        if switchable(tensors):
+            return not generated(tensors)
+        return residual(tensors) and 'fc.bias' in tensors and not gated(tensors)
+
+    def fields(self, published: Published) -> dict[str, Any]:
+        """Fields of ``Config``.
+
+        Raises:
+            UsageError: the sizes do not fit, or the architecture is not known.
+        """
+        if not switchable(published.tensors):
+            return {**PYTORCH, **one_size_fields(published, published.tensors['fc.bias'])}
+        return {
+            **switchable_fields(published),
+            'kd': 'alpha' in published.tensors,
+            'kd_type': 'ens_topdown',
+        }
+
+    def tensorflow_fields(self, names: Sequence[str]) -> dict[str, Any]:
+        """Architecture, form of the blocks and distillation of a quantized network.
+
+        Raises:
+            ValueError: no ResNet has these blocks.
+        """
+        if not any('bn_preact' in name for name in names):
+            mode = 'resnet'
+        elif any('convshortcut' in name for name in names):
+            mode = 'preact'
+        else:
+            mode = 'preact_typeA'
+        arch = resnet_of(names, r'group(\d)/block(\d+)/')
+        return {'arch': arch, 'mode': mode, 'kd': 'alpha' in names}
+
+
+def switchable(tensors: Tensors) -> bool:
+    """Whether there is a normalisation for each of several sizes."""
+    return any('.bn_' in name for name in tensors)
+
+
+def generated(tensors: Tensors) -> bool:
+    """Whether kernels are made from one number, by fully connected layers of one input."""
+    for name, value in tensors.items():
+        if re.search(r'\.fc\d?\.weight$', name) and value.ndim == 2 and value.shape[1] == 1:
+            return True
+    return False
+
+
+def gated(tensors: Tensors) -> bool:
+    """Whether residual blocks have gates."""
+    return any('.fc1bn.' in name for name in tensors)
+
+
+def residual(tensors: Tensors) -> bool:
+    """Whether there is a first residual block."""
+    return any(name.startswith('layer1.0.conv1.') for name in tensors)
+
+
+def switchable_fields(published: Published) -> dict[str, Any]:
+    """Fields of ``Config`` of a network with a normalisation for each of several sizes.
+
+    Raises:
+        UsageError: the sizes do not fit, or the architecture is not known.
+    """
+    sizes = _positions(published)
+    stored = re.sub(r'^(parallel|meta)_', '', published.stored_arch)
+    arch = published.arch or stored
+    if not arch:
+        known = ', '.join((*resnet.ARCHS, *mobilenet.ARCHS))
+        raise UsageError(
+            f'{published.path}: does not say its architecture; give --arch, one of {known}'
+        )
+    fields: dict[str, Any] = {
+        **PYTORCH,
+        'arch': arch,
+        'sizes': sizes,
+        'image_size': max(sizes),
+    }
+    for name, value in published.tensors.items():
+        if re.fullmatch(r'(fc|classifier)\.module\.(weight|bias)', name):
+            fields['classes'] = len(value)
+    if arch.startswith('mobilenet'):
+        fields['width'] = _stem_channels(published.tensors) / 32
+    return fields
+
+
+def _stem_channels(tensors: Tensors) -> int:
+    """Output channels of the first convolution of a MobileNetV2, stored or generated (flat)."""
+    for name, value in tensors.items():
+        if re.fullmatch(r'features\.0\.0\.module\.weight', name):
+            return value.shape[0]
+        if re.fullmatch(r'features\.0\.fc\.weight', name):
+            return value.shape[0] // 27
+    return 32
+
+
+def _positions(published: Published) -> tuple[int, ...]:
+    """Input sizes by position."""
+    numbers = [-1]
+    for name in published.tensors:
+        if found := re.search(r'\.bn_(\d+)\.', name):
+            numbers.append(int(found[1]))
+    count = max(numbers) + 1
+    sizes = published.sizes or tuple(Architecture.sizes)
+    if len(sizes) != count or list(sizes) != sorted(set(sizes), reverse=True):
+        raise UsageError(
+            f'{published.path}: has {count} input sizes, got --sizes {" ".join(map(str, sizes))}; '
+            'give them in the order they were trained in, largest first'
+        )
+    return sizes
+
+
+def one_size_fields(published: Published, bias: np.ndarray) -> dict[str, Any]:
+    """Fields of ``Config`` of a ResNet of one size.
+
+    Args:
+        published: the file.
+        bias: [classes] of its classifier.
+
+    Raises:
+        UsageError: several sizes were given, or no ResNet has these blocks.
+    """
+    arch = published.arch
+    if arch is None:
+        kernel = published.tensors.get('layer1.0.conv2.weight')  # [out, in / groups, 3, 3]
+        groups = 1
+        if kernel is not None and kernel.ndim == 4:
+            groups = len(kernel) // kernel.shape[1]
+        try:
+            arch = resnet_of(published.tensors, r'layer(\d+)\.(\d+)\.', groups)
+        except ValueError as error:
+            raise UsageError(f'{published.path}: {error}') from error
+    recipe, usual = _IMAGENET, 224
+    if arch in resnet.FORMS and resnet.FORMS[arch].small:
+        recipe, usual = _CIFAR, 32
+    sizes = published.one_size(usual)
+    return {
+        **recipe,
+        'resize': 'antialias',
+        'arch': arch,
+        'sizes': sizes,
+        'image_size': sizes[0],
+        'classes': len(bias),
+    }
+
+
+def resnet_of(names: Iterable[str], pattern: str, groups: int = 1) -> str:
+    """The ResNet whose names of layers these are.
+
+    Args:
+        names: of tensors or variables.
+        pattern: regular expression with the numbers of the group and of the block.
+        groups: of the grouped convolutions.
+
+    Raises:
+        ValueError: no ResNet has so many blocks in its groups.
+    """
+    blocks, bottleneck = set(), False
+    for name in names:
+        if found := re.match(pattern, name):
+            blocks.add((int(found[1]), int(found[2])))
+        bottleneck = bottleneck or re.search(r'\bconv3\b', name) is not None
+    counter = collections.Counter(group for group, _ in sorted(blocks))
+    counts = tuple(counter.values())
+    for arch, form in resnet.FORMS.items():
+        if (form.blocks, form.bottleneck, form.groups) == (counts, bottleneck, groups):
+            return arch
+    raise ValueError(f'no ResNet has {" ".join(map(str, counts))} blocks')

@@ -1,7 +1,8 @@
-"""What a binary Torch7 file (.t7) holds, read without Torch and without running anything.
+"""Reader of binary Torch7 files (.t7) that runs neither Torch nor anything in them.
 
-Format of torch.File and torch.DiskFile: every object starts with an int32 that tells its type; tables, tensors and
-instances have a number, by which they are referred to again. Longs have 64 bits.
+Format of torch.File and torch.DiskFile: every object starts with an int32 that tells its type;
+tables, tensors and instances have a number, by which they are referred to again. Longs have 64
+bits.
 """
 
 import math
@@ -40,7 +41,8 @@ STORAGES = {
 # Classes whose instances are stored as the table of their fields.
 INSTANCES = r'(nn|cudnn)\.\w+'
 
-# All tensors together may be this many times the file: some share a storage, but a few bytes must not fill the memory.
+# All tensors together may be this many times the file: some share a storage, but a few bytes must
+# not fill the memory.
 REPEATS = 8
 
 WANTED = 'give a file that torch.save of Torch7 wrote in binary'
@@ -63,9 +65,9 @@ def read_t7(path: Path) -> Any:
     """Read the object in a file.
 
     Returns:
-        nil, numbers, booleans and strings (latin-1) as they are in Python, whole numbers as int; tables as dicts,
-        arrays too (from 1); tensors and storages as C-contiguous numpy arrays; instances as ``Instance``. What was one
-        table or instance is one object.
+        nil, numbers, booleans and strings (latin-1) as they are in Python, whole numbers as int;
+        tables as dicts, arrays too (from 1); tensors and storages as C-contiguous numpy arrays;
+        instances as ``Instance``. What was one table or instance is one object.
 
     Raises:
         UsageError: there is no such file, it is damaged, or holds functions or other classes.
@@ -89,11 +91,17 @@ class _Reader:
     """Reads one file from start to end."""
 
     def __init__(self, data: bytes):
-        self._data, self._at, self._left = data, 0, REPEATS * len(data)
+        self._data = data
+        self._at = 0  # bytes that were read
+        self._left = REPEATS * len(data)  # bytes that tensors may still take
         self._objects: dict[int, Any] = {}
 
     def whole(self) -> Any:
-        """The one object of the file."""
+        """The one object of the file.
+
+        Raises:
+            ValueError: more follows it.
+        """
         if not self._data:
             raise _Refused(f'the file is empty; {WANTED}')
         if re.match(rb'[0-8]\n', self._data):
@@ -142,15 +150,19 @@ class _Reader:
             found[key] = self._object()
 
     def _torch(self, index: int) -> None:
-        """A tensor, a storage or an instance. Files from before there were versions start with the class."""
+        """Reads a tensor, a storage or an instance.
+
+        Files from before there were versions start with the class.
+        """
         name = self._text()
         if re.fullmatch(r'V \d+', name):
             name = self._text()
         kind = re.fullmatch(r'torch\.(\w*)(Tensor|Storage)', name)
         if kind and kind[1] in STORAGES:
-            self._objects[index] = (
-                self._tensor() if kind[2] == 'Tensor' else self._storage(STORAGES[kind[1]])
-            )
+            if kind[2] == 'Tensor':
+                self._objects[index] = self._tensor()
+            else:
+                self._objects[index] = self._storage(np.dtype(STORAGES[kind[1]]))
         elif re.fullmatch(INSTANCES, name):
             found = self._objects[index] = Instance(name)
             fields = self._object()
@@ -162,24 +174,36 @@ class _Reader:
                 f'holds an instance of {name[:80]!r}, but only tensors and nn modules are read'
             )
 
-    def _storage(self, dtype: str) -> np.ndarray:
+    def _storage(self, dtype: np.dtype) -> np.ndarray:
         (length,) = self._ints(kind='q')
-        return np.frombuffer(self._take(length * np.dtype(dtype).itemsize), dtype)
+        raw = self._take(length * dtype.itemsize)
+        return np.frombuffer(raw, dtype)  # [length]
 
     def _tensor(self) -> np.ndarray:
-        """Copy of a tensor out of its storage. Strides and the offset, from 1, are in numbers, not bytes."""
-        (count,) = self._ints()
-        size, stride = self._ints(count, 'q'), self._ints(count, 'q')
-        offset, storage = self._ints(kind='q')[0] - 1, self._object()
-        if storage is None or not count:
-            return np.empty(0, np.float32 if storage is None else storage.dtype)
-        if not isinstance(storage, np.ndarray) or min(offset, *size, *stride) < 0:
+        """Copy of a tensor out of its storage.
+
+        Strides and the offset, which counts from 1, are in numbers, not bytes.
+        """
+        (dimensions,) = self._ints()
+        size = self._ints(dimensions, 'q')
+        stride = self._ints(dimensions, 'q')
+        (offset,) = self._ints(kind='q')
+        storage = self._object()
+        if storage is None:
+            return np.empty(0, np.float32)
+        if not dimensions:
+            return np.empty(0, storage.dtype)
+        if not isinstance(storage, np.ndarray) or offset < 1 or min(*size, *stride) < 0:
             raise ValueError('a tensor of impossible shape')
-        last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-        self._left -= math.prod(size) * storage.itemsize
+        width = storage.itemsize
+        self._left -= math.prod(size) * width
         if 0 in size:
             return np.empty(size, storage.dtype)
+        last, steps = offset - 1, []
+        for count, step in zip(size, stride):
+            last += (count - 1) * step
+            # A dimension of length 1 may have any stride.
+            steps.append(step * width if count > 1 else 0)
         if last >= storage.size or self._left < 0:
             raise ValueError('a tensor that reaches beyond its storage')
-        steps = [step * storage.itemsize if n > 1 else 0 for n, step in zip(size, stride)]
-        return np.ndarray(size, storage.dtype, storage, offset * storage.itemsize, steps).copy()
+        return np.ndarray(size, storage.dtype, storage, (offset - 1) * width, steps).copy()

@@ -1,6 +1,7 @@
-"""The tensors of a PyTorch checkpoint, read without PyTorch and without running the code that a pickle can hold.
+"""Reader of PyTorch checkpoints that runs neither PyTorch nor the code that a pickle can hold.
 
-torch.save writes a zip archive since PyTorch 1.6; before, it wrote a row of pickles followed by the raw numbers.
+torch.save writes a zip archive since PyTorch 1.6; before, it wrote a row of pickles followed by the
+raw numbers.
 """
 
 import io
@@ -35,33 +36,42 @@ STORAGES = {
     'BoolStorage': '|b1',
 }
 
-# All tensors together may be this many times the file: some share a storage, but a few bytes must not fill the memory.
+# All tensors together may be this many times the file: some share a storage, but a few bytes must
+# not fill the memory.
 REPEATS = 8
 
 WANTED = 'give a complete checkpoint that torch.save wrote'
 
-# Raw numbers of a storage by its key, length and bytes per number; None while a file's storages are only listed.
+# Raw numbers of a storage by its key, length and bytes per number; None while a file's storages are
+# only listed.
 Fetch = Callable[[str, int, int], bytes | None]
 
 
 @dataclass(frozen=True)
 class TorchCheckpoint:
-    """The model in a checkpoint: the architecture's name, if the file tells it, and the tensors by PyTorch's names."""
+    """The model in a checkpoint.
+
+    Attributes:
+        arch: name of the architecture, if the file tells it.
+        tensors: by PyTorch's names.
+    """
 
     arch: str | None
     tensors: dict[str, np.ndarray]
 
 
 def read_checkpoint(path: Path) -> TorchCheckpoint:
-    """Read the model tensors: those under 'state_dict_ema' (a moving average, kept to be evaluated) if there are any,
-    else under 'state_dict', or the whole object if it is a flat dict of tensors.
+    """Reads the model tensors.
+
+    Those under 'state_dict_ema' (a moving average, kept to be evaluated) if there are any, else
+    those under 'state_dict', or the whole object if it is a flat dict of tensors.
 
     Args:
         path: file written by torch.save.
 
     Returns:
-        C-contiguous arrays of the stored shapes and types (bfloat16 as float32), named without the 'module.' of
-        DataParallel if all names had it.
+        C-contiguous arrays of the stored shapes and types (bfloat16 as float32), named without the
+        'module.' of DataParallel if all names had it.
 
     Raises:
         UsageError: the file cannot be read, or holds no such tensors.
@@ -83,25 +93,27 @@ def read_checkpoint(path: Path) -> TorchCheckpoint:
 
 
 def _tensors(found: Any) -> dict[str, np.ndarray]:
-    items = found.items() if isinstance(found, dict) else ()
-    return {
-        name: value
-        for name, value in items
-        if isinstance(name, str) and isinstance(value, np.ndarray)
-    }
+    tensors = {}
+    if isinstance(found, dict):
+        for name, value in found.items():
+            if isinstance(name, str) and isinstance(value, np.ndarray):
+                tensors[name] = value
+    return tensors
 
 
 def read_torch(path: Path) -> Any:
-    """Read the object in a file written by torch.save.
+    """Reads the object in a file written by torch.save.
 
     Args:
         path: zip archive (PyTorch 1.6 or later) or row of pickles (before).
 
     Returns:
-        Nested dicts, lists and tuples of numbers, strings and C-contiguous numpy arrays, each with its own memory.
+        Nested dicts, lists and tuples of numbers, strings and C-contiguous numpy arrays, each with
+        its own memory.
 
     Raises:
-        UsageError: there is no such file, it is damaged, or it holds more than tensors, numbers and strings.
+        UsageError: there is no such file, it is damaged, or it holds more than tensors, numbers and
+            strings.
     """
     try:
         with path.open('rb') as stream:
@@ -109,11 +121,10 @@ def read_torch(path: Path) -> Any:
     except UsageError:
         raise
     except Exception as error:  # a broken pickle or archive can raise anything
-        reason = ' '.join(
-            (getattr(error, 'strerror', None) or str(error) or type(error).__name__).split()
-        )
+        message = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        reason = ' '.join(message.split())[:200]
         raise UsageError(
-            f'{path}: cannot be read as a PyTorch checkpoint ({reason[:200]}); {WANTED}'
+            f'{path}: cannot be read as a PyTorch checkpoint ({reason}); {WANTED}'
         ) from error
 
 
@@ -143,23 +154,23 @@ def _read_zip(stream: BinaryIO, path: Path) -> Any:
 
 
 def _root(archive: zipfile.ZipFile, path: Path) -> str:
-    """The folder in the archive that holds data.pkl, with its slash. Raises UsageError if torch.save made none."""
+    """The folder in the archive that holds data.pkl, with its slash, if torch.save made one."""
     names = archive.namelist()
-    roots = {
-        name.removesuffix('data.pkl') for name in names if re.fullmatch(r'[^/]+/data\.pkl', name)
-    }
+    pickles = [name for name in names if re.fullmatch(r'[^/]+/data\.pkl', name)]
+    roots = {name.removesuffix('data.pkl') for name in pickles}
     if len(roots) != 1:
         raise UsageError(f'{path}: a zip archive with {len(roots)} data.pkl, expected 1; {WANTED}')
     root = roots.pop()
     if any(name == f'{root}constants.pkl' or name.startswith(f'{root}code/') for name in names):
         raise UsageError(
-            f'{path}: a TorchScript archive, which holds a program; save its state_dict() by torch.save'
+            f'{path}: a TorchScript archive, which holds a program; save its state_dict() by '
+            'torch.save'
         )
     return root
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Content of a file in the archive. Raises UnpicklingError if it is compressed, and so could be of any size."""
+    """Content of a file in the archive, which is not compressed: it could be of any size."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
         raise pickle.UnpicklingError(f'{name!r} is compressed, which torch.save never does')
@@ -174,7 +185,7 @@ def _check_order(path: Path, little: bool) -> None:
 
 
 def _read_legacy(stream: BinaryIO, path: Path) -> Any:
-    """Read the object twice, as its storages stand behind it and their types are only known from it."""
+    """Reads the object twice: its storages stand behind it, and only it says their types."""
     forms: dict[str, tuple[int, int]] = {}
 
     def list_form(key: str, *form: int) -> None:
@@ -199,14 +210,16 @@ def _read_storage(stream: BinaryIO, numel: int, width: int) -> bytes:
 
 
 class _Dict(dict):
-    """Stands for OrderedDict and argparse.Namespace. The attributes that a pickle sets on one (`_metadata`, a method,
-    the settings of a run) are dropped.
+    """Stands for OrderedDict and argparse.Namespace.
+
+    The attributes that a pickle sets on one (`_metadata`, a method, the settings of a run) are
+    dropped.
     """
 
     __slots__ = ()
 
     def __setstate__(self, state: Any) -> None:
-        """Keep nothing."""
+        """Keeps nothing."""
 
 
 class _Function:
@@ -223,7 +236,10 @@ class _Function:
 
 
 class _Dtype:
-    """Type of a NumPy number. Its byte order comes as a state to set, which no shared np.dtype must be exposed to."""
+    """Type of a NumPy number.
+
+    Its byte order comes as a state to set, which no shared np.dtype must be exposed to.
+    """
 
     def __init__(self, code: Any, *_: Any) -> None:
         if not re.fullmatch('[biuf][1248]', code):
@@ -238,9 +254,8 @@ class _Dtype:
 
 def _scalar(dtype: _Dtype, raw: str | bytes) -> int | float | bool:
     """A NumPy number from its bytes, which Python 2 wrote as a string."""
-    (value,) = np.frombuffer(
-        raw.encode('latin1') if isinstance(raw, str) else raw, dtype.order + dtype.code
-    ).tolist()
+    data = raw.encode('latin1') if isinstance(raw, str) else raw
+    (value,) = np.frombuffer(data, dtype.order + dtype.code).tolist()
     return value
 
 
@@ -259,21 +274,24 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class _Storages:
-    """The storages of one file, and the tensors in them. Knows no unpickler, so that it lives no longer than one."""
+    """The storages of one file, and the tensors in them.
+
+    Knows no unpickler, so that it lives no longer than one.
+    """
 
     def __init__(self, fetch: Fetch, *, limit: int) -> None:
-        """Take raw numbers from `fetch`, and at most `limit` bytes of storages and tensors in all."""
+        """Takes raw numbers from `fetch`: at most `limit` bytes of storages and tensors in all."""
         self._fetch, self._left = fetch, limit
         self._arrays: dict[str, np.ndarray | None] = {}
 
     def find(self, pid: Any) -> np.ndarray | None:
-        """Numbers of a storage, or of a view of one. Raises UnpicklingError if `pid` is anything else."""
-        if (
-            not isinstance(pid, tuple)
-            or len(pid) not in (5, 6)
-            or pid[0] != 'storage'
-            or not isinstance(pid[2], str)
-        ):
+        """Numbers of a storage, or of a view of one.
+
+        Raises:
+            UnpicklingError: `pid` is anything else.
+        """
+        reference = isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == 'storage'
+        if not reference or not isinstance(pid[2], str):
             raise pickle.UnpicklingError('a reference to something that is no storage')
         _, kind, key, _, numel, *view = pid
         if key not in self._arrays:
@@ -294,7 +312,9 @@ class _Storages:
         if raw is None:
             return None
         values = np.frombuffer(raw, dtype, numel) if numel else np.empty(0, dtype)
-        return (values.astype('<u4') << 16).view('<f4') if kind == BFLOAT16 else values
+        if kind == BFLOAT16:
+            return (values.astype('<u4') << 16).view('<f4')
+        return values
 
     def tensor(
         self,
@@ -304,25 +324,33 @@ class _Storages:
         stride: Sequence[int],
         *_: Any,
     ) -> np.ndarray | None:
-        """Copy a tensor [*size] out of its storage. Offset and strides are in numbers, not bytes."""
+        """Copy of a tensor [*size] out of its storage.
+
+        Args:
+            storage: [numbers] array, or None while storages are only listed.
+            offset: number of the first value in it.
+            size: shape of the tensor.
+            stride: numbers between neighbours, by dimension.
+            *_: what else torch.save says.
+
+        Raises:
+            UnpicklingError: there is no such part of the storage, or it is too large.
+        """
         if storage is None:
             return None
         if not _whole([offset, *size, *stride]) or len(size) != len(stride):
             raise pickle.UnpicklingError('a tensor of impossible shape')
         if 0 in size:
             return np.empty(size, storage.dtype)
-        # A dimension of length 1 may have any stride.
-        steps = [step if n > 1 else 0 for n, step in zip(size, stride, strict=True)]
-        if (
-            offset + sum((n - 1) * step for n, step in zip(size, steps, strict=True))
-            >= storage.size
-        ):
+        width, last, steps = storage.itemsize, offset, []
+        for count, step in zip(size, stride, strict=True):
+            last += (count - 1) * step
+            # A dimension of length 1 may have any stride.
+            steps.append(step * width if count > 1 else 0)
+        if last >= storage.size:
             raise pickle.UnpicklingError('a tensor that reaches beyond its storage')
-        width = storage.itemsize
         self._charge(math.prod(size) * width)
-        return np.ndarray(
-            size, storage.dtype, storage, offset * width, [step * width for step in steps]
-        ).copy()
+        return np.ndarray(size, storage.dtype, storage, offset * width, steps).copy()
 
     def _charge(self, amount: int) -> None:
         self._left -= amount
@@ -340,40 +368,43 @@ class _TensorUnpickler(pickle.Unpickler):
     """Builds containers, numbers, strings and tensors; a pickle could otherwise run any code."""
 
     def __init__(self, stream: BinaryIO, path: Path, fetch: Fetch) -> None:
-        """Read from `stream`, which is at a pickle of the file `path`."""
+        """Reads from `stream`, which is at a pickle of the file `path`."""
         super().__init__(stream, encoding='latin1')
         self._path = path
         self._storages = _Storages(fetch, limit=REPEATS * path.stat().st_size)
 
     def find_class(self, module: str, name: str) -> Any:
-        """Stand-in for an admitted class or function. Raises UsageError for any other."""
+        """Stand-in for an admitted class or function.
+
+        Raises:
+            UsageError: it is another one.
+        """
         place = f'{module}.{name}'
         if module == 'torch' and name in STORAGES:
             return name
         if place == 'argparse.Namespace':
-            return (
-                _Dict  # made without a call, so it must be a class; setting a state on that fails
-            )
+            # Made without a call, so it must be a class; setting a state on that fails.
+            return _Dict
         if place in TENSORS:
             return _Function(self._storages.tensor)
         if place in FUNCTIONS:
             return _Function(FUNCTIONS[place])
         raise UsageError(
-            f'{self._path}: holds {place[:80]!r}, but only tensors, numbers and strings are read; save '
-            'the state_dict() alone'
+            f'{self._path}: holds {place[:80]!r}, but only tensors, numbers and strings are read; '
+            'save the state_dict() alone'
         )
 
     def persistent_load(self, pid: Any) -> np.ndarray | None:
-        """Numbers of a storage. Raises UnpicklingError if `pid` names none."""
+        """Numbers of a storage."""
         return self._storages.find(pid)
 
 
 def _load(stream: BinaryIO, path: Path, fetch: Fetch) -> Any:
-    """Read one pickle of the file `path` from `stream`."""
+    """Reads one pickle of the file `path` from `stream`."""
     start = stream.tell()
     size = path.stat().st_size
     for opcode, slot, _ in pickletools.genops(stream):
-        # The unpickler reserves memory up to the slot, so that one wrong number could take all there is.
+        # The unpickler reserves memory up to the slot: one wrong number could take all there is.
         if opcode.name in ('PUT', 'LONG_BINPUT') and not 0 <= int(slot or 0) <= size:
             raise pickle.UnpicklingError('a memo slot that cannot be')
     stream.seek(start)

@@ -1,8 +1,7 @@
 """MobileNetV2: inverted residuals with linear bottlenecks.
 
 Reference: MobileNetV2: Inverted Residuals and Linear Bottlenecks, https://arxiv.org/abs/1801.04381;
-    details and initial
-values as the RS-Nets and SAN codes (PyTorch).
+details and initial values as the RS-Nets and SAN codes (PyTorch).
 """
 
 from __future__ import annotations
@@ -53,9 +52,15 @@ ARCHS = tuple(FORMS)
 
 
 def round_channels(wanted: float) -> int:
-    """The nearest multiple of 8 (half goes up) from 90 % of ``wanted`` on, and at least 8."""
+    """The nearest multiple of 8 (half goes up) from 90 % of ``wanted`` on, and at least 8.
+
+    >>> round_channels(20), round_channels(17), round_channels(9.6)
+    (24, 16, 16)
+    """
     channels = max(8, int(wanted + 4) // 8 * 8)
-    return channels + 8 if channels < 0.9 * wanted else channels
+    if channels < 0.9 * wanted:
+        channels += 8
+    return channels
 
 
 class MobileNetV2:
@@ -82,10 +87,19 @@ class MobileNetV2:
             raise ValueError(f'arch {arch!r} is unknown; there are {", ".join(ARCHS)}')
         if mode != 'pytorch':
             raise ValueError(f'mode {mode!r} is unknown; {arch} is defined in mode pytorch only')
-        self.form, self.classes, self.width = FORMS[arch], classes, width
+        self.form = FORMS[arch]
+        self.classes = classes
+        self.width = width
 
     def logits(self, x: tf.Tensor, b: Blocks, meta: MetaConv | None = None) -> tf.Tensor:
-        """[N, classes] of the images ``x``; ``meta`` generates the kernels of all convolutions."""
+        """Logits [N, classes].
+
+        Args:
+            x: float32 images, in the data format of ``b``.
+            b: the tower's layer builder.
+            meta: generates the kernels of all convolutions; None: they are stored.
+        """
+        last = round_channels(self.form.last * max(1.0, self.width))
         with b.generated(meta):
             channels = round_channels(32 * self.width)
             x = b.image(x)
@@ -95,14 +109,10 @@ class MobileNetV2:
                 with tf.variable_scope(f'block{i}'):
                     x = self._block(b, x, *layout)
             x = b.act('quant_last', x, function='none', lower=-math.inf)
-            x = b.conv('conv_last', x, round_channels(self.form.last * max(1.0, self.width)), 1)
+            x = b.conv('conv_last', x, last, 1)
             x = tf.nn.relu6(b.norm('conv_last/bn', x))
-        return b.dense(
-            'linear',
-            b.global_pool(x),
-            self.classes,
-            start=tf.random_normal_initializer(stddev=0.01),
-        )
+        start = tf.random_normal_initializer(stddev=0.01)
+        return b.dense('linear', b.global_pool(x), self.classes, start=start)
 
     def published_start(self, fan_out: int) -> tuple[Any, Any]:
         """Initializers of a meta layer's slope and offset as SAN has them."""
@@ -110,11 +120,12 @@ class MobileNetV2:
 
     def _layouts(self) -> list[tuple[int, int, int]]:
         """Expansion, output channels and stride of every block."""
-        return [
-            (expansion, round_channels(channels * self.width), 1 if i else first)
-            for expansion, channels, count, first in self.form.stages
-            for i in range(count)
-        ]
+        layouts = []
+        for expansion, channels, count, stride in self.form.stages:
+            outputs = round_channels(channels * self.width)
+            layouts.append((expansion, outputs, stride))
+            layouts += [(expansion, outputs, 1)] * (count - 1)
+        return layouts
 
     def _block(
         self, b: Blocks, x: tf.Tensor, expansion: int, channels: int, stride: int
@@ -131,4 +142,6 @@ class MobileNetV2:
         y = b.depthwise_conv('depthwise', y, 3, stride=stride, fan_out=9 * inputs * expansion)
         y = b.act('relu_depthwise', b.norm('depthwise/bn', y), function='relu6')
         y = b.norm('project/bn', b.conv('project', y, channels, 1))
-        return x + y if stride == 1 and inputs == channels else y
+        if stride == 1 and inputs == channels:
+            return x + y
+        return y

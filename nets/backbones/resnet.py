@@ -49,25 +49,32 @@ FORMS = {
     'resnext50_32x4d': Form((3, 4, 6, 3), True, groups=32, base=4),
     'resnext101_32x8d': Form((3, 4, 23, 3), True, groups=32, base=8),
 }
-FORMS |= {
-    f'resnet{depth}': Form(((depth - 2) // 6,) * 3, small=True) for depth in (8, 20, 32, 56, 110)
-}
-ARCHS = tuple(sorted(FORMS, key=lambda arch: ('x' in arch, int(re.findall(r'\d+', arch)[0]))))
+for _depth in (8, 20, 32, 56, 110):
+    FORMS[f'resnet{_depth}'] = Form(((_depth - 2) // 6,) * 3, small=True)
 
+
+def _order(arch: str) -> tuple[bool, int]:
+    """ResNets before ResNeXts, by their depth."""
+    return 'x' in arch, int(re.findall(r'\d+', arch)[0])
+
+
+ARCHS = tuple(sorted(FORMS, key=_order))
 
 # (b, block input, the same quantized, body, shortcut) -> block output.
 Body: TypeAlias = 'Callable[[tf.Tensor], tf.Tensor]'
 Execute: TypeAlias = 'Callable[[Blocks, tf.Tensor, tf.Tensor, Body, tf.Tensor], tf.Tensor]'
 
 
-def plain(
-    b: Blocks,
-    x: tf.Tensor,
-    q: tf.Tensor,
-    body: Callable[[tf.Tensor], tf.Tensor],
-    shortcut: tf.Tensor,
-) -> tf.Tensor:
-    """The output of a residual block: relu(body(q) + shortcut)."""
+def plain(b: Blocks, x: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf.Tensor:
+    """The output of a residual block: relu(body(q) + shortcut).
+
+    Args:
+        b: the tower's layer builder.
+        x: input of the block.
+        q: the same as the convolutions take it.
+        body: the layers of the block.
+        shortcut: ``x`` in the shape of the output.
+    """
     return tf.nn.relu(body(q) + shortcut)
 
 
@@ -97,17 +104,22 @@ class ResNet:
             raise ValueError(f'arch {arch!r} is unknown; there are {", ".join(ARCHS)}')
         if mode not in MODES:
             raise ValueError(f'mode {mode!r} is unknown; there are {", ".join(MODES)}')
-        self.form, self.mode, self.classes = FORMS[arch], mode, classes
+        self.form = FORMS[arch]
+        self.mode = mode
+        self.classes = classes
         if self.form.groups > 1 and (mode != 'pytorch' or width != 1):
             raise ValueError(f'{arch} is defined in mode pytorch and at width 1 only')
         self.padding = 'symmetric' if mode == 'pytorch' else 'same'
         first = 16 if self.form.small else 64
-        self.features = [max(1, round(width * first * 2**g)) for g in range(len(self.form.blocks))]
+        self.features = []  # channels of every group
+        for g in range(len(self.form.blocks)):
+            channels = width * first * 2**g
+            self.features.append(max(1, round(channels)))
 
     def logits(
         self, x: tf.Tensor, b: Blocks, meta: MetaConv | None = None, execute: Execute = plain
     ) -> tf.Tensor:
-        """[N, classes] of the images ``x``.
+        """Logits [N, classes].
 
         Args:
             x: float32 images.
@@ -115,19 +127,17 @@ class ResNet:
             meta: generates the kernels of all residual blocks.
             execute: makes the sum of a post-activation block, see ``plain``.
         """
-        stem = {'kernel': 3} if self.form.small else {'kernel': 7, 'stride': 2}
-        x = b.conv('conv0', b.image(x), self.features[0], role='stem', **stem)
+        kernel, stride = (3, 1) if self.form.small else (7, 2)
+        x = b.conv('conv0', b.image(x), self.features[0], kernel, stride=stride, role='stem')
         x = b.act('relu0', b.norm('conv0/bn', x), role='stem')
         if not self.form.small:
             x = b.max_pool(x, 3, 2)
-        group = (
-            self._preact_group
-            if self.mode.startswith('preact')
-            else functools.partial(self._group, execute)
-        )
         for g, count in enumerate(self.form.blocks):
             with tf.variable_scope(f'group{g}'), b.generated(meta):
-                x = group(b, x, g, count)
+                if self.mode.startswith('preact'):
+                    x = self._preact_group(b, x, g, count)
+                else:
+                    x = self._group(execute, b, x, g, count)
         return b.dense('linear', b.global_pool(x), self.classes, **self._dense_start(x, b))
 
     def published_start(self, fan_out: int) -> tuple[Any, Any]:
@@ -135,12 +145,12 @@ class ResNet:
         return tf.random_uniform_initializer(-1, 1), tf.random_uniform_initializer(-1, 1)
 
     def _dense_start(self, x: tf.Tensor, b: Blocks) -> dict[str, Any]:
+        """Initializers of the classifier, where they are not those of all layers."""
         if self.mode != 'pytorch':
             return {}
         bound = 1 / math.sqrt(b.channels(x))
-        return {
-            name: tf.random_uniform_initializer(-bound, bound) for name in ('start', 'bias_start')
-        }
+        start = tf.random_uniform_initializer(-bound, bound)
+        return {'start': start, 'bias_start': start}
 
     def _group(self, execute: Execute, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
         """Post-activation group: every block ends in shortcut + branch, then ReLU.
@@ -151,9 +161,8 @@ class ResNet:
             stride = 2 if g and not i else 1
             with tf.variable_scope(f'block{i}'):
                 q = b.act('quant1', x, function='none')
-                body = functools.partial(
-                    self._branch, b, g=g, stride=stride, zero_gamma=self.mode == 'resnet'
-                )
+                zero_gamma = self.mode == 'resnet'
+                body = functools.partial(self._branch, b, g=g, stride=stride, zero_gamma=zero_gamma)
                 shortcut = self._shortcut(b, q, g, stride)
                 x = execute(b, x, q, body, x if shortcut is q else shortcut)
         return x
@@ -161,10 +170,9 @@ class ResNet:
     def _preact_group(self, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
         """Pre-activation group of the quantization code.
 
-        A branch ends in normalisation, the sum is left as it is.
-
-        In ``preact`` the input of groups 1-3 comes quantized from the group before, and the
-        shortcut takes it too; elsewhere the first block quantizes for its branch only.
+        A branch ends in normalisation, the sum is left as it is. In ``preact`` the input of groups
+        1-3 comes quantized from the group before, and the shortcut takes it too; elsewhere the
+        first block quantizes for its branch only.
         """
         for i in range(count):
             stride = 2 if g and not i else 1
@@ -175,11 +183,13 @@ class ResNet:
                     branch = x
                 else:
                     branch = b.act('quant1', x, function='none')
-                x = self._branch(b, branch, g=g, stride=stride) + self._shortcut(b, x, g, stride)
-        feeds_head = g == len(self.form.blocks) - 1
-        feeds_group = self.mode == 'preact' and not feeds_head
+                y = self._branch(b, branch, g=g, stride=stride)
+                x = y + self._shortcut(b, x, g, stride)
         x = b.norm('bn_last', x)
-        return b.act('quant_last', x) if feeds_group else tf.nn.relu(x)
+        feeds_head = g == len(self.form.blocks) - 1
+        if self.mode != 'preact' or feeds_head:
+            return tf.nn.relu(x)
+        return b.act('quant_last', x)
 
     def _branch(
         self, b: Blocks, x: tf.Tensor, *, g: int, stride: int, zero_gamma: bool = False
@@ -202,11 +212,15 @@ class ResNet:
         return x
 
     def _shortcut(self, b: Blocks, x: tf.Tensor, g: int, stride: int) -> tf.Tensor:
-        """What is added to the branch: ``x`` itself, or brought to the branch's shape."""
-        channels = self.features[g] * (4 if self.form.bottleneck else 1)
+        """``x``, itself or brought to the shape of the branch that it is added to."""
+        channels = self.features[g]
+        if self.form.bottleneck:
+            channels *= 4
         if b.channels(x) == channels and stride == 1:
             return x
         if self.mode == 'preact_typeA':
-            return b.pad_channels(b.avg_pool(x, stride) if stride > 1 else x, channels)
+            if stride > 1:
+                x = b.avg_pool(x, stride)
+            return b.pad_channels(x, channels)
         y = b.conv('convshortcut', x, channels, 1, stride=stride, role='shortcut')
         return b.norm('convshortcut/bn', y)

@@ -4,8 +4,8 @@
 it; ``logits`` takes its result and a width.
 
 Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258. MobileNetV1 is
-    that of the published
-code. The slimmable ResNets of the paper are not published: theirs here have their own widths.
+that of the published code. The slimmable ResNets of the paper are not published: theirs here have
+their own widths.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ class Stage(NamedTuple):
     layers: int
     stride: int
 
+    @property
+    def strides(self) -> list[int]:
+        """Stride of every layer."""
+        return [self.stride] + [1] * (self.layers - 1)
+
 
 class Form(NamedTuple):
     """Layout of a MobileNetV1; the second width of a stage is that of the largest network alone."""
@@ -39,12 +44,25 @@ class Form(NamedTuple):
     stages: tuple[Stage, ...]
 
 
-_STEM, _NARROW = (16, 24), ((32, 88), (48, 168), (96, 264))
-_SLIMMED = tuple(range(224, 641, 32)), tuple(range(736, 1153, 32))
+_STEM = (16, 24)
+_STAGES = (
+    (32, 88),
+    (48, 168),
+    (96, 264),
+    tuple(range(224, 641, 32)),
+    tuple(range(736, 1153, 32)),
+)
 
 
 def _form(stem: int, layers: tuple[int, ...], strides: tuple[int, ...]) -> Form:
-    return Form(Stage(_STEM, 1, stem), tuple(map(Stage, (*_NARROW, *_SLIMMED), layers, strides)))
+    """A layout with the published channels.
+
+    Args:
+        stem: its stride.
+        layers, strides: of every stage.
+    """
+    stages = map(Stage, _STAGES, layers, strides)
+    return Form(Stage(_STEM, 1, stem), tuple(stages))
 
 
 MOBILENETS = {
@@ -72,12 +90,14 @@ class MobileNetV1:
     """
 
     def __init__(self, *, arch: str, classes: int, width: float, dropout: float):
-        form, self.classes, self.dropout = MOBILENETS[arch], classes, dropout
-        self.stem, *self.stages = (
-            stage._replace(choices=_scaled(stage.choices, width))
-            for stage in (form.stem, *form.stages)
-        )
-        self.split, self.largest = sum(len(stage.choices) == 2 for stage in form.stages), WIDTHS
+        form = MOBILENETS[arch]
+        self.classes = classes
+        self.dropout = dropout
+        self.largest = WIDTHS
+        self.stem = _scaled_stage(form.stem, width)
+        self.stages = [_scaled_stage(stage, width) for stage in form.stages]
+        # Number of stages in front of those of variable width.
+        self.split = sum(len(stage.choices) == 2 for stage in form.stages)
         self.hidden = _reduced(self.stages[self.split - 1].choices[-1])
 
     def features(
@@ -93,29 +113,39 @@ class MobileNetV1:
         """
         width = Width(self.stem.choices, int(wide), passes)
         x = conv(b, 'conv0', b.image(x), IMAGE, width, 3, stride=self.stem.stride, role='stem')
-        x = act(b, 'act0', norm(b, 'conv0/bn', x, width), width, role='depthwise')
+        x = norm(b, 'conv0/bn', x, width)
+        x = act(b, 'act0', x, width, role='depthwise')
         for g, stage in enumerate(self.stages[: self.split]):
-            for i in range(stage.layers):
+            outputs = Width(stage.choices, int(wide), passes)
+            for i, stride in enumerate(stage.strides):
                 with tf.variable_scope(f'group{g}/block{i}'):
-                    x, _ = _filter(b, x, width, 1 if i else stage.stride)
-                    inputs, width = width, Width(stage.choices, int(wide), passes)
-                    x = _mix(b, x, inputs, width)
+                    x, _ = _filter(b, x, width, stride)
+                    x = _mix(b, x, width, outputs)
+                    width = outputs
         with tf.variable_scope(f'group{self.split}/block0'):
             return _filter(b, x, width, self.stages[self.split].stride)
 
     def logits(self, features: tuple[tf.Tensor, tf.Tensor], b: Blocks, index: Index) -> tf.Tensor:
-        """[N, classes] of ``features`` at a width."""
-        x, wide = features[0], isinstance(index, int) and index == self.largest
+        """[N, classes] at a width.
+
+        Args:
+            features: as ``features`` gives them.
+            b: the tower's layer builder.
+            index: the width.
+        """
+        x, _ = features
+        wide = isinstance(index, int) and index == self.largest
         width = Width(self.stages[self.split - 1].choices, int(wide))
         for g, stage in enumerate(self.stages[self.split :], self.split):
-            for i in range(stage.layers):
+            # The largest network has its own statistics everywhere: its inputs are others.
+            outputs = Width((*stage.choices, stage.choices[-1]), index)
+            for i, stride in enumerate(stage.strides):
                 with tf.variable_scope(f'group{g}/block{i}'):
                     if i or g > self.split:
-                        x, _ = _filter(b, x, width, 1 if i else stage.stride)
-                    # The largest network has its own statistics everywhere: its inputs are others.
-                    inputs, width = width, Width((*stage.choices, stage.choices[-1]), index)
+                        x, _ = _filter(b, x, width, stride)
                     last = g == len(self.stages) - 1 and i == stage.layers - 1
-                    x = _mix(b, x, inputs, width, last=last)
+                    x = _mix(b, x, width, outputs, last=last)
+                    width = outputs
         return _classifier(b, x, width, self.classes, self.dropout if wide else 0.0)
 
 
@@ -137,89 +167,111 @@ class ResNet:
 
     def __init__(self, *, arch: str, classes: int, width: float, dropout: float):
         plain = resnet.ResNet(arch=arch, mode='pytorch', classes=classes, width=width)
-        self.form, self.features_of, self.classes, self.dropout = (
-            plain.form,
-            plain.features,
-            classes,
-            dropout,
-        )
+        self.form = plain.form
+        self.features_of = plain.features
+        self.classes = classes
+        self.dropout = dropout
         self.largest = WIDTHS - 1
 
     def features(
         self, x: tf.Tensor, b: Blocks, *, wide: bool, passes: int = 1
     ) -> tuple[tf.Tensor, None]:
-        """The images: no layer is the same for two widths."""
+        """The images: no layer is the same for two widths.
+
+        Args:
+            x, b, wide, passes: as of ``MobileNetV1.features``.
+        """
         return x, None
 
     def logits(self, features: tuple[tf.Tensor, None], b: Blocks, index: Index) -> tf.Tensor:
-        """[N, classes] at a width."""
-        width, small = self._width(0, index), self.form.small
-        x = conv(
-            b,
-            'conv0',
-            b.image(features[0]),
-            IMAGE,
-            width,
-            3 if small else 7,
-            stride=1 if small else 2,
-            role='stem',
-        )
-        x = act(b, 'relu0', norm(b, 'conv0/bn', x, width), width, role='stem', function='relu')
-        if not small:
+        """[N, classes] at a width.
+
+        Args:
+            features, b, index: as of ``MobileNetV1.logits``.
+        """
+        images, _ = features
+        width = self._width(0, index)
+        kernel, stride = (3, 1) if self.form.small else (7, 2)
+        x = b.image(images)
+        x = conv(b, 'conv0', x, IMAGE, width, kernel, stride=stride, role='stem')
+        x = norm(b, 'conv0/bn', x, width)
+        x = act(b, 'relu0', x, width, role='stem', function='relu')
+        if not self.form.small:
             x = b.max_pool(x, 3, 2)
         for g, count in enumerate(self.form.blocks):
             for i in range(count):
+                stride = 2 if g and not i else 1
                 with tf.variable_scope(f'group{g}/block{i}'):
-                    x, width = self._block(b, x, width, g, index, stride=2 if g and not i else 1)
+                    x, width = self._block(b, x, width, g, index, stride=stride)
         largest = isinstance(index, int) and index == self.largest
         return _classifier(b, x, width, self.classes, self.dropout if largest else 0.0)
 
     def _width(self, g: int, index: Index, times: int = 1) -> Width:
-        ratios = (NARROWEST + i * (1 - NARROWEST) / (WIDTHS - 1) for i in range(WIDTHS))
-        return Width(
-            tuple(times * max(1, round(ratio * self.features_of[g])) for ratio in ratios), index
-        )
+        """Channels of group ``g``, ``times`` as many, at a width."""
+        choices = []
+        for i in range(WIDTHS):
+            ratio = NARROWEST + i * (1 - NARROWEST) / (WIDTHS - 1)
+            channels = max(1, round(ratio * self.features_of[g]))
+            choices.append(times * channels)
+        return Width(tuple(choices), index)
 
     def _block(
         self, b: Blocks, x: tf.Tensor, inputs: Width, g: int, index: Index, *, stride: int
     ) -> tuple[tf.Tensor, Width]:
-        """relu(branch + shortcut), and its width."""
-        middle, outputs = (
-            self._width(g, index),
-            self._width(g, index, 4 if self.form.bottleneck else 1),
-        )
-        layers = [(middle, 3, stride), (outputs, 3, 1)]
+        """relu(branch + shortcut), and its width.
+
+        Args:
+            b: the tower's layer builder.
+            x: input of the block.
+            inputs: its width.
+            g: number of the group.
+            index: the width of the network.
+            stride: of the block.
+        """
+        middle = self._width(g, index)
         if self.form.bottleneck:
+            outputs = self._width(g, index, 4)
             layers = [(middle, 1, 1), (middle, 3, stride), (outputs, 1, 1)]
-        shortcut = y = act(b, 'quant1', x, inputs, function='none')
-        width = inputs
+        else:
+            outputs = self._width(g, index)
+            layers = [(middle, 3, stride), (outputs, 3, 1)]
+        q = act(b, 'quant1', x, inputs, function='none')
+        y, width = q, inputs
         for n, (out, kernel, step) in enumerate(layers, 1):
-            y = norm(b, f'conv{n}/bn', conv(b, f'conv{n}', y, width, out, kernel, stride=step), out)
-            y = act(b, f'quant{n + 1}', y, out, function='relu') if n < len(layers) else y
+            y = conv(b, f'conv{n}', y, width, out, kernel, stride=step)
+            y = norm(b, f'conv{n}/bn', y, out)
+            if n < len(layers):
+                y = act(b, f'quant{n + 1}', y, out, function='relu')
             width = out
         if stride == 1 and inputs.full == outputs.full:
             return tf.nn.relu(y + x), outputs
-        shortcut = conv(
-            b, 'convshortcut', shortcut, inputs, outputs, 1, stride=stride, role='shortcut'
-        )
-        return tf.nn.relu(y + norm(b, 'convshortcut/bn', shortcut, outputs)), outputs
+        shortcut = conv(b, 'convshortcut', q, inputs, outputs, 1, stride=stride, role='shortcut')
+        shortcut = norm(b, 'convshortcut/bn', shortcut, outputs)
+        return tf.nn.relu(y + shortcut), outputs
 
 
 def backbone(*, arch: str, classes: int, width: float, dropout: float) -> MobileNetV1 | ResNet:
     """The slimmable backbone of an architecture.
+
+    Args:
+        arch: one of ``ARCHS``.
+        classes: number of classes.
+        width: multiplier of all channel counts.
+        dropout: of the largest network, in training.
 
     Raises:
         ValueError: no such architecture.
     """
     if arch not in ARCHS:
         raise ValueError(f'arch {arch!r} is unknown to dsnet; there are {", ".join(ARCHS)}')
-    return (MobileNetV1 if arch in MOBILENETS else ResNet)(
-        arch=arch, classes=classes, width=width, dropout=dropout
-    )
+    kind = MobileNetV1 if arch in MOBILENETS else ResNet
+    return kind(arch=arch, classes=classes, width=width, dropout=dropout)
 
 
-def _scaled(choices: tuple[int, ...], width: float) -> tuple[int, ...]:
-    return tuple(max(1, round(count * width)) for count in choices)
+def _scaled_stage(stage: Stage, width: float) -> Stage:
+    """A stage with ``width`` times the channels."""
+    choices = tuple(max(1, round(count * width)) for count in stage.choices)
+    return stage._replace(choices=choices)
 
 
 def _reduced(channels: int) -> int:
@@ -239,7 +291,8 @@ def _mix(
     b: Blocks, x: tf.Tensor, inputs: Width, outputs: Width, *, last: bool = False
 ) -> tf.Tensor:
     """1x1 convolution; the ``last`` one is followed by the pool of the classifier."""
-    x = norm(b, 'pointwise/bn', conv(b, 'pointwise', x, inputs, outputs, 1), outputs)
+    x = conv(b, 'pointwise', x, inputs, outputs, 1)
+    x = norm(b, 'pointwise/bn', x, outputs)
     if last:
         return tf.nn.swish(x)
     return act(b, 'act_pointwise', x, outputs, role='depthwise')
@@ -247,15 +300,10 @@ def _mix(
 
 def _classifier(b: Blocks, x: tf.Tensor, width: Width, classes: int, dropout: float) -> tf.Tensor:
     """Global pool, dropout in training, fully connected layer."""
-    x, bound = b.global_pool(x), classes**-0.5
+    x = b.global_pool(x)
     if dropout and b.training:
-        x = tf.where_v2(b.uniform(tf.shape(x)) < dropout, 0.0, x / (1 - dropout))
-    return slimmable.dense(
-        b,
-        'linear',
-        x,
-        width,
-        Width((classes,)),
-        role='head',
-        start=tf.random_uniform_initializer(-bound, bound),
-    )
+        dropped = b.uniform(tf.shape(x)) < dropout
+        x = tf.where_v2(dropped, 0.0, x / (1 - dropout))
+    bound = classes**-0.5
+    start = tf.random_uniform_initializer(-bound, bound)
+    return slimmable.dense(b, 'linear', x, width, Width((classes,)), role='head', start=start)

@@ -145,16 +145,16 @@ def callables(
 
 def _by_decisions(model: Any, values: Mapping[str, np.ndarray], threads: int) -> Callable[..., Any]:
     """A callable of images [N, H, H, 3] and of the index of the route of each, int32 [N]."""
-    from engine.graph.freeze import freeze
+    from engine.graph.freeze import Part, freeze
     from quant.backend import tf
 
-    def build() -> list[tuple[list[tf.Tensor], list[tf.Tensor]]]:
+    def build() -> list[Part]:
         feeds = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
         chosen = tf.placeholder(tf.int32, [None])
         views = model.views(feeds)
         blocks = model.blocks(training=False)
         outputs = model.net.outputs(views, blocks, execution='group', decisions=chosen)
-        return [([*feeds, chosen], [outputs.extras['dynamic']])]
+        return [Part([*feeds, chosen], [outputs.extras['dynamic']])]
 
     (run,) = freeze(build, values).runs(threads)
     return run

@@ -13,6 +13,7 @@ import nets
 from nets import cost
 from nets.backbones import resnet, slimmable
 from nets.cost import LayerRecord
+from nets.dsnet_passes import Passes
 from nets.layers import routing
 from nets.layers.blocks import Blocks, Outputs
 from nets.layers.kernels import generate
@@ -162,8 +163,9 @@ def test_drawn_width_is_the_static_one(arch, policy, run):
         for width in (9, index):
             b = Blocks(policy or Policy(), net.points, training=training, padding=net.padding)
             with tf.variable_scope('', reuse=tf.AUTO_REUSE):
-                narrow = net._features(tf.constant(IMAGES), b, SIZE, [])
-                logits = net._logits(narrow, b, SIZE, width, [])
+                images = tf.constant(IMAGES)
+                passes = Passes(net, images, b, SIZE, noise=None, decisions=None)
+                logits = passes._logits(passes._features(b, []), b, width, [])
             found.append([logits])
             if training:
                 found[-1] += tf.gradients(

@@ -114,7 +114,7 @@ def test_distillation_reaches_students_only(kd_type, distance, by_hand):
 
 
 def test_divergence(run):
-    """Zero at the teacher, its gradient that of the soft cross entropy, and no gradient for the teacher."""
+    """Zero at the teacher, the gradient of the soft cross entropy, none for the teacher."""
     values = logits(2)
     teacher, student = constants(values)
     loss = losses.divergence(teacher, student)

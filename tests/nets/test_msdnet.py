@@ -283,8 +283,8 @@ def test_a_head_pools_the_first_two_by_two_positions(run):
     """The pool of a 3x3 map drops a border."""
 
     class Watched(Blocks):
-        def act(self, name, x, **options):
-            self.last = super().act(name, x, **options)
+        def norm(self, name, x, **options):
+            self.last = super().norm(name, x, **options)
             return self.last
 
     net = msdnet(sizes=(12,), nBlocks=1, grFactor=(1,))

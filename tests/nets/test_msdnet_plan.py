@@ -1,4 +1,4 @@
-"""Plan of MSDNet: scales and channels as published, which maps an exit needs, what is kept between exits."""
+"""Plan of MSDNet: scales and channels as published, maps that an exit needs or leaves."""
 
 import re
 
@@ -156,7 +156,7 @@ HEAD = LayerRecord('head0/linear', 'head', (1, 1, 6, 10), (1, 1), bias=10)
 
 
 def test_published_operations_by_hand():
-    """A convolution with its ReLU, and the pool of the stem; a linear layer with bias and the pool before it."""
+    """A convolution with its ReLU, the pool of the stem, a linear layer with bias and its pool."""
     assert operations(CONV) == 9 * 4 * 6 * 25 + 6 * 25
     assert operations(STEM) == 49 * 3 * 8 * 81 + 8 * 81 + 9 * 8 * 25
     assert operations(LINEAR) == 60 + 10 + 4 * 6

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import nets
-from engine.importers.dsnet_names import assemble
+from engine.importers.dsnet import assemble
 from nets import cost
 from nets.dsnet import DSNet
 from nets.layers.blocks import Blocks, Outputs

@@ -9,6 +9,7 @@ import pytest
 
 from engine.config.config import Config
 from engine.config.presets import network_defaults
+from engine.deployment import savedmodel
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.graph.tower import Model
@@ -138,7 +139,7 @@ def test_a_point_is_what_the_whole_network_says(name, tmp_path):
         for node in graph.graph_def.node
         if 'Variable' in node.op or node.op == 'VarHandleOp'
     ]
-    freeze.save(graph, tmp_path / 'saved')
+    savedmodel.save(graph, tmp_path / 'saved')
     with tf.Graph().as_default(), tf.Session() as session:
         meta = tf.saved_model.load(session, ['serve'], str(tmp_path / 'saved'))
         signature = meta.signature_def['serving_default']

@@ -1,4 +1,4 @@
-"""Writes binary Torch7 files as torch.save does: what the tests of the reader and of the importer read."""
+"""Writes binary Torch7 files as torch.save does, for the tests of the reader and the importer."""
 
 import struct
 from pathlib import Path
@@ -39,7 +39,7 @@ class Writer:
     """Bytes of one file; what is one Python object is one Torch object."""
 
     def __init__(self, *, versions: bool = True, prefix: str = ''):
-        """``versions``: as files are since 2012; ``prefix``: of the types of tensors, such as Cuda."""
+        """``versions``: as files are since 2012; ``prefix``: of types of tensors, such as Cuda."""
         self.data, self._seen, self._versions, self._prefix = bytearray(), {}, versions, prefix
 
     def put(self, value: Any) -> 'Writer':

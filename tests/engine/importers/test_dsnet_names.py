@@ -1,11 +1,11 @@
-"""Names of the published DS-Net: every one has its place, statistics of all widths are assembled."""
+"""Names of the published DS-Net: each has its place, statistics of all widths are assembled."""
 
 import json
 
 import numpy as np
 import pytest
 
-from engine.importers.dsnet_names import Place, assemble, from_dsnet, tables
+from engine.importers.dsnet import Place, assemble, from_dsnet, tables
 from tests.paths import SHARED
 
 FIXTURE = SHARED / 'dsnet_mbv1_supernet.json'

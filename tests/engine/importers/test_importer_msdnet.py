@@ -13,7 +13,7 @@ import pytest
 from engine.config.config import read_config
 from engine.errors import UsageError
 from engine.graph.tower import Model
-from engine.importers import msdnet, pytorch
+from engine.importers import msdnet, msdnet_t7, pytorch
 from engine.runs import checkpoint, holdout
 from nets.layers.blocks import Blocks
 from nets.points import Point
@@ -359,7 +359,7 @@ def test_an_old_original(tmp_path):
     file = write_t7(
         tmp_path / 'model.t7', original(tensors, old=True), versions=False, prefix='Cuda'
     )
-    found = msdnet.read_original(str(file))
+    found = msdnet_t7.read_original(str(file))
     assert found.keys() == tensors.keys()
     for name, value in tensors.items():
         np.testing.assert_allclose(
@@ -379,7 +379,7 @@ def test_names_of_other_originals(name, tmp_path):
         for row in fixture(name).tensors()
         if not row['name'].endswith('num_batches_tracked')
     }
-    found = msdnet.read_original(str(write_t7(tmp_path / 'model.t7', original(tensors))))
+    found = msdnet_t7.read_original(str(write_t7(tmp_path / 'model.t7', original(tensors))))
     assert {key: value.shape for key, value in found.items()} == {
         key: value.shape for key, value in tensors.items()
     }

@@ -1,4 +1,4 @@
-"""PyTorch checkpoints: both formats as torch.save writes them, and files made to break or abuse the reader."""
+"""PyTorch checkpoints: both formats of torch.save, and files made to break or abuse the reader."""
 
 import os
 import pickle
@@ -355,6 +355,14 @@ def test_a_tensor_outside_its_storage(file, form, offset, size, stride):
     refused(
         write(file, form, {'x': tensor(Storage(np.arange(6, dtype='<f4')), offset, size, stride)})
     )
+
+
+def test_a_dimension_of_length_one_has_any_stride(file, form):
+    """PyTorch stores what it finds there, which need not fit the storage, nor 64 bits in bytes."""
+    numbers = np.arange(6, dtype='<f4')
+    stored = tensor(Storage(numbers), 1, (1, 2, 1), (2**62, 3, 2**63 - 1))
+    found = read_torch(write(file, form, {'x': stored}))
+    np.testing.assert_array_equal(found['x'], [[[1], [4]]])
 
 
 @pytest.mark.parametrize('numel', [7, -1, 2**62, 1.0, [], 'x'])

@@ -1,4 +1,4 @@
-"""Files as torch.save writes them, of stand-ins that carry PyTorch's names: PyTorch is not needed."""
+"""Files as torch.save writes them, of stand-ins with PyTorch's names: PyTorch is not needed."""
 
 import io
 import pickle

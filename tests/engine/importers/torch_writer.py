@@ -1,4 +1,4 @@
-"""Published PyTorch files of random tensors: names and shapes as the codes of RS-Nets and SAN store them."""
+"""Published PyTorch files of random tensors, with names and shapes of RS-Nets and SAN."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -23,7 +23,10 @@ def norm(name: str, channels: int, positions: int) -> dict[str, tuple[int, ...]]
 
 
 def resnet18(positions: int, classes: int, *, san: bool) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors by published name. SAN stores projections that it never uses beside those it generates."""
+    """Shapes of all tensors by published name.
+
+    SAN stores projections that it never uses beside those it generates.
+    """
     shapes = {'conv1.module.weight': (64, 3, 7, 7), **norm('bn1', 64, positions)}
     inputs = 64
     for layer, channels in enumerate((64, 128, 256, 512), 1):
@@ -55,7 +58,7 @@ def _generated(name: str, kernel: tuple[int, ...]) -> dict[str, tuple[int, ...]]
 
 
 def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
-    """Values of which a network gives moderate logits: kernels small, scales and variances positive."""
+    """Values that give moderate logits: kernels small, scales and variances positive."""
     rng = np.random.default_rng(seed)
 
     def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:

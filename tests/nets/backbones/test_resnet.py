@@ -1,4 +1,4 @@
-"""The ResNet backbone: every registered form is built small; layers, shapes, names and what feeds what."""
+"""The ResNet backbone: every registered form is built small; layers, shapes, names, order."""
 
 import re
 
@@ -18,7 +18,8 @@ BITS = {
     'w2a2': low_bit('lq(bits=2)', 'lq(bits=2)'),
 }
 MODE_BITS = [(mode, bits) for mode in MODES for bits in BITS if (mode, bits) != ('resnet', 'w2a2')]
-# What is run, by architecture: size, and blocks per group that have all kinds of block and are built in a second.
+# What is run, by architecture: size, and blocks per group that have all kinds of block and are built
+# in a second.
 RUN = {
     'resnet8': (33, (1, 1, 1)),
     'resnet20': (28, (1, 2, 1)),
@@ -38,7 +39,7 @@ BUILT = [
 def build(
     *, arch='resnet8', mode='preact', bits='float', size=20, training=False, blocks=None, **options
 ):
-    """Blocks and logits of a backbone, with the given numbers of blocks per group, for two fixed noise images."""
+    """Blocks and logits of a backbone with few blocks per group, for two fixed noise images."""
     net = ResNet(arch=arch, mode=mode, classes=options.pop('classes', 5), **options)
     net.form = net.form._replace(blocks=blocks or net.form.blocks)
     b = Blocks(BITS[bits], [Point(size=size)], training=training, padding=net.padding)
@@ -152,7 +153,10 @@ RESNEXTS = [('resnext50_32x4d', 32, 4, 50), ('resnext101_32x8d', 32, 8, 101)]
 
 @pytest.mark.parametrize('arch, groups, base, depth', RESNEXTS)
 def test_shapes_of_resnexts(arch, groups, base, depth):
-    """Per group of the second convolution ``base`` channels, doubled in every stage; the last one is as a ResNet's."""
+    """Per group of the second convolution ``base`` channels, doubled in every stage.
+
+    The last one is as a ResNet's.
+    """
     layers = build_bare(arch, 'pytorch', 33)
     check_layers(arch, 'pytorch', layers)
     found = kernels(layers)
@@ -240,7 +244,7 @@ def test_first_shortcut_takes_the_float_tensor():
 
 
 def test_an_identity_is_never_quantized(run):
-    """With branches that end in zeros the blocks of pytorch-8 without projection pass their float input on."""
+    """Where branches end in zeros, blocks of pytorch-8 without projection pass their input on."""
     _, logits = build(bits='w2a2', mode='pytorch', blocks=(2, 1, 1))
     graph = tf.get_default_graph()
     relus = [op for op in graph.get_operations() if re.fullmatch(r'group0/block[01]/Relu', op.name)]

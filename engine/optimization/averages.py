@@ -15,7 +15,7 @@ WEIGHTS = ('raw', 'ema')
 
 @dataclasses.dataclass(frozen=True)
 class AverageOptions:
-    """What is averaged over the steps."""
+    """Averages over the steps of a training."""
 
     model_ema: float = option(
         0.0,

@@ -42,7 +42,7 @@ def names() -> list[str]:
 
 
 def summary(name: str) -> str:
-    """What an optimizer is, in a line."""
+    """One line about an optimizer."""
     entry = _OPTIMIZERS[name]
     module, _, rule = entry.rule.rpartition('.')
     documentation = getattr(importlib.import_module(module), rule).__doc__ or ''

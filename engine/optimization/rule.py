@@ -1,4 +1,4 @@
-"""What an optimizer is made of: a rule per variable, and its application to all of them."""
+"""Parts of an optimizer: a rule per variable, and its application to all of them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ Slots = Mapping[str, tf.Variable]
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What one variable is moved by.
+    """Rate, number and decay of one update of a variable.
 
     Attributes:
         rate: its learning rate, scalar float32: that of the schedule times its own factor.
@@ -48,7 +48,7 @@ class Rule(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class PerVariable:
-    """What differs between variables.
+    """Settings of one variable that others need not share.
 
     Attributes:
         rate: factor on the learning rate.

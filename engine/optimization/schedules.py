@@ -17,7 +17,7 @@ def names() -> list[str]:
 
 
 def summary(name: str) -> str:
-    """What a schedule is, in a line."""
+    """One line about a schedule."""
     return (_SCHEDULES[name].__doc__ or '').splitlines()[0].rstrip('.')
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of a training: one line per epoch, and TensorBoard."""
+"""Progress of a training for people: one line per epoch, and TensorBoard."""
 
 import datetime
 import time

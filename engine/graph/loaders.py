@@ -43,15 +43,11 @@ class SharedBatches(QueueInput):
     Args:
         flow: batches for all towers.
         towers: number of towers, which divides the batch size.
-
-    Attributes:
-        whole: tensors of the batch before it is split, once a tower is built.
     """
 
     def __init__(self, flow: DataFlow, towers: int):
         super().__init__(flow)
         self._towers = towers
-        self.whole: list[tf.Tensor] = []
         self._parts: list[list[tf.Tensor]] = []
 
     def _setup(self, inputs: Sequence[tf.TensorSpec]) -> None:
@@ -62,8 +58,7 @@ class SharedBatches(QueueInput):
     def _get_input_tensors(self) -> list[tf.Tensor]:
         if not self._parts:
             with tf.device('/cpu:0'):
-                self.whole = super()._get_input_tensors()
-                split = [tf.split(tensor, self._towers) for tensor in self.whole]
+                split = [tf.split(tensor, self._towers) for tensor in super()._get_input_tensors()]
             self._parts = [list(part) for part in zip(*split)]
         return self._parts.pop(0)
 

@@ -28,6 +28,7 @@ class Model(InferenceModel, ModelDesc):
 
     Attributes:
         towers: layer builders of the training towers, in order.
+        batches: images and labels as each of them takes them.
         steps: the step by training tower, to be fed: a step writes the graph's counter.
         losses: by training tower, in order: the ``loss`` and what it is the sum of, by name.
         names: spelling of what the rows of the ``correct`` tensor stand for, once a tower is built.
@@ -46,6 +47,7 @@ class Model(InferenceModel, ModelDesc):
         super().__init__(config, data_format=data_format, options=options)
         self.worker = worker or SingleWorker()
         self.towers: list[Blocks] = []
+        self.batches: list[list[tf.Tensor]] = []
         self.steps: list[tf.Tensor] = []
         self.names: list[str] = []
         self.losses: list[dict[str, tf.Tensor]] = []
@@ -90,6 +92,7 @@ class Model(InferenceModel, ModelDesc):
         rows = scored(outputs)
         self.names = list(rows)
         self.towers.append(blocks)
+        self.batches.append([*images, labels])
         terms = self.net.loss(outputs, labels)
         decay = self._weight_decay(blocks)
         if not self._optimizer.decoupled:

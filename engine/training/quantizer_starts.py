@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from tensorpack import Callback
 
-from engine.graph.loaders import SharedBatches
 from engine.graph.tower import Model
 from quant.backend import tf
 from quant.scope import starts
@@ -20,7 +19,6 @@ class StartQuantizers(Callback):
 
     Args:
         model: whose training towers are built.
-        batches: of the training; the batch is fed in their place.
         first_batch: makes the first batch of this worker.
         loaded: names of variables that were loaded, and are left as they are.
     """
@@ -28,12 +26,10 @@ class StartQuantizers(Callback):
     def __init__(
         self,
         model: Model,
-        batches: SharedBatches,
         first_batch: Callable[[], Sequence[np.ndarray]],
         loaded: Collection[str],
     ):
         self._model = model
-        self._batches = batches
         self._first_batch = first_batch
         self._loaded = loaded
 
@@ -62,8 +58,17 @@ class StartQuantizers(Callback):
         wanted = session.run(self._wanted, {self._own: own})
         if not wanted.any():
             return
-        feed = dict(zip(self._batches.whole, self._first_batch()))
+        feed = self._feed(self._first_batch())
         for start, is_wanted in zip(self._starts.values(), wanted):
             if is_wanted:
                 session.run(start, feed)
         session.run(self._follow)
+
+    def _feed(self, batch: Sequence[np.ndarray]) -> dict[tf.Tensor, np.ndarray]:
+        """The parts of a batch as the towers take them."""
+        inputs = self._model.batches
+        feed = {}
+        for i, array in enumerate(batch):
+            for tower, part in zip(inputs, np.split(array, len(inputs))):
+                feed[tower[i]] = part
+        return feed

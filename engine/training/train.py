@@ -125,7 +125,7 @@ def _train(
     callbacks = _of_a_step(model)
     if run.step == 0:
         first = _flow(config, dataset, worker, start_step=0, threads=0)
-        starts = StartQuantizers(model, batches, lambda: next(iter(first)), values or {})
+        starts = StartQuantizers(model, lambda: next(iter(first)), values or {})
         callbacks.append(starts)
     averages = AverageWeights(model, config.model_ema) if config.model_ema else None
     if averages:

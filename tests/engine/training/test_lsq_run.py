@@ -103,6 +103,17 @@ def test_every_activation_starts_from_what_it_codes(tmp_path, few_validation_ima
             np.testing.assert_allclose(state[name], [total / count], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
+def test_towers_start_together(tmp_path, few_validation_images):
+    """As one tower does, but for normalisation by a smaller batch."""
+    slow = ('--epochs', 1, '--lr', 1e-30, '--wd', 0)
+    main(*TINY, *LSQ, *slow, '--logdir', tmp_path / 'one')
+    main(*TINY, *LSQ, *slow, '--gpu', '0,1', '--logdir', tmp_path / 'two')
+    one, two = values(tmp_path / 'one' / 'model-2'), values(tmp_path / 'two' / 'model-2')
+    for name in QUANTIZED:
+        np.testing.assert_allclose(two[f'{name}/step'], one[f'{name}/step'], rtol=0.1)
+
+
 def test_resuming_is_exact(trained, tmp_path):
     run = tmp_path / 'run'
     shutil.copytree(trained, run)

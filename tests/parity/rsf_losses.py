@@ -11,7 +11,6 @@ import numpy as np
 
 import nets
 from engine.config.config import Config
-from engine.optimization.schedules import ScheduleOptions
 from nets import losses
 from nets.layers.blocks import Outputs
 from nets.rsnet import RSNet
@@ -179,6 +178,4 @@ def _rates(table: Mapping[str, Any]) -> list[Check]:
 def _rate(what: str, row: list[Any], options: dict[str, Any]) -> Check:
     decay, warm, epoch, step, theirs = row
     config = Config(schedule=_SCHEDULES[decay], warmup=WARMUP_EPOCHS if warm else 0, **options)
-    return compare(
-        what, ScheduleOptions.of(config).rate()(epoch * config.steps_per_epoch + step), theirs, RATE
-    )
+    return compare(what, config.course.rate()(epoch * config.steps_per_epoch + step), theirs, RATE)

@@ -2,7 +2,10 @@
 
 
 class UsageError(ValueError):
-    """Bad input, status 2. The message names the flag or file, the value given, and what would be right."""
+    """Bad input, status 2.
+
+    The message names the flag or file, the value given, and what would be right.
+    """
 
 
 # Starts of lines in which TensorFlow says where, not what.
@@ -18,15 +21,24 @@ _PLACES = (
 
 
 def reason(error: Exception) -> str:
-    """The line of a message of TensorFlow's that says what went wrong; its first line says only that something did."""
+    """The line of a message of TensorFlow's that says what went wrong.
+
+    Its first line says only that something did.
+    """
     lines = [line.strip() for line in str(error).partition('Original stack trace')[0].splitlines()]
     told = [line for line in lines if line and not line.startswith(_PLACES)]
     return told[-1] if told else repr(error)
 
 
 class WorkerError(Exception):
-    """The workers of a training fell apart, status 75. Nobody asked for anything wrong: the same command resumes it."""
+    """The workers of a training fell apart, status 75.
+
+    Nobody asked for anything wrong: the same command resumes it.
+    """
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as job schedulers send it before they take a machine away, status 143. Handled like Ctrl-C."""
+    """SIGTERM, status 143, as job schedulers send it before they take a machine away.
+
+    Handled like Ctrl-C.
+    """

@@ -279,7 +279,11 @@ class AIG(Network):
 
 
 def _targets(targets: Sequence[float], blocks: int, arch: str) -> list[float]:
-    """Target rate of every block, of one for all or of as many as there are blocks."""
+    """Target rate of every block, of one for all or of as many as there are blocks.
+
+    Raises:
+        ValueError: there is another number of rates.
+    """
     rates = list(targets)
     if len(rates) == 1:
         rates *= blocks

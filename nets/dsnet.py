@@ -143,7 +143,11 @@ class DSNet(Network):
             self.accumulator_names = tuple(f'{self.key(size)}routes' for size in self.sizes)
 
     def _widths(self, options: DSNetOptions) -> list[int]:
-        """The widths that are operating points, widest first."""
+        """The widths that are operating points, widest first.
+
+        Raises:
+            ValueError: the routes are none, or not among the widths.
+        """
         _check('widths', options.widths, self.backbone.largest)
         _check('routes', options.routes, slimnets.WIDTHS - 1)
         routes = list(options.routes)

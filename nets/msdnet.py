@@ -372,7 +372,11 @@ def _corner(x: tf.Tensor, b: Blocks) -> tf.Tensor:
 
 
 def _plan(options: MSDNetOptions) -> Plan:
-    """The feature maps of a network with these options."""
+    """The feature maps of a network with these options.
+
+    Raises:
+        ValueError: ``prune`` needs more layers.
+    """
     blocks = steps(options.nBlocks, options.stepmode, options.base, options.step)
     scales = len(options.grFactor)
     if options.prune == 'min' and sum(blocks) < scales - 1:
@@ -391,7 +395,11 @@ def _plan(options: MSDNetOptions) -> Plan:
 
 
 def _check_channels(options: MSDNetOptions) -> None:
-    """Refuses channels that two branches cannot share."""
+    """Refuses channels that two branches cannot share.
+
+    Raises:
+        ValueError: their number is odd, or a scale has no factor.
+    """
     growth, factors, widths = options.growthRate, options.grFactor, options.bnFactor
     if len(widths) < len(factors):
         raise ValueError(
@@ -406,7 +414,11 @@ def _check_channels(options: MSDNetOptions) -> None:
 
 
 def _check_size(size: int, scales: int, large: bool) -> None:
-    """Every stride of 2 halves a side, rounding up."""
+    """Refuses an input size of which every stride of 2 halves a side, rounding up.
+
+    Raises:
+        ValueError: the heads cannot take the coarsest scale.
+    """
     sides = [size]
     for _ in range(scales - 1 + 2 * large):
         sides.append((sides[-1] + 1) // 2)
@@ -419,7 +431,11 @@ def _check_size(size: int, scales: int, large: bool) -> None:
 
 
 def _exit_weights(weights: Sequence[float], exits: int) -> list[float]:
-    """Weight of every exit in the loss."""
+    """Weight of every exit in the loss.
+
+    Raises:
+        ValueError: there is another number of weights.
+    """
     if weights and len(weights) != exits:
         raise ValueError(f'exit_weights has {len(weights)} entries for {exits} exits')
     return [float(weight) for weight in weights] or [1.0] * exits

@@ -52,7 +52,11 @@ class Rule:
         self._check_half(self.activation, weights=False)
 
     def _check_half(self, spec: str | None, *, weights: bool) -> None:
-        """Refuses a quantizer for a role that it cannot serve."""
+        """Refuses a quantizer for a role that it cannot serve.
+
+        Raises:
+            ValueError: the quantizer refuses the role.
+        """
         if spec is None:
             return
         parsed = quantizer.parse(spec)
@@ -140,7 +144,11 @@ def read_rules(file: str) -> tuple[Rule, ...]:
 
 
 def _rule(row: Any, place: str) -> Rule:
-    """One rule from plain data, which was found at ``place``."""
+    """One rule from plain data, which was found at ``place``.
+
+    Raises:
+        ValueError: a field is unknown, of another type, or refused by the rule.
+    """
     fields = [field.name for field in dataclasses.fields(Rule)]
     if not isinstance(row, dict) or not set(row) <= set(fields):
         raise ValueError(f'{place} must be an object with {", ".join(fields)}; it is {row!r}')
@@ -200,7 +208,11 @@ class QuantizationOptions:
                 object.__setattr__(self, bits, named)
 
     def _named(self, half: str) -> int | None:
-        """Bits that the spec of one half names, None where it does not say."""
+        """Bits that the spec of one half names, None where it does not say.
+
+        Raises:
+            ValueError: the spec cannot be read.
+        """
         spec = getattr(self, half)
         try:
             return quantizer.bits_in(spec)
@@ -252,7 +264,11 @@ class QuantizationOptions:
             self._check_flag('fixed_qa', 'update')
 
     def _check_flag(self, flag: str, needed: str) -> None:
-        """Refuses a flag that the quantizer of activations has no option for."""
+        """Refuses a flag that the quantizer of activations has no option for.
+
+        Raises:
+            ValueError: it is given and the quantizer is unknown or has no such option.
+        """
         source = self._source('activation_quantizer')
         name, _ = quantizer.split(getattr(self, source))
         try:
@@ -289,6 +305,9 @@ class QuantizationOptions:
             roles: that it serves.
             bits: of it; 32 is float.
             extra: further options.
+
+        Raises:
+            ValueError: the quantizer refuses an option or a role.
         """
         if bits == FLOAT_BITS:
             return quantizer.FLOAT

@@ -128,6 +128,9 @@ class Quantizer:
         Args:
             w: float32, output channels last.
             weights: what is known about them.
+
+        Raises:
+            NotImplementedError: it quantizes no weights.
         """
         raise NotImplementedError(type(self).__name__)
 
@@ -137,6 +140,9 @@ class Quantizer:
         Args:
             x: float32 of any shape.
             activations: what is known about them.
+
+        Raises:
+            NotImplementedError: it quantizes no activations.
         """
         raise NotImplementedError(type(self).__name__)
 
@@ -154,6 +160,9 @@ class Quantizer:
         Args:
             table: float64, sum over operating points, towers and workers of what was given to the
                 tower's ``start_from`` for that variable.
+
+        Raises:
+            NotImplementedError: no variable of it starts from data.
         """
         raise NotImplementedError(type(self).__name__)
 
@@ -163,6 +172,9 @@ class Quantizer:
         Args:
             variable: as given to the tower's ``collect``.
             statistics: of all operating points, towers and workers together.
+
+        Raises:
+            NotImplementedError: it learns all of its variables by gradient.
         """
         raise NotImplementedError(type(self).__name__)
 

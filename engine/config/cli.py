@@ -148,7 +148,11 @@ def _canonical(word: str) -> str:
 
 
 def _answer(words: Sequence[str], description: str) -> None:
-    """Prints help or a list, if that is asked for, and leaves."""
+    """Prints help or a list, if that is asked for, and leaves.
+
+    Raises:
+        SystemExit: status 0, after help or a list.
+    """
     for index, word in enumerate(words):
         name, equals, topic = word.partition('=')
         if name not in ('-h', '--help', '--list'):

@@ -3,8 +3,9 @@
 import argparse
 import dataclasses
 import difflib
+import functools
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from engine.errors import UsageError
@@ -98,7 +99,9 @@ def add(group: Any, flag: Flag, *, switch: bool = False) -> None:
         metavar = '{' + ','.join(map(str, flag.choices)) + '}'
     if metavar is None:
         metavar = {int: 'N', float: 'X'}.get(flag.kind, 'NAME')
-    group.add_argument(*names, type=reader(flag), metavar=metavar, help=text, **more)
+    group.add_argument(
+        *names, type=functools.partial(read, flag), metavar=metavar, help=text, **more
+    )
 
 
 def help_text(flag: Flag) -> str:
@@ -130,23 +133,23 @@ def _spelled(value: Any) -> str:
     return str(value)
 
 
-def reader(flag: Flag) -> Callable[[str], Any]:
-    """The function that makes a value of the text of a flag."""
+def read(flag: Flag, text: str) -> Any:
+    """The value of the text of a flag.
 
-    def read(text: str) -> Any:
-        try:
-            value = _value(flag, text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f'{text}: {error}') from None
-        if flag.choices and value not in flag.choices:
-            raise argparse.ArgumentTypeError(f'{text}: {unknown(text, flag.choices)}')
-        if len(flag.known) == 1 and not flag.choices:
-            fault = flag.limits.fault(value)
-            if fault:
-                raise argparse.ArgumentTypeError(f'{text}: {fault}')
-        return value
-
-    return read
+    Raises:
+        ArgumentTypeError: the text is no value of the flag.
+    """
+    try:
+        value = _value(flag, text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'{text}: {error}') from None
+    if flag.choices and value not in flag.choices:
+        raise argparse.ArgumentTypeError(f'{text}: {unknown(text, flag.choices)}')
+    if len(flag.known) == 1 and not flag.choices:
+        fault = flag.limits.fault(value)
+        if fault:
+            raise argparse.ArgumentTypeError(f'{text}: {fault}')
+    return value
 
 
 def _value(flag: Flag, text: str) -> Any:

@@ -85,7 +85,11 @@ def _refuse_of_other_optimizers(values: Mapping[str, Any], given: Mapping[str, A
 
 
 def _open(values: dict[str, Any]) -> Dataset:
-    """Opens the data, whose spelling in ``values`` becomes that of the record."""
+    """Opens the data, whose spelling in ``values`` becomes that of the record.
+
+    Raises:
+        UsageError: ``image_size`` is out of range.
+    """
     size = values.get('image_size')
     if size is not None:
         try:
@@ -97,7 +101,11 @@ def _open(values: dict[str, Any]) -> Dataset:
 
 
 def _mode(values: Mapping[str, Any]) -> str:
-    """The form of blocks that can have activations of these bits."""
+    """The form of blocks that can have activations of these bits.
+
+    Raises:
+        UsageError: there is no such quantizer, or it has no such bits.
+    """
     names = [name for name in ('qa', 'activation_quantizer') if name in values]
     try:
         quantization = QuantizationOptions(**{name: values[name] for name in names})
@@ -122,6 +130,9 @@ def _embedded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Data, sizes and architecture without ``--data``: those of the embedded set.
 
     Sizes that are meant for ImageNet are divided.
+
+    Raises:
+        UsageError: sizes for ImageNet that cannot be divided.
     """
     defaults = data_defaults(values.get('net', Architecture.net), EMBEDDED)
     sizes = tuple(values.get('sizes', defaults['sizes']))

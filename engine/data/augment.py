@@ -175,7 +175,8 @@ def _filter(bicubic: bool) -> Image.Resampling:
 def _known(augmentation: str, antialias: bool, cubic: bool) -> Augmentation:
     """The augmentation of a name.
 
-    Raises ValueError if there is none, or a filter is chosen where there is no choice.
+    Raises:
+        ValueError: there is none, or a filter is chosen where there is no choice.
     """
     if augmentation not in AUGMENTATIONS:
         names = ', '.join(AUGMENTATIONS)

@@ -161,7 +161,11 @@ class TrainFlow(DataFlow):
             yield _stack(samples)
 
     def _check_bad(self, found: set[str]) -> None:
-        """Raise UsageError if these are too many messages for one pass."""
+        """Checks the number of messages about bad images in one pass.
+
+        Raises:
+            UsageError: more images of one pass are bad than ``max_bad`` admits.
+        """
         images = len(self.source) // self.parts
         admitted = self.max_bad * images
         if len(found) <= admitted:
@@ -194,7 +198,11 @@ class TrainFlow(DataFlow):
         return Sample(views, label, planned.number, found.bad)
 
     def _decodable(self, planned: Planned) -> Decoded:
-        """The planned image or what takes its place. Raises the last BadImage of TRIES."""
+        """The planned image or what takes its place.
+
+        Raises:
+            BadImage: the last of TRIES images that cannot be decoded.
+        """
         place = planned.place
         bad: list[BadImage] = []
         while True:
@@ -337,6 +345,10 @@ def _stack(samples: Sequence[Sample]) -> Batch:
 
 
 def _check_least(flag: str, value: float, least: int) -> None:
-    """Raise UsageError unless value >= least."""
+    """Checks that the value of a flag is at least ``least``.
+
+    Raises:
+        UsageError: the value is smaller.
+    """
     if value < least:
         raise UsageError(f'{flag} is {value}, expected at least {least}')

@@ -97,7 +97,11 @@ def _open(name: str, root: str, image_size: int) -> Dataset:
 
 
 def _read_batches(files: list[Path], labels_key: str) -> ArraySource:
-    """Join pickled batches of rows uint8 [n, 3072] (planes R, G, B of 32 x 32)."""
+    """Join pickled batches of rows uint8 [n, 3072] (planes R, G, B of 32 x 32).
+
+    Raises:
+        UsageError: rows have another length or number than the labels say.
+    """
     rows = []
     labels = []
     for file in files:
@@ -117,7 +121,8 @@ def _read_batches(files: list[Path], labels_key: str) -> ArraySource:
 def _load_pickle(path: Path, *keys: str) -> list[Any]:
     """Values of `keys` in a pickled dict, written by Python 2 or 3.
 
-    Raises UsageError if it is none.
+    Raises:
+        UsageError: it is none, or lacks one of them.
     """
     try:
         with path.open('rb') as stream:

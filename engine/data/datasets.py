@@ -87,7 +87,8 @@ def open_dataset(data: str, *, size: int | None = None, skip: str = '') -> Datas
 def _without(dataset: Dataset, path: Path) -> Dataset:
     """`dataset` without the images that a file lists.
 
-    Raises UsageError if it names others, or all.
+    Raises:
+        UsageError: it names other images, or all.
     """
     listed = _read_list(path)
     unknown = set(listed)
@@ -114,7 +115,11 @@ def _read_list(path: Path) -> set[str]:
 
 
 def _others(source: Source, names: list[str], listed: set[str], path: Path) -> Source:
-    """The images of `source` that are not listed. Raises UsageError if there are none."""
+    """The images of `source` that are not listed.
+
+    Raises:
+        UsageError: there are none.
+    """
     rest = [i for i, name in enumerate(names) if name not in listed]
     if not rest:
         raise UsageError(

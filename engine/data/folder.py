@@ -58,7 +58,11 @@ def _open(data: str, image_size: int) -> Dataset:
 
 
 def _open_packed(root: Path) -> Dataset:
-    """Raises UsageError if one of the two files is not complete."""
+    """Opens a packed data set: a file of training and one of validation images.
+
+    Raises:
+        UsageError: one of the two files is not complete, or they have other classes.
+    """
     train, val = (Pack(root / part) for part in PACKS)
     if train.classes != val.classes:
         raise UsageError(
@@ -89,7 +93,11 @@ def _images(folder: Path) -> list[str]:
 
 
 def _read_tree(root: Path, part: str, index: dict[str, int]) -> FileSource:
-    """List root/part/CLASS/FILE. Raises UsageError if a class is empty or not in `index`."""
+    """List root/part/CLASS/FILE.
+
+    Raises:
+        UsageError: a class is empty or not in `index`.
+    """
     files: list[str] = []
     labels: list[int] = []
     empty: list[str] = []
@@ -113,7 +121,8 @@ def _read_tree(root: Path, part: str, index: dict[str, int]) -> FileSource:
 def _read_val(root: Path, index: dict[str, int]) -> FileSource:
     """List val/CLASS/FILE, or val/FILE by its label list.
 
-    Raises UsageError if they do not fit together.
+    Raises:
+        UsageError: they do not fit together.
     """
     val = root / 'val'
     names = _images(val)
@@ -135,7 +144,11 @@ def _read_val(root: Path, index: dict[str, int]) -> FileSource:
 
 
 def _label_list(root: Path) -> Path:
-    """The first label list that there is. Raises UsageError if there is none."""
+    """The first label list that there is.
+
+    Raises:
+        UsageError: there is none.
+    """
     places = []
     for folder in (Path(), Path('meta')):
         places += [folder / name for name in LABEL_LISTS]
@@ -152,8 +165,10 @@ def _label_list(root: Path) -> Path:
 def _read_labels(path: Path, names: list[str], index: dict[str, int]) -> list[int]:
     """Class index of each file of `names`.
 
-    Lines are 'file label', or 'label' in the sorted order of the files. Raises UsageError if files
-    and lines do not match one to one, or a label is unknown.
+    Lines are 'file label', or 'label' in the sorted order of the files.
+
+    Raises:
+        UsageError: files and lines do not match one to one, or a label is unknown.
     """
     content = path.read_text(encoding='utf-8', errors='replace')
     lines = [line.rsplit(None, 1) for line in content.splitlines() if line.strip()]
@@ -173,7 +188,11 @@ def _read_labels(path: Path, names: list[str], index: dict[str, int]) -> list[in
 
 
 def _check_listed(path: Path, names: list[str], listed: list[str]) -> None:
-    """Raise UsageError unless a label list names the images that there are."""
+    """Checks that a label list names the images that there are.
+
+    Raises:
+        UsageError: a line or an image is missing.
+    """
     without_line = set(names).difference(listed)
     if without_line:
         raise UsageError(
@@ -187,7 +206,8 @@ def _check_listed(path: Path, names: list[str], listed: list[str]) -> None:
 def _read_label(path: Path, label: str, index: dict[str, int]) -> int:
     """Class index from the name of a class folder, else from a decimal number.
 
-    Raises UsageError for any other.
+    Raises:
+        UsageError: it is neither.
     """
     number = int(label) if label.isdecimal() else -1
     known = index.get(label, number)

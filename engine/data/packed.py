@@ -172,7 +172,11 @@ def write(
 
 
 def _read_index(file: BinaryIO) -> dict[str, np.ndarray]:
-    """The arrays that `_write_index` wrote. Raises ValueError if the tail is not there."""
+    """The arrays that `_write_index` wrote.
+
+    Raises:
+        ValueError: the tail is not there.
+    """
     place = file.seek(-TAIL.size, os.SEEK_END)
     start, length, magic = TAIL.unpack(file.read())
     if magic != MAGIC or start + length != place:

@@ -147,7 +147,11 @@ class RandAugment:
     deviation: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the numbers.
+
+        Raises:
+            ValueError: one is out of range.
+        """
         valid = (
             self.operations >= 1
             and 0 <= self.magnitude <= LARGEST

@@ -177,7 +177,11 @@ class Predictor:
         return Prediction(found.labels, np.exp(found.confidence), points)
 
     def _views(self, images: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
-        """One array per view size, as evaluation makes them."""
+        """One array per view size, as evaluation makes them.
+
+        Raises:
+            UsageError: there are no images, or one is not uint8 [H, W, 3].
+        """
         for image in images:
             if not _is_image(image):
                 kind, shape = getattr(image, 'dtype', type(image)), getattr(image, 'shape', ())
@@ -196,7 +200,11 @@ def _is_image(image: object) -> bool:
 
 
 def _read(run: str, epoch: int | None, weights: str) -> Checkpoint:
-    """The checkpoint that a path stands for, of a run folder or a published one."""
+    """The checkpoint that a path stands for, of a run folder or a published one.
+
+    Raises:
+        UsageError: there is none, or ``epoch`` is given with a published checkpoint.
+    """
     path = Path(run)
     if (path / 'config.json').exists() or (path.parent / 'config.json').exists():
         return checkpoint.read(checkpoint.find(run, epoch, 'run'), flag='run', weights=weights)

@@ -120,7 +120,11 @@ def variable_values(
 
 
 def _moving(source: Checkpoint, config: Config, eos: int | None, epoch: int | None) -> Checkpoint:
-    """The second checkpoint of ``--fix_mean_var``, at the path with the tested size for ``eos``."""
+    """The second checkpoint of ``--fix_mean_var``, at the path with the tested size for ``eos``.
+
+    Raises:
+        UsageError: there is no one size to put in the place of ``eos``, or no ``eos`` in the path.
+    """
     if eos is None or len(config.sizes) != 1:
         raise UsageError('--fix_mean_var: needs -eos and one size in -es')
     here = str(Path(source.prefix).parent)

@@ -186,7 +186,11 @@ def _recorded(prefix: str) -> dict[str, Any]:
 
 
 def _check_source(source: 'Checkpoint', prefix: str, data: str, recorded: bool) -> None:
-    """Checks that a checkpoint is one of ours, and that its data are known."""
+    """Checks that a checkpoint is one of ours, and that its data are known.
+
+    Raises:
+        UsageError: it is none of ours, or its data are not recorded.
+    """
     if not source.sizes:
         raise UsageError(
             f'-ec {prefix}: holds no network of ours (no normalisation statistics of any size)'

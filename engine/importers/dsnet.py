@@ -158,7 +158,11 @@ def widths(path: str, values: Mapping[str, np.ndarray]) -> tuple[int, ...]:
 
 
 def _arch(path: str, names: Iterable[str]) -> str:
-    """The architecture of which these are names of the layers."""
+    """The architecture of which these are names of the layers.
+
+    Raises:
+        UsageError: no architecture has so many layers in its stages.
+    """
     layers = set()
     for name in names:
         if match := re.match(r'blocks\.(\d+)\.(first_block|residual_blocks\.\d+)\.', name):

@@ -155,6 +155,9 @@ def _layers_by_block(maps: Maps) -> list[int]:
 def _steps(blocks: Sequence[int]) -> dict[str, Any]:
     """How the blocks got their numbers of layers.
 
+    Raises:
+        ValueError: no step mode gives these numbers.
+
     >>> _steps([4, 2, 2]), _steps([1, 2, 3])
     ({'stepmode': 'even', 'base': 4, 'step': 2}, {'stepmode': 'lin_grow', 'base': 1, 'step': 1})
     """
@@ -207,6 +210,9 @@ def _compressions(
 def _reduction(found: Sequence[_Compression]) -> float:
     """The shortest decimal that compresses as these kernels do.
 
+    Raises:
+        ValueError: no factor gives all of them.
+
     >>> _reduction([_Compression(41, 83), _Compression(35, 70)])
     0.5
     """
@@ -222,7 +228,11 @@ def _reduction(found: Sequence[_Compression]) -> float:
 
 
 def _prune(blocks: Sequence[int], maps: Maps, transitions: Maps, scales: int, **shared: Any) -> str:
-    """The rule by which scales end where they do."""
+    """The rule by which scales end where they do.
+
+    Raises:
+        ValueError: no published rule does.
+    """
     found = {}
     for (b, j), count in maps.items():
         found[f'block{b}/layer{j}'] = count

@@ -102,7 +102,11 @@ def _stored(path: str) -> torch_file.TorchCheckpoint:
 
 
 def _importer(published: Published) -> Importer:
-    """The one that recognizes the tensors."""
+    """The one that recognizes the tensors.
+
+    Raises:
+        UsageError: there is none.
+    """
     importers = families.importers()
     for importer in importers:
         if importer.recognizes(published.tensors):
@@ -147,7 +151,11 @@ def _check(path: str, config: Config) -> None:
 def _our_names(
     published: Published, importer: Importer, config: Config, allow: Sequence[str]
 ) -> dict[str, str]:
-    """Our name by published name, without what no network uses."""
+    """Our name by published name, without what no network uses.
+
+    Raises:
+        UsageError: a name is unknown and not allowed to be.
+    """
     names = {}
     for name in published.tensors:
         try:
@@ -168,7 +176,11 @@ def _check_both_sides(
     config: Config,
     allow: Sequence[str],
 ) -> None:
-    """Refuses tensors that are no variable of the network, and variables without a tensor."""
+    """Refuses tensors that are no variable of the network, and variables without a tensor.
+
+    Raises:
+        UsageError: there are some that ``allow`` does not name.
+    """
     strangers = (name for name, ours in names.items() if ours not in shapes)
     surplus = _not_allowed(strangers, allow)
     missing = _not_allowed(set(shapes) - set(names.values()), allow)

@@ -194,7 +194,11 @@ def _stem_channels(tensors: Tensors) -> int:
 
 
 def _positions(published: Published) -> tuple[int, ...]:
-    """Input sizes by position."""
+    """Input sizes by position.
+
+    Raises:
+        UsageError: the given sizes are of another number or order.
+    """
     numbers = [-1]
     for name in published.tensors:
         if found := re.search(r'\.bn_(\d+)\.', name):

@@ -100,6 +100,7 @@ class _Reader:
         """The one object of the file.
 
         Raises:
+            _Refused: the file is empty or in ASCII.
             ValueError: more follows it.
         """
         if not self._data:
@@ -153,6 +154,10 @@ class _Reader:
         """Reads a tensor, a storage or an instance.
 
         Files from before there were versions start with the class.
+
+        Raises:
+            _Refused: the class is none of those that are read.
+            ValueError: an instance without fields.
         """
         name = self._text()
         if re.fullmatch(r'V \d+', name):
@@ -183,6 +188,9 @@ class _Reader:
         """Copy of a tensor out of its storage.
 
         Strides and the offset, which counts from 1, are in numbers, not bytes.
+
+        Raises:
+            ValueError: its shape is impossible or reaches beyond the storage.
         """
         (dimensions,) = self._ints()
         size = self._ints(dimensions, 'q')

@@ -154,7 +154,11 @@ def _read_zip(stream: BinaryIO, path: Path) -> Any:
 
 
 def _root(archive: zipfile.ZipFile, path: Path) -> str:
-    """The folder in the archive that holds data.pkl, with its slash, if torch.save made one."""
+    """The folder in the archive that holds data.pkl, with its slash, if torch.save made one.
+
+    Raises:
+        UsageError: it made none, or the archive holds a program.
+    """
     names = archive.namelist()
     pickles = [name for name in names if re.fullmatch(r'[^/]+/data\.pkl', name)]
     roots = {name.removesuffix('data.pkl') for name in pickles}
@@ -170,7 +174,11 @@ def _root(archive: zipfile.ZipFile, path: Path) -> str:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Content of a file in the archive, which is not compressed: it could be of any size."""
+    """Content of a file in the archive, which is not compressed: it could be of any size.
+
+    Raises:
+        UnpicklingError: it is compressed.
+    """
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
         raise pickle.UnpicklingError(f'{name!r} is compressed, which torch.save never does')
@@ -185,7 +193,11 @@ def _check_order(path: Path, little: bool) -> None:
 
 
 def _read_legacy(stream: BinaryIO, path: Path) -> Any:
-    """Reads the object twice: its storages stand behind it, and only it says their types."""
+    """Reads the object twice: its storages stand behind it, and only it says their types.
+
+    Raises:
+        UnpicklingError: the file starts otherwise.
+    """
     forms: dict[str, tuple[int, int]] = {}
 
     def list_form(key: str, *form: int) -> None:
@@ -303,7 +315,11 @@ class _Storages:
         return storage[start : start + length]
 
     def _read(self, kind: str, key: str, numel: int) -> np.ndarray | None:
-        """Numbers [numel] of a storage."""
+        """Numbers [numel] of a storage.
+
+        Raises:
+            UnpicklingError: its type or length is unknown.
+        """
         if kind not in STORAGES or not _whole([numel]):
             raise pickle.UnpicklingError('a storage of unknown type or length')
         dtype = np.dtype(STORAGES[kind])
@@ -400,7 +416,11 @@ class _TensorUnpickler(pickle.Unpickler):
 
 
 def _load(stream: BinaryIO, path: Path, fetch: Fetch) -> Any:
-    """Reads one pickle of the file `path` from `stream`."""
+    """Reads one pickle of the file `path` from `stream`.
+
+    Raises:
+        UnpicklingError: a memo slot lies beyond the size of the file.
+    """
     start = stream.tell()
     size = path.stat().st_size
     for opcode, slot, _ in pickletools.genops(stream):

@@ -132,7 +132,11 @@ def _continue(
 
 
 def _check_same(there: Config, here: Config, path: Path) -> None:
-    """Raises UsageError if the folder's configuration is that of another run."""
+    """Checks that the folder's configuration is that of this run.
+
+    Raises:
+        UsageError: a value that is not FREE differs.
+    """
     old = there.flat()
     changed = []
     for key, new in here.flat().items():
@@ -157,7 +161,11 @@ def _digest(train: 'Source') -> dict[str, int]:
 
 
 def _check_same_images(path: Path, train: 'Source') -> None:
-    """Raises UsageError if a run began with other training images."""
+    """Checks that a run began with these training images.
+
+    Raises:
+        UsageError: it began with others, or its record cannot be read.
+    """
     try:
         there = json.loads((path / DATA).read_text())
         begun = there['training_images']
@@ -231,7 +239,11 @@ def _read_history(file: Path) -> tuple[list[dict[str, Any]], int]:
 def _newest(
     found: Mapping[int, str], check: Callable[[str], object], path: Path
 ) -> tuple[int, str]:
-    """Step and prefix of the newest checkpoint that is not broken. Names those that are."""
+    """Step and prefix of the newest checkpoint that is not broken. Names those that are.
+
+    Raises:
+        UsageError: all are broken.
+    """
     for step, prefix in sorted(found.items(), reverse=True):
         try:
             check(prefix)

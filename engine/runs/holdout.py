@@ -65,7 +65,11 @@ def read(folder: Path) -> np.ndarray | None:
 
 
 def _read(folder: Path) -> tuple[np.ndarray, int] | None:
-    """Numbers of the images, and how many training images there were."""
+    """Numbers of the images, and how many training images there were.
+
+    Raises:
+        UsageError: the file is there and cannot be read, or holds something else.
+    """
     path = folder / FILE
     if not path.exists():
         return None
@@ -73,15 +77,22 @@ def _read(folder: Path) -> tuple[np.ndarray, int] | None:
         with np.load(path) as arrays:
             indices = arrays['indices']
             images = int(arrays['images'])
-        if indices.ndim != 1 or indices.dtype.kind not in 'iu' or (indices < 0).any():
-            shape = list(indices.shape)
-            raise ValueError(
-                f'indices: {indices.dtype} {shape}, expected numbers of images from 0 on'
-            )
+        _check_indices(indices)
         return indices, images
     # Without the structure of a file of several arrays, numpy loads no context manager: TypeError.
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f'{path}: is no list of held-out images ({error})') from error
+
+
+def _check_indices(indices: np.ndarray) -> None:
+    """Checks that these are numbers of images.
+
+    Raises:
+        ValueError: they are not whole numbers from 0 on, in one row.
+    """
+    if indices.ndim != 1 or indices.dtype.kind not in 'iu' or (indices < 0).any():
+        shape = list(indices.shape)
+        raise ValueError(f'indices: {indices.dtype} {shape}, expected numbers of images from 0 on')
 
 
 def apply(dataset: Dataset, config: Config, folder: Path | None) -> Dataset:

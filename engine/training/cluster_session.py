@@ -38,6 +38,7 @@ class WorkerSession(tf.Session):
 
         Raises:
             WorkerError: another worker is gone.
+            OpError: anything else went wrong.
         """
         try:
             return super().run(*args, **kwargs)

@@ -116,7 +116,11 @@ def train_one(
 
 
 def _check_batch(config: Config, images: int, workers: int) -> None:
-    """Checks that every tower of every machine gets its part of a batch."""
+    """Checks that every tower of every machine gets its part of a batch.
+
+    Raises:
+        UsageError: there are too few images, or the batch cannot be divided or shared.
+    """
     if config.batch_size > images:
         raise UsageError(
             f'--batch_size {config.batch_size}: there are only {images} training images'

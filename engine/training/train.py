@@ -210,9 +210,21 @@ def _state(run: Run, values: dict[str, np.ndarray] | None) -> SessionInit | None
 def _check_end(
     config: Config, trainer: Any, flow: KeepsError, guard: StopAtNaN, worker: SingleWorker
 ) -> None:
-    """Raises why a training ended before its time.
+    """Checks that a training ran to its end.
 
     tensorpack ends quietly when the thread that reads the data dies.
+
+    Args:
+        config: says how many steps there are.
+        trainer: that has ended.
+        flow: keeps the exception that stopped the data.
+        guard: keeps why the loss stopped the training.
+        worker: keeps why it lost the others.
+
+    Raises:
+        WorkerError: another worker is gone.
+        RuntimeError: the data ended by a fault of ours.
+        UsageError: the data are bad, or the loss is no number.
     """
     # Bad data on this worker end a sum with the others, as if one of them were lost.
     if worker.failure and not flow.error:

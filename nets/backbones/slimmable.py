@@ -59,7 +59,8 @@ def _form(stem: int, layers: tuple[int, ...], strides: tuple[int, ...]) -> Form:
 
     Args:
         stem: its stride.
-        layers, strides: of every stage.
+        layers: of every stage.
+        strides: of every stage.
     """
     stages = map(Stage, _STAGES, layers, strides)
     return Form(Stage(_STEM, 1, stem), tuple(stages))
@@ -179,7 +180,10 @@ class ResNet:
         """The images: no layer is the same for two widths.
 
         Args:
-            x, b, wide, passes: as of ``MobileNetV1.features``.
+            x: images, as of ``MobileNetV1.features``.
+            b: the tower's layer builder.
+            wide: as of ``MobileNetV1.features``.
+            passes: as of ``MobileNetV1.features``.
         """
         return x, None
 
@@ -187,7 +191,9 @@ class ResNet:
         """[N, classes] at a width.
 
         Args:
-            features, b, index: as of ``MobileNetV1.logits``.
+            features: as returned by ``features``.
+            b: the tower's layer builder.
+            index: of the width, as of ``MobileNetV1.logits``.
         """
         images, _ = features
         width = self._width(0, index)

@@ -336,7 +336,13 @@ class Blocks(Normalisation):
         return self._quantized('input_quant', x, scope, role, relu=False, lower=lower)
 
     def max_pool(self, x: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
-        """Maximum over windows, see ``Layout.max_pool``: its values have the bits of ``x``."""
+        """Maximum over windows, as of ``Layout.max_pool``: its values have the bits of ``x``.
+
+        Args:
+            x: images.
+            kernel: pixels on a side of a window.
+            stride: pixels from one window to the next.
+        """
         return self.coded.same(super().max_pool(x, kernel, stride), x)
 
     def _quantized(

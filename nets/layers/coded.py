@@ -20,7 +20,13 @@ class CodedTensors:
         self._bits: dict[Any, int] = {}
 
     def activated(self, y: tf.Tensor, scope: str, role: str) -> tf.Tensor:
-        """``y``, which was activated in ``scope`` for layers of ``role``."""
+        """``y``, whose bits are remembered.
+
+        Args:
+            y: the output of an activation.
+            scope: in which it was activated.
+            role: of the layers that read it.
+        """
         self._bits[y.ref()] = self._policy.activation_bits(scope, role)
         return y
 

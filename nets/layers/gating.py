@@ -121,7 +121,10 @@ def skipping_identity(
     Images that skip the body are left untouched.
 
     Args:
-        gate, q, body, x: as of ``masked``.
+        gate: as of ``masked``.
+        q: as of ``masked``.
+        body: as of ``masked``.
+        x: images, the shortcut.
         pooled: ``pool(x)`` [N, C].
         pool: taken of each image alone.
 

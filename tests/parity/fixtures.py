@@ -1,4 +1,7 @@
-"""Fixtures as stored: reading them, the rules that fill tensors and draw inputs, and the verdict on one of them."""
+"""Fixtures as stored: reading them, and the verdict on one of them.
+
+The rules that fill tensors and draw inputs are here too.
+"""
 
 import dataclasses
 import json
@@ -38,7 +41,7 @@ class Fixture:
         return self.path.stem
 
     def tensors(self) -> list[dict[str, Any]]:
-        """Rows with name, shape and distribution; a reference such as "as OTHER.json" is followed."""
+        """Rows with name, shape and distribution; follows a reference such as "as OTHER.json"."""
         rows = self.data['tensors']
         if not isinstance(rows, str):
             return rows
@@ -86,7 +89,10 @@ def fill(tensor: Mapping[str, Any]) -> np.ndarray:
 
 
 def draw(spec: Mapping[str, Any]) -> np.ndarray:
-    """An input by its rule: bytes one image per seed, a spelled-out ``randint``, or a standard normal from one seed."""
+    """An input by its rule.
+
+    Bytes of one image per seed, a spelled-out ``randint``, or a standard normal from one seed.
+    """
     if 'seeds' in spec:
         one = (1, *spec['shape'][1:])
         images = [np.random.RandomState(seed).randint(0, 256, one) for seed in spec['seeds']]
@@ -125,7 +131,10 @@ class Check:
 def compare(
     what: str, ours: np.ndarray, theirs: np.ndarray, limit: float, *, scale: float | None = None
 ) -> Check:
-    """Largest absolute difference over ``scale``, by default the largest magnitude of theirs (1 if that is 0)."""
+    """Largest absolute difference over ``scale``.
+
+    That is by default the largest magnitude of theirs (1 if it is 0).
+    """
     ours, theirs = np.asarray(ours, 'float64'), np.asarray(theirs, 'float64')
     if ours.shape != theirs.shape:
         return Check(f'{what} {list(ours.shape)} against {list(theirs.shape)}', math.inf, limit)
@@ -158,7 +167,7 @@ class Result:
         )
 
     def line(self) -> str:
-        """Name, largest relative error, what it was measured against, verdict; then reasons and remark."""
+        """Name, largest relative error, its scale, verdict; then reasons and remark."""
         errors = [check.error for check in self.checks if check.sharp]
         worst = f'{np.max(errors):.1e} of {self.against}' if errors else 'not measured'
         reasons = self.problems + [

@@ -1,4 +1,7 @@
-"""Multiply-adds and parameters of the RS-Nets and SAN models, counted from what building our networks leaves behind."""
+"""Multiply-adds and parameters of the RS-Nets and SAN models.
+
+They are counted from what building our networks leaves behind.
+"""
 
 import math
 from typing import Any
@@ -48,7 +51,7 @@ def _counts(name: str, model: dict[str, Any]) -> list[Check]:
     sizes = [int(size) for size in model['madds']]
     with tf.Graph().as_default():
         net = pytorch.network({'arch': name, 'num_classes': CLASSES}, sizes, None)
-        # As a training tower, since an inference tower would keep the generated kernels of every size.
+        # A training tower: one for inference would keep the generated kernels of every size.
         blocks = Bare(Policy(), net.points, training=True, padding=net.padding)
         net.outputs(
             {size: tf.placeholder(tf.float32, [1, size, size, 3]) for size in sizes}, blocks
@@ -79,7 +82,7 @@ def _parts(layers: list[cost.LayerRecord]) -> dict[str, int]:
 
 
 def _parameters(shared: int, affine: int, published: dict[str, int]) -> dict[str, int]:
-    """Parameters by published name; those that SAN stores and never uses are counted as published."""
+    """Parameters by published name; those that SAN stores and never uses count as published."""
     total = shared + 5 * affine + published['unused_downsample']
     return {
         'shared_conv_fc': shared,

@@ -1,4 +1,7 @@
-"""MSDNet: budgeted-batch thresholds, accuracy and expected cost of every data set at every published budget."""
+"""MSDNet: budgeted-batch thresholds, accuracy and expected cost.
+
+Of every data set, at every published budget.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +11,8 @@ import numpy as np
 from engine.results import exit_thresholds
 from tests.parity.fixtures import Check, Fixture, Result, compare
 
-# Routines of float32 powers differ in the last bits between processors; what follows from the shares is exact.
+# Routines of float32 powers differ in the last bits between processors; what follows from the
+# shares is exact.
 SHARES = 1e-6
 
 

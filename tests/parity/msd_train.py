@@ -1,8 +1,10 @@
-"""MSDNet in training: batch statistics, gradients and moving averages of one step, and four steps of both optimisers.
+"""MSDNet in training: one step and four steps of both optimisers.
 
-Four steps at a rate of .1 amplify the rounding of float32 to 7e-3 of a loss and a tenth of a logit: a unit within
-rounding of zero is on or off. So they are computed in float64, as the published ones: our layers and updates on a batch
-normalisation of that precision.
+Of one step, batch statistics, gradients and moving averages are compared.
+
+Four steps at a rate of .1 amplify the rounding of float32 to 7e-3 of a loss and a tenth of a logit:
+a unit within rounding of zero is on or off. So they are computed in float64, as the published ones:
+our layers and updates on a batch normalisation of that precision.
 """
 
 from typing import Any
@@ -16,11 +18,14 @@ from quant.backend import tf
 from tests.parity import msd, pytorch
 from tests.parity.fixtures import Check, Fixture, Result, compare, draw
 
-# Of the standard deviation of logits, with batch statistics of 8 images; of the value; of the norm of a gradient.
+# Of the standard deviation of logits, with batch statistics of 8 images; of the value; of the norm
+# of a gradient.
 LOGITS, VALUE, GRADIENT = 1e-4, 1e-5, 1e-3
-# Part of the median norm below which a gradient is judged on that scale: some vanish but for rounding.
+# Part of the median norm below which a gradient is judged on that scale: some vanish but for
+# rounding.
 FLOOR = 0.1
-# After four steps in float64, stored as float32: of the std of logits and of the largest value of anything else.
+# After four steps in float64, stored as float32: of the std of logits and of the largest value of
+# anything else.
 STEPPED = 1e-5
 
 
@@ -81,7 +86,10 @@ class Training:
 
 
 def step(fixture: Fixture) -> Result:
-    """Forward at inference, then a training pass: logits, loss, norms of the gradients, moving averages after it."""
+    """Forward at inference, then a training pass.
+
+    Gives logits, loss, norms of the gradients, and moving averages after it.
+    """
     result = msd.forward(fixture)
     with tf.Graph().as_default(), pytorch.session() as session:
         training = Training(fixture)
@@ -123,7 +131,10 @@ def step(fixture: Fixture) -> Result:
 
 
 def steps(fixture: Fixture) -> Result:
-    """Four steps of SGD with plain and with Nesterov momentum, decay of everything as a term of the loss."""
+    """Four steps of SGD with plain and with Nesterov momentum.
+
+    The decay of everything is a term of the loss.
+    """
     result = Result(fixture.name, "each tensor's scale")
     for kind in ('plain', 'nesterov'):
         result.checks += _steps(fixture, kind)

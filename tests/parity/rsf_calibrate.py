@@ -1,4 +1,4 @@
-"""SAN: statistics of the normalisations computed anew from a few batches, and the logits with them."""
+"""SAN: statistics of the normalisations from a few batches, and the logits with them."""
 
 from typing import Any
 

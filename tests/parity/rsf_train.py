@@ -1,17 +1,21 @@
-"""RS-Nets float and SAN: one training step of the published code - loss, gradients, update, statistics.
+"""RS-Nets float and SAN: one training step of the published code.
 
-Gradients are pinned by their norm and by their product with a direction drawn from the name of the parameter.
+Loss, gradients, update and statistics are compared.
 
-What float32 allows. Everything forward is continuous, and two builds agree to 1e-5. A gradient is not: a unit within
-rounding of zero is on or off, and with batches of 8 one such unit in a late layer moves all gradients of its size
-before it by up to 4 %, seen between builds as between two draws of relative noise 3e-7 on our own values. So each size
-is settled first, as in ``rsq_train``: with noise on its normalisations that is too small to matter otherwise, until its
-gradients agree sharply. Where all sizes settle (SAN of ResNet-18: errors fall from 3e-2 to 1e-5), everything is judged
-sharply. A larger size can have several such units at every draw; its normalisations, and the kernels that all sizes
-share, are then held to ``FLIPPED`` only, which still tells a wrong gradient.
+Gradients are pinned by their norm and by their product with a direction drawn from the name of the
+parameter.
 
-Gradients that vanish but for rounding (the shift of a linear bottleneck in front of another normalisation) are
-judged on the scale of the others.
+What float32 allows. Everything forward is continuous, and two builds agree to 1e-5. A gradient is
+not: a unit within rounding of zero is on or off, and with batches of 8 one such unit in a late
+layer moves all gradients of its size before it by up to 4 %, seen between builds as between two
+draws of relative noise 3e-7 on our own values. So each size is settled first, as in ``rsq_train``:
+with noise on its normalisations that is too small to matter otherwise, until its gradients agree
+sharply. Where all sizes settle (SAN of ResNet-18: errors fall from 3e-2 to 1e-5), everything is
+judged sharply. A larger size can have several such units at every draw; its normalisations, and the
+kernels that all sizes share, are then held to ``FLIPPED`` only, which still tells a wrong gradient.
+
+Gradients that vanish but for rounding (the shift of a linear bottleneck in front of another
+normalisation) are judged on the scale of the others.
 """
 
 from collections.abc import Mapping
@@ -24,18 +28,21 @@ from quant.backend import tf
 from tests.parity import pytorch, rsf_calibrate
 from tests.parity.fixtures import Check, Fixture, Result, compare
 
-# Of the value; of the logits' std, which batch statistics of 8 values amplify; of the norm of the statistic.
+# Of the value; of the logits' std, which batch statistics of 8 values amplify; of the norm of the
+# statistic.
 LOSS, LOGITS, STATISTIC = 1e-5, 1e-3, 1e-4
-# Of the norm of a gradient: with the same units on, and with one unit of 4096 or more on in one build only.
+# Of the norm of a gradient: with the same units on, and with one unit of 4096 or more on in one
+# build only.
 SHARP, FLIPPED = 1e-3, 5e-2
-# Part of the median norm below which a gradient is judged on that scale, and rounding of a value that is updated.
+# Part of the median norm below which a gradient is judged on that scale, and rounding of a value
+# that is updated.
 FLOOR, ROUNDING = 0.1, 1e-7
 NOISE, TRIES = 3e-7, 24
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 1e-4
 
 
 class Stored(NamedTuple):
-    """What is published of one parameter, by our name, and the scale on which its gradient is judged."""
+    """What is published of one parameter, by our name, and the scale of its gradient."""
 
     norm: float
     dot: float
@@ -101,7 +108,10 @@ def _stored(fixture: Fixture) -> dict[str, Stored]:
 
 
 def _step(tower: pytorch.Tower, labels: tf.Tensor) -> Step:
-    """One step of SGD with decay of all parameters; the gradients that are fetched are those of the loss alone."""
+    """One step of SGD with decay of all parameters.
+
+    The gradients that are fetched are those of the loss alone.
+    """
     parts = tower.net.loss(tower.outputs, labels)
     total = tf.add_n(list(parts.values()))
     optimizer = tf.train.MomentumOptimizer(RATE, MOMENTUM)
@@ -120,7 +130,7 @@ def _step(tower: pytorch.Tower, labels: tf.Tensor) -> Step:
 
 
 def _divergences(tower: pytorch.Tower) -> list[tf.Tensor]:
-    """In the order of the published calls: of each path from the ensemble, then from every larger size."""
+    """In the order of the published calls: of each path from the ensemble, then larger sizes."""
     logits, ensemble = list(tower.outputs.logits.values()), list(tower.outputs.extras.values())
     return [
         losses.divergence(teacher, student)
@@ -138,7 +148,9 @@ def settle(
     stored: Mapping[str, Stored],
     feed: Mapping[int, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], dict[int, float]]:
-    """Puts the values in, each size's normalisations with the draw of noise at which its gradients agree best.
+    """Puts the values in, each size's normalisations with a draw of noise.
+
+    It is the draw at which the gradients agree best.
 
     Returns:
         The values that were put in, and the largest error of the gradients by size.
@@ -252,7 +264,7 @@ def _updates(
     settled: Mapping[int, float],
     sizes: list[int],
 ) -> list[Check]:
-    """The difference of two float32 values carries their rounding beside the error of the gradient."""
+    """The difference of two float32 values carries their rounding beside the gradient's error."""
     checks = []
     for name, row in stored.items():
         limit, size = _limit(name, settled, sizes), float(np.linalg.norm(put[name]))

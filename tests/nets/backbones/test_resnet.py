@@ -18,7 +18,7 @@ BITS = {
     'w2a2': low_bit('lq(bits=2)', 'lq(bits=2)'),
 }
 MODE_BITS = [(mode, bits) for mode in MODES for bits in BITS if (mode, bits) != ('resnet', 'w2a2')]
-# What is run, by architecture: size, and blocks per group that have all kinds of block and are built
+# By architecture: size, and blocks per group that have all kinds of block and are built
 # in a second.
 RUN = {
     'resnet8': (33, (1, 1, 1)),

@@ -1,4 +1,4 @@
-"""Generated kernels: their values and gradients, how often they are made, and the scale of their quantizers."""
+"""Generated kernels: values, gradients, how often they are made, and their quantizers."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_initial_values_follow_from_the_fan_out(run):
 
 
 def test_inference_generates_once(run):
-    """The forward pass does not contain the multiplication: a kernel stays until it is generated again."""
+    """The forward pass does not multiply: a kernel stays until it is generated again."""
     y, kernel = convolve(blocks(training=False), 0.5)
     assert {op.type for op in behind(y)} & {'Mul', 'Add', 'AddV2'} == set()
     run([])

@@ -34,7 +34,10 @@ def expected():
 @pytest.mark.parametrize('data_format', ['NHWC', 'NCHW'])
 @pytest.mark.parametrize('towers', [2, 3])
 def test_towers_together(towers, data_format, run):
-    """Gradients are of the sum of the towers' losses; those of affine parameters add up over the towers."""
+    """Gradients are of the sum of the towers' losses.
+
+    Those of affine parameters add up over the towers.
+    """
     exchange = sync_norm.Exchange(towers)
     order, back = ((0, 3, 1, 2), (0, 2, 3, 1)) if data_format == 'NCHW' else ((0, 1, 2, 3),) * 2
     found = []

@@ -1,9 +1,10 @@
-"""Writes one operating point as a SavedModel: its own weights as constants, none of the others.
+"""Writes one operating point to a file: its own weights as constants, none of the others.
 
     python -m scripts.export RUN --point w03 --out FOLDER   # s160 of an RS-Net, s28-x1 of an MSDNet
 
-The signature `serving_default` maps `images`, uint8 [N, H, H, 3] in BGR order as OpenCV reads them,
-to `logits`. Low-bit weights are stored with the values that they stand for, in float32.
+`--form` chooses the format; by default it is a SavedModel, whose signature `serving_default` maps
+`images`, uint8 [N, H, H, 3] in BGR order as OpenCV reads them, to `logits`. Low-bit weights are
+stored with the values that they stand for, in float32.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.deployment import forms
 from engine.errors import UsageError
 from engine.optimization.averages import WEIGHTS
 from scripts import parser, status
@@ -21,7 +23,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p = parser('export', __doc__)
     p.add_argument('run', metavar='RUN', help='run folder, or a checkpoint prefix in one')
     p.add_argument('--point', required=True, help='operating point, as evaluation spells it')
-    p.add_argument('--out', type=Path, required=True, metavar='FOLDER', help='folder to make')
+    p.add_argument('--out', type=Path, required=True, metavar='PATH', help='folder or file to make')
+    p.add_argument('--form', choices=forms.FORMS, default='savedmodel', help=forms.texts())
     p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
     p.add_argument(
         '--weights',
@@ -36,11 +39,10 @@ def run(args: argparse.Namespace) -> str:
     """Exports, and says what and where.
 
     Raises:
-        UsageError: There is no such point, or the folder exists.
+        UsageError: There is no such point, or what it is to make exists.
     """
     if args.out.exists():
-        raise UsageError(f'--out {args.out}: exists; choose a new folder')
-    from engine.deployment import savedmodel
+        raise UsageError(f'--out {args.out}: exists; choose a new name')
     from engine.graph import freeze
     from engine.runs import checkpoint
 
@@ -56,9 +58,9 @@ def run(args: argparse.Namespace) -> str:
             f'--point {args.point}: {source.prefix} has {" ".join(known)}; '
             f'python -m scripts.calibrate {args.run} makes statistics of other sizes and widths'
         )
-    savedmodel.save(freeze.named(source, args.point), args.out)
+    forms.write(args.form, freeze.named(source, args.point), args.out)
     size = 0
-    for path in args.out.rglob('*'):
+    for path in (args.out, *args.out.rglob('*')):
         if path.is_file():
             size += path.stat().st_size
     return f'{args.out}: {args.point} of {source.prefix}, {size / 1e3:.1f} kB'

@@ -9,6 +9,7 @@ from engine import families
 from engine.config.flags import unknown
 from engine.data import datasets, folder
 from engine.errors import UsageError
+from engine.families.family import Family
 from engine.optimization import optimizers, schedules
 from quant import quantizer
 
@@ -20,7 +21,13 @@ def _summary(described: Any) -> str:
 
 
 def _networks() -> dict[str, str]:
-    return {name: _summary(families.get(name)) for name in nets.names()}
+    found = {}
+    for name in nets.names():
+        family = families.get(name)
+        # A network that is not listed there says itself what it is.
+        listed = type(family) is not Family
+        found[name] = _summary(family if listed else nets.get(name))
+    return found
 
 
 def _presets() -> dict[str, str]:

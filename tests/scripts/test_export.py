@@ -1,10 +1,11 @@
-"""scripts/export.py: one operating point of a run becomes a SavedModel of its own weights."""
+"""scripts/export.py: one operating point of a run becomes a file of its own weights."""
 
 import json
 
 import numpy as np
 import pytest
 
+from engine.deployment import forms
 from engine.importers import pytorch
 from engine.runs.checkpoint import POINTS
 from nets import cost
@@ -54,6 +55,27 @@ def test_the_file_gives_the_logits_of_the_run(name, point, runs, tmp_path, capsy
     # Normalisation comes on top of the weights.
     assert 4 * cost.parameters(layers) <= stored < 1.4 * 4 * cost.parameters(layers)
     assert stored < size < stored + 1e5
+
+
+def write_names(frozen, path):
+    """A format: the operations of the graph in a text file."""
+    path.write_text('\n'.join(node.name for node in frozen.graph_def.node))
+
+
+def test_a_format_is_one_line_of_the_registry(runs, tmp_path, capsys, monkeypatch):
+    form = forms.Form(f'{__name__}.write_names', 'names of operations')
+    monkeypatch.setitem(forms.FORMS, 'names', form)
+    out = tmp_path / 'out.txt'
+    assert exports(runs[0] / 'rsnet', 's12', out, '--form', 'names') == 0
+    names = out.read_text().splitlines()
+    assert 'images_16' in names
+    assert f'{out}: s12 of ' in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        exports(runs[0] / 'rsnet', 's12', tmp_path / 'other', '--form', 'unheard')
+    assert "invalid choice: 'unheard'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        export.main(['--help'])
+    assert 'names of operations' in ' '.join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

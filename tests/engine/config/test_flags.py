@@ -84,6 +84,12 @@ def test_lists_name_what_there_is(capsys):
     assert [line.split()[0] for line in printed('--list nets', capsys)] == nets.names()
 
 
+def test_a_network_without_a_family_is_listed_by_its_own_words(capsys, monkeypatch):
+    monkeypatch.setitem(nets._NETS, 'plain', 'nets.rsnet.RSNet')
+    lines = printed('--list nets', capsys)
+    assert 'plain   A backbone with one operating point per input size' in lines
+
+
 @pytest.mark.parametrize(
     ('line', 'guess'),
     [

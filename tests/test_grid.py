@@ -119,7 +119,7 @@ def config(cell):
         values['mode'] = 'preact'
     values |= {'data': 'animals28', 'dataset': 'animals28', 'classes': 5, 'wd': 0.0}
     values |= {'augmentation': 'shift', 'image_size': 16, 'resize': 'area'}
-    found = Config(**values)
+    found = Config.from_values(**values)
     found.check()
     return found
 

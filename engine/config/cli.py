@@ -7,8 +7,9 @@ from typing import Any
 
 import nets
 from engine.config import flags, listing
-from engine.config.config import GROUPS, Config, as_tuple
+from engine.config.config import Config
 from engine.config.flags import Flag, Parser, unknown
+from engine.config.groups import GROUPS
 from engine.config.options import (
     WORKER_TIMEOUT,
     Architecture,
@@ -16,6 +17,7 @@ from engine.config.options import (
     FolderFlags,
 )
 from engine.config.presets import PRESETS, data_defaults, network_defaults
+from engine.config.record import as_tuple
 from engine.errors import UsageError
 
 PROGRAM = 'imagenet_tf.py'

@@ -4,13 +4,13 @@ Groups of options that the run folder records and that repeat the run.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import nets
 from engine import families
+from engine.config import groups, record
 from engine.config.options import (
     SMALLEST_SIZE,
     Architecture,
@@ -19,7 +19,7 @@ from engine.config.options import (
     RunOptions,
     ViewOptions,
 )
-from engine.data import datasets, inputs, randaugment
+from engine.data import inputs, randaugment
 from engine.data.preprocessing import Preprocessing
 from engine.errors import UsageError
 from engine.optimization.averages import AverageOptions
@@ -28,44 +28,8 @@ from engine.optimization.schedules import ScheduleOptions
 from quant import options as ranges
 from quant.policy import FLOAT_BITS, QuantizationOptions
 
-# Of the JSON that records a configuration; 1 had no groups and said no version.
-VERSION = 2
 
-# Group -> its options. Those of the network depend on it, and form the group ``options``.
-GROUPS: dict[str, type[Any]] = {
-    'architecture': Architecture,
-    'quantization': QuantizationOptions,
-    'images': DataOptions,
-    'views': ViewOptions,
-    'course': ScheduleOptions,
-    'optimization': OptimizerOptions,
-    'averages': AverageOptions,
-    'run': RunOptions,
-    'machine': MachineOptions,
-}
-
-
-def field_names(group: Any) -> list[str]:
-    """Names of the fields of a dataclass or of an instance of one."""
-    return [field.name for field in dataclasses.fields(group)]
-
-
-def as_tuple(value: Any) -> Any:
-    """The same, with a tuple in place of a list: options can be hashed."""
-    if isinstance(value, list):
-        return tuple(value)
-    return value
-
-
-# Name of an option -> the group that has it.
-_GROUP_OF = {name: group for group, cls in GROUPS.items() for name in field_names(cls)}
-
-
-# In transition mypy does not look into it: dataclasses.replace takes options of any group.
-_frozen: Any = dataclasses.dataclass(frozen=True, init=False)
-
-
-@_frozen
+@dataclasses.dataclass(frozen=True)
 class Config:
     """All that decides what a run computes.
 
@@ -100,31 +64,6 @@ class Config:
     run: RunOptions
     machine: MachineOptions
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    def __init__(self, **values: Any):
-        # In transition: Config(...) and dataclasses.replace take options of any group, and leave
-        # those of other networks out.
-        names = field_names(Config)
-        if not set(values) <= set(names):
-            groups = [values[name] for name in names if name in values]
-            flat = {name: value for name, value in values.items() if name not in names}
-            known: dict[str, Any] = {}
-            for group in groups:
-                known.update({name: getattr(group, name) for name in field_names(group)})
-            net = flat.get('net', known.get('net', Architecture.net))
-            own = {*_GROUP_OF, *nets.options(net)}
-            foreign = {name for other in nets.names() for name in nets.options(other)} - own
-            merged = {**known, **flat}
-            kept = {name: value for name, value in merged.items() if name not in foreign}
-            made = Config.from_values(**kept)
-            values = {name: getattr(made, name) for name in names}
-        elif set(values) != set(names):
-            made = Config.from_values()
-            values = {**{name: getattr(made, name) for name in names}, **values}
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
     @classmethod
     def from_values(cls, **values: Any) -> 'Config':
         """The configuration with these options; the others have their defaults.
@@ -136,14 +75,12 @@ class Config:
             UsageError: an option is unknown, or one of other networks; or no such network.
         """
         net = values.get('net', Architecture.net)
-        refuse_foreign(net, values)
-        groups = {}
-        for group, options in GROUPS.items():
-            given = {name: values[name] for name in field_names(options) if name in values}
-            groups[group] = _built(options, given)
-        own = nets.get(net).Options
-        given = {name: values[name] for name in field_names(own) if name in values}
-        return cls(options=_built(own, given), **groups)
+        groups.refuse_foreign(net, values)
+        made = {}
+        for group, options in groups.of_net(net).items():
+            names = groups.field_names(options)
+            made[group] = _built(options, {name: values[name] for name in names if name in values})
+        return cls(**made)
 
     def replacing(self, **values: Any) -> 'Config':
         """The same with these options; of another ``net``, what that shares with this one stays.
@@ -154,8 +91,7 @@ class Config:
         Raises:
             UsageError: an option is unknown, or one of other networks; or no such network.
         """
-        network = _network(values.get('net', self.net))
-        known = {*_GROUP_OF, *field_names(network.Options)}
+        known = groups.option_names(values.get('net', self.net))
         kept = {name: value for name, value in self.flat().items() if name in known}
         return Config.from_values(**{**kept, **values})
 
@@ -168,21 +104,21 @@ class Config:
         """All options by name."""
         found: dict[str, Any] = {}
         for group in self._groups():
-            found.update({name: getattr(group, name) for name in field_names(group)})
+            found.update({name: getattr(group, name) for name in groups.field_names(group)})
         return found
 
     def __getattr__(self, name: str) -> Any:
-        """The option of this name, whichever group owns it."""
-        groups = self.__dict__
-        owner = _GROUP_OF.get(name, 'options')
-        if name.startswith('_') or owner not in groups:
+        """The option of this name, whichever group owns it.
+
+        Raises:
+            AttributeError: this network has no such option.
+        """
+        # Copying asks for special methods before there are groups.
+        options = self.__dict__.get(groups.owner(name))
+        if options is None or name.startswith('_'):
             raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
-        options = groups[owner]
-        if name not in field_names(options):
-            for other in nets.names():
-                if name in nets.options(other):
-                    return getattr(nets.get(other).Options, name)
-            raise AttributeError(f'--net {groups["architecture"].net} has no option {name!r}')
+        if name not in groups.field_names(options):
+            raise AttributeError(f'no option {name!r} of --net {self.net}')
         return getattr(options, name)
 
     def _groups(self) -> list[Any]:
@@ -243,7 +179,7 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """The version and all groups, as plain data."""
-        return {'version': VERSION, **dataclasses.asdict(self)}
+        return {'version': record.VERSION, **dataclasses.asdict(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], source: str) -> 'Config':
@@ -256,9 +192,8 @@ class Config:
         Raises:
             UsageError: unknown options or values of another type, or a later version.
         """
-        values = {name: as_tuple(value) for name, value in _recorded(data, source).items()}
+        values = record.options(data, source)
         try:
-            _check_types(values)
             return cls.from_values(**values)
         except UsageError as error:
             raise UsageError(f'{source}: {error}') from error
@@ -320,13 +255,6 @@ class Config:
                 raise UsageError(f'--randaugment {error}') from error
 
 
-def _network(name: str) -> Any:
-    try:
-        return nets.get(name)
-    except ValueError:
-        raise UsageError(f'--net {name}: unknown; there are {", ".join(nets.names())}') from None
-
-
 def _built(options: type[Any], given: Mapping[str, Any]) -> Any:
     """Options that check themselves when they are made."""
     try:
@@ -340,101 +268,6 @@ def _checked(check: Callable[[Any], object], group: Any) -> None:
         check(group)
     except ValueError as error:
         raise UsageError(f'--{error}') from error
-
-
-def refuse_foreign(net: str, given: Iterable[str]) -> None:
-    """Refuses options of other networks, which would be ignored.
-
-    Raises:
-        UsageError: there is one, or no such network.
-    """
-    own = {*_GROUP_OF, *field_names(_network(net).Options)}
-    for name in sorted(set(given) - own):
-        raise UsageError(_foreign(name, net))
-
-
-def _foreign(name: str, net: str) -> str:
-    """Says why a network has no such option."""
-    if any(name in nets.options(other) for other in nets.names()):
-        return f'--{name}: --net {net} has no such option'
-    return f'unknown option {name!r}'
-
-
-def flat_record(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by name from a record of any version, unchecked.
-
-    Args:
-        data: read from the JSON of a run.
-    """
-    if 'version' not in data:
-        return dict(data)
-    values: dict[str, Any] = {}
-    for options in data.values():
-        if isinstance(options, dict):
-            values.update(options)
-    return values
-
-
-def _recorded(data: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Options of the network of a record of any version, by name."""
-    if 'version' in data:
-        return _ungrouped(data, source)
-    return _of_flat(data, source)
-
-
-def _ungrouped(data: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Options by name from the groups of a record."""
-    if data['version'] != VERSION:
-        raise UsageError(f'{source}: version {data["version"]!r} is unknown; there is {VERSION}')
-    for group, options in data.items():
-        known = group in (*GROUPS, 'options') and isinstance(options, dict)
-        if not known and group != 'version':
-            raise UsageError(
-                f'{source}: unknown group {group!r}; it was written by another version'
-            )
-    values = flat_record(data)
-    net = values.get('net', Architecture.net)
-    if net in nets.names():
-        _refuse_unknown(values, {*_GROUP_OF, *nets.options(net)}, source)
-    return values
-
-
-def _of_flat(data: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Options of the network of a record that has no groups, and lists those of all networks."""
-    every = set(_GROUP_OF)
-    for net in nets.names():
-        every.update(nets.options(net))
-    data = datasets.completed(data)
-    _refuse_unknown(data, every, source)
-    net = data.get('net', Architecture.net)
-    if net not in nets.names():
-        return dict(data)
-    known = {*_GROUP_OF, *nets.options(net)}
-    return {name: value for name, value in data.items() if name in known}
-
-
-def _refuse_unknown(given: Iterable[str], known: Iterable[str], source: str) -> None:
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise UsageError(
-            f'{source}: unknown field {unknown[0]!r}; it was written by another version'
-        )
-
-
-def _check_types(values: Mapping[str, Any]) -> None:
-    """Refuses values whose type is not that of the default."""
-    defaults: dict[str, Any] = {}
-    for options in (*GROUPS.values(), _network(values.get('net', Architecture.net)).Options):
-        defaults.update({field.name: field.default for field in dataclasses.fields(options)})
-    for name, value in values.items():
-        kind = type(defaults[name])
-        accepted: Any = kind
-        if kind is float:
-            accepted = (int, float)
-        elif defaults[name] is None:
-            accepted = (str, type(None))
-        if not isinstance(value, accepted):
-            raise UsageError(f'field {name!r} holds {value!r}, not a {kind.__name__}')
 
 
 def check_sizes(sizes: tuple[int, ...], flag: str = '--sizes') -> None:
@@ -456,10 +289,4 @@ def read_config(path: Path) -> Config:
     Raises:
         UsageError: the file cannot be read as one.
     """
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f'{path}: no readable run configuration ({error})') from error
-    if not isinstance(data, dict):
-        raise UsageError(f'{path}: no run configuration (it holds {data!r:.40})')
-    return Config.from_json(data, str(path))
+    return Config.from_json(record.read(path), str(path))

@@ -6,7 +6,8 @@ Presets, defaults of networks and data sets, the data.
 from collections.abc import Mapping
 from typing import Any
 
-from engine.config.config import Config, check_sizes, refuse_foreign
+from engine.config.config import Config, check_sizes
+from engine.config.groups import refuse_foreign
 from engine.config.options import Architecture, RunOptions, ViewOptions
 from engine.config.presets import PRESETS, data_defaults, network_defaults
 from engine.data import datasets

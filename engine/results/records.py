@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.config.config import flat_record
+from engine.config.record import flat_record
 from engine.data import datasets
 from engine.errors import UsageError
 from engine.files import read_record

@@ -97,7 +97,7 @@ def grouped(monkeypatch, shallow):
 @functools.cache
 def built(name):
     """Model, a value for every variable, layer records."""
-    config = Config(**CASES[name][0])
+    config = Config.from_values(**CASES[name][0])
     config.check()
     model = Model(config, data_format='NHWC')
     variables, layers = model.inspect()

@@ -177,5 +177,7 @@ def _rates(table: Mapping[str, Any]) -> list[Check]:
 
 def _rate(what: str, row: list[Any], options: dict[str, Any]) -> Check:
     decay, warm, epoch, step, theirs = row
-    config = Config(schedule=_SCHEDULES[decay], warmup=WARMUP_EPOCHS if warm else 0, **options)
+    config = Config.from_values(
+        schedule=_SCHEDULES[decay], warmup=WARMUP_EPOCHS if warm else 0, **options
+    )
     return compare(what, config.course.rate()(epoch * config.steps_per_epoch + step), theirs, RATE)

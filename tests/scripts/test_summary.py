@@ -118,7 +118,7 @@ def test_wrong_flags(flags, message, capsys):
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp('trained') / 'run'
-    config = Config(
+    config = Config.from_values(
         arch='resnet8',
         width=0.25,
         mode='preact',

@@ -3,15 +3,18 @@
 Where their values come from, what is refused, what is recorded, and the course of the rate.
 """
 
+import copy
+import dataclasses
 import json
 import math
+import pickle
 import re
 import shlex
 
 import pytest
 
 import nets
-from engine.config import cli
+from engine.config import cli, groups
 from engine.config import resolve as resolving
 from engine.config.config import Config, read_config
 from engine.config.presets import PRESETS
@@ -61,6 +64,43 @@ def test_defaults_are_the_published_recipe():
         True,
     )
     assert not (c.kd or c.fixed_qa or c.private_basis)
+
+
+def test_options_have_one_owner():
+    """So that reading an option by name alone is never another one."""
+    own = {field.name for field in dataclasses.fields(Config)}
+    for net in nets.names():
+        names = [name for cls in groups.of_net(net).values() for name in groups.field_names(cls)]
+        assert len(set(names)) == len(names)
+        assert set(names) & {*own, *vars(Config)} == set()
+
+
+def test_an_option_of_other_networks_is_neither_read_nor_set():
+    found = Config.from_values(net='aig')
+    with pytest.raises(AttributeError, match="^no option 'encoding' of --net aig$"):
+        found.encoding  # noqa: B018
+    with pytest.raises(AttributeError, match="^no option 'batchsize' of --net aig$"):
+        found.batchsize  # noqa: B018
+    for change in (found.replacing, Config.from_values):
+        with pytest.raises(UsageError, match='^--encoding: --net (aig|rsnet) has no such option'):
+            change(encoding=24.0)
+    with pytest.raises(TypeError):
+        dataclasses.replace(found, batch_size=2)
+
+
+def test_of_another_network_the_options_that_both_have_stay():
+    found = Config.from_values(net='san', kd=True, kd_type='topdown', encoding=24.0, lr=0.5)
+    other = found.replacing(net='msdnet')
+    assert (other.kd, other.kd_type, other.lr) == (True, 'topdown', 0.5)
+    assert not hasattr(other, 'encoding')
+    assert found.replacing(net='aig').adjusted(kd=True, lr=0.25) == Config.from_values(
+        net='aig', lr=0.25
+    )
+
+
+def test_a_configuration_can_be_copied():
+    found = Config.from_values(net='san', encoding=24.0)
+    assert copy.deepcopy(found) == pickle.loads(pickle.dumps(found)) == found
 
 
 def test_fake_images_keep_the_published_recipe():

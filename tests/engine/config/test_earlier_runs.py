@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import imagenet_tf
-from engine.config.config import VERSION, Config, read_config
+from engine.config.config import Config, read_config
+from engine.config.record import VERSION
 from engine.runs.folder import open_run
 
 EARLIER = Path(__file__).parents[2] / 'data' / 'earlier_runs'

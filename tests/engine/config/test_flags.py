@@ -8,7 +8,7 @@ import pytest
 
 import nets
 from engine.config import cli, flags, listing
-from engine.config.config import GROUPS
+from engine.config.groups import GROUPS
 from engine.errors import UsageError
 from quant.options import limits, option
 from tests.paths import ROOT

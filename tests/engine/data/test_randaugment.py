@@ -210,7 +210,7 @@ def test_any_image_survives_and_is_not_written_to(shape):
 def test_spelling(spec, expected):
     assert parse(spec) == RandAugment(*expected)
     assert hash(parse(spec)) == hash(RandAugment(*expected))
-    Config(randaugment=spec, erasing=0.2).check()
+    Config.from_values(randaugment=spec, erasing=0.2).check()
 
 
 @pytest.mark.parametrize(
@@ -238,4 +238,4 @@ def test_other_spellings_are_refused(spec):
     with pytest.raises(ValueError, match='expected rand, .* as in rand-m9-mstd0.5'):
         parse(spec)
     with pytest.raises(UsageError, match=f'^--randaugment {spec}: expected rand'):
-        Config(randaugment=spec).check()
+        Config.from_values(randaugment=spec).check()

@@ -3,7 +3,6 @@
 The same answers image by image, and nothing computed for those that left.
 """
 
-import dataclasses
 import functools
 import itertools
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from nets.losses import log_confidence
 from quant.backend import tf
 from tests.conftest import Runner
 
-TINY = Config(
+TINY = Config.from_values(
     net='msdnet',
     arch='msdnet',
     mode='pytorch',
@@ -42,7 +41,7 @@ TINY = Config(
     inputs='normalized_rgb',
     augmentation='shift',
 )
-CONFIGS = {'float': TINY, 'w2a2': dataclasses.replace(TINY, qw=2, qa=2, sizes=(28,))}
+CONFIGS = {'float': TINY, 'w2a2': TINY.replacing(qw=2, qa=2, sizes=(28,))}
 N, EXITS = 15, TINY.nBlocks
 NOBODY, EVERYBODY = [exit_thresholds.NEVER] * EXITS, [exit_thresholds.ALWAYS] * EXITS
 VAL = open_dataset('animals28').val

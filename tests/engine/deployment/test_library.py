@@ -13,7 +13,7 @@ from engine.graph.inference import InferenceModel
 from tests.engine.runs.test_checkpoint import save
 from tests.paths import ROOT
 
-SMALL = Config(
+SMALL = Config.from_values(
     arch='resnet8',
     width=0.25,
     sizes=(16, 12),

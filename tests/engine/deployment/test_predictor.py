@@ -66,7 +66,7 @@ def make(tmp_path_factory):
         if family not in runs:
             config = test_grid.config(FAMILIES[family])
             if family == 'san':
-                config = dataclasses.replace(config, resize='antialias')
+                config = config.replacing(resize='antialias')
             model, path = Model(config, data_format='NHWC'), tmp_path_factory.mktemp(family) / 'run'
             variables, layers = model.inspect()
             values = model.starting_values() | test_grid.numbers(variables)
@@ -202,8 +202,7 @@ def test_images_of_a_data_folder(family, resize, kind, make, tmp_path):
     made, folder = make(family), tmp_path / 'data'
     make_cifar10(folder) if kind == 'cifar' else photographs(folder)
     dataset = open_dataset(str(folder), size=made.config.image_size)
-    config = dataclasses.replace(
-        made.config,
+    config = made.config.replacing(
         data=str(folder),
         resize=resize,
         augmentation=dataset.spec.augmentation,
@@ -383,7 +382,7 @@ def test_threads(family, make, predictors):
 def test_epochs(make, tmp_path):
     """The last checkpoint, or the one that was asked for, as an epoch or by its prefix."""
     made, path = make('aig'), tmp_path / 'run'
-    config = dataclasses.replace(made.config, steps_per_epoch=1)
+    config = made.config.replacing(steps_per_epoch=1)
     other = {
         name: value[::-1].copy() if name == 'linear/b' else value
         for name, value in made.values.items()

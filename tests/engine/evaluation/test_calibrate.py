@@ -3,7 +3,6 @@
 Averages against numpy, nothing else changes, and the way from the script to the records.
 """
 
-import dataclasses
 import json
 import shlex
 import shutil
@@ -128,7 +127,7 @@ def test_published_average_weighs_batches_by_their_images():
 def setting(run: Path, *sizes: int):
     """Checkpoint, its configuration at these sizes, its data set."""
     source = checkpoint.read(str(run / 'model-2'), flag='RUN')
-    config = dataclasses.replace(source.config, sizes=sizes)
+    config = source.config.replacing(sizes=sizes)
     return source, config, datasets.open_dataset(config.data, size=config.image_size)
 
 
@@ -138,7 +137,7 @@ def test_observing_changes_no_variable(rsnet):
     Another batch gives others.
     """
     source, config, dataset = setting(rsnet, 24, 16)
-    config = dataclasses.replace(config, kd=False)
+    config = config.replacing(kd=False)
     flow = iter(train_flow(config, dataset, start_step=0, threads=0))
     first, second = next(flow), next(flow)
     model = Model(config, data_format='NHWC')
@@ -154,7 +153,7 @@ def test_observing_changes_no_variable(rsnet):
 def first_convolution(config, source, size: int, images: int) -> list[np.ndarray]:
     """What the first normalisation sees of the first training images, by batch."""
     dataset = datasets.open_dataset(config.data, size=config.image_size)
-    config, batches = dataclasses.replace(config, sizes=(size,), batch_size=min(8, images)), []
+    config, batches = config.replacing(sizes=(size,), batch_size=min(8, images)), []
     flow = iter(train_flow(config, dataset, start_step=0, threads=0))
     while images:
         arrays = [array[:images] for array in next(flow)[:-1]]
@@ -198,7 +197,7 @@ def test_what_is_stored_for_a_new_size_and_for_a_trained_one(rsnet):
     source, config, dataset = setting(rsnet, 26, 16)
     found = calibrate.calibrate(config, source, dataset, images=9, average='pooled', threads=0)
     wanted = Model(
-        dataclasses.replace(config, kd=False, sizes=(26,), image_size=28), data_format='NHWC'
+        config.replacing(kd=False, sizes=(26,), image_size=28), data_format='NHWC'
     ).inspect()[0]
     new = {name for name in wanted if '/s26/' in name}
     assert {name for name in found if '/s26/' in name} == new

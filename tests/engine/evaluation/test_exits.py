@@ -210,9 +210,7 @@ def test_a_policy_for_another_network(changes, parts, tmp_path):
 
 
 def test_a_policy_needs_exits(tmp_path):
-    plain = Model(
-        dataclasses.replace(TINY, net='rsnet', arch='resnet8', kd_type='none'), data_format='NHWC'
-    )
+    plain = Model(TINY.replacing(net='rsnet', arch='resnet8', kd_type='none'), data_format='NHWC')
     with pytest.raises(UsageError, match='--thresholds .*x.json: --net rsnet has no exits'):
         exit_policy.read_policy(plain, str(tmp_path / 'x.json'))
 

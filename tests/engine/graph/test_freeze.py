@@ -65,7 +65,7 @@ def made(options) -> tuple[Config, dict[str, np.ndarray]]:
     """A configuration, and values with which nothing is hidden by zeros and ones, and nothing
     fades.
     """
-    config = Config(**{'classes': 5, 'image_size': 16, **options})
+    config = Config.from_values(**{'classes': 5, 'image_size': 16, **options})
     config.check()
     rng, values = np.random.default_rng(0), Model(config, data_format='NHWC').starting_values()
     for name, value in values.items():
@@ -195,7 +195,7 @@ def test_folding_keeps_what_depends_on_the_feeds():
 
 
 def test_points_that_can_be_run():
-    config = Config(**{**DSNET, 'widths': ()})
+    config = Config.from_values(**{**DSNET, 'widths': ()})
     assert freeze.points(source_of(config, {})) == ['w14', 'w00']
     assert freeze.points(source_of(config, {}, 'w03')) == ['w14', 'w03', 'w00']
     with pytest.raises(UsageError, match="point 'w05': RUN/model-1 has w14 w00"):

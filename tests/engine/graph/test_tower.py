@@ -24,7 +24,7 @@ WD = 0.01
 
 def build(**changes):
     """A training tower; every variable that is not trained is set beside it."""
-    model = Model(Config(**{**SMALL, 'wd': WD, **changes}), data_format='NHWC')
+    model = Model(Config.from_values(**{**SMALL, 'wd': WD, **changes}), data_format='NHWC')
     with TowerContext('', is_training=True):
         feeds = [
             tf.zeros([2, *spec.shape.as_list()[1:]], spec.dtype) for spec in model.inputs()[:-1]
@@ -89,9 +89,7 @@ def test_amount_of_the_decay(config, decay, run):
 def moved(gate_lr, optimizer):
     """Step of every bias, with gradients of 1 at learning rate 0.5, by name."""
     with tf.Graph().as_default(), tf.Session() as session:
-        model = build(
-            net='aig', arch='resnet8', sizes=(16,), kd=False, gate_lr=gate_lr, optimizer=optimizer
-        )
+        model = build(net='aig', arch='resnet8', sizes=(16,), gate_lr=gate_lr, optimizer=optimizer)
         optimizer = model.optimizer()
         biases = [v for v in tf.trainable_variables() if v.op.name.endswith('/b')]
         update = optimizer.apply_gradients([(tf.ones_like(bias), bias) for bias in biases])
@@ -118,7 +116,7 @@ def test_the_learning_rate_of_gates_scales_their_step(optimizer):
     'resize, sides', [('area', [16]), ('nearest', [16]), ('antialias', [16, 12])]
 )
 def test_inputs(resize, sides):
-    model = Model(Config(**{**SMALL, 'resize': resize}), data_format='NHWC')
+    model = Model(Config.from_values(**{**SMALL, 'resize': resize}), data_format='NHWC')
     assert model.feeds == [*(f'images_{side}' for side in sides), 'labels']
     assert [spec.shape.as_list() for spec in model.inputs()] == [
         *([None, side, side, 3] for side in sides),
@@ -131,7 +129,8 @@ def test_inputs(resize, sides):
 )
 def test_starting_values_are_those_of_the_seed(net):
     first, again, other = (
-        Model(Config(**net, seed=seed), data_format='NHWC').starting_values() for seed in (1, 1, 2)
+        Model(Config.from_values(**net, seed=seed), data_format='NHWC').starting_values()
+        for seed in (1, 1, 2)
     )
     assert first.keys() == again.keys() == other.keys()
     assert [name for name in first if not np.array_equal(first[name], again[name])] == []
@@ -147,7 +146,8 @@ def test_a_training_starts_as_the_network_alone_whatever_its_sizes(changes, run)
     variables = {v.op.name: v for v in tf.global_variables()}
     trained = run(variables)
     alone = Model(
-        Config(**{**SMALL, **changes, 'kd': False, 'sizes': (12,), 'seed': 1}), data_format='NHWC'
+        Config.from_values(**{**SMALL, **changes, 'kd': False, 'sizes': (12,), 'seed': 1}),
+        data_format='NHWC',
     ).starting_values()
     assert len([name for name in alone if name.endswith(KERNELS)]) > 5
     assert [name for name, value in alone.items() if not np.array_equal(trained[name], value)] == []

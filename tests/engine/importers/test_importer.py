@@ -3,7 +3,6 @@
 The same logits, both sides complete, and what is said when they are not.
 """
 
-import dataclasses
 import functools
 import json
 import shlex
@@ -37,9 +36,7 @@ def inspected(config: Config):
 @pytest.fixture(autouse=True, scope='module')
 def every_network_is_inspected_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Model, 'inspect', lambda model: inspected(dataclasses.replace(model.config, data=''))
-        )
+        patch.setattr(Model, 'inspect', lambda model: inspected(model.config.replacing(data='')))
         yield
 
 
@@ -365,7 +362,7 @@ def test_an_existing_folder_is_left_alone(files, tmp_path, capsys):
 )
 def test_a_tensorflow_checkpoint(mode, arch, bits, kd, tmp_path, capsys):
     """Depth, mode and bits follow from its variables."""
-    config = Config(
+    config = Config.from_values(
         arch=arch, mode=mode, qw=bits[0], qa=bits[1], sizes=(24,), kd=kd, classes=4, image_size=24
     )
     variables, _ = inspected(config)

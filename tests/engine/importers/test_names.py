@@ -268,7 +268,7 @@ def fixture(name):
 
 def variables(arch, san, sizes):
     """Shapes of our variables by name. Only the first size is built: all have the same."""
-    config = Config(
+    config = Config.from_values(
         net='san' if san else 'rsnet',
         arch=arch,
         mode='pytorch',

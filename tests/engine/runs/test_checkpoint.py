@@ -18,7 +18,7 @@ from engine.runs import checkpoint
 from quant.backend import tf
 from quant.state import Kind, State
 
-SMALL = Config(
+SMALL = Config.from_values(
     mode='preact',
     arch='resnet8',
     qw=2,
@@ -32,7 +32,7 @@ SMALL = Config(
     steps_per_epoch=10,
     private_basis=True,
 )
-PUBLISHED = Config(
+PUBLISHED = Config.from_values(
     mode='preact',
     arch='resnet18',
     qw=2,
@@ -61,7 +61,7 @@ def shapes(config: Config) -> dict[str, tuple[int, ...]]:
 
 def inspected(model: Model) -> tuple[dict[str, State], dict]:
     """What ``Model.inspect`` returns, without layer records."""
-    return declared(dataclasses.replace(model.config, load=None)), {}
+    return declared(model.config.replacing(load=None)), {}
 
 
 def numbers(wanted: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -283,7 +283,7 @@ def test_select_takes_what_the_graph_has_and_no_more(ours, source):
     chosen = checkpoint.select(source, declared(SMALL), flag='-ec')
     assert set(chosen) == set(ours[1])
     narrowed = checkpoint.select(
-        source, declared(dataclasses.replace(SMALL, sizes=(12,), kd=False)), flag='-ec'
+        source, declared(SMALL.replacing(sizes=(12,), kd=False)), flag='-ec'
     )
     assert set(narrowed) < set(chosen)
     assert [name for name in narrowed if '/s16/' in name or name == 'alpha'] == []
@@ -298,7 +298,7 @@ def refused(source, config, **options) -> str:
 
 
 def test_a_missing_size(source):
-    config = dataclasses.replace(SMALL, sizes=(24, 16), kd=False, qw=32, qa=32)
+    config = SMALL.replacing(sizes=(24, 16), kd=False, qw=32, qa=32)
     assert 'no statistics for size 24 (' in refused(source, config)
 
 
@@ -310,12 +310,12 @@ def test_a_missing_quantizer_state(source):
 
 
 def test_another_depth(source):
-    message = refused(source, dataclasses.replace(SMALL, arch='resnet20', qw=32, qa=32))
+    message = refused(source, SMALL.replacing(arch='resnet20', qw=32, qa=32))
     assert 'another depth' in message
     assert 'no statistics' not in message
 
 
-FLOAT = dataclasses.replace(SMALL, qw=32, qa=32, private_basis=False, sizes=(16,), kd=False)
+FLOAT = SMALL.replacing(qw=32, qa=32, private_basis=False, sizes=(16,), kd=False)
 
 
 @pytest.mark.parametrize(
@@ -329,11 +329,11 @@ FLOAT = dataclasses.replace(SMALL, qw=32, qa=32, private_basis=False, sizes=(16,
 )
 def test_a_part_of_another_network_is_refused(there, asked):
     key = 'mode' if there == 'preact' else 'arch'
-    names = shapes(dataclasses.replace(FLOAT, **{key: there}))
+    names = shapes(FLOAT.replacing(**{key: there}))
     with pytest.raises(UsageError, match='another depth, mode or network'):
         checkpoint.select(
             checkpoint.Checkpoint('model-1', numbers(names), None),
-            declared(dataclasses.replace(FLOAT, **{key: asked})),
+            declared(FLOAT.replacing(**{key: asked})),
             flag='-ec',
         )
 
@@ -361,7 +361,7 @@ def test_a_missing_variable(source):
     ],
 )
 def test_another_shape(change, parts, source):
-    message = refused(source, dataclasses.replace(SMALL, sizes=(16,), kd=False, **change))
+    message = refused(source, SMALL.replacing(sizes=(16,), kd=False, **change))
     assert [part for part in parts if part not in message] == []
 
 
@@ -381,7 +381,7 @@ def test_fresh_variables(source):
 
 
 def test_a_fresh_variable_of_another_shape_counts_as_missing(source):
-    config = dataclasses.replace(SMALL, sizes=(16,), kd=False, qa=2)
+    config = SMALL.replacing(sizes=(16,), kd=False, qa=2)
     chosen = checkpoint.select(source, declared(config), flag='--load', fresh=True)
     lost = set(shapes(config)) - set(chosen)
     assert (
@@ -396,5 +396,5 @@ def test_a_fresh_variable_of_another_shape_counts_as_missing(source):
 
 
 def test_a_variable_of_another_shape_is_refused_unless_it_is_fresh(source):
-    config = dataclasses.replace(SMALL, sizes=(16,), kd=False, classes=7)
+    config = SMALL.replacing(sizes=(16,), kd=False, classes=7)
     assert 'linear/' in refused(source, config, fresh=True)

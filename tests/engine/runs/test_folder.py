@@ -1,6 +1,5 @@
 """Run folders: what opens, what is refused untouched, where a run resumes, atomic files."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from engine.errors import UsageError
 from engine.files import write_json
 from engine.runs.folder import checkpoint_step, checkpoints, open_run
 
-CONFIG = Config(data='animals28', steps_per_epoch=10, epochs=5)
-OTHER = dataclasses.replace(CONFIG, qw=2, sizes=(28, 24))
+CONFIG = Config.from_values(data='animals28', steps_per_epoch=10, epochs=5)
+OTHER = CONFIG.replacing(qw=2, sizes=(28, 24))
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -124,7 +123,7 @@ def test_a_file_is_refused(action, tmp_path):
 IMAGES = FileSource(
     Path('/data'), ['train/a/1.JPEG', 'train/a/2.JPEG', 'train/b/3.JPEG'], [0, 0, 1]
 )
-SKIPPING = dataclasses.replace(CONFIG, skip_list='bad.txt', max_bad=0.5)
+SKIPPING = CONFIG.replacing(skip_list='bad.txt', max_bad=0.5)
 
 
 def test_a_list_of_bad_validation_images_may_change(tmp_path):
@@ -184,9 +183,9 @@ def test_a_corrupt_history_is_put_aside_and_costs_no_checkpoint(content, folder,
 
 
 def test_other_gpus_of_the_same_number_go_on(folder):
-    assert open_run(dataclasses.replace(CONFIG, gpu=(3,)), folder, None).step == 30
+    assert open_run(CONFIG.replacing(gpu=(3,)), folder, None).step == 30
     with pytest.raises(UsageError, match='gpu: '):
-        open_run(dataclasses.replace(CONFIG, gpu=(0, 1)), folder, None)
+        open_run(CONFIG.replacing(gpu=(0, 1)), folder, None)
 
 
 @pytest.mark.parametrize('content', ['', '{}', '[]', 'null'])

@@ -59,7 +59,7 @@ def test_seed_and_count_decide_what_is_drawn():
 def test_nothing_left_to_train_on(count, dataset):
     for call in (
         lambda: holdout.draw(IMAGES, count, 0),
-        lambda: holdout.apply(dataset, Config(holdout=count), None),
+        lambda: holdout.apply(dataset, Config.from_values(holdout=count), None),
     ):
         with pytest.raises(UsageError, match=f'--holdout {count}: .*{IMAGES} training images'):
             call()
@@ -67,7 +67,9 @@ def test_nothing_left_to_train_on(count, dataset):
 
 @pytest.mark.parametrize('folder', [True, False])
 def test_a_set_is_divided(folder, dataset, tmp_path):
-    found = holdout.apply(dataset, Config(holdout=12, seed=4), tmp_path if folder else None)
+    found = holdout.apply(
+        dataset, Config.from_values(holdout=12, seed=4), tmp_path if folder else None
+    )
     held = holdout.draw(IMAGES, 12, 4).tolist()
     assert numbers(found.holdout) == held == found.holdout.indices.tolist()
     assert numbers(found.train) == [i for i in range(IMAGES) if i not in held]
@@ -78,11 +80,11 @@ def test_a_set_is_divided(folder, dataset, tmp_path):
 
 
 def test_nothing_is_set_aside_by_default(dataset, tmp_path):
-    assert holdout.apply(dataset, Config(), tmp_path) is dataset
+    assert holdout.apply(dataset, Config.from_values(), tmp_path) is dataset
 
 
 def test_training_batches_never_hold_them(dataset):
-    found = holdout.apply(dataset, Config(holdout=18), None)
+    found = holdout.apply(dataset, Config.from_values(holdout=18), None)
     flow = TrainFlow(found, PREPROCESSING, batch_size=8, seed=0, threads=0)
     assert len(flow) == 4
     # Shifting pads with black: the brightest pixel is the image's number.
@@ -94,7 +96,7 @@ def test_training_batches_never_hold_them(dataset):
 def test_the_record_of_a_run_wins(count, dataset, tmp_path):
     """Imported runs have other images than the seed would draw."""
     holdout.write(tmp_path, np.array([3, 4, 40]), IMAGES)
-    found = holdout.apply(dataset, Config(holdout=count), tmp_path)
+    found = holdout.apply(dataset, Config.from_values(holdout=count), tmp_path)
     assert numbers(found.holdout) == [3, 4, 40]
     assert len(found.train) == IMAGES - 3 and not {3, 4, 40} & set(numbers(found.train))
 
@@ -150,7 +152,7 @@ def test_a_damaged_record_is_named(damage, dataset, tmp_path):
     holdout.write(tmp_path, np.array([3, 4, 40]), IMAGES)
     damage(tmp_path / holdout.FILE)
     with pytest.raises(UsageError, match='holdout.npz: is no list of held-out images') as caught:
-        holdout.apply(dataset, Config(), tmp_path)
+        holdout.apply(dataset, Config.from_values(), tmp_path)
     assert str(tmp_path) in str(caught.value)
 
 
@@ -160,7 +162,7 @@ def test_a_record_of_other_data(images, dataset, tmp_path):
     with pytest.raises(
         UsageError, match=f'numbered.*{IMAGES} training images; the run set 2 of {images} aside'
     ):
-        holdout.apply(dataset, Config(), tmp_path)
+        holdout.apply(dataset, Config.from_values(), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 What is restored, what starts afresh, fine-tuning, and calibrated statistics.
 """
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -72,7 +71,7 @@ def test_restore_makes_generated_kernels_anew(given, run):
 
 
 def starting_values(folder: Path, **change):
-    return train.starting_values(dataclasses.replace(SMALL, load=str(folder), **change))
+    return train.starting_values(SMALL.replacing(load=str(folder), **change))
 
 
 def test_fine_tuning_starts_new_quantizers_afresh(ours):
@@ -95,7 +94,7 @@ def test_fine_tuning_takes_the_averages_of_a_basis_with_it(tmp_path):
 
 def test_fine_tuning_to_other_bits_starts_their_bases_afresh(ours):
     found = set(starting_values(ours[0], sizes=(16,), kd=False, qw=1))
-    wanted = set(shapes(dataclasses.replace(SMALL, sizes=(16,), kd=False)))
+    wanted = set(shapes(SMALL.replacing(sizes=(16,), kd=False)))
     assert found == {name for name in wanted if not name.endswith('/weight_quant/basis')} != wanted
 
 

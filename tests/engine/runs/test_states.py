@@ -40,11 +40,11 @@ from quant.backend import tf
 
 STEPS = 3
 EPOCHS = 4
-CONFIG = Config(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS)
+CONFIG = Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS)
 OTHERS = (
-    Config(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS, lr=0.5),
-    Config(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS, qw=2),
-    Config(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS + 1),
+    Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS, lr=0.5),
+    Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS, qw=2),
+    Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS + 1),
 )
 IMAGES = FileSource(Path('/images'), [f'{i}.png' for i in range(4)], np.array([0, 1, 0, 1]))
 FEWER = FileSource(Path('/images'), [f'{i}.png' for i in range(3)], np.array([0, 1, 0]))

@@ -1,7 +1,5 @@
 """Training in bfloat16: every registered network against itself in float32."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from tensorpack.tfutils.tower import TowerContext
@@ -54,7 +52,7 @@ def test_bfloat16_is_close_to_float32(net, precision, run):
     off, along = {'float': (3e-2, 0.99), 'w2a2': (0.25, 0.8)}[precision]
     wide = test_grid.config(f'{net}-{FIRST[net]}-{precision}')
     batch = [tf.constant(test_grid.IMAGES), tf.constant(test_grid.LABELS)]
-    expected, narrow = tower(wide, batch), tower(dataclasses.replace(wide, bf16=True), batch)
+    expected, narrow = tower(wide, batch), tower(wide.replacing(bf16=True), batch)
     assert {value.dtype for value in [*narrow[0].values(), narrow[1], *narrow[2].values()]} == {
         tf.float32
     }

@@ -1,6 +1,5 @@
 """Several machines: two workers in one process, real trainings of two processes, lost workers."""
 
-import dataclasses
 import json
 import os
 import re
@@ -31,7 +30,7 @@ from quant.backend import tf
 from tests.engine.data.ilsvrc import make_tree
 
 ROOT = Path(imagenet_tf.__file__).parent
-CONFIG = Config(
+CONFIG = Config.from_values(
     data='fake',
     arch='resnet8',
     sizes=(16,),
@@ -175,9 +174,7 @@ def test_workers_with_different_flags_do_not_start(change, flag, dataset):
 
     def start(worker):
         with pytest.raises(UsageError, match=f'^{flag}: differs between worker 0 and worker 1'):
-            worker.start(
-                CONFIG if worker.first else dataclasses.replace(CONFIG, **change), dataset, 0
-            )
+            worker.start(CONFIG if worker.first else CONFIG.replacing(**change), dataset, 0)
 
     both(workers, start)
 
@@ -188,9 +185,7 @@ def test_paths_and_numbers_of_gpus_belong_to_the_machine(dataset):
     assert both(
         workers,
         lambda worker: worker.start(
-            dataclasses.replace(
-                CONFIG, gpu=(worker.index,), load=str(worker.index), data=f'/{worker.index}'
-            ),
+            CONFIG.replacing(gpu=(worker.index,), load=str(worker.index), data=f'/{worker.index}'),
             dataset,
             0,
         ),

@@ -16,7 +16,7 @@ from engine.training import saving
 from engine.training.saving import KEPT, SPACING, Resume, outdated, write
 from quant.backend import tf
 
-CONFIG = Config(data='animals28', steps_per_epoch=10, epochs=5)
+CONFIG = Config.from_values(data='animals28', steps_per_epoch=10, epochs=5)
 CHECK = partial(checkpoint.read_variables, flag='--logdir')
 
 

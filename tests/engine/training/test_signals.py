@@ -117,7 +117,7 @@ def guard(run):
     tf.get_variable('conv0/bn/mean/EMA', [2], trainable=False, initializer=tf.zeros_initializer())
     terms = [{'loss': tf.constant(float(i)), 'loss/s16': tf.constant(1.0)} for i in (1, 2)]
     callback = StopAtNaN(
-        SimpleNamespace(losses=terms, config=Config(lr=0.5), worker=SingleWorker())
+        SimpleNamespace(losses=terms, config=Config.from_values(lr=0.5), worker=SingleWorker())
     )
     callback._setup_graph()
     run(weights)
@@ -168,13 +168,17 @@ def test_a_broken_variable_is_not_saved(variable, guard):
     ],
 )
 def test_memory(batch, gpus, advice):
-    message = too_large(Config(batch_size=batch, gpu=tuple(range(gpus))))
+    message = too_large(Config.from_values(batch_size=batch, gpu=tuple(range(gpus))))
     assert f'--batch_size {batch}: a step does not fit' in message and advice in message
 
 
 def test_memory_of_several_machines():
-    assert '--batch_size 32,' in too_large(Config(batch_size=64, gpu=(0, 1, 2, 3)), workers=8)
-    assert 'smaller --sizes' in too_large(Config(batch_size=32, gpu=(0, 1, 2, 3)), workers=8)
+    assert '--batch_size 32,' in too_large(
+        Config.from_values(batch_size=64, gpu=(0, 1, 2, 3)), workers=8
+    )
+    assert 'smaller --sizes' in too_large(
+        Config.from_values(batch_size=32, gpu=(0, 1, 2, 3)), workers=8
+    )
 
 
 def test_memory_of_an_evaluation():

@@ -1,7 +1,6 @@
 """Several towers: evaluation split over them, and steps like those of one with the whole batch."""
 
 import collections
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def config(net: str, **fields) -> Config:
         'resize': 'area',
         **fields,
     }
-    found = Config(net=net, **values)
+    found = Config.from_values(net=net, **values)
     found.check()
     return found
 
@@ -86,7 +85,7 @@ def test_two_towers_score_every_image_once(net, fields, monkeypatch):
 
 def start(config: Config) -> dict[str, np.ndarray]:
     """Values under which no branch is hidden by zeros."""
-    values = Model(dataclasses.replace(config, gpu=(0,)), data_format='NHWC').starting_values()
+    values = Model(config.replacing(gpu=(0,)), data_format='NHWC').starting_values()
     return values | test_grid.numbers({name: value.shape for name, value in values.items()})
 
 
@@ -176,9 +175,7 @@ def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_pat
     )
     values = start(several)
     found = after_training(several, values, tmp_path / 'several')
-    expected = after_training(
-        dataclasses.replace(several, gpu=(0,), sync_bn=False), values, tmp_path / 'one'
-    )
+    expected = after_training(several.replacing(gpu=(0,), sync_bn=False), values, tmp_path / 'one')
     assert found.keys() == expected.keys()
     kinds = {'W', 'gamma', 'EMA', 'Momentum'} - ({'W'} if net == 'san' else set())
     assert {name.rpartition('/')[2] for name in found} >= kinds | (

@@ -242,6 +242,28 @@ class AIG(Network):
             gating.gates.append(tf.ones([tf.shape(x)[0]]))
             return tf.nn.relu(shortcut + body(q))
         pooled = gating.pools[x.name] if x.name in gating.pools else b.global_pool(x)
+        gate = self._decide(gating, b, pooled, index)
+        with b.gated(self.blocks[index]):
+            if execution == 'mask':
+                return masked(gate, q, body, shortcut)
+            if b.training:
+                return gathered(gate, q, body, shortcut)
+            if shortcut is not x:
+                return skipping(gate, q, body, shortcut)
+            # What enters a block has just been rectified.
+            y, pooled = skipping_identity(gate, q, body, x, pooled, b.global_pool)
+            gating.pools[y.name] = pooled
+            return y
+
+    def _decide(self, gating: _Gating, b: Blocks, pooled: tf.Tensor, index: int) -> tf.Tensor:
+        """The gate of one block, float32 [N]; a given decision takes the place of its value.
+
+        Args:
+            gating: notes the gate and its logits.
+            b: the tower's layer builder.
+            pooled: [N, C], the input of the block.
+            index: of the block.
+        """
         with declaring(lr_factor=self.options.gate_lr):
             logits = gate_logits(b, pooled)
         gating.logits.append(logits)
@@ -254,17 +276,7 @@ class AIG(Network):
             else:
                 gate = self._gate(b, logits, None)
         gating.gates.append(gate)
-        with b.gated(self.blocks[index]):
-            if execution == 'mask':
-                return masked(gate, q, body, shortcut)
-            if b.training:
-                return gathered(gate, q, body, shortcut)
-            if shortcut is not x:
-                return skipping(gate, q, body, shortcut)
-            # What enters a block has just been rectified.
-            y, pooled = skipping_identity(gate, q, body, x, pooled, b.global_pool)
-            gating.pools[y.name] = pooled
-            return y
+        return gate
 
     def _gate(self, b: Blocks, logits: tf.Tensor, noise: tf.Tensor | None) -> tf.Tensor:
         """[N] gate values from [N, 2] logits, and noise to be added to them."""

@@ -18,7 +18,16 @@ from typing import Any
 
 from nets import losses
 from nets.layers.blocks import Blocks, Outputs
-from nets.msdnet_plan import PRUNES, STEPMODES, Node, Plan, steps
+from nets.msdnet_plan import (
+    PRUNES,
+    STEPMODES,
+    Node,
+    Plan,
+    check_channels,
+    check_layers,
+    check_size,
+    steps,
+)
 from nets.network import Network
 from nets.points import Point
 from quant.backend import tf
@@ -28,8 +37,6 @@ STARTS = ('original', 'torch')
 
 # Largest size from which on the stem is that of ImageNet.
 LARGE = 64
-# Pixels of the coarsest scale: two strides of 2 and the 2x2 pool of a head leave one position.
-COARSEST = range(5, 13)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +134,10 @@ class MSDNet(Network):
                 raise ValueError(f'{name} {value!r} is unknown to msdnet; there is {known}')
         if width != 1:
             raise ValueError(f'width {width:g}: msdnet has nChannels and growthRate instead')
-        _check_channels(options)
+        check_channels(options.growthRate, options.grFactor, options.bnFactor)
         self.large = max(sizes) >= LARGE
         for size in sizes:
-            _check_size(size, len(options.grFactor), self.large)
+            check_size(size, len(options.grFactor), self.large)
         self.plan = _plan(options)
         points: list[Point] = []
         for size in sorted(sizes, reverse=True):
@@ -372,18 +379,10 @@ def _corner(x: tf.Tensor, b: Blocks) -> tf.Tensor:
 
 
 def _plan(options: MSDNetOptions) -> Plan:
-    """The feature maps of a network with these options.
-
-    Raises:
-        ValueError: ``prune`` needs more layers.
-    """
+    """The feature maps of a network with these options."""
     blocks = steps(options.nBlocks, options.stepmode, options.base, options.step)
     scales = len(options.grFactor)
-    if options.prune == 'min' and sum(blocks) < scales - 1:
-        raise ValueError(
-            f'prune min ends one scale per layer: {scales} scales need {scales - 1} layers, '
-            f'but the blocks {"+".join(map(str, blocks))} have {sum(blocks)}'
-        )
+    check_layers(blocks, scales, options.prune)
     return Plan(
         blocks,
         scales=scales,
@@ -392,42 +391,6 @@ def _plan(options: MSDNetOptions) -> Plan:
         growth=options.growthRate,
         reduction=options.reduction,
     )
-
-
-def _check_channels(options: MSDNetOptions) -> None:
-    """Refuses channels that two branches cannot share.
-
-    Raises:
-        ValueError: their number is odd, or a scale has no factor.
-    """
-    growth, factors, widths = options.growthRate, options.grFactor, options.bnFactor
-    if len(widths) < len(factors):
-        raise ValueError(
-            f'bnFactor has {len(widths)} entries for the {len(factors)} scales of grFactor'
-        )
-    for scale, factor in enumerate(factors):
-        if scale and growth * factor % 2:
-            raise ValueError(
-                f'growthRate {growth} x grFactor {factor} = {growth * factor} channels at scale '
-                f'{scale}: must be even, since half of them come from the next finer scale'
-            )
-
-
-def _check_size(size: int, scales: int, large: bool) -> None:
-    """Refuses an input size of which every stride of 2 halves a side, rounding up.
-
-    Raises:
-        ValueError: the heads cannot take the coarsest scale.
-    """
-    sides = [size]
-    for _ in range(scales - 1 + 2 * large):
-        sides.append((sides[-1] + 1) // 2)
-    if sides[-1] not in COARSEST:
-        halved = ' -> '.join(map(str, sides))
-        raise ValueError(
-            f'size {size} with {scales} scales: {halved} pixels at the coarsest; heads need '
-            f'{COARSEST[0]} to {COARSEST[-1]}: change the size or the length of grFactor'
-        )
 
 
 def _exit_weights(weights: Sequence[float], exits: int) -> list[float]:

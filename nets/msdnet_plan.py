@@ -21,6 +21,9 @@ Node = tuple[int, int]
 STEPMODES = ('even', 'lin_grow')
 PRUNES = ('max', 'min')
 
+# Pixels of the coarsest scale: two strides of 2 and the 2x2 pool of a head leave one position.
+COARSEST = range(5, 13)
+
 
 class Layer(NamedTuple):
     """One layer at all its scales.
@@ -58,6 +61,72 @@ def steps(nBlocks: int, stepmode: str, base: int, step: int) -> list[int]:
     if stepmode == 'even':
         return [base] + [step] * (nBlocks - 1)
     return [base] + [step * i + 1 for i in range(1, nBlocks)]
+
+
+def check_layers(blocks: Sequence[int], scales: int, prune: str) -> None:
+    """Refuses too few layers for the scales to end in.
+
+    Args:
+        blocks: layers of every block.
+        scales: number of scales.
+        prune: when scales end, see ``finest``.
+
+    Raises:
+        ValueError: ``prune`` needs more layers.
+    """
+    if prune == 'min' and sum(blocks) < scales - 1:
+        numbers = '+'.join(map(str, blocks))
+        raise ValueError(
+            f'prune min ends one scale per layer: {scales} scales need {scales - 1} layers, '
+            f'but the blocks {numbers} have {sum(blocks)}'
+        )
+
+
+def check_channels(growth: int, factors: Sequence[int], widths: Sequence[int]) -> None:
+    """Refuses channels that two branches cannot share.
+
+    Args:
+        growth: channels that a layer adds.
+        factors: multiples of them, of every scale, finest first.
+        widths: factors of the bottlenecks, of every scale.
+
+    Raises:
+        ValueError: their number is odd, or a scale has no factor.
+    """
+    if len(widths) < len(factors):
+        raise ValueError(
+            f'bnFactor has {len(widths)} entries for the {len(factors)} scales of grFactor'
+        )
+    # The finest scale has one branch.
+    for scale, factor in enumerate(factors[1:], 1):
+        channels = growth * factor
+        if channels % 2:
+            raise ValueError(
+                f'growthRate {growth} x grFactor {factor} = {channels} channels at scale '
+                f'{scale}: must be even, since half of them come from the next finer scale'
+            )
+
+
+def check_size(size: int, scales: int, large: bool) -> None:
+    """Refuses an input size of which the heads cannot take the coarsest scale.
+
+    Args:
+        size: of the input, in pixels. Every stride of 2 halves it, rounding up.
+        scales: number of scales.
+        large: whether the stem is that of ImageNet, with two strides of its own.
+
+    Raises:
+        ValueError: the coarsest scale is too small or too large.
+    """
+    sides = [size]
+    for _ in range(scales - 1 + 2 * large):
+        sides.append((sides[-1] + 1) // 2)
+    if sides[-1] not in COARSEST:
+        halved = ' -> '.join(map(str, sides))
+        raise ValueError(
+            f'size {size} with {scales} scales: {halved} pixels at the coarsest; heads need '
+            f'{COARSEST[0]} to {COARSEST[-1]}: change the size or the length of grFactor'
+        )
 
 
 def finest(prune: str, layers: int, scales: int) -> list[int]:

@@ -70,15 +70,18 @@ class Limits:
         text = self.range_text()
         if isinstance(value, float) and not math.isfinite(value):
             return f'must be a finite number {text}'.rstrip()
-        outside = (
-            (self.low is not None and value < self.low)
-            or (self.above is not None and value <= self.above)
-            or (self.high is not None and value > self.high)
-            or (self.below is not None and value >= self.below)
-        )
-        if outside:
-            return f'must be {text}'
-        return ''
+        if self._contains(value):
+            return ''
+        return f'must be {text}'
+
+    def _contains(self, value: float) -> bool:
+        if self.low is not None and value < self.low:
+            return False
+        if self.above is not None and value <= self.above:
+            return False
+        if self.high is not None and value > self.high:
+            return False
+        return self.below is None or value < self.below
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:

@@ -1,17 +1,14 @@
-"""Reader of PyTorch checkpoints that runs neither PyTorch nor the code that a pickle can hold.
+"""Reader of PyTorch checkpoints that does not run PyTorch.
 
 torch.save writes a zip archive since PyTorch 1.6; before, it wrote a row of pickles followed by the
 raw numbers.
 """
 
 import io
-import math
 import pickle
-import pickletools
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,32 +16,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from engine.errors import UsageError
+from engine.importers import torch_pickle
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
-BFLOAT16 = 'BFloat16Storage'
-STORAGES = {
-    'FloatStorage': '<f4',
-    'DoubleStorage': '<f8',
-    'HalfStorage': '<f2',
-    BFLOAT16: '<u2',
-    'LongStorage': '<i8',
-    'IntStorage': '<i4',
-    'ShortStorage': '<i2',
-    'CharStorage': '|i1',
-    'ByteStorage': '|u1',
-    'BoolStorage': '|b1',
-}
-
-# All tensors together may be this many times the file: some share a storage, but a few bytes must
-# not fill the memory.
-REPEATS = 8
-
 WANTED = 'give a complete checkpoint that torch.save wrote'
-
-# Raw numbers of a storage by its key, length and bytes per number; None while a file's storages are
-# only listed.
-Fetch = Callable[[str, int, int], bytes | None]
 
 
 @dataclass(frozen=True)
@@ -150,7 +126,11 @@ def _read_zip(stream: BinaryIO, path: Path) -> Any:
         if f'{root}byteorder' in archive.namelist():
             _check_order(path, _member(archive, f'{root}byteorder') == b'little')
         pickled = io.BytesIO(_member(archive, f'{root}data.pkl'))
-        return _load(pickled, path, lambda key, *_: _member(archive, f'{root}data/{key}'))
+
+        def fetch(key: str, *form: int) -> bytes:
+            return _member(archive, f'{root}data/{key}')
+
+        return torch_pickle.load(pickled, path, fetch)
 
 
 def _root(archive: zipfile.ZipFile, path: Path) -> str:
@@ -203,15 +183,17 @@ def _read_legacy(stream: BinaryIO, path: Path) -> Any:
     def list_form(key: str, *form: int) -> None:
         forms[key] = form[0], form[1]
 
-    magic, protocol, system = (_load(stream, path, list_form) for _ in range(3))
+    magic, protocol, system = (torch_pickle.load(stream, path, list_form) for _ in range(3))
     if (magic, protocol) != (MAGIC, PROTOCOL):
         raise pickle.UnpicklingError(f'it does not start with the magic number and {PROTOCOL}')
     _check_order(path, system.get('little_endian') is not False)
     start = stream.tell()
-    _load(stream, path, list_form)
-    raw = {key: _read_storage(stream, *forms[key]) for key in _load(stream, path, list_form)}
+    torch_pickle.load(stream, path, list_form)
+    raw = {}
+    for key in torch_pickle.load(stream, path, list_form):
+        raw[key] = _read_storage(stream, *forms[key])
     stream.seek(start)
-    return _load(stream, path, lambda key, *_: raw[key])
+    return torch_pickle.load(stream, path, lambda key, *_: raw[key])
 
 
 def _read_storage(stream: BinaryIO, numel: int, width: int) -> bytes:
@@ -219,213 +201,3 @@ def _read_storage(stream: BinaryIO, numel: int, width: int) -> bytes:
     if found != numel:
         raise pickle.UnpicklingError(f'a storage of {found} numbers, expected {numel}')
     return stream.read(numel * width)
-
-
-class _Dict(dict):
-    """Stands for OrderedDict and argparse.Namespace.
-
-    The attributes that a pickle sets on one (`_metadata`, a method, the settings of a run) are
-    dropped.
-    """
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        """Keeps nothing."""
-
-
-class _Function:
-    """A function that a pickle can call but not alter: it could set attributes of a plain one."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError('it alters a function')
-
-
-class _Dtype:
-    """Type of a NumPy number.
-
-    Its byte order comes as a state to set, which no shared np.dtype must be exposed to.
-    """
-
-    def __init__(self, code: Any, *_: Any) -> None:
-        if not re.fullmatch('[biuf][1248]', code):
-            raise pickle.UnpicklingError('a NumPy value that is no number')
-        self.code, self.order = code, '<'
-
-    def __setstate__(self, state: Any) -> None:
-        if state[1] not in ('<', '>', '|'):
-            raise pickle.UnpicklingError('a NumPy value of unknown byte order')
-        self.order = state[1]
-
-
-def _scalar(dtype: _Dtype, raw: str | bytes) -> int | float | bool:
-    """A NumPy number from its bytes, which Python 2 wrote as a string."""
-    data = raw.encode('latin1') if isinstance(raw, str) else raw
-    (value,) = np.frombuffer(data, dtype.order + dtype.code).tolist()
-    return value
-
-
-# What is built for the names in a pickle.
-TENSORS = ('torch._utils._rebuild_tensor', 'torch._utils._rebuild_tensor_v2')
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    'collections.OrderedDict': _Dict,
-    'torch._utils._rebuild_parameter': lambda data, *_: data,
-    'torch.Size': tuple,
-    'torch.device': lambda *args: args,
-    'numpy.dtype': _Dtype,
-    'numpy.core.multiarray.scalar': _scalar,
-    'numpy._core.multiarray.scalar': _scalar,
-    '_codecs.encode': lambda text, *_: text.encode('latin1'),  # how bytes are pickled for Python 2
-}
-
-
-class _Storages:
-    """The storages of one file, and the tensors in them.
-
-    Knows no unpickler, so that it lives no longer than one.
-    """
-
-    def __init__(self, fetch: Fetch, *, limit: int) -> None:
-        """Takes raw numbers from `fetch`: at most `limit` bytes of storages and tensors in all."""
-        self._fetch, self._left = fetch, limit
-        self._arrays: dict[str, np.ndarray | None] = {}
-
-    def find(self, pid: Any) -> np.ndarray | None:
-        """Numbers of a storage, or of a view of one.
-
-        Raises:
-            UnpicklingError: `pid` is anything else.
-        """
-        reference = isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == 'storage'
-        if not reference or not isinstance(pid[2], str):
-            raise pickle.UnpicklingError('a reference to something that is no storage')
-        _, kind, key, _, numel, *view = pid
-        if key not in self._arrays:
-            self._arrays[key] = self._read(kind, key, numel)
-        storage = self._arrays[key]
-        if storage is None or not view or view[0] is None:
-            return storage
-        _, start, length = view[0]
-        return storage[start : start + length]
-
-    def _read(self, kind: str, key: str, numel: int) -> np.ndarray | None:
-        """Numbers [numel] of a storage.
-
-        Raises:
-            UnpicklingError: its type or length is unknown.
-        """
-        if kind not in STORAGES or not _whole([numel]):
-            raise pickle.UnpicklingError('a storage of unknown type or length')
-        dtype = np.dtype(STORAGES[kind])
-        self._charge(numel * dtype.itemsize)
-        raw = self._fetch(key, numel, dtype.itemsize)
-        if raw is None:
-            return None
-        values = np.frombuffer(raw, dtype, numel) if numel else np.empty(0, dtype)
-        if kind == BFLOAT16:
-            return (values.astype('<u4') << 16).view('<f4')
-        return values
-
-    def tensor(
-        self,
-        storage: np.ndarray | None,
-        offset: int,
-        size: Sequence[int],
-        stride: Sequence[int],
-        *_: Any,
-    ) -> np.ndarray | None:
-        """Copy of a tensor [*size] out of its storage.
-
-        Args:
-            storage: [numbers] array, or None while storages are only listed.
-            offset: number of the first value in it.
-            size: shape of the tensor.
-            stride: numbers between neighbours, by dimension.
-            *_: what else torch.save says.
-
-        Raises:
-            UnpicklingError: there is no such part of the storage, or it is too large.
-        """
-        if storage is None:
-            return None
-        if not _whole([offset, *size, *stride]) or len(size) != len(stride):
-            raise pickle.UnpicklingError('a tensor of impossible shape')
-        if 0 in size:
-            return np.empty(size, storage.dtype)
-        width, last, steps = storage.itemsize, offset, []
-        for count, step in zip(size, stride, strict=True):
-            last += (count - 1) * step
-            # A dimension of length 1 may have any stride.
-            steps.append(step * width if count > 1 else 0)
-        if last >= storage.size:
-            raise pickle.UnpicklingError('a tensor that reaches beyond its storage')
-        self._charge(math.prod(size) * width)
-        return np.ndarray(size, storage.dtype, storage, offset * width, steps).copy()
-
-    def _charge(self, amount: int) -> None:
-        self._left -= amount
-        if self._left < 0:
-            raise pickle.UnpicklingError(
-                f'its tensors are more than {REPEATS} times larger than the file'
-            )
-
-
-def _whole(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int) and value >= 0 for value in values)
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Builds containers, numbers, strings and tensors; a pickle could otherwise run any code."""
-
-    def __init__(self, stream: BinaryIO, path: Path, fetch: Fetch) -> None:
-        """Reads from `stream`, which is at a pickle of the file `path`."""
-        super().__init__(stream, encoding='latin1')
-        self._path = path
-        self._storages = _Storages(fetch, limit=REPEATS * path.stat().st_size)
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Stand-in for an admitted class or function.
-
-        Raises:
-            UsageError: it is another one.
-        """
-        place = f'{module}.{name}'
-        if module == 'torch' and name in STORAGES:
-            return name
-        if place == 'argparse.Namespace':
-            # Made without a call, so it must be a class; setting a state on that fails.
-            return _Dict
-        if place in TENSORS:
-            return _Function(self._storages.tensor)
-        if place in FUNCTIONS:
-            return _Function(FUNCTIONS[place])
-        raise UsageError(
-            f'{self._path}: holds {place[:80]!r}, but only tensors, numbers and strings are read; '
-            'save the state_dict() alone'
-        )
-
-    def persistent_load(self, pid: Any) -> np.ndarray | None:
-        """Numbers of a storage."""
-        return self._storages.find(pid)
-
-
-def _load(stream: BinaryIO, path: Path, fetch: Fetch) -> Any:
-    """Reads one pickle of the file `path` from `stream`.
-
-    Raises:
-        UnpicklingError: a memo slot lies beyond the size of the file.
-    """
-    start = stream.tell()
-    size = path.stat().st_size
-    for opcode, slot, _ in pickletools.genops(stream):
-        # The unpickler reserves memory up to the slot: one wrong number could take all there is.
-        if opcode.name in ('PUT', 'LONG_BINPUT') and not 0 <= int(slot or 0) <= size:
-            raise pickle.UnpicklingError('a memo slot that cannot be')
-    stream.seek(start)
-    return _TensorUnpickler(stream, path, fetch).load()

@@ -137,19 +137,14 @@ def points(rows: Iterable[Row]) -> str:
     """Table of operating points."""
     body = []
     for row in rows:
-        own = row.bn == row.point
-        body.append(
-            (
-                row.point if own else f'{row.point} (BN {row.bn})',
-                row.top1,
-                row.top5,
-                row.published and row.published.top1,
-                _scaled(row.madds, 1e6),
-                _scaled(row.bit_ops, 1e9),
-                _scaled(row.weight_bytes, 1e3),
-                row.ms,
-            )
-        )
+        name = row.point
+        if row.bn != row.point:
+            name = f'{row.point} (BN {row.bn})'
+        published = row.published and row.published.top1
+        madds = _scaled(row.madds, 1e6)
+        bit_ops = _scaled(row.bit_ops, 1e9)
+        kilobytes = _scaled(row.weight_bytes, 1e3)
+        body.append((name, row.top1, row.top5, published, madds, bit_ops, kilobytes, row.ms))
     return table(body, POINT_HEADERS)
 
 

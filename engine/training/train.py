@@ -124,9 +124,7 @@ def _train(
     batches = SharedBatches(flow, len(config.gpu))
     callbacks = _of_a_step(model)
     if run.step == 0:
-        first = _flow(config, dataset, worker, start_step=0, threads=0)
-        starts = StartQuantizers(model, lambda: next(iter(first)), values or {})
-        callbacks.append(starts)
+        callbacks.append(_quantizer_starts(model, dataset, values, worker))
     averages = AverageWeights(model, config.model_ema) if config.model_ema else None
     if averages:
         callbacks.append(averages)
@@ -143,7 +141,8 @@ def _train(
         finish.append(save.save)
     stop = StopOnSignal(worker, *finish)
     callbacks.extend([*worker.callbacks, stop])
-    trainer = _launch(model, batches, callbacks, monitors, worker.session(_state(run, values)), run)
+    session = worker.session(_state(run, values))
+    trainer = _launch(model, batches, callbacks, monitors, session, run)
     _check_end(config, trainer, flow, guard, worker)
     if worker.first:
         save.tidy()
@@ -198,6 +197,14 @@ def _of_a_step(model: Model) -> list[Callback]:
         FollowWeights(model),
         SetLearningRate(model.config.course.rate()),
     ]
+
+
+def _quantizer_starts(
+    model: Model, dataset: Dataset, values: dict[str, np.ndarray] | None, worker: SingleWorker
+) -> StartQuantizers:
+    """Starts the quantizers of a fresh run from its first batch."""
+    first = _flow(model.config, dataset, worker, start_step=0, threads=0)
+    return StartQuantizers(model, lambda: next(iter(first)), values or {})
 
 
 def _state(run: Run, values: dict[str, np.ndarray] | None) -> SessionInit | None:

@@ -99,6 +99,34 @@ def run_all(
     return np.concatenate(labels), np.concatenate(exits)
 
 
+def configuration(net: str, preset: str) -> Config:
+    """A preset, at its own size: its images are not cropped from larger ones."""
+    values = dict(families.get(net).presets[preset].values)
+    (values['image_size'],) = values['sizes']
+    values['resize'] = 'area'
+    return Config.from_values(**values)
+
+
+def full_and_early(
+    runner: Any, batches: Sequence[Any], thresholds: np.ndarray, rounds: int
+) -> tuple[float, float]:
+    """Milliseconds per batch of the full network and of early exit, which take turns.
+
+    Args:
+        runner: An ``EarlyExit``.
+        batches: Each a list with one array of images.
+        thresholds: [exits].
+        rounds: Number of turns of each, of which the median is taken.
+    """
+    runs = {
+        'full': functools.partial(run_all, runner, batches, None),
+        'early': functools.partial(run_all, runner, batches, thresholds),
+    }
+    seconds = timing.median_seconds(runs, rounds)
+    per_batch = 1e3 / len(batches)
+    return per_batch * seconds['full'], per_batch * seconds['early']
+
+
 def infer(net: str, argv: Sequence[str]) -> None:
     """Early exit at budgets against the full network, on random weights and images."""
     args = parse_args(net, argv)
@@ -106,10 +134,8 @@ def infer(net: str, argv: Sequence[str]) -> None:
     from engine.evaluation.evaluators.exits import exit_madds
     from engine.graph.tower import Model
 
-    values = families.get(net).presets[args.preset].values
-    (side,) = values['sizes']
-    config = Config.from_values(**{**values, 'image_size': side, 'resize': 'area'})
-    model = Model(config, data_format='NHWC')
+    model = Model(configuration(net, args.preset), data_format='NHWC')
+    side = model.config.image_size
     _, layers = model.inspect()
     madds = exit_madds(model, layers, side)  # [exits]
     runner = EarlyExit(model, model.starting_values(), side, threads=args.threads)
@@ -122,12 +148,7 @@ def infer(net: str, argv: Sequence[str]) -> None:
         batches = [[images[start : start + batch]] for start in starts]
         for share in args.budgets:
             thresholds = exit_thresholds.solve(alone.confidence, madds, share * madds[-1])
-            runs = {
-                'full': functools.partial(run_all, runner, batches, None),
-                'early': functools.partial(run_all, runner, batches, thresholds),
-            }
-            seconds = timing.median_seconds(runs, args.rounds)
-            full, early = (1e3 * seconds[name] / len(batches) for name in ('full', 'early'))
+            full, early = full_and_early(runner, batches, thresholds, args.rounds)
             labels, leaves = run_all(runner, batches, thresholds)
             expected = alone.labels[np.arange(len(labels)), leaves]
             other = int((labels != expected).sum())

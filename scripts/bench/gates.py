@@ -143,6 +143,22 @@ def largest_error(ways: Ways, gates: Sequence[np.ndarray]) -> float:
     return max(errors)
 
 
+def measured(ways: Ways, gates: Sequence[np.ndarray], madds: float) -> tuple[float, ...]:
+    """The columns of HEADERS from the multiply-adds on.
+
+    Args:
+        ways: See ``build``.
+        gates: [blocks, batch] of every round.
+        madds: What is executed of all multiply-adds, as a share.
+    """
+    times = compare(ways, gates)
+    worst = largest_error(ways, gates)
+    ratio = sum(times['skipping']) / sum(times['everything'])
+    everything_ms = 1e3 * float(np.median(times['everything']))
+    skipping_ms = 1e3 * float(np.median(times['skipping']))
+    return madds, ratio, ratio / madds, everything_ms, skipping_ms, worst
+
+
 def infer(net: str, argv: Sequence[str]) -> None:
     """Dynamic against all-on inference with gates set by hand.
 
@@ -162,16 +178,10 @@ def infer(net: str, argv: Sequence[str]) -> None:
         with new_graph():
             ways, layers = build(network, batch, args.size, args.threads)
             for rate in args.rates:
-                gates = [
-                    draw_gates(rng, len(network.blocks), batch, rate) for _ in range(args.rounds)
-                ]
-                times = compare(ways, gates)
-                worst = largest_error(ways, gates)
+                gates = []
+                for _ in range(args.rounds):
+                    gates.append(draw_gates(rng, len(network.blocks), batch, rate))
                 open_share = dict(zip(network.blocks, np.mean(gates, axis=(0, 2))))
                 madds = cost.expected_madds(layers, open_share) / cost.madds(layers)
-                ratio = sum(times['skipping']) / sum(times['everything'])
-                everything_ms = 1e3 * np.median(times['everything'])
-                skipping_ms = 1e3 * np.median(times['skipping'])
-                ratios = (madds, ratio, ratio / madds)
-                rows.append((batch, rate, *ratios, everything_ms, skipping_ms, worst))
+                rows.append((batch, rate, *measured(ways, gates, madds)))
     report(net, HEADERS, rows, arch=args.arch)

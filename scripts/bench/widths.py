@@ -76,31 +76,55 @@ def infer(net: str, argv: Sequence[str]) -> None:
     for width in args.widths:
         points[width] = model.net.point(args.size, width)
         madds[width] = cost.madds(layers[str(points[width])])
-    widest = args.widths[0]
     rows = []
+    lines = []
     mixed: dict[int, dict[str, float]] = {}
     for batch in args.batches:
         runs = callables(model, values, points, batch, args.threads)
         seconds = timing.median_seconds(runs, args.rounds)
-        for width in args.widths:
-            time = seconds[str(width)] / seconds[str(widest)]
-            share = madds[width] / madds[widest]
-            rows.append((batch, width, share, time, time / share, 1e3 * seconds[str(width)]))
+        rows.extend(width_rows(batch, args.widths, seconds, madds))
         if 'mixed' in seconds:
-            groups = sum(seconds[f'group {width}'] for width in args.widths)
-            ratio = seconds['mixed'] / groups
-            mixed[batch] = {
-                'ms': 1e3 * seconds['mixed'],
-                'groups_ms': 1e3 * groups,
-                'ratio': ratio,
-            }
-    lines = []
-    for batch, found in mixed.items():
-        lines.append(
-            f'mixed batch of {batch}: {found["ms"]:.1f} ms, '
-            f'its groups {found["groups_ms"]:.1f} ms, ratio {found["ratio"]:.3f}'
-        )
+            mixed[batch] = against_groups(seconds, args.widths)
+            lines.append(mixed_line(batch, mixed[batch]))
     report(net, HEADERS, rows, *lines, arch=args.arch, mixed=mixed)
+
+
+def width_rows(
+    batch: int, widths: Sequence[int], seconds: Mapping[str, float], madds: Mapping[int, float]
+) -> list[tuple[float, ...]]:
+    """Rows of the table for one batch size.
+
+    Args:
+        batch: Number of images.
+        widths: Others are compared with the first.
+        seconds: For a batch, by what ran.
+        madds: By width.
+    """
+    widest = widths[0]
+    rows: list[tuple[float, ...]] = []
+    for width in widths:
+        time = seconds[str(width)] / seconds[str(widest)]
+        share = madds[width] / madds[widest]
+        rows.append((batch, width, share, time, time / share, 1e3 * seconds[str(width)]))
+    return rows
+
+
+def against_groups(seconds: Mapping[str, float], widths: Sequence[int]) -> dict[str, float]:
+    """A mixed batch against its groups: milliseconds of both, and their ratio."""
+    groups = sum(seconds[f'group {width}'] for width in widths)
+    return {
+        'ms': 1e3 * seconds['mixed'],
+        'groups_ms': 1e3 * groups,
+        'ratio': seconds['mixed'] / groups,
+    }
+
+
+def mixed_line(batch: int, found: Mapping[str, float]) -> str:
+    """The line below the table for a mixed batch, from ``against_groups``."""
+    return (
+        f'mixed batch of {batch}: {found["ms"]:.1f} ms, '
+        f'its groups {found["groups_ms"]:.1f} ms, ratio {found["ratio"]:.3f}'
+    )
 
 
 def callables(

@@ -19,7 +19,7 @@ from engine.config.config import read_config
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.graph.tower import Model
-from engine.importers import torch_file
+from engine.importers import torch_file, torch_pickle
 from engine.runs import checkpoint
 from engine.training import train
 from quant.backend import tf
@@ -357,7 +357,7 @@ def test_settings_of_a_run_are_dropped(tmp_path):
     )
     altered = b'\x80\x02cargparse\nNamespace\n}X\x05\x00\x00\x00itemsK\x01sb.'
     with pytest.raises((TypeError, pickle.UnpicklingError)):
-        torch_file._load(io.BytesIO(altered), written_file(tmp_path), lambda *_: None)
+        torch_pickle.load(io.BytesIO(altered), written_file(tmp_path), lambda *_: None)
 
 
 def written_file(folder: Path) -> Path:

@@ -69,7 +69,8 @@ def make(tmp_path_factory):
                 config = config.replacing(resize='antialias')
             model, path = Model(config, data_format='NHWC'), tmp_path_factory.mktemp(family) / 'run'
             variables, layers = model.inspect()
-            values = model.starting_values() | test_grid.numbers(variables)
+            shapes = {name: state.shape for name, state in variables.items()}
+            values = model.starting_values() | test_grid.numbers(shapes)
             save(values, path / 'model-1')
             write_json(path / 'config.json', config.to_json())
             merge_layers(path, layers)

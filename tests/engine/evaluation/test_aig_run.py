@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engine.config.cli import explicit, parse
+from engine.config.config import read_config
 from engine.config.resolve import resolve
 from nets import cost
 from tests.engine.training.test_train import accuracies, main, records, values
@@ -63,8 +64,8 @@ def gates(run, name):
 
 
 def test_a_run_records_its_gates(trained):
-    config = json.loads((trained / 'config.json').read_text())
-    assert (config['net'], config['targets'], config['sizes']) == ('aig', [0.6], [28, 20])
+    config = read_config(trained / 'config.json')
+    assert (config.net, config.targets, config.sizes) == ('aig', (0.6,), (28, 20))
     assert set(records(trained)) == {'s28', 's20'}
     history = json.loads((trained / 'stats.json').read_text())
     assert {'loss/s28', 'loss/rates/s20', 'val/s28/activation'} <= set(history[0])
@@ -77,13 +78,14 @@ def test_a_run_records_its_gates(trained):
 
 
 def test_evaluation_writes_what_the_gates_did(trained, capsys):
-    before, config = records(trained), json.loads((trained / 'config.json').read_text())
+    before = records(trained)
+    config = read_config(trained / 'config.json')
     shutil.rmtree(trained / 'gates')
     main('--eval', '-ec', trained)
     said = capsys.readouterr().out
     assert accuracies(records(trained)) == accuracies(before)
     for size in (28, 20):
-        row, blocks = gates(trained, f's{size}'), BLOCKS[config['arch']]
+        row, blocks = gates(trained, f's{size}'), BLOCKS[config.arch]
         assert (row['blocks'], row['targets'], row['point']) == (
             blocks,
             [0.6] * len(blocks),

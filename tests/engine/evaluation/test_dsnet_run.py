@@ -12,6 +12,7 @@ import pytest
 
 import imagenet_tf
 from engine.config.cli import explicit, parse
+from engine.config.config import read_config
 from engine.config.resolve import resolve
 from engine.evaluation import calibrate
 from engine.files import write_json
@@ -79,13 +80,9 @@ def statistics_only(name: str) -> bool:
 
 
 def test_the_supernet_trains(trained):
-    config = json.loads((trained / 'config.json').read_text())
-    assert (config['net'], config['arch'], config['stage'], config['sizes']) == (
-        'dsnet',
-        'mobilenetv1_small',
-        'supernet',
-        [28],
-    )
+    config = read_config(trained / 'config.json')
+    assert (config.net, config.arch) == ('dsnet', 'mobilenetv1_small')
+    assert (config.stage, config.sizes) == ('supernet', (28,))
     history = json.loads((trained / 'stats.json').read_text())
     assert {
         'loss/largest',
@@ -304,12 +301,9 @@ def test_the_chain_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(calibrate, 'calibrate_run', whole)
     main(*command)
     assert (tmp_path / 'run' / 'model-2.index').stat().st_mtime_ns == before
-    gate = json.loads((tmp_path / 'run-gate' / 'config.json').read_text())
-    assert (gate['stage'], gate['load'], gate['routes']) == (
-        'gate',
-        str(tmp_path / 'run'),
-        [0, 4, 8, 13],
-    )
+    gate = read_config(tmp_path / 'run-gate' / 'config.json')
+    assert (gate.stage, gate.load) == ('gate', str(tmp_path / 'run'))
+    assert gate.routes == (0, 4, 8, 13)
     monkeypatch.setattr(calibrate, 'calibrate_run', killed)
     capsys.readouterr()
     main(*command)

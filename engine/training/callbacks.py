@@ -54,8 +54,11 @@ class FollowWeights(Callback):
         self._model = model
 
     def _setup_graph(self) -> None:
-        moves = follow(self._model.net.teacher_pairs(), self._model.config.ema)
-        self._follow = tf.group(*moves) if moves else None
+        self._follow = None
+        pairs = self._model.net.teacher_pairs()
+        # Only networks with a teacher have the option of its speed.
+        if pairs:
+            self._follow = tf.group(*follow(pairs, self._model.config.ema))
 
     def _trigger_step(self) -> None:
         if self._follow is not None:

@@ -187,8 +187,7 @@ def test_a_plain_resnet(plain):
         (224,),
         5,
     )
-    assert (config.inputs, config.resize) == ('normalized_rgb', 'antialias')
-    assert not hasattr(config, 'kd')
+    assert (config.inputs, config.resize, config.kd) == ('normalized_rgb', 'antialias', False)
     stored, values = (
         random_tensors(torchvision18(5)),
         checkpoint.read(str(plain / 'model-0'), flag='-ec').values,
@@ -203,7 +202,7 @@ def test_a_plain_resnet(plain):
 
 def test_a_plain_resnet_is_a_start_for_gates(plain):
     config = read_config(plain / 'config.json')
-    gated = type(config)(**{**vars(config), 'net': 'aig', 'load': str(plain)})
+    gated = config.replacing(net='aig', load=str(plain))
     start, saved = (
         train.starting_values(gated),
         checkpoint.read(str(plain / 'model-0'), flag='-ec').values,

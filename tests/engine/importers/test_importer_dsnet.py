@@ -244,9 +244,7 @@ def test_widths_with_statistics_are_evaluated(run, few_validation_images, capsys
 def test_a_start_for_a_gate(run):
     config = read_config(run / 'config.json')
     start = train.starting_values(
-        type(config)(
-            **{**vars(config), 'stage': 'gate', 'routes': (0, 9), 'widths': (), 'load': str(run)}
-        )
+        config.replacing(stage='gate', routes=(0, 9), widths=(), load=str(run))
     )
     assert 'slimming_gate/W' not in start
     assert np.array_equal(start['linear/W'], read(run).values['linear/W'])

@@ -1,5 +1,6 @@
 """The course of the learning rate: every schedule, warm-up, and the published values."""
 
+import dataclasses
 import math
 
 import pytest
@@ -157,7 +158,7 @@ def test_cosine_epochs_has_the_published_values():
     'warmup, expected', [(0, [0.3, 0.2, 0.1, 0.1]), (1.5, [0.1, 0.1 + 0.2 / 1.5, 0.1, 0.1])]
 )
 def test_cosine_epochs_of_any_warm_up(warmup, expected):
-    config = DSNET.replacing(
-        lr=0.3, min_lr=0.1, warmup=warmup, epochs=4, cooldown=2, steps_per_epoch=1
+    config = dataclasses.replace(
+        DSNET, lr=0.3, min_lr=0.1, warmup=warmup, epochs=4, cooldown=2, steps_per_epoch=1
     )
     assert [config.rate()(step) for step in range(4)] == pytest.approx(expected)

@@ -16,18 +16,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nets import losses
+from nets import losses, msdnet_plan
 from nets.layers.blocks import Blocks, Outputs
-from nets.msdnet_plan import (
-    PRUNES,
-    STEPMODES,
-    Node,
-    Plan,
-    check_channels,
-    check_layers,
-    check_size,
-    steps,
-)
+from nets.msdnet_plan import PRUNES, STEPMODES, Node, Plan
 from nets.network import Network
 from nets.points import Point
 from quant.backend import tf
@@ -134,10 +125,10 @@ class MSDNet(Network):
                 raise ValueError(f'{name} {value!r} is unknown to msdnet; there is {known}')
         if width != 1:
             raise ValueError(f'width {width:g}: msdnet has nChannels and growthRate instead')
-        check_channels(options.growthRate, options.grFactor, options.bnFactor)
+        msdnet_plan.check_channels(options.growthRate, options.grFactor, options.bnFactor)
         self.large = max(sizes) >= LARGE
         for size in sizes:
-            check_size(size, len(options.grFactor), self.large)
+            msdnet_plan.check_size(size, len(options.grFactor), self.large)
         self.plan = _plan(options)
         points: list[Point] = []
         for size in sorted(sizes, reverse=True):
@@ -380,9 +371,9 @@ def _corner(x: tf.Tensor, b: Blocks) -> tf.Tensor:
 
 def _plan(options: MSDNetOptions) -> Plan:
     """The feature maps of a network with these options."""
-    blocks = steps(options.nBlocks, options.stepmode, options.base, options.step)
+    blocks = msdnet_plan.steps(options.nBlocks, options.stepmode, options.base, options.step)
     scales = len(options.grFactor)
-    check_layers(blocks, scales, options.prune)
+    msdnet_plan.check_layers(blocks, scales, options.prune)
     return Plan(
         blocks,
         scales=scales,

@@ -96,11 +96,10 @@ def run(args: argparse.Namespace) -> str:
         holdout.write(args.out, *held)
     count = len(imported.values.keys() - {checkpoint.POINTS})
     sizes = ' '.join(map(str, config.sizes))
-    return (
-        f'{prefix}: {config.net} {config.arch}, mode {config.mode}, sizes {sizes}, '
-        f'W{config.qw}A{config.qa}, {config.classes} classes; {count} variables, '
-        f'{len(imported.skipped)} published tensors are not used by the network'
-    )
+    network = f'{config.net} {config.arch}, mode {config.mode}, sizes {sizes}'
+    quantized = f'W{config.qw}A{config.qa}, {config.classes} classes'
+    unused = f'{len(imported.skipped)} published tensors are not used by the network'
+    return f'{prefix}: {network}, {quantized}; {count} variables, {unused}'
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,17 +60,12 @@ def points(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
     rows = []
     for point in layers:
         passed = cost.cumulative(layers, point)
-        rows.append(
-            (
-                point,
-                len(passed),
-                cost.madds(passed) / 1e6,
-                cost.bit_ops(passed) / 1e9,
-                cost.parameters(passed) / 1e6,
-                cost.weight_bytes(passed) / 1e6,
-                cost.activation_bytes(passed) / 1e6,
-            )
-        )
+        madds = cost.madds(passed) / 1e6
+        bit_ops = cost.bit_ops(passed) / 1e9
+        parameters = cost.parameters(passed) / 1e6
+        weights = cost.weight_bytes(passed) / 1e6
+        activations = cost.activation_bytes(passed) / 1e6
+        rows.append((point, len(passed), madds, bit_ops, parameters, weights, activations))
     return tabulate(rows, floatfmt='.3f', headers=POINT_HEADERS)
 
 
@@ -82,18 +77,12 @@ def every_layer(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
             seen[layer.name] = point, layer
     rows = []
     for point, layer in seen.values():
+        kernel = 'x'.join(map(str, layer.kernel))
+        out = 'x'.join(map(str, layer.out))
+        bits = (layer.weight_bits, layer.activation_bits)
+        kilobytes = layer.memory_bits / 8e3
         rows.append(
-            (
-                layer.name,
-                layer.role,
-                'x'.join(map(str, layer.kernel)),
-                'x'.join(map(str, layer.out)),
-                layer.weight_bits,
-                layer.activation_bits,
-                layer.madds / 1e6,
-                layer.memory_bits / 8e3,
-                point,
-            )
+            (layer.name, layer.role, kernel, out, *bits, layer.madds / 1e6, kilobytes, point)
         )
     return tabulate(rows, floatfmt='.3f', headers=LAYER_HEADERS)
 

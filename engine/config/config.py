@@ -256,7 +256,11 @@ class Config:
 
 
 def _built(options: type[Any], given: Mapping[str, Any]) -> Any:
-    """Options that check themselves when they are made."""
+    """Options that check themselves when they are made.
+
+    Raises:
+        UsageError: one is out of range.
+    """
     try:
         return options(**given)
     except ValueError as error:

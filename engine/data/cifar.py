@@ -87,13 +87,10 @@ def _open(name: str, root: str, image_size: int) -> Dataset:
             f'in {root} or {Path(root) / archive.folder}'
         )
     (names,) = _load_pickle(folder / archive.meta, archive.names_key)
-    return Dataset(
-        name,
-        SPECS[name],
-        classes=tuple(_text(entry) for entry in names),
-        train=_read_batches([folder / file for file in archive.train], archive.labels_key),
-        val=_read_batches([folder / archive.val], archive.labels_key),
-    )
+    classes = tuple(map(_text, names))
+    train = _read_batches([folder / file for file in archive.train], archive.labels_key)
+    val = _read_batches([folder / archive.val], archive.labels_key)
+    return Dataset(name, SPECS[name], classes=classes, train=train, val=val)
 
 
 def _read_batches(files: list[Path], labels_key: str) -> ArraySource:

@@ -94,6 +94,7 @@ def _options(tensors: Tensors) -> dict[str, Any]:
     reduction = _reduction(_compressions(tensors, transitions, factors))
     widths = _bottleneck_factors(tensors, maps, len(stem)) if bottleneck else factors
     shared = {'channels': common, 'growth': unit, 'reduction': reduction}
+    prune = _prune(blocks, maps, transitions, len(stem), **shared)
     return {
         'nBlocks': len(blocks),
         **_steps(blocks),
@@ -102,7 +103,7 @@ def _options(tensors: Tensors) -> dict[str, Any]:
         'grFactor': factors,
         'bnFactor': widths,
         'bottleneck': bottleneck,
-        'prune': _prune(blocks, maps, transitions, len(stem), **shared),
+        'prune': prune,
         'reduction': reduction,
         'stem_bias': 'blocks.0.0.layers.0.0.bias' in tensors,
         'classes': len(tensors['classifier.0.linear.bias']),

@@ -157,16 +157,17 @@ def train(argv: Sequence[str]) -> None:
     for name, row in (*found.items(), ('ratio', ratios)):
         rows.append([name, *row.values()])
     print(tabulate(rows, headers=['', *ratios], floatfmt='.3f'))
-    record = {
+    record: dict[str, Any] = {
         'bench': 'train',
         'config': configs[ours].name,
         'batch_size': configs[ours].batch_size,
         'steps': args.steps,
         'ratio': round(ratios['cpu_s'], 4),
-        **rounded(found[ours]),
-        **{f'{key}_ratio': value for key, value in rounded(ratios).items()},
-        other: rounded(found[other]),
     }
+    record.update(rounded(found[ours]))
+    for key, value in rounded(ratios).items():
+        record[f'{key}_ratio'] = value
+    record[other] = rounded(found[other])
     print(json.dumps(record))
 
 

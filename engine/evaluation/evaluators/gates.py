@@ -51,11 +51,11 @@ class Activity:
 
     def text(self) -> str:
         """One line for the console."""
-        return (
-            f'{self.point}: {100 * self.activation:.1f} % of the blocks executed, '
-            f'{self.madds / 1e6:.1f} M multiply-adds expected ({self.always / 1e6:.1f} with all '
-            f'gates closed, {self.everything / 1e6:.1f} open)'
-        )
+        executed = f'{100 * self.activation:.1f} % of the blocks executed'
+        expected = f'{self.madds / 1e6:.1f} M multiply-adds expected'
+        closed = f'{self.always / 1e6:.1f} with all gates closed'
+        opened = f'{self.everything / 1e6:.1f} open'
+        return f'{self.point}: {executed}, {expected} ({closed}, {opened})'
 
 
 class Gates:
@@ -114,15 +114,18 @@ def activity(
     def madds(open_share: np.ndarray) -> float:
         return cost.expected_madds(layers, dict(zip(net.blocks, open_share.tolist())))
 
+    expected = madds(rates)
+    closed = madds(np.zeros_like(rates))
+    opened = madds(np.ones_like(rates))
     return Activity(
         point,
         list(net.blocks),
         list(net.targets),
         rates.tolist(),
         by_class.tolist(),
-        madds(rates),
-        madds(np.zeros_like(rates)),
-        madds(np.ones_like(rates)),
+        madds=expected,
+        always=closed,
+        everything=opened,
     )
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures('here')
         ('--eval -ec run -es 16 24', ('-es 24 16', 'size 24', '16 12')),
         ('--eval -ec run -eos 24 -es 16', ('-eos 24', 'size 24', '16 12')),
         ('--eval -ec run -ep 7', ('-ep 7', 'epochs 1, 2')),
-        ('--eval -ec run -ep two', ('-ep', "'two'")),
+        ('--eval -ec run -ep two', ('-ep/--eval_epoch two', 'a whole number')),
         ('--eval -ec run -es 16 --fix_mean_var', ('--fix_mean_var', '-eos', '-es')),
         ('--eval -ec run -eos 16 --fix_mean_var', ('--fix_mean_var', 'one size')),
         ('--eval -ec run --data nowhere', ('--data nowhere',)),
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures('here')
         ('--eval -ec alien', ('-ec alien/model-5', 'holds no network of ours')),
         ('--eval -ec alien -es 24', ('-ec alien/model-5', 'holds no network of ours')),
         ('--eval -ec alien --fix_mean_var', ('-ec alien/model-5', 'holds no network of ours')),
-        ('--eval -ec run -eos 0', ('-eos 0', '16 12')),
+        ('--eval -ec run -eos 0', ('-eos/--eval_original_scale 0', 'at least 8')),
         ('--eval -ec run/model-10 -ep 2', ('-ep 2', 'run/model-10')),
         (
             '--eval -ec run -eos 16 -es 12 --fix_mean_var',
@@ -52,10 +52,10 @@ pytestmark = pytest.mark.usefixtures('here')
         ('--eval -ec run --data fake', ('--data fake', '1000 classes', 'knows 10')),
         ('--eval -ec run --logdir notes', ('--logdir notes', 'choose another')),
         ('--eval -ec run --logdir file', ('--logdir file', 'choose another')),
-        ('--eval -ec run -eos 16 -es 4', ('-es 4', 'at least 8')),
+        ('--eval -ec run -eos 16 -es 4', ('-es/--eval_scale 4', 'at least 8')),
         (
             '--eval -ec run -es 24 --untrained nearest',
-            ('--untrained', "'proxy', 'ideal', 'interpolate'"),
+            ('--untrained nearest', 'proxy, ideal, interpolate'),
         ),
         (
             '--eval -ec run -es 24 --untrained interpolate',

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.evaluation.calibrate import Batch, image_weighted
+from engine.evaluation.calibrate import Batch, image_weighted, stacked
 from quant.backend import tf
 from tests.parity import pytorch
 from tests.parity.fixtures import Check, Fixture, compare
@@ -72,7 +72,7 @@ def _calibrated(fixture: Fixture) -> dict[str, np.ndarray]:
             for count, batch in zip(fixture.data['calibration']['batches'], batches)
         ]
     for scope in seen[0].statistics:
-        mean, variance = image_weighted(seen, scope)
+        mean, variance = image_weighted(stacked(seen, scope))
         values |= {
             f'{scope}/mean/EMA': mean.astype('float32'),
             f'{scope}/variance/EMA': variance.astype('float32'),

@@ -6,20 +6,11 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from engine.config.cli import PROGRAM, parse
-from engine.entry import quiet
+from engine.entry import STATUS, begin, interruptible, quiet
 from engine.errors import Terminated, UsageError, WorkerError
-from engine.evaluation.command import run_evaluation
-from engine.training.command import run_training
 
-
-def terminate(*_: object) -> None:
-    """Ends the program as Ctrl-C does, with another status.
-
-    Raises:
-        Terminated: always.
-    """
-    raise Terminated
+# Before the rest is imported.
+begin()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,15 +19,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 2 bad input, 75 lost worker, 130 interrupted, 143 terminated.
     """
+    from engine.config.cli import PROGRAM, parse
+    from engine.evaluation.command import run_evaluation
+    from engine.training.command import run_training
+
     quiet()
     resumed = ''
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
-        if args.eval:
-            run_evaluation(args)
-        else:
-            resumed = '; the same command resumes '
-            run_training(args)
+        with interruptible():
+            if args.eval:
+                run_evaluation(args)
+            else:
+                resumed = '; the same command resumes '
+                run_training(args)
     except UsageError as error:
         print(f'{PROGRAM}: error: {error}', file=sys.stderr)
         return 2
@@ -49,12 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             resumed += f'at step {stop}' if stop.args else 'from the last checkpoint'
         if isinstance(stop, Terminated):
             print(f'terminated{resumed}', file=sys.stderr)
-            return 143
+            return STATUS[signal.SIGTERM]
         print(f'interrupted{resumed}', file=sys.stderr)
-        return 130
+        return STATUS[signal.SIGINT]
     return 0
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

@@ -1,7 +1,32 @@
-"""Settings of a whole process: made by programs, never by importing a module."""
+"""How a program begins and ends: made by programs, never by importing a module of the library.
 
+A signal must leave neither a traceback nor half a file. While modules are imported, exceptions may
+be swallowed or become others, and nothing is at work that could be finished: the process ends
+there and then. Within ``interruptible`` an exception ends the work, and a second signal the
+process.
+"""
+
+import atexit
+import contextlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from engine.errors import Terminated
+
+# Exit status by signal, as shells count it.
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+# Names of this process's programs as they are installed.
+INSTALLED = ('imagenet-tf', 'switchable-')
+
+# Files that are being written under names of their own, which go when the process ends.
+temporaries: set[Path] = set()
 
 
 def quiet() -> None:
@@ -12,3 +37,77 @@ def quiet() -> None:
     """
     if 'tensorflow' not in sys.modules:
         os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+
+def begin() -> None:
+    """Lets a signal end this process without a traceback from now on, if it is one of ours.
+
+    To be called before anything that takes its time is imported. Within a program that only
+    imports a script, nothing changes.
+    """
+    name = os.path.basename(sys.argv[0]) if sys.argv else ''
+    # While the package of `python -m package.module` is imported, that is the name.
+    ours = name == '-m' or name.startswith(INSTALLED)
+    if ours or name == 'imagenet_tf.py':
+        _handle(leave)
+        # Run last of all: the work is done, and what is left are destructors.
+        atexit.register(_handle, signal.SIG_IGN)
+
+
+def leave(number: int, _: object = None) -> None:
+    """Ends the process at once, without the files that it was writing."""
+    with contextlib.suppress(Exception):  # it may be printing just now
+        sys.stdout.flush()
+    for path in list(temporaries):
+        with contextlib.suppress(OSError):
+            path.unlink()
+    os.write(2, b'interrupted\n' if number == signal.SIGINT else b'terminated\n')
+    os._exit(STATUS[signal.Signals(number)])
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Ends the work by an exception; the next signal ends the process.
+
+    Raises:
+        KeyboardInterrupt: on SIGINT.
+        Terminated: on SIGTERM.
+    """
+    _handle(leave)
+    if _importing(frame):
+        leave(number)
+    if number == signal.SIGTERM:
+        raise Terminated
+    raise KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith('<frozen importlib'):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _handle(handler: Any) -> dict[signal.Signals, Any]:
+    """Sets the handler of the signals that are not ignored; the handlers before."""
+    before: dict[signal.Signals, Any] = {}
+    for number in STATUS:
+        found = signal.getsignal(number)
+        if found != signal.SIG_IGN:
+            before[number] = found
+            signal.signal(number, handler)
+    return before
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """A block of work that SIGINT and SIGTERM end as exceptions, see ``stop``."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = _handle(stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.entry import temporaries
 from engine.errors import UsageError
 
 
@@ -15,6 +16,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Path to write to: ``path`` is either the old or the new file, whenever the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    temporaries.add(temporary)
     try:
         yield temporary
         with temporary.open('rb') as stream:
@@ -22,6 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        temporaries.discard(temporary)
 
 
 def write_json(path: Path, data: Any) -> None:

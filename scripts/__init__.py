@@ -1,14 +1,18 @@
 """Offline tools over run folders and checkpoints; each is a short main over the packages."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from engine.entry import quiet
-from engine.errors import UsageError
+from engine.entry import STATUS, begin, interruptible, quiet
+from engine.errors import Terminated, UsageError
 
 T = TypeVar('T')
+
+# Before the modules of the script are imported.
+begin()
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -34,17 +38,21 @@ def status(name: str, run: Callable[[T], str | None], args: T) -> int:
         args: Of the work.
 
     Returns:
-        Exit status: 0, 2 for bad input, 130 if interrupted.
+        Exit status: 0, 2 for bad input, 130 if interrupted, 143 if terminated.
     """
     quiet()
     try:
-        text = run(args)
+        with interruptible():
+            text = run(args)
+            if text is not None:
+                print(text, flush=True)
     except (UsageError, OSError) as error:
         print(f'{name}: error: {error}', file=sys.stderr)
         return 2
+    except Terminated:
+        print('terminated', file=sys.stderr)
+        return STATUS[signal.SIGTERM]
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
-        return 130
-    if text is not None:
-        print(text)
+        return STATUS[signal.SIGINT]
     return 0

@@ -84,6 +84,7 @@ class Trainer:
         folder: In which each job has its own.
         processes: Runs at a time.
         environment: Further variables of the environment of a run.
+        running: The latest process of each job that has begun.
     """
 
     preset: str
@@ -91,9 +92,14 @@ class Trainer:
     folder: Path
     processes: int
     environment: dict[str, str]
+    running: dict[str, 'subprocess.Popen[bytes]'] = dataclasses.field(default_factory=dict)
 
     def run(self, jobs: Sequence[Job]) -> bool:
-        """Trains all jobs; whether all succeeded. After a failure no further command starts."""
+        """Trains all jobs; whether all succeeded. After a failure no further command starts.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C and SIGTERM, which end those that run, with a checkpoint.
+        """
         finished = {job.name: threading.Event() for job in jobs}
         failed = threading.Event()
 
@@ -109,7 +115,13 @@ class Trainer:
         # process idle for long.
         ordered = sorted(jobs, key=lambda job: bool(job.after))
         with Progress(jobs, self.folder), ThreadPoolExecutor(self.processes) as pool:
-            list(pool.map(work, ordered))
+            try:
+                list(pool.map(work, ordered))
+            except KeyboardInterrupt:
+                failed.set()
+                for process in list(self.running.values()):
+                    process.terminate()
+                raise
         return not failed.is_set()
 
     def commands(self, job: Job) -> list[list[str]]:
@@ -131,10 +143,10 @@ class Trainer:
         command = [sys.executable, str(ROOT / 'imagenet_tf.py'), *arguments]
         with (self.folder / f'{name}.txt').open('a') as stream:
             print('$', *command, file=stream, flush=True)
-            ended = subprocess.run(
+            self.running[name] = subprocess.Popen(
                 command,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 env=os.environ | self.environment,
             )
-        return ended.returncode
+            return self.running[name].wait()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tensorpack import Callback, StopTraining
 
+from engine.entry import stop
 from engine.errors import Terminated
 from engine.graph.tower import Model
 from engine.graph.worker import SingleWorker
@@ -50,9 +51,9 @@ class StopOnSignal(Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _: Any) -> None:
+    def _note(self, number: int, frame: Any) -> None:
         if self._received and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            stop(number, frame)
         self._received = self._received or number
         # print() must not be called while it may be interrupted by this very function.
         os.write(2, b'\nstopping after this step or evaluation; Ctrl-C stops at once\n')

@@ -52,7 +52,6 @@ def train(run: Path, flags: list, hurt: Callable[[], None]) -> None:
         os.dup2(log.fileno(), 2)
     few = few_images()
     datasets.open_dataset = lambda *_, **__: few
-    signal.signal(signal.SIGTERM, imagenet_tf.terminate)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(imagenet_tf.main([str(flag) for flag in [*FLAGS, *flags, '--logdir', run]]))
 

@@ -1,0 +1,137 @@
+"""How programs end: status 130 or 143 at any moment, no traceback, no half file."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from engine import entry
+from engine.errors import Terminated
+from tests.paths import ROOT
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from engine.entry import begin, interruptible
+begin()
+def wait(place):
+    shown = False
+    while True:
+        try:
+            if not shown:
+                shown = True
+                print(place, flush=True)
+            time.sleep(30)
+        except BaseException:
+            if not place.startswith('stubborn'):
+                raise
+{body}
+"""
+IMPORT = (
+    "sys.path.insert(0, '.'); globals()['wait'] = wait; import builtins; builtins.wait = wait\n"
+)
+WRITE = """
+from engine.files import replacing
+with interruptible():
+    with replacing(Path('out.txt')) as temporary:
+        temporary.write_text('half')
+        {then}
+"""
+
+
+def ended(folder, body, number, times=1):
+    """Status and output of a program that gets a signal where its body waits."""
+    program = folder / 'imagenet_tf.py'
+    program.write_text(PROGRAM.format(body=body))
+    process = subprocess.Popen(
+        [sys.executable, program.name],
+        cwd=folder,
+        env={'PYTHONPATH': str(ROOT), 'PYTHONDONTWRITEBYTECODE': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    process.stdout.readline()
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.1)
+    output, _ = process.communicate(timeout=20)
+    return process.returncode, output
+
+
+STATUS = [(signal.SIGINT, 130, 'interrupted\n'), (signal.SIGTERM, 143, 'terminated\n')]
+
+
+@pytest.mark.parametrize('number, status, word', STATUS)
+def test_while_a_module_is_imported(number, status, word, tmp_path):
+    """Where exceptions would be swallowed, too: TensorFlow tries imports that may fail."""
+    (tmp_path / 'slow.py').write_text("wait('stubborn import')\n")
+    assert ended(tmp_path, IMPORT + 'import slow', number) == (status, word)
+
+
+def test_a_late_import_leaves_no_half_file(tmp_path):
+    (tmp_path / 'slow.py').write_text("wait('stubborn import')\n")
+    body = IMPORT + WRITE.format(then='import slow')
+    assert ended(tmp_path, body, signal.SIGTERM) == (143, 'terminated\n')
+    assert {path.name for path in tmp_path.iterdir()} == {'imagenet_tf.py', 'slow.py'}
+
+
+def test_a_second_signal_ends_what_is_stuck(tmp_path):
+    body = WRITE.format(then="wait('stubborn')")
+    assert ended(tmp_path, body, signal.SIGINT, times=2) == (130, 'interrupted\n')
+    assert {path.name for path in tmp_path.iterdir()} == {'imagenet_tf.py'}
+
+
+@pytest.mark.parametrize('name', ['choose', 'report', 'check_data'])
+def test_scripts_end_by_a_signal(name, tmp_path):
+    """Whatever they are doing: here they wait for what never comes."""
+    code = (
+        'import runpy, sys, time; sys.argv[0] = "-m"; import scripts; print(1, flush=True);'
+        f'import scripts.{name} as s; time.sleep(30)'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    process.stdout.readline()
+    process.terminate()
+    assert (process.communicate(timeout=20)[0], process.returncode) == ('terminated\n', 143)
+
+
+def test_handlers_are_put_back():
+    before = [signal.getsignal(number) for number in entry.STATUS]
+    with entry.interruptible(), pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    with entry.interruptible(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in entry.STATUS] == before
+    entry.begin()  # pytest is none of our programs
+    assert [signal.getsignal(number) for number in entry.STATUS] == before
+
+
+def test_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with entry.interruptible():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_have_no_handlers():
+    done = []
+
+    def work():
+        with entry.interruptible():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [True]

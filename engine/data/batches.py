@@ -74,6 +74,9 @@ class TrainFlow(DataFlow):
     drawn from (seed, p, image, 1), and if need be (seed, p, image, 2) and so on.
 
     Several workers train on one stream, of which each decodes its own part of every batch.
+
+    Attributes:
+        bad: message of every image that could not be decoded so far, by its name.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class TrainFlow(DataFlow):
         self.threads = threads
         self.part = part
         self.parts = parts
+        self.bad: dict[str, str] = {}
 
     def __len__(self) -> int:
         """Batches in one pass."""
@@ -144,8 +148,7 @@ class TrainFlow(DataFlow):
         Raises:
             UsageError: more than `max_bad` images of a pass cannot be decoded.
         """
-        named: set[str] = set()
-        found: set[str] = set()  # of the current pass
+        found: set[str] = set()  # bad images of the current pass
         number = -1
         size = self.batch_size // self.parts
         for samples in _batches(self._read, self._plan(), batch_size=size, threads=self.threads):
@@ -154,11 +157,19 @@ class TrainFlow(DataFlow):
                 found = set()
             for sample in samples:
                 found.update(map(str, sample.bad))
-            for message in sorted(found - named):
-                logger.warning('%s; another image takes its place', message)
-            named |= found
             self._check_bad(found)
+            self._note(samples)
             yield _stack(samples)
+
+    def _note(self, samples: Sequence[Sample]) -> None:
+        """Names every bad image once in the log."""
+        for sample in samples:
+            for error in sample.bad:
+                message = str(error)
+                name = error.name or message
+                if name not in self.bad:
+                    logger.warning('%s; another image takes its place', message)
+                    self.bad[name] = message
 
     def _check_bad(self, found: set[str]) -> None:
         """Checks the number of messages about bad images in one pass.

@@ -11,7 +11,16 @@ from engine.errors import UsageError
 
 
 class BadImage(UsageError):
-    """A file that cannot be read or is no complete image."""
+    """A file that cannot be read or is no complete image.
+
+    Attributes:
+        name: of the image, see ``Source.name``; empty where it is not known.
+    """
+
+    def __init__(self, message: str, name: str = '') -> None:
+        """Keep the message and the name of the image."""
+        super().__init__(message)
+        self.name = name
 
 
 class Source:
@@ -92,7 +101,8 @@ class FileSource(Source):
         try:
             return self._bytes(i)
         except OSError as error:
-            raise BadImage(f'--data: cannot read {self.files[i]}: {error}') from error
+            name = self.files[i]
+            raise BadImage(f'--data: cannot read {name}: {error}', name) from error
 
     def read(self, i: int) -> np.ndarray:
         """Image `i`, see ``decode``."""
@@ -128,11 +138,11 @@ def decode(encoded: np.ndarray, name: str) -> np.ndarray:
     """
     remedy = 'repair it or put it on the list of --skip-list'
     if not encoded.size:
-        raise BadImage(f'--data: {name} is empty; {remedy}')
+        raise BadImage(f'--data: {name} is empty; {remedy}', name)
     try:
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         image = None
     if image is None:
-        raise BadImage(f'--data: {name} is not a complete image; {remedy}')
+        raise BadImage(f'--data: {name} is not a complete image; {remedy}', name)
     return image

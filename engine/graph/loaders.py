@@ -1,9 +1,12 @@
 """How batches reach the towers of a training."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 
 import numpy as np
 from tensorpack import DataFlow, ProxyDataFlow, QueueInput
+from tensorpack.dataflow.base import DataFlowTerminated
 
 from engine.config.config import Config
 from engine.data import randaugment
@@ -17,22 +20,36 @@ QUEUED = 4
 
 
 class KeepsError(ProxyDataFlow):
-    """Passes batches through and keeps the exception that stopped them.
+    """Passes the batches of a training through, and keeps the exception that stopped them.
 
-    tensorpack says only that there are no more batches.
+    tensorpack says only that there are no more batches, and prints a traceback of its thread. What
+    no step needs any more is not read: it could only fail.
+
+    Args:
+        flow: batches.
+        count: how many are needed.
 
     Attributes:
         error: the exception, or None.
     """
 
-    error: Exception | None = None
+    error: BaseException | None = None
+
+    def __init__(self, flow: DataFlow, count: int):
+        super().__init__(flow)
+        self._count = count
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         try:
-            yield from self.ds
-        except Exception as error:
-            self.error = error
+            with closing(iter(self.ds)) as batches:
+                yield from islice(batches, self._count)
+        except GeneratorExit:
             raise
+        except BaseException as error:
+            self.error = error
+            raise DataFlowTerminated from error
+        # tensorpack begins anew what just ends.
+        raise DataFlowTerminated
 
 
 class SharedBatches(QueueInput):

@@ -10,6 +10,7 @@ from tensorpack.utils import logger
 from engine.config.config import Config
 from engine.data.batches import TrainFlow
 from engine.data.datasets import Dataset
+from engine.data.folder import some
 from engine.errors import UsageError
 from engine.graph.loaders import KeepsError, SharedBatches, train_flow
 from engine.graph.tower import Model
@@ -120,11 +121,12 @@ def _train(
     tf.set_random_seed(config.seed)
     options = config.network().evaluation_options
     model = Model(config, data_format=data_format, options=options, worker=worker)
-    flow = KeepsError(_flow(config, dataset, worker, start_step=run.step, threads=threads))
+    images = _flow(config, dataset, worker, start_step=run.step, threads=threads)
+    flow = KeepsError(images, config.epochs * config.steps_per_epoch - run.step)
     batches = SharedBatches(flow, len(config.gpu))
     callbacks = _of_a_step(model)
     if run.step == 0:
-        callbacks.append(_quantizer_starts(model, dataset, values, worker))
+        callbacks.append(StartQuantizers(model, lambda: next(iter(images)), values or {}))
     averages = AverageWeights(model, config.model_ema) if config.model_ema else None
     if averages:
         callbacks.append(averages)
@@ -144,6 +146,7 @@ def _train(
     session = worker.session(_state(run, values))
     trainer = _launch(model, batches, callbacks, monitors, session, run)
     _check_end(config, trainer, flow, guard, worker)
+    _report_bad(images)
     if worker.first:
         save.tidy()
     stop.end()
@@ -199,14 +202,6 @@ def _of_a_step(model: Model) -> list[Callback]:
     ]
 
 
-def _quantizer_starts(
-    model: Model, dataset: Dataset, values: dict[str, np.ndarray] | None, worker: SingleWorker
-) -> StartQuantizers:
-    """Starts the quantizers of a fresh run from its first batch."""
-    first = _flow(model.config, dataset, worker, start_step=0, threads=0)
-    return StartQuantizers(model, lambda: next(iter(first)), values or {})
-
-
 def _state(run: Run, values: dict[str, np.ndarray] | None) -> SessionInit | None:
     """Where the variables start: from the run's checkpoint, from ``values``, or afresh."""
     if run.checkpoint:
@@ -239,6 +234,18 @@ def _check_end(
     step = trainer.loop.global_step
     if step >= config.epochs * config.steps_per_epoch and not guard.reason:
         return
-    if flow.error and not isinstance(flow.error, UsageError):
-        raise RuntimeError(f'no more data at step {step}') from flow.error
-    raise UsageError(f'training stopped at step {step}: {guard.reason or flow.error}')
+    if guard.reason or isinstance(flow.error, UsageError):
+        raise UsageError(f'training stopped at step {step}: {guard.reason or flow.error}')
+    raise RuntimeError(f'no more data at step {step}: {flow.error!r}') from flow.error
+
+
+def _report_bad(images: TrainFlow) -> None:
+    """Says how many training images could not be decoded, and which."""
+    if not images.bad:
+        return
+    listed = some(images.bad)
+    print(
+        f'{len(images.bad)} of {len(images.source)} training images could not be decoded, and '
+        f'others took their places: {listed}',
+        flush=True,
+    )

@@ -39,8 +39,10 @@ class ExactLoop:
                 callbacks.before_train()
                 for _ in count_epochs(loop, range(starting_epoch, max_epoch + 1)):
                     self._run_epoch(loop, callbacks)
-            except (StopTraining, tf.errors.OutOfRangeError) as error:
+            except StopTraining as error:
                 logger.info(f'Training was stopped: {error}')
+            except tf.errors.OutOfRangeError:
+                logger.info('Training was stopped: there are no more batches')
             finally:
                 callbacks.after_train()
                 self.hooked_sess.close()

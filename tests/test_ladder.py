@@ -17,6 +17,7 @@ LADDER = [
     'engine/quantities',
     'engine/files',
     'engine/figures',
+    'engine/pickles',
     'engine/data',
     'engine/families',
     'engine/optimization',

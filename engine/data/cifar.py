@@ -1,7 +1,6 @@
 """CIFAR-10 and CIFAR-100 as arrays, from the original Python archives, of which no code is run."""
 
 import functools
-import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +9,8 @@ import numpy as np
 from engine.data.sources import ArraySource
 from engine.data.spec import Dataset, DatasetSpec
 from engine.errors import UsageError
+from engine.pickles.arrays import ARRAYS
+from engine.pickles.machine import Budget, Machine
 
 
 class Archive(NamedTuple):
@@ -56,14 +57,8 @@ ARCHIVES = {
     ),
 }
 
-# What a pickled array is made of. The function is taken from an array as its module moved between
-# numpy 1 and 2.
-ARRAY_MODULES = ('numpy', 'numpy.core.multiarray', 'numpy._core.multiarray')
-ARRAY_PARTS: dict[str, Any] = {
-    'ndarray': np.ndarray,
-    'dtype': np.dtype,
-    '_reconstruct': np.empty(0).__reduce__()[0],
-}
+# Bytes that reading a file may take: of Python 2's texts, several copies are made.
+_REPEATS, _ROOM = 4, 2**25
 
 
 def _find(archive: Archive, root: Path) -> Path | None:
@@ -86,8 +81,7 @@ def _open(name: str, root: str, image_size: int) -> Dataset:
             f'--data {name}:{root}: no batches; expected {", ".join(archive.files)} '
             f'in {root} or {Path(root) / archive.folder}'
         )
-    (names,) = _load_pickle(folder / archive.meta, archive.names_key)
-    classes = tuple(map(_text, names))
+    classes = _read_names(folder / archive.meta, archive.names_key)
     train = _read_batches([folder / file for file in archive.train], archive.labels_key)
     val = _read_batches([folder / archive.val], archive.labels_key)
     return Dataset(name, SPECS[name], classes=classes, train=train, val=val)
@@ -103,51 +97,56 @@ def _read_batches(files: list[Path], labels_key: str) -> ArraySource:
     labels = []
     for file in files:
         data, found = _load_pickle(file, 'data', labels_key)
-        expected = (len(found), 3072)
-        if np.shape(data) != expected:
+        known = np.array(found)  # [n]
+        if known.ndim != 1 or known.dtype.kind not in 'iu':
+            raise UsageError(f'--data: {file}: {labels_key} are no list of whole numbers')
+        expected = (len(known), 3072)
+        if np.shape(data) != expected or data.dtype != np.uint8:
             raise UsageError(
-                f'--data: {file}: data has shape {np.shape(data)}, expected {expected}'
+                f'--data: {file}: data has shape {np.shape(data)}, expected {expected} of uint8'
             )
         rows.append(data)
-        labels.append(found)
+        labels.append(known)
     planes = np.concatenate(rows).reshape(-1, 3, 32, 32)  # RGB
     images = planes[:, ::-1].transpose(0, 2, 3, 1)  # [N, 32, 32, 3], BGR
     return ArraySource(np.ascontiguousarray(images), np.concatenate(labels))
+
+
+def _read_names(file: Path, key: str) -> tuple[str, ...]:
+    """Names of the classes.
+
+    Raises:
+        UsageError: there are none.
+    """
+    (names,) = _load_pickle(file, key)
+    if not isinstance(names, list | tuple):
+        raise UsageError(f'--data: {file}: {key} is no list of names')
+    classes = tuple(map(_text, names))
+    if not all(isinstance(name, str) for name in classes):
+        raise UsageError(f'--data: {file}: {key} is no list of names')
+    return classes
 
 
 def _load_pickle(path: Path, *keys: str) -> list[Any]:
     """Values of `keys` in a pickled dict, written by Python 2 or 3.
 
     Raises:
-        UsageError: it is none, or lacks one of them.
+        UsageError: it is none, lacks one of them, or holds more than arrays, numbers and texts.
     """
+    budget = Budget(_REPEATS * path.stat().st_size + _ROOM, 'it takes too much memory')
     try:
         with path.open('rb') as stream:
-            content = _ArrayUnpickler(stream, encoding='bytes').load()
+            content = Machine(stream, ARRAYS, budget, text=False).load()
         values = {_text(key): value for key, value in content.items()}
         return [values[key] for key in keys]
     except Exception as error:  # a broken pickle can raise anything
         raise UsageError(
-            f'--data: {path} is not a pickled dict with {", ".join(keys)}: {error!r}'
+            f'--data: {path} is not a pickled dict with {", ".join(keys)}: {error!r:.200}'
         ) from error
 
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds containers, numbers, strings and numpy arrays; any pickle could run any code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The admitted class or function.
-
-        Raises:
-            pickle.UnpicklingError: any other is asked for.
-        """
-        if module not in ARRAY_MODULES or name not in ARRAY_PARTS:
-            raise pickle.UnpicklingError(f'{module}.{name} is not admitted')
-        return ARRAY_PARTS[name]
 
 
 def _spec(name: str) -> DatasetSpec:

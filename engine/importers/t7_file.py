@@ -10,11 +10,13 @@ import re
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 
 from engine.errors import UsageError
+from engine.pickles.machine import Budget
 
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN = range(6)
 FUNCTIONS = (6, 7, 8)
@@ -41,9 +43,12 @@ STORAGES = {
 # Classes whose instances are stored as the table of their fields.
 INSTANCES = r'(nn|cudnn)\.\w+'
 
-# All tensors together may be this many times the file: some share a storage, but a few bytes must
-# not fill the memory.
-REPEATS = 8
+# What is made of a file may take as much memory as the file and these bytes more: some tensors
+# share a storage, but a few bytes must not fill the memory.
+ROOM = 2**25
+
+# Bytes that an object and an item of a table may take, and most dimensions of a tensor.
+_OBJECT, _ITEM, _DIMENSIONS = 400, 136, 64
 
 WANTED = 'give a file that torch.save of Torch7 wrote in binary'
 
@@ -76,7 +81,14 @@ def read_t7(path: Path) -> Any:
         return _Reader(path.read_bytes()).whole()
     except _Refused as error:
         raise UsageError(f'{path}: {error}') from error
-    except (OSError, struct.error, ValueError, TypeError, RecursionError) as error:
+    except (
+        OSError,
+        struct.error,
+        ValueError,
+        TypeError,
+        RecursionError,
+        UnpicklingError,
+    ) as error:
         reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
         raise UsageError(
             f'{path}: cannot be read as a Torch7 file ({reason[:200]}); {WANTED}'
@@ -91,9 +103,9 @@ class _Reader:
     """Reads one file from start to end."""
 
     def __init__(self, data: bytes):
-        self._data = data
+        self._data = memoryview(data)
         self._at = 0  # bytes that were read
-        self._left = REPEATS * len(data)  # bytes that tensors may still take
+        self._budget = Budget(len(data) + ROOM, 'it takes far more memory than the file is large')
         self._objects: dict[int, Any] = {}
 
     def whole(self) -> Any:
@@ -112,7 +124,7 @@ class _Reader:
             raise ValueError(f'{len(self._data) - self._at} bytes are left over')
         return found
 
-    def _take(self, count: int) -> bytes:
+    def _take(self, count: int) -> memoryview:
         if not 0 <= count <= len(self._data) - self._at:
             raise ValueError('it ends too early')
         self._at += count
@@ -122,12 +134,16 @@ class _Reader:
         return struct.unpack(f'<{count}{kind}', self._take(count * struct.calcsize(f'<{kind}')))
 
     def _text(self) -> str:
-        return self._take(self._ints()[0]).decode('latin1')
+        (length,) = self._ints()
+        text = bytes(self._take(length)).decode('latin1')
+        self._budget.charge(_ITEM + len(text))
+        return text
 
     def _object(self) -> Any:
         (kind,) = self._ints()
         if kind == NIL:
             return None
+        self._budget.charge(_ITEM)
         if kind == NUMBER:
             (number,) = struct.unpack('<d', self._take(8))
             return int(number) if number.is_integer() else number
@@ -145,9 +161,13 @@ class _Reader:
         return self._objects[index]
 
     def _table(self, index: int) -> None:
+        self._budget.charge(_OBJECT)
         found = self._objects[index] = {}
         for _ in range(self._ints()[0]):
             key = self._object()
+            if not isinstance(key, str | int | float | None):
+                raise ValueError('a key that is neither text nor number')
+            self._budget.charge(_ITEM)
             found[key] = self._object()
 
     def _torch(self, index: int) -> None:
@@ -159,6 +179,7 @@ class _Reader:
             _Refused: the class is none of those that are read.
             ValueError: an instance without fields.
         """
+        self._budget.charge(_OBJECT)
         name = self._text()
         if re.fullmatch(r'V \d+', name):
             name = self._text()
@@ -193,6 +214,8 @@ class _Reader:
             ValueError: its shape is impossible or reaches beyond the storage.
         """
         (dimensions,) = self._ints()
+        if not 0 <= dimensions <= _DIMENSIONS:
+            raise ValueError('a tensor of impossible shape')
         size = self._ints(dimensions, 'q')
         stride = self._ints(dimensions, 'q')
         (offset,) = self._ints(kind='q')
@@ -204,7 +227,6 @@ class _Reader:
         if not isinstance(storage, np.ndarray) or offset < 1 or min(*size, *stride) < 0:
             raise ValueError('a tensor of impossible shape')
         width = storage.itemsize
-        self._left -= math.prod(size) * width
         if 0 in size:
             return np.empty(size, storage.dtype)
         last, steps = offset - 1, []
@@ -212,6 +234,7 @@ class _Reader:
             last += (count - 1) * step
             # A dimension of length 1 may have any stride.
             steps.append(step * width if count > 1 else 0)
-        if last >= storage.size or self._left < 0:
+        if last >= storage.size or math.prod(size) >= 2**48:
             raise ValueError('a tensor that reaches beyond its storage')
+        self._budget.charge(math.prod(size) * width)
         return np.ndarray(size, storage.dtype, storage, (offset - 1) * width, steps).copy()

@@ -5,20 +5,25 @@ raw numbers.
 """
 
 import io
+import os
 import pickle
 import re
 import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from engine.errors import UsageError
 from engine.importers import torch_pickle
+from engine.pickles.machine import Budget
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+
+# Bytes of Python objects that a byte of an archive's table of contents may become.
+_CONTENTS = 24
 
 WANTED = 'give a complete checkpoint that torch.save wrote'
 
@@ -112,7 +117,7 @@ def _read(stream: BinaryIO, path: Path) -> Any:
     if head[257:262] == b'ustar':
         raise UsageError(f'{path}: a tar archive, which no .pth.tar is; unpack it, or {WANTED}')
     if head.startswith(b'PK\x03\x04'):
-        return _read_zip(stream, path)
+        return _read_zip(path)
     if MAGIC.to_bytes(10, 'little') not in head[:32]:
         raise UsageError(
             f'{path}: it starts with {head[:16]!r}, which torch.save never wrote; {WANTED}'
@@ -120,17 +125,43 @@ def _read(stream: BinaryIO, path: Path) -> Any:
     return _read_legacy(stream, path)
 
 
-def _read_zip(stream: BinaryIO, path: Path) -> Any:
-    with zipfile.ZipFile(stream) as archive:
+class _Archive(io.BufferedReader):
+    """A file whose table of contents is charged to a budget before it is read.
+
+    Args:
+        path: of the file.
+        budget: charged by every reading, until ``opened``.
+    """
+
+    def __init__(self, path: Path, budget: Budget):
+        super().__init__(io.FileIO(path))
+        self._budget = budget
+        self.opened = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes."""
+        if not self.opened and size is not None and size > 0:
+            self._budget.charge(_CONTENTS * size)
+        return super().read(size)
+
+
+def _read_zip(path: Path) -> Any:
+    budget = torch_pickle.new_budget(path)
+    with _Archive(path, budget) as stream, zipfile.ZipFile(stream) as archive:
+        stream.opened = True
         root = _root(archive, path)
         if f'{root}byteorder' in archive.namelist():
-            _check_order(path, _member(archive, f'{root}byteorder') == b'little')
-        pickled = io.BytesIO(_member(archive, f'{root}data.pkl'))
+            with _member(archive, f'{root}byteorder') as order:
+                _check_order(path, order.read(7) == b'little')
+        name = f'{root}data.pkl'
+        budget.charge(archive.getinfo(name).file_size)
+        with _member(archive, name) as member:
+            pickled = io.BytesIO(member.read())
 
-        def fetch(key: str, *form: int) -> bytes:
+        def fetch(key: str, *form: int) -> IO[bytes]:
             return _member(archive, f'{root}data/{key}')
 
-        return torch_pickle.load(pickled, path, fetch)
+        return torch_pickle.load(pickled, path, fetch, budget)
 
 
 def _root(archive: zipfile.ZipFile, path: Path) -> str:
@@ -153,16 +184,16 @@ def _root(archive: zipfile.ZipFile, path: Path) -> str:
     return root
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Content of a file in the archive, which is not compressed: it could be of any size.
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """Opens a file in the archive, which is not compressed: it could be of any size.
 
     Raises:
         UnpicklingError: it is compressed.
     """
     info = archive.getinfo(name)
-    if info.compress_type != zipfile.ZIP_STORED:
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise pickle.UnpicklingError(f'{name!r} is compressed, which torch.save never does')
-    return archive.read(info)
+    return archive.open(info)
 
 
 def _check_order(path: Path, little: bool) -> None:
@@ -170,6 +201,27 @@ def _check_order(path: Path, little: bool) -> None:
         raise UsageError(
             f'{path}: written on a big-endian machine; save it again on a little-endian one'
         )
+
+
+class _Slice:
+    """A part of a stream.
+
+    Args:
+        stream: of the file.
+        start: byte of the file where it begins.
+        length: bytes.
+    """
+
+    def __init__(self, stream: IO[bytes], start: int, length: int):
+        self._stream = stream
+        self._left = length
+        stream.seek(start)
+
+    def read(self, count: int) -> bytes:
+        """The next bytes, at most so many."""
+        found = self._stream.read(min(count, self._left))
+        self._left -= len(found)
+        return found
 
 
 def _read_legacy(stream: BinaryIO, path: Path) -> Any:
@@ -183,21 +235,39 @@ def _read_legacy(stream: BinaryIO, path: Path) -> Any:
     def list_form(key: str, *form: int) -> None:
         forms[key] = form[0], form[1]
 
-    magic, protocol, system = (torch_pickle.load(stream, path, list_form) for _ in range(3))
+    def load_next() -> Any:
+        return torch_pickle.load(stream, path, list_form, torch_pickle.new_budget(path))
+
+    magic, protocol, system = load_next(), load_next(), load_next()
     if (magic, protocol) != (MAGIC, PROTOCOL):
         raise pickle.UnpicklingError(f'it does not start with the magic number and {PROTOCOL}')
     _check_order(path, system.get('little_endian') is not False)
     start = stream.tell()
-    torch_pickle.load(stream, path, list_form)
-    raw = {}
-    for key in torch_pickle.load(stream, path, list_form):
-        raw[key] = _read_storage(stream, *forms[key])
-    stream.seek(start)
-    return torch_pickle.load(stream, path, lambda key, *_: raw[key])
+    load_next()
+    keys = load_next()
+    starts = {}
+    for key in keys:
+        starts[key] = _find_storage(stream, *forms[key])
+    with path.open('rb') as numbers:
+
+        def fetch(key: str, numel: int, width: int) -> _Slice:
+            if forms[key] != (numel, width):
+                raise pickle.UnpicklingError('a storage of two lengths')
+            return _Slice(numbers, starts[key], numel * width)
+
+        stream.seek(start)
+        return torch_pickle.load(stream, path, fetch, torch_pickle.new_budget(path))
 
 
-def _read_storage(stream: BinaryIO, numel: int, width: int) -> bytes:
+def _find_storage(stream: BinaryIO, numel: int, width: int) -> int:
+    """The byte of the file where the numbers of the storage start at which the stream is.
+
+    Raises:
+        UnpicklingError: it has another length.
+    """
     (found,) = struct.unpack('<q', stream.read(8))
     if found != numel:
         raise pickle.UnpicklingError(f'a storage of {found} numbers, expected {numel}')
-    return stream.read(numel * width)
+    start = stream.tell()
+    stream.seek(numel * width, os.SEEK_CUR)
+    return start

@@ -1,16 +1,16 @@
-"""Unpickler of tensors, which runs none of the code that a pickle can hold."""
+"""Pickles of tensors, and the storages that their numbers lie in."""
 
 import math
-import pickle
-import pickletools
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from pickle import UnpicklingError
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 from engine.errors import UsageError
+from engine.pickles.arrays import NUMBERS
+from engine.pickles.machine import Budget, Class, Function, Machine, NotAdmitted, Record
 
 BFLOAT16 = 'BFloat16Storage'
 STORAGES = {
@@ -26,138 +26,103 @@ STORAGES = {
     'BoolStorage': '|b1',
 }
 
-# All tensors together may be this many times the file: some share a storage, but a few bytes must
-# not fill the memory.
-REPEATS = 8
+# All arrays together may be this many times the file, and these bytes more: some tensors share a
+# storage, but a few bytes must not fill the memory.
+REPEATS, ROOM = 2, 2**22
 
-# Raw numbers of a storage by its key, length and bytes per number; None while a file's storages are
-# only listed.
-Fetch = Callable[[str, int, int], bytes | None]
+# Bytes that may be taken beside twice the file, names and containers included.
+OBJECTS = 40 * 2**20
 
-
-class _Dict(dict):
-    """Stands for OrderedDict and argparse.Namespace.
-
-    The attributes that a pickle sets on one (`_metadata`, a method, the settings of a run) are
-    dropped.
-    """
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        """Keeps nothing."""
+# Numbers that are read at a time, and most dimensions of a tensor.
+PIECE, DIMENSIONS = 2**18, 64
 
 
-class _Function:
-    """A function that a pickle can call but not alter: it could set attributes of a plain one."""
+class Numbers(Protocol):
+    """Raw numbers of a storage, from its start."""
 
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError('it alters a function')
+    def read(self, count: int, /) -> bytes:
+        """The next bytes, at most so many."""
 
 
-class _Dtype:
-    """Type of a NumPy number.
-
-    Its byte order comes as a state to set, which no shared np.dtype must be exposed to.
-    """
-
-    def __init__(self, code: Any, *_: Any) -> None:
-        if not re.fullmatch('[biuf][1248]', code):
-            raise pickle.UnpicklingError('a NumPy value that is no number')
-        self.code, self.order = code, '<'
-
-    def __setstate__(self, state: Any) -> None:
-        if state[1] not in ('<', '>', '|'):
-            raise pickle.UnpicklingError('a NumPy value of unknown byte order')
-        self.order = state[1]
+# Opens a storage by its key, length and bytes per number: at its start, so that exactly these bytes
+# follow. None while a file's storages are only listed.
+Fetch = Callable[[str, int, int], Numbers | None]
 
 
-def _scalar(dtype: _Dtype, raw: str | bytes) -> int | float | bool:
-    """A NumPy number from its bytes, which Python 2 wrote as a string."""
-    data = raw.encode('latin1') if isinstance(raw, str) else raw
-    (value,) = np.frombuffer(data, dtype.order + dtype.code).tolist()
-    return value
-
-
-# What is built for the names in a pickle.
-TENSORS = ('torch._utils._rebuild_tensor', 'torch._utils._rebuild_tensor_v2')
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    'collections.OrderedDict': _Dict,
-    'torch._utils._rebuild_parameter': lambda data, *_: data,
-    'torch.Size': tuple,
-    'torch.device': lambda *args: args,
-    'numpy.dtype': _Dtype,
-    'numpy.core.multiarray.scalar': _scalar,
-    'numpy._core.multiarray.scalar': _scalar,
-    '_codecs.encode': lambda text, *_: text.encode('latin1'),  # how bytes are pickled for Python 2
-}
-
-
-class _Storages:
+class Storages:
     """The storages of one file, and the tensors in them.
 
-    Knows no unpickler, so that it lives no longer than one.
+    Args:
+        fetch: opens one.
+        size: bytes of the file.
+        budget: of all that is read of it.
     """
 
-    def __init__(self, fetch: Fetch, *, limit: int) -> None:
-        """Takes raw numbers from `fetch`: at most `limit` bytes of storages and tensors in all."""
-        self._fetch, self._left = fetch, limit
+    def __init__(self, fetch: Fetch, size: int, budget: Budget):
+        self._fetch = fetch
+        excess = f'its tensors are more than {REPEATS} times larger than the file'
+        self._arrays_budget = Budget(REPEATS * size + ROOM, excess)
+        self._budget = budget
         self._arrays: dict[str, np.ndarray | None] = {}
 
-    def find(self, pid: Any) -> np.ndarray | None:
-        """Numbers of a storage, or of a view of one.
+    def find(self, pid: Any) -> Any:
+        """The storage that a reference names: its key, and where it starts and ends in it.
 
         Raises:
-            UnpicklingError: `pid` is anything else.
+            UnpicklingError: it is something else.
         """
         reference = isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == 'storage'
         if not reference or not isinstance(pid[2], str):
-            raise pickle.UnpicklingError('a reference to something that is no storage')
+            raise UnpicklingError('a reference to something that is no storage')
         _, kind, key, _, numel, *view = pid
         if key not in self._arrays:
             self._arrays[key] = self._read(kind, key, numel)
         storage = self._arrays[key]
         if storage is None or not view or view[0] is None:
-            return storage
+            return _Part(key, storage)
         _, start, length = view[0]
-        return storage[start : start + length]
+        if not _whole((start, length)):
+            raise UnpicklingError('a view of impossible length')
+        return _Part(key, storage[start : start + length])
 
-    def _read(self, kind: str, key: str, numel: int) -> np.ndarray | None:
+    def _charge(self, amount: int) -> None:
+        self._arrays_budget.charge(amount)
+        self._budget.charge(amount)
+
+    def _read(self, kind: Any, key: str, numel: Any) -> np.ndarray | None:
         """Numbers [numel] of a storage.
 
         Raises:
-            UnpicklingError: its type or length is unknown.
+            UnpicklingError: its type or length is unknown, or it ends too early.
         """
-        if kind not in STORAGES or not _whole([numel]):
-            raise pickle.UnpicklingError('a storage of unknown type or length')
+        if not isinstance(kind, str) or kind not in STORAGES or not _whole((numel,)):
+            raise UnpicklingError('a storage of unknown type or length')
         dtype = np.dtype(STORAGES[kind])
-        self._charge(numel * dtype.itemsize)
-        raw = self._fetch(key, numel, dtype.itemsize)
-        if raw is None:
+        kept = np.dtype('<f4') if kind == BFLOAT16 else dtype
+        self._charge(numel * kept.itemsize)
+        stream = self._fetch(key, numel, dtype.itemsize)
+        if stream is None:
             return None
-        values = np.frombuffer(raw, dtype, numel) if numel else np.empty(0, dtype)
-        if kind == BFLOAT16:
-            return (values.astype('<u4') << 16).view('<f4')
+        values = np.empty(numel, kept)
+        for start in range(0, numel, PIECE):
+            part = values[start : start + PIECE]
+            raw = stream.read(len(part) * dtype.itemsize)
+            numbers = np.frombuffer(raw, dtype)
+            if kind == BFLOAT16:
+                part.view('<u4')[:] = numbers.astype('<u4') << 16
+            else:
+                part[:] = numbers
+        if stream.read(1):
+            raise UnpicklingError(f'a storage of more than {numel} numbers')
         return values
 
     def tensor(
-        self,
-        storage: np.ndarray | None,
-        offset: int,
-        size: Sequence[int],
-        stride: Sequence[int],
-        *_: Any,
+        self, part: Any, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any
     ) -> np.ndarray | None:
-        """Copy of a tensor [*size] out of its storage.
+        """A tensor [*size] with memory of its own.
 
         Args:
-            storage: [numbers] array, or None while storages are only listed.
+            part: of a storage, as ``find`` returns it.
             offset: number of the first value in it.
             size: shape of the tensor.
             stride: numbers between neighbours, by dimension.
@@ -166,86 +131,114 @@ class _Storages:
         Raises:
             UnpicklingError: there is no such part of the storage, or it is too large.
         """
-        if storage is None:
+        if not isinstance(part, _Part):
+            raise UnpicklingError('a tensor in something that is no storage')
+        if part.values is None:
             return None
-        if not _whole([offset, *size, *stride]) or len(size) != len(stride):
-            raise pickle.UnpicklingError('a tensor of impossible shape')
+        values = part.values
+        shaped = isinstance(size, tuple | list) and isinstance(stride, tuple | list)
+        if not shaped or len(size) != len(stride) or len(size) > DIMENSIONS:
+            raise UnpicklingError('a tensor of impossible shape')
+        if not _whole((offset, *size, *stride)):
+            raise UnpicklingError('a tensor of impossible shape')
         if 0 in size:
-            return np.empty(size, storage.dtype)
-        width, last, steps = storage.itemsize, offset, []
-        for count, step in zip(size, stride, strict=True):
-            last += (count - 1) * step
-            # A dimension of length 1 may have any stride.
-            steps.append(step * width if count > 1 else 0)
-        if last >= storage.size:
-            raise pickle.UnpicklingError('a tensor that reaches beyond its storage')
-        self._charge(math.prod(size) * width)
-        return np.ndarray(size, storage.dtype, storage, offset * width, steps).copy()
+            return np.empty(size, values.dtype)
+        steps = _steps(values, offset, size, stride)
+        view = np.ndarray(tuple(size), values.dtype, values, offset * values.itemsize, steps)
+        if view.size == values.size and view.flags.c_contiguous and values.flags.owndata:
+            # The numbers are one tensor as they are, as nearly always; others get copies.
+            self._arrays[part.key] = values.reshape(-1)
+            values.resize(tuple(size), refcheck=False)
+            return values
+        self._charge(view.nbytes)
+        return view.copy()
 
-    def _charge(self, amount: int) -> None:
-        self._left -= amount
-        if self._left < 0:
-            raise pickle.UnpicklingError(
-                f'its tensors are more than {REPEATS} times larger than the file'
-            )
+
+class _Part:
+    """A storage, or a part of one; a pickle can do nothing to it."""
+
+    __slots__ = ('key', 'values')
+
+    def __init__(self, key: str, values: np.ndarray | None):
+        self.key = key
+        self.values = values
+
+
+def _steps(
+    values: np.ndarray, offset: int, size: Sequence[int], stride: Sequence[int]
+) -> list[int]:
+    """Bytes between neighbours, by dimension.
+
+    Args:
+        values: [numbers] of a storage.
+        offset: number of the first value.
+        size: shape of a tensor without a dimension of length 0.
+        stride: numbers between neighbours, by dimension.
+
+    Raises:
+        UnpicklingError: the tensor reaches beyond the storage.
+    """
+    last, steps = offset, []
+    for count, step in zip(size, stride, strict=True):
+        last += (count - 1) * step
+        # A dimension of length 1 may have any stride.
+        steps.append(step * values.itemsize if count > 1 else 0)
+    if last >= values.size or math.prod(size) >= 2**62:
+        raise UnpicklingError('a tensor that reaches beyond its storage')
+    return steps
 
 
 def _whole(values: Sequence[Any]) -> bool:
     return all(isinstance(value, int) and value >= 0 for value in values)
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    """Builds containers, numbers, strings and tensors; a pickle could otherwise run any code."""
+def _size(lengths: Any) -> tuple[int, ...]:
+    """A shape.
 
-    def __init__(self, stream: BinaryIO, path: Path, fetch: Fetch) -> None:
-        """Reads from `stream`, which is at a pickle of the file `path`."""
-        super().__init__(stream, encoding='latin1')
-        self._path = path
-        self._storages = _Storages(fetch, limit=REPEATS * path.stat().st_size)
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Stand-in for an admitted class or function.
-
-        Raises:
-            UsageError: it is another one.
-        """
-        place = f'{module}.{name}'
-        if module == 'torch' and name in STORAGES:
-            return name
-        if place == 'argparse.Namespace':
-            # Made without a call, so it must be a class; setting a state on that fails.
-            return _Dict
-        if place in TENSORS:
-            return _Function(self._storages.tensor)
-        if place in FUNCTIONS:
-            return _Function(FUNCTIONS[place])
-        raise UsageError(
-            f'{self._path}: holds {place[:80]!r}, but only tensors, numbers and strings are read; '
-            'save the state_dict() alone'
-        )
-
-    def persistent_load(self, pid: Any) -> np.ndarray | None:
-        """Numbers of a storage."""
-        return self._storages.find(pid)
+    Raises:
+        UnpicklingError: it is none.
+    """
+    if not isinstance(lengths, tuple | list) or not _whole(lengths):
+        raise UnpicklingError('a shape that is none')
+    return tuple(lengths)
 
 
-def load(stream: BinaryIO, path: Path, fetch: Fetch) -> Any:
+def new_budget(path: Path) -> Budget:
+    """What reading a file may take."""
+    size = path.stat().st_size
+    return Budget(2 * size + OBJECTS, 'it takes far more memory than the file is large')
+
+
+def load(stream: BinaryIO, path: Path, fetch: Fetch, budget: Budget) -> Any:
     """Reads one pickle.
 
     Args:
         stream: is at its start.
         path: the file that it is from.
-        fetch: takes raw numbers from the file.
+        fetch: opens storages of the file.
+        budget: of all that is read of it.
 
     Raises:
         UnpicklingError: it is damaged, or its tensors are impossible or too large.
         UsageError: it holds more than tensors, numbers and strings.
     """
-    start = stream.tell()
-    size = path.stat().st_size
-    for opcode, slot, _ in pickletools.genops(stream):
-        # The unpickler reserves memory up to the slot: one wrong number could take all there is.
-        if opcode.name in ('PUT', 'LONG_BINPUT') and not 0 <= int(slot or 0) <= size:
-            raise pickle.UnpicklingError('a memo slot that cannot be')
-    stream.seek(start)
-    return _TensorUnpickler(stream, path, fetch).load()
+    storages = Storages(fetch, path.stat().st_size, budget)
+    tensor = Function(storages.tensor)
+    names = {
+        **NUMBERS,
+        **{f'torch.{kind}': kind for kind in STORAGES},
+        'torch._utils._rebuild_tensor': tensor,
+        'torch._utils._rebuild_tensor_v2': tensor,
+        'torch._utils._rebuild_parameter': Function(lambda data, *_: data),
+        'torch.Size': Function(_size),
+        'torch.device': Function(lambda *args: args),
+        # Made without a call, its attributes dropped.
+        'argparse.Namespace': Class(Record),
+    }
+    try:
+        return Machine(stream, names, budget, text=True, find=storages.find).load()
+    except NotAdmitted as error:
+        raise UsageError(
+            f'{path}: holds {error.place[:80]!r}, but only tensors, numbers and strings are read; '
+            'save the state_dict() alone'
+        ) from error

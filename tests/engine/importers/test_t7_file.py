@@ -1,5 +1,6 @@
 """Torch7 files: what is read, and what is refused instead of being run or believed."""
 
+import contextlib
 import math
 import struct
 import tracemalloc
@@ -162,6 +163,49 @@ def test_impossible_tensors(sizes, strides, offset, numbers, part, tmp_path):
         round_trip(tmp_path, tensor(sizes, strides, offset, numbers))
     assert tracemalloc.get_traced_memory()[1] < 2**22
     tracemalloc.stop()
+
+
+def peak(path):
+    """Bytes that reading takes at most."""
+    tracemalloc.start()
+    with contextlib.suppress(UsageError):
+        read_t7(path)
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+def test_a_storage_is_copied_once(tmp_path):
+    tensors = [np.zeros(500_000, '<f4') for _ in range(12)]
+    path = write_t7(tmp_path / 'x.t7', tensors)
+    assert peak(path) < 2.1 * path.stat().st_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'unit',
+    [
+        struct.pack('<id', 1, 0.5) + struct.pack('<i', 0),
+        struct.pack('<id', 1, 0.5) + struct.pack('<iii', 3, 7, 0),
+        struct.pack('<iii', 2, 0, 0),
+    ],
+    ids=['numbers', 'tables', 'texts'],
+)
+def test_small_objects_cannot_fill_the_memory(unit, tmp_path):
+    path = tmp_path / 'x.t7'
+    parts = [struct.pack('<iii', 3, 1, 200_000)]
+    for k in range(100_000):
+        parts.append(struct.pack('<id', 1, k + 0.5) + unit[12:].replace(b'\7', b'\1'))
+    path.write_bytes(b''.join(parts))
+    assert peak(path) < 2 * path.stat().st_size + 40 * 2**20
+
+
+def test_many_views_of_one_storage_cannot_fill_the_memory(tmp_path):
+    whole = np.zeros(2**20, '<f4')
+    path = write_t7(tmp_path / 'x.t7', [whole[k:] for k in range(100)])
+    assert peak(path) < 2 * path.stat().st_size + 50 * 2**20
+    with pytest.raises(UsageError, match='memory'):
+        read_t7(path)
 
 
 def test_every_truncation(tmp_path):

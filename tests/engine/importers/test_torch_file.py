@@ -1,8 +1,11 @@
 """PyTorch checkpoints: both formats of torch.save, and files made to break or abuse the reader."""
 
+import contextlib
+import copy
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -395,6 +398,67 @@ def test_a_small_file_cannot_fill_the_memory(file, form):
     views = [tensor(storage, k, (90000,), (1,)) for k in range(20)]
     assert len(read_torch(write(file, form, views[:5]))) == 5
     refused(write(file, form, views), 'times larger than the file')
+
+
+def peak(path: Path) -> int:
+    """Bytes that reading takes at most."""
+    tracemalloc.start()
+    with contextlib.suppress(UsageError):
+        read_torch(path)
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+def test_a_storage_is_copied_once(file, form):
+    tensors = {f'x{k}': of(np.zeros(500_000, '<f4')) for k in range(12)}  # 24 MB
+    size = write(file, form, tensors).stat().st_size
+    assert peak(file) < 1.3 * size
+    narrow = {f'x{k}': of(np.zeros(10**6, '<u2'), 'BFloat16') for k in range(12)}
+    assert peak(write(file, form, narrow)) < 2.3 * size
+    whole = Storage(np.ones(6 * 10**6, '<f4'))
+    views = {f'x{k}': tensor(whole, 10**6 * k, (10**6,), (1,)) for k in range(6)}
+    assert peak(write(file, form, views)) < 2.1 * size
+
+
+def test_members_that_overlap_cannot_fill_the_memory(file):
+    """A thousand names for the same bytes: 64 MB became 3.3 GB."""
+    whole = np.ones(500_000, '<f4')
+    storages: dict[str, Storage] = {}
+    content = pickled([of(whole) for _ in range(60)], storages, False)
+    wrap(file, 'zip', content, {'0': storages['0']})
+    with zipfile.ZipFile(file, 'a') as archive:
+        (first,) = (info for info in archive.infolist() if info.filename.endswith('/0'))
+        for key in range(1, 60):
+            other = copy.copy(first)
+            other.filename = f'archive/data/{key}'
+            archive.filelist.append(other)
+        archive._didModify = True
+    refused(file)
+    assert peak(file) < 2 * file.stat().st_size + 50 * 2**20
+
+
+def test_a_small_file_ends(file, form):
+    """A key whose hash visits 2**60 tuples."""
+    refused(wrap(file, form, b'\x80\x02}N' + b'2\x86' * 60 + b'Ns.', {}), 'neither text nor number')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('unit', [b']', b'}', b'(', b'Nq\1', b'X\1\0\0\0a'])
+def test_names_and_numbers_cannot_fill_the_memory(file, form, unit):
+    size = wrap(file, form, b'\x80\x02' + unit * (2 * 10**6) + b'.', {}).stat().st_size
+    assert peak(file) < 2 * size + 50 * 2**20
+    refused(file, 'memory')
+
+
+def test_a_long_table_of_contents_is_not_read(file):
+    with zipfile.ZipFile(file, 'w') as archive:
+        archive.writestr('archive/data.pkl', b'')
+        info = archive.infolist()[0]
+        archive.filelist += [info] * 50_000
+        archive._didModify = True
+    assert peak(file) < 2 * file.stat().st_size + 50 * 2**20
+    refused(file, 'memory')
 
 
 @pytest.mark.parametrize('slot', [b'r\xff\xff\xff\x7f', b'p2147483647\n'])

@@ -50,8 +50,8 @@ class Predictor:
         weights: ``raw``, or ``ema`` for those that ``--model-ema`` averaged.
 
     Attributes:
-        points: spellings of the operating points, strongest first; ``dynamic`` is the gate's own
-            choice of widths.
+        points: spellings of the operating points: the trained ones, strongest first, then those
+            that were calibrated later; ``dynamic`` is the gate's own choice of widths.
 
     Raises:
         UsageError: there is no such checkpoint, or it cannot be read.
@@ -66,6 +66,7 @@ class Predictor:
         weights: str = 'raw',
     ):
         self._source = _read(str(run), epoch, weights)
+        self._weights = weights
         self._folder = Path(self._source.prefix).parent
         self._threads = threads
         self._lock = threading.Lock()
@@ -145,8 +146,14 @@ class Predictor:
         """The most accurate recorded way to run within a budget of multiply-adds.
 
         Raises:
-            UsageError: nothing was evaluated, or nothing is within the budget.
+            UsageError: nothing was evaluated, nothing is within the budget, or the weights are the
+                averages, of which no such record is kept.
         """
+        if self._weights != 'raw':
+            raise UsageError(
+                f'budget {budget}: evaluation recorded what the trained weights can do, and these '
+                f'are weights={self._weights!r}; give a point'
+            )
         limits = selection.Limits(madds=quantity('budget', str(budget)))
         return selection.best(selection.choices(self._folder), limits)
 
@@ -203,7 +210,7 @@ def _read(run: str, epoch: int | None, weights: str) -> Checkpoint:
     """The checkpoint that a path stands for, of a run folder or a published one.
 
     Raises:
-        UsageError: there is none, or ``epoch`` is given with a published checkpoint.
+        UsageError: there is none, or a published checkpoint is asked for its epoch or averages.
     """
     path = Path(run)
     if (path / 'config.json').exists() or (path.parent / 'config.json').exists():
@@ -214,6 +221,10 @@ def _read(run: str, epoch: int | None, weights: str) -> Checkpoint:
         raise UsageError(
             f'epoch {epoch}: {run} is a published checkpoint, which has no epochs; leave it out, '
             'or import each file with scripts/import_checkpoint.py'
+        )
+    if weights != 'raw':
+        raise UsageError(
+            f'weights {weights!r}: {run} is a published checkpoint, which has one kind'
         )
     imported = pytorch.read(run, sizes=None, arch=None, allow=())
     return Checkpoint(run, imported.values, imported.config)

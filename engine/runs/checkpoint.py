@@ -171,7 +171,7 @@ def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:
     """A checkpoint by our variable names, with the statistics that were calibrated for it.
 
     Where the run kept a teacher, the moving average of its variables, their values are those of the
-    teacher.
+    teacher. Calibrated statistics belong to the weights that were trained; averages come without.
 
     Args:
         prefix: of the checkpoint.
@@ -197,7 +197,8 @@ def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:
     values = _taught(values)
     if weights == 'ema':
         values |= of_training
-    values |= read_calibrated(prefix)
+    else:
+        values |= read_calibrated(prefix)
     return Checkpoint(prefix, values, config, config.qw, config.qa, config.classes)
 
 

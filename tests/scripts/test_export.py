@@ -1,17 +1,20 @@
 """scripts/export.py: one operating point of a run becomes a file of its own weights."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from engine.deployment import forms
 from engine.importers import pytorch
+from engine.optimization import averages
 from engine.runs.checkpoint import POINTS
 from nets import cost
 from quant.backend import tf
 from scripts import export
 from tests.engine.graph.test_freeze import NETS, batch, constants, evaluated, made
+from tests.engine.runs.test_checkpoint import save
 
 pytestmark = pytest.mark.usefixtures('short_slimmable')
 
@@ -55,6 +58,35 @@ def test_the_file_gives_the_logits_of_the_run(name, point, runs, tmp_path, capsy
     # Normalisation comes on top of the weights.
     assert 4 * cost.parameters(layers) <= stored < 1.4 * 4 * cost.parameters(layers)
     assert stored < size < stored + 1e5
+
+
+def test_averages_are_exported(runs, tmp_path):
+    """``--weights ema``: the constants of the file are those of the averages."""
+    folder, (config, values) = runs[0], runs[1]['rsnet']
+    run = tmp_path / 'run'
+    trained = {}
+    for name, value in values.items():
+        trained[name] = np.flip(value).copy()
+        trained[f'{averages.SCOPE}{name}'] = value
+    save(trained, run / 'model-0')
+    for name in ('config.json', 'layers.json'):
+        shutil.copy(folder / 'rsnet' / name, run)
+    found = {}
+    for source, flags in ((run, ['--weights', 'ema']), (folder / 'rsnet', []), (run, [])):
+        out = tmp_path / f'out{len(found)}'
+        assert exports(source, 's12', out, *flags) == 0
+        found[len(found)] = logits_of(out, batch(config)[-1])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.abs(found[2] - found[1]).max() > 1e-3
+
+
+def logits_of(out, images):
+    """What the SavedModel in a folder says of images."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        meta = tf.saved_model.load(session, ['serve'], str(out))
+        signature = meta.signature_def['serving_default']
+        feed = {signature.inputs['images'].name: images}
+        return session.run(signature.outputs['logits'].name, feed)
 
 
 def write_names(frozen, path):

@@ -17,6 +17,8 @@ from engine.errors import UsageError
 from engine.evaluation.evaluate import eval_flow
 from engine.files import write_json
 from engine.graph.tower import Model, scored
+from engine.optimization import averages
+from engine.runs import checkpoint
 from engine.runs.folder import merge_layers
 from nets import cost
 from nets.backbones import resnet
@@ -400,6 +402,42 @@ def test_epochs(make, tmp_path):
     np.testing.assert_array_equal(scores[1], scores[2])
 
 
+@pytest.fixture
+def averaged(make, tmp_path):
+    """A run folder whose weights are random and whose averages are those of ``make('rsnet')``.
+
+    Statistics of a size in between were calibrated for its weights.
+    """
+    made = make('rsnet')
+    path = tmp_path / 'averaged'
+    values = {}
+    for name, value in made.values.items():
+        values[name] = np.flip(value).copy()
+        values[f'{averages.SCOPE}{name}'] = value
+    prefix = save(values, path / 'model-1')
+    shutil.copy(made.path / 'config.json', path)
+    shutil.copy(made.path / 'layers.json', path)
+    checkpoint.write_calibrated(prefix, {checkpoint.POINTS: np.array(['s14'])})
+    return path
+
+
+def test_averages(averaged, make):
+    """They answer as a run with these weights, at the points that were trained."""
+    made = make('rsnet')
+    predictor = Predictor(averaged, threads=1, weights='ema')
+    assert predictor.points == ['s16', 's12']
+    assert Predictor(averaged).points == ['s16', 's12', 's14']
+    expected = evaluated(made, IMAGES)
+    for point in predictor.points:
+        check(predictor.predict(IMAGES, point=point), expected[point], point)
+
+
+def test_no_budget_was_recorded_of_averages(averaged):
+    predictor = Predictor(averaged, weights='ema')
+    with pytest.raises(UsageError, match=r"budget 300M: .* weights='ema'; give a point"):
+        predictor.predict(IMAGES, budget='300M')
+
+
 def test_a_published_file(tmp_path, monkeypatch):
     """CIFAR form: an image of its size is taken as it is, as its evaluation does, and as the
     imported run does.
@@ -425,3 +463,5 @@ def test_a_published_file(tmp_path, monkeypatch):
         UsageError, match=f'epoch 3: {file} is a published checkpoint, which has no epochs'
     ):
         Predictor(file, epoch=3)
+    with pytest.raises(UsageError, match="weights 'ema': .* published checkpoint"):
+        Predictor(file, weights='ema')

@@ -8,7 +8,9 @@ process.
 
 import atexit
 import contextlib
+import io
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -25,7 +27,7 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 # Names of this process's programs as they are installed.
 INSTALLED = ('imagenet-tf', 'switchable-')
 
-# Files that are being written under names of their own, which go when the process ends.
+# Files and folders that are being written under names of their own, and go when the process ends.
 temporaries: set[Path] = set()
 
 
@@ -50,6 +52,10 @@ def begin() -> None:
     ours = name == '-m' or name.startswith(INSTALLED)
     if ours or name == 'imagenet_tf.py':
         _handle(leave)
+        # Names of files need not be text.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors='backslashreplace')
         # Run last of all: the work is done, and what is left are destructors.
         atexit.register(_handle, signal.SIG_IGN)
 
@@ -60,9 +66,17 @@ def leave(number: int, _: object = None) -> None:
         sys.stdout.flush()
     for path in list(temporaries):
         with contextlib.suppress(OSError):
-            path.unlink()
+            remove(path)
     os.write(2, b'interrupted\n' if number == signal.SIGINT else b'terminated\n')
     os._exit(STATUS[signal.Signals(number)])
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def stop(number: int, frame: FrameType | None) -> None:

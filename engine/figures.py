@@ -56,6 +56,19 @@ def save(figure: Any, output: str) -> None:
         figure.savefig(temporary, format=kind, dpi=150)
 
 
+def plain(name: str) -> str:
+    """A name as matplotlib draws it letter by letter: no formula, no label that it hides."""
+    shown = ' ' if name.startswith('_') else ''
+    for letter in name:
+        if letter == '$':
+            shown += r'\$'
+        elif letter.isprintable():
+            shown += letter
+        else:
+            shown += letter.encode('unicode_escape').decode()
+    return shown
+
+
 def to_png(figure: Any) -> bytes:
     """A figure as the bytes of a PNG file."""
     stream = io.BytesIO()

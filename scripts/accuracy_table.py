@@ -47,15 +47,19 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> str | None:
     """The table, unless ``--output`` takes it."""
-    if args.published is not None:
-        text = rendering.render_published(args.published, args.format)
-    else:
-        text = rendering.render(tables.read_runs(args.runs), args.format, args.compare)
     if args.output is None:
-        return text
+        return text_of(args)
     with output_file(args.output) as temporary:
-        temporary.write_text(text + '\n', encoding='utf-8')
+        text = text_of(args)
+        temporary.write_text(text + '\n', encoding='utf-8', errors='backslashreplace')
     return None
+
+
+def text_of(args: argparse.Namespace) -> str:
+    """The table."""
+    if args.published is not None:
+        return rendering.render_published(args.published, args.format)
+    return rendering.render(tables.read_runs(args.runs), args.format, args.compare)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ Statistics are stored beside the checkpoint (model-<step>.calibrated.npz), which
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> str:
         threads=args.threads,
     )
     calibrated = ' '.join(points)
-    command = f'imagenet_tf.py --eval -ec {args.run}'
+    command = f'imagenet_tf.py --eval -ec {shlex.quote(args.run)}'
     if args.sizes:
         sizes = ' '.join(map(str, args.sizes))
         calibrated = f'sizes {sizes}'

@@ -33,7 +33,7 @@ from engine.data.folder import IMAGENET
 from engine.data.sources import BadImage, FileSource, decode
 from engine.data.spec import Dataset
 from engine.errors import UsageError
-from engine.files import replacing, write_json
+from engine.files import check_output, replacing, write_json
 from scripts import status
 
 FORMATS = {'.jpeg': 'JPEG', '.jpg': 'JPEG', '.png': 'PNG', '.bmp': 'BMP', '.webp': 'WEBP'}
@@ -185,7 +185,7 @@ def load_state(path: Path, sources: dict[str, FileSource], *, resume: bool) -> S
         state = State(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise UsageError(
-            f'--resume: {path} cannot be read ({error!r}); delete it or scan without --resume'
+            f'--resume: {path} cannot be read ({error!r}); scan without --resume'
         ) from error
     if state.names != names:
         raise UsageError(f'--resume: {path} is of a scan of other files; scan without --resume')
@@ -260,6 +260,7 @@ def run(args: argparse.Namespace, bad: dict[str, str]) -> str:
     """
     if args.threads < 0:
         raise UsageError(f'--threads {args.threads}: must be at least 0')
+    check_output(str(args.out), '--out ')
     dataset = open_dataset(args.data)
     sources = {}
     for part, source in (('train', dataset.train), ('val', dataset.val)):
@@ -269,8 +270,6 @@ def run(args: argparse.Namespace, bad: dict[str, str]) -> str:
         raise UsageError(
             f'{args.data}: has no image files to check; give a folder with train/ and val/'
         )
-    if args.out.is_dir():
-        raise UsageError(f'--out {args.out}: is a folder; give a file')
     unfinished = args.out.with_name(args.out.name + '.state')
     state = scan_all(sources, unfinished, threads=args.threads, resume=args.resume)
     bad.update(state.bad)

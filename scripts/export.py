@@ -8,12 +8,14 @@ stored with the values that they stand for, in float32.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.deployment import forms
 from engine.errors import UsageError
+from engine.files import making
 from engine.optimization.averages import WEIGHTS
 from scripts import parser, status
 
@@ -41,8 +43,21 @@ def run(args: argparse.Namespace) -> str:
     Raises:
         UsageError: There is no such point, or what it is to make exists.
     """
-    if args.out.exists():
-        raise UsageError(f'--out {args.out}: exists; choose a new name')
+    with making(args.out, '--out') as folder:
+        about = export(args, folder)
+    size = 0
+    for path in (args.out, *args.out.rglob('*')):
+        if path.is_file():
+            size += path.stat().st_size
+    return f'{args.out}: {about}, {size / 1e3:.1f} kB'
+
+
+def export(args: argparse.Namespace, path: Path) -> str:
+    """Writes the point to a new file or folder, and says what it is.
+
+    Raises:
+        UsageError: There is no such run or point.
+    """
     from engine.graph import freeze
     from engine.runs import checkpoint
 
@@ -54,16 +69,13 @@ def run(args: argparse.Namespace) -> str:
         )
     known = freeze.points(source)
     if args.point not in known:
+        run = shlex.quote(args.run)
         raise UsageError(
             f'--point {args.point}: {source.prefix} has {" ".join(known)}; '
-            f'python -m scripts.calibrate {args.run} makes statistics of other sizes and widths'
+            f'python -m scripts.calibrate {run} makes statistics of other sizes and widths'
         )
-    forms.write(args.form, freeze.named(source, args.point), args.out)
-    size = 0
-    for path in (args.out, *args.out.rglob('*')):
-        if path.is_file():
-            size += path.stat().st_size
-    return f'{args.out}: {args.point} of {source.prefix}, {size / 1e3:.1f} kB'
+    forms.write(args.form, freeze.named(source, args.point), path)
+    return f'{args.point} of {source.prefix}'
 
 
 def main(argv: Sequence[str] | None = None) -> int:

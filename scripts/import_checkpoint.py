@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import UsageError
+from engine.files import making
 from nets.dsnet import STAGES
 from scripts import parser, status
 
@@ -71,12 +72,21 @@ def run(args: argparse.Namespace) -> str:
     Raises:
         UsageError: The file cannot be imported, or the folder exists.
     """
-    if args.out.exists():
-        raise UsageError(f'--out {args.out}: exists; choose a new folder')
     if args.holdout is not None and args.index is None:
         raise UsageError(
             f'--holdout {args.holdout}: needs --index, which tells which images they are'
         )
+    with making(args.out, '--out') as folder:
+        about = imported_into(folder, args)
+    return f'{args.out}: {about}'
+
+
+def imported_into(folder: Path, args: argparse.Namespace) -> str:
+    """Makes the run folder, and says what was found.
+
+    Raises:
+        UsageError: The file cannot be imported.
+    """
     from engine.data import datasets
     from engine.importers import msdnet, pytorch
     from engine.runs import checkpoint, holdout
@@ -91,15 +101,15 @@ def run(args: argparse.Namespace) -> str:
         dataset=datasets.recorded_name(data, imported.config.classes),
         holdout=len(held[0]) if held else 0,
     )
-    prefix = pytorch.write(dataclasses.replace(imported, config=config), args.out)
+    pytorch.write(dataclasses.replace(imported, config=config), folder)
     if held:
-        holdout.write(args.out, *held)
+        holdout.write(folder, *held)
     count = len(imported.values.keys() - {checkpoint.POINTS})
     sizes = ' '.join(map(str, config.sizes))
     network = f'{config.net} {config.arch}, mode {config.mode}, sizes {sizes}'
     quantized = f'W{config.qw}A{config.qa}, {config.classes} classes'
     unused = f'{len(imported.skipped)} published tensors are not used by the network'
-    return f'{prefix}: {network}, {quantized}; {count} variables, {unused}'
+    return f'{network}, {quantized}; {count} variables, {unused}'
 
 
 def main(argv: Sequence[str] | None = None) -> int:

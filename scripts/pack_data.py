@@ -24,6 +24,7 @@ from engine.data.datasets import open_dataset
 from engine.data.packed import PACKS, PackedSource
 from engine.data.sources import FileSource, Source, Subset
 from engine.errors import UsageError
+from engine.files import check_writable
 from scripts import status
 
 
@@ -110,13 +111,17 @@ def pack(selection: Selection, path: Path, classes: tuple[str, ...], threads: in
         written = [(entry.name, entry.label) for entry in entries]
         same = written == wanted[: len(written)]
     if not same:
-        raise UsageError(
-            f'OUT {path}: was made from other images or labels; delete it and '
-            f'{packed.unfinished(path).name}'
-        )
+        raise UsageError(f'OUT {path}: was made from other images or labels; name another folder')
     if there:
         return False
-    packed.write(path, entries, selection.files(len(entries), threads), classes=classes)
+    files = selection.files(len(entries), threads)
+    try:
+        packed.write(path, entries, files, classes=classes)
+    except OSError as error:
+        raise UsageError(
+            f'OUT {path}: cannot be written ({error.strerror or error}); what was packed is kept '
+            f'in {packed.unfinished(path).name}, and the same command goes on from there'
+        ) from error
     return True
 
 
@@ -157,6 +162,7 @@ def run(args: argparse.Namespace, bad: list[str]) -> str:
 def _pack_both(args: argparse.Namespace) -> str:
     dataset = open_dataset(args.data, skip=args.skip_list)
     selections = [Selection(source, args.data) for source in (dataset.train, dataset.val)]
+    check_writable(args.out, f'OUT {args.out}')
     args.out.mkdir(parents=True, exist_ok=True)
     if args.out.samefile(args.data):
         raise UsageError(f'OUT {args.out}: is the folder itself; give another one')
@@ -165,8 +171,8 @@ def _pack_both(args: argparse.Namespace) -> str:
         path = args.out / part
         if not pack(selection, path, dataset.classes, args.threads):
             lines.append(
-                f'{path} was there, and its images have not been read again; delete it to pack '
-                'them anew'
+                f'{path} was there, and its images have not been read again; --check {args.out} '
+                'compares their checksums'
             )
     lines.append(
         f'{args.out}: {len(dataset.train)} training and {len(dataset.val)} validation images; '

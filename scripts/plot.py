@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine import figures
+from engine.files import check_output
 from engine.results import accuracy_figure, history_figure, tables
 from scripts import parser, status
 
@@ -48,8 +49,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Draws the picture."""
+    output = args.output
+    if output is None:
+        output = 'curves.png' if args.curves else 'accuracy.png'
+    check_output(output)
     if args.curves:
-        figures.save(history_figure.draw(args.runs), args.output or 'curves.png')
+        figures.save(history_figure.draw(args.runs), output)
         return
     folders, files = [], []
     for path in args.runs:
@@ -61,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     for file in files:
         runs += tables.read_table(file)
     figure = accuracy_figure.draw(tables.curves(runs), args.cost)
-    figures.save(figure, args.output or 'accuracy.png')
+    figures.save(figure, output)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from engine import timing
 from engine.errors import UsageError
-from engine.files import write_json
+from engine.files import writable, write_json
 from scripts import parser, status
 
 
@@ -79,6 +79,7 @@ def measure(predictor: Any, batch: int, rounds: int) -> dict[str, dict[str, floa
 def run(args: argparse.Namespace) -> str:
     """Measures, writes, tells."""
     check(args)
+    path = writable(args.run / 'profile.json')
     from engine.deployment.predictor import Predictor
 
     predictor = Predictor(args.run, threads=args.threads)
@@ -88,14 +89,14 @@ def run(args: argparse.Namespace) -> str:
     for point, times in alone.items():
         points[point] = times | together[point]
     about = {'threads': args.threads, 'rounds': args.rounds, 'batch': args.batch}
-    path = args.run / 'profile.json'
-    write_json(path, about | {'points': points})
     rows = []
     for point, times in points.items():
         images_per_second = 1e3 * args.batch / times[f'batch{args.batch}_ms']
         rows.append((point, *times.values(), images_per_second))
     headers = ('point', 'ms alone', 'spread', f'ms, batch of {args.batch}', 'spread', 'images/s')
-    return f'{tabulate(rows, headers=headers, floatfmt=".2f")}\n{path}'
+    print(tabulate(rows, headers=headers, floatfmt='.2f'))
+    write_json(path, about | {'points': points})
+    return str(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

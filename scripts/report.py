@@ -26,9 +26,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> str:
     """Writes the page."""
-    text = page(args.runs)
     with output_file(args.output) as temporary:
-        temporary.write_text(text, encoding='utf-8')
+        text = page(args.runs)
+        temporary.write_text(text, encoding='utf-8', errors='backslashreplace')
     return f'{args.output}: {len(text) / 1e3:.0f} kB'
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from tabulate import tabulate
 
 from engine.errors import UsageError
-from engine.files import write_json
+from engine.files import check_writable, writable, write_json
 from engine.quantities import quantity
 from engine.results import exit_thresholds
 from engine.results.exit_records import HOLDOUT, MADDS, MS, Exits, read_exits
@@ -98,16 +98,18 @@ def run(args: argparse.Namespace) -> str:
         raise UsageError(
             f'--sweep {args.sweep}: at least 2 budgets, for the first exit and the last'
         )
+    out = args.out or writable(args.run / 'exits' / file_name(args))
+    check_writable(out.parent, f'--out {out}')
     unit = MS if args.latency else MADDS
     exits = read_exits(args.run, args.size, unit)
     *_, source = [str(args.run), *checkpoints(args.run).values()]
     policies = [to_policy(exits, *found, source) for found in solved(exits, args)]
-    out = args.out or args.run / 'exits' / file_name(args)
+    print(table(exits, policies))
     if args.sweep:
         write_json(out, list(map(dataclasses.asdict, policies)))
     else:
         policies[0].write(out)
-    return f'{table(exits, policies)}\n\n{out}: thresholds for {exits.size} pixels'
+    return f'\n{out}: thresholds for {exits.size} pixels'
 
 
 def file_name(args: argparse.Namespace) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from engine.graph.freeze import Frozen, folded
+from engine.runs.literal import literal
 from quant.backend import new_graph, tf
 
 
@@ -22,4 +23,5 @@ def save(frozen: Frozen, folder: Path) -> None:
             spelled = 'images' if len(part.feeds) == 1 else name.partition(':')[0]
             inputs[spelled] = graph.get_tensor_by_name(name)
         outputs = {'logits': graph.get_tensor_by_name(part.fetches[0])}
-        tf.saved_model.simple_save(session, str(folder), inputs, outputs)
+        with literal(folder) as path:
+            tf.saved_model.simple_save(session, path, inputs, outputs)

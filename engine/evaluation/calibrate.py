@@ -15,6 +15,7 @@ from engine import families
 from engine.config.config import Config
 from engine.data.datasets import Dataset, open_dataset
 from engine.errors import UsageError
+from engine.files import check_writable
 from engine.graph.inference import InferenceModel
 from engine.graph.loaders import train_flow
 from engine.runs import checkpoint, holdout
@@ -245,6 +246,7 @@ def calibrate_run(
         raise UsageError(
             f'{path}: no config.json there; import it first with scripts/import_checkpoint.py'
         )
+    check_writable(Path(source.prefix).parent, f'{path}: statistics lie beside the checkpoint')
     config = families.get(source.config.net).calibrated(source.config, sizes, widths)
     if data is not None:
         config = config.replacing(data=data)

@@ -1,7 +1,8 @@
 """The command that evaluates: from flags and a checkpoint to records in a run folder."""
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,16 +70,34 @@ def run_evaluation(args: argparse.Namespace) -> None:
     logdir = Path(args.logdir) if args.logdir else None
     if not args.thresholds:
         folder = records.record_folder(config, source, logdir)
-        _score(args, model, values, dataset, layers, folder, threads, borrowed, source)
+        with _saved_in(folder):
+            _score(args, model, values, dataset, layers, folder, threads, borrowed, source)
         return
     policy = exit_policy.read_policy(model, args.thresholds)
     folder = records.record_folder(config, source, logdir)
     merge_layers(folder, layers)
     name = Path(args.thresholds).stem
-    measured = exit_policy.evaluate_policy(
-        model, values, dataset, policy, layers, folder, name=name, threads=threads
-    )
+    with _saved_in(folder):
+        measured = exit_policy.evaluate_policy(
+            model, values, dataset, policy, layers, folder, name=name, threads=threads
+        )
     print(measured)
+
+
+@contextlib.contextmanager
+def _saved_in(folder: Path) -> Iterator[None]:
+    """A block that writes records, which are printed before.
+
+    Raises:
+        UsageError: they cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f'--logdir {folder}: records cannot be written ({error}); what is printed above is '
+            'not saved'
+        ) from error
 
 
 def _score(
@@ -117,9 +136,9 @@ def _score(
     if noisy:
         found = records.sampled(scored)
     weights = args.weights or 'raw'
+    print(records.table(found), flush=True)
     place = records.write_records(folder, found, weights)
     merge_layers(folder, layers)
-    print(records.table(found))
     # What the family has beside describes the weights that were trained.
     if weights != 'raw':
         print(f'{len(found)} records in {place}')

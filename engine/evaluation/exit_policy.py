@@ -81,7 +81,7 @@ def evaluate_policy(
         threads: decoding threads.
 
     Returns:
-        A table for the console, and the file.
+        The file. The table is printed before it is written.
     """
     madds = exit_madds(model, layers, policy.size)
     runner = EarlyExit(model, values, policy.size)
@@ -92,8 +92,9 @@ def evaluate_policy(
     record = {way: one._asdict() for way, one in found.items()}
     path = folder / 'exits' / f'{name}-measured.json'
     about = {'thresholds': dataclasses.asdict(policy), 'images': len(dataset.val)}
+    print(_table(found), flush=True)
     write_json(path, record | about)
-    return f'{_table(found)}\n{path}'
+    return str(path)
 
 
 def _table(found: Mapping[str, Measured]) -> str:

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from engine.config.config import Config
 from engine.errors import UsageError
 from engine.evaluation.evaluate import Score
-from engine.files import write_json
+from engine.files import check_writable, write_json
 from engine.runs import checkpoint
 from engine.runs.folder import open_run
 from nets.points import Point
@@ -134,7 +134,8 @@ def write_records(folder: Path, found: Iterable[Record], weights: str = 'raw') -
 def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | None) -> Path:
     """The folder that records go into.
 
-    It is the run, if its last checkpoint was scored on its own data, or a folder apart.
+    It is the run, if its last checkpoint was scored on its own data, or a folder apart, which is
+    said where the run cannot be written.
 
     Args:
         config: of the evaluation.
@@ -142,17 +143,25 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
         logdir: what ``--logdir`` says.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder holds something else, or cannot be written.
     """
     prefix = Path(source.prefix).resolve()
     newest = list(checkpoint.checkpoints(prefix.parent).values())[-1:]
     here = logdir is None or logdir.resolve() == prefix.parent
-    if here and newest == [str(prefix)] and _as_trained(config, source.config):
-        return Path(source.prefix).parent
     folder = logdir or Path('train_log') / f'eval-{config.name}-{prefix.name}'
+    if here and newest == [str(prefix)] and _as_trained(config, source.config):
+        try:
+            check_writable(prefix.parent, f'-ec {source.prefix}')
+            return Path(source.prefix).parent
+        except UsageError as error:
+            if logdir is not None:
+                raise
+            print(f'{error}. Records go to {folder} in the current folder', flush=True)
     evaluated = config.replacing(load=str(prefix), gpu=(0,))
     try:
-        return open_run(evaluated, folder, None).path
+        place = open_run(evaluated, folder, None).path
+        check_writable(place, f'--logdir {folder}')
+        return place
     except UsageError as error:
         raise UsageError(
             f'--logdir {folder}: is no folder for the records of this checkpoint; choose another '

@@ -15,10 +15,10 @@ from engine.config.config import Config
 from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
 from engine.importers import torch_file
-from engine.importers.checks import check_lengths, check_numbers
 from engine.importers.importer import Importer, Published
 from engine.runs import checkpoint
 from engine.runs.folder import merge_layers, open_run
+from engine.runs.literal import literal
 from quant.backend import new_graph, tf
 
 
@@ -61,7 +61,6 @@ def read(
     if Path(path).is_file() and not Path(f'{path}.index').exists():
         stored = _stored(path)
         tensors, stored_arch = stored.tensors, stored.arch or ''
-        check_lengths(path, tensors)
         published = Published(path, tensors, stored_arch, tuple(sizes or ()), arch, stage)
         importer = _importer(published)
         _check_stage(published.path, stage, importer)
@@ -85,8 +84,9 @@ def write(imported: Imported, out: Path) -> str:
         session.run(tf.global_variables_initializer())
         checkpoint.Restore(imported.values).init(session)
         run = open_run(imported.config, out, None)
-        saver, target = tf.train.Saver(), str(run.path / 'model')
-        prefix = saver.save(session, target, global_step=0, write_meta_graph=False)
+        prefix = str(run.path / 'model-0')
+        with literal(prefix) as name:
+            tf.train.Saver().save(session, name, write_meta_graph=False, write_state=False)
     if checkpoint.POINTS in imported.values:
         points = {checkpoint.POINTS: imported.values[checkpoint.POINTS]}
         checkpoint.write_calibrated(prefix, points)
@@ -134,9 +134,8 @@ def _from_tensors(published: Published, importer: Importer, allow: Sequence[str]
     variables, _ = InferenceModel(config, data_format='NHWC').inspect()
     shapes = {name: state.shape for name, state in variables.items()}
     _check_both_sides(path, names, shapes, config, allow)
-    check_numbers(path, names, tensors)
     try:
-        values = importer.converted(tensors, names, shapes, config)
+        values = importer.converted(tensors, names, shapes)
     except ValueError as error:
         raise UsageError(f'{path}: --arch {config.arch}: {error}') from error
     config, values = importer.completed(path, config, values)
@@ -205,7 +204,6 @@ def _allowed(name: str, allow: Sequence[str]) -> bool:
 
 def _from_tensorflow(path: str) -> Imported:
     source = checkpoint.read(checkpoint.find(path, None, 'FILE'), flag='FILE')
-    check_lengths(path, source.values)
     if source.config is not None or not source.sizes:
         raise UsageError(f'{path}: is no published checkpoint (variables imagenet/...)')
     (importer,) = (importer for importer in families.importers() if importer.tensorflow)
@@ -224,5 +222,4 @@ def _from_tensorflow(path: str) -> Imported:
     )
     variables, _ = InferenceModel(config, data_format='NHWC').inspect()
     values = checkpoint.select(source, variables, flag='FILE')
-    check_numbers(path, {name: name for name in values}, values)
     return Imported(config, values, sorted(set(source.values) - set(values)))

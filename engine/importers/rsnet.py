@@ -68,15 +68,10 @@ def _bits(values: Mapping[str, np.ndarray]) -> tuple[int, int]:
     weights, activations = set(), set()
     for name, value in values.items():
         if name.endswith('/weight_quant/basis'):
-            weights.add(_length(value))
+            weights.add(len(value))
         elif name.endswith('/basis'):
-            activations.add(_length(value))
+            activations.add(len(value))
     return _only(weights), _only(activations)
-
-
-def _length(value: np.ndarray) -> int:
-    """Of the first dimension; 0 for a single number."""
-    return len(value) if value.ndim else 0
 
 
 def _only(bits: set[int]) -> int:
@@ -87,7 +82,7 @@ def _classes(values: Mapping[str, np.ndarray]) -> int:
     """Number of classes of the classifiers; 0 if there is none."""
     for name, value in values.items():
         if name.split('/')[-2:] == ['linear', 'b']:
-            return _length(value)
+            return len(value)
     return 0
 
 

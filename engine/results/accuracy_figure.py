@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from engine.errors import UsageError
-from engine.figures import new_figure
+from engine.figures import new_figure, plain
 from engine.results import pareto
 from engine.results.published import Published
 from engine.results.tables import Curve, Row, rows_of
@@ -296,7 +296,7 @@ def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:
         drawing.draw_front(shown)
     for i, (label, rows) in enumerate(shown):
         colour = colour_of(i, len(shown))
-        drawing.draw_curve(label, rows, colour)
+        drawing.draw_curve(plain(label), rows, colour)
         drawing.draw_published(rows, colour)
     axes.set_xlabel(cost.title)
     axes.set_ylabel('top-1 accuracy (%)')

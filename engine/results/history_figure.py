@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.figures import new_figure
+from engine.figures import new_figure, plain
 from engine.files import read_json
 from nets.points import ENSEMBLE
 
@@ -70,6 +70,7 @@ def draw(runs: Sequence[str]) -> Any:
 
 def _draw_run(panels: Sequence[Any], name: str, rows: Sequence[Metrics], colour: str) -> None:
     loss, top1, dead = panels
+    name = plain(name)
     epochs = [metrics['epoch_num'] for metrics in rows]
 
     def values(metric: str) -> list[float]:

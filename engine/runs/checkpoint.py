@@ -2,7 +2,7 @@
 
 import dataclasses
 import operator
-import os
+import shlex
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,9 @@ import numpy as np
 from engine import families
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
+from engine.files import replacing
 from engine.optimization import averages
+from engine.runs import literal
 from engine.runs.folder import checkpoints
 from nets.dsnet import TEACHER
 from nets.layers.kernels import generate
@@ -158,13 +160,17 @@ def read_variables(prefix: str, *, flag: str) -> dict[str, np.ndarray]:
     Raises:
         UsageError: it is broken; TensorFlow has checksums in it.
     """
+    name = prefix
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
-        raise UsageError(
-            f'{flag} {prefix}: cannot be read as a checkpoint ({str(error).splitlines()[0]})'
-        ) from error
+        with literal.readable(prefix) as name:
+            reader = tf.train.load_checkpoint(name)
+            found = {}
+            for variable in reader.get_variable_to_shape_map():
+                found[variable] = reader.get_tensor(variable)
+            return found
+    except (tf.errors.OpError, OSError, ValueError, RuntimeError, IndexError) as error:
+        why = str(error).partition('\n')[0].replace(name, prefix)
+        raise UsageError(f'{flag} {prefix}: cannot be read as a checkpoint ({why})') from error
 
 
 def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:
@@ -229,10 +235,10 @@ def check_points(source: Checkpoint, points: Iterable[Point], flag: str) -> None
     known = available(source)
     lost = [str(point) for point in points if str(point) not in known]
     if lost:
+        run = shlex.quote(str(Path(source.prefix).parent))
         raise UsageError(
             f'{flag} {source.prefix}: no statistics for {" ".join(lost)}; '
-            f'python -m scripts.calibrate {Path(source.prefix).parent} makes them; '
-            f'there are {" ".join(known)}'
+            f'python -m scripts.calibrate {run} makes them; there are {" ".join(known)}'
         )
 
 
@@ -264,10 +270,9 @@ def read_calibrated(prefix: str) -> dict[str, np.ndarray]:
 def write_calibrated(prefix: str, values: Mapping[str, np.ndarray]) -> Path:
     """Adds variables to a checkpoint in a file beside it, which is returned."""
     path = Path(f'{prefix}{CALIBRATED}')
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    with temporary.open('wb') as stream:
-        np.savez(stream, allow_pickle=False, **(read_calibrated(prefix) | dict(values)))
-    os.replace(temporary, path)
+    everything = read_calibrated(prefix) | dict(values)
+    with replacing(path) as temporary, temporary.open('wb') as stream:
+        np.savez(stream, allow_pickle=False, **everything)
     return path
 
 

@@ -1,10 +1,12 @@
 """The run folder: configuration, checkpoints, records; nothing is overwritten unasked."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
 import re
+import shlex
 import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
-from engine.files import read_record, write_json
+from engine.files import read_record, sweep, write_json
 from nets import cost
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ CONFIG = 'config.json'
 
 # What a run trains on.
 DATA = 'data.json'
+
+# The checkpoint with the highest accuracy.
+BEST = 'best'
 
 # One row of metrics per epoch, as tensorpack writes them.
 HISTORY = 'stats.json'
@@ -69,6 +74,8 @@ def open_run(
         UsageError: the folder holds something else, or broken checkpoints only, and nothing has
             been touched; or it cannot be written.
     """
+    if not _is_text(path):
+        raise UsageError(f'--logdir {path}: the name is no UTF-8 text; choose another folder')
     try:
         if action == 'n' and path.exists():
             path = _beside(path)
@@ -86,6 +93,15 @@ def open_run(
         return _begin(config, path, images)
     except OSError as error:
         raise UsageError(f'--logdir {path}: cannot be written ({error.strerror})') from error
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path can be encoded, which TensorFlow needs to write into it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _now() -> str:
@@ -126,6 +142,7 @@ def _continue(
     _check_same(there, config, path)
     if images is not None and (path / DATA).exists():
         _check_same_images(path, images)
+    sweep(path)
     if there != config:
         write_json(path / CONFIG, config.to_json())
     return _resume(path, config, check)
@@ -148,7 +165,7 @@ def _check_same(there: Config, here: Config, path: Path) -> None:
     if changed:
         raise UsageError(
             f'--logdir {path}: holds a run of another configuration ({"; ".join(changed)}). '
-            'Give -a n for a new folder, -a d to delete the old one, or another --logdir'
+            'Give -a n for a new folder beside it, or another --logdir'
         )
 
 
@@ -250,7 +267,12 @@ def _newest(
             return step, prefix
         except UsageError as error:
             print(f'{error}; an older one is used')
-    raise UsageError(f'--logdir {path}: all of its checkpoints are broken; -a d starts over')
+    text = f'--logdir {path}: none of its checkpoints can be read, see above; nothing was changed'
+    best = str(path / BEST)
+    with contextlib.suppress(UsageError):
+        check(best)
+        text += f'; --load {shlex.quote(best)} in another --logdir starts from its best weights'
+    raise UsageError(f'{text}. Put a copy back, or start anew with -a n, or in another --logdir')
 
 
 def merge_layers(folder: Path, layers: Mapping[str, Sequence[cost.LayerRecord]]) -> None:

@@ -3,11 +3,13 @@
 import datetime
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from tensorpack import MonitorBase, TFEventWriter
+from tensorpack import JSONWriter, MonitorBase, TFEventWriter
 from tensorpack.utils import logger
 
 from engine.errors import reason
+from engine.files import write_json
 from engine.graph.tower import Model
 from nets.points import ENSEMBLE
 from quant.backend import tf
@@ -31,6 +33,16 @@ class Events(TFEventWriter):
             write()
         except (OSError, RuntimeError, tf.errors.OpError) as error:
             logger.warning(f'TensorBoard events cannot be written ({reason(error)})')
+
+
+class History(JSONWriter):
+    """One row of metrics per epoch in ``stats.json``, written whole or not at all.
+
+    Where it cannot be written the training ends: that epoch's end is run again when it goes on.
+    """
+
+    def _write_stat(self) -> None:
+        write_json(Path(self._fname), self._stats)
 
 
 class EpochLine(MonitorBase):

@@ -14,6 +14,7 @@ from engine.errors import UsageError, reason
 from engine.files import write_json
 from engine.runs.checkpoint import METRICS, Restore
 from engine.runs.folder import Run, checkpoints
+from engine.runs.literal import literal, readable
 from quant.backend import tf
 
 # Of the checkpoints at the ends of epochs the last ones stay, and of those before them one per so
@@ -50,12 +51,14 @@ class Resume(SessionInit):
         self._prefix = prefix
 
     def _setup_graph(self) -> None:
-        known = tf.train.load_checkpoint(self._prefix).get_variable_to_shape_map()
+        with readable(self._prefix) as name:
+            known = tf.train.load_checkpoint(name).get_variable_to_shape_map()
         variables = [variable for variable in state() if variable.op.name in known]
         self._saver = tf.train.Saver(variables, name='resume')
 
     def _run_init(self, sess: tf.Session) -> None:
-        self._saver.restore(sess, self._prefix)
+        with readable(self._prefix) as name:
+            self._saver.restore(sess, name)
 
 
 def write(saver: tf.train.Saver, session: tf.Session, prefix: Path) -> None:
@@ -71,7 +74,8 @@ def write(saver: tf.train.Saver, session: tf.Session, prefix: Path) -> None:
     """
     temporary = prefix.with_name(f'{TEMPORARY}{prefix.name}')
     try:
-        saver.save(session, str(temporary), write_meta_graph=False, write_state=False)
+        with literal(temporary) as name:
+            saver.save(session, name, write_meta_graph=False, write_state=False)
         _publish(temporary, prefix)
     except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: the folder is gone
         raise UsageError(
@@ -116,7 +120,8 @@ def outdated(saved: Mapping[int, float], steps_per_epoch: int, step: int) -> lis
     ends = [at for at in saved if at % steps_per_epoch == 0]
     last_kept = -float(SPACING)
     for at in ends[:-KEPT]:
-        if saved[at] - last_kept < SPACING:
+        # A clock that was set back must not make all that came before it too young.
+        if abs(saved[at] - last_kept) < SPACING:
             gone.append(at)
         else:
             last_kept = saved[at]

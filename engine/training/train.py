@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from tensorpack import Callback, JSONWriter, TrainConfig, launch_train_with_config
+from tensorpack import Callback, TrainConfig, launch_train_with_config
 from tensorpack.tfutils.sessinit import SessionInit
 from tensorpack.utils import logger
 
@@ -26,7 +26,7 @@ from engine.training.callbacks import (
     RefitQuantizers,
     SetLearningRate,
 )
-from engine.training.monitors import EpochLine, Events
+from engine.training.monitors import EpochLine, Events, History
 from engine.training.quantizer_starts import StartQuantizers
 from engine.training.saving import Resume, Save, SaveBest, Start
 from engine.training.signals import StopAtNaN, StopOnSignal
@@ -139,7 +139,7 @@ def _train(
         logger.set_logger_dir(str(run.path), action='k')
         evaluate = Evaluate(model, dataset, run, threads=threads, averages=averages)
         callbacks.extend([evaluate, SaveBest(run), save])
-        monitors.extend([Events(), JSONWriter(), EpochLine(model)])
+        monitors.extend([Events(), History(), EpochLine(model)])
         finish.append(save.save)
     stop = StopOnSignal(worker, *finish)
     callbacks.extend([*worker.callbacks, stop])

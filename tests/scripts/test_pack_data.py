@@ -82,7 +82,7 @@ def test_skipped_images_stay_out_and_packs_can_be_scanned(tmp_path, tree, pack, 
     part = open_dataset(str(tmp_path / 'packed'), skip=str(tmp_path / 'bad.txt'))
     assert len(part.train) == 22
     code, _, err = pack('--skip-list', str(tmp_path / 'bad.txt'))
-    assert code == 2 and 'train.pack: was made from other images or labels; delete it' in err
+    assert code == 2 and 'train.pack: was made from other images or labels; name another' in err
     for name in ('train.pack', 'val.pack'):
         (tmp_path / 'packed' / name).unlink()
     assert pack('--skip-list', str(tmp_path / 'bad.txt'))[0] == 0
@@ -172,7 +172,7 @@ def test_a_pack_with_other_labels_is_refused(tmp_path, tree, pack):
     assert label != other
     labels.write_text('\n'.join([f'{name} {other}', *lines[1:]]))
     code, _, err = pack()
-    assert code == 2 and 'val.pack: was made from other images or labels; delete it' in err
+    assert code == 2 and 'val.pack: was made from other images or labels; name another' in err
 
 
 @pytest.mark.parametrize('content', [None, b'', b'x' * 100, 'cut'])

@@ -79,7 +79,8 @@ def test_another_configuration_is_refused(action, folder):
     assert 'qw: 32 there, 2 here' in message
     assert 'sizes: (224, 192, 160, 128, 96) there, (28, 24) here' in message
     assert [key for key in ('arch', 'lr', 'epochs') if f'{key}:' in message] == []
-    assert [text for text in ('-a n', '-a d', '--logdir') if text not in message] == []
+    assert [text for text in ('-a n', '--logdir') if text not in message] == []
+    assert '-a d' not in message and 'delete' not in message  # it is a good run
     assert contents(folder.parent) == before
 
 

@@ -184,7 +184,7 @@ def test_an_interrupted_calibration_leaves_the_old_one(prefix, monkeypatch):
     def die(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr('engine.runs.checkpoint.os.replace', die)
+    monkeypatch.setattr('engine.files.os.replace', die)
     with pytest.raises(KeyboardInterrupt):
         checkpoint.write_calibrated(prefix, {'w': np.zeros(3)})
     assert path.read_bytes() == before

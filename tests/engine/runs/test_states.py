@@ -181,7 +181,7 @@ class RunFolder(RuleBasedStateMachine):
     def train(self, steps, dies):
         expected = self.next_step
         if expected is None:
-            with pytest.raises(UsageError, match='all of its checkpoints are broken; -a d'):
+            with pytest.raises(UsageError, match='none of its checkpoints can be read'):
                 open_run(CONFIG, self.folder, None, images=IMAGES, check=CHECK)
             return
         with contextlib.redirect_stdout(None):

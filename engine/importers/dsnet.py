@@ -12,10 +12,10 @@ import numpy as np
 
 from engine.config.config import Config
 from engine.errors import UsageError
-from engine.importers.importer import Importer, Published, Tensors
-from engine.importers.names import convert
+from engine.importers.checks import misfit
+from engine.importers.importer import Importer, Published, Tensors, converted
 from engine.runs.checkpoint import POINTS
-from nets.backbones.slimmable import MOBILENETS, WIDTHS
+from nets.backbones.slimmable import MOBILENETS, WIDTHS, MobileNetV1
 from nets.layers.routing import SCOPE
 from nets.points import Point
 
@@ -97,6 +97,7 @@ class DSNetImporter(Importer):
         tensors: Tensors,
         names: Mapping[str, str],
         shapes: Mapping[str, Sequence[int]],
+        config: Config,
     ) -> dict[str, np.ndarray]:
         """Arrays in our layout by our name, the statistics of all widths as one table.
 
@@ -104,10 +105,13 @@ class DSNetImporter(Importer):
             tensors: by published name.
             names: our name by published name, of those to convert.
             shapes: of our variables by name.
+            config: of the network.
 
         Raises:
-            ValueError: a tensor does not fit its variable.
+            ValueError: a tensor does not fit its variable, or has not the channels of its width.
         """
+        if config.arch in MOBILENETS:
+            _check_channels({name: tensors[name] for name in names}, shapes, config)
         return assemble({name: tensors[name] for name in names}, shapes)
 
     def completed(
@@ -225,6 +229,37 @@ def _scope(layer: str) -> str | None:
     return f'group{block[1]}/block{number}/{_LAYERS[block[3]]}'
 
 
+def _check_channels(
+    published: Tensors, shapes: Mapping[str, Sequence[int]], config: Config
+) -> None:
+    """Checks that the statistics of every width are of all channels that it has.
+
+    Args:
+        published: tensors by published name.
+        shapes: of our variables by name.
+        config: of the network.
+
+    Raises:
+        ValueError: they are of more or fewer.
+    """
+    net = MobileNetV1(arch=config.arch, classes=2, width=config.width, dropout=0)
+    known: dict[tuple[int, int], set[int]] = {}  # channels by row and all channels
+    for stage in (net.stem, *net.stages):
+        for row, channels in enumerate((*stage.choices, stage.choices[-1])):
+            known.setdefault((row, stage.choices[-1]), set()).add(channels)
+    for name, value in published.items():
+        place = from_dsnet(name)
+        if place is None or place.row is None or place.name not in shapes:
+            continue
+        counts = known.get((place.row, shapes[place.name][-1]), set())
+        expected = [(count,) for count in sorted(counts)]
+        if value.shape not in expected:
+            raise ValueError(
+                f'{name}: {place.name}: row {place.row} of {list(value.shape)} does not fit '
+                f'{list(shapes[place.name])}, {misfit(value.shape, expected)}'
+            )
+
+
 def assemble(published: Tensors, shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
     """Published tensors by our name and in our layout.
 
@@ -240,13 +275,16 @@ def assemble(published: Tensors, shapes: Mapping[str, Sequence[int]]) -> dict[st
     Raises:
         ValueError: a name or a shape does not fit.
     """
-    values, rows = {}, []
+    values, rows, places = {}, [], set()
     for name, value in published.items():
         place = from_dsnet(name)
         if place is None or place.name not in shapes:
             continue
+        if place in places:
+            raise ValueError(f'{name} and another tensor are both {place.name}')
+        places.add(place)
         if place.row is None:
-            values[place.name] = convert(value, place.name, shapes[place.name])
+            values[place.name] = converted(name, value, place.name, shapes[place.name])
         else:
             rows.append((place.name, place.row, value))
     there = {(name, row) for name, row, _ in rows}

@@ -52,6 +52,24 @@ class Published:
         return ' '.join(map(str, self.sizes))
 
 
+def converted(name: str, value: np.ndarray, ours: str, shape: Sequence[int]) -> np.ndarray:
+    """A published tensor in our layout.
+
+    Args:
+        name: of the tensor.
+        value: the tensor.
+        ours: our name of it.
+        shape: our shape of it.
+
+    Raises:
+        ValueError: it does not fit; the message has both names.
+    """
+    try:
+        return convert(value, ours, shape)
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from error
+
+
 class Importer(abc.ABC):
     """How published checkpoints of one family become runs of ours.
 
@@ -99,6 +117,7 @@ class Importer(abc.ABC):
         tensors: Tensors,
         names: Mapping[str, str],
         shapes: Mapping[str, Sequence[int]],
+        config: Config,
     ) -> dict[str, np.ndarray]:
         """Arrays in our layout by our name.
 
@@ -106,14 +125,18 @@ class Importer(abc.ABC):
             tensors: by published name.
             names: our name by published name, of those to convert.
             shapes: of our variables by name; what is not among them is left out.
+            config: of the network.
 
         Raises:
-            ValueError: a tensor has another number of values than its variable.
+            ValueError: a tensor does not fit its variable, or two are the same variable.
         """
-        values = {}
+        values: dict[str, np.ndarray] = {}
         for name, ours in names.items():
-            if ours in shapes:
-                values[ours] = convert(tensors[name], ours, shapes[ours])
+            if ours not in shapes:
+                continue
+            if ours in values:
+                raise ValueError(f'{name} and another tensor are both {ours}')
+            values[ours] = converted(name, tensors[name], ours, shapes[ours])
         return values
 
     def completed(

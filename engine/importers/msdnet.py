@@ -72,7 +72,7 @@ def options(path: str, tensors: Tensors) -> dict[str, Any]:
     """
     try:
         return _options(tensors)
-    except (ValueError, LookupError, ArithmeticError) as error:
+    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
         raise UsageError(
             f'{path}: holds no complete MSDNet ({type(error).__name__}: {error})'
         ) from error

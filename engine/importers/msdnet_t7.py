@@ -83,8 +83,10 @@ def _variables(module: Instance) -> dict[str, np.ndarray]:
     fields = module.fields
     found = {leaf: fields.get(leaf) for leaf in _LEAVES}
     if fields.get('running_std') is not None:
-        variance = fields['running_std'].astype(np.float64) ** -2
-        found['running_var'] = variance - fields.get('eps', 1e-5)
+        eps = fields.get('eps', 1e-5)
+        variance = fields['running_std'].astype(np.float64) ** -2 - eps
+        # What float32 has lost of a variance of zero.
+        found['running_var'] = np.where(abs(variance) < 1e-6 * eps, 0, variance)
     variables = {}
     for leaf, value in found.items():
         if value is None or not value.size:

@@ -1,9 +1,12 @@
 """Names and layouts of the published PyTorch networks."""
 
+import math
 import re
 from collections.abc import Sequence
 
 import numpy as np
+
+from engine.importers.checks import misfit
 
 # Kind of network -> what it is called. ``rsnet`` includes the plain ResNets of torchvision, which
 # have one size.
@@ -176,15 +179,44 @@ def convert(value: np.ndarray, name: str, shape: Sequence[int]) -> np.ndarray:
         shape: our shape of it.
 
     Raises:
-        ValueError: the number of values does not fit.
+        ValueError: it has another shape.
     """
-    if value.size != np.prod(shape, dtype=np.int64):
-        raise ValueError(f'{name}: {list(value.shape)} does not fit {list(shape)}')
+    accepted = _published_shapes(name, tuple(shape))
+    if value.shape not in accepted:
+        raise ValueError(
+            f'{name}: {list(value.shape)} does not fit {list(shape)}, '
+            f'{misfit(value.shape, accepted)}'
+        )
     if len(shape) == 2:
         return np.ascontiguousarray(value.reshape(tuple(shape)[::-1]).T)
     if len(shape) < 4:
         return value.reshape(shape)
     height, width, inputs, outputs = shape
-    if name.split('/')[-2] == 'depthwise':
+    if _is_depthwise(name):
         return value.reshape(inputs, 1, height, width).transpose(2, 3, 0, 1).copy()
     return value.reshape(outputs, inputs, height, width).transpose(2, 3, 1, 0).copy()
+
+
+def _is_depthwise(name: str) -> bool:
+    return name.split('/')[-2] == 'depthwise'
+
+
+def _published_shapes(name: str, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Shapes that published tensors have which become a variable of ours.
+
+    Args:
+        name: of the variable.
+        shape: of the variable.
+    """
+    if len(shape) == 2:
+        inputs, outputs = shape
+        return [(outputs, inputs), (outputs, inputs, 1, 1)]
+    if len(shape) < 4:
+        return [shape]
+    if name.rpartition('/')[2] in _GENERATED.values():
+        count = math.prod(shape)
+        return [(count, 1), (count,)]
+    height, width, inputs, outputs = shape
+    if _is_depthwise(name):
+        return [(inputs, 1, height, width)]
+    return [(outputs, inputs, height, width)]

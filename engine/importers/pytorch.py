@@ -15,6 +15,7 @@ from engine.config.config import Config
 from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
 from engine.importers import torch_file
+from engine.importers.checks import check_lengths, check_numbers
 from engine.importers.importer import Importer, Published
 from engine.runs import checkpoint
 from engine.runs.folder import merge_layers, open_run
@@ -61,6 +62,7 @@ def read(
     if Path(path).is_file() and not Path(f'{path}.index').exists():
         stored = _stored(path)
         tensors, stored_arch = stored.tensors, stored.arch or ''
+        check_lengths(path, tensors)
         published = Published(path, tensors, stored_arch, tuple(sizes or ()), arch, stage)
         importer = _importer(published)
         _check_stage(published.path, stage, importer)
@@ -134,8 +136,9 @@ def _from_tensors(published: Published, importer: Importer, allow: Sequence[str]
     variables, _ = InferenceModel(config, data_format='NHWC').inspect()
     shapes = {name: state.shape for name, state in variables.items()}
     _check_both_sides(path, names, shapes, config, allow)
+    check_numbers(path, names, tensors)
     try:
-        values = importer.converted(tensors, names, shapes)
+        values = importer.converted(tensors, names, shapes, config)
     except ValueError as error:
         raise UsageError(f'{path}: --arch {config.arch}: {error}') from error
     config, values = importer.completed(path, config, values)
@@ -204,6 +207,7 @@ def _allowed(name: str, allow: Sequence[str]) -> bool:
 
 def _from_tensorflow(path: str) -> Imported:
     source = checkpoint.read(checkpoint.find(path, None, 'FILE'), flag='FILE')
+    check_lengths(path, source.values)
     if source.config is not None or not source.sizes:
         raise UsageError(f'{path}: is no published checkpoint (variables imagenet/...)')
     (importer,) = (importer for importer in families.importers() if importer.tensorflow)
@@ -222,4 +226,5 @@ def _from_tensorflow(path: str) -> Imported:
     )
     variables, _ = InferenceModel(config, data_format='NHWC').inspect()
     values = checkpoint.select(source, variables, flag='FILE')
+    check_numbers(path, {name: name for name in values}, values)
     return Imported(config, values, sorted(set(source.values) - set(values)))

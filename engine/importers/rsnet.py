@@ -68,10 +68,15 @@ def _bits(values: Mapping[str, np.ndarray]) -> tuple[int, int]:
     weights, activations = set(), set()
     for name, value in values.items():
         if name.endswith('/weight_quant/basis'):
-            weights.add(len(value))
+            weights.add(_length(value))
         elif name.endswith('/basis'):
-            activations.add(len(value))
+            activations.add(_length(value))
     return _only(weights), _only(activations)
+
+
+def _length(value: np.ndarray) -> int:
+    """Of the first dimension; 0 for a single number."""
+    return len(value) if value.ndim else 0
 
 
 def _only(bits: set[int]) -> int:
@@ -82,7 +87,7 @@ def _classes(values: Mapping[str, np.ndarray]) -> int:
     """Number of classes of the classifiers; 0 if there is none."""
     for name, value in values.items():
         if name.split('/')[-2:] == ['linear', 'b']:
-            return len(value)
+            return _length(value)
     return 0
 
 

@@ -232,6 +232,40 @@ def changed(
     )
 
 
+WRONG = {
+    'transposed': ('fc.module.weight', lambda w: w.T, 'its transpose would fit'),
+    'turned': ('layer2.0.conv1.module.weight', lambda w: w.transpose(2, 3, 1, 0), 'transpose'),
+    'flat': ('layer1.0.conv1.module.weight', lambda w: w.reshape(-1, 1), 'no transpose of it'),
+    'column': ('bn1.bn_0.weight', lambda w: w[:, None], 'no transpose of it would fit'),
+    'not a number': ('conv1.module.weight', lambda w: w * np.nan, '9408 of 9408 values'),
+    'infinite': ('bn1.bn_0.bias', lambda w: np.where(w == w[3], np.inf, w), '(the first at [3])'),
+    'negative': ('bn1.bn_1.running_var', lambda w: -w, 'negative (down to -1.'),
+    'whole': ('bn1.bn_1.bias', lambda w: w.astype('<i8'), 'is of type int64, expected float32'),
+    'no classes': ('fc.module.bias', lambda w: w[:0], 'has shape [0]; a layer has at least'),
+    'no dimension': ('fc.module.bias', lambda w: w[0], 'has shape []; a layer has at least'),
+    'a number': ('conv1.module.weight', lambda w: w[0, 0, 0, 0], 'has shape []'),
+    'no channels': ('layer1.0.bn1.bn_0.running_mean', lambda w: w[:0], 'has shape [0]'),
+}
+
+
+@pytest.mark.parametrize('kind', WRONG)
+def test_a_tensor_of_another_shape_or_no_numbers(kind, tensors, tmp_path, refused):
+    name, change, part = WRONG[kind]
+    wrong = np.array(change(tensors['rsnet'][name]), order='C')
+    wrong = wrong if wrong.dtype.kind == 'i' else wrong.astype('<f4')
+    file = changed(tensors, tmp_path / 'x.pth.tar', 'rsnet', add={name: wrong})
+    message = refused(file, *size_flags('rsnet'))
+    assert part in message and name in message
+    if kind == 'transposed':
+        assert f'[512, {len(wrong[0])}]' in message and f'[{len(wrong[0])}, 512]' in message
+
+
+def test_two_tensors_of_one_variable(tensors, tmp_path, refused):
+    other = {'fc.bias': tensors['rsnet']['fc.module.bias'] + 1}
+    file = changed(tensors, tmp_path / 'x.pth.tar', 'rsnet', add=other)
+    assert 'another tensor are both linear/b' in refused(file, *size_flags('rsnet'))
+
+
 SURPLUS = {
     'unknown': (
         'layer9.attention.weight',
@@ -327,6 +361,25 @@ def test_an_unknown_architecture_in_the_file(tensors, tmp_path, refused):
 def test_a_file_that_is_no_checkpoint(content, tmp_path, refused):
     (tmp_path / 'x.pth.tar').write_bytes(content)
     assert 'x.pth.tar' in refused(tmp_path / 'x.pth.tar')
+
+
+@pytest.mark.parametrize(
+    'name, change, part',
+    [
+        ('imagenet/linear/W', lambda w: w * np.inf, 'are not finite'),
+        (published('conv0/bn/s24/variance/EMA'), lambda w: -w, 'are negative'),
+        ('imagenet/linear/b', lambda w: w[0], 'has shape []'),
+        ('imagenet/linear/b', lambda w: w[:0], 'has shape [0]'),
+        ('imagenet/linear/W', lambda w: w.T, 'linear/W is [4, 512] in the checkpoint, [512, 4]'),
+    ],
+)
+def test_a_tensorflow_checkpoint_of_no_numbers(name, change, part, tmp_path, refused):
+    config = Config.from_values(sizes=(24,), classes=4, image_size=24, mode='preact')
+    variables, _ = inspected(config)
+    values = numbers({ours: state.shape for ours, state in variables.items()})
+    named = {published(ours): value for ours, value in values.items()}
+    found = refused(save(named | {name: change(named[name])}, tmp_path / 'theirs' / 'model-5'))
+    assert part in found
 
 
 def test_other_things_than_files(runs, tmp_path, refused):

@@ -216,10 +216,12 @@ def test_a_generated_convolution(flat, leaf):
         assert found[i, j, c, o] == stored[o, c, i, j]
 
 
-@pytest.mark.parametrize('shape', [(6, 1, 3, 2), (36, 1), (36,)])
-def test_a_depthwise_convolution_becomes_height_width_channel(shape):
+@pytest.mark.parametrize(
+    'shape, leaf', [((6, 1, 3, 2), 'W'), ((36, 1), 'slope'), ((36,), 'offset')]
+)
+def test_a_depthwise_convolution_becomes_height_width_channel(shape, leaf):
     stored = RNG.normal(size=(6, 1, 3, 2))
-    found = convert(stored.reshape(shape), 'block0/depthwise/W', (3, 2, 6, 1))
+    found = convert(stored.reshape(shape), f'block0/depthwise/{leaf}', (3, 2, 6, 1))
     assert found.shape == (3, 2, 6, 1)
     for i, j, c in np.ndindex(3, 2, 6):
         assert found[i, j, c, 0] == stored[c, 0, i, j]
@@ -256,6 +258,29 @@ def test_another_number_of_values(stored, shape):
     message = re.escape(f'conv0/W: {list(stored)} does not fit {list(shape)}')
     with pytest.raises(ValueError, match=message):
         convert(np.zeros(stored), 'conv0/W', shape)
+
+
+@pytest.mark.parametrize(
+    'stored, name, shape, turned',
+    [
+        ((7, 5), 'linear/W', (7, 5), True),
+        ((1, 1, 5, 7), 'gate1/W', (7, 5), True),
+        ((4, 5, 3, 3), 'group0/block0/conv1/W', (3, 3, 4, 5), True),
+        ((3, 3, 4, 5), 'group0/block0/conv1/W', (3, 3, 4, 5), True),
+        ((180, 1), 'group0/block0/conv1/W', (3, 3, 4, 5), False),
+        ((5, 4, 3, 3), 'group0/block0/conv1/slope', (3, 3, 4, 5), False),
+        ((1, 180), 'group0/block0/conv1/slope', (3, 3, 4, 5), True),
+        ((1, 6, 3, 3), 'block0/depthwise/W', (3, 3, 6, 1), True),
+        ((3, 12), 'block0/depthwise/slope', (3, 2, 6, 1), False),
+        ((5, 1), 'conv0/bn/s224/gamma', (5,), False),
+        ((1, 5), 'linear/b', (5,), False),
+        ((35,), 'linear/W', (7, 5), False),
+    ],
+)
+def test_as_many_values_in_another_shape(stored, name, shape, turned):
+    said = 'its transpose would fit' if turned else 'no transpose of it would fit'
+    with pytest.raises(ValueError, match=said):
+        convert(np.zeros(stored), name, shape)
 
 
 def fixture(name):

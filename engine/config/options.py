@@ -14,7 +14,14 @@ from engine.optimization.averages import WEIGHTS
 from quant.options import option
 
 DATA_FORMATS = ('NHWC', 'NCHW')
-ACTIONS = {'k': 'keep and resume', 'd': 'delete', 'n': 'new folder beside it'}
+ACTIONS = {
+    'k': 'keep and resume',
+    'd': 'delete',
+    'n': 'new folder beside it',
+    'p': 'keep and prolong, though the learning rate has ended at 0',
+}
+# Those that go on with what is there, as none does.
+RESUMING = (None, 'k', 'p')
 UNTRAINED = ('proxy', 'ideal', 'interpolate')
 # Seconds, more than a hiccup of a file system takes.
 WORKER_TIMEOUT = 120.0

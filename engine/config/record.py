@@ -65,6 +65,8 @@ def options(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     """
     values = _of_groups(data, source) if 'version' in data else _of_flat(data, source)
     values = {name: as_tuple(value) for name, value in values.items()}
+    if 'schedule' in values:
+        values.setdefault('absolute', True)
     try:
         _check_types(values)
     except UsageError as error:

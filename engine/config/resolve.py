@@ -13,7 +13,7 @@ from engine.config.presets import PRESETS, data_defaults, network_defaults
 from engine.data import datasets
 from engine.data.spec import Dataset
 from engine.errors import UsageError
-from engine.optimization import optimizers
+from engine.optimization import optimizers, schedules
 from engine.optimization.optimizers import OptimizerOptions
 from quant import options as ranges
 from quant.policy import QuantizationOptions
@@ -58,7 +58,9 @@ def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
     dataset = _open(values)
     of_data = data_defaults(net, dataset.spec.name)
     arch = {**of_data, **values}.get('arch', Architecture.arch)
-    values = {**network_defaults(net, arch), **of_data, **values}
+    of_preset = preset.values if preset is not None else {}
+    layers = (network_defaults(net, arch), of_data, of_preset)
+    values = {**layers[0], **of_data, **values, **schedules.fitted(layers, given)}
     if 'mode' not in values:
         values['mode'] = _mode(values)
         notes.append(

@@ -28,6 +28,8 @@ class KeepsError(ProxyDataFlow):
     Args:
         flow: batches.
         count: how many are needed.
+        ahead: how many more are fetched and come to no step, as tensorpack's trainers of several
+            towers do; the last one is handed out again.
 
     Attributes:
         error: the exception, or None.
@@ -35,14 +37,18 @@ class KeepsError(ProxyDataFlow):
 
     error: BaseException | None = None
 
-    def __init__(self, flow: DataFlow, count: int):
+    def __init__(self, flow: DataFlow, count: int, ahead: int = 0):
         super().__init__(flow)
         self._count = count
+        self._ahead = ahead
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         try:
             with closing(iter(self.ds)) as batches:
-                yield from islice(batches, self._count)
+                for batch in islice(batches, self._count):
+                    yield batch
+                for _ in range(self._ahead):
+                    yield batch
         except GeneratorExit:
             raise
         except BaseException as error:

@@ -58,6 +58,14 @@ class SingleWorker:
         """
         return step
 
+    def agree(self, config: 'Config') -> 'Config':
+        """The configuration of the first worker, who alone knows what its folder recorded.
+
+        Args:
+            config: of this worker, whose files and devices stay its own.
+        """
+        return config
+
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Sums of these tensors over all workers, in one exchange per type."""
         return list(tensors)

@@ -9,20 +9,19 @@ import re
 import shlex
 import shutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
 from engine.files import read_record, sweep, write_json
+from engine.runs import identity
+from engine.runs.lock import Lock, is_lock
 from nets import cost
 
 if TYPE_CHECKING:
     from engine.data.datasets import Source
-
-# Fields of Config that say which bad images are known. What is trained on is compared by itself.
-FREE = ('skip_list', 'max_bad')
 
 # The configuration of the run.
 CONFIG = 'config.json'
@@ -45,11 +44,24 @@ class Run:
         path: the folder.
         checkpoint: prefix of the checkpoint to resume from, or None for a fresh run.
         step: global step of that checkpoint.
+        config: with which it goes on; None: as asked for.
+        lock: of the folder; None: nobody else knows it.
     """
 
     path: Path
     checkpoint: str | None = None
     step: int = 0
+    config: Config | None = None
+    lock: Lock | None = None
+
+    def check_lock(self) -> None:
+        """Checks that the folder is still this process's, before something is written.
+
+        Raises:
+            WorkerError: another process has it.
+        """
+        if self.lock is not None:
+            self.lock.check()
 
 
 def open_run(
@@ -59,16 +71,18 @@ def open_run(
     *,
     images: 'Source | None' = None,
     check: Callable[[str], object] = lambda prefix: None,
+    given: Collection[str] = (),
 ) -> Run:
     """Creates the folder of a run, or resumes the same run in it.
 
     Args:
         config: what is going to be run.
         path: the folder.
-        action: None or ``k``, ``d``, ``n``: what to do with an existing folder.
+        action: None or ``k``, ``p``, ``d``, ``n``: what to do with an existing folder.
         images: that it trains on.
         check: raises UsageError if the checkpoint of a prefix is broken; the one before it is used
             then.
+        given: names of the options that flags set.
 
     Raises:
         UsageError: the folder holds something else, or broken checkpoints only, and nothing has
@@ -77,8 +91,7 @@ def open_run(
     if not _is_text(path):
         raise UsageError(f'--logdir {path}: the name is no UTF-8 text; choose another folder')
     try:
-        if action == 'n' and path.exists():
-            path = _beside(path)
+        path = placed(path, action)
         if path.exists() and not path.is_dir():
             raise UsageError(f'--logdir {path}: is a file; choose a folder')
         if _holds_something(path):
@@ -88,7 +101,8 @@ def open_run(
                     '--logdir'
                 )
             if action != 'd':
-                return _continue(config, path, images, check)
+                asked = identity.Asked(config, frozenset(given), prolong=action == 'p')
+                return _continue(asked, path, images, check)
             _empty(path)
         return _begin(config, path, images)
     except OSError as error:
@@ -104,27 +118,31 @@ def _is_text(path: Path) -> bool:
     return True
 
 
+def placed(path: Path, action: str | None) -> Path:
+    """The folder of a run: this one, or with ``n`` a new one beside it where it is there."""
+    if action == 'n' and path.exists():
+        path = path.resolve()
+        return path.with_name(f'{path.name}-{_now()}')
+    return path
+
+
 def _now() -> str:
     return f'{datetime.datetime.now():%m%d-%H%M%S}'
-
-
-def _beside(path: Path) -> Path:
-    path = path.resolve()
-    return path.with_name(f'{path.name}-{_now()}')
 
 
 def _holds_something(path: Path) -> bool:
     """Whether a folder holds more than what was left of writing its configuration."""
     if not path.is_dir():
         return False
-    return any(not child.name.startswith(f'.{CONFIG}.') for child in path.iterdir())
+    others = [child for child in path.iterdir() if not is_lock(child)]
+    return any(not child.name.startswith(f'.{CONFIG}.') for child in others)
 
 
 def _empty(path: Path) -> None:
     for child in path.iterdir():
         if child.is_dir() and not child.is_symlink():
             shutil.rmtree(child)
-        else:
+        elif not is_lock(child):
             child.unlink()
 
 
@@ -136,37 +154,22 @@ def _begin(config: Config, path: Path, images: 'Source | None') -> Run:
 
 
 def _continue(
-    config: Config, path: Path, images: 'Source | None', check: Callable[[str], object]
+    asked: identity.Asked,
+    path: Path,
+    images: 'Source | None',
+    check: Callable[[str], object],
 ) -> Run:
     there = read_config(path / CONFIG)
-    _check_same(there, config, path)
+    config = asked.of_run(there, path, max(checkpoints(path), default=0))
     if images is not None and (path / DATA).exists():
         _check_same_images(path, images)
     sweep(path)
+    run = _resume(path, config, check)
+    for note in identity.notes(there, config, run.step):
+        print(note)
     if there != config:
         write_json(path / CONFIG, config.to_json())
-    return _resume(path, config, check)
-
-
-def _check_same(there: Config, here: Config, path: Path) -> None:
-    """Checks that the folder's configuration is that of this run.
-
-    Raises:
-        UsageError: a value that is not FREE differs.
-    """
-    old = there.flat()
-    changed = []
-    for key, new in here.flat().items():
-        if key not in old:  # of another network
-            continue
-        same = old[key] == new or (key == 'gpu' and len(old[key]) == len(new))
-        if not same and key not in FREE:
-            changed.append(f'{key}: {old[key]} there, {new} here')
-    if changed:
-        raise UsageError(
-            f'--logdir {path}: holds a run of another configuration ({"; ".join(changed)}). '
-            'Give -a n for a new folder beside it, or another --logdir'
-        )
+    return dataclasses.replace(run, config=config)
 
 
 def _digest(train: 'Source') -> dict[str, int]:

@@ -10,6 +10,7 @@ which is neither encrypted nor protected: it belongs into a private network.
 import contextlib
 import functools
 import itertools
+import json
 import socket
 import threading
 import time
@@ -121,6 +122,17 @@ class WorkerGroup(SingleWorker):
         self._compare_runs(config, dataset)
         rows = self.gather([step])
         return int(rows[0, 0])
+
+    def agree(self, config: Config) -> Config:
+        text = json.dumps(config.to_json()).encode()
+        length = int(self.gather([len(text)])[0, 0])
+        own = text if self.first else bytes(length)
+        of_first = bytes(self.gather(list(own))[0].astype(np.uint8))
+        if self.first:
+            return config
+        local = {name: getattr(config, name) for name in LOCAL}
+        agreed = Config.from_json(json.loads(of_first), f'worker {self.index}')
+        return agreed.replacing(**local)
 
     def _compare_runs(self, config: Config, dataset: Dataset) -> None:
         fields = config.flat()

@@ -1,8 +1,9 @@
 """The command that trains: from flags to a finished run folder."""
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 from engine.config import hardware
 from engine.config.cli import evaluation_flag, explicit, peers
 from engine.config.config import Config
+from engine.config.options import RESUMING
 from engine.config.presets import PRESETS
 from engine.config.resolve import resolve
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.runs import holdout
-from engine.runs.folder import Run, open_run
+from engine.runs.folder import Run, open_run, placed
+from engine.runs.lock import Lock, held
 
 # What was said of a stage and does not hold for the next, whose recipe differs.
 OF_STAGE = ('lr', 'epochs')
@@ -56,7 +59,8 @@ def _calibrate(args: argparse.Namespace, finished: Path, threads: int) -> None:
     worker = cluster.join(peers(args))
     with worker.barrier():
         if worker.first and not calibrate.is_calibrated(str(finished)):
-            calibrate.calibrate_run(str(finished), threads=threads)
+            with held(finished):
+                calibrate.calibrate_run(str(finished), threads=threads)
 
 
 def train_one(
@@ -76,10 +80,45 @@ def train_one(
         UsageError: flags, data or folder do not allow it.
     """
     others = peers(args)
-    config, dataset, notes = resolve(given)
-    logdir = logdir or Path('train_log') / config.name
+    first = others is None or others[1] == 0
+    with contextlib.ExitStack() as stack:
+        lock = None
+        # Before anything that takes time, where the folder is known.
+        if logdir is not None and first:
+            logdir = placed(logdir, args.action)
+            lock = stack.enter_context(held(logdir))
+        config, dataset, notes = resolve(given)
+        if logdir is None:
+            logdir = Path('train_log') / config.name
+            if first:
+                logdir = placed(logdir, args.action)
+                lock = stack.enter_context(held(logdir))
+        return _train_one(args, given, logdir, lock, config, dataset, notes)
+
+
+def _train_one(
+    args: argparse.Namespace,
+    given: Mapping[str, Any],
+    logdir: Path,
+    lock: Lock | None,
+    config: Config,
+    dataset: Dataset,
+    notes: Sequence[str],
+) -> tuple[Path, int]:
+    """Trains one network in a folder that is locked, see ``train_one``.
+
+    Args:
+        args: flags of this machine and of the folder.
+        given: options by name.
+        logdir: run folder.
+        lock: of the folder; None on workers that write nothing.
+        config: what is going to be run.
+        dataset: its data.
+        notes: on how that came about.
+    """
+    others = peers(args)
     images = len(dataset.train)
-    resumes = args.action in (None, 'k')
+    resumes = args.action in RESUMING
     dataset = holdout.apply(dataset, config, logdir if resumes else None)
     _check_batch(config, len(dataset.train), 1 if others is None else len(others[0]))
     print('\n'.join(notes), flush=True)
@@ -97,12 +136,17 @@ def train_one(
     values = train.starting_values(config) if worker.first else None
     run = Run(logdir)
     if worker.first:
-        run = _open(config, logdir, args.action, dataset, images)
+        # The lock has made a new folder.
+        action = None if args.action == 'n' else args.action
+        run = _open(config, logdir, action, dataset, images, given)
+        run = dataclasses.replace(run, lock=lock)
     run = dataclasses.replace(run, step=worker.start(config, dataset, run.step))
+    config = worker.agree(run.config or config)
     if run.step >= config.epochs * config.steps_per_epoch:
         print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')
         return run.path, threads
     _announce(run, worker)
+    print(config.course.line(), flush=True)
     train.train(
         config,
         dataset,
@@ -137,12 +181,19 @@ def _check_batch(config: Config, images: int, workers: int) -> None:
         )
 
 
-def _open(config: Config, logdir: Path, action: str | None, dataset: Dataset, images: int) -> Run:
+def _open(
+    config: Config,
+    logdir: Path,
+    action: str | None,
+    dataset: Dataset,
+    images: int,
+    given: Collection[str],
+) -> Run:
     """The run folder, with the record of what is held out of ``images`` training images."""
     from engine.runs import checkpoint
 
     readable = partial(checkpoint.read_variables, flag='--logdir')
-    run = open_run(config, logdir, action, images=dataset.train, check=readable)
+    run = open_run(config, logdir, action, images=dataset.train, check=readable, given=given)
     if dataset.holdout is not None:
         holdout.write(run.path, dataset.holdout.indices, images, config.seed)
     return run

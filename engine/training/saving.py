@@ -141,6 +141,7 @@ class Save(Callback):
     """
 
     def __init__(self, run: Run):
+        self._run = run
         self._path = run.path
 
     def _setup_graph(self) -> None:
@@ -148,6 +149,7 @@ class Save(Callback):
 
     def save(self) -> None:
         """Writes the checkpoint of the present step."""
+        self._run.check_lock()
         write(self._saver, self.trainer.sess, self._path / f'model-{self.global_step}')
 
     def _trigger_step(self) -> None:
@@ -180,6 +182,7 @@ class SaveBest(Callback):
     """
 
     def __init__(self, run: Run):
+        self._run = run
         self._file = run.path / 'best.json'
         self._prefix = run.path / 'best'
 
@@ -190,6 +193,7 @@ class SaveBest(Callback):
         mean = self.trainer.monitors.get_latest('val/mean/top1')
         if mean <= self._best_so_far():
             return
+        self._run.check_lock()
         write(self._saver, self.trainer.sess, self._prefix)
         write_json(
             self._file, {'mean_top1': mean, 'step': self.global_step, 'epoch': self.epoch_num}

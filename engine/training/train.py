@@ -122,7 +122,8 @@ def _train(
     options = config.network().evaluation_options
     model = Model(config, data_format=data_format, options=options, worker=worker)
     images = _flow(config, dataset, worker, start_step=run.step, threads=threads)
-    flow = KeepsError(images, config.epochs * config.steps_per_epoch - run.step)
+    ahead = 1 if len(config.gpu) > 1 else 0
+    flow = KeepsError(images, config.course.steps - run.step, ahead)
     batches = SharedBatches(flow, len(config.gpu))
     callbacks = _of_a_step(model)
     if run.step == 0:

@@ -142,7 +142,7 @@ TRAIN = train.train
         ('--logdir file', ['--logdir file', 'is a file']),
         (
             '--logdir run',
-            ['--logdir run', 'another configuration', 'epochs: 2 there, 5 here', '-a n', '-a d'],
+            ['--logdir run', 'another configuration', 'epochs: 2 there, 5 here', '-a n'],
         ),
         ('--logdir run -a k', ['--logdir run', 'another configuration']),
         # evaluation flags without --eval
@@ -220,7 +220,7 @@ def test_a_complete_run_is_not_trained_again(here, capsys):
     config = RUN.replacing(
         lr=0.05,
         schedule='cosine',
-        warmup=0.5,
+        warmup=0.2,
         wd=2e-4,
         batch_size=64,
         augmentation='shift',

@@ -35,10 +35,12 @@ def test_what_stops_the_batches_is_kept(error):
     assert (seen, flow.error) == ([0, 1, 2], error)
 
 
-def test_what_no_step_needs_is_not_read():
-    flow = KeepsError(Failing(10, ValueError('nobody asked for it')), 10)
+@pytest.mark.parametrize('ahead', [0, 1, 2])
+def test_what_no_step_needs_is_not_read(ahead):
+    """What several towers fetch ahead is there, though."""
+    flow = KeepsError(Failing(10, ValueError('nobody asked for it')), 10, ahead)
     seen = []
     with pytest.raises(DataFlowTerminated):
         for batch in flow:
             seen.append(int(batch[0][0]))
-    assert (seen, flow.error) == (list(range(10)), None)
+    assert (seen, flow.error) == ([*range(10), *ahead * [9]], None)

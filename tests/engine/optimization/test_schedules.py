@@ -6,6 +6,7 @@ import math
 import pytest
 
 from engine.optimization.schedules import ScheduleOptions, names
+from quant.options import check
 
 
 def oracle_step(epoch: int) -> float:
@@ -24,17 +25,24 @@ def test_step_schedule_at_every_epoch(steps):
         assert rate(epoch * steps) == rate(epoch * steps + steps - 1) == oracle_step(epoch)
 
 
-@pytest.mark.parametrize('lr', [0.4, 0.02])
-def test_lr_changes_only_the_first_part(lr):
+@pytest.mark.parametrize('lr', [0.4, 0.02, 1e-3, 1e-7])
+def test_every_part_is_a_factor_of_lr(lr):
     rate = ScheduleOptions(lr=lr, steps_per_epoch=10).rate()
-    assert [rate(10 * epoch) for epoch in (0, 29, 30, 60, 85, 95, 105, 119)] == [
+    assert [rate(10 * epoch) for epoch in (0, 29, 30, 60, 85, 95, 105, 119)] == pytest.approx(
+        [lr, lr, lr / 10, lr / 100, lr / 1e3, lr / 1e4, lr / 1e5, lr / 1e5]
+    )
+
+
+@pytest.mark.parametrize('lr', [0.1, 0.001])
+def test_a_run_of_an_earlier_version_keeps_its_absolute_rates(lr):
+    rate = ScheduleOptions(lr=lr, steps_per_epoch=10, absolute=True).rate()
+    assert [rate(10 * epoch) for epoch in (0, 29, 30, 60, 85, 95, 105)] == [
         lr,
         lr,
         1e-2,
         1e-3,
         1e-4,
         1e-5,
-        1e-6,
         1e-6,
     ]
 
@@ -162,3 +170,34 @@ def test_cosine_epochs_of_any_warm_up(warmup, expected):
         DSNET, lr=0.3, min_lr=0.1, warmup=warmup, epochs=4, cooldown=2, steps_per_epoch=1
     )
     assert [config.rate()(step) for step in range(4)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('schedule', names())
+@pytest.mark.parametrize('lr', [3.0, 0.1, 1e-3, 1e-6])
+@pytest.mark.parametrize('epochs, warmup', [(1, 0.0), (7, 0.3), (40, 3.0), (3, 5.0)])
+def test_it_is_a_factor_of_lr_that_falls_after_the_warm_up(schedule, lr, epochs, warmup):
+    options = ScheduleOptions(
+        schedule=schedule, epochs=epochs, warmup=warmup, steps_per_epoch=11, milestones=(1, 5)
+    )
+    rate = dataclasses.replace(options, lr=lr).rate()
+    unit = dataclasses.replace(options, lr=1.0).rate()
+    rates = [rate(step) for step in range(options.steps)]
+    assert rates == pytest.approx([lr * unit(step) for step in range(options.steps)])
+    warm = math.ceil(warmup) * 11
+    assert rates[warm:] == sorted(rates[warm:], reverse=True)
+    assert max(rates) <= lr
+
+
+def test_it_is_told_in_one_line():
+    for schedule in names():
+        line = ScheduleOptions(schedule=schedule, lr=0.3, epochs=60, warmup=2).line()
+        assert '\n' not in line
+        assert f'--schedule {schedule} --epochs 60' in line
+        assert '0.3 at epoch 2' in line or schedule == 'cosine_epochs'
+    text = ScheduleOptions(lr=0.001, epochs=12).line()
+    assert '0.001 at the start, 0.0001 at epoch 3, 1e-05 at epoch 6, 1e-06 at epoch 8.5' in text
+
+
+def test_a_rising_factor_is_refused():
+    with pytest.raises(ValueError, match='gamma 2.0: must be greater than 0 and at most 1'):
+        check(ScheduleOptions(schedule='milestones', gamma=2.0))

@@ -183,10 +183,10 @@ def test_a_corrupt_history_is_put_aside_and_costs_no_checkpoint(content, folder,
     assert open_run(CONFIG, folder, None).step == 30
 
 
-def test_other_gpus_of_the_same_number_go_on(folder):
-    assert open_run(CONFIG.replacing(gpu=(3,)), folder, None).step == 30
-    with pytest.raises(UsageError, match='gpu: '):
-        open_run(CONFIG.replacing(gpu=(0, 1)), folder, None)
+@pytest.mark.parametrize('gpu', [(3,), (0, 1), (0, 1, 2, 3)])
+def test_other_gpus_go_on(gpu, folder):
+    assert open_run(CONFIG.replacing(gpu=gpu), folder, None).step == 30
+    assert read_config(folder / 'config.json').gpu == gpu
 
 
 @pytest.mark.parametrize('content', ['', '{}', '[]', 'null'])

@@ -1,0 +1,113 @@
+"""What makes a command go on with a run: what has to be as recorded, and what may change."""
+
+import dataclasses
+from pathlib import Path
+
+from engine.config.config import Config
+from engine.errors import UsageError
+from engine.optimization.schedules import MARKS
+
+# Fields of Config that say which bad images are known, and on which devices a step is computed.
+# What is trained on is compared by itself.
+FREE = ('skip_list', 'max_bad', 'gpu')
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a command asks of a folder.
+
+    Attributes:
+        config: the configuration that it stands for.
+        given: names of the options that flags set.
+        prolong: whether a run may go on whose learning rate has ended at zero.
+    """
+
+    config: Config
+    given: frozenset[str] = frozenset()
+    prolong: bool = False
+
+    def of_run(self, there: Config, path: Path, step: int) -> Config:
+        """The configuration with which a run goes on.
+
+        Args:
+            there: as recorded.
+            path: folder of the run.
+            step: that it has reached.
+
+        Raises:
+            UsageError: the folder holds another run, or one that is over.
+        """
+        config = self.config
+        if there.absolute:
+            kept = {name: getattr(there, name) for name in MARKS if name not in self.given}
+            config = config.replacing(absolute=True, **kept)
+        _check_same(there, config, path)
+        if not self.prolong:
+            _check_rate(there, config, step)
+        return config
+
+
+def _check_same(there: Config, here: Config, path: Path) -> None:
+    """Checks that the folder's configuration is that of this run, or of a shorter one.
+
+    Raises:
+        UsageError: a value that is not FREE differs.
+    """
+    old = there.flat()
+    changed = {}
+    for key, new in here.flat().items():
+        if key not in old or key in FREE:  # not there: of another network
+            continue
+        if old[key] != new:
+            changed[key] = f'{key}: {old[key]} there, {new} here'
+    # A longer run has the marks of its own length.
+    if here.epochs > there.epochs and changed.keys() <= {'epochs', *MARKS}:
+        return
+    if changed:
+        texts = '; '.join(changed.values())
+        raise UsageError(
+            f'--logdir {path}: holds a run of another configuration ({texts}). '
+            'Give -a n for a new folder beside it, or another --logdir'
+        )
+
+
+def _check_rate(there: Config, here: Config, step: int) -> None:
+    """Checks that a run that is to become longer has not learned at a rate that ended at zero.
+
+    Raises:
+        UsageError: it has.
+    """
+    end = there.course.steps
+    if here.epochs > there.epochs and step >= end and there.course.rate()(end) <= 0:
+        raise UsageError(
+            f'--epochs {here.epochs}: the learning rate has fallen to 0 over the '
+            f'{there.epochs} epochs of this run (--schedule {there.schedule}) and would be '
+            f'{here.course.rate()(step):.3g} again; -a p goes on like that, and -a n trains '
+            'all epochs anew'
+        )
+
+
+def notes(there: Config, here: Config, step: int) -> list[str]:
+    """Lines about what has changed since a run was recorded.
+
+    Args:
+        there: as recorded.
+        here: with which it goes on.
+        step: at which.
+    """
+    found = []
+    before, now = len(there.gpu), len(here.gpu)
+    if before != now:
+        found.append(
+            f'--gpu: towers {now}, before {before}; --batch_size {here.batch_size} stays, '
+            f'{here.batch_size // now} images each, before {here.batch_size // before}'
+        )
+    if here.epochs != there.epochs:
+        rate, earlier = here.course.rate()(step), there.course.rate()(step)
+        found.append(
+            f'--epochs {here.epochs}, before {there.epochs}: the learning rate at step {step} is '
+            f'{rate:.3g}, before {earlier:.3g}'
+        )
+    if here.absolute:
+        found.append('learning rate as this run began it, by the rules of an earlier version')
+    return found

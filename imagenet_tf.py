@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from engine.entry import STATUS, begin, interruptible, quiet
-from engine.errors import Terminated, UsageError, WorkerError
+from engine.errors import Terminated, UsageError, WorkerError, told
 
 # Before the rest is imported.
 begin()
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 resumed = '; the same command resumes '
                 run_training(args)
     except UsageError as error:
-        print(f'{PROGRAM}: error: {error}', file=sys.stderr)
+        print(f'{PROGRAM}: error: {told(error)}', file=sys.stderr)
         return 2
     except WorkerError as error:
         advice = 'The same command on all workers resumes from the last checkpoint'

@@ -35,8 +35,12 @@ def quiet() -> None:
     """Keeps messages of TensorFlow's C++ code below errors off the terminal.
 
     TensorFlow reads this when it is loaded: where that has happened, or the environment says
-    something of its own, nothing changes.
+    something of its own, nothing changes. What the terminal's character set lacks, such as a name
+    of a file that is no text, is printed escaped.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     if 'tensorflow' not in sys.modules:
         os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 

@@ -8,6 +8,19 @@ class UsageError(ValueError):
     """
 
 
+# Signs of a message: what is longer quotes something that no one would read to its end.
+_LONGEST = 2000
+
+
+def told(error: object) -> str:
+    """A message as a terminal takes it: without signs of no character set, and not too long."""
+    text = str(error).encode(errors='backslashreplace').decode()
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f'{text[:half]} ... {text[-half:]}'
+
+
 # Starts of lines in which TensorFlow says where, not what.
 _PLACES = (
     'Graph execution error',

@@ -1,16 +1,51 @@
-"""Files that are either the old or the new one, whenever the process dies; records in JSON."""
+"""Files that are either the old or the new one, whenever the process dies; texts and records.
 
+Every text and every record in JSON is read here. A record is written with ``write_json`` and read
+with ``read_json``, which takes the type of what the file holds, see ``engine.schema``:
+
+    @dataclasses.dataclass(frozen=True)
+    class Best:
+        mean_top1: Percent
+        step: Count
+
+    write_json(path, dataclasses.asdict(best))
+    best = read_json(path, Best, 'how to get it right')          # refuses what is damaged
+    best = derived(path, lambda end: read_json(path, Best, end))  # None: set aside, to be made anew
+
+A record is closed by a checksum, see ``engine.checksums``.
+"""
+
+import codecs
 import contextlib
+import datetime
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from engine.checksums import closed, opened
 from engine.entry import remove, temporaries
 from engine.errors import UsageError
+from engine.schema import Misfit, checked
+
+T = TypeVar('T')
+
+# Bytes of a text, and of a record. More is none of ours, and would take memory to be refused.
+LARGEST, LARGEST_RECORD = 2**26, 2**25
+
+_ENCODINGS = {
+    codecs.BOM_UTF8: 'utf-8-sig',
+    codecs.BOM_UTF16_LE: 'utf-16',
+    codecs.BOM_UTF16_BE: 'utf-16',
+}
+
+
+class Damaged(UsageError):
+    """A file that is there and does not hold what its kind of file holds."""
+
 
 # Bytes that a place must have room for.
 PROBE = 4096
@@ -51,12 +86,6 @@ def _alive(process: int) -> bool:
     except (PermissionError, OverflowError):
         pass
     return True
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Writes ``data`` as indented JSON, see ``replacing``."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1) + '\n')
 
 
 def check_writable(folder: Path, flag: str) -> None:
@@ -161,31 +190,143 @@ def making(target: Path, flag: str) -> Iterator[Path]:
         temporaries.discard(temporary)
 
 
-def read_json(path: Path, remedy: str) -> Any:
-    """The value that a JSON file holds.
+def set_aside(path: Path) -> None:
+    """Gives a damaged file another name and says so, so that it can be made anew.
+
+    In a folder that cannot be written it stays where it is.
+    """
+    now = datetime.datetime.now()
+    aside = path.with_name(f'{path.name}.damaged-{now:%m%d-%H%M%S-%f}')
+    with contextlib.suppress(OSError):
+        os.replace(path, aside)
+        print(f'{path}: is kept as {aside.name} and made anew', flush=True)
+
+
+def read_bytes(path: Path, remedy: str, largest: int = LARGEST) -> bytes:
+    """All bytes of a file.
 
     Args:
         path: The file.
         remedy: End of the message if it cannot be read: how to get it right.
+        largest: Number of bytes; a file that has more is refused.
 
     Raises:
-        UsageError: The file is missing or no JSON.
+        UsageError: It is missing or cannot be read.
+        Damaged: It is too large.
     """
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
+        with path.open('rb') as stream:
+            content = stream.read(largest + 1)
     except OSError as error:
         raise UsageError(f'{path}: cannot be read ({error.strerror}); {remedy}') from None
-    except ValueError as error:
-        raise UsageError(f'{path}: damaged ({error}); {remedy}') from None
+    except ValueError as error:  # a name with a zero in it
+        raise UsageError(f'{str(path)!r}: cannot be read ({error}); {remedy}') from None
+    if len(content) > largest:
+        raise Damaged(f'{path}: has more than {largest} bytes; {remedy}')
+    return content
 
 
-def read_record(path: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in a file, see ``read_json``.
+def read_text(path: Path, remedy: str, *, errors: str = 'strict', largest: int = LARGEST) -> str:
+    r"""The text in a file, with or without a byte order mark, its lines ended by ``\n``.
+
+    Args:
+        path: The file, in UTF-8, or in UTF-16 with a byte order mark.
+        remedy: End of the message if it cannot be read: how to get it right.
+        errors: What becomes of other bytes, see ``bytes.decode``.
+        largest: Number of bytes; a file that has more is refused.
 
     Raises:
-        UsageError: The file is missing or holds no JSON object.
+        UsageError: It cannot be read.
+        Damaged: It is no text.
     """
-    data = read_json(path, remedy)
-    if not isinstance(data, dict):
-        raise UsageError(f'{path}: damaged (a JSON object expected); {remedy}')
-    return data
+    content = read_bytes(path, remedy, largest)
+    encoding = 'utf-8'
+    for mark, marked in _ENCODINGS.items():
+        if content.startswith(mark):
+            encoding = marked
+    try:
+        text = content.decode(encoding, errors)
+    except UnicodeDecodeError as error:
+        raise Damaged(
+            f'{path}: no text in UTF-8 (byte {error.start}: {error.reason}); {remedy}'
+        ) from None
+    return text.replace('\r\n', '\n').replace('\r', '\n')
+
+
+def write_text(path: Path, text: str, errors: str = 'backslashreplace') -> None:
+    """Writes a text in UTF-8, see ``replacing``.
+
+    Args:
+        path: The file.
+        text: Its content.
+        errors: What becomes of the bytes of a file's name that is no text, see ``str.encode``.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding='utf-8', errors=errors)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes ``data`` as indented JSON with a checksum, see ``replacing``."""
+    write_text(path, to_json(data))
+
+
+def to_json(data: Any) -> str:
+    """Indented JSON with a checksum, see the module."""
+    plain = json.loads(json.dumps(data))
+    return json.dumps(closed(plain), indent=1) + '\n'
+
+
+def read_json(path: Path, kind: Any, remedy: str) -> Any:
+    """The value that a JSON file holds, as that type.
+
+    Args:
+        path: The file.
+        kind: Type of the value, see ``engine.schema``.
+        remedy: End of the message if it cannot be read: how to get it right.
+
+    Raises:
+        UsageError: The file cannot be read.
+        Damaged: It holds something else, or what was written has been changed.
+    """
+    text = read_text(path, remedy, largest=LARGEST_RECORD)
+    try:
+        return checked(opened(json.loads(text, object_pairs_hook=_unique)), kind)
+    except RecursionError:
+        raise Damaged(f'{path}: damaged (nested too deeply); {remedy}') from None
+    except ValueError as error:
+        raise Damaged(f'{path}: damaged ({error}); {remedy}') from None
+
+
+def derived(path: Path, read: Callable[[str], T]) -> T | None:
+    """What a file holds that can be made anew; None if it is missing or, said so, damaged.
+
+    A damaged file gets another name. One that cannot be read at all is left where it is.
+
+    Args:
+        path: The file.
+        read: Reads it; takes the end of a message.
+    """
+    if not path.exists():
+        return None
+    try:
+        return read('it is made anew')
+    except Damaged as error:
+        print(error, flush=True)
+        set_aside(path)
+    except UsageError as error:
+        print(error, flush=True)
+    return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these fields.
+
+    Raises:
+        Misfit: One is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Misfit(twice, 'is there twice')
+    return found

@@ -187,13 +187,3 @@ def to_json(layers: Mapping[str, Iterable[LayerRecord]]) -> dict[str, list[dict[
     for point, records in layers.items():
         data[point] = list(map(dataclasses.asdict, records))
     return data
-
-
-def from_json(data: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[LayerRecord]]:
-    """The inverse of ``to_json``."""
-    return {point: list(map(_record, rows)) for point, rows in data.items()}
-
-
-def _record(row: Mapping[str, Any]) -> LayerRecord:
-    shapes = {'kernel': tuple(row['kernel']), 'out': tuple(row['out'])}
-    return LayerRecord(**{**row, **shapes})

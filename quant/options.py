@@ -21,6 +21,7 @@ class Limits:
         below: the value must be smaller than this.
         choices: the values allowed; a callable gives them when they are asked for.
         count: smallest number of values of an option that takes several.
+        file: whether the flag names a JSON file that holds the value.
         parse: makes the value of the text of a flag, where its type alone does not.
         unit: what the number counts, as ``engine.quantities`` names it, where people write units.
         metavar: stands for the value in ``--help``.
@@ -36,6 +37,7 @@ class Limits:
     below: float | None = None
     choices: Sequence[Any] | Callable[[], Sequence[Any]] | None = None
     count: int = 0
+    file: bool = False
     parse: Callable[[str], Any] | None = None
     unit: str = ''
     metavar: str | None = None

@@ -1,10 +1,8 @@
 """Which layer gets which quantizer: ordered rules over (scope, role); the last match wins."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from quant import quantizer
@@ -17,6 +15,9 @@ ROLES = ('stem', 'body', 'shortcut', 'depthwise', 'gate', 'head', 'image')
 LOW_BIT_ROLES = ('body', 'shortcut', 'depthwise')
 
 FLOAT_BITS = 32
+
+# Signs of a regular expression: far more than the names of layers have.
+LONGEST = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +45,11 @@ class Rule:
         unknown = sorted(set(self.roles) - set(ROLES))
         if unknown:
             raise ValueError(f'role {unknown[0]!r} is unknown; there are {", ".join(ROLES)}')
+        if len(self.scope) > LONGEST:
+            raise ValueError(f'scope {self.scope[:40]}...: longer than {LONGEST} signs')
         try:
             re.compile(self.scope)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f'scope {self.scope!r} is no regular expression: {error}') from error
         self._check_half(self.weight, weights=True)
         self._check_half(self.activation, weights=False)
@@ -128,41 +131,6 @@ def low_bit(weight: str, activation: str) -> Policy:
     return Policy((Rule(roles=LOW_BIT_ROLES, weight=weight, activation=activation),))
 
 
-def read_rules(file: str) -> tuple[Rule, ...]:
-    """Rules from a JSON file: a list of objects with the fields of ``Rule``.
-
-    Raises:
-        ValueError: the file cannot be read, or is no such list; the message names file and row.
-    """
-    try:
-        rows = json.loads(Path(file).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f'{file}: cannot be read as JSON: {error}') from error
-    if not isinstance(rows, list):
-        raise ValueError(f'{file}: must hold a list of rules')
-    return tuple(_rule(row, f'{file}: rule {number}') for number, row in enumerate(rows, 1))
-
-
-def _rule(row: Any, place: str) -> Rule:
-    """One rule from plain data, which was found at ``place``.
-
-    Raises:
-        ValueError: a field is unknown, of another type, or refused by the rule.
-    """
-    fields = [field.name for field in dataclasses.fields(Rule)]
-    if not isinstance(row, dict) or not set(row) <= set(fields):
-        raise ValueError(f'{place} must be an object with {", ".join(fields)}; it is {row!r}')
-    if isinstance(row.get('roles', []), str):
-        raise ValueError(f'{place}: "roles" must be a list, such as ["{row["roles"]}"]')
-    for name in ('scope', 'weight', 'activation'):
-        if not isinstance(row.get(name, ''), str):
-            raise ValueError(f'{place}: "{name}" must be a text; it is {row[name]!r}')
-    try:
-        return Rule(**row)
-    except ValueError as error:
-        raise ValueError(f'{place}: {error}') from error
-
-
 @dataclasses.dataclass(frozen=True)
 class QuantizationOptions:
     """Bits and quantizers of weights and activations of a run, and exceptions from them.
@@ -185,7 +153,7 @@ class QuantizationOptions:
         (),
         'JSON file with further rules by role and scope: [{"roles": ["head"], "weight": '
         '"lq(bits=4)"}, {"scope": "^group3/", "activation": "float"}]; the last match wins',
-        parse=read_rules,
+        file=True,
     )
     stem_bits: int = option(
         FLOAT_BITS, 'bits of the weights of the stem; the images that it reads stay as they are'

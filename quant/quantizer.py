@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 FLOAT = 'float'
 
+# Signs of a spec: far more than any options need.
+_LONGEST = 1000
+
 # Name in a spec -> class, imported when first used. One line per quantizer.
 _QUANTIZERS = {
     'lq': 'quant.lq.quantizer.LQ',
@@ -245,6 +248,8 @@ def split(spec: str) -> tuple[str, dict[str, Any]]:
     >>> split('lq(bits=4, private=True)')
     ('lq', {'bits': 4, 'private': True})
     """
+    if len(spec) > _LONGEST:
+        raise ValueError(f'quantizer spec {spec[:40]!r}...: longer than {_LONGEST} signs')
     try:
         call = ast.parse(spec, mode='eval').body
         if isinstance(call, ast.Name):
@@ -254,7 +259,7 @@ def split(spec: str) -> tuple[str, dict[str, Any]]:
         options = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
         if len(options) < len(call.keywords):
             raise ValueError('an option is repeated')
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(
             f'quantizer spec {spec!r}: expected {FLOAT!r} or a form such as "lq(bits=2)"'
         ) from error

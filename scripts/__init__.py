@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from engine.entry import STATUS, begin, interruptible, quiet
-from engine.errors import Terminated, UsageError
+from engine.errors import Terminated, UsageError, told
 
 T = TypeVar('T')
 
@@ -47,7 +47,7 @@ def status(name: str, run: Callable[[T], str | None], args: T) -> int:
             if text is not None:
                 print(text, flush=True)
     except (UsageError, OSError) as error:
-        print(f'{name}: error: {error}', file=sys.stderr)
+        print(f'{name}: error: {told(error)}', file=sys.stderr)
         return 2
     except Terminated:
         print('terminated', file=sys.stderr)

@@ -15,7 +15,6 @@ decoder reports it.
 import argparse
 import dataclasses
 import io
-import json
 import os
 import sys
 import zlib
@@ -33,7 +32,7 @@ from engine.data.folder import IMAGENET
 from engine.data.sources import BadImage, FileSource, decode
 from engine.data.spec import Dataset
 from engine.errors import UsageError
-from engine.files import check_output, replacing, write_json
+from engine.files import check_output, read_json, write_json, write_text
 from scripts import status
 
 FORMATS = {'.jpeg': 'JPEG', '.jpg': 'JPEG', '.png': 'PNG', '.bmp': 'BMP', '.webp': 'WEBP'}
@@ -181,12 +180,7 @@ def load_state(path: Path, sources: dict[str, FileSource], *, resume: bool) -> S
         names[part] = zlib.crc32(text.encode(errors='surrogateescape'))
     if not (resume and path.exists()):
         return State(names, dict.fromkeys(sources, 0))
-    try:
-        state = State(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise UsageError(
-            f'--resume: {path} cannot be read ({error!r}); scan without --resume'
-        ) from error
+    state: State = read_json(path, State, 'scan without --resume')
     if state.names != names:
         raise UsageError(f'--resume: {path} is of a scan of other files; scan without --resume')
     return state
@@ -248,8 +242,7 @@ def write_list(path: Path, bad: dict[str, str]) -> None:
         lines.append(f'# {reason}')
         lines += [name for name, why in bad.items() if why == reason]
     text = '\n'.join([*lines, ''])
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding='utf-8', errors='surrogateescape')
+    write_text(path, text, errors='surrogateescape')
 
 
 def run(args: argparse.Namespace, bad: dict[str, str]) -> str:

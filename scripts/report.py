@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> str:
     """Writes the page."""
     with output_file(args.output) as temporary:
         text = page(args.runs)
-        temporary.write_text(text, encoding='utf-8', errors='backslashreplace')
+        temporary.write_text(text, encoding='utf-8', errors='xmlcharrefreplace')
     return f'{args.output}: {len(text) / 1e3:.0f} kB'
 
 

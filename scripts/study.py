@@ -24,8 +24,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from engine import families
-from engine.files import read_record
+from engine.files import read_text, write_text
 from engine.results import tables
+from engine.results.records import read_score
 from scripts import accuracy_table, parser, plot, status
 from scripts.trainings import ONE_THREAD, Job, Trainer
 
@@ -108,10 +109,10 @@ def seeds_table(todo: Sequence[Job], folder: Path) -> str:
     found: dict[str, dict[str, list[float]]] = {}
     for job in todo:
         for path in (folder / job.name / 'eval').glob('s*.json'):
-            record = read_record(path, f'run imagenet_tf.py --eval -ec {folder / job.name} again')
-            own = record['bn'] == record['point']
+            score = read_score(path)
+            own = score.bn == score.point
             row = found.setdefault(job.row if own else f'{job.row}, tested at', {})
-            row.setdefault(tables.size_label(record['point']), []).append(record['top1'])
+            row.setdefault(tables.size_label(score.point), []).append(score.top1)
     known: set[str] = set()
     for values in found.values():
         known |= values.keys()
@@ -150,10 +151,10 @@ def report(experiment: str, todo: Sequence[Job], folder: Path) -> None:
                 drawn.append(path)
     table = folder / 'table.md'
     if experiment == 'study':
-        table.write_text(seeds_table(todo, folder) + '\n')
+        write_text(table, seeds_table(todo, folder) + '\n')
     else:
         accuracy_table.main([*runs, '--output', str(table)])
-    print(table.read_text())
+    print(read_text(table, 'run the experiment again'))
     print(f'table: {table}')
     picture = folder / 'accuracy.png'
     if plot.main([*drawn, '-o', str(picture)]) == 0:

@@ -1,7 +1,6 @@
 """Trainings of an experiment: each a run of its own, some at a time, with one progress bar."""
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
+
+from engine.errors import UsageError
+from engine.runs import history
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,10 +44,10 @@ class Job:
 def finished_epochs(run: Path) -> int:
     """Epochs that a run has recorded; 0 while its record is written or not there."""
     try:
-        rows = json.loads((run / 'stats.json').read_text())
-    except (OSError, ValueError):
+        rows = history.read(run, '')
+    except UsageError:
         return 0
-    return max((row.get('epoch_num', 0) for row in rows), default=0)
+    return int(rows[-1][history.EPOCH]) if rows else 0
 
 
 class Progress:

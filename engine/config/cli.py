@@ -17,7 +17,6 @@ from engine.config.options import (
     FolderFlags,
 )
 from engine.config.presets import PRESETS, data_defaults, network_defaults
-from engine.config.record import as_tuple
 from engine.errors import UsageError
 
 PROGRAM = 'imagenet_tf.py'
@@ -193,7 +192,14 @@ def explicit(args: argparse.Namespace) -> dict[str, Any]:
         if args.arch is not None:
             raise UsageError(f'-d {args.depth} with --arch {args.arch}: give one of them')
         given['arch'] = f'resnet{args.depth}'
-    return {name: as_tuple(value) for name, value in given.items()}
+    return {name: _hashable(value) for name, value in given.items()}
+
+
+def _hashable(value: Any) -> Any:
+    """The same, with a tuple in place of a list: options can be hashed."""
+    if isinstance(value, list):
+        return tuple(value)
+    return value
 
 
 def evaluation_flag(args: argparse.Namespace) -> str:

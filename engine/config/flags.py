@@ -6,9 +6,11 @@ import difflib
 import functools
 import typing
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from engine.errors import UsageError
+from engine.files import read_json
 from engine.quantities import amount
 from quant.options import Limits, limits
 
@@ -92,7 +94,7 @@ def add(group: Any, flag: Flag, *, switch: bool = False) -> None:
             group.add_argument(*names, action=argparse.BooleanOptionalAction, help=text)
         return
     more: dict[str, Any] = {}
-    if flag.several and flag.limits.parse is None:
+    if flag.several and flag.limits.parse is None and not flag.limits.file:
         more['nargs'] = '+'
     metavar = flag.limits.metavar
     if metavar is None and flag.choices:
@@ -141,6 +143,8 @@ def read(flag: Flag, text: str) -> Any:
     """
     try:
         value = _value(flag, text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(f'{text}: {error}') from None
     if flag.choices and value not in flag.choices:
@@ -153,6 +157,9 @@ def read(flag: Flag, text: str) -> Any:
 
 
 def _value(flag: Flag, text: str) -> Any:
+    if flag.limits.file:
+        rows = read_json(Path(text), list[flag.kind], f'expected: {flag.limits.help}')  # type: ignore[name-defined]
+        return tuple(rows)
     if flag.limits.parse is not None:
         return flag.limits.parse(text)
     if flag.limits.unit:

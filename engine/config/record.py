@@ -1,7 +1,5 @@
 """Options by name from the JSON that records a configuration, of this and earlier versions."""
 
-import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,8 @@ from engine.config import groups
 from engine.config.options import Architecture
 from engine.data import datasets
 from engine.errors import UsageError
+from engine.files import read_json
+from engine.schema import Misfit, checked, field_of
 
 # Of the JSON that records a configuration; 1 had no groups and said no version.
 VERSION = 2
@@ -22,20 +22,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file holds none.
     """
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f'{path}: no readable run configuration ({error})') from error
-    if not isinstance(data, dict):
-        raise UsageError(f'{path}: no run configuration (it holds {data!r:.40})')
-    return data
-
-
-def as_tuple(value: Any) -> Any:
-    """The same, with a tuple in place of a list: options can be hashed."""
-    if isinstance(value, list):
-        return tuple(value)
-    return value
+    return read_json(path, dict[str, Any], 'give the configuration of a run')
 
 
 def flat_record(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,14 +51,12 @@ def options(data: Mapping[str, Any], source: str) -> dict[str, Any]:
         UsageError: unknown options or values of another type, or a later version.
     """
     values = _of_groups(data, source) if 'version' in data else _of_flat(data, source)
-    values = {name: as_tuple(value) for name, value in values.items()}
     if 'schedule' in values:
         values.setdefault('absolute', True)
     try:
-        _check_types(values)
-    except UsageError as error:
+        return checked_options(values, ranged='version' in data)
+    except (Misfit, UsageError) as error:
         raise UsageError(f'{source}: {error}') from error
-    return values
 
 
 def _of_groups(data: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -117,21 +102,21 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], source: str) -> 
         )
 
 
-def _check_types(values: Mapping[str, Any]) -> None:
-    """Refuses values whose type is not that of the default.
+def checked_options(values: Mapping[str, Any], *, ranged: bool) -> dict[str, Any]:
+    """The values of a record as the options of its network take them, those that it has.
+
+    Args:
+        values: of the record by name.
+        ranged: whether they must be in the ranges that options have today.
 
     Raises:
-        UsageError: there is one, or no such network.
+        Misfit: one is of another type or out of range.
+        UsageError: no such network.
     """
-    defaults: dict[str, Any] = {}
-    for cls in groups.of_net(values.get('net', Architecture.net)).values():
-        defaults.update({field.name: field.default for field in dataclasses.fields(cls)})
-    for name, value in values.items():
-        kind = type(defaults[name])
-        accepted: Any = kind
-        if kind is float:
-            accepted = (int, float)
-        elif defaults[name] is None:
-            accepted = (str, type(None))
-        if not isinstance(value, accepted):
-            raise UsageError(f'field {name!r} holds {value!r}, not a {kind.__name__}')
+    net = checked(values.get('net', Architecture.net), str, 'net')
+    found: dict[str, Any] = {}
+    for cls in groups.of_net(net).values():
+        for name in groups.field_names(cls):
+            if name in values:
+                found[name] = field_of(values[name], cls, name, name, ranged=ranged)
+    return found

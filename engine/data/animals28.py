@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-
+from engine import arrays
 from engine.data.sources import ArraySource
 from engine.data.spec import Dataset, DatasetSpec
 
@@ -11,11 +10,11 @@ EMBEDDED = Path(__file__).parents[1] / 'resources' / 'animals28.npz'
 
 
 def _open(folder: str, image_size: int) -> Dataset:
-    with np.load(EMBEDDED) as arrays:
-        images = arrays['image']  # uint8 [10000, 28, 28]
-        labels = arrays['label']  # [10000]
-        test = arrays['test']  # bool [10000]
-        classes = tuple(arrays['names'].tolist())
+    stored = arrays.read(EMBEDDED, None, 'install the package again')
+    images = stored['image']  # uint8 [10000, 28, 28]
+    labels = stored['label']  # [10000]
+    test = stored['test']  # bool [10000]
+    classes = tuple(stored['names'].tolist())
     train = ArraySource(images[~test], labels[~test])
     val = ArraySource(images[test], labels[test])
     return Dataset('animals28', SPEC, classes, train, val)

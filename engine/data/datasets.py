@@ -15,6 +15,7 @@ from engine.data import animals28, cifar, fake, folder
 from engine.data.sources import Source, Subset
 from engine.data.spec import Dataset, DatasetSpec
 from engine.errors import UsageError
+from engine.files import read_text
 
 # By name, in the order in which a plain folder is offered to them.
 SPECS: dict[str, DatasetSpec] = {
@@ -106,10 +107,8 @@ def _without(dataset: Dataset, path: Path) -> Dataset:
 
 
 def _read_list(path: Path) -> set[str]:
-    try:
-        text = path.read_text(encoding='utf-8', errors='surrogateescape')
-    except OSError as error:
-        raise UsageError(f'--skip-list {path}: cannot be read ({error.strerror})') from error
+    remedy = '--skip-list takes the list that scripts.check_data writes'
+    text = read_text(path, remedy, errors='surrogateescape')
     lines = [line.strip() for line in text.split('\n')]
     return {line for line in lines if line and not line.startswith('#')}
 

@@ -14,6 +14,7 @@ from engine.data.packed import PACKS, Pack, PackedSource
 from engine.data.sources import FileSource
 from engine.data.spec import Dataset, DatasetSpec
 from engine.errors import UsageError
+from engine.files import read_text
 
 SUFFIXES = ('.jpeg', '.jpg', '.png', '.bmp', '.webp')
 LABEL_LISTS = ('val.txt', 'val_map.txt', 'val_labels.txt')
@@ -170,8 +171,8 @@ def _read_labels(path: Path, names: list[str], index: dict[str, int]) -> list[in
     Raises:
         UsageError: files and lines do not match one to one, or a label is unknown.
     """
-    content = path.read_text(encoding='utf-8', errors='replace')
-    lines = [line.rsplit(None, 1) for line in content.splitlines() if line.strip()]
+    content = read_text(path, 'give the list as UTF-8', errors='surrogateescape')
+    lines = [line.rsplit(None, 1) for line in content.split('\n') if line.strip()]
     if all(len(fields) == 1 for fields in lines):
         listed = names
     else:

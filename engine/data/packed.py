@@ -13,7 +13,6 @@ serializer can neither go on nor check what it wrote.
 import io
 import os
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from engine import arrays
 from engine.data.sources import FileSource
 from engine.errors import UsageError
 
@@ -80,7 +80,7 @@ class Pack:
             self._offset = index['offset']  # [N], as the next two
             self._length = index['length']
             self._crc = index['crc']
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except arrays.FAULTS as error:
             raise UsageError(
                 f'{path}: is no complete pack ({error}); write it with python -m scripts.pack_data'
             ) from error
@@ -182,8 +182,7 @@ def _read_index(file: BinaryIO) -> dict[str, np.ndarray]:
     if magic != MAGIC or start + length != place:
         raise ValueError('no index')
     file.seek(start)
-    with np.load(io.BytesIO(file.read(length))) as index:
-        return dict(index)
+    return arrays.members(file.read(length))
 
 
 def _entries(file: BinaryIO, size: int) -> Iterator[Entry]:

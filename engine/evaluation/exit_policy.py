@@ -4,7 +4,6 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tabulate import tabulate
@@ -18,22 +17,7 @@ from engine.evaluation.evaluators.exits import Layers, exit_madds
 from engine.files import write_json
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
-
-
-class Measured(NamedTuple):
-    """A pass over the validation images.
-
-    Attributes:
-        top1: percent right.
-        madds: mean multiply-adds of an image.
-        images_per_second: of the network alone.
-        shares: of the images, by the exit where they leave.
-    """
-
-    top1: float
-    madds: float
-    images_per_second: float
-    shares: list[float]
+from engine.results.exit_records import EARLY, WHOLE, Measured
 
 
 def read_policy(model: Model, file: str) -> exit_thresholds.Policy:
@@ -86,8 +70,8 @@ def evaluate_policy(
     madds = exit_madds(model, layers, policy.size)
     runner = EarlyExit(model, values, policy.size)
     found = {
-        'early exit': _run(runner, model, dataset, policy.thresholds, madds, threads),
-        'all exits': _run(runner, model, dataset, None, madds, threads),
+        EARLY: _run(runner, model, dataset, policy.thresholds, madds, threads),
+        WHOLE: _run(runner, model, dataset, None, madds, threads),
     }
     record = {way: one._asdict() for way, one in found.items()}
     path = folder / 'exits' / f'{name}-measured.json'

@@ -1,18 +1,22 @@
 """Records of the exits of a network, as evaluation left them in a run folder. Pure numpy."""
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from engine import arrays
 from engine.errors import UsageError
-from engine.files import read_record
+from engine.files import read_json
 from engine.results.records import read_layers
+from engine.schema import Amount, Percent
 from nets import cost
 from nets.points import Point
+
+# How images pass a network with exits: leaving it early, or through all of it.
+EARLY, WHOLE = 'early exit', 'all exits'
 
 HOLDOUT, VALIDATION = 'hold-out', 'validation'
 MADDS, MS = 'MAdds', 'ms'
@@ -21,6 +25,29 @@ _MEASURED = 'batch1_ms'
 _EVALUATE = 'imagenet_tf.py --eval -ec RUN writes it'
 # Start of the names of the arrays of a set of images.
 _STARTS = {HOLDOUT: '', VALIDATION: 'test_'}
+
+RECORD = {
+    'confidence': arrays.Array('f', needed=False),
+    'right': arrays.Array('b', needed=False),
+    'test_confidence': arrays.Array('f', needed=False),
+    'test_right': arrays.Array('b', needed=False),
+}
+
+
+class Measured(NamedTuple):
+    """A pass over the validation images.
+
+    Attributes:
+        top1: Percent right.
+        madds: mean multiply-adds of an image.
+        images_per_second: of the network alone.
+        shares: of the images, by the exit where they leave.
+    """
+
+    top1: Percent
+    madds: Amount
+    images_per_second: Amount
+    shares: list[Amount]
 
 
 class Images(NamedTuple):
@@ -78,17 +105,12 @@ def read_images(folder: Path, size: int) -> dict[str, Images]:
         UsageError: The file is damaged, or the network has diverged.
     """
     path = folder / 'exits' / f's{size}.npz'
+    remedy = f'`imagenet_tf.py --eval -ec {folder}` writes it anew'
+    stored = arrays.read(path, RECORD, remedy)
     found = {}
-    try:
-        with np.load(path) as arrays:
-            for name, start in _STARTS.items():
-                if f'{start}confidence' in arrays:
-                    found[name] = Images(arrays[f'{start}confidence'], arrays[f'{start}right'])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f'{path}: no readable record of exits ({error}); '
-            f'`imagenet_tf.py --eval -ec {folder}` writes it anew'
-        ) from error
+    for name, start in _STARTS.items():
+        if f'{start}confidence' in stored and f'{start}right' in stored:
+            found[name] = Images(stored[f'{start}confidence'], stored[f'{start}right'])
     for name, images in found.items():
         _check(images, f'{path}: {name}')
     return found
@@ -137,7 +159,7 @@ def read_milliseconds(folder: Path, points: Sequence[str]) -> np.ndarray:
     """
     path = folder / 'exits' / 'latency.json'
     remedy = '--latency needs measured times; --budget does not'
-    times = read_record(path, remedy)
+    times = read_json(path, dict[str, dict[str, Amount]], remedy)
     missing = [point for point in points if _MEASURED not in times.get(point, {})]
     if missing:
         raise UsageError(f'{path}: has no cost of {" ".join(missing)}; {remedy}')

@@ -8,17 +8,21 @@ not saturate.
 """
 
 import dataclasses
-import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
 from engine.errors import UsageError
-from engine.files import read_record, write_json
+from engine.files import read_json, write_json
+from engine.results.exit_records import MADDS, MS
+from engine.schema import Amount, Count
+from quant.options import Limits
 
 # Confidence that no image, or that every image, has.
 NEVER, ALWAYS = 1e8, -1e8
+
+Unit = Annotated[str, Limits('of a cost', choices=(MADDS, MS))]
 
 # From here on float32 powers overflow.
 _LARGEST_EXPONENT = 80
@@ -196,12 +200,12 @@ class Policy:
         source: Checkpoint on whose outputs the thresholds were set.
     """
 
-    size: int
-    exits: tuple[int, ...]
+    size: Count
+    exits: tuple[Count, ...]
     thresholds: tuple[float, ...]
-    budget: float
-    cost: float
-    unit: str
+    budget: Amount
+    cost: Amount
+    unit: Unit
     source: str
 
     def write(self, path: Path) -> None:
@@ -215,33 +219,9 @@ def read_policy(path: Path) -> Policy:
     Raises:
         UsageError: It cannot be read, or is none.
     """
-    data = read_record(path, 'python -m scripts.thresholds writes thresholds')
-    fields = [field.name for field in dataclasses.fields(Policy)]
-    if set(data) != set(fields):
-        raise UsageError(
-            f'{path}: holds no thresholds of one budget (fields {", ".join(sorted(fields))}); '
-            'scripts/thresholds.py --budget writes them'
-        )
-    try:
-        policy = _policy(data)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f'{path}: damaged ({error}); scripts/thresholds.py writes it anew'
-        ) from error
+    policy = read_json(path, Policy, 'python -m scripts.thresholds RUN --budget writes thresholds')
     _check(policy, path)
     return policy
-
-
-def _policy(data: dict[str, Any]) -> Policy:
-    return Policy(
-        size=int(data['size']),
-        exits=tuple(map(int, data['exits'])),
-        thresholds=tuple(map(float, data['thresholds'])),
-        budget=float(data['budget']),
-        cost=float(data['cost']),
-        unit=str(data['unit']),
-        source=str(data['source']),
-    )
 
 
 def _check(policy: Policy, path: Path) -> None:
@@ -250,5 +230,3 @@ def _check(policy: Policy, path: Path) -> None:
             f'{path}: {len(policy.thresholds)} thresholds for {len(policy.exits)} exits; there '
             'must be one each'
         )
-    if any(map(math.isnan, policy.thresholds)):
-        raise UsageError(f'{path}: thresholds {policy.thresholds}: must be numbers')

@@ -8,29 +8,26 @@ from typing import Any
 
 from engine.errors import UsageError
 from engine.figures import new_figure, plain
-from engine.files import read_json
+from engine.runs import history
 from nets.points import ENSEMBLE
-
-# Metrics of one epoch by name.
-Metrics = dict[str, float]
 
 PANELS = ('training loss', 'top-1 (%)', 'dead levels (%)')
 LINES = ('-', '--', ':', '-.')
 
 
-def read(run: str) -> list[Metrics]:
+def read(run: str) -> list[history.Row]:
     """The metrics of every epoch of a run.
 
     Raises:
         UsageError: The folder has none.
     """
-    rows = read_json(Path(run) / 'stats.json', 'curves need a run folder')
+    rows = history.read(Path(run), 'curves need a run folder')
     if not rows:
         raise UsageError(f'RUN {run}: no epoch is finished yet')
     return rows
 
 
-def scored_points(rows: Sequence[Metrics]) -> list[str]:
+def scored_points(rows: Sequence[history.Row]) -> list[str]:
     """The strongest and the weakest operating point that was scored, by their spelling."""
     found = []
     for name in rows[-1]:
@@ -41,7 +38,7 @@ def scored_points(rows: Sequence[Metrics]) -> list[str]:
     return list(dict.fromkeys((found[0], found[-1]))) if found else []
 
 
-def dead_levels(metrics: Metrics) -> float:
+def dead_levels(metrics: history.Row) -> float:
     """Mean share of levels that no value takes, in percent; nan without quantizers."""
     shares = [value for name, value in metrics.items() if name.endswith('/dead_levels')]
     return 100 * statistics.fmean(shares) if shares else math.nan
@@ -53,10 +50,10 @@ def draw(runs: Sequence[str]) -> Any:
     Raises:
         UsageError: A folder has no metrics, or matplotlib is not installed.
     """
-    history = {run: read(run) for run in runs}
+    histories = {run: read(run) for run in runs}
     figure = new_figure(5.0 * len(PANELS), 5.2, layout='tight')
     panels = figure.subplots(1, len(PANELS))
-    for number, (run, rows) in enumerate(history.items()):
+    for number, (run, rows) in enumerate(histories.items()):
         _draw_run(panels, Path(run).name, rows, f'C{number}')
     for panel, title in zip(panels, PANELS):
         panel.set(xlabel='epoch', title=title)
@@ -68,7 +65,7 @@ def draw(runs: Sequence[str]) -> Any:
     return figure
 
 
-def _draw_run(panels: Sequence[Any], name: str, rows: Sequence[Metrics], colour: str) -> None:
+def _draw_run(panels: Sequence[Any], name: str, rows: Sequence[history.Row], colour: str) -> None:
     loss, top1, dead = panels
     name = plain(name)
     epochs = [metrics['epoch_num'] for metrics in rows]

@@ -13,9 +13,10 @@ from engine import figures
 from engine.config import cli
 from engine.config.config import read_config
 from engine.errors import UsageError
-from engine.files import read_record
+from engine.files import Damaged, read_json
 from engine.results import accuracy_figure, records, selection, tables
 from engine.results.accuracy_figure import COSTS
+from engine.results.exit_records import EARLY, WHOLE, Measured
 from engine.results.selection import Choice
 from engine.results.tables import Curve, Row, Run, rows_of
 from nets.cost import LayerRecord
@@ -119,17 +120,23 @@ def leaving(found: Sequence[Choice]) -> str:
 
 
 def measured_exits(folder: Path) -> str:
-    """Table of the thresholds that evaluation has run with real early exit; nothing without."""
+    """Table of the thresholds that evaluation has run with real early exit; nothing without.
+
+    Raises:
+        Damaged: A record of them is.
+    """
     remedy = f'run `imagenet_tf.py --eval -ec {folder} --thresholds` again'
     rows = []
     for path in sorted((folder / 'exits').glob('*-measured.json')):
         name = path.stem.removesuffix('-measured')
-        record = read_record(path, remedy)
-        for way in ('early exit', 'all exits'):
-            found = record[way]
-            millions = found['madds'] / 1e6
-            shares = ' / '.join(f'{100 * share:.1f}' for share in found['shares'])
-            rows.append((name, way, found['top1'], millions, found['images_per_second'], shares))
+        record = read_json(path, dict[str, Measured | Any], remedy)
+        for way in (EARLY, WHOLE):
+            found = record.get(way)
+            if not isinstance(found, Measured):
+                raise Damaged(f'{path}: damaged (no measured "{way}"); {remedy}')
+            millions = found.madds / 1e6
+            shares = ' / '.join(f'{100 * share:.1f}' for share in found.shares)
+            rows.append((name, way, found.top1, millions, found.images_per_second, shares))
     return table(rows, MEASURED_HEADERS) if rows else ''
 
 

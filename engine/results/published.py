@@ -6,12 +6,12 @@ point; a run whose records say the same stands beside it, and no other.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engine import families
+from engine.files import read_json
 from engine.results.records import FLOAT_BITS, Quantization, dataset_of, quantization_of
 from quant import quantizer
 
@@ -66,7 +66,7 @@ class Published:
 
 @functools.cache
 def _content() -> dict[str, Any]:
-    return json.loads(FILE.read_text(encoding='utf-8'))
+    return read_json(FILE, dict[str, Any], 'install the package again')
 
 
 def notes() -> list[str]:

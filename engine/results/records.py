@@ -1,16 +1,17 @@
 """Records of a run folder that tables are made of, read and checked. Pure Python."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.config.record import flat_record
+import nets
+from engine.config.record import checked_options, flat_record
 from engine.data import datasets
 from engine.errors import UsageError
-from engine.files import read_record
+from engine.files import read_json
 from engine.results.costs import Layers
+from engine.schema import Amount, Count, Part, Percent, checked
 from nets import cost
 from nets.points import DYNAMIC
 from quant import QuantizationOptions, Rule, quantizer
@@ -40,26 +41,64 @@ class Quantization(NamedTuple):
     rules: tuple[Rule, ...] = ()
 
 
-class Score(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Score(Part):
     """One file of ``eval/``.
 
     Attributes:
         point: Spelling of the operating point, or ``ensemble`` or the like.
-        bn: Spelling of the point whose normalisation statistics were used.
         top1: Percent.
         top5: Percent.
-        images: How many were evaluated; None in the records of early versions.
+        bn: Spelling of the point whose normalisation statistics were used; that of the point itself
+            in the records of early versions.
+        images: How many were evaluated; None likewise.
         data: What ``--data`` named; None likewise.
         dataset: Which data set that is; None likewise.
     """
 
     point: str
-    bn: str
-    top1: float
-    top5: float
-    images: int | None
-    data: str | None
+    top1: Percent
+    top5: Percent
+    bn: str = ''
+    images: Count | None = None
+    data: str | None = None
     dataset: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'bn', self.bn or self.point)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decisions(Part):
+    """What gates of a network decide, as a file of ``gates/`` or ``routes/`` has it.
+
+    Attributes:
+        madds: Mean multiply-adds of an image.
+    """
+
+    madds: Amount
+
+
+@dataclasses.dataclass(frozen=True)
+class Times(Part):
+    """Measured times of an operating point.
+
+    Attributes:
+        batch1_ms: Milliseconds of one image alone.
+    """
+
+    batch1_ms: Amount
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile(Part):
+    """The file that ``scripts.profile`` writes.
+
+    Attributes:
+        points: Times by operating point.
+    """
+
+    points: dict[str, Times]
 
 
 def evaluate_again(folder: Path) -> str:
@@ -77,12 +116,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UsageError(f'{folder}: no such run folder; {remedy}')
     path = folder / 'config.json'
-    config = flat_record(read_record(path, remedy))
-    for name, default in (('qw', FLOAT_BITS), ('qa', FLOAT_BITS), ('sizes', [])):
-        config[name] = config.get(name) or default
-    if not config.get('net') or not isinstance(config['sizes'], list):
-        raise UsageError(f'{path}: damaged ("net" must be a name, "sizes" a list); {remedy}')
+    config = flat_record(read_json(path, dict[str, Any], remedy))
+    config.setdefault('net', None)
+    given = {name: value for name, value in config.items() if value is not None}
     try:
+        if checked(config['net'], str, 'net') in nets.names():
+            checked_options(given, ranged=False)
+        for name, default in (('qw', FLOAT_BITS), ('qa', FLOAT_BITS), ('sizes', [])):
+            config[name] = config.get(name) or default
         quantization_of(config)
     except (TypeError, ValueError) as error:
         raise UsageError(f'{path}: damaged ({error}); {remedy}') from None
@@ -139,40 +180,16 @@ def read_layers(folder: Path) -> Layers:
     """
     path = folder / 'layers.json'
     remedy = f'run `imagenet_tf.py --eval -ec {folder}`, which writes it'
-    data = read_record(path, remedy)
-    try:
-        return cost.from_json(data)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f'{path}: damaged (no layer records: {error}); {remedy}') from None
+    return read_json(path, dict[str, list[cost.LayerRecord]], remedy)
 
 
 def read_score(path: Path) -> Score:
     """One evaluation record.
 
     Raises:
-        UsageError: It cannot be read, or its percentages are none.
+        UsageError: It cannot be read.
     """
-    remedy = evaluate_again(path.parent.parent)
-    record = read_record(path, remedy)
-    point = record.get('point')
-    percentages = [record.get('top1'), record.get('top5')]
-    if not isinstance(point, str) or not all(map(_is_percentage, percentages)):
-        raise UsageError(
-            f'{path}: damaged ("point" must be a name, "top1" and "top5" percentages); {remedy}'
-        )
-    return Score(
-        point,
-        record.get('bn') or point,
-        float(record['top1']),
-        float(record['top5']),
-        record.get('images'),
-        record.get('data'),
-        record.get('dataset'),
-    )
-
-
-def _is_percentage(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= 100
+    return read_json(path, Score, evaluate_again(path.parent.parent))
 
 
 def read_expected_madds(folder: Path, point: str, largest: int | None) -> float | None:
@@ -193,11 +210,7 @@ def read_expected_madds(folder: Path, point: str, largest: int | None) -> float 
         path = folder / 'gates' / f'{point}.json'
     if not path.exists():
         return None
-    remedy = evaluate_again(folder)
-    try:
-        return float(read_record(path, remedy)['madds'])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f'{path}: damaged (no "madds": {error!r}); {remedy}') from None
+    return read_json(path, Decisions, evaluate_again(folder)).madds
 
 
 def read_times(folder: Path) -> dict[str, float]:
@@ -209,12 +222,5 @@ def read_times(folder: Path) -> dict[str, float]:
     path = folder / 'profile.json'
     if not path.exists():
         return {}
-    remedy = f'run python -m scripts.profile {folder} again'
-    record = read_record(path, remedy)
-    times = {}
-    try:
-        for point, measured in record['points'].items():
-            times[point] = float(measured['batch1_ms'])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f'{path}: damaged (no milliseconds: {error!r}); {remedy}') from None
-    return times
+    found = read_json(path, Profile, f'run python -m scripts.profile {folder} again')
+    return {point: times.batch1_ms for point, times in found.points.items()}

@@ -3,13 +3,13 @@
 import csv
 import io
 import itertools
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tabulate import tabulate
 
 from engine.errors import UsageError
+from engine.files import to_json
 from engine.results import published, tables
 from engine.results.published import Published
 from engine.results.tables import Row, Run, size_label
@@ -38,7 +38,7 @@ _TABULATE = {'github': 'github', 'latex': 'latex_booktabs'}
 _SENTENCES = ('title', 'source')
 
 
-def format_madds(madds: int | None) -> str:
+def format_madds(madds: float | None) -> str:
     """Millions: one decimal below 10 M, else an integer."""
     if madds is None:
         return '-'
@@ -215,7 +215,7 @@ def render_json(runs: Sequence[Run], compare: bool) -> str:
         headers, body = side_by_side(runs)
         points = {point: values for point, *values in body}
         data['compare'] = {'curves': headers[1:], 'points': points}
-    return json.dumps(data, indent=2)
+    return to_json(data)
 
 
 def render(runs: Sequence[Run], style: str, compare: bool | None) -> str:
@@ -259,7 +259,7 @@ def render_published(system: str, style: str) -> str:
         fields = list(map(_without_sentences, rows))
         if style == 'csv':
             return render_csv(list(fields[0]), (row.values() for row in fields))
-        return json.dumps({'rows': fields, 'sources': sources(rows), 'notes': notes}, indent=2)
+        return to_json({'rows': fields, 'sources': sources(rows), 'notes': notes})
     parts = []
     for _, group in itertools.groupby(rows, key=lambda row: row.table):
         table = list(group)

@@ -10,10 +10,11 @@ from typing import Any
 
 from engine import families
 from engine.errors import UsageError
-from engine.files import read_record
+from engine.files import read_json
 from engine.results import published, records
 from engine.results.costs import Layers, point_cost
 from engine.results.published import Published
+from engine.schema import Misfit, Part, field_of
 from nets.points import DYNAMIC, ENSEMBLE, Point
 
 
@@ -43,7 +44,7 @@ class Row:
     qa: int
     point: str
     bn: str
-    madds: int | None
+    madds: float | None
     weight_bytes: int | None
     top1: float
     top5: float
@@ -99,6 +100,17 @@ class Run:
     def is_individual(self) -> bool:
         """Whether the network was trained at one input size."""
         return len(self.config['sizes']) == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Table(Part):
+    """A table of runs as JSON.
+
+    Attributes:
+        rows: Fields of every row by name.
+    """
+
+    rows: list[dict[str, Any]]
 
 
 # Of runs: label and rows, in side-by-side views.
@@ -254,11 +266,11 @@ def read_table(path: Path) -> list[Run]:
     remedy = 'python -m scripts.accuracy_table RUN... --format json --output FILE writes it'
     groups: dict[tuple[str, int, int], list[Row]] = {}
     try:
-        for record in read_record(path, remedy)['rows']:
-            row = Row(**{name: record[name] for name in TABLE_FIELDS})
+        for record in read_json(path, Table, remedy).rows:
+            row = Row(**{name: field_of(record[name], Row, name, name) for name in TABLE_FIELDS})
             groups.setdefault((row.run, row.qw, row.qa), []).append(row)
-    except (KeyError, TypeError) as error:
-        raise UsageError(f'{path}: no table of runs ({error!r}); {remedy}') from None
+    except (KeyError, Misfit) as error:
+        raise UsageError(f'{path}: no table of runs ({error}); {remedy}') from None
     runs = []
     for (name, qw, qa), rows in groups.items():
         runs.append(Run(name, {'qw': qw, 'qa': qa, 'sizes': []}, tuple(rows)))

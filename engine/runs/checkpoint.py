@@ -1,18 +1,18 @@
 """Reading checkpoints by our variable names, and what is said when one does not fit."""
 
 import dataclasses
+import functools
 import operator
 import shlex
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from engine import families
+from engine import arrays, families
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
-from engine.files import replacing
+from engine.files import derived
 from engine.optimization import averages
 from engine.runs import literal
 from engine.runs.folder import checkpoints
@@ -260,19 +260,17 @@ def read_calibrated(prefix: str) -> dict[str, np.ndarray]:
     path = Path(f'{prefix}{CALIBRATED}')
     if not path.exists():
         return {}
-    try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f'{path}: damaged ({error}); delete it and calibrate again') from error
+    return arrays.read(path, None, f'python -m scripts.calibrate {path.parent} makes it anew')
 
 
 def write_calibrated(prefix: str, values: Mapping[str, np.ndarray]) -> Path:
-    """Adds variables to a checkpoint in a file beside it, which is returned."""
+    """Adds variables to a checkpoint in a file beside it, which is returned.
+
+    One that is damaged is set aside.
+    """
     path = Path(f'{prefix}{CALIBRATED}')
-    everything = read_calibrated(prefix) | dict(values)
-    with replacing(path) as temporary, temporary.open('wb') as stream:
-        np.savez(stream, allow_pickle=False, **everything)
+    known = derived(path, functools.partial(arrays.read, path, None)) or {}
+    arrays.write(path, {**known, **values})
     return path
 
 

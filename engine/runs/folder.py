@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
-import json
+import functools
 import os
 import re
 import shlex
@@ -11,13 +11,14 @@ import shutil
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
-from engine.files import read_record, sweep, write_json
-from engine.runs import identity
+from engine.files import derived, read_json, sweep, write_json
+from engine.runs import history, identity
 from engine.runs.lock import Lock, is_lock
+from engine.schema import Count
 from nets import cost
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ DATA = 'data.json'
 # The checkpoint with the highest accuracy.
 BEST = 'best'
 
-# One row of metrics per epoch, as tensorpack writes them.
-HISTORY = 'stats.json'
+# Layer records by operating point, and their type.
+LAYERS = 'layers.json'
+Layers = dict[str, list[cost.LayerRecord]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,19 @@ class Run:
         """
         if self.lock is not None:
             self.lock.check()
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The images that a run trains on.
+
+    Attributes:
+        training_images: how many.
+        crc32: checksum of their labels and names.
+    """
+
+    training_images: Count
+    crc32: Count
 
 
 def open_run(
@@ -186,18 +201,12 @@ def _check_same_images(path: Path, train: 'Source') -> None:
     Raises:
         UsageError: it began with others, or its record cannot be read.
     """
-    try:
-        there = json.loads((path / DATA).read_text())
-        begun = there['training_images']
-    except (ValueError, TypeError, KeyError) as error:
+    there = read_json(path / DATA, Images, 'set it aside if --data has not changed')
+    if dataclasses.asdict(there) != _digest(train):
         raise UsageError(
-            f'{path / DATA}: cannot be read ({error!r}); delete it if --data has not changed'
-        ) from error
-    if there != _digest(train):
-        raise UsageError(
-            f'--logdir {path}: the run began with {begun} training images; --data and '
-            f'--skip-list now give {len(train)} or others, and the rest would not be of the same '
-            'run. Repair the images, or give -a n for a new folder'
+            f'--logdir {path}: the run began with {there.training_images} training images; '
+            f'--data and --skip-list now give {len(train)} or others, and the rest would not be of '
+            'the same run. Repair the images, or give -a n for a new folder'
         )
 
 
@@ -225,11 +234,12 @@ def _resume(path: Path, config: Config, check: Callable[[str], object]) -> Run:
     is then run again. A history that was lost, in part or as a whole, costs no checkpoint.
     """
     steps = config.steps_per_epoch
-    history, recorded = _read_history(path / HISTORY)
+    rows = history.recorded(path)
+    recorded = int(rows[-1][history.EPOCH]) if rows else 0
     saved = checkpoints(path)
     if max(saved, default=0) > (recorded + 1) * steps:
         print(
-            f'{path / HISTORY}: records {recorded} epochs, and there are checkpoints of later '
+            f'{path / history.FILE}: records {recorded} epochs, and there are checkpoints of later '
             'ones: goes on from those'
         )
         usable = saved
@@ -238,22 +248,8 @@ def _resume(path: Path, config: Config, check: Callable[[str], object]) -> Run:
     step, prefix = _newest(usable, check, path) if usable else (0, None)
     epoch = step // steps
     if epoch < recorded:
-        write_json(path / HISTORY, [row for row in history if row['epoch_num'] <= epoch])
+        history.write(path, [row for row in rows if row[history.EPOCH] <= epoch])
     return Run(path, prefix, step)
-
-
-def _read_history(file: Path) -> tuple[list[dict[str, Any]], int]:
-    """Rows of the history and its last epoch; none and 0, with a message, if it is damaged."""
-    if not file.exists():
-        return [], 0
-    try:
-        history = json.loads(file.read_text())
-        return history, max((row['epoch_num'] for row in history), default=0)
-    except (ValueError, TypeError, KeyError) as error:
-        aside = file.with_name(f'{file.name}.{_now()}')
-        print(f'{file}: cannot be read ({error!r}); it is kept as {aside.name}')
-        os.replace(file, aside)
-        return [], 0
 
 
 def _newest(
@@ -279,13 +275,7 @@ def _newest(
 
 
 def merge_layers(folder: Path, layers: Mapping[str, Sequence[cost.LayerRecord]]) -> None:
-    """Adds the layer records of these points to the run folder.
-
-    Raises:
-        UsageError: the records that are there are damaged.
-    """
-    path = folder / 'layers.json'
-    known = {}
-    if path.exists():
-        known = read_record(path, 'delete it, and evaluate every point again')
-    write_json(path, known | cost.to_json(layers))
+    """Adds the layer records of these points to the run folder."""
+    path = folder / LAYERS
+    known = derived(path, functools.partial(read_json, path, Layers)) or {}
+    write_json(path, cost.to_json({**known, **layers}))

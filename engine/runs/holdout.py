@@ -1,17 +1,24 @@
 """Training images that are set aside to choose thresholds by: never trained or reported on."""
 
 import dataclasses
-import zipfile
+import functools
 from pathlib import Path
 
 import numpy as np
 
+from engine import arrays
 from engine.config.config import Config
 from engine.data.datasets import Dataset, Subset
 from engine.errors import UsageError
-from engine.files import replacing
+from engine.files import derived
 
 FILE = 'holdout.npz'
+
+RECORD = {
+    'indices': arrays.Array('iu', 1, low=0),
+    'images': arrays.Array('iu', 0, low=0),
+    'seed': arrays.Array('iu', 0, needed=False),
+}
 
 
 def draw(images: int, count: int, seed: int) -> np.ndarray:
@@ -47,9 +54,9 @@ def write(folder: Path, indices: np.ndarray, images: int, seed: int | None = Non
         UsageError: it cannot be written.
     """
     path = folder / FILE
+    values = {'indices': indices, 'images': images, 'seed': -1 if seed is None else seed}
     try:
-        with replacing(path) as temporary, temporary.open('wb') as stream:
-            np.savez(stream, indices=indices, images=images, seed=-1 if seed is None else seed)
+        arrays.write(path, values)
     except OSError as error:
         raise UsageError(f'{path}: cannot be written ({error.strerror})') from error
 
@@ -60,12 +67,16 @@ def read(folder: Path) -> np.ndarray | None:
     Raises:
         UsageError: the file is there and cannot be read, or holds something else.
     """
-    record = _read(folder)
+    record = _read(folder, 'the run was trained without these images')
     return record[0] if record else None
 
 
-def _read(folder: Path) -> tuple[np.ndarray, int] | None:
+def _read(folder: Path, remedy: str) -> tuple[np.ndarray, int] | None:
     """Numbers of the images, and how many training images there were.
+
+    Args:
+        folder: the run folder.
+        remedy: end of the message if the file cannot be read.
 
     Raises:
         UsageError: the file is there and cannot be read, or holds something else.
@@ -73,41 +84,31 @@ def _read(folder: Path) -> tuple[np.ndarray, int] | None:
     path = folder / FILE
     if not path.exists():
         return None
-    try:
-        with np.load(path) as arrays:
-            indices = arrays['indices']
-            images = int(arrays['images'])
-        _check_indices(indices)
-        return indices, images
-    # Without the structure of a file of several arrays, numpy loads no context manager: TypeError.
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f'{path}: is no list of held-out images ({error})') from error
+    found = arrays.read(path, RECORD, remedy)
+    return found['indices'], int(found['images'])
 
 
-def _check_indices(indices: np.ndarray) -> None:
-    """Checks that these are numbers of images.
-
-    Raises:
-        ValueError: they are not whole numbers from 0 on, in one row.
-    """
-    if indices.ndim != 1 or indices.dtype.kind not in 'iu' or (indices < 0).any():
-        shape = list(indices.shape)
-        raise ValueError(f'indices: {indices.dtype} {shape}, expected numbers of images from 0 on')
+def _recorded(config: Config, folder: Path, anew: bool) -> tuple[np.ndarray, int] | None:
+    """The same as ``_read``; None for images that are to be drawn, again where ``anew`` says so."""
+    if anew and config.holdout:
+        return derived(folder / FILE, functools.partial(_read, folder))
+    return _read(folder, 'imagenet_tf.py with the flags of the training makes its own anew')
 
 
-def apply(dataset: Dataset, config: Config, folder: Path | None) -> Dataset:
+def apply(dataset: Dataset, config: Config, folder: Path | None, *, anew: bool = False) -> Dataset:
     """Moves the run's held-out images from ``train`` to ``holdout``.
 
     Args:
         dataset: with all training images.
         config: the run's ``holdout`` and ``seed``.
         folder: run folder whose record, if there is one, wins over these.
+        anew: whether a damaged record is set aside, and the images drawn again.
 
     Raises:
         UsageError: there are no such images, or the record of them cannot be read.
     """
     images = len(dataset.train)
-    record = _read(folder) if folder else None
+    record = _recorded(config, folder, anew) if folder else None
     indices, known = record or (draw(images, config.holdout, config.seed), images)
     if not len(indices):
         return dataset

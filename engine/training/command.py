@@ -119,7 +119,7 @@ def _train_one(
     others = peers(args)
     images = len(dataset.train)
     resumes = args.action in RESUMING
-    dataset = holdout.apply(dataset, config, logdir if resumes else None)
+    dataset = holdout.apply(dataset, config, logdir if resumes else None, anew=True)
     _check_batch(config, len(dataset.train), 1 if others is None else len(others[0]))
     print('\n'.join(notes), flush=True)
     from engine.training import cluster, train

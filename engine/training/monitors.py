@@ -3,14 +3,14 @@
 import datetime
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from tensorpack import JSONWriter, MonitorBase, TFEventWriter
+from tensorpack import MonitorBase, TFEventWriter
 from tensorpack.utils import logger
 
 from engine.errors import reason
-from engine.files import write_json
 from engine.graph.tower import Model
+from engine.runs import history
+from engine.runs.folder import Run
 from nets.points import ENSEMBLE
 from quant.backend import tf
 
@@ -35,14 +35,30 @@ class Events(TFEventWriter):
             logger.warning(f'TensorBoard events cannot be written ({reason(error)})')
 
 
-class History(JSONWriter):
-    """One row of metrics per epoch in ``stats.json``, written whole or not at all.
+# Ends of names of metrics that differ from run to run: they say how busy the machine is.
+OF_MACHINE = ('queue_size',)
 
-    Where it cannot be written the training ends: that epoch's end is run again when it goes on.
-    """
 
-    def _write_stat(self) -> None:
-        write_json(Path(self._fname), self._stats)
+class History(MonitorBase):
+    """Writes the metrics of every epoch behind those of the epochs before, see ``history``."""
+
+    def __init__(self, run: Run):
+        self._folder = run.path
+        self._now: history.Row = {}
+
+    def _before_train(self) -> None:
+        self._rows = history.recorded(self._folder)
+
+    def process_scalar(self, name: str, val: float) -> None:
+        """Keeps the value of a metric until its epoch ends."""
+        if not name.endswith(OF_MACHINE):
+            self._now[name] = val
+
+    def _trigger_epoch(self) -> None:
+        about = {history.EPOCH: self.epoch_num, history.STEP: self.global_step}
+        self._rows.append(self._now | about)
+        self._now = {}
+        history.write(self._folder, self._rows)
 
 
 class EpochLine(MonitorBase):

@@ -1,6 +1,7 @@
 """Checkpoints of a training: complete or absent whenever the process dies, and few to keep."""
 
-import json
+import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ from tensorpack import Callback
 from tensorpack.tfutils.sessinit import SessionInit
 
 from engine.errors import UsageError, reason
-from engine.files import write_json
+from engine.files import derived, read_json, set_aside, write_json
+from engine.runs import history
 from engine.runs.checkpoint import METRICS, Restore
 from engine.runs.folder import Run, checkpoints
 from engine.runs.literal import literal, readable
@@ -21,6 +23,9 @@ from quant.backend import tf
 # many seconds.
 KEPT = 10
 SPACING = 1800
+
+# Below every top-1.
+NONE = -1.0
 
 # Start of the names of files that are being written.
 TEMPORARY = '.saving.'
@@ -183,23 +188,41 @@ class SaveBest(Callback):
 
     def __init__(self, run: Run):
         self._run = run
-        self._file = run.path / 'best.json'
+        self._file = run.path / history.BEST
         self._prefix = run.path / 'best'
 
     def _setup_graph(self) -> None:
         self._saver = tf.train.Saver(max_to_keep=None)
 
     def _trigger_epoch(self) -> None:
-        mean = self.trainer.monitors.get_latest('val/mean/top1')
-        if mean <= self._best_so_far():
+        mean = self.trainer.monitors.get_latest(history.MEAN_TOP1)
+        if mean <= self._recorded():
             return
         self._run.check_lock()
         write(self._saver, self.trainer.sess, self._prefix)
-        write_json(
-            self._file, {'mean_top1': mean, 'step': self.global_step, 'epoch': self.epoch_num}
-        )
+        self._write(history.Best(mean, self.global_step, self.epoch_num))
 
-    def _best_so_far(self) -> float:
-        if self._file.exists() and Path(f'{self._prefix}.index').exists():
-            return json.loads(self._file.read_text())['mean_top1']
-        return -1.0
+    def _write(self, best: history.Best) -> None:
+        write_json(self._file, dataclasses.asdict(best))
+
+    def _recorded(self) -> float:
+        """Mean top-1 of the checkpoint that is there, below all others without one."""
+        if not Path(f'{self._prefix}.index').exists():
+            return NONE
+        best = derived(self._file, functools.partial(read_json, self._file, history.Best))
+        if best is None:
+            return self._made_anew()
+        return best.mean_top1
+
+    def _made_anew(self) -> float:
+        """The same from the history. Without one, nothing is known of the checkpoint."""
+        best = history.best(history.recorded(self._run.path))
+        if best is None:
+            for file in [
+                self._prefix.with_suffix('.index'),
+                *self._run.path.glob('best.data-*-of-?????'),
+            ]:
+                set_aside(file)
+            return NONE
+        self._write(best)
+        return best.mean_top1

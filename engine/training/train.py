@@ -140,7 +140,7 @@ def _train(
         logger.set_logger_dir(str(run.path), action='k')
         evaluate = Evaluate(model, dataset, run, threads=threads, averages=averages)
         callbacks.extend([evaluate, SaveBest(run), save])
-        monitors.extend([Events(), History(), EpochLine(model)])
+        monitors.extend([Events(), History(run), EpochLine(model)])
         finish.append(save.save)
     stop = StopOnSignal(worker, *finish)
     callbacks.extend([*worker.callbacks, stop])

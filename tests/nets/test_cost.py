@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import nets
+from engine.schema import checked
 from nets import cost
 from nets.cost import LayerRecord
 from tests.conftest import bare_blocks
@@ -66,7 +67,8 @@ def test_generated_kernels_cost_one_product_per_value():
 
 def test_records_survive_json():
     layers = {'s28': NET, 's20': [dataclasses.replace(NET[0], generated=True)]}
-    assert cost.from_json(json.loads(json.dumps(cost.to_json(layers)))) == layers
+    plain = json.loads(json.dumps(cost.to_json(layers)))
+    assert checked(plain, dict[str, list[cost.LayerRecord]]) == layers
 
 
 def test_records_without_tensorflow():

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from engine.files import read_json
 from quant import QuantizationOptions, Rule, low_bit
-from quant.policy import read_rules
 
 
 def test_float_is_the_default():
@@ -86,31 +86,40 @@ def test_wrong_options_are_named(options, message):
         QuantizationOptions(**options).to_policy()
 
 
+def read_rules(file) -> tuple[Rule, ...]:
+    return tuple(read_json(file, list[Rule], 'expected: rules'))
+
+
 def test_rules_are_read(tmp_path):
     file = tmp_path / 'rules.json'
     file.write_text('[{"roles": ["head"], "weight": "lq(bits=4)"}, {"scope": "^g"}]')
-    assert read_rules(str(file)) == (Rule(roles=('head',), weight='lq(bits=4)'), Rule(scope='^g'))
+    assert read_rules(file) == (Rule(roles=('head',), weight='lq(bits=4)'), Rule(scope='^g'))
 
 
 @pytest.mark.parametrize(
     'text, message',
     [
-        ('[', 'cannot be read as JSON'),
-        ('{}', 'must hold a list of rules'),
-        ('[{"role": "head"}]', 'rule 1 must be an object with scope, roles, weight, activation'),
-        ('[{}, {"roles": "head"}]', r'rule 2: "roles" must be a list, such as \["head"\]'),
-        ('[{"weight": 4}]', 'rule 1: "weight" must be a text; it is 4'),
-        ('[{"weight": "lq(bits=9)"}]', 'rule 1: quantizer spec .* from 1 to 8'),
-        ('[{"roles": ["neck"]}]', "rule 1: role 'neck' is unknown"),
+        ('[', 'Expecting value'),
+        ('{}', '{}, a list expected'),
+        ('[{"role": "head"}]', '"row 1.role": .*none but scope, roles, weight, activation'),
+        ('[{}, {"roles": "head"}]', '"row 2.roles": \'head\', a list expected'),
+        ('[{"weight": 4}]', '"row 1.weight": 4, a text expected'),
+        ('[{"weight": "lq(bits=9)"}]', '"row 1": quantizer spec .* from 1 to 8'),
+        ('[{"roles": ["neck"]}]', '"row 1": role \'neck\' is unknown'),
+        ('[{"scope": "(" }]', '"row 1": scope .* no regular expression'),
+        ('[{"scope": "a{99999999999999999999}" }]', '"row 1": scope .* no regular expression'),
+        (f'[{{"scope": "{"(" * 100_000}"}}]', '"row 1": scope .* longer than 1000 signs'),
+        (f'[{{"weight": "{"(" * 100_000}"}}]', '"row 1": quantizer spec .* longer than 1000 signs'),
+        ('[' * 100_000, 'nested too deeply'),
     ],
 )
 def test_wrong_rules_are_named(text, message, tmp_path):
     file = tmp_path / 'rules.json'
     file.write_text(text)
-    with pytest.raises(ValueError, match=f'{file}: {message}'):
-        read_rules(str(file))
+    with pytest.raises(ValueError, match=rf'{file}: damaged \({message}'):
+        read_rules(file)
 
 
 def test_missing_file_of_rules(tmp_path):
-    with pytest.raises(ValueError, match='cannot be read as JSON'):
-        read_rules(str(tmp_path / 'nothing.json'))
+    with pytest.raises(ValueError, match='nothing.json: cannot be read'):
+        read_rules(tmp_path / 'nothing.json')

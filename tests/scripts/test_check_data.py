@@ -101,7 +101,7 @@ def test_state_of_other_files_is_refused(tmp_path, scan):
     assert code == 2 and f'{path} is of a scan of other files' in err
     path.write_text('{')
     code, _, err = scan('--resume')
-    assert code == 2 and f'{path} cannot be read' in err
+    assert code == 2 and f'{path}: damaged' in err
     assert scan()[0] == 0
 
 

@@ -1,6 +1,5 @@
 """scripts/export.py: one operating point of a run becomes a file of its own weights."""
 
-import json
 import shutil
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from engine.deployment import forms
 from engine.importers import pytorch
 from engine.optimization import averages
+from engine.results.records import read_layers
 from engine.runs.checkpoint import POINTS
 from nets import cost
 from quant.backend import tf
@@ -44,7 +44,7 @@ def test_the_file_gives_the_logits_of_the_run(name, point, runs, tmp_path, capsy
     assert said.startswith(
         f'{tmp_path / "out"}: {point} of {folder / name / "model-0"}, {size / 1e3:.1f} kB'
     )
-    layers = cost.from_json(json.loads((folder / name / 'layers.json').read_text()))[point]
+    layers = read_layers(folder / name)[point]
     with tf.Graph().as_default() as graph, tf.Session() as session:
         meta = tf.saved_model.load(session, ['serve'], str(tmp_path / 'out'))
         signature = meta.signature_def['serving_default']

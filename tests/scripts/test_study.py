@@ -58,7 +58,7 @@ def test_table_over_seeds(tmp_path):
         folder = tmp_path / job.name / 'eval'
         folder.mkdir(parents=True)
         for bn in ('s28', 's20') if job.foreign else ('s28',):
-            record = {'point': 's28', 'bn': bn, 'top1': 90.0 + number}
+            record = {'point': 's28', 'bn': bn, 'top1': 90.0 + number, 'top5': 99.0}
             (folder / f's28@{bn}.json').write_text(json.dumps(record))
     table = study.seeds_table(todo, tmp_path).splitlines()
     rows = {

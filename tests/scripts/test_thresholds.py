@@ -179,11 +179,11 @@ def spoil(path, **arrays):
         (lambda run: (run / 'layers.json').unlink(), 'layers.json: cannot be read'),
         (
             lambda run: (run / 'exits' / 's28.npz').write_bytes(b'PK'),
-            's28.npz: no readable record of exits',
+            's28.npz: damaged',
         ),
         (
             lambda run: np.savez(run / 'exits' / 's28.npz', right=np.ones((2, 3))),
-            's28.npz: no readable record of exits',
+            's28.npz: damaged',
         ),
         (
             lambda run: spoil(run / 'exits' / 's28.npz', right=np.ones((2, 3), bool)),

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from engine import figures
+from engine import arrays, figures
 from engine.deployment.early_exit import EarlyExit
 from engine.evaluation.evaluate import Score, evaluate, first_images
 from engine.evaluation.evaluators.evaluator import Evaluation, Scored
 from engine.evaluation.figures import DPI
-from engine.files import replacing, write_json
+from engine.files import write_json
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
 from engine.timing import median_seconds
@@ -123,12 +123,11 @@ class Exits:
 
 def write(folder: Path, found: ExitRecord) -> None:
     """Writes ``exits/s<size>.npz``, which ``scripts.thresholds`` reads."""
-    arrays = {'test_confidence': found.test.confidence, 'test_right': found.test.right}
+    values = {'test_confidence': found.test.confidence, 'test_right': found.test.right}
     if found.holdout is not None:
-        arrays |= {'confidence': found.holdout.confidence, 'right': found.holdout.right}
+        values |= {'confidence': found.holdout.confidence, 'right': found.holdout.right}
     path = folder / 'exits' / f's{found.size}.npz'
-    with replacing(path) as temporary, temporary.open('wb') as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
+    arrays.write(path, values, compressed=True)
 
 
 def text(found: ExitRecord) -> str:

@@ -175,7 +175,7 @@ def test_a_broken_history(here, capsys):
     accepted('--logdir new')
     Path('new/stats.json').write_text('[{')
     accepted('--logdir new')
-    assert 'new/stats.json: cannot be read' in capsys.readouterr().out
+    assert 'new/stats.json: damaged' in capsys.readouterr().out
 
 
 def test_other_training_images_are_refused(here, refused):

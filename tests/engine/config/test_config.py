@@ -324,7 +324,7 @@ def test_fields_that_an_older_file_lacks_have_their_defaults():
 @pytest.mark.parametrize('content', ['', '{', '{"qw": 2', '\x00\x01'])
 def test_an_unreadable_file_is_named(content, tmp_path):
     (tmp_path / 'config.json').write_text(content)
-    with pytest.raises(UsageError, match=r'config\.json: no readable run configuration'):
+    with pytest.raises(UsageError, match=r'config\.json: damaged'):
         read_config(tmp_path / 'config.json')
 
 
@@ -338,7 +338,7 @@ def test_a_file_of_bytes_and_a_missing_file(tmp_path):
 @pytest.mark.parametrize('content', ['null', '[]', '3', '["qw"]'])
 def test_json_that_is_no_object(content, tmp_path):
     (tmp_path / 'config.json').write_text(content)
-    with pytest.raises(UsageError, match=r'config\.json: no run configuration \(it holds'):
+    with pytest.raises(UsageError, match=r'config\.json: damaged \(.*an object expected'):
         read_config(tmp_path / 'config.json')
 
 

@@ -12,6 +12,7 @@ import pytest
 from engine.config.cli import explicit, parse
 from engine.config.config import read_config
 from engine.config.resolve import resolve
+from engine.results.records import read_layers
 from nets import cost
 from tests.engine.training.test_train import accuracies, main, records, values
 
@@ -106,7 +107,7 @@ def consistent(row, run):
     # animals28 has as many images of each class.
     np.testing.assert_allclose(by_class.mean(0), rates, atol=1e-9)
     assert row['activation'] == pytest.approx(rates.mean())
-    layers = cost.from_json(json.loads((run / 'layers.json').read_text()))[row['point']]
+    layers = read_layers(run)[row['point']]
     for key, given in (('madds', rates), ('always', 0 * rates), ('everything', 0 * rates + 1)):
         assert row[key] == pytest.approx(
             cost.expected_madds(layers, dict(zip(row['blocks'], given)))

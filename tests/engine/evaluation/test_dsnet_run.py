@@ -17,6 +17,7 @@ from engine.config.resolve import resolve
 from engine.evaluation import calibrate
 from engine.files import write_json
 from engine.graph.tower import Model
+from engine.results.records import read_layers
 from engine.results.tables import read_run
 from engine.runs import checkpoint
 from nets import cost
@@ -188,7 +189,7 @@ def test_evaluation_writes_what_the_gate_did(gated, capsys, monkeypatch):
     found = records(gated)
     assert set(found) == {'w05', 'w00', 'dynamic'}
     row = json.loads((gated / 'routes' / 's28.json').read_text())
-    layers = cost.from_json(json.loads((gated / 'layers.json').read_text()))
+    layers = read_layers(gated)
     assert row['of_points'] == [cost.madds(layers[point]) for point in ('w00', 'w05')]
     np.testing.assert_allclose(
         np.array(row['shares']) * 40, np.round(np.array(row['shares']) * 40), atol=1e-9

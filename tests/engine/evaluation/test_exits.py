@@ -19,6 +19,7 @@ from engine.evaluation.evaluate import Score, evaluate, score
 from engine.evaluation.evaluators import exits
 from engine.evaluation.evaluators.evaluator import Evaluation
 from engine.evaluation.records import records
+from engine.files import read_json
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
 from tests.engine.deployment.test_early_exit import (
@@ -104,7 +105,7 @@ def test_files_hold_the_exits_shallowest_first(size, written, dataset):
 
 
 def test_measured_times(written):
-    found = json.loads((written[0] / 'exits' / 'latency.json').read_text())
+    found = read_json(written[0] / 'exits' / 'latency.json', dict[str, dict[str, float]], '')
     assert set(found) == {f's{size}-x{k}' for size in TINY.sizes for k in range(EXITS)}
     assert all(
         set(row) == {'batch1_ms', 'batch32_ms'} and min(row.values()) > 0 for row in found.values()

@@ -17,6 +17,7 @@ from engine.data import datasets
 from engine.evaluation.evaluators import exits
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
+from engine.results.records import read_layers
 from engine.runs import holdout
 from engine.runs.checkpoint import Restore
 from engine.training import train
@@ -88,7 +89,7 @@ def test_a_run_records_exits_and_holdout(trained):
     )
     ensembles = {f'ensemble-s{size}-x{k}' for size in (28, 20) for k in (1, 2)}
     assert set(records(trained)) == POINTS | ensembles
-    assert set(json.loads((trained / 'layers.json').read_text())) == POINTS
+    assert set(read_layers(trained)) == POINTS
     history = json.loads((trained / 'stats.json').read_text())
     assert {f'loss/{point}' for point in POINTS} | {f'val/{point}/top1' for point in POINTS} <= set(
         history[0]
@@ -149,7 +150,7 @@ def test_thresholds_from_a_file(evaluated, tmp_path, capsys):
     write_policy(tmp_path / 'half.json', size=20, thresholds=tuple(limits))
     before = tree(run)
     main('--eval', '-ec', run, '--thresholds', tmp_path / 'half.json', '--threads', '0')
-    layers = cost.from_json(json.loads((run / 'layers.json').read_text()))
+    layers = read_layers(run)
     madds = np.array([cost.madds(cost.cumulative(layers, f's20-x{k}')) for k in range(3)], float)
     top1, spent, shares = exit_thresholds.dynamic(
         confidence, found['test_right'], np.array(limits), madds

@@ -16,6 +16,7 @@ from engine.config.config import Config, read_config
 from engine.data.datasets import open_dataset
 from engine.graph.tower import Model
 from engine.importers.names import convert, from_pytorch
+from engine.results.records import read_layers
 from engine.runs import checkpoint
 from nets.layers.blocks import Blocks
 from quant.backend import tf
@@ -120,9 +121,7 @@ def test_what_is_recorded(net, runs):
     assert config.kd and config.kd_type == ('ens_topdown' if net == 'rsnet' else 'topdown')
     if net == 'san':
         assert config.network().encodings == {42: pytest.approx(0.7), 36: pytest.approx(0.6)}
-    assert set(json.loads((runs[net] / 'layers.json').read_text())) == {
-        f's{size}' for size in sizes_of(net)
-    }
+    assert set(read_layers(runs[net])) == {f's{size}' for size in sizes_of(net)}
 
 
 @pytest.mark.parametrize('net', NETS)

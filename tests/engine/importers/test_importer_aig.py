@@ -13,6 +13,7 @@ import pytest
 import imagenet_tf
 from engine.config.config import read_config
 from engine.graph.tower import Model
+from engine.results.records import read_layers
 from engine.runs import checkpoint
 from engine.training import train
 from nets.layers.blocks import Blocks
@@ -157,8 +158,8 @@ def test_what_is_recorded(gated):
     np.testing.assert_array_equal(
         values['group2/block0/gate1/bn/s32/variance/EMA'], stored['layer3.0.fc1bn.running_var']
     )
-    layers = json.loads((gated / 'layers.json').read_text())['s32']
-    assert {row['gate'] for row in layers} == {'', *(f'group{g}/block0' for g in range(3))}
+    layers = read_layers(gated)['s32']
+    assert {row.gate for row in layers} == {'', *(f'group{g}/block0' for g in range(3))}
 
 
 def test_an_imported_network_is_evaluated(gated, monkeypatch):

@@ -5,7 +5,6 @@ Averaged weights, the widths with statistics, stored logits.
 
 import argparse
 import io
-import json
 import pickle
 import re
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from engine.errors import UsageError
 from engine.graph import freeze
 from engine.graph.tower import Model
 from engine.importers import torch_file, torch_pickle
+from engine.results.records import read_layers
 from engine.runs import checkpoint
 from engine.training import train
 from quant.backend import tf
@@ -216,7 +216,7 @@ def test_what_is_recorded(run):
     )
     assert config.widths == (0, 1, 9)
     assert source.calibrated == ['w00', 'w01', 'w09']
-    assert set(json.loads((run / 'layers.json').read_text())) == set(source.calibrated)
+    assert set(read_layers(run)) == set(source.calibrated)
     assert not any('slimming_gate' in name for name in source.values)
 
 

@@ -1,6 +1,6 @@
 """Budgeted batch: the published loops as oracle, the solver's budget, and policies as files."""
 
-import json
+import dataclasses
 import math
 import subprocess
 import sys
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engine.errors import UsageError
+from engine.files import write_json
 from engine.results import exit_thresholds
 from tests.parity.fixtures import load
 from tests.parity.msd_dynamic import budgets
@@ -211,15 +212,14 @@ def test_thresholds_survive_the_file_bit_by_bit(tmp_path):
         ({'thresholds': [0.5]}, '1 thresholds for 3 exits'),
         ({'thresholds': 3}, 'damaged'),
         ({'exits': [], 'thresholds': []}, '0 thresholds for 0 exits'),
-        ({'more': 1}, 'holds no thresholds'),
+        ({'more': 1}, '"more": 1, none but size, exits'),
         ({'cost': 'much'}, 'damaged'),
-        ({'thresholds': [math.nan, 1.0, 2.0]}, 'must be numbers'),
+        ({'thresholds': [math.nan, 1.0, 2.0]}, 'a finite number expected'),
     ],
 )
 def test_files_that_are_no_policy(change, part, tmp_path):
     POLICY.write(tmp_path / 'x.json')
-    data = json.loads((tmp_path / 'x.json').read_text()) | change
-    (tmp_path / 'x.json').write_text(json.dumps(data))
+    write_json(tmp_path / 'x.json', dataclasses.asdict(POLICY) | change)
     with pytest.raises(UsageError, match=f'x.json: .*{part}'):
         exit_thresholds.read_policy(tmp_path / 'x.json')
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from engine.config import cli
 from engine.config.config import read_config
+from engine.files import read_json, write_json
 from engine.results import page, selection
 from scripts import report
 from tests.engine.results.run_folders import FIRST_EXIT, SECOND_EXIT, plotted_run
@@ -98,8 +100,8 @@ def test_commands_are_those_that_evaluate(written: Path) -> None:
 
 def test_a_run_of_another_version(tmp_path: Path) -> None:
     run = plotted_run(tmp_path / 'run')
-    config = json.loads((run / 'config.json').read_text())
-    (run / 'config.json').write_text(json.dumps(config | {'depth': 18}))
+    config = read_json(run / 'config.json', dict[str, Any], '')
+    write_json(run / 'config.json', config | {'depth': 18})
     assert f"# {run}/config.json: unknown field 'depth'" in html.unescape(page.page([str(run)]))
 
 

@@ -78,7 +78,7 @@ def test_no_policies_without_a_holdout(exits):
 def test_damaged_exits(damage, exits, capsys):
     (exits[0] / 'exits' / 's28.npz').write_bytes(damage)
     assert choose.main([str(exits[0])]) == 2
-    assert 's28.npz: no readable record of exits' in capsys.readouterr().err
+    assert 's28.npz: damaged' in capsys.readouterr().err
 
 
 MADE = [

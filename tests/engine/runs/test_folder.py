@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from engine.config.config import Config, read_config
 from engine.data.sources import FileSource, Subset
 from engine.errors import UsageError
-from engine.files import write_json
+from engine.files import read_json, write_json
+from engine.runs import history as records
 from engine.runs.folder import checkpoint_step, checkpoints, open_run
 
 CONFIG = Config.from_values(data='animals28', steps_per_epoch=10, epochs=5)
@@ -177,7 +179,7 @@ def test_a_corrupt_configuration_can_be_deleted(folder):
 def test_a_corrupt_history_is_put_aside_and_costs_no_checkpoint(content, folder, capsys):
     (folder / 'stats.json').write_text(content)
     assert open_run(CONFIG, folder, None).step == 30
-    assert f'{folder}/stats.json: cannot be read' in capsys.readouterr().out
+    assert f'{folder}/stats.json: damaged' in capsys.readouterr().out
     (aside,) = folder.glob('stats.json.*')
     assert aside.read_text() == content and not (folder / 'stats.json').exists()
     assert open_run(CONFIG, folder, None).step == 30
@@ -193,7 +195,7 @@ def test_other_gpus_go_on(gpu, folder):
 def test_a_damaged_record_of_the_data_is_named(content, tmp_path):
     open_run(CONFIG, tmp_path / 'run', None, images=IMAGES)
     (tmp_path / 'run' / 'data.json').write_text(content)
-    with pytest.raises(UsageError, match=r'data\.json: cannot be read .*; delete it'):
+    with pytest.raises(UsageError, match=r'data\.json: damaged'):
         open_run(CONFIG, tmp_path / 'run', None, images=IMAGES)
 
 
@@ -202,7 +204,7 @@ def test_a_full_disk_is_named_when_a_run_goes_on(folder, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     write_history(folder, 1, 2, 3, 4)
-    monkeypatch.setattr('engine.runs.folder.write_json', full)
+    monkeypatch.setattr('engine.runs.history.write_json', full)
     with pytest.raises(UsageError, match=f'--logdir {folder}: cannot be written .No space left'):
         open_run(CONFIG, folder, None)
 
@@ -275,10 +277,10 @@ def test_no_history_starts_afresh(saved, tmp_path):
 
 
 def test_cutting_the_history_keeps_the_rows_before(folder):
-    rows = json.loads((folder / 'stats.json').read_text())
+    rows = records.read(folder, '')
     (folder / 'model-30.index').unlink()
     open_run(CONFIG, folder, None)
-    assert json.loads((folder / 'stats.json').read_text()) == rows[:2]
+    assert records.read(folder, '') == rows[:2]
 
 
 def test_half_a_checkpoint_is_none(tmp_path):
@@ -307,7 +309,7 @@ def test_write_json_makes_folders_and_leaves_no_temporary(tmp_path):
     path = tmp_path / 'a' / 'b.json'
     for data in ({'x': [1, 2.5, None]}, []):
         write_json(path, data)
-        assert json.loads(path.read_text()) == data
+        assert read_json(path, Any, '') == data
         assert [entry.name for entry in path.parent.iterdir()] == ['b.json']
 
 
@@ -317,7 +319,7 @@ def test_write_json_keeps_the_old_file_when_it_fails(bad, tmp_path):
     write_json(path, {'x': 1})
     with pytest.raises(TypeError):
         write_json(path, bad)
-    assert json.loads(path.read_text()) == {'x': 1}
+    assert read_json(path, Any, '') == {'x': 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ['a.json']
 
 
@@ -328,10 +330,10 @@ def test_write_json_keeps_the_old_file_when_the_process_dies(tmp_path, monkeypat
     def die(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr('engine.runs.folder.os.replace', die)
+    monkeypatch.setattr('engine.files.os.replace', die)
     with pytest.raises(KeyboardInterrupt):
         write_json(path, {'x': 2})
-    assert json.loads(path.read_text()) == {'x': 1}
+    assert read_json(path, Any, '') == {'x': 1}
 
 
 def test_a_folder_whose_creation_was_killed_is_fresh(tmp_path, monkeypatch):
@@ -339,7 +341,7 @@ def test_a_folder_whose_creation_was_killed_is_fresh(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr('engine.runs.folder.os.replace', die)
+        patch.setattr('engine.files.os.replace', die)
         open_run(CONFIG, tmp_path / 'run', None)
     assert open_run(CONFIG, tmp_path / 'run', None).step == 0
 

@@ -151,7 +151,7 @@ DAMAGE = {
 def test_a_damaged_record_is_named(damage, dataset, tmp_path):
     holdout.write(tmp_path, np.array([3, 4, 40]), IMAGES)
     damage(tmp_path / holdout.FILE)
-    with pytest.raises(UsageError, match='holdout.npz: is no list of held-out images') as caught:
+    with pytest.raises(UsageError, match='holdout.npz: (damaged|cannot be read)') as caught:
         holdout.apply(dataset, Config.from_values(), tmp_path)
     assert str(tmp_path) in str(caught.value)
 

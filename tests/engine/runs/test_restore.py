@@ -157,10 +157,7 @@ def test_without_calibration_there_is_nothing(prefix):
 @pytest.mark.parametrize(
     'damage', [b'', b'garbage', b'PK\x03\x04garbage', 'half', 'middle', 'pickle']
 )
-@pytest.mark.parametrize(
-    'reader', [read, lambda prefix: checkpoint.write_calibrated(prefix, NEW)], ids=['read', 'write']
-)
-def test_damaged_calibration_is_refused(damage, reader, prefix):
+def test_damaged_calibration_is_refused_and_made_anew(damage, prefix):
     path = checkpoint.write_calibrated(prefix, NEW)
     whole = path.read_bytes()
     if damage == 'pickle':
@@ -171,10 +168,14 @@ def test_damaged_calibration_is_refused(damage, reader, prefix):
     spoilt = path.read_bytes()
     with pytest.raises(
         UsageError,
-        match=r'model-625\.calibrated\.npz: damaged \(.*\); delete it and calibrate again',
+        match=r'model-625\.calibrated\.npz: damaged \(.*\); .*calibrate .* makes it anew',
     ):
-        reader(prefix)
+        read(prefix)
     assert path.read_bytes() == spoilt
+    checkpoint.write_calibrated(prefix, NEW)
+    assert path.read_bytes() == whole
+    (aside,) = path.parent.glob(f'{path.name}.damaged-*')
+    assert aside.read_bytes() == spoilt
 
 
 def test_an_interrupted_calibration_leaves_the_old_one(prefix, monkeypatch):

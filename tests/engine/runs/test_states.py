@@ -31,8 +31,8 @@ from engine.data.sources import FileSource
 from engine.errors import UsageError
 from engine.evaluation.records import Record, record_folder, write_records
 from engine.files import write_json
-from engine.runs import checkpoint
-from engine.runs.folder import HISTORY, checkpoints, open_run
+from engine.runs import checkpoint, history
+from engine.runs.folder import checkpoints, open_run
 from engine.training import saving
 from engine.training.saving import Resume, Save, SaveBest
 from engine.training.trainers import ExactLoop
@@ -108,7 +108,7 @@ class Evaluation:
         self.saving[1]._trigger_epoch()
         if last and self.dies == 'before record':
             raise Stopped
-        file = self.folder / HISTORY
+        file = self.folder / history.FILE
         rows = json.loads(file.read_text()) if file.exists() else []
         row = {'epoch_num': trainer.epoch_num, 'global_step': trainer.global_step}
         write_json(file, [*rows, {**row, 'val/mean/top1': trainer.latest}])
@@ -162,7 +162,7 @@ class RunFolder(RuleBasedStateMachine):
 
     @property
     def recorded(self):
-        file = self.folder / HISTORY
+        file = self.folder / history.FILE
         return json.loads(file.read_text()) if file.exists() else []
 
     @property

@@ -13,8 +13,8 @@ from engine.config.config import read_config
 from engine.data import datasets
 from engine.graph.loaders import train_flow
 from engine.graph.tower import Model
+from engine.results.records import read_layers
 from engine.runs.checkpoint import Restore
-from nets import cost
 from quant.backend import new_graph, tf
 from scripts import accuracy_table, export
 
@@ -157,7 +157,7 @@ def test_evaluation_repeats_the_training_records(trained):
 
 
 def test_costs(trained):
-    layers = cost.from_json(json.loads((trained / 'layers.json').read_text()))['s16']
+    layers = read_layers(trained)['s16']
     rows = {row.name: row for row in layers}
     body = rows['group1/block0/conv2']
     assert (body.weight_bits, body.activation_bits, body.basis) == (2, 2, 1)
@@ -216,5 +216,5 @@ def test_rules_of_a_file_are_recorded(tmp_path, few_validation_images):
     before = accuracies(run)
     main('--eval', '-ec', run)
     assert accuracies(run) == before
-    layers = cost.from_json(json.loads((run / 'layers.json').read_text()))['s16']
+    layers = read_layers(run)['s16']
     assert layers[0].activation_bits == 8

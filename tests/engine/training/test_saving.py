@@ -10,7 +10,7 @@ import pytest
 
 from engine.config.config import Config
 from engine.errors import UsageError
-from engine.runs import checkpoint
+from engine.runs import checkpoint, history
 from engine.runs.folder import checkpoints, open_run
 from engine.training import saving
 from engine.training.saving import KEPT, SPACING, Resume, outdated, write
@@ -163,7 +163,7 @@ def test_the_newest_good_checkpoint_is_used_and_a_broken_one_named(how, saver, t
     broken(tmp_path / 'model-20', how)
     run = open_run(CONFIG, tmp_path, None, check=CHECK)
     assert (run.step, run.checkpoint) == (10, str(tmp_path / 'model-10'))
-    assert json.loads((tmp_path / 'stats.json').read_text()) == [{'epoch_num': 1}]
+    assert history.read(tmp_path, '') == [{'epoch_num': 1}]
     broken(tmp_path / 'model-10', how)
     with pytest.raises(UsageError, match='all of its checkpoints are broken'):
         open_run(CONFIG, tmp_path, None, check=CHECK)

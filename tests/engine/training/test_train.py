@@ -11,6 +11,7 @@ import pytest
 import imagenet_tf
 from engine.config import cli, resolve
 from engine.config.config import read_config
+from engine.results.records import read_layers
 from quant.backend import tf
 
 TINY = shlex.split(
@@ -53,7 +54,7 @@ def test_a_run_leaves_what_its_readers_need(trained):
     config = read_config(trained / 'config.json')
     assert (config.sizes, config.qw, config.qa, config.classes) == ((16, 12), 2, 2, 10)
     assert set(records(trained)) == {'s16', 's12', 'ensemble'}
-    assert set(json.loads((trained / 'layers.json').read_text())) == {'s16', 's12'}
+    assert set(read_layers(trained)) == {'s16', 's12'}
     history = json.loads((trained / 'stats.json').read_text())
     assert [row['epoch_num'] for row in history] == [1, 2]
     assert {'val/s16/top1', 'val/ensemble/top5', 'loss/distillation', 'learning_rate'} <= set(

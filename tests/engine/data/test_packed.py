@@ -46,6 +46,9 @@ DAMAGE = {
     'index too short': lambda content: tail(content, length=-1),
     # Both numbers are wrong, and their sum is right.
     'index elsewhere': lambda content: tail(content, start=40, length=-40),
+    'bytes before the tail': lambda content: (
+        content[: -TAIL.size] + b'\0' * 8 + content[-TAIL.size :]
+    ),
     'bytes behind the tail': lambda content: content + b'\0',
     'tail cut off': lambda content: content[: -TAIL.size],
     'half a tail': lambda content: content[: -TAIL.size // 2],

@@ -139,11 +139,11 @@ DAMAGE = {
     'flipped': flipped,
     'without indices': lambda path: np.savez(path, images=IMAGES),
     'one array': lambda path: np.save(path.open('wb'), np.arange(3)),
-    'objects': lambda path: np.savez(path, indices=np.array([{}, None])),
+    'objects': lambda path: np.savez(path, indices=np.array([{}, None]), images=IMAGES),
     'folder': lambda path: path.unlink() or path.mkdir(),
-    'fractions': lambda path: np.savez(path, indices=np.array([1.5, 2])),
-    'negative': lambda path: np.savez(path, indices=np.array([-1, 2])),
-    'table': lambda path: np.savez(path, indices=np.array([[1, 2], [3, 4]])),
+    'fractions': lambda path: np.savez(path, indices=np.array([1.5, 2]), images=IMAGES),
+    'negative': lambda path: np.savez(path, indices=np.array([-1, 2]), images=IMAGES),
+    'table': lambda path: np.savez(path, indices=np.array([[1, 2], [3, 4]]), images=IMAGES),
 }
 
 

@@ -1,12 +1,13 @@
 # make demo: a 2-bit resolution-switchable network on real images in a few minutes. make test: all tests but the slow
-# proofs (resuming bit by bit, parity of whole training steps), which make proofs runs.
+# proofs (resuming bit by bit, parity of whole training steps), which make proofs runs. make fuzz: damaged files for every
+# reader, for ten minutes.
 # Nothing is assumed but Python >= 3.10 with venv, and make. Choose another Python with PYTHON=python3.12.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup demo study test proofs lint clean
+.PHONY: setup demo study test proofs fuzz lint clean
 
 setup: $(READY)
 
@@ -28,6 +29,9 @@ test: setup
 
 proofs: setup
 	$(PY) -m pytest -n 2 -m slow
+
+fuzz: setup
+	$(PY) -m tests.fuzz
 
 lint: setup
 	$(PY) -m ruff check .

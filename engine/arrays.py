@@ -27,6 +27,10 @@ _EXPANSION, _SMALL = 4, 2**28
 
 _SUFFIX = '.npy'
 
+# The end of an archive: two numbers of disks, two of members, size and place of their list, and the
+# length of a comment, of which there is none.
+_END, _MARK = struct.Struct('<4s4H2LH'), b'PK\x05\x06'
+
 # What the standard library raises for a file that is no archive, or one of another kind.
 FAULTS = (
     ValueError,  # numpy's too
@@ -107,6 +111,7 @@ def members(content: bytes) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         infos = archive.infolist()
+        _check_end(content, len(infos))
         if sum(info.file_size for info in infos) > max(_SMALL, _EXPANSION * len(content)):
             raise ValueError('its members would be larger than they can be')
         for info in infos:
@@ -115,6 +120,18 @@ def members(content: bytes) -> dict[str, np.ndarray]:
                 raise ValueError(f'{info.filename}: is there twice or no array')
             found[name] = _array(name, archive.read(info))
     return found
+
+
+def _check_end(content: bytes, members: int) -> None:
+    """Checks that an archive lists as many members as its end says, which ``zipfile`` does not.
+
+    Raises:
+        ValueError: It does not.
+    """
+    mark, *_, here, whole, size, offset, comment = _END.unpack(content[-_END.size :])
+    ends = offset + size + _END.size + comment
+    if mark != _MARK or (here, whole) != (members, members) or ends != len(content):
+        raise ValueError('its end is that of another archive')
 
 
 def _array(name: str, content: bytes) -> np.ndarray:

@@ -24,7 +24,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from engine.checksums import closed, opened
 from engine.entry import remove, temporaries
@@ -35,6 +35,9 @@ T = TypeVar('T')
 
 # Bytes of a text, and of a record. More is none of ours, and would take memory to be refused.
 LARGEST, LARGEST_RECORD = 2**26, 2**25
+
+# Bytes that are read at once.
+CHUNK = 2**20
 
 _ENCODINGS = {
     codecs.BOM_UTF8: 'utf-8-sig',
@@ -216,7 +219,7 @@ def read_bytes(path: Path, remedy: str, largest: int = LARGEST) -> bytes:
     """
     try:
         with path.open('rb') as stream:
-            content = stream.read(largest + 1)
+            content = _beginning(stream, largest + 1)
     except OSError as error:
         raise UsageError(f'{path}: cannot be read ({error.strerror}); {remedy}') from None
     except ValueError as error:  # a name with a zero in it
@@ -224,6 +227,18 @@ def read_bytes(path: Path, remedy: str, largest: int = LARGEST) -> bytes:
     if len(content) > largest:
         raise Damaged(f'{path}: has more than {largest} bytes; {remedy}')
     return content
+
+
+def _beginning(stream: BinaryIO, largest: int) -> bytes:
+    """At most so many bytes of a stream, for which room is made as they come."""
+    parts = []
+    while largest > 0:
+        part = stream.read(min(largest, CHUNK))
+        if not part:
+            break
+        parts.append(part)
+        largest -= len(part)
+    return b''.join(parts)
 
 
 def read_text(path: Path, remedy: str, *, errors: str = 'strict', largest: int = LARGEST) -> str:

@@ -17,6 +17,9 @@ from engine.errors import UsageError
 from engine.files import read_text
 
 SUFFIXES = ('.jpeg', '.jpg', '.png', '.bmp', '.webp')
+# Digits of a class number, with room to spare.
+DIGITS = 9
+
 LABEL_LISTS = ('val.txt', 'val_map.txt', 'val_labels.txt')
 HELP = 'a folder with train/ and val/, or one that pack_data wrote'
 
@@ -210,7 +213,7 @@ def _read_label(path: Path, label: str, index: dict[str, int]) -> int:
     Raises:
         UsageError: it is neither.
     """
-    number = int(label) if label.isdecimal() else -1
+    number = int(label) if label.isdecimal() and len(label) <= DIGITS else -1
     known = index.get(label, number)
     if not 0 <= known < len(index):
         raise UsageError(

@@ -222,9 +222,11 @@ class _Reader:
         storage = self._object()
         if storage is None:
             return np.empty(0, np.float32)
+        if not isinstance(storage, np.ndarray):
+            raise ValueError('a tensor without a storage')
         if not dimensions:
             return np.empty(0, storage.dtype)
-        if not isinstance(storage, np.ndarray) or offset < 1 or min(*size, *stride) < 0:
+        if offset < 1 or min(*size, *stride) < 0:
             raise ValueError('a tensor of impossible shape')
         width = storage.itemsize
         if 0 in size:

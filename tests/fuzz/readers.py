@@ -1,0 +1,304 @@
+"""Every reader of a file that a disk, a person or another program may have damaged.
+
+A new reader is a line in ``READERS``: how a good file is made, and what reads it.
+"""
+
+import dataclasses
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import arrays
+from engine.config.config import Config, read_config
+from engine.data import cifar, datasets, packed
+from engine.data import folder as class_folders
+from engine.errors import UsageError
+from engine.files import read_json, write_json
+from engine.importers import t7_file, torch_file
+from engine.results import exit_records, exit_thresholds, page, records, tables
+from engine.runs import folder, history, holdout
+from nets import cost
+from quant.policy import Rule
+from tests.engine.importers.t7_writer import write_t7
+from tests.engine.importers.torch_format import of, write
+from tests.fuzz.harness import Reader
+
+REMEDY = 'make it anew'
+LAYERS = {
+    's28': [
+        cost.LayerRecord('stem/conv', 'stem', (3, 3, 3, 16), (28, 28), inputs=2352),
+        cost.LayerRecord('group0/conv', 'body', (3, 3, 16, 16), (28, 28), weight_bits=2, basis=32),
+    ],
+    's20': [cost.LayerRecord('head', 'head', (1, 1, 16, 10), (1, 1), bias=10, inputs=16)],
+}
+SCORE = {
+    'point': 's28',
+    'bn': 's28',
+    'top1': 61.25,
+    'top5': 97.5,
+    'images': 2000,
+    'seconds': 1.25,
+    'data': 'animals28',
+    'checkpoint': '/runs/ä/model-60',
+    'dataset': 'animals28',
+    'draws': 1,
+    'deviation': 0.0,
+}
+ROWS = [
+    {
+        'loss': 2.5 / epoch,
+        'val/s28/top1': 40.0 + epoch,
+        'val/mean/top1': 40.5 + epoch,
+        'epoch_num': epoch,
+        'global_step': 60 * epoch,
+    }
+    for epoch in (1, 2, 3)
+]
+GATES = {
+    'point': 's28',
+    'blocks': ['group0/block0', 'group1/block0'],
+    'targets': [0.7, 0.7],
+    'rates': [0.5, 0.75],
+    'by_class': [[0.5, 0.75], [0.25, 1.0]],
+    'madds': 1234567.5,
+    'always': 1e6,
+    'everything': 2e6,
+    'activation': 0.625,
+}
+TIMES = {'s28': {'batch1_ms': 1.25, 'batch1_iqr': 0.125}, 's20': {'batch1_ms': 0.75}}
+POLICY = exit_thresholds.Policy(28, (0, 1), (-0.125, -1e8), 6e7, 5.5e7, 'MAdds', 'run/model-3')
+RULES = [{'roles': ['head'], 'weight': 'lq(bits=4)'}, {'scope': '^group3/', 'activation': 'float'}]
+FOLDER = Path('run')
+
+
+def recorded(
+    name: str, data: Any, read: Callable[[Path], Any], file: str = 'x.json', *, closed: bool = True
+) -> Reader:
+    """A reader of a record in JSON.
+
+    Args:
+        name: Of the reader.
+        data: What the record holds.
+        read: Reads the path.
+        file: Its path in a run folder.
+        closed: Whether it is written as today, with a checksum, or as earlier versions did.
+    """
+
+    def write(root: Path) -> Path:
+        path = root / FOLDER / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if closed:
+            write_json(path, data)
+        else:
+            path.write_text(json.dumps(data, indent=1))
+        return path
+
+    return Reader(name, write, read, closed)
+
+
+def both(name: str, data: Any, read: Callable[[Path], Any], file: str) -> tuple[Reader, Reader]:
+    """Readers of a record as it is written today, and as earlier versions wrote it."""
+    earlier = recorded(f'{name}, earlier', data, read, file, closed=False)
+    return recorded(name, data, read, file), earlier
+
+
+def text(name: str, content: str, read: Callable[[Path], Any], file: str) -> Reader:
+    """A reader of a text that people write.
+
+    Args:
+        name: Of the reader.
+        content: Of the file.
+        read: Reads the path.
+        file: Its name.
+    """
+
+    def write(root: Path) -> Path:
+        path = root / file
+        path.write_text(content, encoding='utf-8')
+        return path
+
+    return Reader(name, write, read, closed=False)
+
+
+def stored(
+    name: str,
+    write: Callable[[Path], object],
+    read: Callable[[Path], Any],
+    file: str,
+    errors: tuple[type[Exception], ...] = (UsageError,),
+) -> Reader:
+    """A reader of a file that is made by a function of the run folder.
+
+    Args:
+        name: Of the reader.
+        write: Makes the file in a run folder.
+        read: Reads the path.
+        file: Its path in the run folder.
+        errors: What a refusal is.
+    """
+
+    def make(root: Path) -> Path:
+        path = root / FOLDER / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(root / FOLDER)
+        return path
+
+    return Reader(name, make, read, errors=errors)
+
+
+def of_run(read: Callable[..., Any], *given: Any) -> Callable[[Path], Any]:
+    """What reads the run folder of a file, or of a file one folder below."""
+
+    def found(path: Path) -> Any:
+        root = next(parent for parent in path.parents if parent.name == FOLDER.name)
+        return read(root, *given)
+
+    return found
+
+
+def write_exits(root: Path) -> None:
+    rng = np.random.default_rng(1)
+    confidence = -rng.random([6, 2])
+    right = rng.random([6, 2]) > 0.5
+    values = {'confidence': confidence, 'right': right}
+    values |= {f'test_{name}': value for name, value in values.items()}
+    arrays.write(root / 'exits' / 's28.npz', values, compressed=True)
+
+
+def write_calibrated(root: Path) -> None:
+    values = {'conv0/bn/s14/mean/EMA': np.arange(4, dtype=np.float32), 'points': np.array(['s14'])}
+    arrays.write(root / 'model-6.calibrated.npz', values)
+
+
+def write_holdout(root: Path) -> None:
+    holdout.write(root, np.array([3, 4, 40]), 60, 0)
+
+
+def write_pack(root: Path) -> None:
+    files = []
+    for number in range(3):
+        content = np.arange(7 * number, dtype=np.uint8)
+        files.append(packed.File(f'train/c{number % 2}/{number}.png', number % 2, content))
+    packed.write(root / 'train.pack', [], files, classes=('c0', 'c1'))
+
+
+def read_pack(path: Path) -> Any:
+    pack = packed.Pack(path)
+    return pack.classes, pack.labels, pack.names, [pack.read(i) for i in range(len(pack))]
+
+
+def read_arrays(path: Path) -> Any:
+    return arrays.read(path, None, REMEDY)
+
+
+def read_best(path: Path) -> Any:
+    return read_json(path, history.Best, REMEDY)
+
+
+def read_data(path: Path) -> Any:
+    return read_json(path, folder.Images, REMEDY)
+
+
+def read_latency(path: Path) -> Any:
+    return exit_records.read_milliseconds(path.parents[1], ['s28', 's20'])
+
+
+def read_policy(path: Path) -> Any:
+    return read_json(path, list[Rule], REMEDY)
+
+
+def read_torch(path: Path) -> Any:
+    return torch_file.read_checkpoint(path)
+
+
+def read_cifar(path: Path) -> Any:
+    return cifar._load_pickle(path, 'data', 'labels')
+
+
+def imported(
+    name: str, write: Callable[[Path], object], read: Callable[[Path], Any], *, closed: bool = False
+) -> Reader:
+    """A reader of a file of another program, few of which have checksums.
+
+    Args:
+        name: Of the reader.
+        write: Writes the file.
+        read: Reads it.
+        closed: Whether the file has checksums.
+    """
+
+    def make(root: Path) -> Path:
+        path = root / 'imported.bin'
+        write(path)
+        return path
+
+    return Reader(name, make, read, closed)
+
+
+def read_skip_list(path: Path) -> Any:
+    return datasets._read_list(path)
+
+
+def read_labels(path: Path) -> Any:
+    return class_folders._read_labels(path, ['a.png', 'b.png'], {'cat': 0, 'dog': 1})
+
+
+CONFIG = Config.from_values(
+    data='animals28', policy=(Rule(**RULES[0]),), gpu=(0, 1), load='x/model-5'
+)
+WEIGHTS = {
+    'module.conv.weight': np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2),
+    'module.bn.running_mean': np.array([0.5]),
+}
+TORCH = {name: of(value) for name, value in WEIGHTS.items()}
+PICKLE = {'data': np.arange(3072, dtype=np.uint8).reshape(1, 3072), 'labels': [3], 'x': b'y'}
+
+BEST = {'mean_top1': 61.25, 'step': 60, 'epoch': 1}
+TABLE = {
+    'run': 'a',
+    'qw': 2,
+    'qa': 2,
+    'point': 's28',
+    'bn': 's28',
+    'madds': 1234567.5,
+    'bit_ops': 5000000,
+    'weight_bytes': 1000,
+    'ms': 1.25,
+    'top1': 61.25,
+    'top5': 97.5,
+}
+MEASURED = {'top1': 61.25, 'madds': 1e6, 'images_per_second': 50.5, 'shares': [0.25, 0.75]}
+WAYS = {'early exit': MEASURED, 'all exits': MEASURED}
+
+READERS: tuple[Reader, ...] = (
+    *both('config.json', CONFIG.to_json(), read_config, 'config.json'),
+    recorded('config.json, tables', CONFIG.to_json(), of_run(records.read_config), 'config.json'),
+    *both('data.json', {'training_images': 8000, 'crc32': 3892627734}, read_data, 'data.json'),
+    *both('layers.json', cost.to_json(LAYERS), of_run(records.read_layers), 'layers.json'),
+    *both('stats.json', ROWS, of_run(history.read, REMEDY), 'stats.json'),
+    *both('best.json', BEST, read_best, 'best.json'),
+    *both('eval/*.json', SCORE, records.read_score, 'eval/s28.json'),
+    *both('gates/*.json', GATES, of_run(records.read_expected_madds, 's28', 28), 'gates/s28.json'),
+    *both(
+        'profile.json', {'threads': 1, 'points': TIMES}, of_run(records.read_times), 'profile.json'
+    ),
+    *both('exits/latency.json', TIMES, read_latency, 'exits/latency.json'),
+    *both('thresholds', dataclasses.asdict(POLICY), exit_thresholds.read_policy, 'exits/x.json'),
+    *both('exits/*-measured.json', WAYS, of_run(page.measured_exits), 'exits/x-measured.json'),
+    *both('table of runs', {'rows': [TABLE]}, tables.read_table, 'table.json'),
+    stored('holdout.npz', write_holdout, of_run(holdout.read), 'holdout.npz'),
+    stored('calibrated.npz', write_calibrated, read_arrays, 'model-6.calibrated.npz'),
+    stored('exits/*.npz', write_exits, of_run(exit_records.read_images, 28), 'exits/s28.npz'),
+    stored('pack', write_pack, read_pack, 'train.pack', (UsageError, OSError)),
+    imported('torch, zip', lambda path: write(path, 'zip', TORCH), read_torch, closed=True),
+    imported('torch, row of pickles', lambda path: write(path, 'legacy', TORCH), read_torch),
+    imported('torch 7', lambda path: write_t7(path, WEIGHTS), t7_file.read_t7),
+    imported('CIFAR', lambda path: path.write_bytes(pickle.dumps(PICKLE, 2)), read_cifar),
+    text('policy', json.dumps(RULES), read_policy, 'policy.json'),
+    text('skip list', '# truncated\ntrain/ä/1.png\nval/2.png\n', read_skip_list, 'bad.txt'),
+    text('label list', 'val/b.png dog\nval/a.png 0\n', read_labels, 'val.txt'),
+)

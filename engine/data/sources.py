@@ -1,6 +1,8 @@
 """Labelled images that can be read one by one, from memory or from files."""
 
+import errno
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +10,27 @@ import numpy as np
 
 from engine.data.opencv import cv2
 from engine.errors import UsageError
+
+# What a network file system answers that is down, or whose server has started anew. It may answer
+# EIO as well, which from a disk is damage.
+PASSING = (
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENETRESET,
+    errno.ECONNABORTED,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.ENOTCONN,
+    errno.ESHUTDOWN,
+)
+
+# Seconds after which it is asked again.
+PAUSES = (1, 2, 4, 8, 10, 10)
 
 
 class BadImage(UsageError):
@@ -95,14 +118,26 @@ class FileSource(Source):
     def encoded(self, i: int) -> np.ndarray:
         """The bytes of file `i`, uint8 [n].
 
+        A network file system that does not answer is asked again, for half a minute and more.
+
         Raises:
             BadImage: it cannot be read.
+            UsageError: the file system does not answer.
         """
-        try:
-            return self._bytes(i)
-        except OSError as error:
-            name = self.files[i]
-            raise BadImage(f'--data: cannot read {name}: {error}', name) from error
+        name = self.files[i]
+        for pause in (*PAUSES, None):
+            try:
+                return self._bytes(i)
+            except OSError as error:
+                passing = error.errno in PASSING or error.errno == errno.EIO
+                if pause is not None and passing:
+                    time.sleep(pause)
+                elif error.errno not in PASSING:
+                    raise BadImage(f'--data: cannot read {name}: {error}', name) from error
+        raise UsageError(
+            f'--data: {name} cannot be read: the file system of {self.root} has not answered for '
+            f'{sum(PAUSES)} s; when it does, the same command goes on'
+        )
 
     def read(self, i: int) -> np.ndarray:
         """Image `i`, see ``decode``."""

@@ -33,9 +33,11 @@ class KeepsError(ProxyDataFlow):
 
     Attributes:
         error: the exception, or None.
+        waiting: whether a batch is being made just now.
     """
 
     error: BaseException | None = None
+    waiting = False
 
     def __init__(self, flow: DataFlow, count: int, ahead: int = 0):
         super().__init__(flow)
@@ -45,8 +47,12 @@ class KeepsError(ProxyDataFlow):
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         try:
             with closing(iter(self.ds)) as batches:
+                self.waiting = True
                 for batch in islice(batches, self._count):
+                    self.waiting = False
                     yield batch
+                    self.waiting = True
+                self.waiting = False
                 for _ in range(self._ahead):
                     yield batch
         except GeneratorExit:

@@ -4,10 +4,12 @@
 """
 
 import contextlib
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tensorpack import Callback
+from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import SessionInit
 
 from engine.errors import WorkerError
@@ -16,6 +18,20 @@ from quant.backend import tf
 if TYPE_CHECKING:
     from engine.config.config import Config
     from engine.data.datasets import Dataset
+
+
+def enough_threads(config: tf.ConfigProto, towers: int) -> None:
+    """Gives a session at least two threads for operations, and more than it has towers.
+
+    Every tower that fetches a batch ahead may keep one until the others are as far; TensorFlow's
+    default is the number of cores.
+    """
+    cores = os.cpu_count() or 1
+    if hasattr(os, 'sched_getaffinity'):
+        cores = len(os.sched_getaffinity(0))
+    if cores <= towers:
+        config.inter_op_parallelism_threads = towers + 1
+        config.use_per_session_threads = True
 
 
 class SingleWorker:
@@ -78,6 +94,13 @@ class SingleWorker:
         """A block at whose end all workers wait for each other, however long one of them needs."""
         return contextlib.nullcontext()
 
-    def session(self, state: SessionInit | None) -> dict[str, Any]:
-        """Arguments of tensorpack's TrainConfig: the session, and its variables from ``state``."""
-        return {'session_init': state}
+    def session(self, state: SessionInit | None, towers: int) -> dict[str, Any]:
+        """Arguments of tensorpack's TrainConfig: the session, and its variables from ``state``.
+
+        Args:
+            state: where variables start.
+            towers: of this process.
+        """
+        creator = NewSessionCreator()
+        enough_threads(creator.config, towers)
+        return {'session_creator': creator, 'session_init': state}

@@ -64,11 +64,11 @@ class ScheduleOptions:
         """The schedule in one line, for people."""
         rate = self.rate()
         marks = {self.warmup, *_SCHEDULES[self.schedule].marks(self)}
-        inside = sorted(mark for mark in marks if 0 < mark < self.epochs)
         parts = [f'{rate(0):.4g} at the start']
-        for mark in inside:
+        for mark in sorted(marks):
             step = math.ceil(mark * self.steps_per_epoch)
-            parts.append(f'{rate(step):.4g} at epoch {mark:.4g}')
+            if 0 < step < self.steps:
+                parts.append(f'{rate(step):.4g} at epoch {mark:.4g}')
         parts.append(f'{rate(self.steps - 1):.2g} in the last step')
         return f'--schedule {self.schedule} --epochs {self.epochs}: rate {", ".join(parts)}'
 

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from tensorpack import Callback
+from tensorpack import Callback, DataFlow
+from tensorpack.utils import logger
 
 from engine import families
 from engine.data.datasets import Dataset
+from engine.data.folder import some
 from engine.evaluation.evaluate import Score, eval_flow, score
 from engine.evaluation.evaluators.evaluator import Scored
 from engine.evaluation.records import Record, records, write_records
@@ -14,6 +16,7 @@ from engine.graph.tower import Model
 from engine.optimization.averages import follow
 from engine.runs.folder import Run, merge_layers
 from engine.training.averages import AverageWeights
+from engine.training.watchdog import Noted, Watchdog
 from nets.layers.kernels import generate
 from nets.points import ENSEMBLE
 from quant.backend import tf
@@ -45,6 +48,32 @@ class ConnectTowers(Callback):
     def _setup_graph(self) -> None:
         if self._model.exchange:
             self._model.exchange.connect()
+
+
+class WarnOfSingleValues(Callback):
+    """Names the layers whose batch statistics are those of a single value, before the first step.
+
+    Its variance is 0, toward which the moving average then falls.
+    """
+
+    def __init__(self, model: Model):
+        self._model = model
+
+    def _before_train(self) -> None:
+        config = self._model.config
+        of_tower = config.batch_size // (len(config.gpu) * self._model.worker.size)
+        together = of_tower
+        if self._model.exchange:
+            together *= len(config.gpu)
+        pixels = self._model.towers[0].pixels
+        layers = [name for name, count in pixels.items() if count * together == 1]
+        if layers:
+            logger.warning(
+                f'--batch_size {config.batch_size} is {of_tower} image per tower: batch '
+                f'normalisation of {some(layers)} sees a single value per channel, whose variance '
+                'is 0, and so will be the variance that evaluation uses; give a larger '
+                '--batch_size, larger --sizes, or --sync_bn with several towers'
+            )
 
 
 class FollowWeights(Callback):
@@ -115,6 +144,7 @@ class Evaluate(Callback):
         run: where the records go.
         threads: that decode.
         averages: of the weights, which are scored too; None if there are none.
+        watchdog: that is told of every batch; None if there is none.
     """
 
     def __init__(
@@ -125,11 +155,14 @@ class Evaluate(Callback):
         *,
         threads: int,
         averages: AverageWeights | None = None,
+        watchdog: Watchdog | None = None,
     ):
         self._model = model
         self._run = run
         self._averages = averages
-        self._flow = eval_flow(model.config, dataset, threads)
+        self._flow: DataFlow = eval_flow(model.config, dataset, threads)
+        if watchdog is not None:
+            self._flow = Noted(self._flow, watchdog)
 
     def _setup_graph(self) -> None:
         self._predictors = [

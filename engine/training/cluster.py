@@ -26,7 +26,7 @@ from tensorpack.tfutils.sessinit import SessionInit
 from engine.config.config import Config
 from engine.data.datasets import Dataset
 from engine.errors import UsageError, WorkerError
-from engine.graph.worker import SingleWorker
+from engine.graph.worker import SingleWorker, enough_threads
 from engine.training.cluster_session import (
     StateOfFirst,
     StayTogether,
@@ -116,6 +116,8 @@ class WorkerGroup(SingleWorker):
             dataset: its data.
             step: global step that it would go on from.
         """
+        # The sessions of a server share its threads: that of the steps, and that of barriers.
+        enough_threads(self.session_config, len(config.gpu) + 1)
         self.server  # noqa: B018
         for index, host in enumerate(self.hosts):
             self._wait_for(index, host)
@@ -248,7 +250,7 @@ class WorkerGroup(SingleWorker):
     def barrier(self) -> 'Barrier':
         return Barrier(self)
 
-    def session(self, state: SessionInit | None) -> dict[str, Any]:
+    def session(self, state: SessionInit | None, towers: int) -> dict[str, Any]:
         built = self.barrier()
         built.enter()
         return {

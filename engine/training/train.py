@@ -25,12 +25,14 @@ from engine.training.callbacks import (
     FollowWeights,
     RefitQuantizers,
     SetLearningRate,
+    WarnOfSingleValues,
 )
 from engine.training.monitors import EpochLine, Events, History
 from engine.training.quantizer_starts import StartQuantizers
 from engine.training.saving import Resume, Save, SaveBest, Start
 from engine.training.signals import StopAtNaN, StopOnSignal
 from engine.training.trainers import make_trainer
+from engine.training.watchdog import Watchdog
 from quant.backend import new_graph, tf
 
 
@@ -125,7 +127,8 @@ def _train(
     ahead = 1 if len(config.gpu) > 1 else 0
     flow = KeepsError(images, config.course.steps - run.step, ahead)
     batches = SharedBatches(flow, len(config.gpu))
-    callbacks = _of_a_step(model)
+    watchdog = Watchdog(flow, len(config.gpu) * worker.size)
+    callbacks = [watchdog, *_of_a_step(model)]
     if run.step == 0:
         callbacks.append(StartQuantizers(model, lambda: next(iter(images)), values or {}))
     averages = AverageWeights(model, config.model_ema) if config.model_ema else None
@@ -138,14 +141,17 @@ def _train(
     finish = [guard.check]
     if worker.first:
         logger.set_logger_dir(str(run.path), action='k')
-        evaluate = Evaluate(model, dataset, run, threads=threads, averages=averages)
+        evaluate = Evaluate(
+            model, dataset, run, threads=threads, averages=averages, watchdog=watchdog
+        )
         callbacks.extend([evaluate, SaveBest(run), save])
         monitors.extend([Events(), History(run), EpochLine(model)])
         finish.append(save.save)
     stop = StopOnSignal(worker, *finish)
     callbacks.extend([*worker.callbacks, stop])
-    session = worker.session(_state(run, values))
-    trainer = _launch(model, batches, callbacks, monitors, session, run)
+    session = worker.session(_state(run, values), len(config.gpu))
+    with watchdog.watching():
+        trainer = _launch(model, batches, callbacks, monitors, session, run)
     _check_end(config, trainer, flow, guard, worker)
     _report_bad(images)
     if worker.first:
@@ -196,6 +202,7 @@ def _of_a_step(model: Model) -> list[Callback]:
     """Callbacks that run with every step, on every worker."""
     return [
         ConnectTowers(model),
+        WarnOfSingleValues(model),
         FeedStep(model),
         RefitQuantizers(model),
         FollowWeights(model),

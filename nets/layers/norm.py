@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from nets.layers import sync_norm
@@ -60,6 +61,8 @@ class Normalisation(Layout):
     Attributes:
         statistics: batch statistics of a training tower, by scope and point.
         averages: the variables that averages of these are stored in, by scope and point.
+        pixels: of an image, as every normalisation of a training tower sees them, by scope and
+            point.
         updates: last update of a table of statistics in this step, by name of the variable.
     """
 
@@ -82,6 +85,7 @@ class Normalisation(Layout):
         self.main = main
         self.statistics: dict[str, Statistics] = {}
         self.averages: dict[str, Averages] = {}
+        self.pixels: dict[str, int] = {}
         self.updates: dict[str, tf.Operation] = {}
         self._point = point
         self._exchange = exchange
@@ -172,6 +176,9 @@ class Normalisation(Layout):
         Returns:
             The images, with the mean and the unbiased variance of the batch in training.
         """
+        if self.training:
+            key = f'{self.quantization.current}/{self._point}'.rstrip('/')
+            self.pixels[key] = math.prod(x.shape[axis] or 0 for axis in self.space)
         if self.training and self._exchange:
             self._exchanged += 1
             return sync_norm.normalise(

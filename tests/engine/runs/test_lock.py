@@ -189,3 +189,27 @@ def test_of_several_at_the_same_moment_one_wins(dead, tmp_path):
         assert len(winners) == 1
         winners[0].communicate()
         assert not folder.exists() or os.listdir(folder) == []
+
+
+@pytest.mark.slow
+def test_of_two_commands_at_the_same_moment_one_trains(tmp_path):
+    """20 times in one folder, whose owner is killed each time."""
+    line = [sys.executable, 'imagenet_tf.py', '--data', 'animals28', '--sizes', '16']
+    line += ['--width', '.25', '--epochs', '1', '--steps-per-epoch', '9', '--logdir']
+    for _ in range(20):
+        two = []
+        for _ in range(2):
+            process = subprocess.Popen(
+                [*line, str(tmp_path / 'run')], cwd=ROOT, stderr=subprocess.PIPE, text=True
+            )
+            two.append(process)
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit and all(process.poll() is None for process in two):
+            time.sleep(0.02)
+        (winner,) = [process for process in two if process.poll() is None]
+        two.remove(winner)
+        assert two[0].returncode == 2
+        assert f'process {winner.pid} on' in two[0].communicate()[1]
+        assert winner.poll() is None
+        winner.kill()
+        winner.communicate()

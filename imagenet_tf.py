@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 resumed = '; the same command resumes '
                 run_training(args)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
         print(f'{PROGRAM}: error: {told(error)}', file=sys.stderr)
         return 2
     except WorkerError as error:

@@ -268,6 +268,20 @@ def read_text(path: Path, remedy: str, *, errors: str = 'strict', largest: int =
     return text.replace('\r\n', '\n').replace('\r', '\n')
 
 
+def read_names(path: Path, remedy: str) -> list[str]:
+    """Lines of a list with names of files, as the names of these files are in Python.
+
+    Args:
+        path: The list.
+        remedy: End of the message if it cannot be read: how to get it right.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    text = read_text(path, remedy, errors='surrogateescape')
+    return os.fsdecode(text.encode('utf-8', 'surrogateescape')).split('\n')
+
+
 def write_text(path: Path, text: str, errors: str = 'backslashreplace') -> None:
     """Writes a text in UTF-8, see ``replacing``.
 

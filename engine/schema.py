@@ -137,7 +137,17 @@ def _plain(value: Any, kind: type[Any], place: str) -> Any:
         raise _fault(place, value, _NAMES.get(kind, f'a {kind.__name__}'))
     if kind is int and abs(value) > LARGEST:
         raise _fault(place, value, f'at most {LARGEST}')
+    if kind is str and not _is_name(value):
+        raise _fault(place, value, 'a text of characters')
     return value
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text could be the name of a file, one that is no text included."""
+    try:
+        return b'\0' not in text.encode('utf-8', 'surrogateescape')
+    except UnicodeEncodeError:
+        return False
 
 
 def _number(value: Any, place: str, *, finite: bool) -> float:

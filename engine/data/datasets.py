@@ -15,7 +15,7 @@ from engine.data import animals28, cifar, fake, folder
 from engine.data.sources import Source, Subset
 from engine.data.spec import Dataset, DatasetSpec
 from engine.errors import UsageError
-from engine.files import read_text
+from engine.files import read_names
 
 # By name, in the order in which a plain folder is offered to them.
 SPECS: dict[str, DatasetSpec] = {
@@ -107,9 +107,16 @@ def _without(dataset: Dataset, path: Path) -> Dataset:
 
 
 def _read_list(path: Path) -> set[str]:
-    remedy = '--skip-list takes the list that scripts.check_data writes'
-    text = read_text(path, remedy, errors='surrogateescape')
-    lines = [line.strip() for line in text.split('\n')]
+    """The names in a list, without lines of remarks.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        names = read_names(path, 'give the list that scripts.check_data writes')
+    except UsageError as error:
+        raise UsageError(f'--skip-list {error}') from error
+    lines = [line.strip() for line in names]
     return {line for line in lines if line and not line.startswith('#')}
 
 

@@ -14,7 +14,7 @@ from engine.data.packed import PACKS, Pack, PackedSource
 from engine.data.sources import FileSource
 from engine.data.spec import Dataset, DatasetSpec
 from engine.errors import UsageError
-from engine.files import read_text
+from engine.files import read_names
 
 SUFFIXES = ('.jpeg', '.jpg', '.png', '.bmp', '.webp')
 # Digits of a class number, with room to spare.
@@ -174,8 +174,8 @@ def _read_labels(path: Path, names: list[str], index: dict[str, int]) -> list[in
     Raises:
         UsageError: files and lines do not match one to one, or a label is unknown.
     """
-    content = read_text(path, 'give the list as UTF-8', errors='surrogateescape')
-    lines = [line.rsplit(None, 1) for line in content.split('\n') if line.strip()]
+    listed_lines = read_names(path, 'give the list as a text')
+    lines = [line.rsplit(None, 1) for line in listed_lines if line.strip()]
     if all(len(fields) == 1 for fields in lines):
         listed = names
     else:

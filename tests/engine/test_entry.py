@@ -1,5 +1,6 @@
 """How programs end: status 130 or 143 at any moment, no traceback, no half file."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from engine import entry
-from engine.errors import Terminated
+from engine.errors import Terminated, told
 from tests.paths import ROOT
 
 PROGRAM = """
@@ -135,3 +136,20 @@ def test_other_threads_have_no_handlers():
     thread.start()
     thread.join()
     assert done == [True]
+
+
+def test_signs_that_a_terminal_lacks_are_escaped():
+    """A name of a file that is no text, too, which no terminal takes."""
+    program = 'from engine.entry import quiet\nquiet()\nprint("x\\udcff\\u0444\\xe4")'
+    environment = os.environ | {'PYTHONIOENCODING': 'ascii:strict'}
+    command = [sys.executable, '-c', program]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert ended.stdout == b'x\\udcff\\u0444\\xe4\n'
+
+
+def test_messages_are_short_and_can_be_shown():
+    assert told(ValueError('--data x: unknown')) == '--data x: unknown'
+    assert told('a\udcff') == 'a\\udcff'
+    long = told(f'--data {100_000 * "x"}: no such folder')
+    assert long.startswith('--data xxx') and long.endswith('xxx: no such folder')
+    assert len(long) < 2100

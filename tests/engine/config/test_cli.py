@@ -59,6 +59,10 @@ PUBLISHED_FLAGS = [
 TRAIN = train.train
 
 
+# Signs of the name of a file, of which there are at most 255 in a part.
+LONG = 5000 * 'x'
+
+
 @pytest.mark.parametrize(
     'line, parts',
     [
@@ -149,6 +153,15 @@ TRAIN = train.train
         ('-ec run -es 16', ['-ec', '--eval']),
         ('--fix_mean_var', ['--fix_mean_var', '--eval']),
         ('-ep 1', ['-ep', '--eval']),
+        # far too long
+        (f'--data {LONG}', [LONG[:900], 'File name too long']),
+        (f'--data folder:{LONG}', ['File name too long']),
+        (f'--load {LONG}', ['File name too long']),
+        (f'--logdir {LONG}', ['File name too long']),
+        (f'--eval -ec {LONG}', ['File name too long']),
+        (f'--policy {LONG}', ['--policy', 'File name too long']),
+        (f'--qw 2 --quantizer {20 * LONG}', ['--quantizer', 'longer than 1000 signs']),
+        (f'--weight-quantizer lq({20 * LONG})', ['quantizer', 'longer than 1000 signs']),
         # nothing is guessed
         ('--eva', ['--eva']),
         ('--epoch 3', ['--epoch']),
@@ -161,6 +174,7 @@ TRAIN = train.train
 )
 def test_bad_input(line, parts, refused):
     message = refused(line)
+    assert len(message) < 2200
     assert [part for part in parts if part not in message] == []
 
 

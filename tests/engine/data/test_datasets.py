@@ -284,6 +284,16 @@ def test_a_failing_disk_is_an_error_and_no_picture(tmp_path):
         open_dataset(str(tmp_path)).train.read(0)
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_a_label_list_of_another_system(encoding, tmp_path):
+    root = make_folder(tmp_path, flat=True)
+    lines = [f'{name} {SYNSETS[int(name[15:23]) // 5]}' for name in val_names(root)]
+    (root / 'val.txt').write_text('\n'.join(lines))
+    expected = open_dataset(str(root)).val.labels
+    (root / 'val.txt').write_bytes('\r\n'.join([*lines, '']).encode(encoding))
+    np.testing.assert_array_equal(open_dataset(str(root)).val.labels, expected)
+
+
 def test_flat_val_without_label_list(tmp_path):
     message = refusal(make_folder(tmp_path, flat=True))
     assert (
@@ -300,12 +310,16 @@ def test_missing_file_is_named(tmp_path):
         source.read(0)
 
 
-def test_skip_list(tmp_path):
+@pytest.mark.parametrize(
+    ('newline', 'encoding'), [('\n', 'utf-8'), ('\r\n', 'utf-8-sig'), ('\r\n', 'utf-16')]
+)
+def test_skip_list(newline, encoding, tmp_path):
     kinds = make_tree(tmp_path / 'set', train=3)
     whole = open_dataset(str(tmp_path / 'set'))
     gone = [whole.train.name(4), whole.val.name(1)]
     assert set(gone) < set(kinds)
-    (tmp_path / 'bad.txt').write_text('# truncated\n' + '\n\n'.join(gone) + '\n')
+    lines = [gone[0], '# truncated', '', gone[1], '']
+    (tmp_path / 'bad.txt').write_bytes(newline.join(lines).encode(encoding))
     part = open_dataset(str(tmp_path / 'set'), skip=str(tmp_path / 'bad.txt'))
     assert (len(part.train), len(part.val)) == (8, 5)
     for before, after, missing in ((whole.train, part.train, 4), (whole.val, part.val, 1)):

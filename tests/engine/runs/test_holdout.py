@@ -156,6 +156,25 @@ def test_a_damaged_record_is_named(damage, dataset, tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
+def test_a_training_draws_them_again(dataset, tmp_path, capsys):
+    config = Config.from_values(holdout=12, seed=4)
+    drawn = holdout.apply(dataset, config, None)
+    path = tmp_path / holdout.FILE
+    path.write_bytes(b'damaged')
+    found = holdout.apply(dataset, config, tmp_path, anew=True)
+    assert numbers(found.holdout) == numbers(drawn.holdout)
+    assert 'holdout.npz: damaged' in capsys.readouterr().out
+    (aside,) = tmp_path.iterdir()
+    assert aside.read_bytes() == b'damaged'
+    holdout.write(tmp_path, np.array([3, 4, 40]), IMAGES)
+    found = holdout.apply(dataset, config, tmp_path, anew=True)
+    assert numbers(found.holdout) == [3, 4, 40]
+    # Without the number of them, nobody knows which they were.
+    path.write_bytes(b'damaged')
+    with pytest.raises(UsageError, match='holdout.npz: damaged'):
+        holdout.apply(dataset, Config.from_values(), tmp_path, anew=True)
+
+
 @pytest.mark.parametrize('images', [IMAGES - 1, IMAGES + 1])
 def test_a_record_of_other_data(images, dataset, tmp_path):
     holdout.write(tmp_path, np.array([3, 5]), images)

@@ -4,16 +4,18 @@ import json
 import resource
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from engine.config.config import Config
 from engine.errors import UsageError
+from engine.files import read_json
 from engine.runs import checkpoint, history
-from engine.runs.folder import checkpoints, open_run
+from engine.runs.folder import Run, checkpoints, open_run
 from engine.training import saving
-from engine.training.saving import KEPT, SPACING, Resume, outdated, write
+from engine.training.saving import KEPT, SPACING, Resume, SaveBest, outdated, write
 from quant.backend import tf
 
 CONFIG = Config.from_values(data='animals28', steps_per_epoch=10, epochs=5)
@@ -165,7 +167,7 @@ def test_the_newest_good_checkpoint_is_used_and_a_broken_one_named(how, saver, t
     assert (run.step, run.checkpoint) == (10, str(tmp_path / 'model-10'))
     assert history.read(tmp_path, '') == [{'epoch_num': 1}]
     broken(tmp_path / 'model-10', how)
-    with pytest.raises(UsageError, match='all of its checkpoints are broken'):
+    with pytest.raises(UsageError, match='none of its checkpoints can be read'):
         open_run(CONFIG, tmp_path, None, check=CHECK)
 
 
@@ -202,3 +204,61 @@ def test_averages_of_metrics_come_back_and_may_be_missing(saver, run, tmp_path):
         found = tf.get_default_session().run([tf.global_variables()[0], average])
         assert (found[0][0], found[1]) == expected
     assert checkpoints(tmp_path) == {}
+
+
+@pytest.fixture
+def best(run, tmp_path):
+    """Ends epochs with an accuracy each; what is known of the best one, and its checkpoint."""
+    variable = tf.get_variable('x', [], initializer=tf.zeros_initializer())
+    assign, value = None, tf.placeholder(tf.float32, [])
+    assign = variable.assign(value)
+    callback = SaveBest(Run(tmp_path))
+    callback._setup_graph()
+    rows = []
+
+    def end_epoch(top1: float) -> tuple[history.Best, float]:
+        epoch = len(rows) + 1
+        run(assign, {value: top1})
+        callback.trainer = SimpleNamespace(
+            sess=tf.get_default_session(),
+            monitors=SimpleNamespace(get_latest=lambda _: top1),
+            epoch_num=epoch,
+            global_step=10 * epoch,
+        )
+        callback._trigger_epoch()
+        rows.append({'val/mean/top1': top1, 'epoch_num': epoch, 'global_step': 10 * epoch})
+        history.write(tmp_path, rows)
+        found = read_json(tmp_path / 'best.json', history.Best, '')
+        return found, CHECK(str(tmp_path / 'best'))['x']
+
+    return end_epoch
+
+
+DAMAGES = {
+    'cut': lambda path: path.write_text('{"mean_top1": 6'),
+    'empty': lambda path: path.write_text(''),
+    'list': lambda path: path.write_text('[1]'),
+    'text': lambda path: path.write_text('{"mean_top1": "60", "step": 20, "epoch": 2}'),
+    'nan': lambda path: path.write_text('{"mean_top1": NaN, "step": 20, "epoch": 2}'),
+    'digit': lambda path: path.write_text(path.read_text().replace('60', '40')),
+    'deep': lambda path: path.write_text('[' * 100_000),
+    'gone': lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES.values(), ids=DAMAGES)
+def test_what_is_known_of_the_best_epoch_is_made_anew(damage, best, tmp_path):
+    assert best(50) == (history.Best(50, 10, 1), 50)
+    assert best(60) == (history.Best(60, 20, 2), 60)
+    damage(tmp_path / 'best.json')
+    assert best(55) == (history.Best(60, 20, 2), 60)
+    assert best(70) == (history.Best(70, 40, 4), 70)
+
+
+def test_a_best_checkpoint_of_which_nothing_is_known_is_kept(best, tmp_path):
+    best(60)
+    (tmp_path / 'best.json').write_text('')
+    (tmp_path / 'stats.json').write_text('')
+    assert best(50) == (history.Best(50, 20, 2), 50)
+    kept = [path for path in tmp_path.glob('best.*.damaged-*') if path.stat().st_size]
+    assert len(kept) == 2

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from engine.data import inputs
 from engine.data.preprocessing import Preprocessing
 from quant.backend import tf
-
-_RESIZE = {'nearest': tf.image.resize_nearest_neighbor, 'area': tf.image.resize_area}
 
 
 def views(
@@ -15,7 +15,8 @@ def views(
     """A batch as the network takes it.
 
     With ``nearest`` the source index is floor(i * H / size) in float32, and normalisation comes
-    first, as published. With ``area`` every pixel is the mean over its source area.
+    first, as published. With ``area`` every pixel is the mean over its source area, in two matrix
+    products, which every format of networks has: converters turn an area resize into another one.
 
     Args:
         images: uint8 [N, H, H, 3], BGR: one for each of ``preprocessing.view_sizes``.
@@ -28,16 +29,62 @@ def views(
     rule = inputs.parse(preprocessing.inputs)
     values = [_normalized(batch, rule) for batch in images]  # [N, H, H, 3]
     if not preprocessing.antialias:
-        values = [_resized(values[0], size, preprocessing.resize) for size in preprocessing.sizes]
-    if data_format == 'NCHW':
-        values = [tf.transpose(view, [0, 3, 1, 2]) for view in values]
-    return dict(zip(preprocessing.sizes, values))
+        resize = {'nearest': _nearest, 'area': _area_means}[preprocessing.resize]
+        return {size: resize(values[0], size, data_format) for size in preprocessing.sizes}
+    return {size: _in_format(view, data_format) for size, view in zip(preprocessing.sizes, values)}
 
 
-def _resized(values: tf.Tensor, size: int, resize: str) -> tf.Tensor:
-    if size == values.shape[1]:
-        return values
-    return _RESIZE[resize](values, [size, size])
+def _in_format(values: tf.Tensor, data_format: str) -> tf.Tensor:
+    """[N, H, W, 3] in the order of the format."""
+    return tf.transpose(values, [0, 3, 1, 2]) if data_format == 'NCHW' else values
+
+
+def _nearest(values: tf.Tensor, size: int, data_format: str) -> tf.Tensor:
+    if size != values.shape[1]:
+        values = tf.image.resize_nearest_neighbor(values, [size, size])
+    return _in_format(values, data_format)
+
+
+def _area_means(values: tf.Tensor, size: int, data_format: str) -> tf.Tensor:
+    """Means over areas, of [N, H, H, C]: of rows of pixels, then within the rows."""
+    length, channels = int(values.shape[1]), int(values.shape[3])
+    if size == length:
+        return _in_format(values, data_format)
+    shares = overlap(length, size)
+    rows = tf.reshape(values, [-1, length, length * channels])
+    rows = tf.matmul(tf.constant(shares), rows)  # [N, size, H * C]
+    rows = tf.reshape(rows, [-1, size, length, channels])
+    lines = tf.reshape(tf.transpose(rows, [0, 3, 1, 2]), [-1, length])  # [N * C * size, H]
+    means = tf.matmul(lines, tf.constant(np.ascontiguousarray(shares.T)))
+    means = tf.reshape(means, [-1, channels, size, size])
+    return means if data_format == 'NCHW' else tf.transpose(means, [0, 2, 3, 1])
+
+
+def overlap(length: int, size: int) -> np.ndarray:
+    """The part that every source pixel has in every pixel of an area resize, of one axis.
+
+    In the arithmetic of ``tf.image.resize_area``, whose places are float32.
+
+    Args:
+        length: source pixels.
+        size: pixels of the result; more or fewer.
+
+    Returns:
+        float32 [size, length], rows of sum 1.
+
+    >>> overlap(3, 2)
+    array([[0.6666667 , 0.33333334, 0.        ],
+           [0.        , 0.33333334, 0.6666667 ]], dtype=float32)
+    """
+    step = np.float32(length) / np.float32(size)
+    places = np.arange(size + 1, dtype=np.float32) * step  # [size + 1]
+    starts, ends = places[:-1, None], places[1:, None]
+    pixels = np.arange(length, dtype=np.float32)
+    limits = pixels + 1
+    # What is rounded beyond the last pixel is that pixel again.
+    limits[-1] = np.inf
+    shared = np.minimum(ends, limits) - np.maximum(starts, pixels)  # [size, length]
+    return np.maximum(shared, 0) / step
 
 
 def _normalized(images: tf.Tensor, rule: inputs.InputRule) -> tf.Tensor:

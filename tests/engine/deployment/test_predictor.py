@@ -5,6 +5,7 @@ threads too.
 import concurrent.futures
 import dataclasses
 import shutil
+import tracemalloc
 from typing import Any, NamedTuple
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 
 from engine import Predictor
 from engine.data.datasets import open_dataset
+from engine.deployment import predictor
 from engine.errors import UsageError
 from engine.evaluation.evaluate import eval_flow
 from engine.files import write_json
@@ -24,7 +26,7 @@ from nets import cost
 from nets.backbones import resnet
 from nets.layers.kernels import generate
 from quant.backend import tf
-from scripts import import_checkpoint
+from scripts import import_checkpoint, profile
 from tests import test_grid
 from tests.engine.data.test_cifar import make_cifar10
 from tests.engine.importers.test_importer_aig import aig8, written
@@ -244,12 +246,105 @@ def photographs(folder):
         (IMAGES[0], r'found uint8 \[16, 3\]'),
         (IMAGES[:0], 'none given'),
         ([[1, 2]], 'found <class'),
-        ([IMAGES[0], IMAGES[0, 0]], r'found uint8 \[16, 3\]'),
+        ([IMAGES[0], IMAGES[0, 0]], r'found uint8 \[16, 3\] \(number 1\)'),
+        ([IMAGES[0], np.empty((0, 7, 3), np.uint8)], r'found uint8 \[0, 7, 3\] \(number 1\)'),
+        (np.empty((2, 7, 0, 3), np.uint8), r'found uint8 \[7, 0, 3\]'),
+        (iter([]), 'none given'),
+        (iter([IMAGES[0]] * 9 + [None]), r'\(number 9\)'),
     ],
 )
 def test_what_is_no_image(images, match, predictors):
     with pytest.raises(UsageError, match=match):
         predictors('rsnet').predict(images)
+
+
+@pytest.fixture
+def batches_of_two(predictors, monkeypatch):
+    """A predictor, and how many images it has run at once."""
+    monkeypatch.setattr(predictor, 'LARGEST_BATCH', 2)
+    found = predictors('rsnet')
+    found.predict(IMAGES[:1])
+    (way,) = (way for name, way in found._points.items() if name == 's16')
+    counts = []
+
+    def answer(batch):
+        counts.append(len(batch[0]))
+        return way.answer(batch)
+
+    monkeypatch.setitem(found._points, 's16', way._replace(answer=answer))
+    return found, counts
+
+
+def test_many_images_go_in_batches(batches_of_two, make):
+    found, counts = batches_of_two
+    expected = evaluated(make('rsnet'), IMAGES)['s16']
+    for images in (IMAGES, list(IMAGES), iter(IMAGES), (image for image in IMAGES)):
+        check(found.predict(images, point='s16'), expected, 's16')
+        assert counts == [2, 2, 2, 1]
+        counts.clear()
+
+
+def test_a_list_is_checked_before_anything_is_run(batches_of_two):
+    found, counts = batches_of_two
+    with pytest.raises(UsageError, match='number 6'):
+        found.predict([*IMAGES[:6], IMAGES[0, 0]], point='s16')
+    assert not counts
+
+
+def test_images_of_a_generator_are_let_go(predictors):
+    """150 images of 3 MB: what stays of each is its view."""
+    images = (np.full((1000, 1000, 3), k % 256, np.uint8) for k in range(150))
+    predictors('rsnet').predict(IMAGES, point='s16')
+    tracemalloc.start()
+    found = predictors('rsnet').predict(images, point='s16')
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.labels) == 150 and peak < 2**25
+
+
+@pytest.mark.parametrize(
+    'size, resize',
+    [
+        (20, 'area'),
+        (8, 'antialias'),
+        pytest.param(20, 'nearest', marks=pytest.mark.slow),
+        pytest.param(20, 'antialias', marks=pytest.mark.slow),
+        pytest.param(8, 'area', marks=pytest.mark.slow),
+    ],
+)
+def test_a_calibrated_size_has_views_of_its_own(size, resize, make, tmp_path):
+    """Larger than all views of the run, or one beside several: feeds of another shape."""
+    made = make('rsnet')
+    run = tmp_path / 'run'
+    shutil.copytree(made.path, run)
+    config = made.config.replacing(resize=resize)
+    write_json(run / 'config.json', config.to_json())
+    narrowed = config.narrowed([size]).adjusted(kd=False)
+    variables, _ = Model(narrowed, data_format='NHWC').inspect()
+    lent = {}
+    for name in variables:
+        if f'/s{size}/' in name:
+            lent[name] = made.values[name.replace(f'/s{size}/', '/s16/')]
+    point = f's{size}'
+    checkpoint.write_calibrated(str(run / 'model-1'), lent | {checkpoint.POINTS: np.array([point])})
+    wanted = Made(run, narrowed, made.values | lent, made.layers)
+    expected = restored(wanted, views(narrowed, MIXED))[point]
+    found = Predictor(run, threads=1)
+    assert point in found.points
+    check(found.predict(MIXED, point=point), expected, point)
+    found.predict(MIXED, point='s12')
+    if resize == 'area':
+        assert profile.main([str(run), '--rounds', '1', '--batch', '2']) == 0
+
+
+def restored(made, batch):
+    """Probabilities by name of a graph with the values of ``made``."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = Model(made.config, data_format='NHWC')
+        feeds = [tf.constant(view) for view in batch]
+        rows = scored(model.net.outputs(model.views(feeds), model.blocks(training=False)))
+        checkpoint.Restore(made.values).init(session)
+        return {name: softmax(logits) for name, logits in session.run(rows).items()}
 
 
 def test_wrong_points(predictors):

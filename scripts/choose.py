@@ -6,6 +6,8 @@
     python -m scripts.choose RUN...                      # all that none beats in accuracy and MAdds
 
 Thresholds of exits and measured gates are among the choices. Latency needs scripts.profile before.
+Runs of other data, or of differently prepared images, are chosen from apart; folders that hold
+records but no checkpoint are left out.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from engine.errors import UsageError
 from engine.quantities import quantity
 from engine.results import selection
 from scripts import parser, status
@@ -34,14 +37,41 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> str:
-    """The choice with its commands, or the front."""
-    found = selection.choices_of(args.runs)
+    """The choice with its commands, or the front; of each condition of measurement apart.
+
+    Raises:
+        UsageError: Nothing keeps the limits.
+    """
+    groups = selection.comparable(selection.choices_of(args.runs))
     limits = selection.Limits(
         _limit('--madds', args.madds),
         _limit('--latency', args.latency),
         _limit('--memory', args.memory),
         args.min_top1,
     )
+    parts = []
+    refusals = []
+    for conditions, found in groups.items():
+        try:
+            part = recommended(found, limits)
+        except UsageError as error:
+            part = str(error)
+            refusals.append(error)
+        parts.append(f'{conditions}\n{part}' if len(groups) > 1 else part)
+    if len(refusals) == len(groups):
+        raise UsageError('\n'.join(parts))
+    for folder in args.runs:
+        if not selection.has_checkpoint(folder):
+            parts.append(f'{folder}: records without a checkpoint, left out')
+    return '\n\n'.join(parts)
+
+
+def recommended(found: Sequence[selection.Choice], limits: selection.Limits) -> str:
+    """The best of comparable choices with the commands that run it, or their front.
+
+    Raises:
+        UsageError: Nothing keeps the limits.
+    """
     if limits == selection.Limits():
         return front_table(found)
     chosen = selection.best(found, limits)

@@ -281,6 +281,15 @@ def colour_of(index: int, curves: int) -> str:
     return COLOURS[pair % len(COLOURS)] if index % 2 else f'C{pair}'
 
 
+def _comparable(curves: Sequence[Curve]) -> list[list[Curve]]:
+    """Curves by what they were measured on."""
+    groups: dict[str, list[Curve]] = {}
+    for curve in curves:
+        conditions = curve[1][0].conditions
+        groups.setdefault(conditions, []).append(curve)
+    return list(groups.values())
+
+
 def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:
     """The figure of the curves over one of ``COSTS``.
 
@@ -292,8 +301,9 @@ def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:
     cost = COSTS[kind]
     shown = operating_points(curves, cost)
     drawing = Drawing(axes, cost)
-    if len(shown) > 1:
-        drawing.draw_front(shown)
+    for group in _comparable(shown):
+        if len(group) > 1:
+            drawing.draw_front(group)
     for i, (label, rows) in enumerate(shown):
         colour = colour_of(i, len(shown))
         drawing.draw_curve(plain(label), rows, colour)

@@ -8,6 +8,8 @@ from typing import Any
 
 from engine.errors import UsageError
 from engine.figures import new_figure, plain
+from engine.results import records
+from engine.results.conditions import labels, measured_on
 from engine.runs import history
 from nets.points import ENSEMBLE
 
@@ -44,6 +46,13 @@ def dead_levels(metrics: history.Row) -> float:
     return 100 * statistics.fmean(shares) if shares else math.nan
 
 
+def _conditions(folder: Path) -> str:
+    """What accuracies of a run are measured on; empty where it has not recorded it."""
+    if not (folder / 'config.json').exists():
+        return ''
+    return measured_on(folder, records.read_config(folder))
+
+
 def draw(runs: Sequence[str]) -> Any:
     """The figure: a panel per metric, a colour per run.
 
@@ -53,8 +62,12 @@ def draw(runs: Sequence[str]) -> Any:
     histories = {run: read(run) for run in runs}
     figure = new_figure(5.0 * len(PANELS), 5.2, layout='tight')
     panels = figure.subplots(1, len(PANELS))
+    conditions = {run: _conditions(Path(run)) for run in runs}
+    named = labels(conditions.values())
     for number, (run, rows) in enumerate(histories.items()):
-        _draw_run(panels, Path(run).name, rows, f'C{number}')
+        where = named[conditions[run]]
+        name = f'{Path(run).name}, {where}' if where else Path(run).name
+        _draw_run(panels, name, rows, f'C{number}')
     for panel, title in zip(panels, PANELS):
         panel.set(xlabel='epoch', title=title)
         panel.xaxis.get_major_locator().set_params(integer=True)

@@ -206,7 +206,12 @@ def section(run: Run, folder: Path) -> Iterator[str]:
 
 
 def commands(folder: Path, found: Sequence[Choice]) -> list[str]:
-    """Command lines that train the run again, and evaluate its points and its best thresholds."""
+    """Command lines that train the run again, and evaluate its points and its best thresholds.
+
+    The records of a checkpoint that lies elsewhere have none: nothing here could run.
+    """
+    if not selection.has_checkpoint(folder):
+        return ['# this folder holds records and no checkpoint']
     try:
         training = f'{cli.command(read_config(folder / "config.json"))} --logdir NEW'
     except UsageError as error:
@@ -227,11 +232,18 @@ def page(folders: Sequence[str]) -> str:
     """
     runs = tables.read_runs(folders)
     curves = tables.curves(runs)
-    found = selection.choices_of(map(Path, folders))
+    found: list[Choice] = []
+    for folder in folders:
+        found += selection.choices(Path(folder))
     parts = ['<h1>Networks whose cost is chosen at run time</h1>']
     for kind in COSTS:
         parts.append(accuracy_over(curves, kind))
-    parts += ['<h2>What no other choice beats</h2>', front(found)]
+    parts.append('<h2>What no other choice beats</h2>')
+    groups = selection.comparable(found)
+    for conditions, group in groups.items():
+        if len(groups) > 1:
+            parts.append(f'<h3>{html.escape(conditions)}</h3>')
+        parts.append(front(group))
     for run, folder in zip(runs, folders):
         parts += section(run, Path(folder))
     return (

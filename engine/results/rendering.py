@@ -11,12 +11,15 @@ from tabulate import tabulate
 from engine.errors import UsageError
 from engine.files import to_json
 from engine.results import published, tables
+from engine.results.conditions import labels
 from engine.results.published import Published
 from engine.results.tables import Row, Run, size_label
 from nets.points import ENSEMBLE
 
 FORMATS = ('github', 'latex', 'csv', 'json')
 FIELDS = (*tables.TABLE_FIELDS, 'published_top1', 'published_top5', 'difference', 'source')
+# A field of json, and of csv where rows differ in it.
+CONDITIONS = 'conditions'
 HEADERS = (
     'Run',
     'W/A',
@@ -61,9 +64,10 @@ def format_percent(value: float | None, sign: str = '') -> str:
     return f'{rounded:{sign}.2f}'
 
 
-def plain(row: Row) -> dict[str, Any]:
-    """A row as plain data, in the order of ``FIELDS``."""
+def plain(row: Row, *more: str) -> dict[str, Any]:
+    """A row as plain data, in the order of ``FIELDS``, then ``more`` fields of it."""
     values = dict.fromkeys(FIELDS)
+    values |= {name: getattr(row, name) for name in more}
     for name in tables.TABLE_FIELDS:
         values[name] = getattr(row, name)
     found = row.published
@@ -181,10 +185,17 @@ def render_text(runs: Sequence[Run], style: str, compare: bool) -> str:
     rows = tables.all_rows(runs)
     blocks = []
     if compare:
-        headers, body = side_by_side(runs)
-        cells = [[point, *map(format_percent, values)] for point, *values in body]
-        blocks.append(text_table(headers, cells, style, 1))
-    blocks.append(text_table(HEADERS, list(map(pretty, rows)), style, 3))
+        curves, body = side_by_side(runs)
+        columns = [[point, *map(format_percent, values)] for point, *values in body]
+        blocks.append(text_table(curves, columns, style, 1))
+    named = labels(row.conditions for row in rows)
+    cells = list(map(pretty, rows))
+    headers = list(HEADERS)
+    if len(named) > 1:
+        headers.insert(1, 'Measured on')
+        for row, texts in zip(rows, cells):
+            texts.insert(1, named[row.conditions])
+    blocks.append(text_table(headers, cells, style, len(headers) - len(HEADERS) + 3))
     lines = source_lines(compared_with(rows))
     for row in rows:
         if row.published and row.images and row.images < VALIDATION_IMAGES:
@@ -208,7 +219,7 @@ def render_json(runs: Sequence[Run], compare: bool) -> str:
     """Rows, sources and, if wanted, the side-by-side block."""
     rows = tables.all_rows(runs)
     data: dict[str, Any] = {
-        'rows': list(map(plain, rows)),
+        'rows': [plain(row, CONDITIONS) for row in rows],
         'sources': sources(compared_with(rows)),
     }
     if compare:
@@ -230,7 +241,9 @@ def render(runs: Sequence[Run], style: str, compare: bool | None) -> str:
     if style == 'csv':
         if compare:
             return render_csv(*side_by_side(runs))
-        return render_csv(FIELDS, (plain(row).values() for row in tables.all_rows(runs)))
+        rows = tables.all_rows(runs)
+        more = [CONDITIONS] if len(labels(row.conditions for row in rows)) > 1 else []
+        return render_csv([*FIELDS, *more], (plain(row, *more).values() for row in rows))
     if compare is None:
         compare = len(runs) > 1
     if style == 'json':

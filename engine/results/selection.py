@@ -35,6 +35,8 @@ class Choice:
         ms: Milliseconds of one image alone; None if not measured.
         policy: Thresholds of the exits, or None.
         shares: With a policy, of the validation images, by the exit where they leave.
+        conditions: What it was measured on: choices of other conditions are not compared.
+        data: What evaluation has to be given as ``--data``; empty where the run knows it.
     """
 
     run: str
@@ -45,12 +47,17 @@ class Choice:
     ms: float | None = None
     policy: exit_thresholds.Policy | None = None
     shares: tuple[float, ...] = ()
+    conditions: str = dataclasses.field(default='', compare=False)
+    data: str = dataclasses.field(default='', compare=False)
 
     @property
     def commands(self) -> list[str]:
         """Command lines that evaluate it."""
-        run = shlex.quote(self.run)
+        # What starts with a dash is no flag.
+        run = shlex.quote(f'./{self.run}' if self.run.startswith('-') else self.run)
         evaluate = f'python imagenet_tf.py --eval -ec {run}'
+        if self.data:
+            evaluate += f' --data {shlex.quote(self.data)}'
         if self.policy is not None:
             size = self.policy.size
             # Rounded down, the first exit could not be paid.
@@ -123,23 +130,55 @@ def choices(folder: Path) -> list[Choice]:
     """
     run = tables.read_run(folder, str(folder))
     found = []
+    known = bool(run.config.get('data'))
     for row in run.rows:
         own = row.bn == row.point
         if own and row.madds is not None and not row.is_ensemble:
-            found.append(
-                Choice(str(folder), row.point, row.top1, row.madds, row.weight_bytes, row.ms)
-            )
+            choice = Choice(str(folder), row.point, row.top1, row.madds, row.weight_bytes, row.ms)
+            data = '' if known else row.data
+            found.append(dataclasses.replace(choice, conditions=row.conditions, data=data))
     for size in exit_records.recorded_sizes(folder):
-        found += _policies(folder, size)
+        rows = [row for row in run.rows if Point.within(row.point).size == size]
+        first = (rows or run.rows)[0]
+        data = '' if known else first.data
+        for choice in _policies(folder, size):
+            found.append(dataclasses.replace(choice, conditions=first.conditions, data=data))
     return found
 
 
-def choices_of(folders: Iterable[Path]) -> list[Choice]:
-    """All choices of several runs, see ``choices``."""
+def choices_of(folders: Sequence[Path]) -> list[Choice]:
+    """All choices of several runs that hold a checkpoint, see ``choices``.
+
+    Raises:
+        UsageError: None does, or one is no run folder, or nothing has been evaluated.
+    """
     found: list[Choice] = []
+    kept = 0
     for folder in folders:
-        found += choices(folder)
+        own = choices(folder)
+        if has_checkpoint(folder):
+            found += own
+            kept += 1
+    if not kept:
+        names = ' '.join(map(str, folders))
+        raise UsageError(
+            f'{names}: records without a checkpoint, so that nothing can be run; give the run '
+            'folders that were evaluated'
+        )
     return found
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint, and not only records of one that lies elsewhere."""
+    return any(folder.glob('model-*.index'))
+
+
+def comparable(found: Iterable[Choice]) -> dict[str, list[Choice]]:
+    """Choices by what they were measured on."""
+    groups: dict[str, list[Choice]] = {}
+    for choice in found:
+        groups.setdefault(choice.conditions, []).append(choice)
+    return groups
 
 
 def best(found: Sequence[Choice], limits: Limits) -> Choice:

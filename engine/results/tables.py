@@ -4,7 +4,7 @@ Pure Python. Reads ``config.json``, ``layers.json`` and ``eval/*.json`` of a run
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from engine import families
 from engine.errors import UsageError
 from engine.files import read_json
 from engine.results import published, records
+from engine.results.conditions import labels, measured_on
 from engine.results.costs import Layers, point_cost
 from engine.results.published import Published
 from engine.schema import Misfit, Part, field_of
@@ -37,6 +38,8 @@ class Row:
         published: Published row about the same, or None.
         bit_ops: Multiply-adds, each times the bits of its factors; None without layer records.
         ms: Median milliseconds of one image alone, if ``scripts.profile`` has measured them.
+        conditions: What it was measured on, see ``engine.results.conditions``; empty if unknown.
+        data: What ``--data`` named, if the record says so.
     """
 
     run: str
@@ -52,6 +55,8 @@ class Row:
     published: Published | None = None
     bit_ops: int | None = None
     ms: float | None = None
+    conditions: str = ''
+    data: str = ''
 
     @property
     def label(self) -> str:
@@ -210,6 +215,8 @@ def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) ->
         published=_published(config, score) if own else None,
         bit_ops=bit_ops,
         ms=records.read_times(folder).get(score.point),
+        conditions=measured_on(folder, config, score),
+        data=score.data or '',
     )
 
 
@@ -267,7 +274,8 @@ def read_table(path: Path) -> list[Run]:
     groups: dict[tuple[str, int, int], list[Row]] = {}
     try:
         for record in read_json(path, Table, remedy).rows:
-            row = Row(**{name: field_of(record[name], Row, name, name) for name in TABLE_FIELDS})
+            fields = {name: field_of(record[name], Row, name, name) for name in TABLE_FIELDS}
+            row = Row(**fields, conditions=str(record.get('conditions') or ''))
             groups.setdefault((row.run, row.qw, row.qa), []).append(row)
     except (KeyError, Misfit) as error:
         raise UsageError(f'{path}: no table of runs ({error}); {remedy}') from None
@@ -280,23 +288,39 @@ def read_table(path: Path) -> list[Run]:
 def curves(runs: Sequence[Run]) -> list[Curve]:
     """Curves for side-by-side views: one per run, but one of all individual models of a network.
 
-    Runs of one name, which a table may hold at several bits, stand together.
+    Runs of one name, which a table may hold at several bits, stand together. What was measured on
+    different data, or on differently prepared images, is no one curve, and named apart.
     """
     groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
+    named = labels(row.conditions for row in all_rows(runs))
+    for run in _by_conditions(runs):
         key = _kind(run) if run.is_individual else (run.name,)
-        groups.setdefault(key, []).append(run)
+        groups.setdefault((*key, _conditions(run)), []).append(run)
     found = []
     for group in groups.values():
         first = group[0]
         rows = sorted(all_rows(group), key=sort_key)
         distinct = len({row.label for row in rows}) == len(rows)
+        where = named[_conditions(first)]
+        end = f', {where}' if where else ''
         if len(group) > 1 and first.is_individual and distinct:
             arch, _ = families.get(first.config['net']).published(first.config)
-            found.append((f'individual {arch} ({first.bits})', rows))
+            found.append((f'individual {arch} ({first.bits}){end}', rows))
         else:
-            found += [(f'{run.name} ({run.bits})', list(run.rows)) for run in group]
+            found += [(f'{run.name} ({run.bits}){end}', list(run.rows)) for run in group]
     return found
+
+
+def _by_conditions(runs: Iterable[Run]) -> Iterator[Run]:
+    """Runs, each with the rows of one condition; those without any are left out."""
+    for run in runs:
+        for conditions in dict.fromkeys(row.conditions for row in run.rows):
+            rows = tuple(row for row in run.rows if row.conditions == conditions)
+            yield dataclasses.replace(run, rows=rows)
+
+
+def _conditions(run: Run) -> str:
+    return run.rows[0].conditions
 
 
 def _kind(run: Run) -> tuple[Any, ...]:

@@ -5,7 +5,6 @@ A new reader is a line in ``READERS``: how a good file is made, and what reads i
 
 import dataclasses
 import json
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,15 @@ import numpy as np
 
 from engine import arrays
 from engine.config.config import Config, read_config
-from engine.data import cifar, datasets, packed
+from engine.data import datasets, packed
 from engine.data import folder as class_folders
 from engine.errors import UsageError
 from engine.files import read_json, write_json
-from engine.importers import t7_file, torch_file
 from engine.results import exit_records, exit_thresholds, page, records, tables
 from engine.runs import folder, history, holdout
 from nets import cost
 from quant.policy import Rule
-from tests.engine.importers.t7_writer import write_t7
-from tests.engine.importers.torch_format import of, write
+from tests.engine.importers.fuzzed import ENTRIES
 from tests.fuzz.harness import Reader
 
 REMEDY = 'make it anew'
@@ -211,34 +208,6 @@ def read_policy(path: Path) -> Any:
     return read_json(path, list[Rule], REMEDY)
 
 
-def read_torch(path: Path) -> Any:
-    return torch_file.read_checkpoint(path)
-
-
-def read_cifar(path: Path) -> Any:
-    return cifar._load_pickle(path, 'data', 'labels')
-
-
-def imported(
-    name: str, write: Callable[[Path], object], read: Callable[[Path], Any], *, closed: bool = False
-) -> Reader:
-    """A reader of a file of another program, few of which have checksums.
-
-    Args:
-        name: Of the reader.
-        write: Writes the file.
-        read: Reads it.
-        closed: Whether the file has checksums.
-    """
-
-    def make(root: Path) -> Path:
-        path = root / 'imported.bin'
-        write(path)
-        return path
-
-    return Reader(name, make, read, closed)
-
-
 def read_skip_list(path: Path) -> Any:
     return datasets._read_list(path)
 
@@ -250,12 +219,6 @@ def read_labels(path: Path) -> Any:
 CONFIG = Config.from_values(
     data='animals28', policy=(Rule(**RULES[0]),), gpu=(0, 1), load='x/model-5'
 )
-WEIGHTS = {
-    'module.conv.weight': np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2),
-    'module.bn.running_mean': np.array([0.5]),
-}
-TORCH = {name: of(value) for name, value in WEIGHTS.items()}
-PICKLE = {'data': np.arange(3072, dtype=np.uint8).reshape(1, 3072), 'labels': [3], 'x': b'y'}
 
 BEST = {'mean_top1': 61.25, 'step': 60, 'epoch': 1}
 TABLE = {
@@ -294,10 +257,7 @@ READERS: tuple[Reader, ...] = (
     stored('calibrated.npz', write_calibrated, read_arrays, 'model-6.calibrated.npz'),
     stored('exits/*.npz', write_exits, of_run(exit_records.read_images, 28), 'exits/s28.npz'),
     stored('pack', write_pack, read_pack, 'train.pack', (UsageError, OSError)),
-    imported('torch, zip', lambda path: write(path, 'zip', TORCH), read_torch, closed=True),
-    imported('torch, row of pickles', lambda path: write(path, 'legacy', TORCH), read_torch),
-    imported('torch 7', lambda path: write_t7(path, WEIGHTS), t7_file.read_t7),
-    imported('CIFAR', lambda path: path.write_bytes(pickle.dumps(PICKLE, 2)), read_cifar),
+    *(Reader(*entry) for entry in ENTRIES),
     text('policy', json.dumps(RULES), read_policy, 'policy.json'),
     text('skip list', '# truncated\ntrain/ä/1.png\nval/2.png\n', read_skip_list, 'bad.txt'),
     text('label list', 'val/b.png dog\nval/a.png 0\n', read_labels, 'val.txt'),

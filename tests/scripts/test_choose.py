@@ -1,8 +1,16 @@
 """scripts.choose: what it prints over several runs, and what it refuses."""
 
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from engine.config.cli import parse
 from scripts import choose
+from tests.engine.results.conftest import SMALL
+from tests.engine.results.run_folders import layer, score, write_run
 
 
 def test_the_script_chooses_over_runs(static, gated, routed, capsys):
@@ -61,3 +69,95 @@ def test_the_script_refuses_what_is_no_run(tmp_path, static, capsys):
     assert 'no evaluation records' in capsys.readouterr().err
     with pytest.raises(SystemExit, match='2'):
         choose.main([])
+
+
+@pytest.fixture
+def one_class(tmp_path):
+    """A run of a folder with one class: right by definition."""
+    config = {**SMALL, 'data': '/data/one', 'dataset': 'folder', 'classes': 1, 'sizes': [28]}
+    layers = {'s28': [layer('conv', 1_000)]}
+    scored = [score('s28', 100.0, data='/data/one', dataset='folder')]
+    return write_run(tmp_path / 'one class', config, layers, scored)
+
+
+def test_runs_of_other_data_are_named_apart(static, one_class, capsys):
+    """The best of each, and not that with the easiest images."""
+    runs = [str(static), str(one_class)]
+    for flags in ([], ['--madds', '9M'], ['--min-top1', '60']):
+        assert choose.main([*runs, *flags]) == 0
+        shown = capsys.readouterr().out
+        assert 'animals28; 10 classes' in shown and 'folder; of /data/one; 1 classes' in shown
+        assert str(static) in shown and str(one_class) in shown
+    assert choose.main([*runs, '--madds', '0.1M']) == 0
+    shown = capsys.readouterr().out
+    assert 'no choice keeps the limits' in shown and f"-ec '{one_class}' -es 28" in shown
+    assert choose.main([*runs, '--madds', '1']) == 2
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'dataset': 'cifar10'},
+        {'classes': 9},
+        {'augmentation': 'area_crop', 'dataset': 'animals28'},
+        {'resize': 'nearest'},
+        {'inputs': 'unit_rgb'},
+        {'data': '/a', 'dataset': 'folder'},
+    ],
+)
+def test_other_conditions(change, static, tmp_path, capsys):
+    config = {**SMALL, 'sizes': [28], **change}
+    layers = {'s28': [layer('conv', 1_000)]}
+    other = write_run(tmp_path / 'other', config, layers, [score('s28', 99.0)])
+    assert choose.main([str(static), str(other), '--madds', '9M']) == 0
+    shown = capsys.readouterr().out
+    assert f'{static} at s28' in shown and f'{other} at s28' in shown
+
+
+def test_moved_folders_of_the_same_images_are_compared(tmp_path, capsys):
+    runs = []
+    for place in ('/a', '/b'):
+        config = {**SMALL, 'sizes': [28], 'data': place, 'dataset': 'folder'}
+        run = tmp_path / place[1:]
+        write_run(run, config, {'s28': [layer('conv', 1_000)]}, [score('s28', 99.0)])
+        val = {'images': 50000, 'crc32': 5, 'content': 'abcdef0123456789'}
+        (run / 'data.json').write_text(json.dumps({'val': val}))
+        runs.append(str(run))
+    assert choose.main([*runs, '--madds', '9M']) == 0
+    assert 'validation images' not in capsys.readouterr().out
+
+
+def test_records_of_a_checkpoint_elsewhere_are_not_recommended(static, tmp_path, capsys):
+    """As `--eval` writes them to train_log/eval-*, beside the runs of train_log/*."""
+    config = {**SMALL, 'sizes': [28], 'load': str(static / 'model-5')}
+    layers = {'s28': [layer('conv', 1_000)]}
+    records = write_run(tmp_path / 'eval-x-model-5', config, layers, [score('s28', 99.0)])
+    (records / 'model-5.index').unlink()
+    assert choose.main([str(static), str(records), '--madds', '9M']) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f'{static} at s28, top-1 90.00') and f'-ec {records}' not in shown
+    assert f'{records}: records without a checkpoint, left out' in shown
+    assert choose.main([str(records), '--madds', '9M']) == 2
+    assert 'records without a checkpoint' in capsys.readouterr().err
+
+
+def test_a_command_names_data_that_the_run_does_not_know(tmp_path, capsys):
+    config = {**SMALL, 'sizes': [28], 'data': '', 'dataset': ''}
+    scored = [score('s28', 99.0, data="/my data/it's", dataset='animals28')]
+    run = write_run(tmp_path / 'run', config, {'s28': [layer('conv', 1_000)]}, scored)
+    assert choose.main([str(run), '--madds', '9M']) == 0
+    _, command = capsys.readouterr().out.splitlines()
+    assert parse(shlex.split(command)[2:]).data == "/my data/it's"
+
+
+@pytest.mark.parametrize('name', ['-run', 'a b', "it's", 'a"b', '[1]*?', 'ä$HOME`x`', '#run'])
+def test_a_command_runs_with_any_path(name, static, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'static').rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert choose.main(['--madds', '9M', '--', name]) == 0
+    command = capsys.readouterr().out.splitlines()[1]
+    found = parse(shlex.split(command)[2:])
+    assert Path(found.eval_checkpoint).samefile(name)
+    line = command.strip().replace('python imagenet_tf.py', 'printf "%s|"')
+    said = subprocess.run(['sh', '-c', line], capture_output=True, text=True, check=True).stdout
+    assert Path(said.split('|')[2]).samefile(name)

@@ -208,6 +208,14 @@ def test_many_views_of_one_storage_cannot_fill_the_memory(tmp_path):
         read_t7(path)
 
 
+def test_a_tensor_in_a_table(tmp_path):
+    table = struct.pack('<iii', 3, 2, 0)
+    for sizes in (struct.pack('<i', 0), struct.pack('<iqq', 1, 1, 1)):
+        data = struct.pack('<ii', 4, 1) + string('V 1') + string('torch.DoubleTensor')
+        with pytest.raises(UsageError, match='without a storage'):
+            round_trip(tmp_path, Raw(data + sizes + struct.pack('<q', 1) + table))
+
+
 def test_every_truncation(tmp_path):
     data = (
         Writer()

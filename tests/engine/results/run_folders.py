@@ -61,6 +61,7 @@ def write_run(
     (folder / 'eval').mkdir(parents=True)
     (folder / 'config.json').write_text(json.dumps(config))
     (folder / 'layers.json').write_text(json.dumps(cost.to_json(layers)))
+    (folder / 'model-5.index').write_text('')
     for record in scores:
         own = record['bn'] == record['point']
         name = record['point'] if own else f'{record["point"]}@{record["bn"]}'

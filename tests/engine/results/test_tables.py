@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engine.errors import UsageError
-from engine.results import tables
+from engine.results import accuracy_figure, page, rendering, tables
 from engine.results.tables import Row
 from tests.engine.results.run_folders import rs_run, score
 
@@ -89,3 +89,59 @@ def test_damaged_run(path, text, message, rs_net):
     with pytest.raises(UsageError) as error:
         tables.read_run(rs_net, 'run')
     assert message in str(error.value) and str(rs_net) in str(error.value)
+
+
+def two_data_sets(tmp_path):
+    """Two runs whose images differ."""
+    here = rs_run(tmp_path / 'here', [score('s224', 66.0)])
+    there = rs_run(tmp_path / 'there', [score('s224', 99.0)], data='/data/easy', classes=10)
+    return [str(here), str(there)]
+
+
+def test_curves_of_other_data_are_named_apart(tmp_path):
+    runs = tables.read_runs(two_data_sets(tmp_path))
+    (first, _), (second, _) = tables.curves(runs)
+    assert first.startswith('here (2/2), ') and '1000 classes' in first
+    assert second.startswith('there (2/2), ') and '10 classes' in second
+    assert [label for label, _ in tables.curves(runs[:1])] == ['here (2/2)']
+
+
+def test_individual_models_of_other_data_are_no_curve(tmp_path):
+    folders = []
+    for size, inputs in ((224, 'unit_rgb'), (192, 'normalized_bgr')):
+        run = rs_run(tmp_path / str(size), [score(f's{size}', 60.0)], sizes=[size], inputs=inputs)
+        folders.append(str(run))
+    assert len(tables.curves(tables.read_runs(folders))) == 2
+
+
+def test_every_view_names_other_data(tmp_path):
+    runs = tables.read_runs(two_data_sets(tmp_path))
+    for style in rendering.FORMATS:
+        for compare in (False, True):
+            text = rendering.render(runs, style, compare)
+            assert '10 classes' in text and '1000 classes' in text, style
+    for style in ('github', 'latex', 'csv'):
+        assert 'classes' not in rendering.render(runs[:1], style, False)
+
+
+def test_a_table_knows_what_it_was_measured_on(tmp_path):
+    runs = tables.read_runs(two_data_sets(tmp_path))
+    files = []
+    for run in runs:
+        files.append(tmp_path / f'{run.name}.json')
+        files[-1].write_text(rendering.render([run], 'json', False))
+    known = tables.read_table(files[0]) + tables.read_table(files[1])
+    assert [label for label, _ in tables.curves(known)] == [
+        label for label, _ in tables.curves(runs)
+    ]
+
+
+def test_the_front_and_the_page_are_of_comparable_runs(tmp_path):
+    folders = two_data_sets(tmp_path)
+    curves = tables.curves(tables.read_runs(folders))
+    assert [len(group) for group in accuracy_figure._comparable(curves)] == [1, 1]
+    text = page.page(folders)
+    assert text.count('<h3>imagenet; ') + text.count('<h3>folder; ') == 2
+    (tmp_path / 'there' / 'model-5.index').unlink()
+    again = page.page(folders)
+    assert f'-ec {folders[0]}' in again and f'-ec {folders[1]}' not in again

@@ -78,14 +78,16 @@ def write(saver: tf.train.Saver, session: tf.Session, prefix: Path) -> None:
         UsageError: it cannot be written.
     """
     temporary = prefix.with_name(f'{TEMPORARY}{prefix.name}')
+    name = str(temporary)
     try:
         with literal(temporary) as name:
             saver.save(session, name, write_meta_graph=False, write_state=False)
         _publish(temporary, prefix)
     except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: the folder is gone
+        why = reason(error).replace(name, str(temporary))
         raise UsageError(
-            f'--logdir {prefix.parent}: checkpoint {prefix.name} cannot be written '
-            f'({reason(error)}); older ones are kept, and the same command resumes from them'
+            f'--logdir {prefix.parent}: checkpoint {prefix.name} cannot be written ({why}); '
+            'older ones are kept, and the same command resumes from them'
         ) from error
     finally:
         _remove_temporary(prefix.parent)

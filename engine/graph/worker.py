@@ -20,18 +20,16 @@ if TYPE_CHECKING:
     from engine.data.datasets import Dataset
 
 
-def enough_threads(config: tf.ConfigProto, towers: int) -> None:
-    """Gives a session at least two threads for operations, and more than it has towers.
+def operation_threads(towers: int) -> int:
+    """Threads for operations: at least two, and more than there are towers.
 
     Every tower that fetches a batch ahead may keep one until the others are as far; TensorFlow's
-    default is the number of cores.
+    default, which 0 stands for, is the number of cores.
     """
     cores = os.cpu_count() or 1
     if hasattr(os, 'sched_getaffinity'):
         cores = len(os.sched_getaffinity(0))
-    if cores <= towers:
-        config.inter_op_parallelism_threads = towers + 1
-        config.use_per_session_threads = True
+    return 0 if cores > towers else towers + 1
 
 
 class SingleWorker:
@@ -102,5 +100,7 @@ class SingleWorker:
             towers: of this process.
         """
         creator = NewSessionCreator()
-        enough_threads(creator.config, towers)
+        threads = operation_threads(towers)
+        creator.config.inter_op_parallelism_threads = threads
+        creator.config.use_per_session_threads = threads > 0
         return {'session_creator': creator, 'session_init': state}

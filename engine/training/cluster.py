@@ -26,7 +26,7 @@ from tensorpack.tfutils.sessinit import SessionInit
 from engine.config.config import Config
 from engine.data.datasets import Dataset
 from engine.errors import UsageError, WorkerError
-from engine.graph.worker import SingleWorker, enough_threads
+from engine.graph.worker import SingleWorker, operation_threads
 from engine.training.cluster_session import (
     StateOfFirst,
     StayTogether,
@@ -117,7 +117,8 @@ class WorkerGroup(SingleWorker):
             step: global step that it would go on from.
         """
         # The sessions of a server share its threads: that of the steps, and that of barriers.
-        enough_threads(self.session_config, len(config.gpu) + 1)
+        threads = operation_threads(len(config.gpu) + 1)
+        self.session_config.inter_op_parallelism_threads = threads
         self.server  # noqa: B018
         for index, host in enumerate(self.hosts):
             self._wait_for(index, host)

@@ -13,10 +13,9 @@ from tensorpack import DataFlow
 
 from engine.data.sources import ArraySource
 from engine.graph.loaders import KeepsError
-from engine.graph.worker import enough_threads
+from engine.graph.worker import SingleWorker, operation_threads
 from engine.training import watchdog as module
 from engine.training.watchdog import Noted, Watchdog
-from quant.backend import tf
 from tests.paths import ROOT
 
 
@@ -112,8 +111,8 @@ def test_without_a_signal_nothing_ends(quick):
 def test_there_are_more_threads_than_towers(cores, towers, threads, monkeypatch):
     """0 leaves it to TensorFlow, which takes one for each core."""
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(cores)), raising=False)
-    config = tf.ConfigProto()
-    enough_threads(config, towers)
+    assert operation_threads(towers) == threads
+    config = SingleWorker().session(None, towers)['session_creator'].config
     assert config.inter_op_parallelism_threads == threads
     assert config.use_per_session_threads == (threads > 0)
 

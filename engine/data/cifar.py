@@ -97,19 +97,31 @@ def _read_batches(files: list[Path], labels_key: str) -> ArraySource:
     labels = []
     for file in files:
         data, found = _load_pickle(file, 'data', labels_key)
-        known = np.array(found)  # [n]
-        if known.ndim != 1 or known.dtype.kind not in 'iu':
+        known = _whole_numbers(found)
+        if known is None:
             raise UsageError(f'--data: {file}: {labels_key} are no list of whole numbers')
         expected = (len(known), 3072)
-        if np.shape(data) != expected or data.dtype != np.uint8:
+        if not isinstance(data, np.ndarray) or data.shape != expected or data.dtype != np.uint8:
+            shape = getattr(data, 'shape', type(data).__name__)
             raise UsageError(
-                f'--data: {file}: data has shape {np.shape(data)}, expected {expected} of uint8'
+                f'--data: {file}: data has shape {shape}, expected {expected} of uint8'
             )
         rows.append(data)
         labels.append(known)
     planes = np.concatenate(rows).reshape(-1, 3, 32, 32)  # RGB
     images = planes[:, ::-1].transpose(0, 2, 3, 1)  # [N, 32, 32, 3], BGR
     return ArraySource(np.ascontiguousarray(images), np.concatenate(labels))
+
+
+def _whole_numbers(values: Any) -> np.ndarray | None:
+    """Labels [n] from a list or an array of them; None if it is neither."""
+    if isinstance(values, np.ndarray):
+        return values if values.ndim == 1 and values.dtype.kind in 'iu' else None
+    if not isinstance(values, list | tuple):
+        return None
+    if not all(type(value) is int and abs(value) < 2**31 for value in values):
+        return None
+    return np.array(values, np.int64)
 
 
 def _read_names(file: Path, key: str) -> tuple[str, ...]:
@@ -121,10 +133,9 @@ def _read_names(file: Path, key: str) -> tuple[str, ...]:
     (names,) = _load_pickle(file, key)
     if not isinstance(names, list | tuple):
         raise UsageError(f'--data: {file}: {key} is no list of names')
-    classes = tuple(map(_text, names))
-    if not all(isinstance(name, str) for name in classes):
+    if not all(isinstance(name, str | bytes) for name in names):
         raise UsageError(f'--data: {file}: {key} is no list of names')
-    return classes
+    return tuple(map(_text, names))
 
 
 def _load_pickle(path: Path, *keys: str) -> list[Any]:
@@ -146,7 +157,7 @@ def _load_pickle(path: Path, *keys: str) -> list[Any]:
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode(errors='backslashreplace') if isinstance(value, bytes) else value
 
 
 def _spec(name: str) -> DatasetSpec:

@@ -11,6 +11,11 @@ from engine.errors import UsageError
 _PARTS = re.compile(r'(^|[./])(weight|bias|running_mean|running_var|W|b|basis|gamma|beta|EMA)$')
 
 
+def is_part(name: str) -> bool:
+    """Whether a tensor of this name is part of a layer."""
+    return _PARTS.search(name) is not None
+
+
 def check_lengths(path: str, tensors: Mapping[str, np.ndarray]) -> None:
     """Refuses parts of layers that have no dimension, or none of length.
 
@@ -22,7 +27,7 @@ def check_lengths(path: str, tensors: Mapping[str, np.ndarray]) -> None:
         UsageError: there is one.
     """
     for name, value in tensors.items():
-        if _PARTS.search(name) and (value.ndim == 0 or value.size == 0):
+        if is_part(name) and (value.ndim == 0 or value.size == 0):
             raise UsageError(
                 f'{path}: {name} has shape {list(value.shape)}; a layer has at least one channel '
                 'and a classifier at least one class'

@@ -146,8 +146,15 @@ def _maps(names: Iterable[str], pattern: str) -> dict[tuple[int, int], int]:
 
 
 def _layers_by_block(maps: Maps) -> list[int]:
-    """Number of layers of each block."""
-    counts = [0] * (1 + max(block for block, _ in maps))
+    """Number of layers of each block.
+
+    Raises:
+        ValueError: blocks are missing between others.
+    """
+    blocks = {block for block, _ in maps}
+    if blocks != set(range(len(blocks))):
+        raise ValueError('numbers of its blocks are missing')
+    counts = [0] * len(blocks)
     for block, _ in maps:
         counts[block] += 1
     return counts

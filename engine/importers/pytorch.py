@@ -7,6 +7,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -130,7 +131,7 @@ def _check_stage(path: str, stage: str | None, importer: Importer) -> None:
 
 def _from_tensors(published: Published, importer: Importer, allow: Sequence[str]) -> Imported:
     path, tensors = published.path, published.tensors
-    config = Config.from_values(**importer.fields(published), net=importer.family.net)
+    config = Config.from_values(**_fields(published, importer), net=importer.family.net)
     _check(path, config)
     names = _our_names(published, importer, config, allow)
     variables, _ = InferenceModel(config, data_format='NHWC').inspect()
@@ -144,6 +145,23 @@ def _from_tensors(published: Published, importer: Importer, allow: Sequence[str]
     config, values = importer.completed(path, config, values)
     _check(path, config)
     return Imported(config, values, sorted(set(tensors) - set(names)))
+
+
+def _fields(published: Published, importer: Importer) -> dict[str, Any]:
+    """Fields of ``Config`` that the tensors tell.
+
+    Raises:
+        UsageError: they are no complete network.
+    """
+    try:
+        return importer.fields(published)
+    except UsageError:
+        raise
+    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
+        raise UsageError(
+            f'{published.path}: holds no complete {importer.family.net} '
+            f'({type(error).__name__}: {str(error)[:200]})'
+        ) from error
 
 
 def _check(path: str, config: Config) -> None:

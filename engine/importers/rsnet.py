@@ -15,6 +15,7 @@ import numpy as np
 from engine.config.options import Architecture
 from engine.errors import UsageError
 from engine.families.recipes import PYTORCH
+from engine.importers.checks import check_lengths, check_numbers, is_part
 from engine.importers.importer import Importer, Published, Tensors
 from engine.runs.checkpoint import Checkpoint
 from nets.backbones import mobilenet, resnet
@@ -51,6 +52,9 @@ def read(prefix: str, values: Mapping[str, np.ndarray]) -> Checkpoint:
     Args:
         prefix: where it was read.
         values: by the names in the file.
+
+    Raises:
+        UsageError: they are no numbers of a trained network.
     """
     ours = dict(values)
     if any(name.startswith(_ROOT) for name in values):
@@ -59,6 +63,8 @@ def read(prefix: str, values: Mapping[str, np.ndarray]) -> Checkpoint:
             name = from_published(published)
             if name is not None:
                 ours[name] = value
+    check_lengths(prefix, ours)
+    check_numbers(prefix, {name: name for name in ours if is_part(name)}, ours)
     weights, activations = _bits(ours)
     return Checkpoint(prefix, ours, None, weights, activations, _classes(ours))
 

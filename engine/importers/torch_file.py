@@ -59,7 +59,9 @@ def read_checkpoint(path: Path) -> TorchCheckpoint:
     """
     content = read_torch(path)
     whole = content if isinstance(content, dict) else {}
-    found = whole.get('state_dict_ema') or whole.get('state_dict', whole)
+    found = whole.get('state_dict_ema')
+    if not _tensors(found):
+        found = whole.get('state_dict', whole)
     tensors = _tensors(found)
     if not tensors or found is whole and len(tensors) < len(whole):
         keys = ', '.join(repr(key)[:40] for key in list(whole)[:8] if isinstance(key, str))

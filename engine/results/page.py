@@ -233,8 +233,9 @@ def page(folders: Sequence[str]) -> str:
     runs = tables.read_runs(folders)
     curves = tables.curves(runs)
     found: list[Choice] = []
-    for folder in folders:
-        found += selection.choices(Path(folder))
+    for place in map(Path, folders):
+        if selection.has_checkpoint(place):
+            found += selection.choices(place)
     parts = ['<h1>Networks whose cost is chosen at run time</h1>']
     for kind in COSTS:
         parts.append(accuracy_over(curves, kind))

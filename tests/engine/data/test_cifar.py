@@ -100,6 +100,56 @@ def test_harmful_and_broken_pickles(tmp_path):
     assert 'data has shape (3, 3072), expected (1, 3072)' in refusal(tmp_path)
 
 
+@pytest.mark.parametrize('protocol', range(6))
+def test_every_protocol(tmp_path, protocol):
+    batch = make_cifar10(tmp_path) / 'test_batch'
+    content = {b'data': cifar_rows(3, seed=9), b'labels': [1, 2, 3]}
+    batch.write_bytes(pickle.dumps(content, protocol))
+    val = open_dataset(str(tmp_path)).val
+    assert list(val.labels) == [1, 2, 3]
+    expected = content[b'data'][2].reshape(3, 32, 32)[::-1].transpose(1, 2, 0)
+    np.testing.assert_array_equal(val.read(2), expected)
+
+
+RING: list = []
+RING.append(RING)
+DEEP: list = []
+for _ in range(60):
+    DEEP = [DEEP, DEEP]
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'labels': [[1], [1, 2]]},
+        {'labels': [1.0, 2.0, 3.0]},
+        {'labels': [1, 2, 2**70]},
+        {'labels': ['1', '2', '3']},
+        {'labels': DEEP},
+        {'labels': RING},
+        {'labels': 5},
+        {'labels': {}},
+        {'labels': np.ones((3, 1), int)},
+        {'data': [[0] * 3072] * 3},
+        {'data': DEEP},
+        {'data': b'x' * 9216},
+        {'data': np.zeros((3, 3072), 'f4')},
+        {'data': np.zeros((3, 3072), object)},
+    ],
+)
+def test_other_things_than_images_and_labels(tmp_path, change):
+    batch = make_cifar10(tmp_path) / 'test_batch'
+    write_pickle(batch, {'data': cifar_rows(3, seed=9), 'labels': [1, 2, 3], **change})
+    assert str(batch) in refusal(tmp_path)
+
+
+@pytest.mark.parametrize('names', [5, 'abc', [1, 2], [[b'a']], {}, DEEP])
+def test_names_that_are_none(tmp_path, names):
+    meta = make_cifar10(tmp_path) / 'batches.meta'
+    write_pickle(meta, {'label_names': names})
+    assert 'is no list of names' in refusal(tmp_path)
+
+
 def test_a_plain_folder_is_recorded_as_what_it_is(tmp_path):
     """It is then known wherever the folder has gone since."""
     batches = make_cifar10(tmp_path / 'some' / 'cifar-10-batches-py')

@@ -419,6 +419,11 @@ def test_other_torch7_files(content, part, tmp_path, capsys):
         ),
         ({'classifier.1.linear.weight': None}, '', 'lacks: head1/linear/W'),
         ({'classifier.0.linear.bias': (7,)}, '', 'does not fit'),
+        (
+            {'blocks.999999999.0.layers.0.conv_normal.net.3.weight': (6, 6, 3, 3)},
+            '',
+            'holds no complete MSDNet .*numbers of its blocks',
+        ),
         ({'classifier.0.linear.bias': ()}, '', r'has shape \[\]'),
         ({'classifier.0.linear.bias': (0,)}, '', r'has shape \[0\]'),
         ({'blocks.0.1.layers.0.conv_normal.net.3.weight': (5,)}, '', 'MSDNet|does not fit'),

@@ -220,6 +220,13 @@ def test_the_model_of_a_training_checkpoint(file, form, prefix):
     assert count.shape == () and count.dtype == np.int64 and count == 5
 
 
+def test_averages_that_are_none(file, form):
+    """A tensor, or nothing, where a dict is meant."""
+    for averages in (of([1, 2]), {}, [of([1])], None):
+        obj = {'state_dict_ema': averages, 'state_dict': network()}
+        assert len(read_checkpoint(write(file, form, obj)).tensors) == 3
+
+
 def test_a_bare_state_dict(file, form):
     checkpoint = read_checkpoint(write(file, form, network('')))
     assert checkpoint.arch is None and len(checkpoint.tensors) == 3

@@ -145,3 +145,4 @@ def test_the_front_and_the_page_are_of_comparable_runs(tmp_path):
     (tmp_path / 'there' / 'model-5.index').unlink()
     again = page.page(folders)
     assert f'-ec {folders[0]}' in again and f'-ec {folders[1]}' not in again
+    assert '<h3>imagenet; ' not in again

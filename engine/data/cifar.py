@@ -10,7 +10,8 @@ from engine.data.sources import ArraySource
 from engine.data.spec import Dataset, DatasetSpec
 from engine.errors import UsageError
 from engine.pickles.arrays import ARRAYS
-from engine.pickles.machine import Budget, Machine
+from engine.pickles.budget import Budget
+from engine.pickles.machine import Machine
 
 
 class Archive(NamedTuple):

@@ -72,7 +72,7 @@ def _some(bad: np.ndarray) -> str:
 
 
 def misfit(shape: Iterable[int], accepted: Iterable[tuple[int, ...]]) -> str:
-    """What a shape in a file lacks to be one of those that are accepted.
+    """Says which shapes are accepted, and whether a transpose would have one of them.
 
     >>> misfit((512, 10), [(10, 512)])
     'expected [10, 512] in the file; its transpose would fit'

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import UsageError
-from engine.pickles.machine import Budget
+from engine.pickles.budget import Budget
 
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN = range(6)
 FUNCTIONS = (6, 7, 8)

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.errors import UsageError
 from engine.importers import torch_pickle
-from engine.pickles.machine import Budget
+from engine.pickles.budget import Budget
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from engine.errors import UsageError
 from engine.pickles.arrays import NUMBERS
-from engine.pickles.machine import Budget, Class, Function, Machine, NotAdmitted, Record
+from engine.pickles.budget import Budget
+from engine.pickles.machine import Machine
+from engine.pickles.values import Class, Function, NotAdmitted, Record
 
 BFLOAT16 = 'BFloat16Storage'
 STORAGES = {
@@ -204,7 +206,7 @@ def _size(lengths: Any) -> tuple[int, ...]:
 
 
 def new_budget(path: Path) -> Budget:
-    """What reading a file may take."""
+    """The budget for reading a file."""
     size = path.stat().st_size
     return Budget(2 * size + OBJECTS, 'it takes far more memory than the file is large')
 

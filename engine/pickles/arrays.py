@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.pickles.machine import Function, Unfinished, ordered
+from engine.pickles.values import Function, Unfinished, ordered
 
 # Whole numbers, floating-point numbers and truth values; no objects, whatever they are hidden in.
 _NUMBERS = re.compile('b1|[iu][1248]|f[248]')

@@ -7,7 +7,6 @@ time are bounded whatever the file says.
 """
 
 import codecs
-import os
 import pickle
 import re
 import struct
@@ -15,6 +14,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pickle import UnpicklingError
 from typing import Any, BinaryIO, ClassVar
+
+from engine.pickles.budget import Budget, Source
+from engine.pickles.values import Class, Function, NotAdmitted, Record, Unfinished, check_key
 
 # Bytes that an instruction may take: an object of Python and its place in a list. An item of a
 # dict takes more, and so do an empty set and an array.
@@ -26,134 +28,6 @@ DIGITS, ARGUMENTS, WIDE_TEXT = 400, 32, 2**20
 
 # Bytes of texts outside Latin-1: in UTF-8, and where a line spells them.
 _WIDE = {'utf-8': re.compile(rb'[\xc4-\xff]'), 'raw-unicode-escape': re.compile(rb'\\(U|u(?!00))')}
-
-# A key could otherwise take long to hash, or be made to collide with all others.
-_KEYS = (str, bytes, int, float, bool, type(None))
-_LARGEST_KEY = 2**60
-
-
-class NotAdmitted(UnpicklingError):
-    """A pickle asks for a name that is not among those that it may have."""
-
-    def __init__(self, place: str):
-        super().__init__(f'{place[:80]} is not admitted')
-        self.place = place
-
-
-class Budget:
-    """Bytes that may still be taken.
-
-    Args:
-        limit: how many.
-        excess: what is said if they do not suffice.
-    """
-
-    def __init__(self, limit: int, excess: str):
-        self._left = limit
-        self._excess = excess
-
-    def charge(self, amount: int) -> None:
-        """Takes some of them.
-
-        Raises:
-            UnpicklingError: there are not so many.
-        """
-        self._left -= amount
-        if self._left < 0:
-            raise UnpicklingError(self._excess)
-
-
-class Function:
-    """A function that a pickle can call; unlike a plain one it has nothing that could be set."""
-
-    __slots__ = ('call',)
-
-    def __init__(self, call: Callable[..., Any]):
-        self.call = call
-
-
-class Class(Function):
-    """A function that makes an instance, also where a pickle makes one without arguments."""
-
-    __slots__ = ()
-
-
-class Unfinished:
-    """An object whose state a pickle tells later, with the instruction BUILD."""
-
-    value: Any = None  # what it became
-
-    def build(self, state: Any) -> Any:
-        """What it is with this state.
-
-        Raises:
-            UnpicklingError: it has none, or another.
-        """
-        raise UnpicklingError('an object that has no state')
-
-
-class Record(dict):
-    """A dict that stands for an object; attributes that a pickle sets on it are dropped."""
-
-    __slots__ = ()
-
-
-def ordered(pairs: Any = ()) -> Record:
-    """Record of a dict or of pairs of key and value.
-
-    Raises:
-        UnpicklingError: a key is neither text nor number.
-    """
-    items = pairs.items() if isinstance(pairs, dict) else pairs
-    found = Record()
-    for key, value in items:
-        check_key(key)
-        found[key] = value
-    return found
-
-
-def check_key(key: Any) -> None:
-    """Refuses keys of dicts and items of sets that are neither texts nor numbers.
-
-    Raises:
-        UnpicklingError: it is another one.
-    """
-    if type(key) not in _KEYS or (isinstance(key, int) and abs(key) > _LARGEST_KEY):
-        raise UnpicklingError('a key that is neither text nor number')
-
-
-class Source:
-    """The rest of a stream; never asks it for more than there is."""
-
-    def __init__(self, stream: BinaryIO):
-        start = stream.tell()
-        self.size = stream.seek(0, os.SEEK_END)
-        stream.seek(start)
-        self._left = self.size - start
-        self._stream = stream
-
-    def take(self, count: int) -> bytes:
-        """The next bytes.
-
-        Raises:
-            UnpicklingError: there are fewer.
-        """
-        if not 0 <= count <= self._left:
-            raise UnpicklingError('it ends too early')
-        self._left -= count
-        return self._stream.read(count)
-
-    def line(self) -> bytes:
-        """The next line without its end.
-
-        Raises:
-            UnpicklingError: it has none.
-        """
-        found = self._stream.readline()
-        self._left -= len(found)
-        if not found.endswith(b'\n'):
-            raise UnpicklingError('it ends too early')
-        return found[:-1]
 
 
 class Machine:
@@ -260,7 +134,7 @@ class Machine:
     # Containers.
 
     def _marked(self) -> list[Any]:
-        """What was pushed after the last mark, taken off the stack."""
+        """Takes all that was pushed after the last mark off the stack."""
         start = self._marks.pop()
         found = self._stack[start:]
         del self._stack[start:]

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from engine.pickles.arrays import ARRAYS
-from engine.pickles.machine import Budget, Machine, NotAdmitted
+from engine.pickles.budget import Budget
+from engine.pickles.machine import Machine
+from engine.pickles.values import NotAdmitted
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 

@@ -55,3 +55,16 @@ def test_curves_of_no_run(tmp_path, text, message):
     (tmp_path / 'stats.json').write_text(text)
     with pytest.raises(UsageError, match=message):
         history_figure.draw([str(tmp_path)])
+
+
+def test_runs_of_other_data_are_named_apart(tmp_path):
+    runs = []
+    for name, data in (('here', 'cifar10'), ('there', 'animals28')):
+        run = history(tmp_path / name, [{'epoch_num': 1, 'loss': 3.0, 'val/s28/top1': 70.0}])
+        config = {'net': 'rsnet', 'dataset': data, 'data': data, 'augmentation': 'shift'}
+        (tmp_path / name / 'config.json').write_text(json.dumps(config))
+        runs.append(run)
+    loss = history_figure.draw(runs).axes[0]
+    assert [drawn.get_label() for drawn in loss.lines] == ['here, cifar10', 'there, animals28']
+    alone = history_figure.draw(runs[:1]).axes[0]
+    assert [drawn.get_label() for drawn in alone.lines] == ['here']

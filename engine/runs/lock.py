@@ -19,10 +19,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from engine.entry import temporaries
 from engine.errors import UsageError, WorkerError
+from engine.files import read_json
 
 START = '.lock-'
 
@@ -123,22 +123,16 @@ class _Found:
 
 def _read(path: Path) -> _Found | None:
     """The lock in a file, whose owner is unknown where the text makes no sense; None if gone."""
+    owner = Owner()
     try:
         beat = path.stat().st_mtime
-        text = path.read_text(encoding='utf-8', errors='replace')
+        owner = read_json(path, Owner, 'it is the lock of a run')
     except FileNotFoundError:
         return None
-    known: dict[str, Any] = {}
-    with contextlib.suppress(ValueError):
-        data = json.loads(text)
-        if isinstance(data, dict):
-            known = data
-    fields: dict[str, Any] = {}
-    for field in dataclasses.fields(Owner):
-        value = known.get(field.name)
-        if type(value) is type(field.default):
-            fields[field.name] = value
-    return _Found(path, Owner(**fields), beat)
+    except UsageError:
+        if not path.exists():
+            return None
+    return _Found(path, owner, beat)
 
 
 def is_lock(path: Path) -> bool:

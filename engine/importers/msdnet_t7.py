@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 
 from engine.errors import UsageError
-from engine.importers.t7_file import Instance, read_t7
+from engine.importers.t7_file import ROOM, Instance, read_t7
+from engine.pickles.budget import Budget
+
+# Bytes that a module without numbers counts as.
+_MODULE = 400
 
 _LEAVES = ('weight', 'bias', 'running_mean', 'running_var')
 
@@ -19,11 +24,22 @@ def read_original(path: str) -> dict[str, np.ndarray]:
     """
     tree = read_t7(Path(path))
     tensors = {}
+    # Tables can share their parts: a few of them spell any number of modules.
+    budget = Budget(2 * Path(path).stat().st_size + ROOM, 'its modules are repeated too often')
     try:
         for name, module in _modules(tree):
+            budget.charge(_MODULE)
             for leaf, value in _variables(module).items():
+                budget.charge(value.nbytes)
                 tensors[f'{name}.{leaf}'] = value
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        UnpicklingError,
+    ) as error:
         raise UsageError(
             f'{path}: holds no MSDNet ({type(error).__name__}: {error}); give model.t7 or '
             'model_best.t7, not latest.t7 or optimState.t7'
@@ -94,5 +110,5 @@ def _variables(module: Instance) -> dict[str, np.ndarray]:
         shape = value.shape
         if leaf == 'weight' and value.ndim == 2 and 'kW' in fields:
             shape = (len(value), -1, fields['kH'], fields['kW'])
-        variables[leaf] = value.reshape(shape).astype(np.float32)
+        variables[leaf] = value.reshape(shape).astype(np.float32, copy=False)
     return variables

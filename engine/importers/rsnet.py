@@ -54,13 +54,15 @@ def read(prefix: str, values: Mapping[str, np.ndarray]) -> Checkpoint:
         values: by the names in the file.
 
     Raises:
-        UsageError: they are no numbers of a trained network.
+        UsageError: they are no numbers of a trained network, or two are the same variable.
     """
     ours = dict(values)
     if any(name.startswith(_ROOT) for name in values):
         ours = {}
         for published, value in values.items():
             name = from_published(published)
+            if name in ours:
+                raise UsageError(f'{prefix}: {published} and another variable are both {name}')
             if name is not None:
                 ours[name] = value
     check_lengths(prefix, ours)

@@ -445,6 +445,18 @@ def test_files_that_do_not_fit(change, flags, part, tmp_path, capsys):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize('count', [300, 3000])
+def test_tables_that_share_their_parts(count, tmp_path):
+    """A few kilobytes that spell a hundred million modules end at once."""
+    layer = Object('nn.X', {'modules': [Object('nn.Y', {'weight': np.zeros(999, '<f4')})] * count})
+    part = Object('nn.MSDNet_Layer_other', {'modules': [layer] * count})
+    block = Object('nn.Block', {'modules': [part] * count})
+    tree = Object('nn.JointTrainModule', {'modules': [block] * (2 * count)})
+    file = write_t7(tmp_path / 'x.t7', tree)
+    with pytest.raises(UsageError, match='repeated too often'):
+        msdnet_t7.read_original(str(file))
+
+
 @pytest.mark.parametrize(
     'blocks, expected',
     [

@@ -158,10 +158,9 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
                 raise
             print(f'{error}. Records go to {folder} in the current folder', flush=True)
     evaluated = config.replacing(load=str(prefix), gpu=(0,))
+    check_writable(folder, f'--logdir {folder}')
     try:
-        place = open_run(evaluated, folder, None).path
-        check_writable(place, f'--logdir {folder}')
-        return place
+        return open_run(evaluated, folder, None).path
     except UsageError as error:
         raise UsageError(
             f'--logdir {folder}: is no folder for the records of this checkpoint; choose another '

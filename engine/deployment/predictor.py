@@ -4,6 +4,7 @@ Images of any size in, labels and scores out.
 """
 
 import itertools
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -97,8 +98,8 @@ class Predictor:
     ) -> Prediction:
         """Labels and probabilities.
 
-        Images go through the network in batches, so that memory does not grow with their number; a
-        terminal sees a progress bar after a few seconds.
+        Images go through the network in batches, so that memory does not grow with their number.
+        After a few seconds a terminal shows progress, and a log each minute.
 
         Args:
             images: uint8 images [H, W, 3] in BGR order (as OpenCV reads them), of any size: a list,
@@ -250,7 +251,9 @@ def _batches(
     count = max(1, min(LARGEST_BATCH, BATCH_PIXELS // pixels))
     rest = iter(images)
     done = 0
-    with tqdm(total=total, unit='image', desc='predicting', delay=3, disable=None) as bar:
+    # A log gets a line per minute.
+    seconds = 0.5 if sys.stderr.isatty() else 60
+    with tqdm(total=total, unit='image', desc='predicting', delay=3, mininterval=seconds) as bar:
         while batch := _views(itertools.islice(rest, count), preprocessing, done):
             yield batch
             done += len(batch[0])

@@ -284,6 +284,26 @@ def test_many_images_go_in_batches(batches_of_two, make):
         counts.clear()
 
 
+def test_progress_is_shown_for_long_inputs(batches_of_two, monkeypatch, capsys):
+    made = []
+
+    class Bar(predictor.tqdm):
+        """One that does not wait."""
+
+        def __init__(self, **options):
+            assert options.pop('delay') > 0 and options.pop('mininterval') > 0
+            super().__init__(**options, mininterval=0)
+            made.append(self)
+
+    monkeypatch.setattr(predictor, 'tqdm', Bar)
+    found, _ = batches_of_two
+    found.predict(IMAGES, point='s16')
+    found.predict(iter(IMAGES), point='s16')
+    assert [bar.n for bar in made] == [len(IMAGES)] * 2
+    assert [bar.total for bar in made] == [len(IMAGES), None]
+    assert 'predicting' in capsys.readouterr().err
+
+
 def test_a_list_is_checked_before_anything_is_run(batches_of_two):
     found, counts = batches_of_two
     with pytest.raises(UsageError, match='number 6'):

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.data import cifar
-from engine.importers import msdnet
 from engine.importers.t7_file import read_t7
 from engine.importers.torch_file import read_checkpoint
 from tests.engine.importers.t7_writer import Object, write_t7
@@ -36,11 +35,8 @@ def _checkpoint() -> dict[str, Any]:
     """A state dict with a view of a shared storage, an optimizer and settings."""
     shared = Storage(np.arange(12, dtype='<f4'))
     state = OrderedDict()
-    state['module.conv1.weight'] = of(np.arange(36).reshape(4, 1, 3, 3))
-    state['module.bn1.running_var'] = of([1.0, 2.0])
     state['module.half'] = of([1, 2, 3], 'BFloat16')
     state['module.view'] = tensor(shared, 2, (2, 3), (1, 2))
-    state['module.bn1.num_batches_tracked'] = of(5, 'Long')
     return {'epoch': 3, 'arch': 'resnet18', 'state_dict': state, 'best': np.float64(1.5)}
 
 
@@ -84,16 +80,10 @@ def _read_batch(path: Path) -> Any:
     return [source.read(i) for i in range(len(source))], np.array(source.labels)
 
 
-def _index(folder: Path) -> Path:
-    return write(folder / 'index.pth', 'zip', of(np.arange(50), 'Long'))
-
-
 ENTRIES = (
     Entry('PyTorch, zip', _torch('zip'), read_checkpoint, True),
     Entry('PyTorch, before 1.6', _torch('legacy'), read_checkpoint, False),
-    Entry('PyTorch, index of MSDNet', _index, lambda path: msdnet.read_holdout(path, 5), True),
     Entry('Torch7', _t7, _t7_content, False),
-    Entry('CIFAR, protocol 0', _batch(0), _read_batch, False),
     Entry('CIFAR, protocol 2', _batch(2), _read_batch, False),
     Entry('CIFAR, protocol 5', _batch(5), _read_batch, False),
 )

@@ -36,7 +36,8 @@ SEEDS = 3
 
 def fine_tune(bits: int, epochs: int) -> tuple[str, ...]:
     """Flags that fine-tune a float network to fewer bits."""
-    return '--qw', str(bits), '--qa', str(bits), '--epochs', str(epochs), '--lr', '0.02'
+    course = '--epochs', str(epochs), '--lr', '0.02', '--warmup', '0.5'
+    return '--qw', str(bits), '--qa', str(bits), *course
 
 
 def others(sizes: Sequence[int], own: int) -> tuple[int, ...]:

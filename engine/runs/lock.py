@@ -77,19 +77,22 @@ def _machine() -> str:
 
 
 def _began(pid: int) -> str | None:
-    """When a process of this machine began, in its own words; None if there is no such process."""
-    if not Path('/proc/self/stat').exists():
+    """When a process of this machine began, in its own words; None if there is no such process.
+
+    Empty where the system does not say.
+    """
+    if pid <= 0:
+        return None
+    try:
+        text = Path(f'/proc/{pid}/stat').read_text()
+    except OSError:
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return None
         except PermissionError:
             pass
         return ''
-    try:
-        text = Path(f'/proc/{pid}/stat').read_text()
-    except OSError:
-        return None
     state, *fields = text.rpartition(')')[2].split()
     if state in 'ZX':
         return None
@@ -117,7 +120,8 @@ class _Found:
     def lives(self, now: float) -> bool:
         """Whether its owner is there, at this time of the file system."""
         if self.owner.here:
-            return _began(self.owner.pid) == self.owner.began
+            began = _began(self.owner.pid)
+            return began is not None and (began in ('', self.owner.began) or not self.owner.began)
         return abs(now - self.beat) < EXPIRED
 
 

@@ -35,6 +35,7 @@ GRACE = 10.0
 # What the main thread does by the module that it is in, the innermost first.
 WORK = {
     'engine.training.saving': 'a checkpoint that is being written or read',
+    'engine.training.cluster': 'the other workers',
     'engine.evaluation.evaluate': 'the validation images that are being scored',
     'engine.graph.tower': 'the graph that is being built',
     'engine.training.quantizer_starts': 'the first batch, from which quantizers start',

@@ -91,6 +91,10 @@ def test_a_number_that_another_process_has_now_is_no_owner(tmp_path):
     lock_of(tmp_path, machine=mine.machine, pid=mine.pid, began='1')
     with held(tmp_path):
         pass
+    for pid in (0, -1, 2**40):
+        lock_of(tmp_path, machine=mine.machine, pid=pid, began='')
+        with held(tmp_path):
+            pass
     lock_of(tmp_path, machine=mine.machine, pid=mine.pid, began=mine.began)
     with pytest.raises(UsageError, match='process 7 on far|trains in it'), held(tmp_path):
         pass

@@ -74,6 +74,14 @@ def both(workers, function) -> list:
         return [future.result() for future in [pool.submit(function, worker) for worker in workers]]
 
 
+def test_all_take_what_the_folder_of_the_first_one_recorded(pair):
+    """Its schedule, and not where its files and devices are."""
+    recorded = CONFIG.replacing(absolute=True, milestones=(2.5, 7.0), warmup=0.3)
+    own = CONFIG.replacing(gpu=(3,), data='elsewhere')
+    found = both(pair, lambda worker: worker.agree(recorded if worker.first else own))
+    assert found == [recorded, recorded.replacing(gpu=(3,), data='elsewhere')]
+
+
 def test_sums_are_those_of_all_workers_by_type(pair):
     rng = np.random.default_rng(0)
     values = [

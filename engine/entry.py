@@ -56,10 +56,7 @@ def begin() -> None:
     ours = name == '-m' or name.startswith(INSTALLED)
     if ours or name == 'imagenet_tf.py':
         _handle(leave)
-        # Names of files need not be text.
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors='backslashreplace')
+        quiet()
         # Run last of all: the work is done, and what is left are destructors.
         atexit.register(_handle, signal.SIG_IGN)
 

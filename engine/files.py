@@ -20,6 +20,7 @@ import contextlib
 import datetime
 import json
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -203,6 +204,12 @@ def set_aside(path: Path) -> None:
     with contextlib.suppress(OSError):
         os.replace(path, aside)
         print(f'{path}: is kept as {aside.name} and made anew', flush=True)
+
+
+def in_shell(path: Path | str) -> str:
+    """A path as a command line takes it: quoted, and no flag where it starts with a dash."""
+    text = str(path)
+    return shlex.quote(f'./{text}' if text.startswith('-') else text)
 
 
 def read_bytes(path: Path, remedy: str, largest: int = LARGEST) -> bytes:

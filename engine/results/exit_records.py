@@ -9,7 +9,7 @@ import numpy as np
 
 from engine import arrays
 from engine.errors import UsageError
-from engine.files import read_json
+from engine.files import in_shell, read_json
 from engine.results.records import read_layers
 from engine.schema import Amount, Percent
 from nets import cost
@@ -105,7 +105,7 @@ def read_images(folder: Path, size: int) -> dict[str, Images]:
         UsageError: The file is damaged, or the network has diverged.
     """
     path = folder / 'exits' / f's{size}.npz'
-    remedy = f'`imagenet_tf.py --eval -ec {folder}` writes it anew'
+    remedy = f'`imagenet_tf.py --eval -ec {in_shell(folder)}` writes it anew'
     stored = arrays.read(path, RECORD, remedy)
     found = {}
     for name, start in _STARTS.items():

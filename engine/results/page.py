@@ -13,7 +13,7 @@ from engine import figures
 from engine.config import cli
 from engine.config.config import read_config
 from engine.errors import UsageError
-from engine.files import Damaged, read_json
+from engine.files import Damaged, in_shell, read_json
 from engine.results import accuracy_figure, records, selection, tables
 from engine.results.accuracy_figure import COSTS
 from engine.results.exit_records import EARLY, WHOLE, Measured
@@ -125,7 +125,7 @@ def measured_exits(folder: Path) -> str:
     Raises:
         Damaged: A record of them is.
     """
-    remedy = f'run `imagenet_tf.py --eval -ec {folder} --thresholds` again'
+    remedy = f'run `imagenet_tf.py --eval -ec {in_shell(folder)} --thresholds` again'
     rows = []
     for path in sorted((folder / 'exits').glob('*-measured.json')):
         name = path.stem.removesuffix('-measured')

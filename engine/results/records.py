@@ -9,7 +9,7 @@ import nets
 from engine.config.record import checked_options, flat_record
 from engine.data import datasets
 from engine.errors import UsageError
-from engine.files import read_json
+from engine.files import in_shell, read_json
 from engine.results.costs import Layers
 from engine.schema import Amount, Count, Part, Percent, checked
 from nets import cost
@@ -103,7 +103,7 @@ class Profile(Part):
 
 def evaluate_again(folder: Path) -> str:
     """How to repair the records of evaluation."""
-    return f'run `imagenet_tf.py --eval -ec {folder}` again'
+    return f'run `imagenet_tf.py --eval -ec {in_shell(folder)}` again'
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def read_layers(folder: Path) -> Layers:
         UsageError: The file is missing or damaged.
     """
     path = folder / 'layers.json'
-    remedy = f'run `imagenet_tf.py --eval -ec {folder}`, which writes it'
+    remedy = f'run `imagenet_tf.py --eval -ec {in_shell(folder)}`, which writes it'
     return read_json(path, dict[str, list[cost.LayerRecord]], remedy)
 
 
@@ -222,5 +222,5 @@ def read_times(folder: Path) -> dict[str, float]:
     path = folder / 'profile.json'
     if not path.exists():
         return {}
-    found = read_json(path, Profile, f'run python -m scripts.profile {folder} again')
+    found = read_json(path, Profile, f'run python -m scripts.profile {in_shell(folder)} again')
     return {point: times.batch1_ms for point, times in found.points.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import UsageError
+from engine.files import in_shell
 from engine.results import exit_records, exit_thresholds, pareto, records, tables
 from engine.results.costs import Layers
 from engine.results.exit_records import HOLDOUT, MADDS, VALIDATION
@@ -53,8 +54,7 @@ class Choice:
     @property
     def commands(self) -> list[str]:
         """Command lines that evaluate it."""
-        # What starts with a dash is no flag.
-        run = shlex.quote(f'./{self.run}' if self.run.startswith('-') else self.run)
+        run = in_shell(self.run)
         evaluate = f'python imagenet_tf.py --eval -ec {run}'
         if self.data:
             evaluate += f' --data {shlex.quote(self.data)}'

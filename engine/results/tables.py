@@ -10,7 +10,7 @@ from typing import Any
 
 from engine import families
 from engine.errors import UsageError
-from engine.files import read_json
+from engine.files import in_shell, read_json
 from engine.results import published, records
 from engine.results.conditions import labels, measured_on
 from engine.results.costs import Layers, point_cost
@@ -243,7 +243,7 @@ def read_run(folder: Path, name: str) -> Run:
     if not files:
         raise UsageError(
             f'{folder / "eval"}: no evaluation records; '
-            f'run `imagenet_tf.py --eval -ec {folder}` first'
+            f'run `imagenet_tf.py --eval -ec {in_shell(folder)}` first'
         )
     rows = [read_row(path, name, config, layers) for path in files]
     return Run(name, config, tuple(sorted(rows, key=sort_key)))

@@ -1,6 +1,8 @@
 """Rows of runs: costs, order, curves, and damaged records."""
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -146,3 +148,13 @@ def test_the_front_and_the_page_are_of_comparable_runs(tmp_path):
     again = page.page(folders)
     assert f'-ec {folders[0]}' in again and f'-ec {folders[1]}' not in again
     assert '<h3>imagenet; ' not in again
+
+
+@pytest.mark.parametrize('name', ["it's [1]", '-run'])
+def test_what_repairs_records_can_be_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rs_run(tmp_path / name, [])
+    with pytest.raises(UsageError) as caught:
+        tables.read_runs([name])
+    command = str(caught.value).split('`')[1]
+    assert Path(shlex.split(command)[3]).samefile(name)

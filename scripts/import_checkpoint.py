@@ -95,7 +95,7 @@ def imported_into(folder: Path, args: argparse.Namespace) -> str:
     imported = pytorch.read(
         args.file, sizes=args.sizes, arch=args.arch, allow=args.allow, stage=args.stage
     )
-    data = datasets.named(args.data).data
+    data = datasets.located(datasets.named(args.data).data)
     config = imported.config.replacing(
         data=data,
         dataset=datasets.recorded_name(data, imported.config.classes),

@@ -88,7 +88,7 @@ def _refuse_of_other_optimizers(values: Mapping[str, Any], given: Mapping[str, A
 
 
 def _open(values: dict[str, Any]) -> Dataset:
-    """Opens the data, whose spelling in ``values`` becomes that of the record.
+    """Opens the data; paths in ``values`` become those of the record, which hold everywhere.
 
     Raises:
         UsageError: ``image_size`` is out of range.
@@ -99,8 +99,12 @@ def _open(values: dict[str, Any]) -> Dataset:
             ranges.check(ViewOptions(image_size=size))
         except ValueError as error:
             raise UsageError(f'--{error}') from error
-    values['data'] = datasets.named(values['data']).data
-    return datasets.open_dataset(values['data'], size=size, skip=values.get('skip_list', ''))
+    dataset = datasets.open_dataset(values['data'], size=size, skip=values.get('skip_list', ''))
+    values['data'] = datasets.located(datasets.named(values['data']).data)
+    for name in ('skip_list', 'load'):
+        if values.get(name):
+            values[name] = datasets.absolute(values[name])
+    return dataset
 
 
 def _mode(values: Mapping[str, Any]) -> str:

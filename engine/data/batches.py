@@ -19,7 +19,7 @@ from tensorpack.utils import logger
 
 from engine.data.augment import Extra
 from engine.data.preprocessing import Preprocessing
-from engine.data.sources import BadImage
+from engine.data.sources import BadImage, Source
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 
@@ -146,10 +146,12 @@ class TrainFlow(DataFlow):
         """Yield batch start_step, start_step + 1, ... without end.
 
         Raises:
-            UsageError: more than `max_bad` images of a pass cannot be decoded.
+            UsageError: more than `max_bad` images of a pass cannot be decoded, or images are no
+                pixels from 0 to 255.
         """
         found: set[str] = set()  # bad images of the current pass
         number = -1
+        first = True
         size = self.batch_size // self.parts
         for samples in _batches(self._read, self._plan(), batch_size=size, threads=self.threads):
             if samples[0].number != number:
@@ -159,7 +161,11 @@ class TrainFlow(DataFlow):
                 found.update(map(str, sample.bad))
             self._check_bad(found)
             self._note(samples)
-            yield _stack(samples)
+            batch = _stack(samples)
+            if first:
+                _check_light(batch[:-1])
+            first = False
+            yield batch
 
     def _note(self, samples: Sequence[Sample]) -> None:
         """Names every bad image once in the log."""
@@ -218,7 +224,7 @@ class TrainFlow(DataFlow):
         bad: list[BadImage] = []
         while True:
             try:
-                return Decoded(self.source.read(place), place, tuple(bad))
+                return Decoded(_pixels(self.source, place), place, tuple(bad))
             except BadImage as error:
                 bad.append(error)
                 if len(bad) == TRIES:
@@ -272,7 +278,7 @@ class EvalFlow(DataFlow):
             yield _stack(samples)
 
     def _read(self, index: int) -> Sample:
-        views = self.preprocessing.eval_views(self.source.read(index))
+        views = self.preprocessing.eval_views(_pixels(self.source, index))
         return Sample(views, int(self.source.labels[index]))
 
 
@@ -343,6 +349,35 @@ def _groups(items: Iterable[Argument], size: int) -> Iterator[list[Argument]]:
     iterator = iter(items)
     while group := list(islice(iterator, size)):
         yield group
+
+
+def _pixels(source: Source, place: int) -> np.ndarray:
+    """An image of a source, uint8 [h, w, 3].
+
+    Raises:
+        BadImage: it cannot be decoded.
+        UsageError: it is something else, which would become black.
+    """
+    image = source.read(place)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UsageError(
+            f'--data: {source.name(place)} is {image.dtype} {list(image.shape)}, from '
+            f'{image.min():g} to {image.max():g}; expected uint8 [h, w, 3], from 0 to 255'
+        )
+    return image
+
+
+def _check_light(views: Sequence[np.ndarray]) -> None:
+    """Checks that a whole batch is not black.
+
+    Raises:
+        UsageError: all pixels are 0 or 1, as they are after a wrong conversion.
+    """
+    if all(view.max() <= 1 for view in views):
+        raise UsageError(
+            '--data: the pixels of all images of the first batch are 0 or 1, which is black; '
+            'expected 0 to 255'
+        )
 
 
 def _stack(samples: Sequence[Sample]) -> Batch:

@@ -105,7 +105,8 @@ def _read_batches(files: list[Path], labels_key: str) -> ArraySource:
         if not isinstance(data, np.ndarray) or data.shape != expected or data.dtype != np.uint8:
             shape = getattr(data, 'shape', type(data).__name__)
             raise UsageError(
-                f'--data: {file}: data has shape {shape}, expected {expected} of uint8'
+                f'--data: {file}: data has shape {shape}, expected {expected} of uint8, '
+                f'found {getattr(data, "dtype", type(data).__name__)}'
             )
         rows.append(data)
         labels.append(known)

@@ -5,13 +5,14 @@ Images are handed out decoded but otherwise raw: uint8 [h, w, 3] in BGR order.
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.data import animals28, cifar, fake, folder
+from engine.data import animals28, checks, cifar, fake, folder
 from engine.data.sources import Source, Subset
 from engine.data.spec import Dataset, DatasetSpec
 from engine.errors import UsageError
@@ -61,6 +62,28 @@ def named(data: str) -> Named:
     return Named(folder.FOLDER, data, data)
 
 
+def located(data: str) -> str:
+    """What `--data`, or another flag, names, with its path from the root: it holds everywhere."""
+    name, _, place = data.partition(':')
+    spec = SPECS.get(name)
+    if not data or (spec is not None and not spec.needs_folder and not place):
+        return data
+    if spec is not None and spec.needs_folder and place:
+        return f'{name}:{absolute(place)}'
+    return absolute(data)
+
+
+def is_gone(data: str) -> bool:
+    """Whether `--data` names a folder that is not there."""
+    place = named(data).folder
+    return bool(place) and not Path(place).expanduser().is_dir()
+
+
+def absolute(path: str) -> str:
+    """A path from the root, links left as they are; an empty one stays empty."""
+    return os.path.abspath(os.path.expanduser(path)) if path else path
+
+
 def open_dataset(data: str, *, size: int | None = None, skip: str = '') -> Dataset:
     """Open what `--data` names.
 
@@ -82,6 +105,7 @@ def open_dataset(data: str, *, size: int | None = None, skip: str = '') -> Datas
     if found.spec is folder.FOLDER and not Path(data).expanduser().is_dir():
         raise UsageError(f'--data {data}: no such name and no such folder; give {choices()}')
     dataset = found.spec.open(found.folder, size or found.spec.image_size)
+    checks.check(dataset)
     return _without(dataset, Path(skip).expanduser()) if skip else dataset
 
 

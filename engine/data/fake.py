@@ -22,6 +22,10 @@ class NoiseSource(Source):
         rng = np.random.default_rng([self.seed, i])
         return rng.integers(256, size=(self.size, self.size, 3), dtype=np.uint8)
 
+    def stored(self, i: int) -> bytes:
+        """What image `i` is drawn from."""
+        return f'{self.seed} {i}'.encode()
+
 
 def _open(folder: str, image_size: int) -> Dataset:
     classes = tuple(f'class{k:03}' for k in range(CLASSES))

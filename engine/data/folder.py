@@ -7,11 +7,11 @@ packed files instead (see ``engine.data.packed``) is opened likewise.
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from engine.data.packed import PACKS, Pack, PackedSource
-from engine.data.sources import FileSource
+from engine.data.sources import FileSource, some
 from engine.data.spec import Dataset, DatasetSpec
 from engine.errors import UsageError
 from engine.files import read_names
@@ -24,15 +24,6 @@ LABEL_LISTS = ('val.txt', 'val_map.txt', 'val_labels.txt')
 HELP = 'a folder with train/ and val/, or one that pack_data wrote'
 
 ILSVRC_CLASSES = 1000
-SHOWN = 20  # names in a message
-
-
-def some(names: Iterable[str]) -> str:
-    """The first of many names in order, for a message."""
-    ordered = sorted(names)
-    more = len(set(ordered)) - SHOWN
-    first = ', '.join(ordered[:SHOWN])
-    return f'{first} and {more} more' if more > 0 else first
 
 
 def is_ilsvrc(classes: Sequence[str]) -> bool:
@@ -185,10 +176,9 @@ def _read_labels(path: Path, names: list[str], index: dict[str, int]) -> list[in
         raise UsageError(
             f'--data: {path} has {len(lines)} lines for the {len(names)} images of val/'
         )
-    labels = {}
-    for name, fields in zip(listed, lines, strict=True):
-        labels[name] = _read_label(path, fields[-1], index)
-    return [labels[name] for name in names]
+    labels = _indices(path, [fields[-1] for fields in lines], index)
+    known = dict(zip(listed, labels))
+    return [known[name] for name in names]
 
 
 def _check_listed(path: Path, names: list[str], listed: list[str]) -> None:
@@ -207,19 +197,38 @@ def _check_listed(path: Path, names: list[str], listed: list[str]) -> None:
         raise UsageError(f'--data: {path} lists images that val/ lacks: {some(without_image)}')
 
 
-def _read_label(path: Path, label: str, index: dict[str, int]) -> int:
-    """Class index from the name of a class folder, else from a decimal number.
+def _indices(path: Path, labels: list[str], index: dict[str, int]) -> list[int]:
+    """Class indices of labels that are names of class folders, or else all decimal numbers.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: a label is neither, they are mixed, or numbers count from 1.
     """
-    number = int(label) if label.isdecimal() and len(label) <= DIGITS else -1
-    known = index.get(label, number)
-    if not 0 <= known < len(index):
+    if all(label in index for label in labels):
+        return [index[label] for label in labels]
+    last = len(index) - 1
+    numbers = [int(label) if _is_number(label) else -1 for label in labels]
+    if min(numbers) > 0 and max(numbers) == last + 1:
         raise UsageError(
-            f'--data: {path}: label {label} is neither a class of train/ nor 0..{len(index) - 1}'
+            f'--data: {path}: labels count from 1 to {last + 1}, expected 0..{last} in the sorted '
+            'order of the classes of train/; names of classes are safer, as other lists number '
+            'them in another order'
         )
-    return known
+    for label, number in zip(labels, numbers):
+        if label not in index and not 0 <= number <= last:
+            raise UsageError(
+                f'--data: {path}: label {label} is neither a class of train/ nor 0..{last}'
+            )
+    for label, number in zip(labels, numbers):
+        if not 0 <= number <= last:
+            raise UsageError(
+                f'--data: {path}: label {label} is a class of train/, others are numbers; give '
+                'names for all'
+            )
+    return numbers
+
+
+def _is_number(label: str) -> bool:
+    return label.isdecimal() and len(label) <= DIGITS
 
 
 FOLDER = DatasetSpec(name='folder', open=_open, help=HELP, claims=Path.is_dir)

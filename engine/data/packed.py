@@ -95,10 +95,18 @@ class Pack:
         Raises:
             OSError: name or bytes are not those that were written.
         """
-        content = os.pread(self._file.fileno(), int(self._length[i]), int(self._offset[i]))
+        content = self.stored(i)
         if checksum(os.fsencode(self.names[i]), content) != self._crc[i]:
             raise OSError(f'{self.path} differs from its checksum there')
         return np.frombuffer(content, np.uint8)
+
+    def stored(self, i: int) -> bytes:
+        """Bytes of file `i`, unchecked."""
+        return os.pread(self._file.fileno(), int(self._length[i]), int(self._offset[i]))
+
+    def size(self, i: int) -> int:
+        """Length of file `i`."""
+        return int(self._length[i])
 
 
 class PackedSource(FileSource):
@@ -108,6 +116,14 @@ class PackedSource(FileSource):
         """Take names and labels from a pack."""
         super().__init__(pack.path, pack.names, pack.labels)
         self._pack = pack
+
+    def stored_size(self, i: int) -> int:
+        """Length of file `i`."""
+        return self._pack.size(i)
+
+    def stored(self, i: int) -> bytes:
+        """Bytes of file `i`, which may be damaged."""
+        return self._pack.stored(i)
 
     def _bytes(self, i: int) -> np.ndarray:
         return self._pack.read(i)

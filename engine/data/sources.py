@@ -3,7 +3,7 @@
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,15 @@ PASSING = (
 
 # Seconds after which it is asked again.
 PAUSES = (1, 2, 4, 8, 10, 10)
+SHOWN = 20  # names in a message
+
+
+def some(names: Iterable[str]) -> str:
+    """The first of many names in order, for a message."""
+    ordered = sorted(names)
+    more = len(set(ordered)) - SHOWN
+    first = ', '.join(ordered[:SHOWN])
+    return f'{first} and {more} more' if more > 0 else first
 
 
 class BadImage(UsageError):
@@ -50,8 +59,17 @@ class Source:
     """Labelled images that can be read from several threads."""
 
     def __init__(self, labels: Sequence[int] | np.ndarray) -> None:
-        """Keep the class indices as `labels`, int64 [N]."""
-        self.labels = np.asarray(labels, np.int64)
+        """Keep the class indices as `labels`, int64 [N].
+
+        Raises:
+            UsageError: they are no whole numbers.
+        """
+        found = np.asarray(labels)
+        if found.size and found.dtype.kind not in 'iu':
+            raise UsageError(
+                f'--data: labels are {found.dtype}, such as {found.flat[0]}; expected whole numbers'
+            )
+        self.labels = found.astype(np.int64)
 
     def __len__(self) -> int:
         """Number of images, N."""
@@ -69,6 +87,22 @@ class Source:
         """Name of image `i` in messages and skip lists: of a file its path in the data folder."""
         return f'image {i}'
 
+    def stored_size(self, i: int) -> int:
+        """Number of bytes of image `i` as it lies on a disk; 0 in memory.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return 0
+
+    def stored(self, i: int) -> bytes:
+        """Image `i` as it is stored, undecoded and unchecked: what tells it from others.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return self.read(i).tobytes()
+
 
 class ArraySource(Source):
     """Images in memory."""
@@ -84,6 +118,10 @@ class ArraySource(Source):
         if image.ndim == 2:
             return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         return image
+
+    def stored(self, i: int) -> bytes:
+        """The pixels of image `i` as they are kept."""
+        return self.images[i].tobytes()
 
 
 class Subset(Source):
@@ -102,6 +140,33 @@ class Subset(Source):
     def name(self, i: int) -> str:
         """Name of image `i` of the subset."""
         return self.source.name(int(self.indices[i]))
+
+
+class Relabelled(Source):
+    """The images of another source with other labels."""
+
+    def __init__(self, source: Source, labels: np.ndarray) -> None:
+        """Keep N labels for the N images of `source`."""
+        super().__init__(labels)
+        self.source = source
+
+    def read(self, i: int) -> np.ndarray:
+        """Image `i`, see ``Source.read``."""
+        return self.source.read(i)
+
+    def name(self, i: int) -> str:
+        """Name of image `i`."""
+        return self.source.name(i)
+
+
+def innermost(source: Source) -> tuple[Source, np.ndarray]:
+    """The source that images were chosen from, and the numbers of those that were, int64 [N]."""
+    numbers = np.arange(len(source))
+    while isinstance(source, Subset | Relabelled):
+        if isinstance(source, Subset):
+            numbers = source.indices[numbers]
+        source = source.source
+    return source, numbers
 
 
 class FileSource(Source):
@@ -146,6 +211,14 @@ class FileSource(Source):
     def name(self, i: int) -> str:
         """Path of file `i` relative to the data folder."""
         return self.files[i]
+
+    def stored_size(self, i: int) -> int:
+        """Length of file `i`."""
+        return os.stat(os.path.join(self.root, self.files[i])).st_size
+
+    def stored(self, i: int) -> bytes:
+        """The bytes of file `i`."""
+        return self._bytes(i).tobytes()
 
     def _bytes(self, i: int) -> np.ndarray:
         # numpy.fromfile would return what happens to be in memory where the disk fails.

@@ -89,6 +89,11 @@ class Predictor:
         assert self._source.config is not None
         return self._source.config
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, by label; none if the checkpoint does not know them."""
+        return self._source.class_names
+
     def predict(
         self,
         images: Iterable[np.ndarray],

@@ -13,12 +13,13 @@ from tensorpack.utils.utils import get_tqdm
 
 from engine import families
 from engine.config.config import Config
-from engine.data.datasets import Dataset, open_dataset
+from engine.data.datasets import Dataset, is_gone, located, open_dataset
+from engine.data.identity import Identity
 from engine.errors import UsageError
 from engine.files import check_writable
 from engine.graph.inference import InferenceModel
 from engine.graph.loaders import train_flow
-from engine.runs import checkpoint, holdout
+from engine.runs import checkpoint, data_record, holdout
 from engine.runs.checkpoint import POINTS, Checkpoint, Restore
 from engine.runs.untrained_sizes import lend, nearest
 from nets.layers.norm import Averages, Statistics
@@ -249,18 +250,41 @@ def calibrate_run(
     check_writable(Path(source.prefix).parent, f'{path}: statistics lie beside the checkpoint')
     config = families.get(source.config.net).calibrated(source.config, sizes, widths)
     if data is not None:
-        config = config.replacing(data=data)
+        config = config.replacing(data=located(data))
     if batch_size is not None:
         config = config.replacing(batch_size=batch_size)
     if not config.data:
         raise UsageError(f'{path}: was imported without a data set; give --data')
+    if is_gone(data or config.data):
+        raise UsageError(
+            f'--data {data or config.data}: is not there; give --data and where it is now'
+        )
     config.check()
     dataset = open_dataset(config.data, size=config.image_size, skip=config.skip_list)
     dataset = holdout.apply(dataset, config, Path(source.prefix).parent)
+    _check_images(config, dataset, source)
     _check_numbers(images, config.batch_size, len(dataset.train))
     values = calibrate(config, source, dataset, images=images, average=average, threads=threads)
     points = [str(point) for point in config.network().points]
     return checkpoint.write_calibrated(source.prefix, values), points
+
+
+def _check_images(config: Config, dataset: Dataset, source: Checkpoint) -> None:
+    """Checks that training images are those of the run; those of another place may be others.
+
+    Raises:
+        UsageError: they lie where the run's data were, and are others.
+    """
+    there = data_record.read(Path(source.prefix).parent)
+    if there is None or source.config is None:
+        return
+    fault = there.fault_of_train(Identity(dataset))
+    if not fault:
+        return
+    start = f'--data {config.data}: is not what {source.prefix} was trained on: {fault}'
+    if located(source.config.data) == located(config.data):
+        raise UsageError(f'{start}; give the place of its data')
+    print(f'{start}: statistics will be of others', flush=True)
 
 
 def _check_numbers(images: int, batch_size: int, available: int) -> None:

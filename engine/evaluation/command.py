@@ -12,9 +12,11 @@ from engine.config.cli import explicit, peers
 from engine.config.config import Config, read_config
 from engine.config.options import MachineOptions
 from engine.config.resolve import resolve
+from engine.data import classes, datasets
+from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError
-from engine.runs import holdout
+from engine.runs import data_record, holdout
 from engine.runs.folder import CONFIG, merge_layers
 from nets.points import Point
 
@@ -42,6 +44,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     if args.thresholds and args.weights == 'ema':
         raise UsageError('--thresholds with --weights ema: they were chosen for the raw weights')
     config, dataset, source = evaluated(args)
+    images = _identity(config, dataset, source)
     from engine.evaluation import borrowing, exit_policy, records
     from engine.graph import tower
 
@@ -69,12 +72,12 @@ def run_evaluation(args: argparse.Namespace) -> None:
     values = borrowing.variable_values(source, variables, borrowed, model.net.detachable)
     logdir = Path(args.logdir) if args.logdir else None
     if not args.thresholds:
-        folder = records.record_folder(config, source, logdir)
+        folder = records.record_folder(config, source, logdir, images)
         with _saved_in(folder):
             _score(args, model, values, dataset, layers, folder, threads, borrowed, source)
         return
     policy = exit_policy.read_policy(model, args.thresholds)
-    folder = records.record_folder(config, source, logdir)
+    folder = records.record_folder(config, source, logdir, images)
     merge_layers(folder, layers)
     name = Path(args.thresholds).stem
     with _saved_in(folder):
@@ -177,6 +180,11 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     gpu = given.pop('gpu', MachineOptions.gpu)
     prefix = checkpoint.find(args.eval_checkpoint, args.eval_epoch, '-ec')
     recorded = _recorded(prefix)
+    if 'data' not in given and datasets.is_gone(recorded.get('data', '')):
+        raise UsageError(
+            f'--data {recorded["data"]}: is not there any more, where {prefix} had its data; give '
+            '--data and where they are now'
+        )
     given = {**recorded, **given}
     source = checkpoint.read(prefix, flag='-ec', weights=args.weights or 'raw')
     _check_source(source, prefix, given.get('data', ''), bool(recorded))
@@ -185,6 +193,10 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     config, dataset, notes = resolve({**given, 'sizes': source.trained})
     if args.draws is not None and not getattr(config.options, 'gate_noise', False):
         raise UsageError(f'--draws {args.draws}: needs --gate_noise')
+    if source.class_names:
+        dataset, note = classes.mapped(dataset, source.class_names, prefix)
+        config = config.replacing(classes=len(dataset.classes))
+        notes += filter(None, [note])
     print('\n'.join(notes))
     if source.classes != config.classes:
         raise UsageError(
@@ -193,6 +205,26 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     config = narrowed(config, source, args.eval_scale, args.eval_widths)
     config = config.replacing(gpu=gpu)
     return config, holdout.apply(dataset, config, Path(prefix).parent), source
+
+
+def _identity(config: Config, dataset: Dataset, source: 'Checkpoint') -> Identity:
+    """What the data are that are going to be scored.
+
+    Raises:
+        UsageError: they lie where the run's data were, and are others.
+    """
+    run = source.config
+    there = data_record.read(Path(source.prefix).parent)
+    images = Identity(dataset, trains=there is not None and there.val is None)
+    if there is None or run is None or datasets.located(run.data) != datasets.located(config.data):
+        return images
+    fault = data_record.other(there, images)
+    if fault:
+        raise UsageError(
+            f'--data {config.data}: is not what {source.prefix} had there: {fault}. Give the '
+            'place of its data, or, to score others, another name of theirs, such as a link'
+        )
+    return images
 
 
 def _recorded(prefix: str) -> dict[str, Any]:

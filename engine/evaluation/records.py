@@ -9,10 +9,12 @@ import numpy as np
 from tabulate import tabulate
 
 from engine.config.config import Config
+from engine.data.datasets import located
+from engine.data.identity import Identity
 from engine.errors import UsageError
 from engine.evaluation.evaluate import Score
 from engine.files import check_writable, write_json
-from engine.runs import checkpoint
+from engine.runs import checkpoint, data_record
 from engine.runs.folder import open_run
 from nets.points import Point
 
@@ -131,7 +133,12 @@ def write_records(folder: Path, found: Iterable[Record], weights: str = 'raw') -
     return place
 
 
-def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | None) -> Path:
+def record_folder(
+    config: Config,
+    source: checkpoint.Checkpoint,
+    logdir: Path | None,
+    images: Identity | None = None,
+) -> Path:
     """The folder that records go into.
 
     It is the run, if its last checkpoint was scored on its own data, or a folder apart, which is
@@ -141,6 +148,7 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
         config: of the evaluation.
         source: the checkpoint.
         logdir: what ``--logdir`` says.
+        images: what is evaluated on; None knows it by its place alone.
 
     Raises:
         UsageError: the folder holds something else, or cannot be written.
@@ -149,7 +157,7 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
     newest = list(checkpoint.checkpoints(prefix.parent).values())[-1:]
     here = logdir is None or logdir.resolve() == prefix.parent
     folder = logdir or Path('train_log') / f'eval-{config.name}-{prefix.name}'
-    if here and newest == [str(prefix)] and _as_trained(config, source.config):
+    if here and newest == [str(prefix)] and _as_trained(config, source, images):
         try:
             check_writable(prefix.parent, f'-ec {source.prefix}')
             return Path(source.prefix).parent
@@ -160,7 +168,7 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
     evaluated = config.replacing(load=str(prefix), gpu=(0,))
     check_writable(folder, f'--logdir {folder}')
     try:
-        return open_run(evaluated, folder, None).path
+        return open_run(evaluated, folder, None, images=images).path
     except UsageError as error:
         raise UsageError(
             f'--logdir {folder}: is no folder for the records of this checkpoint; choose another '
@@ -168,11 +176,15 @@ def record_folder(config: Config, source: checkpoint.Checkpoint, logdir: Path | 
         ) from error
 
 
-def _as_trained(config: Config, run: Config | None) -> bool:
+def _as_trained(config: Config, source: checkpoint.Checkpoint, images: Identity | None) -> bool:
     """Whether images were evaluated that the run had, prepared as in its training."""
-    if run is None or run.data not in ('', config.data):
+    run = source.config
+    if run is None or run.preprocessing.rule != config.preprocessing.rule:
         return False
-    return run.preprocessing.rule == config.preprocessing.rule
+    there = data_record.read(Path(source.prefix).parent)
+    if there is None or images is None:
+        return run.data == '' or located(run.data) == located(config.data)
+    return not data_record.other(there, images)
 
 
 def table(found: Sequence[Record]) -> str:

@@ -29,10 +29,11 @@ class Signature(NamedTuple):
 
 
 class Frozen(NamedTuple):
-    """A graph without variables, and its parts."""
+    """A graph without variables, its parts, and the names of the classes if they are known."""
 
     graph_def: Any
     signatures: list[Signature]
+    classes: tuple[str, ...] = ()
 
     def runs(self, threads: int = 0) -> list[Callable[..., list[np.ndarray]]]:
         """A callable (feeds in order) -> fetches for every part, in one new session.
@@ -109,7 +110,8 @@ def points(source: Checkpoint) -> list[str]:
 def named(source: Checkpoint, name: str) -> Frozen:
     """The graph of the operating point ``name``, see ``of_point`` and ``point_model``."""
     model, values = point_model(source, name)
-    return of_point(model, Point.parse(name), values)
+    frozen = of_point(model, Point.parse(name), values)
+    return frozen._replace(classes=source.class_names)
 
 
 def of_point(model: InferenceModel, point: Point, values: Mapping[str, np.ndarray]) -> Frozen:
@@ -171,7 +173,7 @@ def folded(frozen: Frozen) -> Frozen:
     for part in frozen.signatures:
         read = [name for name in part.feeds if name in left]
         signatures.append(Signature(read, part.fetches))
-    return Frozen(graph_def, signatures)
+    return Frozen(graph_def, signatures, frozen.classes)
 
 
 def _constants(graph_def: Any, feeds: Sequence[str]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import operator
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from engine.config.config import Config, read_config
 from engine.errors import UsageError
 from engine.files import derived
 from engine.optimization import averages
-from engine.runs import literal
+from engine.runs import data_record, literal
 from engine.runs.folder import checkpoints
 from nets.dsnet import TEACHER
 from nets.layers.kernels import generate
@@ -35,6 +36,9 @@ POINTS = 'calibrated_points'
 # network.
 METRICS = 'EMA/'
 
+# Name in a checkpoint of the names of its classes, which are no variable of the network.
+CLASSES = 'class_names'
+
 # What to do about a size without statistics.
 BORROW = (
     'scripts/calibrate.py makes them; --untrained proxy, ideal or interpolate, or -eos SIZE, '
@@ -52,6 +56,7 @@ class Checkpoint:
         config: configuration of the run that wrote it; None for one without a run folder.
         qw, qa: bits of weights and activations; 32 is float.
         classes: number of classes; 0 if it has no classifier.
+        class_names: their names in the order of the answers; none if they are not known.
     """
 
     prefix: str
@@ -60,6 +65,7 @@ class Checkpoint:
     qw: int = 32
     qa: int = 32
     classes: int = 0
+    class_names: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> list[int]:
@@ -188,24 +194,37 @@ def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:
         UsageError: it cannot be read, or has no such weights.
     """
     stored = {}
+    names: list[bytes] = []
     for name, value in read_variables(prefix, flag=flag).items():
-        if not name.startswith(METRICS):
+        if name == CLASSES:
+            names = value.tolist()
+        elif not name.startswith(METRICS):
             stored[name] = value
     values, of_training = averages.split(stored)
     if weights == 'ema' and not of_training:
         raise UsageError(
             f'--weights ema: {prefix} holds no averages; training keeps them with --model-ema'
         )
+    class_names = _class_names(names, Path(prefix).parent)
     path = Path(prefix).parent / 'config.json'
     if not path.exists():
-        return families.reader()(prefix, values | read_calibrated(prefix))
+        found = families.reader()(prefix, values | read_calibrated(prefix))
+        return dataclasses.replace(found, class_names=class_names)
     config = read_config(path)
     values = _taught(values)
     if weights == 'ema':
         values |= of_training
     else:
         values |= read_calibrated(prefix)
-    return Checkpoint(prefix, values, config, config.qw, config.qa, config.classes)
+    return Checkpoint(prefix, values, config, config.qw, config.qa, config.classes, class_names)
+
+
+def _class_names(stored: Sequence[bytes], folder: Path) -> tuple[str, ...]:
+    """Names of classes as a checkpoint has them, or else its run folder."""
+    if stored:
+        return tuple(map(os.fsdecode, stored))
+    record = data_record.read(folder)
+    return record.classes if record else ()
 
 
 def _taught(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

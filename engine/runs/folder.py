@@ -4,11 +4,9 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import os
 import re
 import shlex
 import shutil
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,19 +14,15 @@ from typing import TYPE_CHECKING
 from engine.config.config import Config, read_config
 from engine.errors import UsageError
 from engine.files import derived, read_json, sweep, write_json
-from engine.runs import history, identity
+from engine.runs import data_record, history, identity
 from engine.runs.lock import Lock, is_lock
-from engine.schema import Count
 from nets import cost
 
 if TYPE_CHECKING:
-    from engine.data.datasets import Source
+    from engine.data.identity import Identity
 
 # The configuration of the run.
 CONFIG = 'config.json'
-
-# What a run trains on.
-DATA = 'data.json'
 
 # The checkpoint with the highest accuracy.
 BEST = 'best'
@@ -66,25 +60,12 @@ class Run:
             self.lock.check()
 
 
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """The images that a run trains on.
-
-    Attributes:
-        training_images: how many.
-        crc32: checksum of their labels and names.
-    """
-
-    training_images: Count
-    crc32: Count
-
-
 def open_run(
     config: Config,
     path: Path,
     action: str | None,
     *,
-    images: 'Source | None' = None,
+    images: 'Identity | None' = None,
     check: Callable[[str], object] = lambda prefix: None,
     given: Collection[str] = (),
 ) -> Run:
@@ -94,7 +75,7 @@ def open_run(
         config: what is going to be run.
         path: the folder.
         action: None or ``k``, ``p``, ``d``, ``n``: what to do with an existing folder.
-        images: that it trains on.
+        images: that it trains on and is evaluated on.
         check: raises UsageError if the checkpoint of a prefix is broken; the one before it is used
             then.
         given: names of the options that flags set.
@@ -150,7 +131,8 @@ def _holds_something(path: Path) -> bool:
     if not path.is_dir():
         return False
     others = [child for child in path.iterdir() if not is_lock(child)]
-    return any(not child.name.startswith(f'.{CONFIG}.') for child in others)
+    left = (f'.{CONFIG}.', f'.{data_record.FILE}.', data_record.FILE)
+    return any(not child.name.startswith(left) for child in others)
 
 
 def _empty(path: Path) -> None:
@@ -161,23 +143,25 @@ def _empty(path: Path) -> None:
             child.unlink()
 
 
-def _begin(config: Config, path: Path, images: 'Source | None') -> Run:
-    write_json(path / CONFIG, config.to_json())
+def _begin(config: Config, path: Path, images: 'Identity | None') -> Run:
     if images is not None:
-        write_json(path / DATA, _digest(images))
+        data_record.write(path, data_record.of(images))
+    write_json(path / CONFIG, config.to_json())
     return Run(path)
 
 
 def _continue(
     asked: identity.Asked,
     path: Path,
-    images: 'Source | None',
+    images: 'Identity | None',
     check: Callable[[str], object],
 ) -> Run:
     there = read_config(path / CONFIG)
+    known = images if (path / data_record.FILE).exists() else None
+    asked = dataclasses.replace(asked, data_known=known is not None)
     config = asked.of_run(there, path, max(checkpoints(path), default=0))
-    if images is not None and (path / DATA).exists():
-        _check_same_images(path, images)
+    if known is not None:
+        data_record.check(path, known)
     sweep(path)
     run = _resume(path, config, check)
     for note in identity.notes(there, config, run.step):
@@ -185,29 +169,6 @@ def _continue(
     if there != config:
         write_json(path / CONFIG, config.to_json())
     return dataclasses.replace(run, config=config)
-
-
-def _digest(train: 'Source') -> dict[str, int]:
-    """Number of training images, and CRC-32 of their labels and names."""
-    digest = zlib.crc32(train.labels.tobytes())
-    for i in range(len(train)):
-        digest = zlib.crc32(os.fsencode(train.name(i)), digest)
-    return {'training_images': len(train), 'crc32': digest}
-
-
-def _check_same_images(path: Path, train: 'Source') -> None:
-    """Checks that a run began with these training images.
-
-    Raises:
-        UsageError: it began with others, or its record cannot be read.
-    """
-    there = read_json(path / DATA, Images, 'set it aside if --data has not changed')
-    if dataclasses.asdict(there) != _digest(train):
-        raise UsageError(
-            f'--logdir {path}: the run began with {there.training_images} training images; '
-            f'--data and --skip-list now give {len(train)} or others, and the rest would not be of '
-            'the same run. Repair the images, or give -a n for a new folder'
-        )
 
 
 def checkpoint_step(prefix: str) -> int | None:

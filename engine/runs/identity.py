@@ -1,15 +1,22 @@
 """What makes a command go on with a run: what has to be as recorded, and what may change."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.config.config import Config
+from engine.data import datasets
 from engine.errors import UsageError
 from engine.optimization.schedules import MARKS
 
 # Fields of Config that say which bad images are known, and on which devices a step is computed.
-# What is trained on is compared by itself.
 FREE = ('skip_list', 'max_bad', 'gpu')
+
+# Where data are; what they are is compared by itself.
+DATA = 'data'
+
+# How fields that are paths are recorded; an earlier run has them as they were typed.
+PATHS: dict[str, Callable[[str], str]] = {DATA: datasets.located, 'load': datasets.absolute}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +27,13 @@ class Asked:
         config: the configuration that it stands for.
         given: names of the options that flags set.
         prolong: whether a run may go on whose learning rate has ended at zero.
+        data_known: whether data are compared by their content, so that their place may change.
     """
 
     config: Config
     given: frozenset[str] = frozenset()
     prolong: bool = False
+    data_known: bool = False
 
     def of_run(self, there: Config, path: Path, step: int) -> Config:
         """The configuration with which a run goes on.
@@ -41,24 +50,33 @@ class Asked:
         if there.absolute:
             kept = {name: getattr(there, name) for name in MARKS if name not in self.given}
             config = config.replacing(absolute=True, **kept)
-        _check_same(there, config, path)
+        _check_same(there, config, path, (*FREE, DATA) if self.data_known else FREE)
         if not self.prolong:
             _check_rate(there, config, step)
         return config
 
 
-def _check_same(there: Config, here: Config, path: Path) -> None:
+def _check_same(there: Config, here: Config, path: Path, free: Sequence[str]) -> None:
     """Checks that the folder's configuration is that of this run, or of a shorter one.
 
+    Args:
+        there: as recorded.
+        here: of the command.
+        path: folder of the run.
+        free: names of the options that may differ.
+
     Raises:
-        UsageError: a value that is not FREE differs.
+        UsageError: another value differs.
     """
     old = there.flat()
     changed = {}
     for key, new in here.flat().items():
-        if key not in old or key in FREE:  # not there: of another network
+        if key not in old or key in free:  # not there: of another network
             continue
-        if old[key] != new:
+        before = old[key]
+        if key in PATHS:
+            before, new = PATHS[key](before or ''), PATHS[key](new or '')
+        if before != new:
             changed[key] = f'{key}: {old[key]} there, {new} here'
     # A longer run has the marks of its own length.
     if here.epochs > there.epochs and changed.keys() <= {'epochs', *MARKS}:

@@ -14,6 +14,8 @@ from engine.config.config import Config
 from engine.config.options import RESUMING
 from engine.config.presets import PRESETS
 from engine.config.resolve import resolve
+from engine.data import checks
+from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.runs import holdout
@@ -121,7 +123,9 @@ def _train_one(
     resumes = args.action in RESUMING
     dataset = holdout.apply(dataset, config, logdir if resumes else None, anew=True)
     _check_batch(config, len(dataset.train), 1 if others is None else len(others[0]))
-    print('\n'.join(notes), flush=True)
+    checks.check_trainable(dataset)
+    identity = Identity(dataset)
+    print('\n'.join([*notes, *checks.notes(dataset, identity)]), flush=True)
     from engine.training import cluster, train
 
     data_format, threads = hardware.prepare(
@@ -138,7 +142,7 @@ def _train_one(
     if worker.first:
         # The lock has made a new folder.
         action = None if args.action == 'n' else args.action
-        run = _open(config, logdir, action, dataset, images, given)
+        run = _open(config, logdir, action, dataset, images, identity, given)
         run = dataclasses.replace(run, lock=lock)
     run = dataclasses.replace(run, step=worker.start(config, dataset, run.step))
     config = worker.agree(run.config or config)
@@ -187,13 +191,14 @@ def _open(
     action: str | None,
     dataset: Dataset,
     images: int,
+    identity: Identity,
     given: Collection[str],
 ) -> Run:
     """The run folder, with the record of what is held out of ``images`` training images."""
     from engine.runs import checkpoint
 
     readable = partial(checkpoint.read_variables, flag='--logdir')
-    run = open_run(config, logdir, action, images=dataset.train, check=readable, given=given)
+    run = open_run(config, logdir, action, images=identity, check=readable, given=given)
     if dataset.holdout is not None:
         holdout.write(run.path, dataset.holdout.indices, images, config.seed)
     return run

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from tensorpack.tfutils.sessinit import SessionInit
 from engine.errors import UsageError, reason
 from engine.files import derived, read_json, set_aside, write_json
 from engine.runs import history
-from engine.runs.checkpoint import METRICS, Restore
+from engine.runs.checkpoint import CLASSES, METRICS, Restore
 from engine.runs.folder import Run, checkpoints
 from engine.runs.literal import literal, readable
 from quant.backend import tf
@@ -32,11 +32,33 @@ TEMPORARY = '.saving.'
 
 
 def state() -> list[tf.Variable]:
-    """All that a training carries from step to step, the averages of its metrics included."""
+    """All that a checkpoint of a training holds.
+
+    What it carries from step to step, the averages of its metrics included, and the names of the
+    classes.
+    """
     metrics = [
         variable for variable in tf.local_variables() if variable.op.name.startswith(METRICS)
     ]
-    return tf.global_variables() + metrics
+    return tf.global_variables() + metrics + class_names()
+
+
+def keep_class_names(names: Sequence[str]) -> None:
+    """Adds the names of the classes to what checkpoints of the current graph hold."""
+    stored = list(map(os.fsencode, names))
+    with tf.device('/cpu:0'):
+        tf.Variable(
+            stored,
+            dtype=tf.string,
+            trainable=False,
+            collections=[tf.GraphKeys.LOCAL_VARIABLES],
+            name=CLASSES,
+        )
+
+
+def class_names() -> list[tf.Variable]:
+    """The variable of ``keep_class_names``, if there is one."""
+    return [variable for variable in tf.local_variables() if variable.op.name == CLASSES]
 
 
 class Start(SessionInit):
@@ -194,7 +216,8 @@ class SaveBest(Callback):
         self._prefix = run.path / 'best'
 
     def _setup_graph(self) -> None:
-        self._saver = tf.train.Saver(max_to_keep=None)
+        held = tf.global_variables() + class_names()
+        self._saver = tf.train.Saver(held, max_to_keep=None)
 
     def _trigger_epoch(self) -> None:
         mean = self.trainer.monitors.get_latest(history.MEAN_TOP1)

@@ -1,5 +1,6 @@
 """Training: what a run starts from, the order of a step, and what ended it."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from tensorpack.utils import logger
 from engine.config.config import Config
 from engine.data.batches import TrainFlow
 from engine.data.datasets import Dataset
-from engine.data.folder import some
+from engine.data.identity import Identity
+from engine.data.sources import BadImage, some
 from engine.errors import UsageError
 from engine.graph.loaders import KeepsError, SharedBatches, train_flow
 from engine.graph.tower import Model
 from engine.graph.worker import SingleWorker
-from engine.runs import checkpoint
+from engine.runs import checkpoint, data_record
 from engine.runs.folder import Run
 from engine.training.averages import AverageWeights
 from engine.training.callbacks import (
@@ -29,7 +31,7 @@ from engine.training.callbacks import (
 )
 from engine.training.monitors import EpochLine, Events, History
 from engine.training.quantizer_starts import StartQuantizers
-from engine.training.saving import Resume, Save, SaveBest, Start
+from engine.training.saving import Resume, Save, SaveBest, Start, keep_class_names
 from engine.training.signals import StopAtNaN, StopOnSignal
 from engine.training.trainers import make_trainer
 from engine.training.watchdog import Watchdog
@@ -46,7 +48,10 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     """
     if not config.load:
         return None
-    source = checkpoint.read(checkpoint.find(config.load, None, '--load'), flag='--load')
+    place = os.path.relpath(config.load)
+    if place.startswith(os.pardir):
+        place = config.load
+    source = checkpoint.read(checkpoint.find(place, None, '--load'), flag='--load')
     model = Model(config, data_format='NHWC')
     checkpoint.check_points(source, model.net.loaded_points, '--load')
     variables, _ = model.inspect()
@@ -121,6 +126,7 @@ def _train(
     worker: SingleWorker,
 ) -> None:
     tf.set_random_seed(config.seed)
+    keep_class_names(dataset.classes)
     options = config.network().evaluation_options
     model = Model(config, data_format=data_format, options=options, worker=worker)
     images = _flow(config, dataset, worker, start_step=run.step, threads=threads)
@@ -150,8 +156,15 @@ def _train(
     stop = StopOnSignal(worker, *finish)
     callbacks.extend([*worker.callbacks, stop])
     session = worker.session(_state(run, values), len(config.gpu))
-    with watchdog.watching():
-        trainer = _launch(model, batches, callbacks, monitors, session, run)
+    try:
+        with watchdog.watching():
+            trainer = _launch(model, batches, callbacks, monitors, session, run)
+    except BadImage as error:
+        images.bad[error.name] = str(error)
+        raise
+    finally:
+        if worker.first and images.bad:
+            data_record.note_bad(run.path, images.bad, Identity(dataset))
     _check_end(config, trainer, flow, guard, worker)
     _report_bad(images)
     if worker.first:

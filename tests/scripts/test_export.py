@@ -1,15 +1,19 @@
 """scripts/export.py: one operating point of a run becomes a file of its own weights."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 
 from engine.deployment import forms
+from engine.deployment.predictor import Predictor
 from engine.importers import pytorch
 from engine.optimization import averages
 from engine.results.records import read_layers
+from engine.runs import data_record
 from engine.runs.checkpoint import POINTS
+from engine.runs.data_record import DataRecord, Images
 from nets import cost
 from quant.backend import tf
 from scripts import export
@@ -87,6 +91,19 @@ def logits_of(out, images):
         signature = meta.signature_def['serving_default']
         feed = {signature.inputs['images'].name: images}
         return session.run(signature.outputs['logits'].name, feed)
+
+
+def test_names_of_classes_travel(runs, tmp_path):
+    """From the run folder to the predictor and the file."""
+    run = tmp_path / 'run'
+    shutil.copytree(runs[0] / 'rsnet', run)
+    names = tuple(f'class {k}' for k in range(runs[1]['rsnet'][0].classes))
+    data_record.write(run, DataRecord(classes=names, val=Images(3, 7)))
+    assert Predictor(run).classes == names
+    assert exports(run, 's12', tmp_path / 'out') == 0
+    stored = json.loads((tmp_path / 'out' / 'assets.extra' / 'classes.json').read_text())
+    assert tuple(stored) == names
+    assert Predictor(runs[0] / 'rsnet').classes == ()
 
 
 def write_names(frozen, path):

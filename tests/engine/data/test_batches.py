@@ -291,6 +291,36 @@ def test_set_of_bad_images_only_ends(tmp_path):
         train(open_dataset(str(tmp_path), size=32), FILES, batches=1, batch_size=1, max_bad=1)
 
 
+@pytest.mark.parametrize(
+    'image, found',
+    [
+        (np.random.default_rng(0).random([20, 20, 3]), r'float64 \[20, 20, 3\], from 0.* to 0\.9'),
+        (np.zeros([20, 20, 3], np.int64), 'int64'),
+        (np.zeros([20, 20], np.uint8), r'uint8 \[20, 20\]'),
+        (np.zeros([20, 20, 4], np.uint8), r'uint8 \[20, 20, 4\]'),
+    ],
+)
+def test_images_of_another_kind_are_refused(dataset, image, found, monkeypatch):
+    """TensorFlow would take them for bytes: those of 0 to 1 are black then."""
+    monkeypatch.setattr(ArraySource, 'read', lambda self, i: image)
+    for batches in (
+        TrainFlow(dataset, SMALL, batch_size=5, seed=3, threads=0),
+        EvalFlow(dataset, SMALL, batch_size=5, threads=2),
+    ):
+        with pytest.raises(UsageError, match=f'--data: image [0-9]+ is {found}'):
+            next(iter(batches))
+
+
+def test_images_that_are_all_black_are_found_before_the_first_step(dataset, monkeypatch):
+    monkeypatch.setattr(ArraySource, 'read', lambda self, i: np.ones([20, 20, 3], np.uint8))
+    with pytest.raises(UsageError, match='the pixels of all images of the first batch are 0 or 1'):
+        train(dataset, batches=1)
+    monkeypatch.setattr(
+        ArraySource, 'read', lambda self, i: np.full([20, 20, 3], 2 * (i == 3), np.uint8)
+    )
+    train(dataset, batches=1, batch_size=TRAIN)
+
+
 @pytest.mark.parametrize('threads', [0, 3])
 def test_evaluation_names_a_bad_image_or_goes_without_it(tmp_path, threads):
     make_tree(tmp_path / 'set', train=1)

@@ -194,6 +194,9 @@ def test_flat_val_with_label_list(tmp_path, place, form):
         ('0\n' * 5 + '3\n', 'label 3 is neither a class of train/ nor 0..2'),
         ('0\n' * 5 + 'n999\n', 'label n999 is neither a class of train/ nor 0..2'),
         ('0\n' * 5 + '-1\n', 'label -1 is neither'),
+        ('1\n' * 3 + '2\n' * 2 + '3\n', 'labels count from 1 to 3, expected 0..2'),
+        (f'{SYNSETS[0]}\n' * 5 + 'n999\n', 'label n999 is neither a class of train/ nor 0..2'),
+        (f'{SYNSETS[1]}\n' * 5 + '2\n', f'label {SYNSETS[1]} is a class of train/, others are'),
         (
             'a.JPEG 0\n' * 6,
             'val.txt has no line for these images of val/: ILSVRC2012_val_00000000.JPEG, '
@@ -204,6 +207,16 @@ def test_flat_val_with_label_list(tmp_path, place, form):
 def test_bad_label_list(tmp_path, text, message):
     (make_folder(tmp_path, flat=True) / 'val.txt').write_text(text)
     assert message in refusal(tmp_path)
+
+
+def test_labels_are_all_names_or_all_numbers(tmp_path):
+    """Folders that are called like numbers, of which a list can be meant by name or by place."""
+    for name in ('1', '2', '3'):
+        write_image(tmp_path / 'train' / name / 'a.png')
+        write_image(tmp_path / 'val' / f'{name}.png')
+    for text, labels in (('1\n2\n3', [0, 1, 2]), ('0\n1\n2', [0, 1, 2]), ('0\n2\n1', [0, 2, 1])):
+        (tmp_path / 'val.txt').write_text(text)
+        assert open_dataset(str(tmp_path)).val.labels.tolist() == labels
 
 
 def test_a_label_list_of_other_images(tmp_path):

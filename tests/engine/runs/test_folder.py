@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from engine.config.config import Config, read_config
-from engine.data.sources import FileSource, Subset
+from engine.data.folder import FOLDER
+from engine.data.identity import Identity
+from engine.data.sources import FileSource, Source, Subset
+from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.files import read_json, write_json
 from engine.runs import history as records
@@ -123,9 +126,16 @@ def test_a_file_is_refused(action, tmp_path):
     assert path.read_text() == 'precious'
 
 
-IMAGES = FileSource(
-    Path('/data'), ['train/a/1.JPEG', 'train/a/2.JPEG', 'train/b/3.JPEG'], [0, 0, 1]
-)
+FILES = FileSource(Path('/data'), ['train/a/1.JPEG', 'train/a/2.JPEG', 'train/b/3.JPEG'], [0, 0, 1])
+
+
+def identity(train: Source) -> Identity:
+    """What a data set with these training images is."""
+    val = FileSource(Path('/data'), ['val/a/1.JPEG', 'val/b/2.JPEG'], [0, 1])
+    return Identity(Dataset('data', FOLDER, ('a', 'b'), train, val))
+
+
+IMAGES = identity(FILES)
 SKIPPING = CONFIG.replacing(skip_list='bad.txt', max_bad=0.5)
 
 
@@ -139,9 +149,9 @@ def test_a_list_of_bad_validation_images_may_change(tmp_path):
 @pytest.mark.parametrize(
     'images',
     [
-        Subset(IMAGES, np.array([0, 2])),
+        Subset(FILES, np.array([0, 2])),
         FileSource(Path('/data'), ['train/a/1.JPEG', 'x', 'train/b/3.JPEG'], [0, 0, 1]),
-        FileSource(Path('/data'), IMAGES.files, [0, 1, 1]),
+        FileSource(Path('/data'), FILES.files, [0, 1, 1]),
     ],
     ids=['skipped', 'names', 'labels'],
 )
@@ -153,10 +163,10 @@ def test_other_training_images_are_refused(images, tmp_path):
         UsageError,
         match=f'--logdir {run}: the run began with 3 training images; .* {len(images)} or',
     ):
-        open_run(SKIPPING, run, None, images=images)
+        open_run(SKIPPING, run, None, images=identity(images))
     assert contents(run) == before
-    assert open_run(SKIPPING, run, 'd', images=images).step == 0
-    assert open_run(SKIPPING, run, None, images=images).step == 0
+    assert open_run(SKIPPING, run, 'd', images=identity(images)).step == 0
+    assert open_run(SKIPPING, run, None, images=identity(images)).step == 0
 
 
 @pytest.mark.parametrize('action', [None, 'k'])

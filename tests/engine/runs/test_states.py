@@ -37,6 +37,7 @@ from engine.training import saving
 from engine.training.saving import Resume, Save, SaveBest
 from engine.training.trainers import ExactLoop
 from quant.backend import tf
+from tests.engine.runs.test_folder import identity
 
 STEPS = 3
 EPOCHS = 4
@@ -46,8 +47,8 @@ OTHERS = (
     Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS, qw=2),
     Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS + 1),
 )
-IMAGES = FileSource(Path('/images'), [f'{i}.png' for i in range(4)], np.array([0, 1, 0, 1]))
-FEWER = FileSource(Path('/images'), [f'{i}.png' for i in range(3)], np.array([0, 1, 0]))
+IMAGES = identity(FileSource(Path('/images'), [f'{i}.png' for i in range(4)], [0, 1, 0, 1]))
+FEWER = identity(FileSource(Path('/images'), [f'{i}.png' for i in range(3)], [0, 1, 0]))
 CHECK = partial(checkpoint.read_variables, flag='--logdir')
 PRIME = 1009
 

@@ -1,0 +1,191 @@
+"""What a run trains and is evaluated on, as its folder records it: ``data.json``.
+
+The record knows data by their content, not by their place: see ``engine.data.identity``.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.data.classes import differences
+from engine.errors import UsageError
+from engine.files import read_json, write_json
+from engine.schema import Count
+
+if TYPE_CHECKING:
+    from engine.data.identity import Identity
+
+FILE = 'data.json'
+REMEDY = 'set it aside if --data has not changed'
+
+# Fingerprints of images are added up modulo this.
+MODULUS = 2**64
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A part of the data, as ``engine.data.identity.Part``."""
+
+    images: Count
+    crc32: Count
+    content: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class DataRecord:
+    """What ``data.json`` says.
+
+    Attributes:
+        training_images, crc32, content: the images that are trained on, as ``Images``; not in the
+            folder of an evaluation. Earlier runs have no ``content``, and nothing of the following.
+        classes: names of the classes, in the order of the class index.
+        val: validation images, without those that the skip list named.
+        whole_val: with these.
+        bad: fingerprints of images that could not be decoded, by name: data in which these are
+            repaired are the same.
+    """
+
+    training_images: Count | None = None
+    crc32: Count | None = None
+    content: str = ''
+    classes: tuple[str, ...] = ()
+    val: Images | None = None
+    whole_val: Images | None = None
+    bad: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def train(self) -> Images | None:
+        """The images that are trained on."""
+        if self.training_images is None or self.crc32 is None:
+            return None
+        return Images(self.training_images, self.crc32, self.content)
+
+    def fault_of_train(self, found: 'Identity') -> str:
+        """How training images differ from those of the record; empty if no difference is known."""
+        if self.train is None or found.train is None:
+            return ''
+        return self._fault('training', [self.train], [Images(*found.train)], found)
+
+    def fault_of_val(self, found: 'Identity') -> str:
+        """How validation images differ from those of the record; skip lists may differ."""
+        if self.val is None:
+            return ''
+        then = [self.val, self.whole_val or self.val]
+        now = [Images(*found.val), Images(*found.whole_val)]
+        return self._fault('validation', then, now, found)
+
+    def _fault(self, part: str, then: list[Images], now: list[Images], found: 'Identity') -> str:
+        """Why none of the images now are those of then; empty if some are."""
+        why = 'other names or labels'
+        for before in then:
+            for after in now:
+                if (before.images, before.crc32) != (after.images, after.crc32):
+                    continue
+                if self._same_content(before, after, found):
+                    return ''
+                why = 'other content under the same names'
+        return (
+            f'the run began with {then[0].images} {part} images; --data and --skip-list now give '
+            f'{now[0].images} or others ({why})'
+        )
+
+    def _same_content(self, then: Images, now: Images, found: 'Identity') -> bool:
+        """Whether two parts are the same but for images that were bad then."""
+        if not then.content or then.content == now.content:
+            return True
+        difference = int(now.content, 16) - int(then.content, 16)
+        for name, before in self.bad.items():
+            after = found.print_of(name)
+            if after is not None:
+                difference -= after - int(before, 16)
+        return difference % MODULUS == 0
+
+
+def of(found: 'Identity') -> DataRecord:
+    """The record of a data set."""
+    val = Images(*found.val)
+    whole_val = Images(*found.whole_val)
+    if found.train is None:
+        return DataRecord(classes=found.classes, val=val, whole_val=whole_val)
+    images, crc32, content = found.train
+    return DataRecord(images, crc32, content, found.classes, val, whole_val)
+
+
+def write(folder: Path, record: DataRecord) -> None:
+    """Writes the record of a run folder."""
+    write_json(folder / FILE, dataclasses.asdict(record))
+
+
+def read(folder: Path) -> DataRecord | None:
+    """The record of a run folder; None if it has none, as an imported network.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    found = read_json(path, DataRecord, REMEDY)
+    numbers = list(found.bad.values())
+    for part in (found.train, found.val, found.whole_val):
+        if part is not None and part.content:
+            numbers.append(part.content)
+    if (found.train or found.val) and all(map(_is_fingerprint, numbers)):
+        return found
+    raise UsageError(f'{path}: damaged (no fingerprints of images); {REMEDY}')
+
+
+def _is_fingerprint(text: str) -> bool:
+    return re.fullmatch('[0-9a-f]{16}', text) is not None
+
+
+def check(folder: Path, found: 'Identity') -> None:
+    """Checks that a run goes on with the data that it began with, wherever these are now.
+
+    Args:
+        folder: of the run.
+        found: the data now.
+
+    Raises:
+        UsageError: these are others, or the record cannot be read.
+    """
+    there = read(folder)
+    if there is None:
+        return
+    fault = other(there, found)
+    if fault:
+        raise UsageError(
+            f'--logdir {folder}: {fault}, and the rest would not be of the same run. Give the data '
+            'that it began with, from any place, repair the images, or give -a n for a new folder'
+        )
+    if there.train and not there.content:
+        write(folder, of(found))
+
+
+def other(there: DataRecord, found: 'Identity') -> str:
+    """How data differ from those of a record; empty if they are the same."""
+    if there.classes and there.classes != found.classes:
+        return f'the run began with other classes ({differences(there.classes, found.classes)})'
+    return there.fault_of_train(found) or there.fault_of_val(found)
+
+
+def note_bad(folder: Path, names: Iterable[str], found: 'Identity') -> None:
+    """Records images that cannot be decoded as they are now, so that they may be repaired.
+
+    Args:
+        folder: of the run.
+        names: of the images.
+        found: the data.
+    """
+    there = read(folder)
+    if there is None:
+        return
+    bad = dict(there.bad)
+    for name in names:
+        value = found.print_of(name)
+        if value is not None:
+            bad.setdefault(name, f'{value:016x}')
+    if bad != there.bad:
+        write(folder, dataclasses.replace(there, bad=bad))

@@ -45,7 +45,7 @@ CONFIG = Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOC
 OTHERS = (
     Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS, lr=0.5),
     Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS, qw=2),
-    Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS + 1),
+    Config.from_values(data='animals28', steps_per_epoch=STEPS, epochs=EPOCHS - 1),
 )
 IMAGES = identity(FileSource(Path('/images'), [f'{i}.png' for i in range(4)], [0, 1, 0, 1]))
 FEWER = identity(FileSource(Path('/images'), [f'{i}.png' for i in range(3)], [0, 1, 0]))
@@ -227,7 +227,7 @@ class RunFolder(RuleBasedStateMachine):
 
     @rule(other=st.sampled_from(OTHERS))
     def train_another_configuration(self, other):
-        """A longer training is another one, too."""
+        """A shorter training is another one, too."""
         self._refused(config=other)
 
     @rule()

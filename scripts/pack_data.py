@@ -72,6 +72,11 @@ class Selection:
         self.base = base
         self.numbers = numbers
 
+    def skipped(self) -> list[str]:
+        """Names of the files that are left out."""
+        rest = np.setdiff1d(np.arange(len(self.base)), self.numbers)
+        return [self.base.name(i) for i in rest.tolist()]
+
     def names_and_labels(self) -> list[tuple[bytes, int]]:
         """Name and class index of every file."""
         names = [os.fsencode(self.base.name(i)) for i in self.numbers.tolist()]
@@ -116,7 +121,8 @@ def pack(selection: Selection, path: Path, classes: tuple[str, ...], threads: in
         return False
     files = selection.files(len(entries), threads)
     try:
-        packed.write(path, entries, files, classes=classes)
+        skipped = selection.skipped()
+        packed.write(path, entries, files, classes=classes, skipped=skipped)
     except OSError as error:
         raise UsageError(
             f'OUT {path}: cannot be written ({error.strerror or error}); what was packed is kept '

@@ -112,6 +112,8 @@ def open_dataset(data: str, *, size: int | None = None, skip: str = '') -> Datas
 def _without(dataset: Dataset, path: Path) -> Dataset:
     """`dataset` without the images that a file lists.
 
+    The list may be that with which a pack was made: what this lacks for it is no mistake.
+
     Raises:
         UsageError: it names other images, or all.
     """
@@ -121,6 +123,7 @@ def _without(dataset: Dataset, path: Path) -> Dataset:
     for source in (dataset.train, dataset.val):
         names = [source.name(i) for i in range(len(source))]
         unknown.difference_update(names)
+        unknown = set() if source.skipped is None else unknown - source.skipped
         kept.append(_others(source, names, listed, path))
     if unknown:
         raise UsageError(

@@ -14,7 +14,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -62,6 +62,7 @@ class Pack:
         classes: names of the classes.
         labels: int64 [N].
         names: of the files.
+        skipped: names of the files that were left out; None: not known, in an earlier pack.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,6 +78,7 @@ class Pack:
             self.classes = tuple(index['classes'].tolist())
             self.labels = index['label'].astype(np.int64)
             self.names = list(map(os.fsdecode, index['name'].tolist()))
+            self.skipped = _skipped(index)
             self._offset = index['offset']  # [N], as the next two
             self._length = index['length']
             self._crc = index['crc']
@@ -115,6 +117,7 @@ class PackedSource(FileSource):
     def __init__(self, pack: Pack) -> None:
         """Take names and labels from a pack."""
         super().__init__(pack.path, pack.names, pack.labels)
+        self.skipped = pack.skipped
         self._pack = pack
 
     def stored_size(self, i: int) -> int:
@@ -160,7 +163,12 @@ def recover(path: Path) -> list[Entry]:
 
 
 def write(
-    path: Path, entries: list[Entry], files: Iterable[File], *, classes: Sequence[str]
+    path: Path,
+    entries: list[Entry],
+    files: Iterable[File],
+    *,
+    classes: Sequence[str],
+    skipped: Iterable[str] = (),
 ) -> None:
     """Write a pack after the `entries` that `recover` found in the unfinished one.
 
@@ -169,6 +177,7 @@ def write(
         entries: what is there already; the new ones are appended to it.
         files: those that are not.
         classes: names of the classes.
+        skipped: names of the files that are left out.
 
     Raises:
         OSError: it cannot be written; what was written so far stays.
@@ -181,7 +190,7 @@ def write(
         file.truncate()
         for one in files:
             entries.append(_append(file, one))
-        _write_index(file, entries, classes)
+        _write_index(file, entries, classes, skipped)
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
@@ -225,7 +234,15 @@ def _append(file: BinaryIO, one: File) -> Entry:
     return entry
 
 
-def _write_index(file: BinaryIO, entries: Sequence[Entry], classes: Sequence[str]) -> None:
+def _skipped(index: Mapping[str, np.ndarray]) -> frozenset[str] | None:
+    if 'skipped' not in index:
+        return None
+    return frozenset(map(os.fsdecode, index['skipped'].tolist()))
+
+
+def _write_index(
+    file: BinaryIO, entries: Sequence[Entry], classes: Sequence[str], skipped: Iterable[str]
+) -> None:
     offset, length, crc, label, name = zip(*entries)
     index = io.BytesIO()
     np.savez(
@@ -236,6 +253,7 @@ def _write_index(file: BinaryIO, entries: Sequence[Entry], classes: Sequence[str
         label=np.array(label, np.uint32),
         name=np.array(name),
         classes=np.array(classes),
+        skipped=np.array([os.fsencode(one) for one in sorted(skipped)], np.bytes_),
     )
     start = file.tell()
     file.write(index.getvalue())

@@ -56,7 +56,13 @@ class BadImage(UsageError):
 
 
 class Source:
-    """Labelled images that can be read from several threads."""
+    """Labelled images that can be read from several threads.
+
+    Attributes:
+        skipped: names of images that it could have and has not, for skip lists; None: not known.
+    """
+
+    skipped: frozenset[str] | None = frozenset()
 
     def __init__(self, labels: Sequence[int] | np.ndarray) -> None:
         """Keep the class indices as `labels`, int64 [N].

@@ -89,6 +89,24 @@ def test_skipped_images_stay_out_and_packs_can_be_scanned(tmp_path, tree, pack, 
     rest = open_dataset(str(tmp_path / 'packed')).train
     assert [rest.name(i) for i in range(22)] == [part.train.name(i) for i in range(22)]
     assert {rest.read(i).shape for i in range(22)} == {(120, 160, 3)}
+    # The same list with the pack that was made with it, as a command that goes on gives it.
+    again = open_dataset(str(tmp_path / 'packed'), skip=str(tmp_path / 'bad.txt')).train
+    assert [again.name(i) for i in range(22)] == [part.train.name(i) for i in range(22)]
+    (tmp_path / 'bad.txt').write_text('train/typing-error.JPEG')
+    with pytest.raises(UsageError, match='typing-error.JPEG is no image of --data packed'):
+        open_dataset(str(tmp_path / 'packed'), skip=str(tmp_path / 'bad.txt'))
+
+
+def test_a_list_with_an_earlier_pack_is_taken_as_it_is(tmp_path, pack, monkeypatch):
+    """It does not say what it was made without."""
+    savez = np.savez
+    monkeypatch.setattr(
+        np, 'savez', lambda file, **arrays: arrays.pop('skipped') is None or savez(file, **arrays)
+    )
+    assert pack()[0] == 0
+    (tmp_path / 'bad.txt').write_text('train/n01440764/left-out.JPEG')
+    found = open_dataset(str(tmp_path / 'packed'), skip=str(tmp_path / 'bad.txt'))
+    assert len(found.train) == 24
 
 
 @pytest.mark.parametrize('cut', [1, 2, 9, 14, 500, 30_000])

@@ -114,18 +114,27 @@ def notes(there: Config, here: Config, step: int) -> list[str]:
         step: at which.
     """
     found = []
-    before, now = len(there.gpu), len(here.gpu)
-    if before != now:
-        found.append(
-            f'--gpu: towers {now}, before {before}; --batch_size {here.batch_size} stays, '
-            f'{here.batch_size // now} images each, before {here.batch_size // before}'
-        )
+    if len(there.gpu) != len(here.gpu):
+        found.append(_of_gpus(there, here))
     if here.epochs != there.epochs:
-        rate, earlier = here.course.rate()(step), there.course.rate()(step)
-        found.append(
-            f'--epochs {here.epochs}, before {there.epochs}: the learning rate at step {step} is '
-            f'{rate:.3g}, before {earlier:.3g}'
-        )
+        found.append(_of_epochs(there, here, step))
     if here.absolute:
         found.append('learning rate as this run began it, by the rules of an earlier version')
     return found
+
+
+def _of_gpus(there: Config, here: Config) -> str:
+    before, now = len(there.gpu), len(here.gpu)
+    share, share_before = here.batch_size // now, here.batch_size // before
+    return (
+        f'--gpu: towers {now}, before {before}; --batch_size {here.batch_size} stays, '
+        f'{share} images each, before {share_before}'
+    )
+
+
+def _of_epochs(there: Config, here: Config, step: int) -> str:
+    rate, rate_before = here.course.rate()(step), there.course.rate()(step)
+    return (
+        f'--epochs {here.epochs}, before {there.epochs}: the learning rate at step {step} is '
+        f'{rate:.3g}, before {rate_before:.3g}'
+    )

@@ -133,7 +133,7 @@ class Watchdog(Callback):
         leave(self._signals[0])
 
     def _wait(self, caller: int) -> str:
-        """What the thread that trains waits for."""
+        """In words, for what the thread that trains waits."""
         work = _work(caller)
         if work:
             return work
@@ -152,7 +152,7 @@ def _stack(thread: int) -> Iterator[FrameType]:
 
 
 def _work(caller: int) -> str:
-    """What a thread does beside the steps of a training; empty if nothing."""
+    """The work of a thread beside the steps of a training; empty if there is none."""
     for frame in _stack(caller):
         work = WORK.get(frame.f_globals.get('__name__', ''))
         if work:

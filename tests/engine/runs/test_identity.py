@@ -18,6 +18,8 @@ def begin(path, config, *, epochs, earlier=False):
     open_run(config, path, None)
     if earlier:
         record = json.loads((path / 'config.json').read_text())
+        for added in ('checked', 'checksum'):
+            del record[added]
         del record['course']['absolute']
         (path / 'config.json').write_text(json.dumps(record))
     rows = []

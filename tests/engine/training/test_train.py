@@ -151,7 +151,8 @@ def test_two_towers_on_the_cpu(trainer, tmp_path):
     main(*TINY, '--epochs', '1', '--gpu', '0,1', '--trainer', trainer, '--logdir', tmp_path / 'run')
     state = values(tmp_path / 'run' / 'model-3')
     assert not any(name.startswith('tower') for name in state)
-    assert all(np.all(np.isfinite(value)) for value in state.values())
+    numbers = [value for value in state.values() if value.dtype != object]  # names of classes
+    assert all(np.all(np.isfinite(value)) for value in numbers)
     assert all(value == 3 for name, value in state.items() if name.endswith('local_step'))
     assert records(tmp_path / 'run')['s12']['images'] == 40
 

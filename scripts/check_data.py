@@ -5,8 +5,8 @@
 
 Bad files are those that cannot be decoded: empty, truncated, no image, unreadable. They are listed
 in --out; the exit status is then 1, without any it is 0. Files that decode but are odd (named after
-another format, an edge below 32 pixels) and classes with an unusual number of images are only
-reported.
+another format, an edge below 32 pixels), classes with an unusual number of images and validation
+images that are training images too, byte by byte, are only reported.
 
 An interrupted scan goes on with --resume. A flipped byte inside a picture cannot be seen: no
 decoder reports it.
@@ -26,9 +26,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from engine.data import checks
 from engine.data.batches import ordered_map
 from engine.data.datasets import open_dataset
 from engine.data.folder import IMAGENET
+from engine.data.identity import Identity
 from engine.data.sources import BadImage, FileSource, decode
 from engine.data.spec import Dataset
 from engine.errors import UsageError
@@ -275,6 +277,7 @@ def _report(dataset: Dataset, sources: dict[str, FileSource], state: State, out:
     lines = [f'{name}: {what}' for name, what in [*state.bad.items(), *state.odd.items()]]
     for part, source in sources.items():
         lines += count_notes(dataset, part, source)
+    lines += checks.notes(dataset, Identity(dataset, whole=True))
     images = sum(map(len, sources.values()))
     summary = f'{images} images, {len(state.bad)} bad, {len(state.odd)} odd'
     if state.bad:

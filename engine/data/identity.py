@@ -65,13 +65,15 @@ class Identity:
         classes: names of the classes, in the order of the class index.
     """
 
-    def __init__(self, dataset: Dataset, *, trains: bool = True) -> None:
+    def __init__(self, dataset: Dataset, *, trains: bool = True, whole: bool = False) -> None:
         """Keep the data set.
 
         Args:
             dataset: the images that a run has.
             trains: whether its training images matter, too.
+            whole: whether all bytes are read, however many: to find what is in both parts.
         """
+        self._whole = whole
         self.classes = dataset.classes
         self._train = dataset.train if trains else None
         self._val = dataset.val
@@ -126,11 +128,11 @@ class Identity:
     @functools.cached_property
     def _prints_of_train(self) -> Prints:
         assert self._train is not None
-        return prints(innermost(self._train)[0])
+        return prints(innermost(self._train)[0], whole=self._whole)
 
     @functools.cached_property
     def _prints_of_val(self) -> Prints:
-        return prints(innermost(self._val)[0])
+        return prints(innermost(self._val)[0], whole=self._whole)
 
     @functools.cached_property
     def _numbers(self) -> dict[str, tuple[Prints, int]]:
@@ -156,13 +158,19 @@ def _part(source: Source, of_whole: Prints) -> Part:
     return Part(len(source), crc32, f'{total:016x}')
 
 
-def prints(source: Source) -> Prints:
-    """Fingerprints of the images of a source that is no part of another one."""
+def prints(source: Source, *, whole: bool = False) -> Prints:
+    """Fingerprints of the images of a source that is no part of another one.
+
+    Args:
+        source: the images.
+        whole: whether all of them are read.
+    """
     names = [zlib.crc32(os.fsencode(source.name(i))) for i in range(len(source))]
     hashes = np.array(names, np.uint32)  # [N], by which a sample does not depend on what is beside
-    chosen = np.flatnonzero(hashes % _share(len(source), SIZED) == 0)
+    share = 1 if whole else _share(len(source), SIZED)
+    chosen = np.flatnonzero(hashes % share == 0)
     sizes = _mapped(lambda i: _looked_at(source.stored_size, i, -1), chosen)
-    share = _share(sum(sizes), READ)
+    share = 1 if whole else _share(sum(sizes), READ)
     # The lowest bits have chosen already.
     read = (hashes[chosen] >> 16) % share == 0
     stored = _mapped(lambda i: _hash(_looked_at(source.stored, i, b'')), chosen[read])

@@ -185,3 +185,13 @@ def test_refusals(tmp_path, scan, flags, message):
 def test_sets_without_files(capsys):
     assert check_data.main(['animals28']) == 2
     assert 'animals28: has no image files to check' in capsys.readouterr().err
+
+
+def test_images_of_both_parts_are_reported(tmp_path, scan):
+    make_tree(tmp_path / 'set', train=2, edges=(40, 32))
+    name = 'val/ILSVRC2012_val_00000002.JPEG'
+    other = 'train/n01440766/n01440766_1.JPEG'
+    (tmp_path / 'set' / name).write_bytes((tmp_path / 'set' / other).read_bytes())
+    code, out, _ = scan()
+    assert code == 0
+    assert f'1 validation images are training images too, such as {name}, which is {other}' in out

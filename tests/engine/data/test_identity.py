@@ -107,6 +107,7 @@ def test_a_large_set_is_known_by_a_sample(tree, monkeypatch):
     assert 0 < len(sized) < 12
     assert np.count_nonzero(some.contents) < len(sized)
     np.testing.assert_array_equal(some.images, identity.prints(source).images)
+    np.testing.assert_array_equal(whole.images, identity.prints(source, whole=True).images)
 
 
 def test_no_more_than_the_limits_are_looked_at():

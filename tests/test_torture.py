@@ -114,7 +114,14 @@ def kill_after(process: subprocess.Popen, seconds: float) -> str:
     time.sleep(seconds)
     process.kill()
     process.wait()
-    return f'after {seconds:.1f} s'
+    return f'{seconds:.1f} s after the start'
+
+
+def kill_in_training(process: subprocess.Popen, run: Path, seconds: float) -> str:
+    while process.poll() is None and 'Start training' not in output(run):
+        time.sleep(0.01)
+    kill_after(process, seconds)
+    return f'{seconds:.1f} s after the first step'
 
 
 def kill_while_writing(process: subprocess.Popen, run: Path, kind: str) -> str:
@@ -142,24 +149,30 @@ def test_killed_20_times_with_moving_data(data, tmp_path):
     epochs = 160
     whole, run = tmp_path / 'whole', tmp_path / 'run'
     began = time.monotonic()
-    finish(whole, data, epochs)
-    whole_seconds = time.monotonic() - began
-    # Seconds until the first step, by the undisturbed run.
-    first = (whole / 'config.json').stat().st_ctime
-    start_up = whole_seconds - (os.stat(whole / f'model-{epochs * STEPS}.index').st_mtime - first)
+    process = start(whole, data, epochs)
+    while process.poll() is None and 'Start training' not in output(whole):
+        time.sleep(0.01)
+    start_up = time.monotonic() - began
+    assert process.wait() == 0, output(whole)
+    epoch = (time.monotonic() - began - start_up) / epochs
     rng = np.random.default_rng(1)
-    plans: list[str | float] = [*OTHERS, *rng.uniform(0, 2 * start_up, 15).tolist()]
-    rng.shuffle(plans)
+    early = [('start', seconds) for seconds in rng.uniform(0, start_up, 7)]
+    # All of them together take less than the run has.
+    late = [('training', seconds) for seconds in rng.uniform(0, 12 * epoch, 8)]
+    plans = [*early, *late, *((kind, 0.0) for kind in OTHERS)]
+    plans = [plans[i] for i in rng.permutation(len(plans))]
     # The best checkpoint is written while the accuracy grows.
-    plans[:0] = BEST
+    plans[:0] = [(kind, 0.0) for kind in BEST]
     resumed = 0
-    for attempt, plan in enumerate(plans):
+    for attempt, (moment, seconds) in enumerate(plans):
         data = moved(data, attempt)
         process = start(run, data, epochs)
-        if isinstance(plan, str):
-            how = kill_while_writing(process, run, plan)
+        if moment == 'start':
+            how = kill_after(process, float(seconds))
+        elif moment == 'training':
+            how = kill_in_training(process, run, float(seconds))
         else:
-            how = kill_after(process, plan)
+            how = kill_while_writing(process, run, moment)
         assert process.returncode == -signal.SIGKILL, f'{how}: {process.returncode} {output(run)}'
         step = max(checkpoints(run), default=0) if run.exists() else 0
         resumed += 'resuming at step' in output(run)

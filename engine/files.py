@@ -185,6 +185,7 @@ def making(target: Path, flag: str) -> Iterator[Path]:
     check_writable(target.parent, f'{flag} {target}')
     temporary = target.with_name(f'.{target.name}.{os.getpid()}')
     temporaries.add(temporary)
+    missing = [parent for parent in target.parents if not parent.exists()]  # the deepest first
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -192,6 +193,9 @@ def making(target: Path, flag: str) -> Iterator[Path]:
     finally:
         remove(temporary)
         temporaries.discard(temporary)
+        for parent in missing:
+            with contextlib.suppress(OSError):  # it holds what was made
+                parent.rmdir()
 
 
 def set_aside(path: Path) -> None:

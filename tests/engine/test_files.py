@@ -262,7 +262,7 @@ def test_a_folder_is_made_whole_or_not_at_all(fails, tmp_path):
         if fails:
             raise ZeroDivisionError
     assert (target / 'deep' / 'x').exists() is not fails
-    assert [path.name for path in target.parent.iterdir()] == ['made'][: not fails]
+    assert [path.name for path in tmp_path.glob('a/*')] == ['made'][: not fails]
     (tmp_path / 'there').mkdir()
     with (
         pytest.raises(UsageError, match='there: exists'),
@@ -300,3 +300,14 @@ def test_what_dead_writers_left_is_swept(tmp_path):
     for folder in (tmp_path, tmp_path / 'eval'):
         left = {path.name for path in folder.iterdir() if path.is_file()}
         assert left == set(names) - {names[2]}
+
+
+def test_folders_that_were_made_for_nothing_are_gone(tmp_path):
+    target = tmp_path / 'a' / 'b' / 'run'
+    with contextlib.suppress(ZeroDivisionError), files.making(target, '--out') as folder:
+        folder.mkdir()
+        raise ZeroDivisionError
+    assert not any(tmp_path.iterdir())
+    with files.making(target, '--out') as folder:
+        folder.mkdir()
+    assert target.is_dir() and [path.name for path in target.parent.iterdir()] == ['run']

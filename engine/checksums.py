@@ -3,31 +3,32 @@
 A record is closed by a checksum of its values, so that every changed digit is found: its first
 field ``checked`` says that there is one, and its last field ``checksum`` is it. Two marks at both
 ends, because one could be lost with what lies beside it. In a list every row is closed for itself
-and those before it. Who changes a record by hand deletes both. Records of earlier versions, and
-files that people write, have neither and are read as they are.
+and those before it, and says how many there are. Who changes a record by hand deletes both. Records
+of earlier versions, and files that people write, have neither and are read as they are.
 """
 
 import json
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from engine.schema import Misfit
 
-# The first field of a record with a checksum, its value, and the last field.
+# The first field of a record with a checksum, the start of its value, and the last field.
 CHECKED, METHOD, CHECKSUM = 'checked', 'crc32', 'checksum'
 
 
 def closed(plain: Any) -> Any:
     """Plain data with the marks of a checksum. What holds no object is left as it is."""
     if isinstance(plain, dict):
-        return _closed_row(plain, '')
+        return _closed_row(plain, METHOD, '')
     if not isinstance(plain, list):
         return plain
     rows = []
     before = ''
-    for row in plain:
+    for number, row in enumerate(plain, 1):
         if isinstance(row, dict):
-            row = _closed_row(row, before)
+            row = _closed_row(row, _place(number, plain), before)
             before = row[CHECKSUM]
         rows.append(row)
     return rows
@@ -40,31 +41,42 @@ def opened(plain: Any) -> Any:
         Misfit: The values are not those of the checksum, or one of the marks is missing.
     """
     if isinstance(plain, dict):
-        _open_row(plain, '', '')
+        _open_row(plain, METHOD, '', '')
     elif isinstance(plain, list):
         before = ''
         for number, row in enumerate(plain, 1):
             if isinstance(row, dict):
-                before = _open_row(row, before, f'row {number}')
+                before = _open_row(row, _place(number, plain), before, f'row {number}')
     return plain
 
 
-def _closed_row(plain: dict[str, Any], before: str) -> dict[str, Any]:
+def _place(number: int, rows: Sequence[Any]) -> str:
+    """The first mark of a row: without it nobody would miss the rows behind."""
+    return f'{METHOD}, row {number} of {len(rows)}'
+
+
+def _closed_row(plain: dict[str, Any], mark: str, before: str) -> dict[str, Any]:
     bare = {name: value for name, value in plain.items() if name not in (CHECKED, CHECKSUM)}
-    return {CHECKED: METHOD, **bare, CHECKSUM: _checksum(bare, before)}
+    return {CHECKED: mark, **bare, CHECKSUM: _checksum(bare, before)}
 
 
-def _open_row(plain: dict[str, Any], before: str, place: str) -> str:
+def _open_row(plain: dict[str, Any], mark: str, before: str, place: str) -> str:
     """Takes the marks out of an object, and returns its checksum, empty without one.
+
+    Args:
+        plain: The object.
+        mark: The first of its marks.
+        before: Checksum of the row before it.
+        place: Where it stands, for messages.
 
     Raises:
         Misfit: The values are not those of the checksum, or one of the marks is missing.
     """
     if CHECKED not in plain and CHECKSUM not in plain:
         return ''
-    method = plain.pop(CHECKED, None)
+    found = plain.pop(CHECKED, None)
     recorded = plain.pop(CHECKSUM, None)
-    if method != METHOD or recorded != _checksum(plain, before):
+    if found != mark or recorded != _checksum(plain, before):
         raise Misfit(
             place,
             'the values are not those of the checksum; if they were changed on purpose, delete '

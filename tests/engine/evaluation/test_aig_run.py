@@ -3,8 +3,8 @@
 Training, what evaluation says about the gates, resuming, a plain start.
 """
 
-import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,9 @@ import pytest
 from engine.config.cli import explicit, parse
 from engine.config.config import read_config
 from engine.config.resolve import resolve
+from engine.files import read_json
 from engine.results.records import read_layers
+from engine.runs import history
 from nets import cost
 from tests.engine.training.test_train import accuracies, main, records, values
 
@@ -61,19 +63,19 @@ def trained(request, tmp_path_factory, few_validation_images):
 
 
 def gates(run, name):
-    return json.loads((run / 'gates' / f'{name}.json').read_text())
+    return read_json(run / 'gates' / f'{name}.json', dict[str, Any], '')
 
 
 def test_a_run_records_its_gates(trained):
     config = read_config(trained / 'config.json')
     assert (config.net, config.targets, config.sizes) == ('aig', (0.6,), (28, 20))
     assert set(records(trained)) == {'s28', 's20'}
-    history = json.loads((trained / 'stats.json').read_text())
-    assert {'loss/s28', 'loss/rates/s20', 'val/s28/activation'} <= set(history[0])
+    rows = history.read(trained, '')
+    assert {'loss/s28', 'loss/rates/s20', 'val/s28/activation'} <= set(rows[0])
     state = values(trained / 'model-3')
     assert {'group2/block0/gate1/bn/s20/mean/EMA', 'group0/block0/gate2/b'} <= set(state)
     for size in (28, 20):
-        assert history[-1][f'val/s{size}/activation'] == pytest.approx(
+        assert rows[-1][f'val/s{size}/activation'] == pytest.approx(
             gates(trained, f's{size}')['activation']
         )
 
@@ -160,8 +162,7 @@ def test_resuming_repeats_the_noise(tmp_path):
     shutil.copytree(whole, broken)
     for path in broken.glob('model-6.*'):
         path.unlink()
-    history = json.loads((whole / 'stats.json').read_text())
-    (broken / 'stats.json').write_text(json.dumps(history[:1]))
+    history.write(broken, history.read(whole, '')[:1])
     main(*flags, '--logdir', broken)
     main(*flags, '--seed', '1', '--logdir', other)
     expected, found = values(whole / 'model-6'), values(broken / 'model-6')

@@ -18,7 +18,7 @@ from engine.evaluation.evaluators import exits
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
 from engine.results.records import read_layers
-from engine.runs import holdout
+from engine.runs import history, holdout
 from engine.runs.checkpoint import Restore
 from engine.training import train
 from nets import cost
@@ -90,9 +90,9 @@ def test_a_run_records_exits_and_holdout(trained):
     ensembles = {f'ensemble-s{size}-x{k}' for size in (28, 20) for k in (1, 2)}
     assert set(records(trained)) == POINTS | ensembles
     assert set(read_layers(trained)) == POINTS
-    history = json.loads((trained / 'stats.json').read_text())
+    rows = history.read(trained, '')
     assert {f'loss/{point}' for point in POINTS} | {f'val/{point}/top1' for point in POINTS} <= set(
-        history[0]
+        rows[0]
     )
     np.testing.assert_array_equal(holdout.read(trained), holdout.draw(8000, 30, config.seed))
     assert all(np.isfinite(value).all() for value in values(trained / 'model-4').values())
@@ -175,7 +175,7 @@ def test_resuming_keeps_what_was_set_aside(action, trained, tmp_path, monkeypatc
     shutil.copytree(trained, run)
     for path in run.glob('model-4.*'):
         path.unlink()
-    (run / 'stats.json').write_text(json.dumps(json.loads((run / 'stats.json').read_text())[:1]))
+    history.write(run, history.read(run, '')[:1])
     own = np.arange(0, 8000, 200)
     holdout.write(run, own, 8000)
     (run / 'data.json').unlink()
@@ -268,7 +268,7 @@ def test_bad_input(refused):
             '--eval -ec plain --thresholds good.json',
             ('--thresholds good.json', '--net rsnet has no exits'),
         ),
-        ('--eval -ec broken', ('broken/holdout.npz', 'no list of held-out images')),
+        ('--eval -ec broken', ('broken/holdout.npz', 'holdout.npz: damaged')),
         ('--data animals28 --growthRate 4', ('--growthRate', '--net rsnet has no such option')),
         ('--net aig --data animals28 --nBlocks 4', ('--nBlocks', '--net aig has no such option')),
         (f'{line} --target 0.5', ('--targets', '--net msdnet has no such option')),

@@ -14,6 +14,7 @@ from engine.data import datasets
 from engine.graph.loaders import train_flow
 from engine.graph.tower import Model
 from engine.results.records import read_layers
+from engine.runs import history
 from engine.runs.checkpoint import Restore
 from quant.backend import new_graph, tf
 from scripts import accuracy_table, export
@@ -119,8 +120,7 @@ def test_resuming_is_exact(trained, tmp_path):
     shutil.copytree(trained, run)
     for path in [*run.glob('model-[34].*'), *run.glob('best*')]:
         path.unlink()
-    history = json.loads((run / 'stats.json').read_text())
-    (run / 'stats.json').write_text(json.dumps(history[:1]))
+    history.write(run, history.read(run, '')[:1])
     main(*TINY, *LSQ, '--logdir', run)
     whole, resumed = values(trained / 'model-4'), values(run / 'model-4')
     assert set(whole) == set(resumed)

@@ -18,7 +18,7 @@ from engine.data import folder as class_folders
 from engine.errors import UsageError
 from engine.files import read_json, write_json
 from engine.results import exit_records, exit_thresholds, page, records, tables
-from engine.runs import folder, history, holdout
+from engine.runs import data_record, history, holdout
 from nets import cost
 from quant.policy import Rule
 from tests.engine.importers.fuzzed import ENTRIES
@@ -196,10 +196,6 @@ def read_best(path: Path) -> Any:
     return read_json(path, history.Best, REMEDY)
 
 
-def read_data(path: Path) -> Any:
-    return read_json(path, folder.Images, REMEDY)
-
-
 def read_latency(path: Path) -> Any:
     return exit_records.read_milliseconds(path.parents[1], ['s28', 's20'])
 
@@ -237,10 +233,21 @@ TABLE = {
 MEASURED = {'top1': 61.25, 'madds': 1e6, 'images_per_second': 50.5, 'shares': [0.25, 0.75]}
 WAYS = {'early exit': MEASURED, 'all exits': MEASURED}
 
+PART = {'images': 2000, 'crc32': 123456, 'content': f'{2**63 + 5:016x}'}
+DATA = {
+    'training_images': 8000,
+    'crc32': 3892627734,
+    'content': f'{2**60 + 7:016x}',
+    'classes': ['cat', 'ä'],
+    'val': PART,
+    'whole_val': PART,
+    'bad': {'train/cat/1.png': f'{2**59:016x}'},
+}
+
 READERS: tuple[Reader, ...] = (
     *both('config.json', CONFIG.to_json(), read_config, 'config.json'),
     recorded('config.json, tables', CONFIG.to_json(), of_run(records.read_config), 'config.json'),
-    *both('data.json', {'training_images': 8000, 'crc32': 3892627734}, read_data, 'data.json'),
+    *both('data.json', DATA, of_run(data_record.read), 'data.json'),
     *both('layers.json', cost.to_json(LAYERS), of_run(records.read_layers), 'layers.json'),
     *both('stats.json', ROWS, of_run(history.read, REMEDY), 'stats.json'),
     *both('best.json', BEST, read_best, 'best.json'),

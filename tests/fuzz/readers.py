@@ -267,5 +267,5 @@ READERS: tuple[Reader, ...] = (
     *(Reader(*entry) for entry in ENTRIES),
     text('policy', json.dumps(RULES), read_policy, 'policy.json'),
     text('skip list', '# truncated\ntrain/ä/1.png\nval/2.png\n', read_skip_list, 'bad.txt'),
-    text('label list', 'val/b.png dog\nval/a.png 0\n', read_labels, 'val.txt'),
+    text('label list', 'val/b.png dog\nval/a.png cat\n', read_labels, 'val.txt'),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nets.backbones.resnet import ResNet
 from nets.layers.blocks import Blocks, Outputs
@@ -138,6 +138,10 @@ class AIG(Network):
         self.options = options
         self.classes = classes
         self.accumulator_names = ('images', *(f'executed_{point}' for point in self.points))
+
+    @property
+    def static_options(self) -> Mapping[str, Any]:
+        return {'execution': 'all'}
 
     def outputs(
         self,

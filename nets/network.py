@@ -60,6 +60,11 @@ class Network:
         return {}
 
     @property
+    def static_options(self) -> Mapping[str, Any]:
+        """Options of ``outputs`` that compute every layer of a point, whatever the image."""
+        return {}
+
+    @property
     def trained_points(self) -> tuple[Point, ...]:
         """Operating points whose statistics training leaves in order.
 

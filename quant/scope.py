@@ -48,6 +48,8 @@ class Quantization:
     Args:
         policy: which layer gets which quantizer.
         training: whether to collect the statistics that ``refit`` and ``starts`` need.
+        opaque: whether a quantizer of activations becomes one node, for what reads the graph and
+            does not run it: ``IdentityN`` of x, levels [L] and thresholds [L - 1].
 
     Attributes:
         collected: what ``refit`` works from, by variable name.
@@ -55,9 +57,10 @@ class Quantization:
         codebooks: makes the codebook of each quantizer, by variable scope.
     """
 
-    def __init__(self, policy: Policy, *, training: bool):
+    def __init__(self, policy: Policy, *, training: bool, opaque: bool = False):
         self.policy = policy
         self.training = training
+        self.opaque = opaque
         self.collected: dict[str, Collected] = {}
         self.starts: dict[str, Start] = {}
         self.codebooks: dict[str, Callable[[], Codebook]] = {}
@@ -200,6 +203,9 @@ class Quantization:
         owner = point if quantizer.private else ''
         with self._below(name, owner):
             y = quantizer.activation(tf.cast(x, tf.float32), activations)
+            if self.opaque:
+                book = self.codebooks[self.current]()
+                y, *_ = tf.identity_n([x, book.levels[:, 0], book.thresholds[:, 0]])
             return tf.cast(y, x.dtype)
 
     @contextlib.contextmanager

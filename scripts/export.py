@@ -1,17 +1,29 @@
-"""Writes one operating point to a file: its own weights as constants, none of the others.
+"""Writes operating points of a run to a file for other programs, and checks what it answers.
 
-    python -m scripts.export RUN --point w03 --out FOLDER   # s160 of an RS-Net, s28-x1 of an MSDNet
+    python -m scripts.export RUN --out net.onnx                        # all sizes in one ONNX file
+    python -m scripts.export RUN --point w03 --out narrow.onnx         # one width of a DS-Net
+    python -m scripts.export RUN --point s160 --out FOLDER             # a SavedModel of TensorFlow
+    python -m scripts.export --show net.onnx                           # what a file holds
 
-`--form` chooses the format; by default it is a SavedModel, whose signature `serving_default` maps
-`images`, uint8 [N, H, H, 3] in BGR order as OpenCV reads them, to `logits`. Low-bit weights are
-stored with the values that they stand for, in float32.
+`--form packed`, the default of a name that ends in .onnx, stores low-bit kernels as codes, four of
+2 bits in a byte, with their levels: a file of the size that the tables promise, which gives the
+answers of evaluation. Points that differ in size alone share the file; the input `point` chooses
+one by its place. `--form float` stores kernels in float32, and `--form savedmodel` makes a folder
+whose signature `serving_default` maps `images` to `logits`.
+
+The images of all are uint8 [N, side, side, 3] in BGR order as OpenCV reads them, cut as evaluation
+cuts them; normalisation and resizing are in the file. Evaluation images go through every runtime
+that is installed, and a file that answers differently is not kept. Layers that a network skips
+image by image are always executed in an ONNX file.
 """
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.deployment import forms
 from engine.errors import UsageError
@@ -19,14 +31,28 @@ from engine.files import making
 from engine.optimization.averages import WEIGHTS
 from scripts import parser, status
 
+ALL = 'all'
+
+
+class Differs(Exception):
+    """An exported network that answers differently; the table that shows it."""
+
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     p = parser('export', __doc__)
-    p.add_argument('run', metavar='RUN', help='run folder, or a checkpoint prefix in one')
-    p.add_argument('--point', required=True, help='operating point, as evaluation spells it')
-    p.add_argument('--out', type=Path, required=True, metavar='PATH', help='folder or file to make')
-    p.add_argument('--form', choices=forms.FORMS, default='savedmodel', help=forms.texts())
+    p.add_argument('run', metavar='RUN', nargs='?', help='run folder, or a checkpoint prefix in it')
+    p.add_argument(
+        '--point',
+        '--points',
+        dest='points',
+        nargs='+',
+        default=[ALL],
+        metavar='POINT',
+        help='operating points, as evaluation spells them; default: all',
+    )
+    p.add_argument('--out', type=Path, metavar='PATH', help='folder or file to make')
+    p.add_argument('--form', choices=forms.FORMS, help=forms.texts())
     p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
     p.add_argument(
         '--weights',
@@ -34,17 +60,39 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         default='raw',
         help='those that were trained, or their averages (--model-ema)',
     )
-    return p.parse_args(argv)
+    p.add_argument(
+        '--verify',
+        type=_count,
+        default=500,
+        metavar='N',
+        help='evaluation images that the file is checked with, or all; default: 500',
+    )
+    p.add_argument('--data', help='where these images are; default: as the run recorded it')
+    p.add_argument('--show', type=Path, metavar='FILE', help='print what an ONNX file holds')
+    args = p.parse_args(argv)
+    if args.show is None and (args.run is None or args.out is None):
+        p.error('give RUN and --out PATH, or --show FILE')
+    return args
+
+
+def _count(text: str) -> int:
+    if text == ALL:
+        return sys.maxsize
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} must be a number from 1 on, or {ALL}')
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> str:
-    """Exports, and says what and where.
+    """Exports, checks, and says what and where; or shows what a file holds.
 
     Raises:
-        UsageError: There is no such point, or what it is to make exists.
+        UsageError: There is no such run or point, or what it is to make exists.
     """
-    with making(args.out, '--out') as folder:
-        about = export(args, folder)
+    if args.show is not None:
+        return show(args.show)
+    with making(args.out, '--out') as path:
+        about = export(args, path)
     size = 0
     for path in (args.out, *args.out.rglob('*')):
         if path.is_file():
@@ -53,11 +101,13 @@ def run(args: argparse.Namespace) -> str:
 
 
 def export(args: argparse.Namespace, path: Path) -> str:
-    """Writes the point to a new file or folder, and says what it is.
+    """Writes the points to a new file or folder, checks it, and says what it is.
 
     Raises:
-        UsageError: There is no such run or point.
+        UsageError: There is no such run or point, or there are no images to check it with.
+        Differs: It answers differently than evaluation.
     """
+    from engine.deployment import verification
     from engine.graph import freeze
     from engine.runs import checkpoint
 
@@ -67,20 +117,83 @@ def export(args: argparse.Namespace, path: Path) -> str:
         raise UsageError(
             f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py'
         )
-    known = freeze.points(source)
-    if args.point not in known:
-        run = shlex.quote(args.run)
-        raise UsageError(
-            f'--point {args.point}: {source.prefix} has {" ".join(known)}; '
-            f'python -m scripts.calibrate {run} makes statistics of other sizes and widths'
+    points = _points(args, freeze.points(source), source.prefix)
+    exporter = forms.exporter(args.form or forms.default(args.out))
+    images = verification.images(source, args.data, args.verify)
+    exporter.write(source, points, path)
+    found = verification.compare(exporter, path, source, points, images)
+    if found:
+        print(f'checked with {len(images.labels)} {images.what}\n{verification.table(found)}')
+    wrong = [one for one in found if one.differing]
+    if wrong:
+        raise Differs(
+            f'{args.out} is not made: {wrong[0].runtime} answers {wrong[0].differing} of '
+            f'{wrong[0].images} images differently at {wrong[0].point}'
         )
-    forms.write(args.form, freeze.named(source, args.point), path)
-    return f'{args.point} of {source.prefix}'
+    exporter.note(path, {'verified': json.dumps([one.facts() for one in found])})
+    return f'{" ".join(points)} of {source.prefix}'
+
+
+def _points(args: argparse.Namespace, known: Sequence[str], prefix: str) -> list[str]:
+    """The points to export, in the order of the network.
+
+    Raises:
+        UsageError: One is not there.
+    """
+    if args.points == [ALL]:
+        return list(known)
+    for point in args.points:
+        if point not in known:
+            run = shlex.quote(args.run)
+            raise UsageError(
+                f'--point {point}: {prefix} has {" ".join(known)}; '
+                f'python -m scripts.calibrate {run} makes statistics of other sizes and widths'
+            )
+    return [point for point in known if point in args.points]
+
+
+def show(path: Path) -> str:
+    """Texts of an ONNX file, a line each.
+
+    Raises:
+        UsageError: It is no such file.
+    """
+    from engine.deployment.onnx_file import described
+
+    if not path.is_file():
+        raise UsageError(f'--show {path}: no such file')
+    lines = [f'{path}: {path.stat().st_size / 1e3:.1f} kB']
+    for name, text in described(path).items():
+        try:
+            value: Any = json.loads(text)
+        except ValueError:
+            value = text
+        lines.extend(_lines(name, value))
+    return '\n'.join(lines)
+
+
+def _lines(name: str, value: Any) -> list[str]:
+    """One text of a file, a line for each member of a list of records."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [f'{name}: {_spelled(row)}' for row in value]
+    return [f'{name}: {_spelled(value)}']
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, dict):
+        return ', '.join(f'{name} {_spelled(one)}' for name, one in value.items())
+    if isinstance(value, list):
+        return ', '.join(map(_spelled, value))
+    return str(value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status, see ``scripts.status``."""
-    return status('export', run, parse_args(argv))
+    """Exit status, see ``scripts.status``; 1 where the exported network answers differently."""
+    try:
+        return status('export', run, parse_args(argv))
+    except Differs as differs:
+        print(f'export: {differs}', file=sys.stderr)
+        return 1
 
 
 if __name__ == '__main__':

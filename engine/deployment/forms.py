@@ -1,27 +1,81 @@
-"""Formats of exported operating points by name. TensorFlow is loaded when one is written."""
+"""Formats of exported networks by name. TensorFlow is loaded when one is written."""
 
 import importlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+
+# Logits [N, classes] of images uint8 [N, side, side, 3] at the point of this number in the file.
+Runtime = Callable[[np.ndarray, int], np.ndarray]
+
+
+class Exporter:
+    """Base of all formats. A format is one file with a subclass, and one line in the table below.
+
+    Attributes:
+        static: whether every layer is executed for every image, also where a network of the
+            training framework skips some.
+    """
+
+    static = False
+
+    def write(self, source: Any, points: Sequence[str], path: Path) -> None:
+        """Writes operating points to a new file or folder.
+
+        Args:
+            source: the ``engine.runs.checkpoint.Checkpoint``.
+            points: spellings of operating points that it has, strongest first.
+            path: to make.
+
+        Raises:
+            NotImplementedError: a format must have this method.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    def runtimes(self, path: Path) -> dict[str, Runtime]:
+        """Programs on this machine that run such a file, by name and version.
+
+        Args:
+            path: what was written.
+        """
+        return {}
+
+    def note(self, path: Path, texts: Mapping[str, str]) -> None:
+        """Adds texts to a file that carries some.
+
+        Args:
+            path: what was written.
+            texts: by name.
+        """
 
 
 class Form(NamedTuple):
     """A format of the registry.
 
     Attributes:
-        writer: module and name of a function (``engine.graph.freeze.Frozen``, path) that writes one
-            operating point to a new file or folder.
+        exporter: module and name of a subclass of ``Exporter``.
         help: what it is, in a line.
     """
 
-    writer: str
+    exporter: str
     help: str
 
 
 # One line per format.
 FORMS = {
-    'savedmodel': Form('engine.deployment.savedmodel.save', 'SavedModel of TensorFlow, a folder'),
+    'savedmodel': Form('engine.deployment.savedmodel.SavedModel', 'SavedModel of TensorFlow'),
+    'packed': Form('engine.deployment.onnx_export.Packed', 'ONNX, kernels as packed codes'),
+    'float': Form('engine.deployment.onnx_export.Float', 'ONNX, kernels in float32'),
 }
+
+
+def default(path: Path) -> str:
+    """The format that a path asks for by its end."""
+    if path.suffix == '.onnx':
+        return 'packed'
+    return 'savedmodel'
 
 
 def texts() -> str:
@@ -29,13 +83,7 @@ def texts() -> str:
     return '; '.join(f'{name}: {form.help}' for name, form in FORMS.items())
 
 
-def write(name: str, frozen: Any, path: Path) -> None:
-    """Writes one operating point.
-
-    Args:
-        name: of the format.
-        frozen: the ``engine.graph.freeze.Frozen`` graph of the point.
-        path: file or folder to make.
-    """
-    module, _, writer = FORMS[name].writer.rpartition('.')
-    getattr(importlib.import_module(module), writer)(frozen, path)
+def exporter(name: str) -> Exporter:
+    """The format of a name."""
+    module, _, cls = FORMS[name].exporter.rpartition('.')
+    return getattr(importlib.import_module(module), cls)()

@@ -1,11 +1,49 @@
 """Export as a TensorFlow SavedModel."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from engine.graph.freeze import Frozen, folded
+import numpy as np
+
+from engine.deployment.forms import Exporter, Runtime
+from engine.errors import UsageError
+from engine.graph.freeze import Frozen, folded, named
+from engine.runs.checkpoint import Checkpoint
 from engine.runs.literal import literal
 from quant.backend import new_graph, tf
+
+
+class SavedModel(Exporter):
+    """A folder with one operating point, whose weights are constants in float32."""
+
+    def write(self, source: Checkpoint, points: Sequence[str], path: Path) -> None:
+        """One operating point in a new folder.
+
+        Args:
+            source: where it is from.
+            points: its spelling alone.
+            path: to make.
+
+        Raises:
+            UsageError: there are several points.
+        """
+        if len(points) > 1:
+            raise UsageError(
+                f'--points {" ".join(points)}: a SavedModel holds one; give it, or --out NAME.onnx'
+            )
+        save(named(source, points[0]), path)
+
+    def runtimes(self, path: Path) -> dict[str, Runtime]:
+        def run(images: np.ndarray, _: int) -> np.ndarray:
+            with new_graph(), tf.Session() as session:
+                with literal(path) as folder:
+                    meta = tf.saved_model.load(session, ['serve'], folder)
+                signature = meta.signature_def['serving_default']
+                (feed,) = signature.inputs.values()
+                return session.run(signature.outputs['logits'].name, {feed.name: images})
+
+        return {f'tensorflow {tf.__version__}': run}
 
 
 def save(frozen: Frozen, folder: Path) -> None:

@@ -107,25 +107,30 @@ def points(source: Checkpoint) -> list[str]:
     return found
 
 
-def named(source: Checkpoint, name: str) -> Frozen:
+def named(source: Checkpoint, name: str, *, static: bool = False) -> Frozen:
     """The graph of the operating point ``name``, see ``of_point`` and ``point_model``."""
     model, values = point_model(source, name)
-    frozen = of_point(model, Point.parse(name), values)
+    frozen = of_point(model, Point.parse(name), values, static=static)
     return frozen._replace(classes=source.class_names)
 
 
-def of_point(model: InferenceModel, point: Point, values: Mapping[str, np.ndarray]) -> Frozen:
+def of_point(
+    model: InferenceModel, point: Point, values: Mapping[str, np.ndarray], *, static: bool = False
+) -> Frozen:
     """The graph of one operating point: uint8 images of the data flow -> logits [N, classes].
 
     Args:
         model: a network that has the point.
         point: what is computed.
         values: variables by name.
+        static: whether every layer is computed, also where the network skips some for an image.
     """
 
     def build() -> list[Part]:
         feeds = _images(model)
-        outputs = model.net.outputs(model.views(feeds), model.blocks(training=False))
+        options = model.net.static_options if static else {}
+        blocks = model.blocks(training=False)
+        outputs = model.net.outputs(model.views(feeds), blocks, **options)
         return [Part(feeds, [outputs.logits[point]])]
 
     return freeze(build, values)

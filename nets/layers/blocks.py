@@ -59,6 +59,7 @@ class Blocks(Normalisation):
             the graph's seed.
         progress: share of the training that is done, for what is annealed.
         exchange: see ``Normalisation``.
+        opaque: see ``Quantization``.
 
     Attributes:
         layers: layer records by spelling of the operating point.
@@ -79,9 +80,10 @@ class Blocks(Normalisation):
         seed: tf.Tensor | None = None,
         progress: tf.Tensor | float = 0.0,
         exchange: sync_norm.Exchange | None = None,
+        opaque: bool = False,
     ):
         super().__init__(
-            Quantization(policy, training=training),
+            Quantization(policy, training=training, opaque=opaque),
             points[0],
             training=training,
             data_format=data_format,

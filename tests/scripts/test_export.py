@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from engine.deployment import forms
+from engine.deployment import forms, onnx_export
 from engine.deployment.predictor import Predictor
+from engine.graph import freeze
 from engine.importers import pytorch
 from engine.optimization import averages
 from engine.results.records import read_layers
@@ -17,6 +18,8 @@ from engine.runs.data_record import DataRecord, Images
 from nets import cost
 from quant.backend import tf
 from scripts import export
+from tests.conftest import make_shallow
+from tests.engine.deployment.test_program import made as checkpoint_of
 from tests.engine.graph.test_freeze import NETS, batch, constants, evaluated, made
 from tests.engine.runs.test_checkpoint import save
 
@@ -36,7 +39,9 @@ def runs(tmp_path_factory):
 
 
 def exports(run, point, out, *flags) -> int:
-    return export.main([str(run), '--point', point, '--out', str(out), *flags])
+    # All forms are checked by some images.
+    few = [] if '--verify' in flags else ['--verify', '20']
+    return export.main([str(run), '--point', point, '--out', str(out), *few, *flags])
 
 
 @pytest.mark.parametrize('name, point', [('dsnet', 'w06'), ('rsnet', 's12'), ('msdnet', 's16-x1')])
@@ -45,9 +50,12 @@ def test_the_file_gives_the_logits_of_the_run(name, point, runs, tmp_path, capsy
     assert exports(folder / name, point, tmp_path / 'out') == 0
     said, images = capsys.readouterr().out, batch(config)
     size = sum(path.stat().st_size for path in (tmp_path / 'out').rglob('*') if path.is_file())
-    assert said.startswith(
+    *_, last = said.splitlines()
+    assert last == (
         f'{tmp_path / "out"}: {point} of {folder / name / "model-0"}, {size / 1e3:.1f} kB'
     )
+    (checked,) = [line.split() for line in said.splitlines() if line.startswith('tensorflow')]
+    assert checked[2:5] == [point, '20', '0']
     layers = read_layers(folder / name)[point]
     with tf.Graph().as_default() as graph, tf.Session() as session:
         meta = tf.saved_model.load(session, ['serve'], str(tmp_path / 'out'))
@@ -106,13 +114,16 @@ def test_names_of_classes_travel(runs, tmp_path):
     assert Predictor(runs[0] / 'rsnet').classes == ()
 
 
-def write_names(frozen, path):
+class Names(forms.Exporter):
     """A format: the operations of the graph in a text file."""
-    path.write_text('\n'.join(node.name for node in frozen.graph_def.node))
+
+    def write(self, source, points, path):
+        frozen = freeze.named(source, *points)
+        path.write_text('\n'.join(node.name for node in frozen.graph_def.node))
 
 
 def test_a_format_is_one_line_of_the_registry(runs, tmp_path, capsys, monkeypatch):
-    form = forms.Form(f'{__name__}.write_names', 'names of operations')
+    form = forms.Form(f'{__name__}.Names', 'names of operations')
     monkeypatch.setitem(forms.FORMS, 'names', form)
     out = tmp_path / 'out.txt'
     assert exports(runs[0] / 'rsnet', 's12', out, '--form', 'names') == 0
@@ -157,3 +168,85 @@ def test_a_checkpoint_that_is_not_imported(runs, tmp_path, capsys):
         (run / path.name).write_bytes(path.read_bytes())
     assert exports(run, 's16', tmp_path / 'out') == 2
     assert 'import it first' in capsys.readouterr().err
+
+
+@pytest.fixture(scope='module')
+def low_bits(tmp_path_factory):
+    """The folder of a run of 2 bits with two sizes that looks trained."""
+    folder = tmp_path_factory.mktemp('low') / 'run'
+    with pytest.MonkeyPatch.context() as patch:
+        make_shallow(patch)
+        source = checkpoint_of('rsnet-sizes-w2a2')
+        pytorch.write(pytorch.Imported(source.config, source.values, []), folder)
+    return folder
+
+
+@pytest.mark.usefixtures('shallow')
+def test_one_onnx_file_of_all_sizes(low_bits, tmp_path, capsys):
+    """The runtimes answer as evaluation, and the file says what it holds."""
+    out = tmp_path / 'a.onnx'
+    assert export.main([str(low_bits), '--out', str(out), '--verify', '20']) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1].startswith(f'{out}: s16 s12 of {low_bits / "model-0"}, ')
+    for runtime in ('interpreter', 'onnxruntime', 'openvino'):
+        rows = [line.split() for line in said.splitlines() if line.startswith(runtime)]
+        assert [row[-7:-4] for row in rows] == [['s16', '20', '0'], ['s12', '20', '0']]
+    assert export.main(['--show', str(tmp_path / 'a.onnx')]) == 0
+    shown = capsys.readouterr().out
+    assert 'points: point s12, image side 16' in shown
+    assert 'network: net rsnet, arch resnet8, qw 2, qa 2' in shown
+    assert 'point s16, images 20, answers that differ 0' in shown
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('shallow')
+def test_two_exports_are_the_same_bytes_and_codes_take_fewer(low_bits, tmp_path):
+    for name, flags in (('a', []), ('b', []), ('float', ['--form', 'float'])):
+        out = tmp_path / f'{name}.onnx'
+        assert export.main([str(low_bits), '--out', str(out), '--verify', '20', *flags]) == 0
+    assert (tmp_path / 'a.onnx').read_bytes() == (tmp_path / 'b.onnx').read_bytes()
+    assert (tmp_path / 'a.onnx').stat().st_size < (tmp_path / 'float.onnx').stat().st_size
+
+
+@pytest.mark.usefixtures('shallow')
+def test_a_file_that_answers_differently_is_not_kept(low_bits, tmp_path, capsys, monkeypatch):
+    def wrong(path, several):
+        return lambda images, number: np.eye(5)[np.arange(len(images)) % 5], '0'
+
+    monkeypatch.setattr(onnx_export, '_onnxruntime', wrong)
+    assert export.main([str(low_bits), '--out', str(tmp_path / 'a.onnx'), '--verify', '20']) == 1
+    said = capsys.readouterr().err
+    assert f'export: {tmp_path / "a.onnx"} is not made: onnxruntime 0 answers' in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    'flags, said',
+    [
+        (['RUN'], 'give RUN and --out PATH, or --show FILE'),
+        (['RUN', '--out', 'x', '--verify', '0'], "'0' must be a number from 1 on, or all"),
+        (['RUN', '--out', 'x', '--verify', 'some'], "'some' must be a number"),
+    ],
+)
+def test_flags_that_say_too_little(flags, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        export.main(flags)
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('content', [None, b'', b'no model', b'\x08\x06'])
+def test_what_is_no_onnx_file_is_not_shown(content, tmp_path, capsys):
+    path = tmp_path / 'a.onnx'
+    if content is not None:
+        path.write_bytes(content)
+    assert export.main(['--show', str(path)]) == 2
+    assert f'--show {path}: ' in capsys.readouterr().err
+
+
+def test_points_that_differ_in_layers_need_files_of_their_own(runs, tmp_path, capsys):
+    out = tmp_path / 'a.onnx'
+    assert exports(runs[0] / 'msdnet', 's16-x1', out, '--points', 's16-x1', 's16-x0') == 2
+    assert '--points s16-x1 s16-x0: their layers differ' in capsys.readouterr().err
+    assert exports(runs[0] / 'rsnet', 's16', tmp_path / 'b', '--points', 's16', 's12') == 2
+    assert 'a SavedModel holds one' in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

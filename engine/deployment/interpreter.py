@@ -1,0 +1,193 @@
+"""Runs a program in numpy: slow, plain, and the measure of everything that is written from it.
+
+Sums are taken in float64; every operation rounds its result to float32 once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from engine.deployment import program
+from engine.deployment.program import Operation, Program
+
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], np.ndarray]] = {
+    'add': np.add,
+    'subtract': np.subtract,
+    'multiply': np.multiply,
+    'divide': np.divide,
+}
+
+
+def run(whole: Program, point: str, images: np.ndarray) -> np.ndarray:
+    """Logits [N, classes] float32 of one operating point.
+
+    Args:
+        whole: the program.
+        point: spelling of the operating point.
+        images: uint8 [N, side, side, 3], BGR.
+    """
+    one = whole.points[point]
+    values = {one.input: images}
+    for operation in one.operations:
+        constants = {}
+        for field, part in program.parts(operation).items():
+            constants[field] = whole.value(part)
+        result = _RULES[type(operation)](operation, values, constants)
+        values[operation.out] = np.asarray(result, np.float32)
+    return values[one.output]
+
+
+Values = Mapping[str, np.ndarray]
+
+
+def _cast(operation: program.Cast, values: Values, _: Values) -> np.ndarray:
+    return values[operation.x].astype(np.float32)
+
+
+def _arithmetic(operation: program.Arithmetic, values: Values, constants: Values) -> np.ndarray:
+    return _ARITHMETIC[operation.function](values[operation.x], constants['y'])
+
+
+def _affine(operation: program.Affine, values: Values, constants: Values) -> np.ndarray:
+    return values[operation.x] * constants['scale'] + constants['shift']
+
+
+def _flip(operation: program.Flip, values: Values, _: Values) -> np.ndarray:
+    return values[operation.x][..., ::-1]
+
+
+def _resize(operation: program.Resize, values: Values, constants: Values) -> np.ndarray:
+    x = values[operation.x].astype(np.float64)  # [N, H, W, C]
+    rows = np.einsum('mh,nhwc->nmwc', constants['shares'], x)
+    return np.einsum('vw,nmwc->nmvc', constants['shares'], rows)
+
+
+def _windows(
+    x: np.ndarray, window: tuple[int, int], stride: tuple[int, int]
+) -> Callable[[int, int], np.ndarray]:
+    """A function (row, column) -> [N, height, width, C]: that pixel of every window.
+
+    Args:
+        x: [N, H, W, C], padded.
+        window: (height, width).
+        stride: (down, to the right).
+    """
+    down, right = stride
+    height = (x.shape[1] - window[0]) // down + 1
+    width = (x.shape[2] - window[1]) // right + 1
+
+    def pixel(row: int, column: int) -> np.ndarray:
+        rows = slice(row, row + (height - 1) * down + 1, down)
+        columns = slice(column, column + (width - 1) * right + 1, right)
+        return x[:, rows, columns]
+
+    return pixel
+
+
+def _padded(x: np.ndarray, pads: tuple[int, int, int, int], value: float = 0.0) -> np.ndarray:
+    top, bottom, left, right = pads
+    around = [(0, 0), (top, bottom), (left, right), (0, 0)]
+    return np.pad(x, around, constant_values=value)
+
+
+def _convolution(operation: program.Convolution, values: Values, constants: Values) -> np.ndarray:
+    kernel = constants['kernel'].astype(np.float64)  # [k, k, in / groups, out]
+    x = _padded(values[operation.x].astype(np.float64), operation.pads)
+    groups = operation.groups
+    pixel = _windows(x, kernel.shape[:2], (operation.stride, operation.stride))
+    total: Any = 0.0
+    for row in range(kernel.shape[0]):
+        for column in range(kernel.shape[1]):
+            part = pixel(row, column)  # [N, H, W, in]
+            split = part.reshape(*part.shape[:3], groups, -1)
+            weights = kernel[row, column].reshape(split.shape[-1], groups, -1)
+            total = total + np.einsum('nhwgi,igo->nhwgo', split, weights, optimize=True)
+    return total.reshape(*total.shape[:3], -1)
+
+
+def _dense(operation: program.Dense, values: Values, constants: Values) -> np.ndarray:
+    return values[operation.x].astype(np.float64) @ constants['kernel']
+
+
+def _activation(operation: program.Activation, values: Values, _: Values) -> np.ndarray:
+    x = values[operation.x]
+    if operation.function == 'relu':
+        return np.maximum(x, 0)
+    if operation.function == 'relu6':
+        return np.clip(x, 0, 6)
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+def _quantize(operation: program.Quantize, values: Values, constants: Values) -> np.ndarray:
+    codes = np.searchsorted(constants['thresholds'], values[operation.x])
+    return constants['levels'][codes]
+
+
+def _combine(operation: program.Combine, values: Values, _: Values) -> np.ndarray:
+    return _ARITHMETIC[operation.function](values[operation.x], values[operation.y])
+
+
+def _concatenate(operation: program.Concatenate, values: Values, _: Values) -> np.ndarray:
+    names = [operation.x, *operation.others]
+    return np.concatenate([values[name] for name in names], axis=3)
+
+
+def _pool(operation: program.Pool, values: Values, _: Values) -> np.ndarray:
+    x = values[operation.x].astype(np.float64)
+    outside = {'max': -np.inf, 'average': 0.0}[operation.function]
+    pixel = _windows(_padded(x, operation.pads, outside), operation.window, operation.stride)
+    found = [pixel(row, column) for row, column in np.ndindex(*operation.window)]
+    if operation.function == 'max':
+        return np.max(found, axis=0)
+    ones = _padded(np.ones_like(x[:1, ..., :1]), operation.pads)
+    inside = _windows(ones, operation.window, operation.stride)
+    counts = [inside(row, column) for row, column in np.ndindex(*operation.window)]
+    return np.sum(found, axis=0) / np.sum(counts, axis=0)
+
+
+def _global_pool(operation: program.GlobalPool, values: Values, _: Values) -> np.ndarray:
+    return values[operation.x].mean(axis=(1, 2), keepdims=True, dtype=np.float64)
+
+
+def _pad(operation: program.Pad, values: Values, _: Values) -> np.ndarray:
+    top, bottom, left, right = operation.pads
+    return np.pad(
+        values[operation.x], [(0, 0), (top, bottom), (left, right), (0, operation.channels)]
+    )
+
+
+def _crop(operation: program.Crop, values: Values, _: Values) -> np.ndarray:
+    corners = zip(operation.start, operation.stop, operation.step)
+    return values[operation.x][(slice(None), *(slice(*corner) for corner in corners))]
+
+
+def _to_rows(operation: program.ToRows, values: Values, _: Values) -> np.ndarray:
+    return values[operation.x][:, 0, 0]
+
+
+def _to_images(operation: program.ToImages, values: Values, _: Values) -> np.ndarray:
+    return values[operation.x][:, None, None]
+
+
+_RULES: Mapping[type[Operation], Callable[[Any, Values, Values], np.ndarray]] = {
+    program.Cast: _cast,
+    program.Arithmetic: _arithmetic,
+    program.Affine: _affine,
+    program.Flip: _flip,
+    program.Resize: _resize,
+    program.Convolution: _convolution,
+    program.Dense: _dense,
+    program.Activation: _activation,
+    program.Quantize: _quantize,
+    program.Combine: _combine,
+    program.Concatenate: _concatenate,
+    program.Pool: _pool,
+    program.GlobalPool: _global_pool,
+    program.Pad: _pad,
+    program.Crop: _crop,
+    program.ToRows: _to_rows,
+    program.ToImages: _to_images,
+}

@@ -1,0 +1,240 @@
+"""Writes programs as ONNX: kernels as packed codes with their levels, or as floats.
+
+The images of the file are uint8 [N, side, side, 3] in BGR order, and everything that evaluation
+does with them is in the file. Several points share one list of operations: what differs between
+them is a table with one row per point, and ``point``, int64 [1], chooses the row.
+
+Codes are unpacked by division and remainder and looked up by a flat ``Gather``, operations on
+constants that runtimes do once, when they load the file. Other ways of lookup are done for every
+image by some of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from engine.deployment import program
+from engine.deployment.onnx_graph import OnnxGraph, Rule
+from engine.deployment.program import Operation, Program
+from engine.errors import UsageError
+
+# Up to so many thresholds a quantizer is a chain of comparisons; beyond it is a binary search.
+CHAIN = 7
+
+_ARITHMETIC = {'add': 'Add', 'subtract': 'Sub', 'multiply': 'Mul', 'divide': 'Div'}
+
+
+def save(whole: Program, path: Path, metadata: Mapping[str, str], *, packed: bool) -> None:
+    """Writes a program.
+
+    Args:
+        whole: the program, whose points have the same operations.
+        path: file to make.
+        metadata: texts by name that the file carries.
+        packed: kernels as codes; else as floats.
+
+    Raises:
+        UsageError: the points differ in more than in constants.
+    """
+    model = OnnxGraph(whole, packed=packed).model(_RULES)
+    for name, text in sorted(metadata.items()):
+        model.metadata_props.add(key=name, value=text)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def annotate(path: Path, metadata: Mapping[str, str]) -> None:
+    """Adds texts to a file.
+
+    Args:
+        path: of the file.
+        metadata: texts by name.
+    """
+    model = onnx.load_model_from_string(path.read_bytes())
+    for name, text in sorted(metadata.items()):
+        model.metadata_props.add(key=name, value=text)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def described(path: Path) -> dict[str, str]:
+    """Texts that a file carries, by name.
+
+    Raises:
+        UsageError: it is no ONNX file.
+    """
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf and the checker have a class for every fault
+        first = (str(error).splitlines() or [''])[0]
+        raise UsageError(f'--show {path}: is no ONNX file ({first})') from error
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _cast(w: OnnxGraph, row: Sequence[Operation]) -> None:
+    values = w.node('Cast', [w.x(row)], f'{w.place}/values', to=TensorProto.FLOAT)
+    w.add('Transpose', row, [values], perm=[0, 3, 1, 2])
+
+
+def _arithmetic(w: OnnxGraph, row: Sequence[program.Arithmetic]) -> None:
+    kind = _ARITHMETIC[row[0].function]
+    w.add(kind, row, [w.x(row), w.channels(row, 'y')])
+
+
+def _affine(w: OnnxGraph, row: Sequence[program.Affine]) -> None:
+    scaled = w.node('Mul', [w.x(row), w.channels(row, 'scale')], f'{w.place}/scaled')
+    w.add('Add', row, [scaled, w.channels(row, 'shift')])
+
+
+def _flip(w: OnnxGraph, row: Sequence[Operation]) -> None:
+    w.add('Gather', row, [w.x(row), w.indices(2, 1, 0)], axis=1)
+
+
+def _resize(w: OnnxGraph, row: Sequence[program.Resize]) -> None:
+    shares = w.cut(row, 'shares')
+    turned = w.node('Transpose', [shares], f'{w.place}/turned', perm=[1, 0])
+    lines = w.node('MatMul', [shares, w.x(row)], f'{w.place}/lines')
+    w.add('MatMul', row, [lines, turned])
+
+
+def _convolution(w: OnnxGraph, row: Sequence[program.Convolution]) -> None:
+    first = row[0]
+    kernel = w.kernel(row, lambda value: value.transpose(3, 2, 0, 1))
+    strides = [first.stride, first.stride]
+    padding = _padding(first)
+    w.add('Conv', row, [w.x(row), kernel], strides=strides, group=first.groups, **padding)
+
+
+def _padding(operation: program.Convolution | program.Pool) -> dict[str, Any]:
+    """Attributes that say how a windowed node pads."""
+    if operation.same:
+        return {'auto_pad': 'SAME_UPPER'}
+    top, bottom, left, right = operation.pads
+    return {'pads': [top, left, bottom, right]}
+
+
+def _dense(w: OnnxGraph, row: Sequence[program.Dense]) -> None:
+    kernel = w.kernel(row, np.transpose)
+    w.add('Gemm', row, [w.x(row), kernel], transB=1)
+    w.become_rows(row)
+
+
+def _activation(w: OnnxGraph, row: Sequence[program.Activation]) -> None:
+    function = row[0].function
+    if function == 'relu6':
+        limits = [w.number(0.0), w.number(6.0)]
+        w.add('Clip', row, [w.x(row), *limits])
+        return
+    w.add({'relu': 'Relu', 'sigmoid': 'Sigmoid'}[function], row, [w.x(row)])
+
+
+def _quantize(w: OnnxGraph, row: Sequence[program.Quantize]) -> None:
+    (count,) = row[0].thresholds.shape
+    if count <= CHAIN:
+        _chain(w, row)
+    else:
+        _search(w, row)
+
+
+def _chain(w: OnnxGraph, row: Sequence[program.Quantize]) -> None:
+    """One comparison per threshold."""
+    out, x = w.place, w.x(row)
+    (count,) = row[0].thresholds.shape
+    value = w.element(row, 'levels', 0)
+    for k in range(count):
+        above = w.node('Greater', [x, w.element(row, 'thresholds', k)], f'{out}/above{k}')
+        level = w.element(row, 'levels', k + 1)
+        value = w.node('Where', [above, level, value], f'{out}/value{k}')
+    w.add('Identity', row, [value])
+
+
+def _search(w: OnnxGraph, row: Sequence[program.Quantize]) -> None:
+    """One comparison per bit: is there more in the upper half of what is left?"""
+    levels = w.constant(row, 'levels')
+    thresholds = w.constant(row, 'thresholds')
+    out, x = w.place, w.x(row)
+    (count,) = row[0].thresholds.shape
+    bits = int(count).bit_length()
+    filling = w.array(np.full(2**bits - 1 - count, np.inf, np.float32), f'{out}/filling')
+    padded = w.node('Concat', [thresholds, filling], f'{out}/padded', axis=0)
+    code = ''
+    for bit in reversed(range(bits)):
+        half = 2**bit
+        place = w.indices(half - 1)
+        if code:
+            place = w.node('Add', [code, place], f'{out}/place{bit}')
+        threshold = w.node('Gather', [padded, place], f'{out}/threshold{bit}', axis=0)
+        above = w.node('Greater', [x, threshold], f'{out}/above{bit}')
+        step = w.node('Where', [above, w.indices(half), w.indices(0)], f'{out}/step{bit}')
+        code = w.node('Add', [code, step], f'{out}/code{bit}') if code else step
+    w.add('Gather', row, [levels, code], axis=0)
+
+
+def _combine(w: OnnxGraph, row: Sequence[program.Combine]) -> None:
+    w.add(_ARITHMETIC[row[0].function], row, [w.x(row), w.named(row[0].y)])
+
+
+def _concatenate(w: OnnxGraph, row: Sequence[program.Concatenate]) -> None:
+    others = [w.named(name) for name in row[0].others]
+    w.add('Concat', row, [w.x(row), *others], axis=1)
+
+
+def _pool(w: OnnxGraph, row: Sequence[program.Pool]) -> None:
+    first = row[0]
+    kind = {'max': 'MaxPool', 'average': 'AveragePool'}[first.function]
+    shape = {'kernel_shape': list(first.window), 'strides': list(first.stride)}
+    w.add(kind, row, [w.x(row)], **shape, **_padding(first))
+
+
+def _global_pool(w: OnnxGraph, row: Sequence[Operation]) -> None:
+    w.add('GlobalAveragePool', row, [w.x(row)])
+
+
+def _pad(w: OnnxGraph, row: Sequence[program.Pad]) -> None:
+    top, bottom, left, right = row[0].pads
+    pads = w.indices(0, 0, top, left, 0, row[0].channels, bottom, right)
+    w.add('Pad', row, [w.x(row), pads])
+
+
+def _crop(w: OnnxGraph, row: Sequence[program.Crop]) -> None:
+    first = row[0]
+    axes = w.indices(2, 3, 1)
+    corners = [w.indices(*first.start), w.indices(*first.stop), axes, w.indices(*first.step)]
+    w.add('Slice', row, [w.x(row), *corners])
+
+
+def _to_rows(w: OnnxGraph, row: Sequence[Operation]) -> None:
+    w.add('Squeeze', row, [w.x(row)], axes=[2, 3])
+    w.become_rows(row)
+
+
+def _to_images(w: OnnxGraph, row: Sequence[Operation]) -> None:
+    w.add('Unsqueeze', row, [w.x(row)], axes=[2, 3])
+    w.become_images(row)
+
+
+_RULES: Mapping[type[Operation], Rule] = {
+    program.Cast: _cast,
+    program.Arithmetic: _arithmetic,
+    program.Affine: _affine,
+    program.Flip: _flip,
+    program.Resize: _resize,
+    program.Convolution: _convolution,
+    program.Dense: _dense,
+    program.Activation: _activation,
+    program.Quantize: _quantize,
+    program.Combine: _combine,
+    program.Concatenate: _concatenate,
+    program.Pool: _pool,
+    program.GlobalPool: _global_pool,
+    program.Pad: _pad,
+    program.Crop: _crop,
+    program.ToRows: _to_rows,
+    program.ToImages: _to_images,
+}

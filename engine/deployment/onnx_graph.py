@@ -1,0 +1,279 @@
+"""The graph of an ONNX file in the making: nodes, constants, and what depends on the point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from engine.deployment import program
+from engine.deployment.alignment import aligned
+from engine.deployment.packing import pack, packing
+from engine.deployment.program import Codes, Operation, Part, Program
+from engine.errors import UsageError
+
+# The oldest operator set with all that is used, and the format's version of its time.
+OPSET = 11
+IR_VERSION = 6
+
+IMAGES = 'images'
+POINT = 'point'
+LOGITS = 'logits'
+
+# Operations with a kernel.
+Kernelled = program.Convolution | program.Dense
+
+# Adds the nodes of an operation, given at every point.
+Rule = Callable[['OnnxGraph', Sequence[Any]], None]
+
+
+class OnnxGraph:
+    """The graph of one file in the making.
+
+    Args:
+        whole: the program.
+        packed: kernels as codes.
+
+    Attributes:
+        place: start of the names of what the current operation needs beside its result.
+        points: the same at all points but for constants.
+    """
+
+    def __init__(self, whole: Program, *, packed: bool):
+        whole = aligned(whole)
+        self._whole = whole
+        self._packed = packed
+        self._nodes: list[Any] = []
+        self._initializers: dict[str, Any] = {}
+        self._made: dict[Any, str] = {}
+        self._names: dict[str, str] = {}
+        self._rows: set[str] = set()
+        self.place = ''
+        self.points = list(whole.points.values())
+
+    @property
+    def several(self) -> bool:
+        """Whether the file has more than one point."""
+        return len(self.points) > 1
+
+    def model(self, rules: Mapping[type[Operation], Rule]) -> Any:
+        """The file as a message.
+
+        Args:
+            rules: what adds the nodes of an operation, given at every point.
+        """
+        first = self.points[0]
+        side: Any = first.side
+        if len({point.side for point in self.points}) > 1:
+            side = 'side'
+        images = helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, ['N', side, side, 3])
+        inputs = [images]
+        if self.several:
+            inputs.append(helper.make_tensor_value_info(POINT, TensorProto.INT64, [1]))
+        self._names[first.input] = IMAGES
+        lists = [point.operations for point in self.points]
+        for number, row in enumerate(zip(*lists)):
+            # Names are a good part of a small file.
+            self.place = f'{number:x}'
+            rules[type(row[0])](self, row)
+        self.node('Identity', [self._names[first.output]], LOGITS)
+        classes = self._classes()
+        logits = helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ['N', classes])
+        initializers = list(self._initializers.values())
+        graph = helper.make_graph(self._nodes, 'network', inputs, [logits], initializers)
+        opsets = [helper.make_opsetid('', OPSET)]
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name='switchable-nets'
+        )
+
+    def _classes(self) -> int:
+        for operation in reversed(self.points[0].operations):
+            if isinstance(operation, program.Dense):
+                return operation.kernel.shape[1]
+        raise UsageError('the network has no classifier; nothing says how many classes it has')
+
+    def node(self, kind: str, inputs: Sequence[str], out: str, **attributes: Any) -> str:
+        """Adds a node, and returns the name of its output.
+
+        Args:
+            kind: of the node.
+            inputs: names in the file.
+            out: name of its output, and its own.
+            **attributes: of the node.
+        """
+        self._nodes.append(helper.make_node(kind, inputs, [out], **attributes))
+        return out
+
+    def array(self, value: np.ndarray, name: str) -> str:
+        """The name of an initializer with a value; equal ones are stored once."""
+        key = value.dtype.str, value.shape, value.tobytes()
+        if key not in self._made:
+            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+            self._made[key] = name
+        return self._made[key]
+
+    def indices(self, *numbers: int) -> str:
+        """A vector of whole numbers of the file, int64."""
+        spelled = '_'.join(map(str, numbers))
+        return self.array(np.array(numbers, np.int64), f'indices_{spelled}')
+
+    def number(self, value: float) -> str:
+        """A scalar of the file."""
+        return self.array(np.array(value, np.float32), f'number_{value}')
+
+    def named(self, name: str) -> str:
+        """Name in the file of a result of the program."""
+        return self._names[name]
+
+    def x(self, row: Sequence[Operation]) -> str:
+        """Name in the file of what an operation reads."""
+        return self._names[row[0].x]
+
+    def become_rows(self, row: Sequence[Operation]) -> None:
+        """Notes that the result of an operation is [N, C]."""
+        self._rows.add(row[0].out)
+
+    def become_images(self, row: Sequence[Operation]) -> None:
+        """Notes that the result of an operation is [N, C, H, W]."""
+        self._rows.discard(row[0].out)
+
+    def channels(self, row: Sequence[Operation], field: str) -> str:
+        """A constant [C] as a tensor of the file that meets the channels of what is read."""
+        if row[0].x in self._rows:
+            return self.constant(row, field)
+        return self.constant(row, field, (-1, 1, 1))
+
+    def element(self, row: Sequence[Operation], field: str, index: int) -> str:
+        """One number of a constant vector, [1].
+
+        Args:
+            row: the operation at every point.
+            field: of the vector.
+            index: of the number.
+        """
+        values = [value[index : index + 1] for value in self.values(row, field)]
+        return self.chosen(values, f'{self.place}/{field}{index}')
+
+    def cut(self, row: Sequence[Operation], field: str) -> str:
+        """A matrix whose number of rows depends on the point.
+
+        Args:
+            row: the operation at every point.
+            field: of the matrix.
+        """
+        name = f'{self.place}/{field}'
+        values = self.values(row, field)
+        if all(np.array_equal(value, values[0]) for value in values):
+            return self.array(values[0], name)
+        ends = np.cumsum([len(value) for value in values]).tolist()
+        starts = [0, *ends[:-1]]
+        whole = self.array(np.concatenate(values), f'{name}/all')
+        start = self.node('Gather', [self.indices(*starts), POINT], f'{name}/start', axis=0)
+        end = self.node('Gather', [self.indices(*ends), POINT], f'{name}/end', axis=0)
+        return self.node('Slice', [whole, start, end, self.indices(0)], name)
+
+    def add(
+        self, kind: str, row: Sequence[Operation], inputs: Sequence[str], **options: Any
+    ) -> None:
+        """Adds the node whose output is the result of an operation.
+
+        Args:
+            kind: of the node.
+            row: the operation at every point.
+            inputs: names in the file.
+            **options: attributes of the node.
+        """
+        out = row[0].out
+        self._names[out] = self.node(kind, inputs, out, **options)
+        if row[0].x in self._rows:
+            self._rows.add(out)
+
+    def values(self, row: Sequence[Operation], field: str) -> list[np.ndarray]:
+        """A constant at every point."""
+        return [self._whole.value(getattr(operation, field)) for operation in row]
+
+    def constant(
+        self, row: Sequence[Operation], field: str, shape: Sequence[int] | None = None
+    ) -> str:
+        """A constant as a tensor of the file, that of the chosen point if they differ.
+
+        Args:
+            row: the operation at every point.
+            field: of the constant.
+            shape: to give it; None leaves it.
+        """
+        values = []
+        for value in self.values(row, field):
+            values.append(value if shape is None else value.reshape(shape))
+        return self.chosen(values, f'{self.place}/{field}')
+
+    def chosen(self, values: Sequence[np.ndarray], name: str) -> str:
+        """One of several arrays of one shape, by the point; all alike are one constant."""
+        if all(np.array_equal(value, values[0]) for value in values):
+            return self.array(values[0], name)
+        table = self.array(np.stack(values), f'{name}/table')  # [points, ...]
+        picked = self.node('Gather', [table, POINT], f'{name}/row', axis=0)
+        return self.node('Squeeze', [picked], name, axes=[0])
+
+    def kernel(self, row: Sequence[Kernelled], layout: Callable[[np.ndarray], np.ndarray]) -> str:
+        """A kernel as a tensor of the file.
+
+        Args:
+            row: the operation at every point.
+            layout: puts an array of the kernel's shape into the order of ONNX, outputs first.
+        """
+        known = {operation.kernel for operation in row}
+        if len(known) == 1:
+            return self._kernel(known.pop(), self.place, layout)
+        kernels = []
+        for number, operation in enumerate(row):
+            one = self._kernel(operation.kernel, f'{self.place}/{number}', layout)
+            kernels.append(self.node('Unsqueeze', [one], f'{one}/first', axes=[0]))
+        table = self.node('Concat', kernels, f'{self.place}/table', axis=0)
+        picked = self.node('Gather', [table, POINT], f'{self.place}/row', axis=0)
+        return self.node('Squeeze', [picked], self.place, axes=[0])
+
+    def _kernel(self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray]) -> str:
+        """One kernel, as of ``kernel``."""
+        stored = self._whole.constants[part.name]
+        if stored.shape != part.shape:
+            stored = program.coded(self._whole.value(part))
+        if not self._packed or not isinstance(stored, Codes):
+            return self.array(layout(stored.values), name)
+        codes = layout(stored.codes)  # [out, ...]
+        rows = self._unpacked(codes.reshape(len(codes), -1), stored.bits, name)
+        # Levels of one output after those of the one before.
+        first = len(stored.levels) * np.arange(len(codes), dtype=np.int32)[:, None]
+        offsets = self.array(first, f'{name}/offsets')
+        places = self.node('Add', [rows, offsets], f'{name}/indices')
+        levels = self.array(stored.levels.T.reshape(-1), f'{name}/levels')
+        values = self.node('Gather', [levels, places], f'{name}/values', axis=0)
+        return self.node('Reshape', [values, self.indices(*codes.shape)], name)
+
+    def _unpacked(self, codes: np.ndarray, bits: int, name: str) -> str:
+        """Packed codes, and the nodes that unpack them: int32 [out, weights of an output].
+
+        Args:
+            codes: of that shape.
+            bits: of a code.
+            name: start of the names of what is made.
+        """
+        size, count = packing(bits)
+        packed = self.array(pack(codes.reshape(-1), bits), f'{name}/packed')
+        numbers = self.node('Cast', [packed], f'{name}/bytes', to=TensorProto.INT32)
+        if size > 1:
+            weights = self.array(256 ** np.arange(size, dtype=np.int32), f'{name}/weights')
+            parts = self.node('Mul', [numbers, weights], f'{name}/parts')
+            numbers = self.node('ReduceSum', [parts], f'{name}/groups', axes=[1], keepdims=1)
+        base = 2**bits
+        places = self.array(base ** np.arange(count, dtype=np.int32), f'{name}/places')
+        shifted = self.node('Div', [numbers, places], f'{name}/shifted')  # [groups, codes]
+        divisor = self.array(np.array(base, np.int32), f'{name}/base')
+        found = self.node('Mod', [shifted, divisor], f'{name}/codes')
+        flat = self.node('Reshape', [found, self.indices(-1)], f'{name}/flat')
+        if codes.size % count:
+            ends = [self.indices(0), self.indices(codes.size)]
+            flat = self.node('Slice', [flat, *ends], f'{name}/whole')
+        return self.node('Reshape', [flat, self.indices(len(codes), -1)], f'{name}/rows')

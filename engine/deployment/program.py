@@ -1,0 +1,402 @@
+"""A network as a short list of operations: the form from which everything that ships is written.
+
+A program holds one list of operations for every operating point, and one pool of constants for all
+of them: a weight that several points use is stored once, as codes and levels where a quantizer
+made it. Images are float32 [N, H, W, C] and rows are [N, C], whatever layout a writer prefers.
+
+Batch normalisation is folded into ``Affine``; a quantizer of activations is ``Quantize``, a step
+function. What depends on the operating point alone (affine parameters, private levels, generated
+kernels) is a constant of that point.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# Bits that the codes of a stored kernel can have.
+MOST_BITS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Floats:
+    """A constant that is stored as it is.
+
+    Attributes:
+        array: float32.
+    """
+
+    array: np.ndarray
+
+    @property
+    def values(self) -> np.ndarray:
+        """The constant, float32."""
+        return self.array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the constant."""
+        return self.array.shape
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits that the constant takes in a file."""
+        return 32 * self.array.size
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """A kernel that is stored as one small number per weight.
+
+    Attributes:
+        codes: uint8 of the kernel's shape, channels of the levels last.
+        levels: [L, C] float32 ascending; a channel with fewer levels repeats its largest.
+    """
+
+    codes: np.ndarray
+    levels: np.ndarray
+
+    @property
+    def values(self) -> np.ndarray:
+        """The kernel, float32."""
+        channels = np.arange(self.levels.shape[1])
+        return self.levels[self.codes, channels]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the kernel."""
+        return self.codes.shape
+
+    @property
+    def bits(self) -> int:
+        """Of one code."""
+        return max(1, math.ceil(math.log2(len(self.levels))))
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits that codes and levels take in a file."""
+        return self.bits * self.codes.size + 32 * self.levels.size
+
+
+Constant = Floats | Codes
+
+
+def coded(kernel: np.ndarray) -> Constant:
+    """A kernel by codes, which give its very values back, or as it is where that takes less.
+
+    That a quantizer made a kernel shows in its values: a channel has few distinct ones.
+
+    Args:
+        kernel: float32, output channels last.
+
+    >>> kernel = coded(np.float32([[-1, 0.5], [1, 0.25], [1, 0.5]] * 9))
+    >>> print(kernel.bits, kernel.codes[:3].tolist(), kernel.levels.tolist())
+    1 [[0, 1], [1, 0], [1, 1]] [[-1.0, 0.25], [1.0, 0.5]]
+    """
+    columns = kernel.reshape(-1, kernel.shape[-1])  # [weights of a channel, C]
+    codes = np.empty(columns.shape, np.uint8)
+    found = []
+    for channel in range(columns.shape[1]):
+        values, places = np.unique(columns[:, channel], return_inverse=True)
+        if len(values) > 2**MOST_BITS:
+            return Floats(kernel)
+        found.append(values)
+        codes[:, channel] = places
+    most = max(len(values) for values in found)
+    bits = max(1, math.ceil(math.log2(most)))
+    levels = np.empty((2**bits, len(found)), np.float32)
+    for channel, values in enumerate(found):
+        levels[:, channel] = values[-1]
+        levels[: len(values), channel] = values
+    by_codes = Codes(codes.reshape(kernel.shape), levels)
+    as_it_is = Floats(kernel)
+    if by_codes.stored_bits < as_it_is.stored_bits:
+        return by_codes
+    return as_it_is
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The start of a constant of the pool along every axis, or all of it.
+
+    Attributes:
+        name: in the pool.
+        shape: extents that are used.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """Base of all operations.
+
+    Attributes:
+        out: name of the result.
+        x: name of what is read.
+    """
+
+    out: str
+    x: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Cast(Operation):
+    """uint8 images as float32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic(Operation):
+    """``x`` with a constant for each channel, one rounding.
+
+    Attributes:
+        function: ``add``, ``subtract``, ``multiply`` or ``divide``.
+        y: [C], or [1] for one number.
+    """
+
+    function: str
+    y: Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Affine(Operation):
+    """``x * scale + shift``, each [C], two roundings."""
+
+    scale: Part
+    shift: Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip(Operation):
+    """Channels of images in reverse order: BGR as RGB."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize(Operation):
+    """Square images of another size: ``shares @ x @ transposed shares``, for every channel.
+
+    Attributes:
+        shares: [new side, side], the part that each source pixel has in a pixel of the result.
+    """
+
+    shares: Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution(Operation):
+    """Convolution without bias.
+
+    Attributes:
+        kernel: [k, k, in / groups, out].
+        stride: of the window.
+        pads: zeros at the top, the bottom, the left and the right.
+        same: whether these follow from the size of the images by TensorFlow's rule: as many
+            windows as the stride fits in, the larger pad at the end.
+        groups: of channels; of a depthwise convolution, as many as there are channels.
+    """
+
+    kernel: Part
+    stride: int
+    pads: tuple[int, int, int, int]
+    same: bool
+    groups: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense(Operation):
+    """Rows times ``kernel`` [in, out]."""
+
+    kernel: Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation(Operation):
+    """A function of each value: ``relu``, ``relu6``, ``sigmoid``."""
+
+    function: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantize(Operation):
+    """A step function of each value: ``levels[number of thresholds below x]``.
+
+    Attributes:
+        thresholds: [L - 1] ascending.
+        levels: [L].
+    """
+
+    thresholds: Part
+    levels: Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Combine(Operation):
+    """Sum or product of two tensors.
+
+    Attributes:
+        y: name of the other one; [N, 1, 1, C] stands for all positions.
+        function: ``add`` or ``multiply``.
+    """
+
+    y: str
+    function: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Concatenate(Operation):
+    """Channels of several images in one.
+
+    Attributes:
+        others: names of what follows ``x``.
+    """
+
+    others: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool(Operation):
+    """Maximum or average over windows, which do not count what lies outside of the image.
+
+    Attributes:
+        function: ``max`` or ``average``.
+        window: side of the window, (height, width).
+        stride: (down, to the right).
+        pads: at the top, the bottom, the left and the right.
+        same: as of ``Convolution``.
+    """
+
+    function: str
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    same: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class GlobalPool(Operation):
+    """Average over all positions: images of one pixel."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pad(Operation):
+    """Zeros around images and behind their channels.
+
+    Attributes:
+        pads: at the top, the bottom, the left and the right.
+        channels: that are appended.
+    """
+
+    pads: tuple[int, int, int, int]
+    channels: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop(Operation):
+    """A part of images.
+
+    Attributes:
+        start: first row, column and channel.
+        stop: the ones behind the last.
+        step: between rows, columns and channels.
+    """
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+    step: tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class ToRows(Operation):
+    """Images of one pixel as rows [N, C]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ToImages(Operation):
+    """Rows as images [N, 1, 1, C]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PointProgram:
+    """What computes one operating point.
+
+    Attributes:
+        input: name of the images, uint8 [N, side, side, 3] in BGR order.
+        side: of the images, in pixels.
+        operations: in the order of execution.
+        output: name of the logits [N, classes].
+    """
+
+    input: str
+    side: int
+    operations: tuple[Operation, ...]
+    output: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A network, all of its operating points that are to be shipped.
+
+    Attributes:
+        points: by spelling.
+        constants: the pool that they share.
+    """
+
+    points: Mapping[str, PointProgram]
+    constants: Mapping[str, Constant]
+
+    def value(self, part: Part) -> np.ndarray:
+        """A constant as it is used, float32."""
+        corner = tuple(slice(extent) for extent in part.shape)
+        return self.constants[part.name].values[corner]
+
+
+def parts(operation: Operation) -> dict[str, Part]:
+    """Constants of an operation by field."""
+    found = {}
+    for field in dataclasses.fields(operation):
+        value: Any = getattr(operation, field.name)
+        if isinstance(value, Part):
+            found[field.name] = value
+    return found
+
+
+class Constants(dict[str, Constant]):
+    """A pool in the making, in which a value and the start of a value are found again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._values: dict[str, np.ndarray] = {}
+
+    def add(self, value: np.ndarray, name: str, *, kernel: bool = False) -> Part:
+        """The part of the pool that has a value, which is added if there is none.
+
+        Args:
+            value: float32.
+            name: that it is to get.
+            kernel: whether it may be stored by codes.
+        """
+        value = np.ascontiguousarray(value, np.float32)
+        corner = tuple(slice(extent) for extent in value.shape)
+        for known, whole in self._values.items():
+            if _contains(whole.shape, value.shape) and np.array_equal(whole[corner], value):
+                return Part(known, value.shape)
+        place = name
+        while place in self:
+            place = f'{place}+'
+        self._values[place] = value
+        self[place] = Floats(value)
+        if kernel:
+            self[place] = coded(value)
+        return Part(place, value.shape)
+
+
+def _contains(whole: tuple[int, ...], part: tuple[int, ...]) -> bool:
+    """Whether an array of one shape can start with one of another."""
+    if len(whole) != len(part):
+        return False
+    return all(extent <= full for extent, full in zip(part, whole))

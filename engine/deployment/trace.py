@@ -1,0 +1,395 @@
+"""Makes a program of a trained network: its inference graph is built, and read node by node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.data import inputs
+from engine.data.preprocess import overlap
+from engine.data.preprocessing import Preprocessing
+from engine.deployment import program
+from engine.deployment.program import Constants, Operation, Part, PointProgram, Program
+from engine.errors import UsageError
+from engine.graph import freeze
+from engine.graph.inference import InferenceModel
+from engine.runs.checkpoint import Checkpoint
+from nets.points import Point
+from quant.backend import tf
+
+# Name of the images that a program is given.
+IMAGES = 'images'
+
+_FUNCTIONS = {'Relu': 'relu', 'Relu6': 'relu6', 'Sigmoid': 'sigmoid'}
+_ARITHMETIC = {
+    'AddV2': 'add',
+    'BiasAdd': 'add',
+    'Sub': 'subtract',
+    'Mul': 'multiply',
+    'RealDiv': 'divide',
+}
+
+
+def of_points(source: Checkpoint, names: Sequence[str]) -> Program:
+    """The program of operating points of a checkpoint.
+
+    Args:
+        source: the checkpoint.
+        names: of the points, strongest first: the others are often a part of that one.
+
+    Raises:
+        UsageError: there is no such point, or its network has what no operation stands for.
+    """
+    constants = Constants()
+    points = {}
+    for name in names:
+        model, values = freeze.point_model(source, name)
+        point = Point.parse(name)
+        reader = _Reader(constants)
+        size = point.size or max(model.config.sizes)
+        side = reader.preprocess(model.config.preprocessing, size)
+        reader.read(_opaque(model, point, values), size)
+        points[name] = PointProgram(IMAGES, side, tuple(reader.operations), reader.output)
+    return Program(points, dict(constants))
+
+
+def _opaque(model: InferenceModel, point: Point, values: Mapping[str, np.ndarray]) -> freeze.Frozen:
+    """The graph of a point in which a quantizer of activations is one node, from float images."""
+
+    def build() -> list[freeze.Part]:
+        views = {}
+        for size in model.config.sizes:
+            views[size] = tf.placeholder(tf.float32, [None, size, size, 3], f'view_{size}')
+        blocks = model.blocks(training=False, opaque=True)
+        outputs = model.net.outputs(views, blocks, **model.net.static_options)
+        return [freeze.Part(list(views.values()), [outputs.logits[point]])]
+
+    return freeze.folded(freeze.freeze(build, values))
+
+
+class _Reader:
+    """Reads one operating point.
+
+    Args:
+        constants: pool that gets what it reads.
+
+    Attributes:
+        operations: read so far.
+        output: name of the latest result.
+    """
+
+    def __init__(self, constants: Constants):
+        self.operations: list[Operation] = []
+        self.output = IMAGES
+        self._constants = constants
+        # Names of results by name of the tensor that holds them in the graph.
+        self._names: dict[str, str] = {}
+
+    def preprocess(self, preprocessing: Preprocessing, size: int) -> int:
+        """Adds what turns images into the view of a size, in the order of evaluation.
+
+        Args:
+            preprocessing: of the run.
+            size: of the view, in pixels.
+
+        Returns:
+            Side of the images, in pixels.
+        """
+        side = preprocessing.image_size
+        if preprocessing.antialias:
+            side = size
+        rule = inputs.parse(preprocessing.inputs)
+        self._then(program.Cast, 'cast')
+        if rule.rgb:
+            self._then(program.Flip, 'rgb')
+        steps = {'divide': [255.0], 'subtract': rule.mean}
+        for function, numbers in steps.items():
+            self._arithmetic_by(function, numbers)
+        self._arithmetic_by('divide', rule.std)
+        if size != side:
+            shares = _shares(preprocessing.resize, side, size)
+            part = self._constants.add(shares, f'resize{size}/shares')
+            self._then(program.Resize, f'resize{size}', shares=part)
+        return side
+
+    def _arithmetic_by(self, function: str, numbers: Sequence[float]) -> None:
+        """Adds arithmetic with numbers that preprocessing has; none is nothing to do."""
+        if numbers:
+            name = f'preprocess{len(self.operations)}'
+            part = self._constants.add(np.array(numbers, np.float32), f'{name}/{function}')
+            self._then(program.Arithmetic, name, function=function, y=part)
+
+    def _then(self, operation: type[Operation], name: str, **fields: Any) -> None:
+        """Adds an operation on the latest result."""
+        self.operations.append(operation(out=name, x=self.output, **fields))
+        self.output = name
+
+    def read(self, frozen: freeze.Frozen, size: int) -> None:
+        """Adds a graph that takes the latest result as its images.
+
+        Args:
+            frozen: in which nothing is left to compute that images do not reach.
+            size: of the view that it reads, in pixels.
+
+        Raises:
+            UsageError: it has a node that no operation stands for.
+        """
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.import_graph_def(frozen.graph_def, name='')
+        self._names[f'view_{size}:0'] = self.output
+        for op in graph.get_operations():
+            if op.type in _READERS:
+                _READERS[op.type](self, op)
+            elif op.type not in ('Const', 'Placeholder'):
+                raise UsageError(f'{op.name}: no operation of a program stands for {op.type}')
+        (signature,) = frozen.signatures
+        self.output = self._names[signature.fetches[0]]
+
+    def _add(
+        self,
+        operation: type[Operation],
+        op: tf.Operation,
+        x: tf.Tensor | None = None,
+        **fields: Any,
+    ) -> None:
+        """Adds an operation whose result is the first output of a node.
+
+        Args:
+            operation: to add.
+            op: the node.
+            x: that it reads, by default the first input.
+            **fields: of the operation.
+        """
+        read = op.inputs[0] if x is None else x
+        self._names[op.outputs[0].name] = op.name
+        self.operations.append(operation(out=op.name, x=self._names[read.name], **fields))
+
+    def _part(
+        self, value: np.ndarray, op: tf.Operation, field: str, *, kernel: bool = False
+    ) -> Part:
+        return self._constants.add(value, f'{op.name}/{field}', kernel=kernel)
+
+    def _same(self, op: tf.Operation) -> None:
+        self._names[op.outputs[0].name] = self._names[op.inputs[0].name]
+
+    def _identity_n(self, op: tf.Operation) -> None:
+        """A quantizer has levels and one threshold less; all others hand on their first input."""
+        book = []
+        for x in op.inputs[1:3]:
+            value = _constant(x)
+            if value is not None and value.ndim == 1:
+                book.append(value)
+        if len(book) < 2 or book[0].size != book[1].size + 1:
+            self._same(op)
+            return
+        levels, thresholds = book
+        self._add(
+            program.Quantize,
+            op,
+            thresholds=self._part(thresholds, op, 'thresholds'),
+            levels=self._part(levels, op, 'levels'),
+        )
+
+    def _activation(self, op: tf.Operation) -> None:
+        self._add(program.Activation, op, function=_FUNCTIONS[op.type])
+
+    def _arithmetic(self, op: tf.Operation) -> None:
+        """A function of two tensors, or of one and a constant."""
+        function = _ARITHMETIC[op.type]
+        x, y = op.inputs
+        if function in ('add', 'multiply') and _constant(x) is not None:
+            x, y = y, x
+        value = _constant(y)
+        if value is not None:
+            part = self._part(value.reshape(-1), op, function)
+            self._add(program.Arithmetic, op, x, function=function, y=part)
+            return
+        # One number per channel stands for all positions, whichever comes first.
+        if y.shape.rank == 4 and x.shape[1] == 1:
+            x, y = y, x
+        self._add(program.Combine, op, x, y=self._names[y.name], function=function)
+
+    def _norm(self, op: tf.Operation) -> None:
+        gamma, beta, mean, variance = (_known(x) for x in op.inputs[1:5])  # [C] each
+        # In the order of the kernels of TensorFlow, all in float32.
+        scale = gamma / np.sqrt(variance + np.float32(op.get_attr('epsilon')))
+        shift = beta - mean * scale
+        self._add(
+            program.Affine,
+            op,
+            scale=self._part(scale, op, 'scale'),
+            shift=self._part(shift, op, 'shift'),
+        )
+
+    def _convolution(self, op: tf.Operation) -> None:
+        kernel = _known(op.inputs[1])  # [k, k, in / groups, out]
+        groups = int(op.inputs[0].shape[3]) // kernel.shape[2]
+        self._windowed(op, kernel, groups)
+
+    def _depthwise(self, op: tf.Operation) -> None:
+        kernel = np.swapaxes(_known(op.inputs[1]), 2, 3)  # [k, k, 1, C]
+        self._windowed(op, kernel, kernel.shape[3])
+
+    def _windowed(self, op: tf.Operation, kernel: np.ndarray, groups: int) -> None:
+        stride = int(op.get_attr('strides')[1])
+        pads = _pads(op, kernel.shape[:2], (stride, stride))
+        part = self._part(kernel, op, 'kernel', kernel=True)
+        self._add(
+            program.Convolution,
+            op,
+            kernel=part,
+            stride=stride,
+            pads=pads,
+            same=_rule(op) == 'SAME',
+            groups=groups,
+        )
+
+    def _dense(self, op: tf.Operation) -> None:
+        part = self._part(_known(op.inputs[1]), op, 'kernel', kernel=True)
+        self._add(program.Dense, op, kernel=part)
+
+    def _pool(self, op: tf.Operation) -> None:
+        function = {'MaxPool': 'max', 'AvgPool': 'average'}[op.type]
+        _, *window, _ = op.get_attr('ksize')
+        _, *stride, _ = op.get_attr('strides')
+        if function == 'average' and window == op.inputs[0].shape.as_list()[1:3]:
+            self._add(program.GlobalPool, op)
+            return
+        self._add(
+            program.Pool,
+            op,
+            function=function,
+            window=tuple(window),
+            stride=tuple(stride),
+            pads=_pads(op, window, stride),
+            same=_rule(op) == 'SAME',
+        )
+
+    def _pad(self, op: tf.Operation) -> None:
+        _, rows, columns, channels = _known(op.inputs[1]).tolist()
+        self._add(program.Pad, op, pads=(*rows, *columns), channels=channels[1])
+
+    def _concatenate(self, op: tf.Operation) -> None:
+        others = tuple(self._names[x.name] for x in op.inputs[1:-1])
+        self._add(program.Concatenate, op, others=others)
+
+    def _slice(self, op: tf.Operation) -> None:
+        """A crop, or an axis of length 1 more or less."""
+        shape = op.inputs[0].shape.as_list()
+        rank = op.outputs[0].shape.rank
+        if rank == 2 and shape[1:3] == [1, 1]:
+            self._add(program.ToRows, op)
+        elif rank == 4 and len(shape) == 2:
+            self._add(program.ToImages, op)
+        else:
+            start, stop, step = _corners(op, shape)
+            self._add(program.Crop, op, start=start, stop=stop, step=step)
+
+    def _reshape(self, op: tf.Operation) -> None:
+        rank = op.outputs[0].shape.rank
+        if rank == 2 and op.inputs[0].shape.rank == 4:
+            self._add(program.ToRows, op)
+        elif rank == 4 and op.inputs[0].shape.rank == 2:
+            self._add(program.ToImages, op)
+        else:
+            self._same(op)
+
+
+_READERS: dict[str, Callable[[_Reader, tf.Operation], None]] = {
+    'Identity': _Reader._same,
+    'StopGradient': _Reader._same,
+    'IdentityN': _Reader._identity_n,
+    'FusedBatchNormV3': _Reader._norm,
+    'Conv2D': _Reader._convolution,
+    'DepthwiseConv2dNative': _Reader._depthwise,
+    'MatMul': _Reader._dense,
+    'MaxPool': _Reader._pool,
+    'AvgPool': _Reader._pool,
+    'Pad': _Reader._pad,
+    'ConcatV2': _Reader._concatenate,
+    'StridedSlice': _Reader._slice,
+    'Squeeze': _Reader._reshape,
+    'Reshape': _Reader._reshape,
+}
+_READERS |= dict.fromkeys(_FUNCTIONS, _Reader._activation)
+_READERS |= dict.fromkeys(_ARITHMETIC, _Reader._arithmetic)
+
+
+def _constant(x: tf.Tensor) -> np.ndarray | None:
+    """The value of a constant; None if it is none."""
+    if x.op.type != 'Const':
+        return None
+    return tf.make_ndarray(x.op.get_attr('value'))
+
+
+def _known(x: tf.Tensor) -> np.ndarray:
+    """The value of a constant.
+
+    Raises:
+        UsageError: it is none.
+    """
+    value = _constant(x)
+    if value is None:
+        raise UsageError(f'{x.name}: is computed of the images, where a program has a constant')
+    return value
+
+
+def _shares(resize: str, side: int, size: int) -> np.ndarray:
+    """[size, side], the part that every source pixel has in a pixel of the result."""
+    if resize == 'area':
+        return overlap(side, size)
+    places = np.arange(size, dtype=np.float32) * (np.float32(side) / np.float32(size))
+    return np.eye(side, dtype=np.float32)[places.astype(int)]
+
+
+def _rule(op: tf.Operation) -> str:
+    """Padding rule of a windowed node: ``SAME``, ``VALID`` or ``EXPLICIT``."""
+    return op.get_attr('padding').decode()
+
+
+def _pads(
+    op: tf.Operation, window: Sequence[int], stride: Sequence[int]
+) -> tuple[int, int, int, int]:
+    """Padding of a windowed node at the top, the bottom, the left and the right.
+
+    Args:
+        op: the node, NHWC.
+        window: (height, width).
+        stride: (down, to the right).
+    """
+    rule = _rule(op)
+    if rule == 'EXPLICIT':
+        return tuple(op.get_attr('explicit_paddings')[2:6])
+    pads = []
+    for axis in (0, 1):
+        missing = 0
+        if rule == 'SAME':
+            length = int(op.inputs[0].shape[1 + axis])
+            steps = math.ceil(length / stride[axis]) - 1
+            missing = max(0, steps * stride[axis] + window[axis] - length)
+        pads += [missing // 2, missing - missing // 2]
+    top, bottom, left, right = pads
+    return top, bottom, left, right
+
+
+def _corners(op: tf.Operation, shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Start, stop and step of a slice of images, for rows, columns and channels."""
+    start, stop, step = (_known(x).tolist() for x in op.inputs[1:4])
+    found: list[tuple[int, int, int]] = []
+    for axis in (1, 2, 3):
+        extent = slice(None)
+        # A slice may leave out the last axes.
+        if axis < len(start):
+            first = start[axis]
+            last = stop[axis]
+            if op.get_attr('begin_mask') >> axis & 1:
+                first = None
+            if op.get_attr('end_mask') >> axis & 1:
+                last = None
+            extent = slice(first, last, step[axis])
+        found.append(extent.indices(shape[axis]))
+    return list(zip(*found))

@@ -1,0 +1,57 @@
+"""ONNX files: what runtimes answer is what the program says, packed and in float."""
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from engine.deployment import interpreter, onnx_file, trace
+from engine.deployment.packing import pack, packing
+from tests.engine.deployment.test_program import IMAGES, made
+
+pytestmark = pytest.mark.usefixtures('shallow')
+
+
+@pytest.mark.parametrize('bits', range(1, 9))
+@pytest.mark.parametrize('count', [1, 7, 24, 1000])
+def test_packed_codes_come_back(bits, count):
+    codes = np.random.default_rng(bits).integers(2**bits, size=count, dtype=np.uint8)
+    packed = pack(codes, bits)
+    size, each = packing(bits)
+    assert packed.shape == (-(-count // each), size) and packed.dtype == np.uint8
+    numbers = (packed.astype(np.int64) * 256 ** np.arange(size)).sum(axis=1)
+    found = []
+    for number in numbers:
+        for _ in range(each):
+            found.append(number % 2**bits)
+            number //= 2**bits
+    assert found[:count] == codes.tolist() and not any(found[count:])
+
+
+@pytest.mark.parametrize(
+    'cell, points',
+    [
+        ('rsnet-sizes-w2a2', ['s16', 's12']),
+        ('rsnet-sizes-lsq4', ['s16', 's12']),
+        ('san-sizes-w2a2', ['s16', 's12']),
+        ('san-sizes-float', ['s12']),
+        ('msdnet-exits-w2a2', ['s16-x0']),
+        ('dsnet-widths-w2a2', ['w00']),
+        ('aig-gates-w2a2', ['s16']),
+    ],
+)
+def test_runtimes_answer_as_the_program(cell, points, tmp_path):
+    source = made(cell)
+    whole = trace.of_points(source, points)
+    for packed in (True, False):
+        path = tmp_path / f'{packed}.onnx'
+        onnx_file.save(whole, path, {}, packed=packed)
+        session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+        for number, point in enumerate(points):
+            side = whole.points[point].side
+            images = np.ascontiguousarray(IMAGES[:, :side, :side])
+            feed = {'images': images}
+            if len(points) > 1:
+                feed['point'] = np.array([number])
+            (found,) = session.run(None, feed)
+            expected = interpreter.run(whole, point, images)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())

@@ -77,12 +77,12 @@ def run(args: argparse.Namespace) -> str:
             f'--holdout {args.holdout}: needs --index, which tells which images they are'
         )
     with making(args.out, '--out') as folder:
-        about = imported_into(folder, args)
-    return f'{args.out}: {about}'
+        name, about = imported_into(folder, args)
+    return f'{args.out / name}: {about}'
 
 
-def imported_into(folder: Path, args: argparse.Namespace) -> str:
-    """Makes the run folder, and says what was found.
+def imported_into(folder: Path, args: argparse.Namespace) -> tuple[str, str]:
+    """Makes the run folder; the name of its checkpoint, and what was found.
 
     Raises:
         UsageError: The file cannot be imported.
@@ -101,7 +101,7 @@ def imported_into(folder: Path, args: argparse.Namespace) -> str:
         dataset=datasets.recorded_name(data, imported.config.classes),
         holdout=len(held[0]) if held else 0,
     )
-    pytorch.write(dataclasses.replace(imported, config=config), folder)
+    prefix = pytorch.write(dataclasses.replace(imported, config=config), folder)
     if held:
         holdout.write(folder, *held)
     count = len(imported.values.keys() - {checkpoint.POINTS})
@@ -109,7 +109,8 @@ def imported_into(folder: Path, args: argparse.Namespace) -> str:
     network = f'{config.net} {config.arch}, mode {config.mode}, sizes {sizes}'
     quantized = f'W{config.qw}A{config.qa}, {config.classes} classes'
     unused = f'{len(imported.skipped)} published tensors are not used by the network'
-    return f'{network}, {quantized}; {count} variables, {unused}'
+    about = f'{network}, {quantized}; {count} variables, {unused}'
+    return Path(prefix).name, about
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ FLAGS = shlex.split(
     f'--steps-per-epoch {STEPS}'
 )
 # With one thread, the sums of a convolution are the same every time.
-ENVIRONMENT = {'TF_NUM_INTRAOP_THREADS': '1', 'TF_CPP_MIN_LOG_LEVEL': '2'}
+ENVIRONMENT = {'TF_NUM_INTRAOP_THREADS': '1', 'TF_CPP_MIN_LOG_LEVEL': '2', 'PYTHONUNBUFFERED': '1'}
 # Starts of the names of files that are being written, as they appear in the run folder.
 BEST = ('.saving.best', '.best.json.')
 OTHERS = ('.saving.model', '.stats.json.', '.s12.json.')

@@ -33,6 +33,8 @@ FLAGS = shlex.split(
 )
 # With one thread, the sums of a convolution are the same every time.
 ENVIRONMENT = {'TF_NUM_INTRAOP_THREADS': '1', 'TF_CPP_MIN_LOG_LEVEL': '2', 'PYTHONUNBUFFERED': '1'}
+# What the progress bar of the first epoch shows when the training begins.
+FIRST_STEP = f'/{STEPS}['
 # Starts of the names of files that are being written, as they appear in the run folder.
 BEST = ('.saving.best', '.best.json.')
 OTHERS = ('.saving.model', '.stats.json.', '.s12.json.')
@@ -118,7 +120,7 @@ def kill_after(process: subprocess.Popen, seconds: float) -> str:
 
 
 def kill_in_training(process: subprocess.Popen, run: Path, seconds: float) -> str:
-    while process.poll() is None and 'Start training' not in output(run):
+    while process.poll() is None and FIRST_STEP not in output(run):
         time.sleep(0.01)
     kill_after(process, seconds)
     return f'{seconds:.1f} s after the first step'
@@ -150,7 +152,7 @@ def test_killed_20_times_with_moving_data(data, tmp_path):
     whole, run = tmp_path / 'whole', tmp_path / 'run'
     began = time.monotonic()
     process = start(whole, data, epochs)
-    while process.poll() is None and 'Start training' not in output(whole):
+    while process.poll() is None and FIRST_STEP not in output(whole):
         time.sleep(0.01)
     start_up = time.monotonic() - began
     assert process.wait() == 0, output(whole)

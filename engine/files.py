@@ -100,11 +100,13 @@ def check_writable(folder: Path, flag: str) -> None:
         flag: To name in the error, with the value given.
 
     Raises:
-        UsageError: The folder cannot be written, or is full.
+        UsageError: It is no folder, cannot be written, or is full.
     """
     folder = folder.absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError(f'{flag}: {folder} is a file; choose another place')
     try:
         with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(bytes(PROBE))
@@ -112,7 +114,7 @@ def check_writable(folder: Path, flag: str) -> None:
             os.fsync(stream.fileno())
     except OSError as error:
         raise UsageError(
-            f'{flag}: {folder} cannot be written ({error.strerror}); name another place'
+            f'{flag}: {folder} cannot be written ({error.strerror}); choose another place'
         ) from error
 
 

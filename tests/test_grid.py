@@ -217,7 +217,8 @@ def test_inference(cell, run):
         images = tf.placeholder(tf.uint8, [None, *IMAGES.shape[1:]])
         return [([images], list(outputs(model, images, model.blocks(training=False)).values()))]
 
-    graph, (part,) = freeze.freeze(build, values)
+    frozen = freeze.freeze(build, values)
+    graph, (part,) = frozen.graph_def, frozen.signatures
     assert not [node for node in graph.node if 'Var' in node.op]
     found = run(tf.import_graph_def(graph, {part.feeds[0]: tf.constant(IMAGES)}, part.fetches))
     for name, logits in zip(expected, found):

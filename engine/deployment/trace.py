@@ -173,10 +173,10 @@ class _Reader:
     ) -> Part:
         return self._constants.add(value, f'{op.name}/{field}', kernel=kernel)
 
-    def _same(self, op: tf.Operation) -> None:
+    def same(self, op: tf.Operation) -> None:
         self._names[op.outputs[0].name] = self._names[op.inputs[0].name]
 
-    def _identity_n(self, op: tf.Operation) -> None:
+    def identity_n(self, op: tf.Operation) -> None:
         """A quantizer has levels and one threshold less; all others hand on their first input."""
         book = []
         for x in op.inputs[1:3]:
@@ -184,7 +184,7 @@ class _Reader:
             if value is not None and value.ndim == 1:
                 book.append(value)
         if len(book) < 2 or book[0].size != book[1].size + 1:
-            self._same(op)
+            self.same(op)
             return
         levels, thresholds = book
         self._add(
@@ -194,10 +194,10 @@ class _Reader:
             levels=self._part(levels, op, 'levels'),
         )
 
-    def _activation(self, op: tf.Operation) -> None:
+    def activation(self, op: tf.Operation) -> None:
         self._add(program.Activation, op, function=_FUNCTIONS[op.type])
 
-    def _arithmetic(self, op: tf.Operation) -> None:
+    def arithmetic(self, op: tf.Operation) -> None:
         """A function of two tensors, or of one and a constant."""
         function = _ARITHMETIC[op.type]
         x, y = op.inputs
@@ -213,7 +213,7 @@ class _Reader:
             x, y = y, x
         self._add(program.Combine, op, x, y=self._names[y.name], function=function)
 
-    def _norm(self, op: tf.Operation) -> None:
+    def norm(self, op: tf.Operation) -> None:
         gamma, beta, mean, variance = (_known(x) for x in op.inputs[1:5])  # [C] each
         # In the order of the kernels of TensorFlow, all in float32.
         scale = gamma / np.sqrt(variance + np.float32(op.get_attr('epsilon')))
@@ -225,12 +225,12 @@ class _Reader:
             shift=self._part(shift, op, 'shift'),
         )
 
-    def _convolution(self, op: tf.Operation) -> None:
+    def convolution(self, op: tf.Operation) -> None:
         kernel = _known(op.inputs[1])  # [k, k, in / groups, out]
         groups = int(op.inputs[0].shape[3]) // kernel.shape[2]
         self._windowed(op, kernel, groups)
 
-    def _depthwise(self, op: tf.Operation) -> None:
+    def depthwise(self, op: tf.Operation) -> None:
         kernel = np.swapaxes(_known(op.inputs[1]), 2, 3)  # [k, k, 1, C]
         self._windowed(op, kernel, kernel.shape[3])
 
@@ -248,11 +248,11 @@ class _Reader:
             groups=groups,
         )
 
-    def _dense(self, op: tf.Operation) -> None:
+    def dense(self, op: tf.Operation) -> None:
         part = self._part(_known(op.inputs[1]), op, 'kernel', kernel=True)
         self._add(program.Dense, op, kernel=part)
 
-    def _pool(self, op: tf.Operation) -> None:
+    def pool(self, op: tf.Operation) -> None:
         function = {'MaxPool': 'max', 'AvgPool': 'average'}[op.type]
         _, *window, _ = op.get_attr('ksize')
         _, *stride, _ = op.get_attr('strides')
@@ -269,15 +269,15 @@ class _Reader:
             same=_rule(op) == 'SAME',
         )
 
-    def _pad(self, op: tf.Operation) -> None:
+    def pad(self, op: tf.Operation) -> None:
         _, rows, columns, channels = _known(op.inputs[1]).tolist()
         self._add(program.Pad, op, pads=(*rows, *columns), channels=channels[1])
 
-    def _concatenate(self, op: tf.Operation) -> None:
+    def concatenate(self, op: tf.Operation) -> None:
         others = tuple(self._names[x.name] for x in op.inputs[1:-1])
         self._add(program.Concatenate, op, others=others)
 
-    def _slice(self, op: tf.Operation) -> None:
+    def slice(self, op: tf.Operation) -> None:
         """A crop, or an axis of length 1 more or less."""
         shape = op.inputs[0].shape.as_list()
         rank = op.outputs[0].shape.rank
@@ -289,34 +289,34 @@ class _Reader:
             start, stop, step = _corners(op, shape)
             self._add(program.Crop, op, start=start, stop=stop, step=step)
 
-    def _reshape(self, op: tf.Operation) -> None:
+    def reshape(self, op: tf.Operation) -> None:
         rank = op.outputs[0].shape.rank
         if rank == 2 and op.inputs[0].shape.rank == 4:
             self._add(program.ToRows, op)
         elif rank == 4 and op.inputs[0].shape.rank == 2:
             self._add(program.ToImages, op)
         else:
-            self._same(op)
+            self.same(op)
 
 
 _READERS: dict[str, Callable[[_Reader, tf.Operation], None]] = {
-    'Identity': _Reader._same,
-    'StopGradient': _Reader._same,
-    'IdentityN': _Reader._identity_n,
-    'FusedBatchNormV3': _Reader._norm,
-    'Conv2D': _Reader._convolution,
-    'DepthwiseConv2dNative': _Reader._depthwise,
-    'MatMul': _Reader._dense,
-    'MaxPool': _Reader._pool,
-    'AvgPool': _Reader._pool,
-    'Pad': _Reader._pad,
-    'ConcatV2': _Reader._concatenate,
-    'StridedSlice': _Reader._slice,
-    'Squeeze': _Reader._reshape,
-    'Reshape': _Reader._reshape,
+    'Identity': _Reader.same,
+    'StopGradient': _Reader.same,
+    'IdentityN': _Reader.identity_n,
+    'FusedBatchNormV3': _Reader.norm,
+    'Conv2D': _Reader.convolution,
+    'DepthwiseConv2dNative': _Reader.depthwise,
+    'MatMul': _Reader.dense,
+    'MaxPool': _Reader.pool,
+    'AvgPool': _Reader.pool,
+    'Pad': _Reader.pad,
+    'ConcatV2': _Reader.concatenate,
+    'StridedSlice': _Reader.slice,
+    'Squeeze': _Reader.reshape,
+    'Reshape': _Reader.reshape,
 }
-_READERS |= dict.fromkeys(_FUNCTIONS, _Reader._activation)
-_READERS |= dict.fromkeys(_ARITHMETIC, _Reader._arithmetic)
+_READERS |= dict.fromkeys(_FUNCTIONS, _Reader.activation)
+_READERS |= dict.fromkeys(_ARITHMETIC, _Reader.arithmetic)
 
 
 def _constant(x: tf.Tensor) -> np.ndarray | None:

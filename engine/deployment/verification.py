@@ -10,7 +10,6 @@ from tabulate import tabulate
 
 from engine.config.config import Config
 from engine.data import classes
-from engine.data.batches import EvalFlow
 from engine.data.datasets import open_dataset
 from engine.data.spec import Dataset
 from engine.deployment.forms import Exporter
@@ -124,17 +123,14 @@ def _first(config: Config, dataset: Dataset, count: int) -> Images:
         count: how many.
     """
     views: list[list[np.ndarray]] = [[] for _ in config.preprocessing.view_sizes]
-    labels: list[np.ndarray] = []
-    seen = 0
-    for *batches, truth in EvalFlow(dataset, config.preprocessing, batch_size=BATCH, threads=0):
-        for kept, batch in zip(views, batches):
-            kept.append(batch)
-        labels.append(truth)
-        seen += len(truth)
-        if seen >= count:
-            break
-    stacked = [np.concatenate(kept)[:count] for kept in views]
-    return Images(stacked, np.concatenate(labels)[:count], 'evaluation images')
+    count = min(count, len(dataset.val))
+    for number in range(count):
+        image = dataset.val.read(number)
+        for kept, view in zip(views, config.preprocessing.eval_views(image)):
+            kept.append(view)
+    stacked = [np.stack(kept) for kept in views]
+    labels = np.asarray(dataset.val.labels)[:count]
+    return Images(stacked, labels, 'evaluation images')
 
 
 def compare(

@@ -54,6 +54,8 @@ def ended(folder, body, number, times=1):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # What runs in the background of a shell inherits that it ignores SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     process.stdout.readline()
     for _ in range(times):
@@ -105,7 +107,15 @@ def test_scripts_end_by_a_signal(name, tmp_path):
     assert (process.communicate(timeout=20)[0], process.returncode) == ('terminated\n', 143)
 
 
-def test_handlers_are_put_back():
+@pytest.fixture
+def heeded():
+    """Neither signal is ignored, as in the background of a shell SIGINT is."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_handlers_are_put_back(heeded):
     before = [signal.getsignal(number) for number in entry.STATUS]
     with entry.interruptible(), pytest.raises(Terminated):
         signal.raise_signal(signal.SIGTERM)

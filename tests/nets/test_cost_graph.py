@@ -71,7 +71,9 @@ def graph_madds(graph_def):
     """Multiply-adds of one image."""
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name='')
-        counted = [op for op in graph.get_operations() if op.type in COUNTED]
+        # Preprocessing, which resizes by products of matrices, is in no scope.
+        layers = [op for op in graph.get_operations() if '/' in op.name]
+        counted = [op for op in layers if op.type in COUNTED]
     inside = [
         node
         for function in graph_def.library.function

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data import folder
+from engine.data import folder, sources
 from engine.data.animals28 import EMBEDDED
 from engine.data.datasets import open_dataset
 from engine.data.folder import SUFFIXES
@@ -287,7 +287,8 @@ def test_half_sorted_validation_images_are_refused(tmp_path):
 @pytest.mark.skipif(
     not Path('/proc/self/mem').exists(), reason='needs a file that opens and cannot be read'
 )
-def test_a_failing_disk_is_an_error_and_no_picture(tmp_path):
+def test_a_failing_disk_is_an_error_and_no_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, 'PAUSES', ())
     path = make_folder(tmp_path) / 'train' / SYNSETS[0] / f'{SYNSETS[0]}_0.JPEG'
     path.unlink()
     path.symlink_to('/proc/self/mem')

@@ -31,12 +31,12 @@ def test_packed_codes_come_back(bits, count):
     'cell, points',
     [
         ('rsnet-sizes-w2a2', ['s16', 's12']),
-        ('rsnet-sizes-lsq4', ['s16', 's12']),
-        ('san-sizes-w2a2', ['s16', 's12']),
-        ('san-sizes-float', ['s12']),
-        ('msdnet-exits-w2a2', ['s16-x0']),
+        pytest.param('rsnet-sizes-lsq4', ['s16', 's12'], marks=pytest.mark.slow),
+        pytest.param('san-sizes-w2a2', ['s16', 's12'], marks=pytest.mark.slow),
+        pytest.param('san-sizes-float', ['s12'], marks=pytest.mark.slow),
+        pytest.param('msdnet-exits-w2a2', ['s16-x0'], marks=pytest.mark.slow),
         ('dsnet-widths-w2a2', ['w00']),
-        ('aig-gates-w2a2', ['s16']),
+        pytest.param('aig-gates-w2a2', ['s16'], marks=pytest.mark.slow),
     ],
 )
 def test_runtimes_answer_as_the_program(cell, points, tmp_path):

@@ -16,7 +16,8 @@ from engine.files import read_json
 from engine.results.records import read_layers
 from engine.runs import history
 from nets import cost
-from tests.engine.training.test_train import accuracies, main, records, values
+from tests.checkpoints import values
+from tests.engine.training.test_train import accuracies, main, records
 
 pytestmark = pytest.mark.usefixtures('few_validation_images')
 TINY = [

@@ -23,8 +23,9 @@ from engine.runs import checkpoint
 from nets import cost
 from scripts import calibrate as script
 from tests import test_grid
+from tests.checkpoints import values
 from tests.engine.runs.test_checkpoint import save
-from tests.engine.training.test_train import accuracies, main, records, values
+from tests.engine.training.test_train import accuracies, main, records
 
 pytestmark = pytest.mark.usefixtures('few_validation_images')
 TINY = [

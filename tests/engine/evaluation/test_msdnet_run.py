@@ -23,10 +23,11 @@ from engine.runs.checkpoint import Restore
 from engine.training import train
 from nets import cost
 from quant.backend import tf
+from tests.checkpoints import values
 from tests.engine.command_line import RUN, tree
 from tests.engine.deployment.test_early_exit import log_softmax
 from tests.engine.runs.test_checkpoint import numbers, save, shapes
-from tests.engine.training.test_train import accuracies, main, records, values
+from tests.engine.training.test_train import accuracies, main, records
 
 pytestmark = pytest.mark.usefixtures('few_validation_images')
 NET = [
@@ -95,9 +96,7 @@ def test_a_run_records_exits_and_holdout(trained):
         rows[0]
     )
     np.testing.assert_array_equal(holdout.read(trained), holdout.draw(8000, 30, config.seed))
-    stored = values(trained / 'model-4').values()
-    numbers = [value for value in stored if value.dtype.kind in 'fiu']
-    assert all(np.isfinite(value).all() for value in numbers)
+    assert all(np.isfinite(value).all() for value in values(trained / 'model-4').values())
 
 
 def test_evaluation_repeats_the_training_records(evaluated):

@@ -27,6 +27,7 @@ from engine.optimization.rule import PerVariable, RuleOptimizer
 from engine.runs.folder import checkpoints
 from engine.training import cluster, signals, train
 from quant.backend import tf
+from tests.checkpoints import values
 from tests.engine.data.ilsvrc import make_tree
 
 ROOT = Path(imagenet_tf.__file__).parent
@@ -405,11 +406,6 @@ def finish(*processes: subprocess.Popen) -> list[str]:
         outputs = list(pool.map(lambda process: process.communicate()[0], processes))
     assert [process.returncode for process in processes] == [0] * len(processes), outputs
     return outputs
-
-
-def values(prefix) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(prefix))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from engine.data.sources import ArraySource, BadImage
 from engine.data.spec import Dataset
 from engine.runs.folder import checkpoints
 from engine.training import callbacks, trainers
-from quant.backend import tf
+from tests.checkpoints import values
 
 STEPS, EPOCHS = 6, 3
 FLAGS = shlex.split(
@@ -116,11 +116,6 @@ def finish(run: Path, *flags) -> str:
 def wait_for(process: Any, there: Callable[[], bool]) -> None:
     while process.exitcode is None and not there():
         time.sleep(0.005)
-
-
-def values(prefix) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(prefix))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def history(run: Path) -> list[dict]:
@@ -255,7 +250,8 @@ def test_killed_at_20_random_moments(tmp_path):
     assert_same(run, whole, epochs)
 
 
-@pytest.mark.parametrize('optimizer', ['adamw', pytest.param('lamb', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('optimizer', ['adamw', 'lamb'])
 def test_optimizers_and_averages_go_on(optimizer, tmp_path, monkeypatch):
     """Interrupted within an epoch; the averages are evaluated, and again from the checkpoint."""
     flags = ['--epochs', 2, '--optimizer', optimizer, '--lr', 0.001, '--model-ema', 0.8]

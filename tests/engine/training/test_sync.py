@@ -19,8 +19,7 @@ from engine.graph.worker import SingleWorker
 from engine.runs.checkpoint import METRICS
 from engine.runs.folder import open_run
 from engine.training import train
-from quant.backend import tf
-from tests import test_grid
+from tests import checkpoints, test_grid
 from tests.test_grid import NETS
 
 # Fixture.
@@ -102,12 +101,8 @@ def after_training(
         threads=0,
         worker=SingleWorker(),
     )
-    reader = tf.train.load_checkpoint(str(folder / f'model-{config.steps_per_epoch}'))
-    return {
-        name: reader.get_tensor(name)
-        for name in reader.get_variable_to_shape_map()
-        if not name.startswith(METRICS)
-    }
+    stored = checkpoints.values(folder / f'model-{config.steps_per_epoch}')
+    return {name: value for name, value in stored.items() if not name.startswith(METRICS)}
 
 
 def kind(name: str) -> str:

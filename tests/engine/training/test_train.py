@@ -14,6 +14,7 @@ from engine.config import cli, resolve
 from engine.config.config import read_config
 from engine.results.records import read_layers
 from quant.backend import tf
+from tests.checkpoints import values
 
 TINY = shlex.split(
     '--data animals28 -d 8 --sizes 16 12 --kd --qw 2 --qa 2 --batch-size 8 --epochs 2 '
@@ -26,11 +27,6 @@ pytestmark = pytest.mark.usefixtures('few_validation_images')
 
 def main(*flags) -> None:
     assert imagenet_tf.main([str(flag) for flag in flags]) == 0
-
-
-def values(prefix) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(prefix))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def records(run) -> dict[str, dict]:

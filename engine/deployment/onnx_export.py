@@ -22,7 +22,7 @@ except ImportError as error:
     ) from error
 
 # Images of a batch that the interpreter runs: it takes a hundred times as long as a runtime.
-INTERPRETED = 20
+INTERPRETED = 4
 
 
 class Packed(Exporter):

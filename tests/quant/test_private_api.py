@@ -22,6 +22,10 @@ def uses(source):
     # What the file itself defines.
     known = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     for node in ast.walk(tree):
+        stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if stored and ast.unparse(node.value) == 'self':
+            known.add(node.attr)
+    for node in ast.walk(tree):
         if not isinstance(node, ast.Attribute) or not node.attr.startswith('_'):
             continue
         own = ast.unparse(node.value) in ('self', 'cls') or 'super(' in ast.unparse(node.value)
@@ -52,6 +56,7 @@ def test_no_file_but_one_uses_private_attributes(path):
         ('super()._setup(inputs)', []),
         ('os._exit(1), os._x', ['os._x']),
         ('def _f(): x._f(), x._g()', ['x._g']),
+        ('self._a, x._b = 1, 2\nx._a', ['x._b']),
     ],
 )
 def test_what_is_found(source, found):

@@ -159,20 +159,33 @@ class OnnxGraph:
     def cut(self, row: Sequence[Operation], field: str) -> str:
         """A matrix whose number of rows depends on the point.
 
+        Few of its values are distinct: it is stored by the numbers of these.
+
         Args:
             row: the operation at every point.
             field: of the matrix.
         """
         name = f'{self.place}/{field}'
         values = self.values(row, field)
-        if all(np.array_equal(value, values[0]) for value in values):
-            return self.array(values[0], name)
-        ends = np.cumsum([len(value) for value in values]).tolist()
-        starts = [0, *ends[:-1]]
-        whole = self.array(np.concatenate(values), f'{name}/all')
-        start = self.node('Gather', [self.indices(*starts), POINT], f'{name}/start', axis=0)
-        end = self.node('Gather', [self.indices(*ends), POINT], f'{name}/end', axis=0)
-        return self.node('Slice', [whole, start, end, self.indices(0)], name)
+        lengths = [len(value) for value in values]
+        whole = np.concatenate(values)
+        levels, numbers = np.unique(whole, return_inverse=True)
+        few = len(levels) <= 256
+        if few:
+            whole = numbers.reshape(whole.shape).astype(np.uint8)
+        rows = self.array(whole, f'{name}/all')
+        if len(row) > 1:
+            ends = np.cumsum(lengths).tolist()
+            starts = [0, *ends[:-1]]
+            start = self.node('Gather', [self.indices(*starts), POINT], f'{name}/start', axis=0)
+            end = self.node('Gather', [self.indices(*ends), POINT], f'{name}/end', axis=0)
+            corners = [start, end, self.indices(0)]
+            rows = self.node('Slice', [rows, *corners], f'{name}/rows')
+        if not few:
+            return rows
+        places = self.node('Cast', [rows], f'{name}/places', to=TensorProto.INT32)
+        table = self.array(levels, f'{name}/levels')
+        return self.node('Gather', [table, places], name, axis=0)
 
     def add(
         self, kind: str, row: Sequence[Operation], inputs: Sequence[str], **options: Any

@@ -1,13 +1,15 @@
-"""What makes data the same data: their content, wherever they lie and however they are stored.
+"""The identity of data: their content, wherever they lie and however they are stored.
 
 The names and labels of all images count, and of as many of them as can be looked at before every
 start also sizes and bytes: of all in a set of up to ``SIZED`` images and ``READ`` bytes, of a
 sample in a larger one. A packed copy is the same data as its folder.
 """
 
+import dataclasses
 import functools
 import hashlib
 import os
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ import numpy as np
 
 from engine.data.sources import Source, innermost
 from engine.data.spec import Dataset
+from engine.schema import Count
 
 T = TypeVar('T')
 
@@ -28,23 +31,28 @@ READ = 128 * 2**20
 TASK = 128
 THREADS = 8
 
+# Fingerprints are numbers below this, added up modulo it, and recorded in hexadecimal digits.
+MODULUS = 2**64
+_HEXADECIMAL = re.compile('[0-9a-f]{16}')
 
-class Part(NamedTuple):
-    """What a set of images is.
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The identity of a set of images.
 
     Attributes:
         images: their number.
         crc32: checksum of labels and names, in order.
-        content: sum of the fingerprints of sizes and bytes, as a number of 16 hexadecimal digits:
-            that of a set in which one image differs, differs by what that image differs by.
+        content: sum of the fingerprints of names, sizes and bytes, as ``to_hexadecimal`` gives it.
+            Where one image differs, the sum differs by as much. Empty in earlier records.
     """
 
-    images: int
-    crc32: int
-    content: str
+    images: Count
+    crc32: Count
+    content: str = ''
 
 
-class Prints(NamedTuple):
+class Fingerprints(NamedTuple):
     """Fingerprints of N images, uint64 [N]; 0 where nothing was looked at.
 
     Attributes:
@@ -57,7 +65,7 @@ class Prints(NamedTuple):
 
 
 class Identity:
-    """What a data set is, by which it is known again wherever it lies.
+    """A data set as it is known again, wherever it lies.
 
     Nothing is read before a part is asked for.
 
@@ -83,12 +91,12 @@ class Identity:
         """The images that are trained on; None where they do not matter."""
         if self._train is None:
             return None
-        return _part(self._train, self._prints_of_train)
+        return _part(self._train, self._train_fingerprints)
 
     @functools.cached_property
     def val(self) -> Part:
         """The validation images, without those that a skip list names."""
-        return _part(self._val, self._prints_of_val)
+        return _part(self._val, self._val_fingerprints)
 
     @functools.cached_property
     def whole_val(self) -> Part:
@@ -96,9 +104,9 @@ class Identity:
         whole, _ = innermost(self._val)
         if len(whole) == len(self._val):
             return self.val
-        return _part(whole, self._prints_of_val)
+        return _part(whole, self._val_fingerprints)
 
-    def print_of(self, name: str) -> int | None:
+    def fingerprint_of(self, name: str) -> int | None:
         """The fingerprint of one image; None if there is no image of this name."""
         if name in self._numbers:
             found, number = self._numbers[name]
@@ -112,35 +120,35 @@ class Identity:
         train, numbers = innermost(self._train)
         known: dict[int, int] = {}
         for number, content in zip(
-            numbers.tolist(), self._prints_of_train.contents[numbers].tolist()
+            numbers.tolist(), self._train_fingerprints.contents[numbers].tolist()
         ):
             known.setdefault(content, number)
         known.pop(0, None)
         val, numbers = innermost(self._val)
         pairs = []
         for number, content in zip(
-            numbers.tolist(), self._prints_of_val.contents[numbers].tolist()
+            numbers.tolist(), self._val_fingerprints.contents[numbers].tolist()
         ):
             if content in known:
                 pairs.append((train.name(known[content]), val.name(number)))
         return pairs
 
     @functools.cached_property
-    def _prints_of_train(self) -> Prints:
+    def _train_fingerprints(self) -> Fingerprints:
         assert self._train is not None
-        return prints(innermost(self._train)[0], whole=self._whole)
+        return fingerprints(innermost(self._train)[0], whole=self._whole)
 
     @functools.cached_property
-    def _prints_of_val(self) -> Prints:
-        return prints(innermost(self._val)[0], whole=self._whole)
+    def _val_fingerprints(self) -> Fingerprints:
+        return fingerprints(innermost(self._val)[0], whole=self._whole)
 
     @functools.cached_property
-    def _numbers(self) -> dict[str, tuple[Prints, int]]:
+    def _numbers(self) -> dict[str, tuple[Fingerprints, int]]:
         """Where the fingerprint of an image is, by its name."""
         found = {}
-        parts = [(self._val, self._prints_of_val)]
+        parts = [(self._val, self._val_fingerprints)]
         if self._train is not None:
-            parts.append((self._train, self._prints_of_train))
+            parts.append((self._train, self._train_fingerprints))
         for source, of_part in parts:
             whole, numbers = innermost(source)
             for number in numbers.tolist():
@@ -148,17 +156,27 @@ class Identity:
         return found
 
 
-def _part(source: Source, of_whole: Prints) -> Part:
-    """What these images are, by the fingerprints of all that they were chosen from."""
+def _part(source: Source, of_whole: Fingerprints) -> Part:
+    """The identity of images, by the fingerprints of all that they were chosen from."""
     whole, numbers = innermost(source)
     crc32 = zlib.crc32(source.labels.tobytes())
     for number in numbers.tolist():
         crc32 = zlib.crc32(os.fsencode(whole.name(number)), crc32)
     total = int(of_whole.images[numbers].sum(dtype=np.uint64))
-    return Part(len(source), crc32, f'{total:016x}')
+    return Part(len(source), crc32, to_hexadecimal(total))
 
 
-def prints(source: Source, *, whole: bool = False) -> Prints:
+def to_hexadecimal(fingerprint: int) -> str:
+    """A fingerprint as records hold it."""
+    return f'{fingerprint:016x}'
+
+
+def is_fingerprint(text: str) -> bool:
+    """Whether a text of a record is a fingerprint."""
+    return _HEXADECIMAL.fullmatch(text) is not None
+
+
+def fingerprints(source: Source, *, whole: bool = False) -> Fingerprints:
     """Fingerprints of the images of a source that is no part of another one.
 
     Args:
@@ -179,7 +197,7 @@ def prints(source: Source, *, whole: bool = False) -> Prints:
     images = np.zeros(len(source), np.uint64)
     for i, size in zip(chosen.tolist(), sizes):
         images[i] = _hash(f'{source.name(i)}\0{size}\0{contents[i]}'.encode(errors='replace'))
-    return Prints(contents, images)
+    return Fingerprints(contents, images)
 
 
 def _share(count: int, limit: int) -> int:
@@ -191,7 +209,7 @@ def _share(count: int, limit: int) -> int:
 
 
 def _mapped(function: Callable[[int], int], numbers: np.ndarray) -> list[int]:
-    """What a function makes of each number, in threads: a file system answers several at a time."""
+    """Results of a function of each number, by threads: a file system answers several at a time."""
 
     def work(task: Sequence[int]) -> list[int]:
         return list(map(function, task))
@@ -205,7 +223,7 @@ def _mapped(function: Callable[[int], int], numbers: np.ndarray) -> list[int]:
 
 
 def _looked_at(look: Callable[[int], T], i: int, otherwise: T) -> T:
-    """What is seen of image ``i``; a file that cannot be read is named when it is used."""
+    """Result of looking at image ``i``; a file that cannot be read is named when it is used."""
     try:
         return look(i)
     except OSError:

@@ -1,44 +1,28 @@
-"""What a run trains and is evaluated on, as its folder records it: ``data.json``.
+"""The record of the data that a run trains and is evaluated on: ``data.json``.
 
 The record knows data by their content, not by their place: see ``engine.data.identity``.
 """
 
 import dataclasses
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine.data.classes import differences
+from engine.data.identity import MODULUS, Identity, Part, is_fingerprint, to_hexadecimal
 from engine.errors import UsageError
 from engine.files import read_json, write_json
 from engine.schema import Count
 
-if TYPE_CHECKING:
-    from engine.data.identity import Identity
-
 FILE = 'data.json'
 REMEDY = 'set it aside if --data has not changed'
-
-# Fingerprints of images are added up modulo this.
-MODULUS = 2**64
-
-
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """A part of the data, as ``engine.data.identity.Part``."""
-
-    images: Count
-    crc32: Count
-    content: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
 class DataRecord:
-    """What ``data.json`` says.
+    """The content of ``data.json``.
 
     Attributes:
-        training_images, crc32, content: the images that are trained on, as ``Images``; not in the
+        training_images, crc32, content: the images that are trained on, as ``Part``; not in the
             folder of an evaluation. Earlier runs have no ``content``, and nothing of the following.
         classes: names of the classes, in the order of the class index.
         val: validation images, without those that the skip list named.
@@ -51,32 +35,32 @@ class DataRecord:
     crc32: Count | None = None
     content: str = ''
     classes: tuple[str, ...] = ()
-    val: Images | None = None
-    whole_val: Images | None = None
+    val: Part | None = None
+    whole_val: Part | None = None
     bad: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
-    def train(self) -> Images | None:
+    def train(self) -> Part | None:
         """The images that are trained on."""
         if self.training_images is None or self.crc32 is None:
             return None
-        return Images(self.training_images, self.crc32, self.content)
+        return Part(self.training_images, self.crc32, self.content)
 
-    def fault_of_train(self, found: 'Identity') -> str:
+    def fault_of_train(self, found: Identity) -> str:
         """How training images differ from those of the record; empty if no difference is known."""
         if self.train is None or found.train is None:
             return ''
-        return self._fault('training', [self.train], [Images(*found.train)], found)
+        return self._fault('training', [self.train], [found.train], found)
 
-    def fault_of_val(self, found: 'Identity') -> str:
+    def fault_of_val(self, found: Identity) -> str:
         """How validation images differ from those of the record; skip lists may differ."""
         if self.val is None:
             return ''
         then = [self.val, self.whole_val or self.val]
-        now = [Images(*found.val), Images(*found.whole_val)]
+        now = [found.val, found.whole_val]
         return self._fault('validation', then, now, found)
 
-    def _fault(self, part: str, then: list[Images], now: list[Images], found: 'Identity') -> str:
+    def _fault(self, part: str, then: list[Part], now: list[Part], found: Identity) -> str:
         """Why none of the images now are those of then; empty if some are."""
         why = 'other names or labels'
         for before in then:
@@ -91,26 +75,27 @@ class DataRecord:
             f'{now[0].images} or others ({why})'
         )
 
-    def _same_content(self, then: Images, now: Images, found: 'Identity') -> bool:
+    def _same_content(self, then: Part, now: Part, found: Identity) -> bool:
         """Whether two parts are the same but for images that were bad then."""
         if not then.content or then.content == now.content:
             return True
         difference = int(now.content, 16) - int(then.content, 16)
         for name, before in self.bad.items():
-            after = found.print_of(name)
+            after = found.fingerprint_of(name)
             if after is not None:
                 difference -= after - int(before, 16)
         return difference % MODULUS == 0
 
 
-def of(found: 'Identity') -> DataRecord:
+def of(found: Identity) -> DataRecord:
     """The record of a data set."""
-    val = Images(*found.val)
-    whole_val = Images(*found.whole_val)
-    if found.train is None:
-        return DataRecord(classes=found.classes, val=val, whole_val=whole_val)
-    images, crc32, content = found.train
-    return DataRecord(images, crc32, content, found.classes, val, whole_val)
+    record = DataRecord(classes=found.classes, val=found.val, whole_val=found.whole_val)
+    train = found.train
+    if train is None:
+        return record
+    return dataclasses.replace(
+        record, training_images=train.images, crc32=train.crc32, content=train.content
+    )
 
 
 def write(folder: Path, record: DataRecord) -> None:
@@ -132,16 +117,12 @@ def read(folder: Path) -> DataRecord | None:
     for part in (found.train, found.val, found.whole_val):
         if part is not None and part.content:
             numbers.append(part.content)
-    if (found.train or found.val) and all(map(_is_fingerprint, numbers)):
+    if (found.train or found.val) and all(map(is_fingerprint, numbers)):
         return found
     raise UsageError(f'{path}: damaged (no fingerprints of images); {REMEDY}')
 
 
-def _is_fingerprint(text: str) -> bool:
-    return re.fullmatch('[0-9a-f]{16}', text) is not None
-
-
-def check(folder: Path, found: 'Identity') -> None:
+def check(folder: Path, found: Identity) -> None:
     """Checks that a run goes on with the data that it began with, wherever these are now.
 
     Args:
@@ -164,14 +145,14 @@ def check(folder: Path, found: 'Identity') -> None:
         write(folder, of(found))
 
 
-def other(there: DataRecord, found: 'Identity') -> str:
+def other(there: DataRecord, found: Identity) -> str:
     """How data differ from those of a record; empty if they are the same."""
     if there.classes and there.classes != found.classes:
         return f'the run began with other classes ({differences(there.classes, found.classes)})'
     return there.fault_of_train(found) or there.fault_of_val(found)
 
 
-def note_bad(folder: Path, names: Iterable[str], found: 'Identity') -> None:
+def note_bad(folder: Path, names: Iterable[str], found: Identity) -> None:
     """Records images that cannot be decoded as they are now, so that they may be repaired.
 
     Args:
@@ -184,8 +165,8 @@ def note_bad(folder: Path, names: Iterable[str], found: 'Identity') -> None:
         return
     bad = dict(there.bad)
     for name in names:
-        value = found.print_of(name)
+        value = found.fingerprint_of(name)
         if value is not None:
-            bad.setdefault(name, f'{value:016x}')
+            bad.setdefault(name, to_hexadecimal(value))
     if bad != there.bad:
         write(folder, dataclasses.replace(there, bad=bad))

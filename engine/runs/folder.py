@@ -9,17 +9,14 @@ import shlex
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine.config.config import Config, read_config
+from engine.data.identity import Identity
 from engine.errors import UsageError
 from engine.files import derived, read_json, sweep, write_json
-from engine.runs import data_record, history, identity
+from engine.runs import data_record, history, resuming
 from engine.runs.lock import Lock, is_lock
 from nets import cost
-
-if TYPE_CHECKING:
-    from engine.data.identity import Identity
 
 # The configuration of the run.
 CONFIG = 'config.json'
@@ -65,7 +62,7 @@ def open_run(
     path: Path,
     action: str | None,
     *,
-    images: 'Identity | None' = None,
+    images: Identity | None = None,
     check: Callable[[str], object] = lambda prefix: None,
     given: Collection[str] = (),
 ) -> Run:
@@ -97,7 +94,7 @@ def open_run(
                     '--logdir'
                 )
             if action != 'd':
-                asked = identity.Asked(config, frozenset(given), prolong=action == 'p')
+                asked = resuming.Asked(config, frozenset(given), prolong=action == 'p')
                 return _continue(asked, path, images, check)
             _empty(path)
         return _begin(config, path, images)
@@ -143,7 +140,7 @@ def _empty(path: Path) -> None:
             child.unlink()
 
 
-def _begin(config: Config, path: Path, images: 'Identity | None') -> Run:
+def _begin(config: Config, path: Path, images: Identity | None) -> Run:
     if images is not None:
         data_record.write(path, data_record.of(images))
     write_json(path / CONFIG, config.to_json())
@@ -151,9 +148,9 @@ def _begin(config: Config, path: Path, images: 'Identity | None') -> Run:
 
 
 def _continue(
-    asked: identity.Asked,
+    asked: resuming.Asked,
     path: Path,
-    images: 'Identity | None',
+    images: Identity | None,
     check: Callable[[str], object],
 ) -> Run:
     there = read_config(path / CONFIG)
@@ -164,7 +161,7 @@ def _continue(
         data_record.check(path, known)
     sweep(path)
     run = _resume(path, config, check)
-    for note in identity.notes(there, config, run.step):
+    for note in resuming.notes(there, config, run.step):
         print(note)
     if there != config:
         write_json(path / CONFIG, config.to_json())

@@ -10,8 +10,8 @@ from engine.schema import Count, Metric, Percent
 
 FILE = 'stats.json'
 
-# What is known of the best epoch.
-BEST = 'best.json'
+# The record of the best epoch.
+BEST_FILE = 'best.json'
 
 # Metrics of one epoch by name.
 Row = dict[str, float]
@@ -22,7 +22,7 @@ EPOCH, STEP, MEAN_TOP1 = 'epoch_num', 'global_step', 'val/mean/top1'
 
 @dataclasses.dataclass(frozen=True)
 class Best:
-    """What ``best.json`` says of the checkpoint ``best``.
+    """The content of ``best.json``, about the checkpoint ``best``.
 
     Attributes:
         mean_top1: percent, over the operating points.

@@ -15,7 +15,7 @@ from engine.errors import UsageError, reason
 from engine.files import derived, read_json, set_aside, write_json
 from engine.runs import history
 from engine.runs.checkpoint import CLASSES, METRICS, Restore
-from engine.runs.folder import Run, checkpoints
+from engine.runs.folder import BEST, Run, checkpoints
 from engine.runs.literal import literal, readable
 from quant.backend import tf
 
@@ -212,8 +212,8 @@ class SaveBest(Callback):
 
     def __init__(self, run: Run):
         self._run = run
-        self._file = run.path / history.BEST
-        self._prefix = run.path / 'best'
+        self._file = run.path / history.BEST_FILE
+        self._prefix = run.path / BEST
 
     def _setup_graph(self) -> None:
         held = tf.global_variables() + class_names()

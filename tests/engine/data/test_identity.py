@@ -80,12 +80,12 @@ def test_a_skip_list_leaves_all_validation_images_known(tree, tmp_path):
 def test_one_image_makes_the_difference_of_its_fingerprint(copy):
     before = Identity(open_dataset(str(copy)))
     name = before._train.name(5)
-    old = before.print_of(name), int(before.train.content, 16)
+    old = before.fingerprint_of(name), int(before.train.content, 16)
     change_a_byte(copy / name)
     after = Identity(open_dataset(str(copy)))
-    new = after.print_of(name), int(after.train.content, 16)
+    new = after.fingerprint_of(name), int(after.train.content, 16)
     assert (new[1] - old[1]) % 2**64 == (new[0] - old[0]) % 2**64 != 0
-    assert after.print_of('train/none.png') is None
+    assert after.fingerprint_of('train/none.png') is None
 
 
 def test_an_unreadable_image_is_no_reason_not_to_start(copy):
@@ -95,19 +95,20 @@ def test_an_unreadable_image_is_no_reason_not_to_start(copy):
     assert Identity(open_dataset(str(copy))).train.images == 12
 
 
-def test_a_large_set_is_known_by_a_sample(tree, monkeypatch):
+def test_a_large_set_is_known_by_a_sample(tree, copy, monkeypatch):
     """Names of all, sizes of some, bytes of few: and of the same ones in a copy."""
     source = open_dataset(str(tree)).train
-    whole = identity.prints(source)
+    whole = identity.fingerprints(source)
     assert np.all(whole.contents) and np.all(whole.images)
     monkeypatch.setattr(identity, 'SIZED', 7)
     monkeypatch.setattr(identity, 'READ', 1000)
-    some = identity.prints(source)
+    some = identity.fingerprints(source)
     sized = np.flatnonzero(some.images)
     assert 0 < len(sized) < 12
     assert np.count_nonzero(some.contents) < len(sized)
-    np.testing.assert_array_equal(some.images, identity.prints(source).images)
-    np.testing.assert_array_equal(whole.images, identity.prints(source, whole=True).images)
+    there = identity.fingerprints(open_dataset(str(copy)).train)
+    np.testing.assert_array_equal(some.images, there.images)
+    np.testing.assert_array_equal(whole.images, identity.fingerprints(source, whole=True).images)
 
 
 def test_no_more_than_the_limits_are_looked_at():

@@ -1,4 +1,4 @@
-"""What makes a command go on with a run: what has to be as recorded, and what may change."""
+"""Whether a command goes on with a run: which options are as recorded, and which may change."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ PATHS: dict[str, Callable[[str], str]] = {DATA: datasets.located, 'load': datase
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a command asks of a folder.
+    """A command that is given the folder of a run, and may go on with it.
 
     Attributes:
         config: the configuration that it stands for.

@@ -52,7 +52,7 @@ FAULTS = (
 
 
 class Array(NamedTuple):
-    """What an array of a file must be.
+    """Type, dimensions and range that an array of a file must have.
 
     Attributes:
         kinds: Letters of numpy's kinds of types, such as ``iu`` for whole numbers.
@@ -122,15 +122,15 @@ def members(content: bytes) -> dict[str, np.ndarray]:
     return found
 
 
-def _check_end(content: bytes, members: int) -> None:
-    """Checks that an archive lists as many members as its end says, which ``zipfile`` does not.
+def _check_end(content: bytes, count: int) -> None:
+    """Checks that an archive lists ``count`` members, as its end says, which ``zipfile`` does not.
 
     Raises:
         ValueError: It does not.
     """
     mark, *_, here, whole, size, offset, comment = _END.unpack(content[-_END.size :])
     ends = offset + size + _END.size + comment
-    if mark != _MARK or (here, whole) != (members, members) or ends != len(content):
+    if mark != _MARK or (here, whole) != (count, count) or ends != len(content):
         raise ValueError('its end is that of another archive')
 
 

@@ -40,6 +40,9 @@ LARGEST, LARGEST_RECORD = 2**26, 2**25
 # Bytes that are read at once.
 CHUNK = 2**20
 
+# Bytes that a place must have room for.
+PROBE = 4096
+
 _ENCODINGS = {
     codecs.BOM_UTF8: 'utf-8-sig',
     codecs.BOM_UTF16_LE: 'utf-16',
@@ -51,15 +54,11 @@ class Damaged(UsageError):
     """A file that is there and does not hold what its kind of file holds."""
 
 
-# Bytes that a place must have room for.
-PROBE = 4096
-
-
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Path to write to: ``path`` is either the old or the new file, whenever the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    temporary = _temporary(path)
     temporaries.add(temporary)
     try:
         yield temporary
@@ -69,6 +68,11 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
         temporaries.discard(temporary)
+
+
+def _temporary(path: Path) -> Path:
+    """The name of a file or folder while this process makes it, by which ``sweep`` knows it."""
+    return path.with_name(f'.{path.name}.{os.getpid()}')
 
 
 def sweep(folder: Path) -> None:
@@ -185,7 +189,7 @@ def making(target: Path, flag: str) -> Iterator[Path]:
     if target.exists() or target.is_symlink():
         raise UsageError(f'{flag} {target}: exists; choose a new name')
     check_writable(target.parent, f'{flag} {target}')
-    temporary = target.with_name(f'.{target.name}.{os.getpid()}')
+    temporary = _temporary(target)
     temporaries.add(temporary)
     missing = [parent for parent in target.parents if not parent.exists()]  # the deepest first
     try:
@@ -340,7 +344,7 @@ def read_json(path: Path, kind: Any, remedy: str) -> Any:
 
 
 def derived(path: Path, read: Callable[[str], T]) -> T | None:
-    """What a file holds that can be made anew; None if it is missing or, said so, damaged.
+    """The content of a file that can be made anew; None if it is missing or, said so, damaged.
 
     A damaged file gets another name. One that cannot be read at all is left where it is.
 

@@ -130,7 +130,7 @@ def _fault(place: str, value: Any, expected: str) -> Misfit:
 def _plain(value: Any, kind: type[Any], place: str) -> Any:
     if kind is float:
         return _number(value, place, finite=True)
-    if kind is type(None) or kind is None:
+    if kind is None:
         kind = type(None)
     # In Python a truth value is a whole number, in a record it is none.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -143,7 +143,7 @@ def _plain(value: Any, kind: type[Any], place: str) -> Any:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a text could be the name of a file, one that is no text included."""
+    """Whether a text could name a file, whose name may hold bytes that are no text."""
     try:
         return b'\0' not in text.encode('utf-8', 'surrogateescape')
     except UnicodeEncodeError:

@@ -1,9 +1,8 @@
 """Batches for training and validation, as tensorpack data flows.
 
-A batch is a list of images uint8 [B, size, size, 3] (BGR) for each size, and labels int32 [B]. What
-a batch holds
-depends on the seed and on its number only, never on the number of threads nor on what was read
-before: a resumed run sees exactly the images that the interrupted one would have seen.
+A batch is a list of images uint8 [B, size, size, 3] (BGR) for each size, and labels int32 [B]. Its
+content depends on the seed and on its number only, never on the number of threads nor on what was
+read before: a resumed run sees exactly the images that the interrupted one would have seen.
 """
 
 from collections import deque
@@ -236,8 +235,8 @@ class TrainFlow(DataFlow):
 class EvalFlow(DataFlow):
     """Every validation image once, in order; the last batch may be smaller.
 
-    One that cannot be decoded is an error: whoever wants to go without it has to say so by
-        --skip-list.
+    One that cannot be decoded is an error: whoever wants to go without it has to say so
+    by --skip-list.
     """
 
     def __init__(
@@ -329,10 +328,9 @@ def _batches(
     """Samples of what is planned, `batch_size` at a time.
 
     Every thread makes an equal part of a batch, so that the first one is there soon, and memory
-    holds three batches at
-    most, however many threads there are: one being handed out, one that waits and one in the
-        making. Single images as
-    tasks would be slower: handing over a 28 pixel image takes longer than making its views.
+    holds three batches at most, however many threads there are: one being handed out, one that
+    waits and one in the making. Single images as tasks would be slower: handing over a 28 pixel
+    image takes longer than making its views.
     """
     part = -(-batch_size // max(threads, 1))
 

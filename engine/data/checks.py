@@ -75,7 +75,7 @@ def check_trainable(dataset: Dataset) -> None:
 
 
 def notes(dataset: Dataset, identity: Identity) -> Iterator[str]:
-    """What may be a mistake: classes without images, images that are in both parts."""
+    """Lines about possible mistakes: classes without images, images that are in both parts."""
     absent = {}
     for part in PARTS:
         source = getattr(dataset, part)

@@ -28,7 +28,7 @@ SPECS: dict[str, DatasetSpec] = {
 
 
 class Named(NamedTuple):
-    """What `--data` names.
+    """A data set as `--data` names it.
 
     Attributes:
         spec: the data set, or ``folder.FOLDER`` for a folder that none of them claims.
@@ -63,7 +63,7 @@ def named(data: str) -> Named:
 
 
 def located(data: str) -> str:
-    """What `--data`, or another flag, names, with its path from the root: it holds everywhere."""
+    """The value of `--data` with its path from the root, so that it holds in every folder."""
     name, _, place = data.partition(':')
     spec = SPECS.get(name)
     if not data or (spec is not None and not spec.needs_folder and not place):

@@ -23,7 +23,7 @@ class NoiseSource(Source):
         return rng.integers(256, size=(self.size, self.size, 3), dtype=np.uint8)
 
     def stored(self, i: int) -> bytes:
-        """What image `i` is drawn from."""
+        """Seed and number that image `i` is drawn from."""
         return f'{self.seed} {i}'.encode()
 
 

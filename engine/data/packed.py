@@ -4,7 +4,7 @@ There, opening a million small files is what takes the time. Layout: ``MAGIC``; 
 (label, crc32 of name and bytes, length of the bytes, length of the name), its name and its bytes;
 then an index of all of them (an .npz) and ``TAIL`` with its place. The index is written last, into
 a file that gets its name then: a pack that is there is complete, and what an interrupted writer
-    left can be continued.
+left can be continued.
 
 LMDB, which tensorpack's serializer writes, is documented as unfit for remote file systems, and the
 serializer can neither go on nor check what it wrote.

@@ -208,7 +208,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
 
 
 def _identity(config: Config, dataset: Dataset, source: 'Checkpoint') -> Identity:
-    """What the data are that are going to be scored.
+    """The identity of the data that are going to be scored.
 
     Raises:
         UsageError: they lie where the run's data were, and are others.

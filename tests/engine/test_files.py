@@ -20,6 +20,7 @@ from engine.runs.folder import merge_layers
 from engine.schema import Metric, Part, Percent
 from nets.cost import LayerRecord
 from quant.options import Limits
+from tests.fuzz.damage import bit_flips
 
 LAYER = LayerRecord('conv', 'body', (1, 1, 1, 1), (1, 1))
 
@@ -121,12 +122,10 @@ def test_every_single_bit_that_flips_is_found(data, kind, tmp_path):
     path = tmp_path / 'x.json'
     write_json(path, data)
     good, value = path.read_bytes(), read_json(path, kind, '')
-    for bit in range(8 * len(good)):
-        damaged = bytearray(good)
-        damaged[bit // 8] ^= 1 << bit % 8
+    for damaged in bit_flips(good):
         path.write_bytes(damaged)
         try:
-            assert read_json(path, kind, '') == value, bytes(damaged)
+            assert read_json(path, kind, '') == value, damaged
         except Damaged as error:
             assert str(path) in str(error)
 

@@ -22,7 +22,7 @@ LEAST = 10_000
 
 
 def trial(reader: Reader, folder: Path, seed: int, seconds: float) -> Tally:
-    """What came of all bits of a reader's file and of random damages.
+    """Counts of the outcomes of all bits of a reader's file and of random damages.
 
     Args:
         reader: To try.

@@ -148,6 +148,12 @@ DAMAGES: tuple[Damage, ...] = (
 
 
 def random_damage(content: bytes, seed: int, number: int) -> bytes:
-    """The damage of a number, the same for the same seed."""
+    """The damage of a number, the same for the same seed.
+
+    Args:
+        content: Of the good file.
+        seed: Of all damages.
+        number: Of this one.
+    """
     rng = np.random.default_rng([seed, number])
     return DAMAGES[number % len(DAMAGES)](content, rng)

@@ -48,7 +48,7 @@ class Reader:
 
 @dataclasses.dataclass
 class Tally:
-    """What came of the damaged files of a reader.
+    """Counts of the outcomes of the damaged files of a reader.
 
     Attributes:
         tried: Files.

@@ -98,7 +98,14 @@ def recorded(
 
 
 def both(name: str, data: Any, read: Callable[[Path], Any], file: str) -> tuple[Reader, Reader]:
-    """Readers of a record as it is written today, and as earlier versions wrote it."""
+    """Readers of a record as it is written today, and as earlier versions wrote it.
+
+    Args:
+        name: Of the reader of today's.
+        data: What the record holds.
+        read: Reads the path.
+        file: Its path in a run folder.
+    """
     earlier = recorded(f'{name}, earlier', data, read, file, closed=False)
     return recorded(name, data, read, file), earlier
 
@@ -148,7 +155,7 @@ def stored(
 
 
 def of_run(read: Callable[..., Any], *given: Any) -> Callable[[Path], Any]:
-    """What reads the run folder of a file, or of a file one folder below."""
+    """A function of a path that reads the run folder which the file lies in, at any depth."""
 
     def found(path: Path) -> Any:
         root = next(parent for parent in path.parents if parent.name == FOLDER.name)

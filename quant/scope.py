@@ -192,7 +192,8 @@ class Quantization:
             strongest: whether it is the first operating point of the network.
 
         Raises:
-            ValueError: the quantizer refuses the role.
+            ValueError: the quantizer refuses the role, or is to be opaque and has levels of
+                each channel.
         """
         quantizer = self.policy.activation(scope, role)
         if quantizer is None:
@@ -205,6 +206,8 @@ class Quantization:
             y = quantizer.activation(tf.cast(x, tf.float32), activations)
             if self.opaque:
                 book = self.codebooks[self.current]()
+                if book.levels.shape[1] != 1:
+                    raise ValueError(f'{scope}: levels of each channel cannot be shipped yet')
                 y, *_ = tf.identity_n([x, book.levels[:, 0], book.thresholds[:, 0]])
             return tf.cast(y, x.dtype)
 

@@ -123,7 +123,9 @@ def export(args: argparse.Namespace, path: Path) -> str:
     exporter.write(source, points, path)
     found = verification.compare(exporter, path, source, points, images)
     if found:
-        print(f'checked with {len(images.labels)} {images.what}\n{verification.table(found)}')
+        labelled = images.labels is not None
+        print(f'checked with {images.total} {images.what}')
+        print(verification.table(found, labelled=labelled))
     wrong = [one for one in found if one.differing]
     if wrong:
         raise Differs(

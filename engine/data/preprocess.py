@@ -60,6 +60,29 @@ def _area_means(values: tf.Tensor, size: int, data_format: str) -> tf.Tensor:
     return means if data_format == 'NCHW' else tf.transpose(means, [0, 2, 3, 1])
 
 
+def shares(resize: str, length: int, size: int) -> np.ndarray:
+    """A resize as the part that every source pixel has in every pixel of the result, of one axis.
+
+    Args:
+        resize: ``nearest`` or ``area``.
+        length: source pixels.
+        size: pixels of the result.
+
+    Returns:
+        float32 [size, length]; the result is the product with it, and for the other axis with its
+        transpose.
+
+    >>> print(shares('nearest', 3, 2))
+    [[1. 0. 0.]
+     [0. 1. 0.]]
+    """
+    if resize == 'area':
+        return overlap(length, size)
+    step = np.float32(length) / np.float32(size)
+    places = np.floor(np.arange(size, dtype=np.float32) * step).astype(int)
+    return np.eye(length, dtype=np.float32)[np.minimum(places, length - 1)]
+
+
 def overlap(length: int, size: int) -> np.ndarray:
     """The part that every source pixel has in every pixel of an area resize, of one axis.
 

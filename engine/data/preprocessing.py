@@ -49,6 +49,10 @@ class Preprocessing:
         """Edges in pixels of the views that are made of an image while loading."""
         return self.sizes if self.antialias else (self.image_size,)
 
+    def side(self, size: int) -> int:
+        """Edge in pixels of the view that an input size is made from."""
+        return size if self.antialias else self.image_size
+
     @property
     def rule(self) -> tuple[str, str, str]:
         """All but the sizes: equal where two runs treat images alike."""

@@ -29,8 +29,9 @@ def aligned(whole: Program) -> Program:
     for name in others:
         if shapes[name] != shapes[first]:
             raise UsageError(
-                f'--points {first} {name}: their layers differ, and a file holds points that '
-                'differ in size alone; give each a file of its own'
+                f'--points {first} {name}: their layers differ, or the sides of the images that '
+                'they resize; a file holds points that differ in size alone; give each a file of '
+                'its own'
             )
     return Program(points, constants)
 
@@ -74,7 +75,8 @@ def _shape(point: PointProgram) -> list[Any]:
                 fields.append([numbers[name] for name in names])
             elif isinstance(value, Part):
                 resized = isinstance(operation, program.Resize)
-                fields.append(None if resized else value.shape)
+                # Only the new size may differ.
+                fields.append(value.shape[1] if resized else value.shape)
             elif field.name != 'out' and not (field.name == 'pads' and same):
                 fields.append(value)
         numbers[operation.out] = number

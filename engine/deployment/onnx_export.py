@@ -35,6 +35,16 @@ class Packed(Exporter):
         self._program = Program({}, {})
 
     def write(self, source: Checkpoint, points: Sequence[str], path: Path) -> None:
+        """Operating points in a new file.
+
+        Args:
+            source: where they are from.
+            points: their spellings, strongest first.
+            path: to make.
+
+        Raises:
+            UsageError: they differ in more than size.
+        """
         self._program = trace.of_points(source, points)
         texts = describe(source, self._program)
         onnx_file.save(self._program, path, texts, packed=self.packed)

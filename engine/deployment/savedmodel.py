@@ -35,13 +35,14 @@ class SavedModel(Exporter):
         save(named(source, points[0]), path)
 
     def runtimes(self, path: Path) -> dict[str, Runtime]:
+        with new_graph() as graph, literal(path) as folder:
+            session = tf.Session(graph=graph)
+            meta = tf.saved_model.load(session, ['serve'], folder)
+        signature = meta.signature_def['serving_default']
+        (feed,) = signature.inputs.values()
+
         def run(images: np.ndarray, _: int) -> np.ndarray:
-            with new_graph(), tf.Session() as session:
-                with literal(path) as folder:
-                    meta = tf.saved_model.load(session, ['serve'], folder)
-                signature = meta.signature_def['serving_default']
-                (feed,) = signature.inputs.values()
-                return session.run(signature.outputs['logits'].name, {feed.name: images})
+            return session.run(signature.outputs['logits'].name, {feed.name: images})
 
         return {f'tensorflow {tf.__version__}': run}
 

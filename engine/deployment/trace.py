@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.data import inputs
-from engine.data.preprocess import overlap
+from engine.data.preprocess import shares
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import program
 from engine.deployment.program import Constants, Operation, Part, PointProgram, Program
@@ -48,8 +48,8 @@ def of_points(source: Checkpoint, names: Sequence[str]) -> Program:
     for name in names:
         model, values = freeze.point_model(source, name)
         point = Point.parse(name)
-        reader = _Reader(constants)
-        size = point.size or max(model.config.sizes)
+        reader = Reader(constants)
+        size = model.size_of(point)
         side = reader.preprocess(model.config.preprocessing, size)
         reader.read(_opaque(model, point, values), size)
         points[name] = PointProgram(IMAGES, side, tuple(reader.operations), reader.output)
@@ -70,7 +70,7 @@ def _opaque(model: InferenceModel, point: Point, values: Mapping[str, np.ndarray
     return freeze.folded(freeze.freeze(build, values))
 
 
-class _Reader:
+class Reader:
     """Reads one operating point.
 
     Args:
@@ -78,13 +78,14 @@ class _Reader:
 
     Attributes:
         operations: read so far.
+        constants: that these use.
         output: name of the latest result.
     """
 
     def __init__(self, constants: Constants):
         self.operations: list[Operation] = []
         self.output = IMAGES
-        self._constants = constants
+        self.constants = constants
         # Names of results by name of the tensor that holds them in the graph.
         self._names: dict[str, str] = {}
 
@@ -98,29 +99,26 @@ class _Reader:
         Returns:
             Side of the images, in pixels.
         """
-        side = preprocessing.image_size
-        if preprocessing.antialias:
-            side = size
+        side = preprocessing.side(size)
         rule = inputs.parse(preprocessing.inputs)
         self._then(program.Cast, 'cast')
         if rule.rgb:
             self._then(program.Flip, 'rgb')
-        steps = {'divide': [255.0], 'subtract': rule.mean}
-        for function, numbers in steps.items():
-            self._arithmetic_by(function, numbers)
-        self._arithmetic_by('divide', rule.std)
+        self._arithmetic_by('divide', [255.0])
+        if rule.mean:
+            self._arithmetic_by('subtract', rule.mean)
+            self._arithmetic_by('divide', rule.std)
         if size != side:
-            shares = _shares(preprocessing.resize, side, size)
-            part = self._constants.add(shares, f'resize{size}/shares')
+            matrix = shares(preprocessing.resize, side, size)
+            part = self.constants.add(matrix, f'resize{size}/shares')
             self._then(program.Resize, f'resize{size}', shares=part)
         return side
 
     def _arithmetic_by(self, function: str, numbers: Sequence[float]) -> None:
-        """Adds arithmetic with numbers that preprocessing has; none is nothing to do."""
-        if numbers:
-            name = f'preprocess{len(self.operations)}'
-            part = self._constants.add(np.array(numbers, np.float32), f'{name}/{function}')
-            self._then(program.Arithmetic, name, function=function, y=part)
+        """Adds arithmetic with one number, or one for each channel, to the latest result."""
+        name = f'preprocess{len(self.operations)}'
+        part = self.constants.add(np.array(numbers, np.float32), f'{name}/{function}')
+        self._then(program.Arithmetic, name, function=function, y=part)
 
     def _then(self, operation: type[Operation], name: str, **fields: Any) -> None:
         """Adds an operation on the latest result."""
@@ -166,15 +164,25 @@ class _Reader:
         """
         read = op.inputs[0] if x is None else x
         self._names[op.outputs[0].name] = op.name
-        self.operations.append(operation(out=op.name, x=self._names[read.name], **fields))
+        self.operations.append(operation(out=op.name, x=self._name(read), **fields))
+
+    def _name(self, x: tf.Tensor) -> str:
+        """Name of the result that a tensor holds.
+
+        Raises:
+            UsageError: it holds none, as a constant.
+        """
+        if x.name not in self._names:
+            raise UsageError(f'{x.name}: is no result where a program has one')
+        return self._names[x.name]
 
     def _part(
         self, value: np.ndarray, op: tf.Operation, field: str, *, kernel: bool = False
     ) -> Part:
-        return self._constants.add(value, f'{op.name}/{field}', kernel=kernel)
+        return self.constants.add(value, f'{op.name}/{field}', kernel=kernel)
 
     def same(self, op: tf.Operation) -> None:
-        self._names[op.outputs[0].name] = self._names[op.inputs[0].name]
+        self._names[op.outputs[0].name] = self._name(op.inputs[0])
 
     def identity_n(self, op: tf.Operation) -> None:
         """A quantizer has levels and one threshold less; all others hand on their first input."""
@@ -209,9 +217,9 @@ class _Reader:
             self._add(program.Arithmetic, op, x, function=function, y=part)
             return
         # One number per channel stands for all positions, whichever comes first.
-        if y.shape.rank == 4 and x.shape[1] == 1:
+        if x.shape.rank == 4 and x.shape[1] == 1:
             x, y = y, x
-        self._add(program.Combine, op, x, y=self._names[y.name], function=function)
+        self._add(program.Combine, op, x, y=self._name(y), function=function)
 
     def norm(self, op: tf.Operation) -> None:
         gamma, beta, mean, variance = (_known(x) for x in op.inputs[1:5])  # [C] each
@@ -274,49 +282,54 @@ class _Reader:
         self._add(program.Pad, op, pads=(*rows, *columns), channels=channels[1])
 
     def concatenate(self, op: tf.Operation) -> None:
-        others = tuple(self._names[x.name] for x in op.inputs[1:-1])
+        others = tuple(self._name(x) for x in op.inputs[1:-1])
         self._add(program.Concatenate, op, others=others)
 
     def slice(self, op: tf.Operation) -> None:
-        """A crop, or an axis of length 1 more or less."""
+        """A crop of images, or an axis of length 1 more or less."""
         shape = op.inputs[0].shape.as_list()
-        rank = op.outputs[0].shape.rank
-        if rank == 2 and shape[1:3] == [1, 1]:
-            self._add(program.ToRows, op)
-        elif rank == 4 and len(shape) == 2:
-            self._add(program.ToImages, op)
-        else:
+        if len(shape) == 4 and op.outputs[0].shape.rank == 4:
             start, stop, step = _corners(op, shape)
             self._add(program.Crop, op, start=start, stop=stop, step=step)
+        else:
+            self.reshape(op)
 
     def reshape(self, op: tf.Operation) -> None:
-        rank = op.outputs[0].shape.rank
-        if rank == 2 and op.inputs[0].shape.rank == 4:
+        """Images of one pixel as rows, or the other way round.
+
+        Raises:
+            UsageError: it is another change of shape.
+        """
+        before = op.inputs[0].shape.as_list()[1:]
+        after = op.outputs[0].shape.as_list()[1:]
+        if before == [1, 1, *after]:
             self._add(program.ToRows, op)
-        elif rank == 4 and op.inputs[0].shape.rank == 2:
+        elif after == [1, 1, *before]:
             self._add(program.ToImages, op)
-        else:
+        elif before == after:
             self.same(op)
+        else:
+            raise UsageError(f'{op.name}: no operation of a program reshapes {before} to {after}')
 
 
-_READERS: dict[str, Callable[[_Reader, tf.Operation], None]] = {
-    'Identity': _Reader.same,
-    'StopGradient': _Reader.same,
-    'IdentityN': _Reader.identity_n,
-    'FusedBatchNormV3': _Reader.norm,
-    'Conv2D': _Reader.convolution,
-    'DepthwiseConv2dNative': _Reader.depthwise,
-    'MatMul': _Reader.dense,
-    'MaxPool': _Reader.pool,
-    'AvgPool': _Reader.pool,
-    'Pad': _Reader.pad,
-    'ConcatV2': _Reader.concatenate,
-    'StridedSlice': _Reader.slice,
-    'Squeeze': _Reader.reshape,
-    'Reshape': _Reader.reshape,
+_READERS: dict[str, Callable[[Reader, tf.Operation], None]] = {
+    'Identity': Reader.same,
+    'StopGradient': Reader.same,
+    'IdentityN': Reader.identity_n,
+    'FusedBatchNormV3': Reader.norm,
+    'Conv2D': Reader.convolution,
+    'DepthwiseConv2dNative': Reader.depthwise,
+    'MatMul': Reader.dense,
+    'MaxPool': Reader.pool,
+    'AvgPool': Reader.pool,
+    'Pad': Reader.pad,
+    'ConcatV2': Reader.concatenate,
+    'StridedSlice': Reader.slice,
+    'Squeeze': Reader.reshape,
+    'Reshape': Reader.reshape,
 }
-_READERS |= dict.fromkeys(_FUNCTIONS, _Reader.activation)
-_READERS |= dict.fromkeys(_ARITHMETIC, _Reader.arithmetic)
+_READERS |= dict.fromkeys(_FUNCTIONS, Reader.activation)
+_READERS |= dict.fromkeys(_ARITHMETIC, Reader.arithmetic)
 
 
 def _constant(x: tf.Tensor) -> np.ndarray | None:
@@ -336,14 +349,6 @@ def _known(x: tf.Tensor) -> np.ndarray:
     if value is None:
         raise UsageError(f'{x.name}: is computed of the images, where a program has a constant')
     return value
-
-
-def _shares(resize: str, side: int, size: int) -> np.ndarray:
-    """[size, side], the part that every source pixel has in a pixel of the result."""
-    if resize == 'area':
-        return overlap(side, size)
-    places = np.arange(size, dtype=np.float32) * (np.float32(side) / np.float32(size))
-    return np.eye(side, dtype=np.float32)[places.astype(int)]
 
 
 def _rule(op: tf.Operation) -> str:

@@ -1,21 +1,22 @@
 """Compares what an exported network answers with what evaluation answers."""
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from tabulate import tabulate
+from tqdm import tqdm
 
-from engine.config.config import Config
 from engine.data import classes
 from engine.data.datasets import open_dataset
-from engine.data.spec import Dataset
 from engine.deployment.forms import Exporter
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.runs.checkpoint import Checkpoint
+from nets.points import Point
 
 # Images of a batch.
 BATCH = 250
@@ -24,28 +25,50 @@ BATCH = 250
 DIFFERENCE = 1e-3
 
 
-class Comparison(NamedTuple):
-    """Answers of a runtime at a point beside those of evaluation.
+@dataclasses.dataclass
+class Comparison:
+    """Answers of a runtime at a point beside those of evaluation, added up over images.
 
     Attributes:
         runtime: name and version.
         point: spelling.
         images: how many were compared.
         differing: answers that differ.
-        apart: share of images with a logit that differs by more than ``DIFFERENCE``.
-        top1: percent that the runtime has right.
-        expected_top1: percent that evaluation has right.
-        ms: milliseconds of an image, in a batch.
+        apart: images with a logit that differs by more than ``DIFFERENCE``.
+        right: answers of the runtime that are right.
+        expected_right: answers of evaluation that are right.
+        seconds: that the runtime took.
     """
 
     runtime: str
     point: str
-    images: int
-    differing: int
-    apart: float
-    top1: float
-    expected_top1: float
-    ms: float
+    images: int = 0
+    differing: int = 0
+    apart: int = 0
+    right: int = 0
+    expected_right: int = 0
+    seconds: float = 0.0
+
+    def add(self, logits: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> None:
+        """Adds images.
+
+        Args:
+            logits: of the runtime, [N, classes].
+            expected: of evaluation, [N, classes].
+            labels: [N].
+        """
+        answers = logits.argmax(axis=1)
+        evaluated = expected.argmax(axis=1)
+        furthest = np.abs(logits - expected).max(axis=1)  # [N]
+        self.images += len(logits)
+        self.differing += int((answers != evaluated).sum())
+        self.apart += int((furthest > DIFFERENCE).sum())
+        self.right += int((answers == labels).sum())
+        self.expected_right += int((evaluated == labels).sum())
+
+    def percent(self, count: int) -> float:
+        """A number of images in percent of all."""
+        return 100 * count / self.images
 
     def facts(self) -> dict[str, Any]:
         """The comparison without what differs from one measurement to the next."""
@@ -54,7 +77,6 @@ class Comparison(NamedTuple):
             'point': self.point,
             'images': self.images,
             'answers that differ': self.differing,
-            'top-1': round(self.top1, 2),
         }
 
 
@@ -62,13 +84,15 @@ class Images(NamedTuple):
     """Images that an export is checked with.
 
     Attributes:
-        views: uint8 [N, side, side, 3] by view size.
-        labels: [N]; -1 of images that show nothing.
+        read: image of a number, uint8 [H, W, 3], BGR.
+        labels: [N]; None of images that show nothing.
+        total: N.
         what: where they are from.
     """
 
-    views: list[np.ndarray]
-    labels: np.ndarray
+    read: Callable[[int], np.ndarray]
+    labels: np.ndarray | None
+    total: int
     what: str
 
 
@@ -87,7 +111,7 @@ def images(source: Checkpoint, data: str | None, count: int) -> Images:
     config = source.config
     place = data or config.data
     if not place:
-        return _noise(config, min(count, BATCH))
+        return _noise(config.image_size, min(count, BATCH))
     try:
         dataset = open_dataset(place, size=config.image_size)
         if source.class_names:
@@ -97,46 +121,29 @@ def images(source: Checkpoint, data: str | None, count: int) -> Images:
             f'{error}. An exported file is checked with evaluation images; --data says where '
             'they are'
         ) from error
-    return _first(config, dataset, count)
+    count = min(count, len(dataset.val))
+    return Images(dataset.val.read, np.asarray(dataset.val.labels), count, 'evaluation images')
 
 
-def _noise(config: Config, count: int) -> Images:
+def _noise(side: int, count: int) -> Images:
     """Images without meaning.
 
     Args:
-        config: of the network that takes them.
+        side: of them, in pixels.
         count: how many.
     """
-    rng = np.random.default_rng(0)
-    views = []
-    for side in config.preprocessing.view_sizes:
-        views.append(rng.integers(256, size=(count, side, side, 3), dtype=np.uint8))
-    return Images(views, np.full(count, -1), 'noise: the run knows of no data; --data names some')
 
+    def read(number: int) -> np.ndarray:
+        rng = np.random.default_rng(number)
+        return rng.integers(256, size=(side, side, 3), dtype=np.uint8)
 
-def _first(config: Config, dataset: Dataset, count: int) -> Images:
-    """The first evaluation images of a data set.
-
-    Args:
-        config: of the network that takes them.
-        dataset: data set.
-        count: how many.
-    """
-    views: list[list[np.ndarray]] = [[] for _ in config.preprocessing.view_sizes]
-    count = min(count, len(dataset.val))
-    for number in range(count):
-        image = dataset.val.read(number)
-        for kept, view in zip(views, config.preprocessing.eval_views(image)):
-            kept.append(view)
-    stacked = [np.stack(kept) for kept in views]
-    labels = np.asarray(dataset.val.labels)[:count]
-    return Images(stacked, labels, 'evaluation images')
+    return Images(read, None, count, 'images of noise: the run knows of no data; --data names some')
 
 
 def compare(
     exporter: Exporter, path: Path, source: Checkpoint, points: Sequence[str], given: Images
 ) -> list[Comparison]:
-    """Runs an exported network in every runtime that there is.
+    """Runs an exported network in every runtime that there is, a batch at a time.
 
     Args:
         exporter: its format.
@@ -145,80 +152,81 @@ def compare(
         points: that it holds, in its order.
         given: images.
     """
-    assert source.config is not None
-    sides = source.config.preprocessing.view_sizes
+    evaluations = [_Evaluation(source, point, static=exporter.static) for point in points]
     runtimes = exporter.runtimes(path)
-    found = []
+    found = {}
     for number, point in enumerate(points):
-        frozen = freeze.folded(freeze.named(source, point, static=exporter.static))
-        (read,) = frozen.signatures[0].feeds
-        (evaluated,) = frozen.runs()
-        side = int(read.partition(':')[0].rpartition('_')[2])
-        batches = _batches(given.views[sides.index(side)])
-        expected = [evaluated(batch)[0] for batch in batches]
-        for name, run in runtimes.items():
-            started = time.perf_counter()
-            answers = [run(batch, number) for batch in batches]
-            seconds = time.perf_counter() - started
-            # A slow one takes the first images of a batch.
-            kept = [rows[: len(one)] for rows, one in zip(expected, answers)]
-            labels = [rows[: len(one)] for rows, one in zip(_batches(given.labels), answers)]
-            found.append(
-                _compared(
-                    name,
-                    point,
-                    np.concatenate(answers),
-                    np.concatenate(kept),
-                    np.concatenate(labels),
-                    seconds,
-                )
-            )
-    return found
+        for name in runtimes:
+            found[number, name] = Comparison(name, point)
+    starts = range(0, given.total, BATCH)
+    for start in tqdm(starts, 'verifying', disable=len(starts) < 2 or None):
+        numbers = range(start, min(start + BATCH, given.total))
+        batch = [given.read(number) for number in numbers]
+        labels = np.full(len(batch), -1)
+        if given.labels is not None:
+            labels = given.labels[numbers.start : numbers.stop]
+        for number, evaluation in enumerate(evaluations):
+            view = evaluation.view(batch)
+            expected = evaluation.run(view)
+            for name, run in runtimes.items():
+                one = found[number, name]
+                started = time.perf_counter()
+                logits = run(view, number)
+                one.seconds += time.perf_counter() - started
+                # A slow runtime takes the first images of a batch.
+                some = slice(len(logits))
+                one.add(logits, expected[some], labels[some])
+    return list(found.values())
 
 
-def _compared(
-    runtime: str,
-    point: str,
-    logits: np.ndarray,
-    expected: np.ndarray,
-    labels: np.ndarray,
-    seconds: float,
-) -> Comparison:
-    """One comparison.
+class _Evaluation:
+    """Evaluation at one operating point.
 
     Args:
-        runtime: name.
+        source: the checkpoint.
         point: spelling.
-        logits: of the runtime, [N, classes].
-        expected: of evaluation.
-        labels: [N].
-        seconds: that the runtime took.
+        static: whether every layer is executed for every image.
     """
-    answers = logits.argmax(axis=1)
-    right = expected.argmax(axis=1)
-    furthest = np.abs(logits - expected).max(axis=1)  # [N]
-    return Comparison(
-        runtime,
-        point,
-        len(labels),
-        int((answers != right).sum()),
-        float((furthest > DIFFERENCE).mean()),
-        100 * float((answers == labels).mean()),
-        100 * float((right == labels).mean()),
-        1e3 * seconds / len(labels),
-    )
+
+    def __init__(self, source: Checkpoint, point: str, *, static: bool):
+        model, _ = freeze.point_model(source, point)
+        frozen = freeze.folded(freeze.named(source, point, static=static))
+        (self._run,) = frozen.runs()
+        self._preprocessing = model.config.preprocessing
+        side = self._preprocessing.side(model.size_of(Point.parse(point)))
+        self._place = self._preprocessing.view_sizes.index(side)
+
+    def view(self, batch: Sequence[np.ndarray]) -> np.ndarray:
+        """Images as the point takes them, uint8 [N, side, side, 3].
+
+        Args:
+            batch: uint8 [H, W, 3], BGR, of any size.
+        """
+        return np.stack([self._preprocessing.eval_views(image)[self._place] for image in batch])
+
+    def run(self, view: np.ndarray) -> np.ndarray:
+        """Logits [N, classes]."""
+        return self._run(view)[0]
 
 
-def table(found: Sequence[Comparison]) -> str:
-    """The comparisons for the console."""
+def table(found: Sequence[Comparison], *, labelled: bool) -> str:
+    """The comparisons for the console.
+
+    Args:
+        found: comparisons.
+        labelled: whether the images have right answers.
+    """
     apart = f'logits apart > {DIFFERENCE:g}, %'
-    headers = ['runtime', 'point', 'images', 'answers that differ', apart]
-    headers += ['top-1, %', 'evaluated, %', 'ms']
+    headers = ['runtime', 'point', 'images', 'answers that differ', apart, 'ms']
+    formats = ['', '', '', '', '.2f', '.3f']
+    if labelled:
+        headers += ['top-1, %', 'evaluated, %']
+        formats += ['.2f', '.2f']
     rows = []
     for one in found:
-        rows.append((*one[:4], 100 * one.apart, one.top1, one.expected_top1, one.ms))
-    return tabulate(rows, headers, floatfmt=('', '', '', '', '.2f', '.2f', '.2f', '.3f'))
-
-
-def _batches(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+        ms = 1e3 * one.seconds / one.images
+        row = [one.runtime, one.point, one.images, one.differing, one.percent(one.apart), ms]
+        if labelled:
+            row += [one.percent(one.right), one.percent(one.expected_right)]
+        rows.append(row)
+    return tabulate(rows, headers, floatfmt=formats)

@@ -104,11 +104,20 @@ def points(source: Checkpoint) -> list[str]:
     extra = [f's{size}' for size in source.sizes if size not in source.config.sizes]
     found = [name for name in declared if name in known]
     found.extend(name for name in (*known, *extra) if name not in declared)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def named(source: Checkpoint, name: str, *, static: bool = False) -> Frozen:
-    """The graph of the operating point ``name``, see ``of_point`` and ``point_model``."""
+    """The graph of one operating point.
+
+    Args:
+        source: the checkpoint.
+        name: spelling of the point.
+        static: as of ``of_point``.
+
+    Raises:
+        UsageError: there is no such point, or it has no statistics.
+    """
     model, values = point_model(source, name)
     frozen = of_point(model, Point.parse(name), values, static=static)
     return frozen._replace(classes=source.class_names)

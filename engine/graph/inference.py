@@ -10,7 +10,7 @@ from engine.config.config import Config
 from engine.data.preprocess import views
 from nets.cost import LayerRecord
 from nets.layers.blocks import Blocks, Outputs
-from nets.points import DYNAMIC, ENSEMBLE
+from nets.points import DYNAMIC, ENSEMBLE, Point
 from quant.backend import new_graph, tf
 from quant.state import State, variables
 
@@ -94,6 +94,10 @@ class InferenceModel:
         for side in self.config.preprocessing.view_sizes:
             specs.append(tf.TensorSpec([None, side, side, 3], tf.uint8, f'images_{side}'))
         return [*specs, tf.TensorSpec([None], tf.int32, 'labels')]
+
+    def size_of(self, point: Point) -> int:
+        """Input size of an operating point, pixels: the largest where it has none of its own."""
+        return point.size or max(self.config.sizes)
 
     @property
     def feeds(self) -> list[str]:

@@ -17,7 +17,7 @@ from engine.runs.checkpoint import POINTS
 from engine.runs.data_record import DataRecord, Images
 from nets import cost
 from quant.backend import tf
-from scripts import export
+from scripts import calibrate, export
 from tests.conftest import make_shallow
 from tests.engine.deployment.test_program import made as checkpoint_of
 from tests.engine.graph.test_freeze import NETS, batch, constants, evaluated, made
@@ -56,6 +56,7 @@ def test_the_file_gives_the_logits_of_the_run(name, point, runs, tmp_path, capsy
     )
     (checked,) = [line.split() for line in said.splitlines() if line.startswith('tensorflow')]
     assert checked[2:5] == [point, '20', '0']
+    assert 'checked with 20 images of noise' in said and 'top-1' not in said
     layers = read_layers(folder / name)[point]
     with tf.Graph().as_default() as graph, tf.Session() as session:
         meta = tf.saved_model.load(session, ['serve'], str(tmp_path / 'out'))
@@ -196,6 +197,24 @@ def test_one_onnx_file_of_all_sizes(low_bits, tmp_path, capsys):
     assert 'points: point s12, image side 16' in shown
     assert 'network: net rsnet, arch resnet8, qw 2, qa 2' in shown
     assert 'point s16, images 20, answers that differ 0' in shown
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('shallow')
+def test_a_size_above_the_images_that_was_calibrated(low_bits, tmp_path, capsys):
+    """Its images are larger than those of the sizes that were trained."""
+    run = tmp_path / 'run'
+    shutil.copytree(low_bits, run)
+    assert calibrate.main([str(run), '--sizes', '20', '--images', '64']) == 0
+    assert Predictor(run).points == ['s16', 's12', 's20']
+    out = tmp_path / 'a.onnx'
+    assert export.main([str(run), '--out', str(out), '--verify', '20']) == 2
+    assert '--points s16 s20: their layers differ, or the sides' in capsys.readouterr().err
+    flags = ['--point', 's20', '--out', str(out), '--verify', '20']
+    assert export.main([str(run), *flags]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    checked = [row[-7:-4] for row in rows if row and row[0] == 'onnxruntime']
+    assert checked == [['s20', '20', '0']]
 
 
 @pytest.mark.slow

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
+from engine.data import inputs
+from engine.data.preprocess import views
+from engine.data.preprocessing import Preprocessing
 from engine.deployment import interpreter, program, trace
+from engine.errors import UsageError
 from engine.graph import freeze
 from engine.graph.tower import Model
 from engine.runs.checkpoint import Checkpoint, Restore
@@ -39,9 +43,9 @@ def logits(source, images):
         feeds = [
             tf.constant(images[:, :side, :side]) for side in source.config.preprocessing.view_sizes
         ]
-        views = model.views(feeds)
+        inputs_by_size = model.views(feeds)
         blocks = model.blocks(training=False)
-        outputs = model.net.outputs(views, blocks, **model.net.static_options)
+        outputs = model.net.outputs(inputs_by_size, blocks, **model.net.static_options)
         Restore(source.values).init(session)
         return session.run({str(point): value for point, value in outputs.logits.items()})
 
@@ -59,3 +63,52 @@ def test_a_program_gives_what_the_graph_gives(cell):
     assert any(isinstance(one, program.Codes) for one in whole.constants.values()) == (
         'float' not in cell
     )
+
+
+@pytest.mark.parametrize('resize', ['nearest', 'area', 'antialias'])
+@pytest.mark.parametrize('rule', [*inputs.RULES, 'bgr:0.5,0.25,0.75:0.5,0.2,0.3'])
+def test_a_program_prepares_images_as_the_graph(rule, resize):
+    """Exactly, where nothing is summed."""
+    preprocessing = Preprocessing('shift', 16, (16, 12, 10), resize, rule)
+    for size in preprocessing.sizes:
+        reader = trace.Reader(program.Constants())
+        side = reader.preprocess(preprocessing, size)
+        one = program.PointProgram(trace.IMAGES, side, tuple(reader.operations), reader.output)
+        whole = program.Program({'view': one}, reader.constants)
+        images = IMAGES[:3, :side, :side]
+        found = interpreter.run(whole, 'view', images)
+        with tf.Graph().as_default(), tf.Session() as session:
+            feeds = [tf.constant(IMAGES[:3, :view, :view]) for view in preprocessing.view_sizes]
+            expected = session.run(views(feeds, preprocessing, 'NHWC')[size])
+        assert found.shape == (3, size, size, 3)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * (resize == 'area'))
+
+
+def read(build):
+    """The operations of a graph of images [N, 4, 4, 2]."""
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 4, 4, 2], 'view_4')
+        y = build(x)
+    frozen = freeze.Frozen(graph.as_graph_def(), [freeze.Signature([x.name], [y.name])])
+    reader = trace.Reader(program.Constants())
+    reader.read(frozen, 4)
+    return reader.operations
+
+
+def test_a_slice_is_a_crop():
+    (crop,) = read(lambda x: x[:, 1:, ::2])
+    assert (crop.start, crop.stop, crop.step) == ((1, 0, 0), (4, 4, 2), (1, 2, 1))
+
+
+@pytest.mark.parametrize(
+    'build, message',
+    [
+        (lambda x: tf.sin(x), 'no operation of a program stands for Sin'),
+        (lambda x: tf.reshape(x, [-1, 16, 2]), r'reshapes \[4, 4, 2\] to \[16, 2\]'),
+        (lambda x: 1.0 / x, 'is no result where a program has one'),
+        (lambda x: tf.nn.conv2d(x, x[:1, :1, :1], 1, 'SAME'), 'is computed of the images'),
+    ],
+)
+def test_what_no_operation_stands_for_is_refused(build, message):
+    with pytest.raises(UsageError, match=message):
+        read(build)

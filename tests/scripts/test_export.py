@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from engine.data.identity import Part
 from engine.deployment import forms, onnx_export
 from engine.deployment.predictor import Predictor
 from engine.graph import freeze
@@ -14,7 +15,7 @@ from engine.optimization import averages
 from engine.results.records import read_layers
 from engine.runs import data_record
 from engine.runs.checkpoint import POINTS
-from engine.runs.data_record import DataRecord, Images
+from engine.runs.data_record import DataRecord
 from nets import cost
 from quant.backend import tf
 from scripts import calibrate, export
@@ -107,7 +108,7 @@ def test_names_of_classes_travel(runs, tmp_path):
     run = tmp_path / 'run'
     shutil.copytree(runs[0] / 'rsnet', run)
     names = tuple(f'class {k}' for k in range(runs[1]['rsnet'][0].classes))
-    data_record.write(run, DataRecord(classes=names, val=Images(3, 7)))
+    data_record.write(run, DataRecord(classes=names, val=Part(3, 7)))
     assert Predictor(run).classes == names
     assert exports(run, 's12', tmp_path / 'out') == 0
     stored = json.loads((tmp_path / 'out' / 'assets.extra' / 'classes.json').read_text())

@@ -1,12 +1,11 @@
 """PyTorch checkpoints: both formats of torch.save, and files made to break or abuse the reader."""
 
-import contextlib
-import copy
 import os
 import pickle
 import struct
 import tracemalloc
 import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -407,14 +406,17 @@ def test_a_small_file_cannot_fill_the_memory(file, form):
     refused(write(file, form, views), 'times larger than the file')
 
 
-def peak(path: Path) -> int:
-    """Bytes that reading takes at most."""
+def peak(path: Path, refusal: str = '') -> int:
+    """Bytes that reading takes at most, whether it succeeds or is refused for this reason."""
     tracemalloc.start()
-    with contextlib.suppress(UsageError):
-        read_torch(path)
-    found = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return found
+    try:
+        if refusal:
+            refused(path, refusal)
+        else:
+            read_torch(path)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_storage_is_copied_once(file, form):
@@ -429,20 +431,29 @@ def test_a_storage_is_copied_once(file, form):
 
 
 def test_members_that_overlap_cannot_fill_the_memory(file):
-    """A thousand names for the same bytes: 64 MB became 3.3 GB."""
+    """Every storage begins in the one before it: 64 MB became 3.3 GB."""
     whole = np.ones(500_000, '<f4')
     storages: dict[str, Storage] = {}
-    content = pickled([of(whole) for _ in range(60)], storages, False)
-    wrap(file, 'zip', content, {'0': storages['0']})
+    wrap(file, 'zip', pickled([of(whole) for _ in range(60)], storages, False), {})
+    nested = whole.tobytes()
+    infos = []
+    for key in reversed(storages):
+        info = zipfile.ZipInfo(f'archive/data/{key}')
+        info.file_size = info.compress_size = whole.nbytes
+        info.CRC = zlib.crc32(nested[: whole.nbytes])
+        nested = info.FileHeader() + nested
+        info.header_offset = -len(nested)  # from the end of them all
+        infos.append(info)
     with zipfile.ZipFile(file, 'a') as archive:
-        (first,) = (info for info in archive.infolist() if info.filename.endswith('/0'))
-        for key in range(1, 60):
-            other = copy.copy(first)
-            other.filename = f'archive/data/{key}'
-            archive.filelist.append(other)
+        archive.fp.seek(archive.start_dir)
+        archive.fp.write(nested)
+        archive.start_dir = archive.fp.tell()
+        for info in infos:
+            info.header_offset += archive.start_dir
+        archive.filelist += infos
         archive._didModify = True
-    refused(file)
-    assert peak(file) < 2 * file.stat().st_size + 50 * 2**20
+    # Some versions of Python refuse them before the reader's own budget does.
+    assert peak(file, 'Overlapped|times larger') < 2 * file.stat().st_size + 50 * 2**20
 
 
 def test_a_small_file_ends(file, form):
@@ -454,8 +465,7 @@ def test_a_small_file_ends(file, form):
 @pytest.mark.parametrize('unit', [b']', b'}', b'(', b'Nq\1', b'X\1\0\0\0a'])
 def test_names_and_numbers_cannot_fill_the_memory(file, form, unit):
     size = wrap(file, form, b'\x80\x02' + unit * (2 * 10**6) + b'.', {}).stat().st_size
-    assert peak(file) < 2 * size + 50 * 2**20
-    refused(file, 'memory')
+    assert peak(file, 'memory') < 2 * size + 50 * 2**20
 
 
 def test_a_long_table_of_contents_is_not_read(file):
@@ -464,8 +474,7 @@ def test_a_long_table_of_contents_is_not_read(file):
         info = archive.infolist()[0]
         archive.filelist += [info] * 50_000
         archive._didModify = True
-    assert peak(file) < 2 * file.stat().st_size + 50 * 2**20
-    refused(file, 'memory')
+    assert peak(file, 'memory') < 2 * file.stat().st_size + 50 * 2**20
 
 
 @pytest.mark.parametrize('slot', [b'r\xff\xff\xff\x7f', b'p2147483647\n'])

@@ -15,7 +15,7 @@ CONFIG = types.SimpleNamespace(epochs=2, steps_per_epoch=5)
 
 
 def end(error: BaseException | None, *, step: int = 3, reason: str = '') -> None:
-    """What is made of a training that ended after ``step``."""
+    """Ends a training after ``step``."""
     trainer = types.SimpleNamespace(loop=types.SimpleNamespace(global_step=step))
     train._check_end(
         CONFIG,

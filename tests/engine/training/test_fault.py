@@ -119,9 +119,8 @@ def wait_for(process: Any, there: Callable[[], bool]) -> None:
 
 
 def history(run: Path) -> list[dict]:
-    """Records by epoch, but for the state of the queue, which nothing is computed from."""
-    rows = json.loads((run / 'stats.json').read_text())
-    return [{key: value for key, value in row.items() if 'queue_size' not in key} for row in rows]
+    """Metrics by epoch."""
+    return json.loads((run / 'stats.json').read_text())
 
 
 def assert_same(found: Path, expected: Path, epochs: int = EPOCHS) -> None:

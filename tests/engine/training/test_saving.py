@@ -210,7 +210,7 @@ def test_averages_of_metrics_come_back_and_may_be_missing(saver, run, tmp_path):
 def best(run, tmp_path):
     """Ends epochs with an accuracy each; what is known of the best one, and its checkpoint."""
     variable = tf.get_variable('x', [], initializer=tf.zeros_initializer())
-    assign, value = None, tf.placeholder(tf.float32, [])
+    value = tf.placeholder(tf.float32, [])
     assign = variable.assign(value)
     callback = SaveBest(Run(tmp_path))
     callback._setup_graph()

@@ -1,4 +1,4 @@
-"""What a training is said to wait for, and the end of one that hangs and is told to end."""
+"""A training says for what it waits; one that hangs ends when it gets a signal."""
 
 import os
 import signal
@@ -67,12 +67,16 @@ def test_the_image_that_is_being_read_is_named():
 
     source = Slow(np.zeros([9, 2, 2, 3], np.uint8), np.zeros(9, np.int64))
 
-    space = {'__name__': 'engine.data.sources', 'time': time}
-    exec('def read(self, i):\n    time.sleep(0.6)\n', space)
+    reading, named = threading.Event(), threading.Event()
+    space = {'__name__': 'engine.data.sources', 'reading': reading, 'named': named}
+    exec('def read(self, i):\n    reading.set()\n    named.wait(20)\n', space)
     thread = threading.Thread(target=space['read'], args=(source, 7))
     thread.start()
-    assert module._images() == [r"'train/7\n.jpg'"]
+    assert reading.wait(20)
+    found = module._images()
+    named.set()
     thread.join()
+    assert found == [r"'train/7\n.jpg'"]
 
 
 @pytest.mark.parametrize('progress', [True, False])

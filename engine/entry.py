@@ -24,7 +24,7 @@ from engine.errors import Terminated
 # Exit status by signal, as shells count it.
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
-# Names of this process's programs as they are installed.
+# Starts of the names under which programs of this package are installed.
 INSTALLED = ('imagenet-tf', 'switchable-')
 
 # Files and folders that are being written under names of their own, and go when the process ends.

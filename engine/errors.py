@@ -8,12 +8,12 @@ class UsageError(ValueError):
     """
 
 
-# Signs of a message: what is longer quotes something that no one would read to its end.
+# Characters of a message: what is longer quotes something that no one would read to its end.
 _LONGEST = 2000
 
 
 def told(error: object) -> str:
-    """A message as a terminal takes it: without signs of no character set, and not too long."""
+    """A message as a terminal takes it: what UTF-8 has no bytes for is escaped, the middle cut."""
     text = str(error).encode(errors='backslashreplace').decode()
     if len(text) <= _LONGEST:
         return text

@@ -56,7 +56,7 @@ def save(figure: Any, output: str) -> None:
         figure.savefig(temporary, format=kind, dpi=150)
 
 
-def plain(name: str) -> str:
+def escaped(name: str) -> str:
     """A name as matplotlib draws it letter by letter: no formula, no label that it hides."""
     shown = ' ' if name.startswith('_') else ''
     for letter in name:

@@ -116,7 +116,7 @@ def fields(cls: Any) -> dict[str, _Field]:
 
 
 def shown(value: Any, length: int = 60) -> str:
-    """A value of a file as part of a message: short, and in signs that every terminal has."""
+    """A value of a file as part of a message: short, and in characters of ASCII."""
     text = value if isinstance(value, str) else repr(value)
     text = text[: length + 1].encode('ascii', 'backslashreplace').decode()
     return text if len(text) <= length else f'{text[:length]}...'

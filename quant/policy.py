@@ -16,7 +16,7 @@ LOW_BIT_ROLES = ('body', 'shortcut', 'depthwise')
 
 FLOAT_BITS = 32
 
-# Signs of a regular expression: far more than the names of layers have.
+# Characters of a regular expression: far more than the names of layers have.
 LONGEST = 1000
 
 
@@ -46,7 +46,7 @@ class Rule:
         if unknown:
             raise ValueError(f'role {unknown[0]!r} is unknown; there are {", ".join(ROLES)}')
         if len(self.scope) > LONGEST:
-            raise ValueError(f'scope {self.scope[:40]}...: longer than {LONGEST} signs')
+            raise ValueError(f'scope {self.scope[:40]}...: longer than {LONGEST} characters')
         try:
             re.compile(self.scope)
         except (re.error, OverflowError, RecursionError) as error:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 FLOAT = 'float'
 
-# Signs of a spec: far more than any options need.
+# Characters of a spec: far more than any options need.
 _LONGEST = 1000
 
 # Name in a spec -> class, imported when first used. One line per quantizer.
@@ -249,7 +249,7 @@ def split(spec: str) -> tuple[str, dict[str, Any]]:
     ('lq', {'bits': 4, 'private': True})
     """
     if len(spec) > _LONGEST:
-        raise ValueError(f'quantizer spec {spec[:40]!r}...: longer than {_LONGEST} signs')
+        raise ValueError(f'quantizer spec {spec[:40]!r}...: longer than {_LONGEST} characters')
     try:
         call = ast.parse(spec, mode='eval').body
         if isinstance(call, ast.Name):

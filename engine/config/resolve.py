@@ -59,8 +59,9 @@ def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
     of_data = data_defaults(net, dataset.spec.name)
     arch = {**of_data, **values}.get('arch', Architecture.arch)
     of_preset = preset.values if preset is not None else {}
-    layers = (network_defaults(net, arch), of_data, of_preset)
-    values = {**layers[0], **of_data, **values, **schedules.fitted(layers, given)}
+    of_net = network_defaults(net, arch)
+    marks = schedules.fitted((of_net, of_data, of_preset), given)
+    values = {**of_net, **of_data, **values, **marks}
     if 'mode' not in values:
         values['mode'] = _mode(values)
         notes.append(

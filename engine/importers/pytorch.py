@@ -225,7 +225,6 @@ def _allowed(name: str, allow: Sequence[str]) -> bool:
 
 def _from_tensorflow(path: str) -> Imported:
     source = checkpoint.read(checkpoint.find(path, None, 'FILE'), flag='FILE')
-    check_lengths(path, source.values)
     if source.config is not None or not source.sizes:
         raise UsageError(f'{path}: is no published checkpoint (variables imagenet/...)')
     (importer,) = (importer for importer in families.importers() if importer.tensorflow)
@@ -244,5 +243,4 @@ def _from_tensorflow(path: str) -> Imported:
     )
     variables, _ = InferenceModel(config, data_format='NHWC').inspect()
     values = checkpoint.select(source, variables, flag='FILE')
-    check_numbers(path, {name: name for name in values}, values)
     return Imported(config, values, sorted(set(source.values) - set(values)))

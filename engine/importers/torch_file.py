@@ -161,6 +161,7 @@ def _read_zip(path: Path) -> Any:
             pickled = io.BytesIO(member.read())
 
         def fetch(key: str, *form: int) -> IO[bytes]:
+            """Opens a storage, whose length and bytes per number an archive knows itself."""
             return _member(archive, f'{root}data/{key}')
 
         return torch_pickle.load(pickled, path, fetch, budget)
@@ -238,6 +239,7 @@ def _read_legacy(stream: BinaryIO, path: Path) -> Any:
         forms[key] = form[0], form[1]
 
     def load_next() -> Any:
+        """The next pickle of the file, its storages only listed."""
         return torch_pickle.load(stream, path, list_form, torch_pickle.new_budget(path))
 
     magic, protocol, system = load_next(), load_next(), load_next()
@@ -253,6 +255,16 @@ def _read_legacy(stream: BinaryIO, path: Path) -> Any:
     with path.open('rb') as numbers:
 
         def fetch(key: str, numel: int, width: int) -> _Slice:
+            """Opens a storage.
+
+            Args:
+                key: of the storage.
+                numel: how many numbers it has.
+                width: bytes per number.
+
+            Raises:
+                UnpicklingError: the first reading found it with another length.
+            """
             if forms[key] != (numel, width):
                 raise pickle.UnpicklingError('a storage of two lengths')
             return _Slice(numbers, starts[key], numel * width)

@@ -190,7 +190,9 @@ def fitted(layers: Iterable[Mapping[str, Any]], given: Mapping[str, Any]) -> dic
         layers: values of options, later ones win: of the network, the data set, the preset.
         given: values of flags.
     """
-    recipe: dict[str, Any] = {field.name: field.default for field in _FIELDS}
+    recipe: dict[str, Any] = {}
+    for field in dataclasses.fields(ScheduleOptions):
+        recipe[field.name] = field.default
     length = recipe['epochs']
     for layer in layers:
         recipe.update(layer)
@@ -208,6 +210,3 @@ def fitted(layers: Iterable[Mapping[str, Any]], given: Mapping[str, Any]) -> dic
     if given.get('schedule', recipe['schedule']) == 'milestones':
         marks['milestones'] = tuple(epoch * epochs / length for epoch in recipe['milestones'])
     return {name: value for name, value in marks.items() if name not in given}
-
-
-_FIELDS = dataclasses.fields(ScheduleOptions)

@@ -68,7 +68,7 @@ def _array(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     """Array over its bytes, which are not copied.
 
     Args:
-        raw: the bytes, or a text of as many signs.
+        raw: the bytes, or a text of as many characters.
         dtype: a ``Dtype``.
         shape: lengths of the dimensions.
         order: ``C``, or ``F`` for the first dimension fastest.

@@ -1,4 +1,4 @@
-"""What reading a file may take: memory, and bytes of its stream."""
+"""Bounds for reading a file: of the memory that it takes, and of the bytes of its stream."""
 
 import os
 from pickle import UnpicklingError

@@ -1,4 +1,4 @@
-"""What a pickle can name, call and make: nothing that it could alter or run."""
+"""Objects that a pickle may name, call and make: none that it could alter, or run code with."""
 
 from collections.abc import Callable
 from pickle import UnpicklingError

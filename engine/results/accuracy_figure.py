@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from engine.errors import UsageError
-from engine.figures import new_figure, plain
+from engine.figures import escaped, new_figure
 from engine.results import pareto
+from engine.results.conditions import comparable
 from engine.results.published import Published
 from engine.results.tables import Curve, Row, rows_of
 
@@ -281,15 +282,6 @@ def colour_of(index: int, curves: int) -> str:
     return COLOURS[pair % len(COLOURS)] if index % 2 else f'C{pair}'
 
 
-def _comparable(curves: Sequence[Curve]) -> list[list[Curve]]:
-    """Curves by what they were measured on."""
-    groups: dict[str, list[Curve]] = {}
-    for curve in curves:
-        conditions = curve[1][0].conditions
-        groups.setdefault(conditions, []).append(curve)
-    return list(groups.values())
-
-
 def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:
     """The figure of the curves over one of ``COSTS``.
 
@@ -301,12 +293,12 @@ def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:
     cost = COSTS[kind]
     shown = operating_points(curves, cost)
     drawing = Drawing(axes, cost)
-    for group in _comparable(shown):
+    for group in comparable(shown, lambda curve: curve[1][0].conditions).values():
         if len(group) > 1:
             drawing.draw_front(group)
     for i, (label, rows) in enumerate(shown):
         colour = colour_of(i, len(shown))
-        drawing.draw_curve(plain(label), rows, colour)
+        drawing.draw_curve(escaped(label), rows, colour)
         drawing.draw_published(rows, colour)
     axes.set_xlabel(cost.title)
     axes.set_ylabel('top-1 accuracy (%)')

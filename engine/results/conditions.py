@@ -1,43 +1,22 @@
-"""What accuracies were measured on: only those of equal conditions are compared. Pure Python."""
+"""Conditions that accuracies were measured in, only equal ones being compared. Pure Python."""
 
-import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.data import datasets
-from engine.files import read_json
+from engine.data.folder import FOLDER, IMAGENET
 from engine.results.records import Score, dataset_of
-from engine.schema import Part
+from engine.runs import data_record
+
+T = TypeVar('T')
 
 # Between the parts of a text of conditions.
 _BETWEEN = '; '
 
-# Data sets whose name says which images they are.
-_UNNAMED = ('', 'folder', 'imagenet')
-
-
-@dataclasses.dataclass(frozen=True)
-class _Images(Part):
-    """Images as a run recorded them.
-
-    Attributes:
-        content: Fingerprint; empty in early records.
-    """
-
-    content: str = ''
-
-
-@dataclasses.dataclass(frozen=True)
-class _Data(Part):
-    """What is read here of the record of a run's data.
-
-    Attributes:
-        val: Validation images; None in early records.
-    """
-
-    val: _Images | None = None
+# Data sets whose name does not say which images they are.
+_UNNAMED = ('', FOLDER.name, IMAGENET.name)
 
 
 def measured_on(folder: Path, config: Mapping[str, Any], score: Score | None = None) -> str:
@@ -74,11 +53,18 @@ def _without_dataset(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _split(folder: Path) -> str:
     """The validation images by their content; empty where the run has not recorded it."""
-    path = folder / 'data.json'
-    if not path.exists():
+    record = data_record.read(folder)
+    if record is None or record.val is None or not record.val.content:
         return ''
-    val = read_json(path, _Data, 'set it aside to compare by the place of the data').val
-    return f'validation images {val.content[:16]}' if val and val.content else ''
+    return f'validation images {record.val.content}'
+
+
+def comparable(found: Iterable[T], conditions_of: Callable[[T], str]) -> dict[str, list[T]]:
+    """What may be compared with each other, by the conditions that it was measured in."""
+    groups: dict[str, list[T]] = {}
+    for one in found:
+        groups.setdefault(conditions_of(one), []).append(one)
+    return groups
 
 
 def labels(texts: Iterable[str]) -> dict[str, str]:

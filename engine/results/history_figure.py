@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.figures import new_figure, plain
+from engine.figures import escaped, new_figure
 from engine.results import records
 from engine.results.conditions import labels, measured_on
 from engine.runs import history
@@ -47,7 +47,7 @@ def dead_levels(metrics: history.Row) -> float:
 
 
 def _conditions(folder: Path) -> str:
-    """What accuracies of a run are measured on; empty where it has not recorded it."""
+    """Conditions that a run measures accuracies in; empty where it has not recorded them."""
     if not (folder / 'config.json').exists():
         return ''
     return measured_on(folder, records.read_config(folder))
@@ -80,7 +80,7 @@ def draw(runs: Sequence[str]) -> Any:
 
 def _draw_run(panels: Sequence[Any], name: str, rows: Sequence[history.Row], colour: str) -> None:
     loss, top1, dead = panels
-    name = plain(name)
+    name = escaped(name)
     epochs = [metrics['epoch_num'] for metrics in rows]
 
     def values(metric: str) -> list[float]:

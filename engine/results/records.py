@@ -70,7 +70,7 @@ class Score(Part):
 
 @dataclasses.dataclass(frozen=True)
 class Decisions(Part):
-    """What gates of a network decide, as a file of ``gates/`` or ``routes/`` has it.
+    """Decisions of the gates of a network: a file of ``gates/`` or ``routes/``.
 
     Attributes:
         madds: Mean multiply-adds of an image.

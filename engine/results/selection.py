@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.errors import UsageError
 from engine.files import in_shell
-from engine.results import exit_records, exit_thresholds, pareto, records, tables
+from engine.results import conditions, exit_records, exit_thresholds, pareto, records, tables
 from engine.results.costs import Layers
 from engine.results.exit_records import HOLDOUT, MADDS, VALIDATION
 from nets import cost
@@ -134,9 +134,18 @@ def choices(folder: Path) -> list[Choice]:
     for row in run.rows:
         own = row.bn == row.point
         if own and row.madds is not None and not row.is_ensemble:
-            choice = Choice(str(folder), row.point, row.top1, row.madds, row.weight_bytes, row.ms)
-            data = '' if known else row.data
-            found.append(dataclasses.replace(choice, conditions=row.conditions, data=data))
+            found.append(
+                Choice(
+                    str(folder),
+                    row.point,
+                    row.top1,
+                    row.madds,
+                    row.weight_bytes,
+                    row.ms,
+                    conditions=row.conditions,
+                    data='' if known else row.data,
+                )
+            )
     for size in exit_records.recorded_sizes(folder):
         rows = [row for row in run.rows if Point.within(row.point).size == size]
         first = (rows or run.rows)[0]
@@ -175,10 +184,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 def comparable(found: Iterable[Choice]) -> dict[str, list[Choice]]:
     """Choices by what they were measured on."""
-    groups: dict[str, list[Choice]] = {}
-    for choice in found:
-        groups.setdefault(choice.conditions, []).append(choice)
-    return groups
+    return conditions.comparable(found, lambda choice: choice.conditions)
 
 
 def best(found: Sequence[Choice], limits: Limits) -> Choice:

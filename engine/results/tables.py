@@ -12,7 +12,7 @@ from engine import families
 from engine.errors import UsageError
 from engine.files import in_shell, read_json
 from engine.results import published, records
-from engine.results.conditions import labels, measured_on
+from engine.results.conditions import comparable, labels, measured_on
 from engine.results.costs import Layers, point_cost
 from engine.results.published import Published
 from engine.schema import Misfit, Part, field_of
@@ -314,9 +314,8 @@ def curves(runs: Sequence[Run]) -> list[Curve]:
 def _by_conditions(runs: Iterable[Run]) -> Iterator[Run]:
     """Runs, each with the rows of one condition; those without any are left out."""
     for run in runs:
-        for conditions in dict.fromkeys(row.conditions for row in run.rows):
-            rows = tuple(row for row in run.rows if row.conditions == conditions)
-            yield dataclasses.replace(run, rows=rows)
+        for rows in comparable(run.rows, lambda row: row.conditions).values():
+            yield dataclasses.replace(run, rows=tuple(rows))
 
 
 def _conditions(run: Run) -> str:

@@ -8,7 +8,7 @@ from tensorpack.utils import logger
 
 from engine import families
 from engine.data.datasets import Dataset
-from engine.data.folder import some
+from engine.data.sources import some
 from engine.evaluation.evaluate import Score, eval_flow, score
 from engine.evaluation.evaluators.evaluator import Scored
 from engine.evaluation.records import Record, records, write_records

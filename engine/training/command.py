@@ -83,18 +83,22 @@ def train_one(
     """
     others = peers(args)
     first = others is None or others[1] == 0
+    lock = None
     with contextlib.ExitStack() as stack:
-        lock = None
+
+        def claimed(folder: Path) -> tuple[Path, Lock | None]:
+            """The folder of the run and, on the worker that writes there, its lock."""
+            if not first:
+                return folder, None
+            folder = placed(folder, args.action)
+            return folder, stack.enter_context(held(folder))
+
         # Before anything that takes time, where the folder is known.
-        if logdir is not None and first:
-            logdir = placed(logdir, args.action)
-            lock = stack.enter_context(held(logdir))
+        if logdir is not None:
+            logdir, lock = claimed(logdir)
         config, dataset, notes = resolve(given)
         if logdir is None:
-            logdir = Path('train_log') / config.name
-            if first:
-                logdir = placed(logdir, args.action)
-                lock = stack.enter_context(held(logdir))
+            logdir, lock = claimed(Path('train_log') / config.name)
         return _train_one(args, given, logdir, lock, config, dataset, notes)
 
 

@@ -48,6 +48,7 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     """
     if not config.load:
         return None
+    # For messages: below the current folder without that, where a configuration names it in full.
     place = os.path.relpath(config.load)
     if place.startswith(os.pardir):
         place = config.load

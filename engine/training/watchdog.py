@@ -23,8 +23,8 @@ from engine.graph.loaders import KeepsError
 # Seconds without a step after which it is said what is waited for; doubled every time.
 PATIENCE = 120.0
 
-# After a signal, a process without progress for so many seconds hangs: in the steps of a training,
-# or so many times as long as its longest step took; and in anything else.
+# After a signal, a process hangs that has made no progress for so many seconds: where it takes
+# steps, for HANGS and TIMES as long as its longest step took; in any other work, for WORK_HANGS.
 HANGS = 30.0
 TIMES = 5
 WORK_HANGS = 600.0

@@ -108,8 +108,11 @@ def test_rules_are_read(tmp_path):
         ('[{"roles": ["neck"]}]', '"row 1": role \'neck\' is unknown'),
         ('[{"scope": "(" }]', '"row 1": scope .* no regular expression'),
         ('[{"scope": "a{99999999999999999999}" }]', '"row 1": scope .* no regular expression'),
-        (f'[{{"scope": "{"(" * 100_000}"}}]', '"row 1": scope .* longer than 1000 signs'),
-        (f'[{{"weight": "{"(" * 100_000}"}}]', '"row 1": quantizer spec .* longer than 1000 signs'),
+        (f'[{{"scope": "{"(" * 100_000}"}}]', '"row 1": scope .* longer than 1000 characters'),
+        (
+            f'[{{"weight": "{"(" * 100_000}"}}]',
+            '"row 1": quantizer spec .* longer than 1000 characters',
+        ),
         ('[' * 100_000, 'nested too deeply'),
     ],
 )

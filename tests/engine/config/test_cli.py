@@ -59,7 +59,7 @@ PUBLISHED_FLAGS = [
 TRAIN = train.train
 
 
-# Signs of the name of a file, of which there are at most 255 in a part.
+# No file system takes more than 255 characters between two slashes.
 LONG = 5000 * 'x'
 
 
@@ -160,8 +160,8 @@ LONG = 5000 * 'x'
         (f'--logdir {LONG}', ['File name too long']),
         (f'--eval -ec {LONG}', ['File name too long']),
         (f'--policy {LONG}', ['--policy', 'File name too long']),
-        (f'--qw 2 --quantizer {20 * LONG}', ['--quantizer', 'longer than 1000 signs']),
-        (f'--weight-quantizer lq({20 * LONG})', ['quantizer', 'longer than 1000 signs']),
+        (f'--qw 2 --quantizer {20 * LONG}', ['--quantizer', 'longer than 1000 characters']),
+        (f'--weight-quantizer lq({20 * LONG})', ['quantizer', 'longer than 1000 characters']),
         # nothing is guessed
         ('--eva', ['--eva']),
         ('--epoch 3', ['--epoch']),

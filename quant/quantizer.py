@@ -114,10 +114,17 @@ class Quantizer:
     def refuses(self, role: str, *, weights: bool) -> str:
         """Why this quantizer cannot serve layers of a role; empty if it can.
 
+        Here for every role, where a subclass has no ``weight`` or no ``activation``.
+
         Args:
             role: one of ``quant.ROLES``.
             weights: whether it is asked for the weights of the layer, or for its input.
         """
+        kind = type(self)
+        if weights and kind.weight is Quantizer.weight:
+            return 'it quantizes activations alone'
+        if not weights and kind.activation is Quantizer.activation:
+            return 'it quantizes weights alone'
         return ''
 
     def stored_values(self, channels: int) -> int:

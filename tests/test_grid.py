@@ -4,8 +4,8 @@ priced consistently.
 A new network fails ``test_every_network_has_a_row`` until it has a row in ``NETS``; nothing else
 has to be written but
 
-    python -m tests.test_grid    # tests/golden/variables.json anew: number and SHA-256 of the
-    variables of every cell
+    python -m tests.test_grid [PRECISION ...]    # tests/golden/PRECISION.json anew: number and
+    SHA-256 of the variables of every cell
 
 whose difference shows what a change did to the variables, and so to all checkpoints.
 """
@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +29,12 @@ from engine.graph.tower import Model, scored
 from engine.runs.checkpoint import Restore
 from nets import cost
 from nets.points import Point
-from quant import QuantizationOptions, quantizer
+from quant import QuantizationOptions, Rule, quantizer
 from quant.backend import tf
+from quant.policy import LOW_BIT_ROLES
 from tests.conftest import make_shallow
 
-GOLDEN = Path(__file__).parent / 'golden' / 'variables.json'
+GOLDEN = Path(__file__).parent / 'golden'
 IMAGES = np.random.default_rng(0).integers(256, size=(6, 16, 16, 3), dtype=np.uint8)
 LABELS = np.arange(6, dtype=np.int32) % 5
 AXES = tuple(field.name for field in dataclasses.fields(Point))
@@ -88,13 +90,43 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     'w2a32': {'qw': 2},
     'w2a2': {'qw': 2, 'qa': 2},
 }
-# A quantizer beside the default one has a cell for every axis. At 4 bits: at 2 bits all weights
-# that read a channel of so small a network can be zero, and no gradient reaches what makes it.
-OTHERS = {f'{name}4': name for name in quantizer.names() if name != QuantizationOptions.quantizer}
-PRECISIONS |= {cell: {'qw': 4, 'qa': 4, 'quantizer': name} for cell, name in OTHERS.items()}
+HALVES = {'qw': 'weight', 'qa': 'activation'}
+
+
+def bits_of(name, half):
+    """Bits at which a quantizer is tried for weights or activations; None where it serves none.
+
+    4 if it has them: at 2 bits all weights that read a channel of so small a network can be zero,
+    and no gradient reaches what makes it.
+    """
+    for options in ({'bits': 4}, {}):
+        spec = quantizer.with_options(name, options)
+        try:
+            Rule(roles=LOW_BIT_ROLES, **{half: spec})
+        except ValueError:
+            continue
+        return quantizer.parse(spec).bits
+    return None
+
+
+def served(name):
+    """Fields of ``Config`` that let a quantizer serve what it can, and the default one the rest."""
+    values = {'qw': 4, 'qa': 4}
+    for bits, half in HALVES.items():
+        found = bits_of(name, half)
+        if found:
+            values |= {bits: found, f'{half}_quantizer': name}
+    return values
+
+
+# A quantizer beside the default one has a cell for every axis.
+for other in quantizer.names():
+    if other != QuantizationOptions.quantizer:
+        fields = served(other)
+        PRECISIONS[f'{other}{min(fields["qw"], fields["qa"])}'] = fields
 # Precisions of the first axis of a network, and of the second, that are tried by default; the rest
 # takes minutes.
-QUICK = (('float', 'w2a2', *OTHERS), ('w2a2',))
+QUICK = (('float', 'w2a2', 'lsq4'), ('w2a2',))
 CELLS = {
     f'{net}-{axis}-{precision}': (net, axis, precision)
     for net, row in NETS.items()
@@ -207,7 +239,7 @@ def test_inference(cell, run):
     blocks = model.blocks(training=False)
     expected = outputs(model, tf.constant(IMAGES), blocks)
     variables = shapes(tf.global_variables())
-    assert digest(variables) == json.loads(GOLDEN.read_text())[cell]
+    assert digest(variables) == json.loads(golden(CELLS[cell][-1]).read_text())[cell]
     check_costs(model.net.points, blocks.layers)
     run([])
     Restore(numbers(variables)).init(run.session)
@@ -245,17 +277,23 @@ def check_costs(points, layers):
             assert found[strong][:2] > found[weak][:2], (strong, weak)
 
 
-def main():
+def golden(precision):
+    """File with the variables of the cells of a precision."""
+    return GOLDEN / f'{precision}.json'
+
+
+def main(precisions):
     with pytest.MonkeyPatch.context() as patch:
         make_shallow(patch)
-        GOLDEN.parent.mkdir(exist_ok=True)
-        rows = {}
-        for cell in CELLS:
-            variables, _ = Model(config(cell), data_format='NHWC').inspect()
-            rows[cell] = digest({name: state.shape for name, state in variables.items()})
-    lines = (f'{json.dumps(cell)}: {json.dumps(row)}' for cell, row in rows.items())
-    GOLDEN.write_text('{\n' + ',\n'.join(lines) + '\n}\n')
+        for precision in precisions or PRECISIONS:
+            lines = []
+            for cell, key in CELLS.items():
+                if key[-1] == precision:
+                    variables, _ = Model(config(cell), data_format='NHWC').inspect()
+                    row = digest({name: state.shape for name, state in variables.items()})
+                    lines.append(f'{json.dumps(cell)}: {json.dumps(row)}')
+            golden(precision).write_text('{\n' + ',\n'.join(lines) + '\n}\n')
 
 
 if __name__ == '__main__':
-    main()
+    main(sys.argv[1:])

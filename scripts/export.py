@@ -18,14 +18,12 @@ image by image are always executed in an ONNX file.
 """
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from engine.deployment import forms
+from engine.deployment import forms, texts
 from engine.errors import UsageError
 from engine.files import making
 from engine.optimization.averages import WEIGHTS
@@ -132,7 +130,8 @@ def export(args: argparse.Namespace, path: Path) -> str:
             f'{args.out} is not made: {wrong[0].runtime} answers {wrong[0].differing} of '
             f'{wrong[0].images} images differently at {wrong[0].point}'
         )
-    exporter.note(path, {'verified': json.dumps([one.facts() for one in found])})
+    verified = tuple(one.facts() for one in found)
+    exporter.note(path, {'verified': texts.spell(verified)})
     return f'{" ".join(points)} of {source.prefix}'
 
 
@@ -155,38 +154,18 @@ def _points(args: argparse.Namespace, known: Sequence[str], prefix: str) -> list
 
 
 def show(path: Path) -> str:
-    """Texts of an ONNX file, a line each.
+    """Texts of an ONNX file as tables.
 
     Raises:
         UsageError: It is no such file.
     """
+    from engine.deployment import texts_table
     from engine.deployment.onnx_file import described
 
     if not path.is_file():
         raise UsageError(f'--show {path}: no such file')
-    lines = [f'{path}: {path.stat().st_size / 1e3:.1f} kB']
-    for name, text in described(path).items():
-        try:
-            value: Any = json.loads(text)
-        except ValueError:
-            value = text
-        lines.extend(_lines(name, value))
-    return '\n'.join(lines)
-
-
-def _lines(name: str, value: Any) -> list[str]:
-    """One text of a file, a line for each member of a list of records."""
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return [f'{name}: {_spelled(row)}' for row in value]
-    return [f'{name}: {_spelled(value)}']
-
-
-def _spelled(value: Any) -> str:
-    if isinstance(value, dict):
-        return ', '.join(f'{name} {_spelled(one)}' for name, one in value.items())
-    if isinstance(value, list):
-        return ', '.join(map(_spelled, value))
-    return str(value)
+    found = texts.parse(described(path), f'--show {path}')
+    return f'{path}: {path.stat().st_size / 1e3:.1f} kB\n\n{texts_table.table(found)}'
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -34,6 +34,15 @@ EIGENVECTORS = np.array(
 class AreaCrop:
     """See the module; the antialiased views follow torchvision, without lighting."""
 
+    evaluation = (
+        'scale the shortest edge to round({side} / 0.875) (OpenCV INTER_CUBIC) and cut the centre '
+        '{side} x {side}'
+    )
+    evaluation_antialiased = (
+        'scale the shortest edge to int({side} / 0.875) (Pillow {filter}) and cut the centre '
+        '{side} x {side}'
+    )
+
     def train_view(self, image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
         """Crop a random area to uint8 [size, size, 3], light it and mirror it or not.
 

@@ -26,7 +26,16 @@ from engine.data.transforms import mirror, not_too_long, scale_antialiased
 
 
 class Augmentation(Protocol):
-    """What makes square views of decoded images, which are uint8 [h, w, 3], BGR, of any size."""
+    """What makes square views of decoded images, which are uint8 [h, w, 3], BGR, of any size.
+
+    Attributes:
+        evaluation: how to make the view of evaluation by other means, in words, in which
+            ``{side}`` stands for its edge in pixels.
+        evaluation_antialiased: the same of an antialiased view; ``{filter}`` stands for the filter.
+    """
+
+    evaluation: str
+    evaluation_antialiased: str
 
     def train_view(self, image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
         """One random training view, uint8 [size, size, 3].
@@ -166,6 +175,23 @@ def eval_views(
         return kind.eval_antialiased(image, sizes, _filter(cubic))
     (size,) = sizes
     return [kind.eval_view(image, size)]
+
+
+def eval_rule(augmentation: str, side: object, *, antialias: bool, cubic: bool = False) -> str:
+    """How to make a view of ``eval_views`` by other means, in words.
+
+    Args:
+        augmentation: one of ``AUGMENTATIONS``.
+        side: edge of the view, a number of pixels or what stands for it.
+        antialias: as of ``eval_views``.
+        cubic: likewise.
+
+    Raises:
+        ValueError: there is no such augmentation, or `cubic` without `antialias`.
+    """
+    kind = _known(augmentation, antialias, cubic)
+    rule = kind.evaluation_antialiased if antialias else kind.evaluation
+    return rule.format(side=side, filter=_filter(cubic).name)
 
 
 def _filter(bicubic: bool) -> Image.Resampling:

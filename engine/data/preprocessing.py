@@ -58,6 +58,12 @@ class Preprocessing:
         """All but the sizes: equal where two runs treat images alike."""
         return self.augmentation, self.resize, self.inputs
 
+    def eval_rule(self, side: object) -> str:
+        """How to make the view of an edge by other means, as ``eval_views`` does, in words."""
+        return augment.eval_rule(
+            self.augmentation, side, antialias=self.antialias, cubic=self.cubic
+        )
+
     def eval_views(self, image: np.ndarray) -> list[np.ndarray]:
         """Views of evaluation: uint8 [size, size, 3], BGR, for each of ``view_sizes``.
 

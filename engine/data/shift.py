@@ -17,6 +17,15 @@ DIVISOR = 8  # 3 pixels for 28, 4 for 32: the usual padding of CIFAR
 class Shift:
     """See the module."""
 
+    evaluation = (
+        'scale the shortest edge to {side} (OpenCV INTER_AREA to shrink, INTER_CUBIC to enlarge) '
+        'and cut the centre {side} x {side}; an image of that size stays as it is'
+    )
+    evaluation_antialiased = (
+        'cut the centre square and scale it to {side} x {side} (Pillow {filter}); an image of that '
+        'size stays as it is'
+    )
+
     def train_view(self, image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
         """Fit the image to uint8 [size, size, 3], shift it, and mirror it or not.
 

@@ -1,13 +1,12 @@
 """Export as an ONNX file, and the runtimes that are installed for it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from engine.deployment import interpreter, trace
+from engine.deployment.description import describe
 from engine.deployment.forms import Exporter, Runtime
 from engine.deployment.program import Program
 from engine.errors import UsageError
@@ -26,9 +25,15 @@ INTERPRETED = 4
 
 
 class Packed(Exporter):
-    """One file for one or several operating points, low-bit kernels as packed codes."""
+    """One file for one or several operating points, low-bit kernels as packed codes.
+
+    Attributes:
+        form: name in the registry.
+        packed: whether kernels are stored as codes.
+    """
 
     static = True
+    form = 'packed'
     packed = True
 
     def __init__(self) -> None:
@@ -46,8 +51,8 @@ class Packed(Exporter):
             UsageError: they differ in more than size.
         """
         self._program = trace.of_points(source, points)
-        texts = describe(source, self._program)
-        onnx_file.save(self._program, path, texts, packed=self.packed)
+        texts = describe(source, self._program, self.form)
+        onnx_file.save(self._program, path, texts.spelled(), packed=self.packed)
 
     def runtimes(self, path: Path) -> dict[str, Runtime]:
         found: dict[str, Runtime] = {'interpreter': self._interpreted}
@@ -70,35 +75,8 @@ class Packed(Exporter):
 class Float(Packed):
     """The same with kernels in float32."""
 
+    form = 'float'
     packed = False
-
-
-def describe(source: Checkpoint, whole: Program) -> dict[str, str]:
-    """Texts that say what a file holds.
-
-    Args:
-        source: what it was made of.
-        whole: its program.
-    """
-    config = source.config
-    assert config is not None
-    rule = config.preprocessing
-    points = []
-    for name, point in whole.points.items():
-        points.append({'point': name, 'image side': point.side})
-    described: dict[str, Any] = {
-        'class_names': list(source.class_names),
-        'executed': 'every layer, for every image',
-        'network': {'net': config.net, 'arch': config.arch, 'qw': config.qw, 'qa': config.qa},
-        'points': points,
-        'preprocessing': {
-            'image': 'uint8 [N, side, side, 3], BGR',
-            'cut by': rule.augmentation,
-            'in the file': [f'resize {rule.resize}', rule.inputs],
-        },
-        'source': f'{Path(source.prefix).parent.name}/{Path(source.prefix).name}',
-    }
-    return {name: json.dumps(value) for name, value in described.items()}
 
 
 def _onnxruntime(path: Path, several: bool) -> tuple[Runtime, str]:

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tabulate import tabulate
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from engine.data import classes
 from engine.data.datasets import open_dataset
 from engine.deployment.forms import Exporter
+from engine.deployment.texts import VerifiedText
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.runs.checkpoint import Checkpoint
@@ -70,14 +71,9 @@ class Comparison:
         """A number of images in percent of all."""
         return 100 * count / self.images
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> VerifiedText:
         """The comparison without what differs from one measurement to the next."""
-        return {
-            'runtime': self.runtime,
-            'point': self.point,
-            'images': self.images,
-            'answers that differ': self.differing,
-        }
+        return VerifiedText(self.runtime, self.point, self.images, self.differing)
 
 
 class Images(NamedTuple):

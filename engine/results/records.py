@@ -54,6 +54,7 @@ class Score(Part):
         images: How many were evaluated; None likewise.
         data: What ``--data`` named; None likewise.
         dataset: Which data set that is; None likewise.
+        checkpoint: Prefix of what was evaluated; None likewise.
     """
 
     point: str
@@ -63,6 +64,7 @@ class Score(Part):
     images: Count | None = None
     data: str | None = None
     dataset: str | None = None
+    checkpoint: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'bn', self.bn or self.point)

@@ -57,6 +57,7 @@ class Checkpoint:
         qw, qa: bits of weights and activations; 32 is float.
         classes: number of classes; 0 if it has no classifier.
         class_names: their names in the order of the answers; none if they are not known.
+        weights: ``raw``, or ``ema`` for the averages of those that were trained.
     """
 
     prefix: str
@@ -66,6 +67,7 @@ class Checkpoint:
     qa: int = 32
     classes: int = 0
     class_names: tuple[str, ...] = ()
+    weights: str = 'raw'
 
     @property
     def sizes(self) -> list[int]:
@@ -216,7 +218,9 @@ def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:
         values |= of_training
     else:
         values |= read_calibrated(prefix)
-    return Checkpoint(prefix, values, config, config.qw, config.qa, config.classes, class_names)
+    return Checkpoint(
+        prefix, values, config, config.qw, config.qa, config.classes, class_names, weights
+    )
 
 
 def _class_names(stored: Sequence[bytes], folder: Path) -> tuple[str, ...]:

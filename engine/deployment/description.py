@@ -1,0 +1,185 @@
+"""Describes what is exported: the texts of a file, from a run folder and its checkpoint."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data import inputs
+from engine.data.preprocessing import Preprocessing
+from engine.deployment import texts
+from engine.deployment.program import Program
+from engine.results import costs, records
+from engine.results.costs import Layers
+from engine.runs import data_record
+from engine.runs.checkpoint import Checkpoint
+from engine.version import __version__
+from nets.points import Point
+from quant.policy import Rule
+
+
+def describe(source: Checkpoint, whole: Program, form: str, *, resizes: bool = True) -> texts.Texts:
+    """The texts of a file but for how it is checked.
+
+    Args:
+        source: what it is made of.
+        whole: the program that is written.
+        form: as of ``--form``.
+        resizes: whether the file makes the sizes of its points itself.
+    """
+    config = source.config
+    assert config is not None
+    return texts.Texts(
+        points=_points(source, whole),
+        images=_images(config.preprocessing, resizes=resizes),
+        network=_network(source),
+        source=_source(source),
+        versions=texts.VersionText(__version__, metadata.version('onnx'), form),
+        class_names=source.class_names,
+    )
+
+
+def _points(source: Checkpoint, whole: Program) -> tuple[texts.PointText, ...]:
+    config = source.config
+    assert config is not None
+    layers = _layers(Path(source.prefix).parent)
+    found = []
+    for name, point in whole.points.items():
+        size = Point.parse(name).size or config.sizes[0]
+        score = _score(source, name)
+        cost = costs.point_cost(layers, name, config.sizes)
+        found.append(
+            texts.PointText(
+                point=name,
+                side=point.side,
+                size=size,
+                top1=score.top1 if score else None,
+                top5=score.top5 if score else None,
+                evaluated=score.images if score else None,
+                madds=cost.madds if cost else None,
+                weight_bytes=cost.weight_bytes if cost else None,
+            )
+        )
+    return tuple(found)
+
+
+def _layers(folder: Path) -> Layers:
+    """Layer records of a run; none of a checkpoint that lies alone."""
+    if not (folder / 'layers.json').exists():
+        return {}
+    return records.read_layers(folder)
+
+
+def _score(source: Checkpoint, point: str) -> records.Score | None:
+    """What evaluation recorded of this very checkpoint at a point."""
+    prefix = Path(source.prefix)
+    path = prefix.parent / 'eval' / f'{point}.json'
+    if source.weights != 'raw' or not path.exists():
+        return None
+    score = records.read_score(path)
+    other = Path(score.checkpoint or prefix).name != prefix.name
+    if other or score.bn != point:
+        return None
+    return score
+
+
+def _images(rule: Preprocessing, *, resizes: bool) -> texts.ImageText:
+    numbers = inputs.parse(rule.inputs)
+    inside = ['divide by 255']
+    if numbers.rgb:
+        inside.insert(0, 'turn BGR into RGB')
+    if numbers.mean:
+        inside += ['subtract mean', 'divide by std']
+    before = ['decode to 8-bit BGR, as OpenCV reads files']
+    kind = 'uint8'
+    if rule.antialias or resizes:
+        before.append(rule.eval_rule('side'))
+    else:
+        before.append(rule.eval_rule(rule.image_size))
+    if not rule.antialias:
+        resize = f'resize to size x size: {_RESIZES[rule.resize]}'
+        (inside if resizes else before).append(resize)
+    if not resizes:
+        kind = 'float32, values from 0 to 255,'
+    return texts.ImageText(
+        input=f'{kind} [N, side, side, 3]',
+        channels='BGR',
+        before=tuple(before),
+        inside=tuple(inside),
+        network_channels='RGB' if numbers.rgb else 'BGR',
+        mean=numbers.mean,
+        std=numbers.std,
+        augmentation=rule.augmentation,
+        resize=rule.resize,
+        inputs=rule.inputs,
+    )
+
+
+# What the resizes of the graph are, in words.
+_RESIZES = {
+    'area': 'means over areas, not rounded',
+    'nearest': 'row and column floor(i * side / size)',
+}
+
+
+def _network(source: Checkpoint) -> texts.NetworkText:
+    config = source.config
+    assert config is not None
+    bits = records.quantization_of(config.flat())
+    return texts.NetworkText(
+        net=config.net,
+        arch=config.arch,
+        width=config.width,
+        classes=config.classes,
+        weights=bits.weight,
+        activations=bits.activation,
+        qw=bits.qw,
+        qa=bits.qa,
+        stem_bits=bits.stem_bits,
+        head_bits=bits.head_bits,
+        policy=tuple(map(_spelled, bits.rules)),
+    )
+
+
+def _spelled(rule: Rule) -> str:
+    return repr(rule)
+
+
+def _source(source: Checkpoint) -> texts.SourceText:
+    config = source.config
+    assert config is not None
+    prefix = Path(source.prefix)
+    found: dict[str, Any] = {}
+    record = data_record.read(prefix.parent)
+    if record is not None:
+        for part, identity in (('training', record.train), ('validation', record.val)):
+            if identity is not None:
+                found[f'{part}_images'] = identity.images
+                found[f'{part}_crc32'] = identity.crc32
+                found[f'{part}_content'] = identity.content or None
+    return texts.SourceText(
+        run=prefix.absolute().parent.name,
+        checkpoint=prefix.name,
+        weights=source.weights,
+        sha256=digest(source.values),
+        data=records.dataset_of(config.flat()),
+        **found,
+    )
+
+
+def digest(values: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of named arrays, whatever file holds them.
+
+    >>> digest({'a': np.zeros(2), 'b': np.ones(1)})[:12]
+    '4e50afe9d9f1'
+    """
+    found = hashlib.sha256()
+    for name in sorted(values):
+        array = np.ascontiguousarray(values[name])
+        start = f'{name} {array.dtype.str} {array.shape}\n'
+        found.update(start.encode(errors='surrogateescape'))
+        found.update(array.tobytes())
+    return found.hexdigest()

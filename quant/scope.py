@@ -100,7 +100,8 @@ class Quantization:
             shape: of the variable.
             initializer: as of ``tf.get_variable``.
             trainable: whether it is learned by gradient.
-            **state: ``beside``, ``lr_factor``, ``decay_factor`` as of ``quant.state.State``.
+            **state: ``beside``, ``lr_factor``, ``decay_factor``, ``snapped`` as of
+                ``quant.state.State``.
         """
         variable = tf.get_variable(name, shape=shape, initializer=initializer, trainable=trainable)
         declare(variable, Kind.QUANTIZER, point=self._point, fresh=True, **state)

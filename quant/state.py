@@ -11,6 +11,8 @@ import enum
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from quant.backend import tf
 
 _COLLECTION = 'declared_state'
@@ -39,6 +41,8 @@ class State:
         beside: names below its own of what a training keeps with it, and loads with it.
         lr_factor: of a trained one: times the learning rate.
         decay_factor: of a trained one that is no kernel: times the weight decay of kernels.
+        snapped: of a quantizer: gives the value nearest to one, both arrays, with which levels are
+            small whole numbers times a scale; None where they always are, or never.
     """
 
     kind: Kind
@@ -49,6 +53,7 @@ class State:
     beside: tuple[str, ...] = ()
     lr_factor: float = 1.0
     decay_factor: float = 0.0
+    snapped: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 # A variable that nobody has declared.

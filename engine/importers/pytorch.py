@@ -73,8 +73,13 @@ def read(
     return imported
 
 
-def write(imported: Imported, out: Path) -> str:
+def write(imported: Imported, out: Path, step: int = 0) -> str:
     """Makes a run folder of it, and returns the checkpoint's prefix.
+
+    Args:
+        imported: the checkpoint.
+        out: the folder.
+        step: that the checkpoint is of.
 
     Raises:
         UsageError: the folder exists.
@@ -87,7 +92,7 @@ def write(imported: Imported, out: Path) -> str:
         session.run(tf.global_variables_initializer())
         checkpoint.Restore(imported.values).init(session)
         run = open_run(imported.config, out, None)
-        prefix = str(run.path / 'model-0')
+        prefix = str(run.path / f'model-{step}')
         with literal(prefix) as name:
             tf.train.Saver().save(session, name, write_meta_graph=False, write_state=False)
     if checkpoint.POINTS in imported.values:

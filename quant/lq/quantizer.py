@@ -9,10 +9,12 @@ References:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
 
+from quant import integers
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.lq import levels, refit
 from quant.quantizer import (
@@ -161,5 +163,6 @@ class LQ(Quantizer):
             [self.bits, channels],
             initializer=initial,
             beside=('biased', 'local_step'),
+            snapped=functools.partial(integers.snapped, both_signs=low < 0),
         )
         return variable, levels.grid(tf.convert_to_tensor(variable), low)

@@ -1,0 +1,113 @@
+"""Snapping: a copy of a run whose levels are small whole numbers times a scale.
+
+The nearest such levels are put in their place before anything is evaluated, and the network that is
+evaluated is the one that is shipped: nothing is rounded afterwards. How a quantizer is snapped, it
+says where it declares its variables.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import UsageError
+from engine.graph.inference import InferenceModel
+from engine.importers import pytorch
+from engine.runs import checkpoint, data_record, holdout
+from engine.runs.checkpoint import Checkpoint
+from engine.runs.folder import checkpoint_step
+from nets.points import split_name
+
+Snap = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapped:
+    """A snapped checkpoint.
+
+    Attributes:
+        source: with the snapped values.
+        variables: how many of them have levels.
+        moved: largest change of one relative to the largest of its channel.
+    """
+
+    source: Checkpoint
+    variables: int
+    moved: float
+
+
+def snapped(source: Checkpoint) -> Snapped:
+    """A checkpoint with whole numbers for levels, of all points that it has, calibrated ones too.
+
+    Args:
+        source: the checkpoint.
+
+    Raises:
+        UsageError: it is of no run, or has no levels that could be snapped.
+    """
+    rules = _rules(source)
+    values = dict(source.values)
+    moved = [0.0]
+    count = 0
+    for name, value in source.values.items():
+        # What is calibrated has a point of its own that the configuration does not know.
+        _, shared = split_name(name)
+        if shared not in rules:
+            continue
+        values[name] = rules[shared](value)
+        largest = np.maximum(np.abs(value).max(axis=0), np.finfo(np.float32).tiny)
+        moved.append(float((np.abs(values[name] - value) / largest).max()))
+        count += 1
+    if not count:
+        raise UsageError(
+            f'{source.prefix}: has no levels to snap: they are whole multiples of a step already, '
+            'or it is in float; export it as it is'
+        )
+    return Snapped(dataclasses.replace(source, values=values), count, max(moved))
+
+
+def _rules(source: Checkpoint) -> Mapping[str, Snap]:
+    """What snaps variables, by name without the point.
+
+    Raises:
+        UsageError: the checkpoint is of no run, or lacks variables.
+    """
+    if source.config is None:
+        raise UsageError(
+            f'{source.prefix}: no config.json there; import it first with '
+            'scripts/import_checkpoint.py'
+        )
+    model = InferenceModel(source.config.adjusted(kd=False), data_format='NHWC')
+    variables, _ = model.inspect()
+    checkpoint.select(source, variables, flag='RUN', partial=True)
+    return {state.shared: state.snapped for state in variables.values() if state.snapped}
+
+
+def write(found: Snapped, folder: Path) -> str:
+    """Makes a run folder of a snapped checkpoint, and returns the prefix of its checkpoint.
+
+    It holds what evaluation needs: configuration, weights, statistics that were calibrated, and the
+    records of data and of held-out images.
+
+    Args:
+        found: the checkpoint.
+        folder: to make.
+    """
+    source = found.source
+    assert source.config is not None
+    config = source.config.replacing(load=str(Path(source.prefix).resolve()))
+    step = checkpoint_step(source.prefix) or 0
+    prefix = pytorch.write(pytorch.Imported(config, source.values, []), folder, step=step)
+    before = Path(source.prefix).parent
+    known = checkpoint.read_calibrated(source.prefix)
+    calibrated = {name: source.values[name] for name in known if name in source.values}
+    if calibrated:
+        checkpoint.write_calibrated(prefix, calibrated)
+    record = data_record.read(before)
+    if record is not None:
+        data_record.write(folder, record)
+    if (before / holdout.FILE).exists():
+        shutil.copy(before / holdout.FILE, folder)
+    return prefix

@@ -69,7 +69,7 @@ def snapped(source: Checkpoint) -> Snapped:
 
 
 def _rules(source: Checkpoint) -> Mapping[str, Snap]:
-    """What snaps variables, by name without the point.
+    """Functions that snap variables, by name without the point.
 
     Raises:
         UsageError: the checkpoint is of no run, or lacks variables.

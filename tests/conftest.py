@@ -4,6 +4,7 @@ Other tests never load TensorFlow.
 """
 
 import dataclasses
+import gc
 import sys
 
 import numpy as np
@@ -22,6 +23,15 @@ def same_numbers(request):
     """
     if rng := getattr(request.module, 'RNG', None):
         rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
+@pytest.fixture
+def no_garbage():
+    """No collection of garbage, whose callbacks swallow what a signal raises in them."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

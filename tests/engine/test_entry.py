@@ -13,6 +13,8 @@ from engine import entry
 from engine.errors import Terminated, told
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.usefixtures('no_garbage')
+
 PROGRAM = """
 import sys, time
 from pathlib import Path

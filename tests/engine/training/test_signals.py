@@ -16,6 +16,8 @@ from engine.training.signals import StopAtNaN, StopOnSignal, first
 from engine.training.train import too_large
 from quant.backend import tf
 
+pytestmark = pytest.mark.usefixtures('no_garbage')
+
 
 @pytest.fixture
 def stop():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -353,6 +353,28 @@ class Program:
         """A constant as it is used, float32."""
         corner = tuple(slice(extent) for extent in part.shape)
         return self.constants[part.name].values[corner]
+
+
+def same_pads(
+    sides: Sequence[int], window: Sequence[int], stride: Sequence[int]
+) -> tuple[int, int, int, int]:
+    """Zeros at the top, the bottom, the left and the right by TensorFlow's rule ``SAME``.
+
+    Args:
+        sides: of the images, (height, width).
+        window: (height, width).
+        stride: (down, to the right).
+
+    >>> same_pads((16, 17), (3, 3), (2, 2))
+    (0, 1, 1, 1)
+    """
+    pads = []
+    for side, extent, step in zip(sides, window, stride):
+        steps = math.ceil(side / step) - 1
+        missing = max(0, steps * step + extent - side)
+        pads += [missing // 2, missing - missing // 2]
+    top, bottom, left, right = pads
+    return top, bottom, left, right
 
 
 def parts(operation: Operation) -> dict[str, Part]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -369,16 +368,9 @@ def _pads(
     rule = _rule(op)
     if rule == 'EXPLICIT':
         return tuple(op.get_attr('explicit_paddings')[2:6])
-    pads = []
-    for axis in (0, 1):
-        missing = 0
-        if rule == 'SAME':
-            length = int(op.inputs[0].shape[1 + axis])
-            steps = math.ceil(length / stride[axis]) - 1
-            missing = max(0, steps * stride[axis] + window[axis] - length)
-        pads += [missing // 2, missing - missing // 2]
-    top, bottom, left, right = pads
-    return top, bottom, left, right
+    if rule == 'SAME':
+        return program.same_pads(op.inputs[0].shape[1:3], window, stride)
+    return 0, 0, 0, 0
 
 
 def _corners(op: tf.Operation, shape: Sequence[int]) -> list[tuple[int, ...]]:

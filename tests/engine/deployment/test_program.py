@@ -1,5 +1,7 @@
 """Programs: every network x precision of the grid gives what its graph gives, at every point."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -50,11 +52,17 @@ def logits(source, images):
         return session.run({str(point): value for point, value in outputs.logits.items()})
 
 
+@functools.cache
+def traced(cell):
+    """That checkpoint, and the program of all its points."""
+    source = made(cell)
+    return source, trace.of_points(source, freeze.points(source))
+
+
 @pytest.mark.parametrize('cell', CELLS)
 def test_a_program_gives_what_the_graph_gives(cell):
-    source = made(cell)
+    source, whole = traced(cell)
     expected = logits(source, IMAGES)
-    whole = trace.of_points(source, freeze.points(source))
     for point in whole.points:
         rows = expected[point]
         side = whole.points[point].side

@@ -1,0 +1,251 @@
+"""Programs as TensorFlow graphs of plain operations, NHWC, with weights as float32 constants.
+
+Everything here is something that converters to other formats take: no operation that only
+TensorFlow has, no padding of its own in a convolution, no fused normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.deployment import program
+from engine.deployment.program import Operation, Part, Program
+from engine.deployment.tf_steps import step_function
+from engine.graph.freeze import Frozen, Signature
+from quant.backend import new_graph, tf
+
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], tf.Tensor]] = {
+    'add': lambda x, y: x + y,
+    'subtract': lambda x, y: x - y,
+    'multiply': lambda x, y: x * y,
+    'divide': lambda x, y: x / y,
+}
+
+
+def graph_of(whole: Program, points: Sequence[str]) -> Frozen:
+    """Operating points in one graph: a part for each, uint8 images -> logits [N, classes].
+
+    ``graph_of(whole, [point]).runs(threads)`` gives the function of that point.
+
+    Args:
+        whole: the program.
+        points: spellings, in the order of the parts.
+    """
+    with new_graph() as graph:
+        writer = Writer(whole, points)
+        signatures = []
+        for point in points:
+            side = whole.points[point].side
+            images = tf.placeholder(tf.uint8, [None, side, side, 3], f'{point}/images')
+            logits = tf.identity(writer.logits(point, images), f'{point}/logits')
+            signatures.append(Signature([images.name], [logits.name]))
+        return Frozen(graph.as_graph_def(), signatures)
+
+
+class Writer:
+    """Adds operating points to the current graph, which share their constants.
+
+    Args:
+        whole: the program.
+        points: all that will be added.
+    """
+
+    def __init__(self, whole: Program, points: Sequence[str]):
+        self._whole = whole
+        self._made: dict[str, tf.Tensor] = {}
+        # Of a constant, what is stored: the least that holds all parts in use.
+        self._extents: dict[str, tuple[int, ...]] = {}
+        for point in points:
+            for operation in whole.points[point].operations:
+                for part in program.parts(operation).values():
+                    known = self._extents.get(part.name, part.shape)
+                    self._extents[part.name] = tuple(map(max, known, part.shape))
+
+    def logits(self, point: str, images: tf.Tensor) -> tf.Tensor:
+        """The logits [N, classes] of one operating point.
+
+        Args:
+            point: spelling.
+            images: uint8 [N, side, side, 3], BGR.
+        """
+        one = self._whole.points[point]
+        values = {one.input: images}
+        with tf.name_scope(f'{point}/'):
+            for operation in one.operations:
+                values[operation.out] = _RULES[type(operation)](self, operation, values)
+        return values[one.output]
+
+    def value(self, part: Part) -> np.ndarray:
+        """A constant that a graph is made by, float32."""
+        return self._whole.value(part)
+
+    def constant(self, part: Part, *, turned: bool = False) -> tf.Tensor:
+        """A constant of the graph, which is there once.
+
+        Args:
+            part: of the pool.
+            turned: with its last two axes exchanged, at all uses or none.
+        """
+        extents = self._extents[part.name]
+        shape = part.shape
+        if part.name not in self._made:
+            stored = self.value(Part(part.name, extents))
+            if turned:
+                stored = np.swapaxes(stored, -2, -1)
+            with tf.name_scope('constants/'):
+                self._made[part.name] = tf.constant(stored, name='constant')
+        whole = self._made[part.name]
+        if shape == extents:
+            return whole
+        if turned:
+            shape = (*shape[:-2], shape[-1], shape[-2])
+        return tf.slice(whole, [0] * len(shape), shape)
+
+
+Values = Mapping[str, tf.Tensor]
+
+
+def _cast(w: Writer, operation: program.Cast, values: Values) -> tf.Tensor:
+    return tf.cast(values[operation.x], tf.float32)
+
+
+def _arithmetic(w: Writer, operation: program.Arithmetic, values: Values) -> tf.Tensor:
+    return _ARITHMETIC[operation.function](values[operation.x], w.constant(operation.y))
+
+
+def _affine(w: Writer, operation: program.Affine, values: Values) -> tf.Tensor:
+    return values[operation.x] * w.constant(operation.scale) + w.constant(operation.shift)
+
+
+def _flip(w: Writer, operation: program.Flip, values: Values) -> tf.Tensor:
+    return tf.gather(values[operation.x], [2, 1, 0], axis=3)
+
+
+def _resize(w: Writer, operation: program.Resize, values: Values) -> tf.Tensor:
+    """Both products are of matrices alone: what multiplies many at a time is not always known."""
+    x = values[operation.x]  # [N, side, side, C]
+    size, side = operation.shares.shape
+    channels = x.shape[3]
+    shares = w.constant(operation.shares)
+    columns = tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [-1, side])  # [N C rows, columns]
+    narrow = tf.matmul(columns, shares, transpose_b=True)
+    rows = tf.transpose(tf.reshape(narrow, [-1, channels, side, size]), [0, 1, 3, 2])
+    small = tf.matmul(tf.reshape(rows, [-1, side]), shares, transpose_b=True)
+    return tf.transpose(tf.reshape(small, [-1, channels, size, size]), [0, 3, 2, 1])
+
+
+def _convolution(w: Writer, operation: program.Convolution, values: Values) -> tf.Tensor:
+    *window, inputs, outputs = operation.kernel.shape
+    stride = operation.stride
+    depthwise = inputs == 1 and operation.groups == outputs > 1
+    kernel = w.constant(operation.kernel, turned=depthwise)
+    x, rule = _padded(operation, values[operation.x], window, (stride, stride))
+    if depthwise:
+        return tf.nn.depthwise_conv2d(x, kernel, [1, stride, stride, 1], rule)
+    return tf.nn.conv2d(x, kernel, stride, rule)
+
+
+def _padded(
+    operation: program.Convolution | program.Pool,
+    x: tf.Tensor,
+    window: Sequence[int],
+    stride: Sequence[int],
+) -> tuple[tf.Tensor, str]:
+    """Images as windows are taken from them, and the rule of TensorFlow that does it.
+
+    Args:
+        operation: with windows.
+        x: that it reads.
+        window: (height, width).
+        stride: (down, to the right).
+    """
+    if operation.same or operation.pads == program.same_pads(x.shape[1:3], window, stride):
+        return x, 'SAME'
+    if any(operation.pads):
+        top, bottom, left, right = operation.pads
+        # Outside is below all values where the maximum is taken.
+        outside = 0.0 if isinstance(operation, program.Convolution) else tf.float32.min
+        around = [[0, 0], [top, bottom], [left, right], [0, 0]]
+        x = tf.pad(x, around, constant_values=outside)
+    return x, 'VALID'
+
+
+def _dense(w: Writer, operation: program.Dense, values: Values) -> tf.Tensor:
+    return tf.matmul(values[operation.x], w.constant(operation.kernel))
+
+
+def _activation(w: Writer, operation: program.Activation, values: Values) -> tf.Tensor:
+    functions = {'relu': tf.nn.relu, 'relu6': tf.nn.relu6, 'sigmoid': tf.sigmoid}
+    return functions[operation.function](values[operation.x])
+
+
+def _quantize(w: Writer, operation: program.Quantize, values: Values) -> tf.Tensor:
+    levels = w.value(operation.levels)
+    return step_function(values[operation.x], levels, w.value(operation.thresholds))
+
+
+def _combine(w: Writer, operation: program.Combine, values: Values) -> tf.Tensor:
+    return _ARITHMETIC[operation.function](values[operation.x], values[operation.y])
+
+
+def _concatenate(w: Writer, operation: program.Concatenate, values: Values) -> tf.Tensor:
+    return tf.concat([values[name] for name in (operation.x, *operation.others)], axis=3)
+
+
+def _pool(w: Writer, operation: program.Pool, values: Values) -> tf.Tensor:
+    window, stride = operation.window, operation.stride
+    x, rule = _padded(operation, values[operation.x], window, stride)
+    function = {'max': tf.nn.max_pool2d, 'average': tf.nn.avg_pool2d}[operation.function]
+    return function(x, window, stride, rule)
+
+
+def _global_pool(w: Writer, operation: program.GlobalPool, values: Values) -> tf.Tensor:
+    return tf.reduce_mean(values[operation.x], [1, 2], keepdims=True)
+
+
+def _pad(w: Writer, operation: program.Pad, values: Values) -> tf.Tensor:
+    top, bottom, left, right = operation.pads
+    around = [[0, 0], [top, bottom], [left, right], [0, operation.channels]]
+    return tf.pad(values[operation.x], around)
+
+
+def _crop(w: Writer, operation: program.Crop, values: Values) -> tf.Tensor:
+    corners = zip(operation.start, operation.stop, operation.step)
+    return values[operation.x][(slice(None), *(slice(*corner) for corner in corners))]
+
+
+def _to_rows(w: Writer, operation: program.ToRows, values: Values) -> tf.Tensor:
+    x = values[operation.x]
+    return tf.reshape(x, [-1, x.shape[3]])
+
+
+def _to_images(w: Writer, operation: program.ToImages, values: Values) -> tf.Tensor:
+    x = values[operation.x]
+    return tf.reshape(x, [-1, 1, 1, x.shape[1]])
+
+
+# Adds the nodes of an operation, whose result it returns.
+Rule = Callable[[Writer, Any, Values], tf.Tensor]
+
+_RULES: Mapping[type[Operation], Rule] = {
+    program.Cast: _cast,
+    program.Arithmetic: _arithmetic,
+    program.Affine: _affine,
+    program.Flip: _flip,
+    program.Resize: _resize,
+    program.Convolution: _convolution,
+    program.Dense: _dense,
+    program.Activation: _activation,
+    program.Quantize: _quantize,
+    program.Combine: _combine,
+    program.Concatenate: _concatenate,
+    program.Pool: _pool,
+    program.GlobalPool: _global_pool,
+    program.Pad: _pad,
+    program.Crop: _crop,
+    program.ToRows: _to_rows,
+    program.ToImages: _to_images,
+}

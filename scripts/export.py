@@ -1,15 +1,15 @@
 """Writes operating points of a run to a file for other programs, and checks what it answers.
 
-    python -m scripts.export RUN --out net.onnx                        # all sizes in one ONNX file
+    python -m scripts.export RUN --out net.onnx                        # all points in one ONNX file
     python -m scripts.export RUN --point w03 --out narrow.onnx         # one width of a DS-Net
     python -m scripts.export RUN --point s160 --out FOLDER             # a SavedModel of TensorFlow
     python -m scripts.export --show net.onnx                           # what a file holds
 
 `--form packed`, the default of a name that ends in .onnx, stores low-bit kernels as codes, four of
 2 bits in a byte, with their levels: a file of the size that the tables promise, which gives the
-answers of evaluation. Points that differ in size alone share the file; the input `point` chooses
-one by its place. `--form float` stores kernels in float32, and `--form savedmodel` makes a folder
-whose signature `serving_default` maps `images` to `logits`.
+answers of evaluation. All points share the file; the input `point` chooses one by its place.
+`--form float` stores kernels in float32, and `--form savedmodel` makes a folder whose signature
+`serving_default` maps `images` to `logits`.
 
 The images of all are uint8 [N, side, side, 3] in BGR order as OpenCV reads them, cut as evaluation
 cuts them; normalisation and resizing are in the file. Evaluation images go through every runtime

@@ -20,6 +20,7 @@ import onnx
 from onnx import TensorProto
 
 from engine.deployment import program
+from engine.deployment.choices import ByPoint
 from engine.deployment.onnx_graph import OnnxGraph, Rule
 from engine.deployment.program import Operation, Program
 from engine.errors import UsageError
@@ -219,7 +220,12 @@ def _to_images(w: OnnxGraph, row: Sequence[Operation]) -> None:
     w.become_images(row)
 
 
+def _by_point(w: OnnxGraph, row: Sequence[ByPoint]) -> None:
+    w.add('Gather', row, [w.indices(*row[0].numbers), w.x(row)], axis=0)
+
+
 _RULES: Mapping[type[Operation], Rule] = {
+    ByPoint: _by_point,
     program.Cast: _cast,
     program.Arithmetic: _arithmetic,
     program.Affine: _affine,

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.deployment import program
-from engine.deployment.alignment import aligned
+from engine.deployment import onnx_branches, program
+from engine.deployment.choices import Choose
+from engine.deployment.joining import IMAGES, POINT, Row, joint
 from engine.deployment.packing import pack, packing
 from engine.deployment.program import Codes, Operation, Part, Program
+from engine.deployment.regions import Region, regions
 from engine.errors import UsageError
 
 # The oldest operator set with all that is used, and the format's version of its time.
 OPSET = 11
 IR_VERSION = 6
 
-IMAGES = 'images'
-POINT = 'point'
 LOGITS = 'logits'
 
 # Operations with a kernel.
@@ -38,25 +39,24 @@ class OnnxGraph:
 
     Attributes:
         place: start of the names of what the current operation needs beside its result.
-        points: the same at all points but for constants.
     """
 
     def __init__(self, whole: Program, *, packed: bool):
-        whole = aligned(whole)
-        self._whole = whole
+        self._joint = joint(whole)
+        self._whole = Program(whole.points, self._joint.constants)
         self._packed = packed
         self._nodes: list[Any] = []
         self._initializers: dict[str, Any] = {}
         self._made: dict[Any, str] = {}
-        self._names: dict[str, str] = {}
+        self._names = {IMAGES: IMAGES, POINT: POINT}
         self._rows: set[str] = set()
+        self._rules: Mapping[type[Operation], Rule] = {}
+        self._root = self._nodes
+        self._row = POINT
+        self._count = 0
+        self._shared = _shared(self._joint.rows)
+        self._unpacked_once: dict[str, str] = {}
         self.place = ''
-        self.points = list(whole.points.values())
-
-    @property
-    def several(self) -> bool:
-        """Whether the file has more than one point."""
-        return len(self.points) > 1
 
     def model(self, rules: Mapping[type[Operation], Rule]) -> Any:
         """The file as a message.
@@ -64,21 +64,19 @@ class OnnxGraph:
         Args:
             rules: what adds the nodes of an operation, given at every point.
         """
-        first = self.points[0]
-        side: Any = first.side
-        if len({point.side for point in self.points}) > 1:
+        points = list(self._whole.points.values())
+        side: Any = points[0].side
+        if len({point.side for point in points}) > 1:
             side = 'side'
         images = helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, ['N', side, side, 3])
         inputs = [images]
-        if self.several:
+        if len(points) > 1:
             inputs.append(helper.make_tensor_value_info(POINT, TensorProto.INT64, [1]))
-        self._names[first.input] = IMAGES
-        lists = [point.operations for point in self.points]
-        for number, row in enumerate(zip(*lists)):
-            # Names are a good part of a small file.
-            self.place = f'{number:x}'
-            rules[type(row[0])](self, row)
-        self.node('Identity', [self._names[first.output]], LOGITS)
+        self._rules = rules
+        if any(self._joint.numbers) and self._joint.numbers != list(range(len(points))):
+            self._row = self._by_row(self.indices(*self._joint.numbers), 'row')
+        self.write(regions(self._joint.rows, [self._joint.output]))
+        self.node('Identity', [self._names[self._joint.output]], LOGITS)
         classes = self._classes()
         logits = helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ['N', classes])
         initializers = list(self._initializers.values())
@@ -88,22 +86,45 @@ class OnnxGraph:
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name='switchable-nets'
         )
 
+    def write(self, region: Region) -> None:
+        """Adds the nodes of a region."""
+        for row in region.rows:
+            self.place = f'{self._count:x}'
+            self._count += 1
+            first = row[0]
+            if isinstance(first, Choose):
+                onnx_branches.choose(self, first, region.branches[first.out])
+            else:
+                self._rules[type(first)](self, row)
+
+    @contextlib.contextmanager
+    def inside(self, nodes: list[Any]) -> Iterator[None]:
+        """Nodes that are added inside go to a list of a part of the graph."""
+        before, self._nodes = self._nodes, nodes
+        try:
+            yield
+        finally:
+            self._nodes = before
+
     def _classes(self) -> int:
-        for operation in reversed(self.points[0].operations):
-            if isinstance(operation, program.Dense):
-                return operation.kernel.shape[1]
+        for row in reversed(self._joint.rows):
+            if isinstance(row[0], program.Dense):
+                return row[0].kernel.shape[1]
         raise UsageError('the network has no classifier; nothing says how many classes it has')
 
-    def node(self, kind: str, inputs: Sequence[str], out: str, **attributes: Any) -> str:
-        """Adds a node, and returns the name of its output.
+    def node(
+        self, kind: str, inputs: Sequence[str], out: str, *beside: str, **attributes: Any
+    ) -> str:
+        """Adds a node, and returns the name of its first output.
 
         Args:
             kind: of the node.
             inputs: names in the file.
-            out: name of its output, and its own.
+            out: name of its first output.
+            *beside: names of the others.
             **attributes: of the node.
         """
-        self._nodes.append(helper.make_node(kind, inputs, [out], **attributes))
+        self._nodes.append(helper.make_node(kind, inputs, [out, *beside], **attributes))
         return out
 
     def array(self, value: np.ndarray, name: str) -> str:
@@ -126,6 +147,18 @@ class OnnxGraph:
     def named(self, name: str) -> str:
         """Name in the file of a result of the program."""
         return self._names[name]
+
+    def become(self, result: str, tensor: str, like: str) -> None:
+        """Notes the tensor that holds a result.
+
+        Args:
+            result: name in the program.
+            tensor: name in the file.
+            like: result of the same layout.
+        """
+        self._names[result] = tensor
+        if like in self._rows:
+            self._rows.add(result)
 
     def x(self, row: Sequence[Operation]) -> str:
         """Name in the file of what an operation reads."""
@@ -157,7 +190,7 @@ class OnnxGraph:
         return self.chosen(values, f'{self.place}/{field}{index}')
 
     def cut(self, row: Sequence[Operation], field: str) -> str:
-        """A matrix whose number of rows depends on the point.
+        """A matrix whose shape depends on the point.
 
         Few of its values are distinct: it is stored by the numbers of these.
 
@@ -167,25 +200,31 @@ class OnnxGraph:
         """
         name = f'{self.place}/{field}'
         values = self.values(row, field)
-        lengths = [len(value) for value in values]
-        whole = np.concatenate(values)
+        whole = np.concatenate([value.reshape(-1) for value in values])
         levels, numbers = np.unique(whole, return_inverse=True)
         few = len(levels) <= 256
         if few:
-            whole = numbers.reshape(whole.shape).astype(np.uint8)
-        rows = self.array(whole, f'{name}/all')
-        if len(row) > 1:
-            ends = np.cumsum(lengths).tolist()
-            starts = [0, *ends[:-1]]
-            start = self.node('Gather', [self.indices(*starts), POINT], f'{name}/start', axis=0)
-            end = self.node('Gather', [self.indices(*ends), POINT], f'{name}/end', axis=0)
-            corners = [start, end, self.indices(0)]
-            rows = self.node('Slice', [rows, *corners], f'{name}/rows')
-        if not few:
-            return rows
-        places = self.node('Cast', [rows], f'{name}/places', to=TensorProto.INT32)
-        table = self.array(levels, f'{name}/levels')
-        return self.node('Gather', [table, places], name, axis=0)
+            whole = numbers.reshape(-1).astype(np.uint8)
+        flat = self.array(whole, f'{name}/all')
+        if len(row) == 1:
+            shape = self.indices(*values[0].shape)
+        else:
+            ends = np.cumsum([value.size for value in values]).tolist()
+            start = self._by_row(self.indices(0, *ends[:-1]), f'{name}/start')
+            end = self._by_row(self.indices(*ends), f'{name}/end')
+            flat = self.node('Slice', [flat, start, end, self.indices(0)], f'{name}/flat')
+            shapes = np.array([value.shape for value in values], np.int64)
+            picked = self._by_row(self.array(shapes, f'{name}/shapes'), f'{name}/picked')
+            shape = self.node('Squeeze', [picked], f'{name}/shape', axes=[0])
+        if few:
+            places = self.node('Cast', [flat], f'{name}/places', to=TensorProto.INT32)
+            table = self.array(levels, f'{name}/levels')
+            flat = self.node('Gather', [table, places], f'{name}/values', axis=0)
+        return self.node('Reshape', [flat, shape], name)
+
+    def _by_row(self, table: str, out: str) -> str:
+        """The row of a table that belongs to the point, as a table of one row."""
+        return self.node('Gather', [table, self._row], out, axis=0)
 
     def add(
         self, kind: str, row: Sequence[Operation], inputs: Sequence[str], **options: Any
@@ -199,7 +238,8 @@ class OnnxGraph:
             **options: attributes of the node.
         """
         out = row[0].out
-        self._names[out] = self.node(kind, inputs, out, **options)
+        # Names are a good part of a small file.
+        self._names[out] = self.node(kind, inputs, f'{self.place}y', **options)
         if row[0].x in self._rows:
             self._rows.add(out)
 
@@ -227,7 +267,7 @@ class OnnxGraph:
         if all(np.array_equal(value, values[0]) for value in values):
             return self.array(values[0], name)
         table = self.array(np.stack(values), f'{name}/table')  # [points, ...]
-        picked = self.node('Gather', [table, POINT], f'{name}/row', axis=0)
+        picked = self._by_row(table, f'{name}/row')
         return self.node('Squeeze', [picked], name, axes=[0])
 
     def kernel(self, row: Sequence[Kernelled], layout: Callable[[np.ndarray], np.ndarray]) -> str:
@@ -239,14 +279,29 @@ class OnnxGraph:
         """
         known = {operation.kernel for operation in row}
         if len(known) == 1:
-            return self._kernel(known.pop(), self.place, layout)
+            return self._part(known.pop(), self.place, layout)
         kernels = []
         for number, operation in enumerate(row):
-            one = self._kernel(operation.kernel, f'{self.place}/{number}', layout)
+            one = self._part(operation.kernel, f'{self.place}/{number}', layout)
             kernels.append(self.node('Unsqueeze', [one], f'{one}/first', axes=[0]))
         table = self.node('Concat', kernels, f'{self.place}/table', axis=0)
-        picked = self.node('Gather', [table, POINT], f'{self.place}/row', axis=0)
+        picked = self._by_row(table, f'{self.place}/row')
         return self.node('Squeeze', [picked], self.place, axes=[0])
+
+    def _part(self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray]) -> str:
+        """A kernel, which several operations may have a part of, as of ``kernel``."""
+        if part.name not in self._shared:
+            return self._kernel(part, name, layout)
+        whole = self._shared[part.name]
+        if part.name not in self._unpacked_once:
+            with self.inside(self._root):
+                self._unpacked_once[part.name] = self._kernel(whole, f'k{name}', layout)
+        kernel = self._unpacked_once[part.name]
+        if part.shape == whole.shape:
+            return kernel
+        ends = layout(np.empty(part.shape, np.bool_)).shape
+        starts = self.indices(*[0] * len(ends))
+        return self.node('Slice', [kernel, starts, self.indices(*ends)], name)
 
     def _kernel(self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray]) -> str:
         """One kernel, as of ``kernel``."""
@@ -290,3 +345,18 @@ class OnnxGraph:
             ends = [self.indices(0), self.indices(codes.size)]
             flat = self.node('Slice', [flat, *ends], f'{name}/whole')
         return self.node('Reshape', [flat, self.indices(len(codes), -1)], f'{name}/rows')
+
+
+def _shared(rows: Sequence[Row]) -> dict[str, Part]:
+    """Constants of which several operations have a part as their kernel, and all that they use."""
+    found: dict[str, list[Part]] = {}
+    for row in rows:
+        kernels = {one.kernel for one in row if isinstance(one, Kernelled)}
+        for part in kernels:
+            found.setdefault(part.name, []).append(part)
+    shared = {}
+    for name, parts in found.items():
+        if len(parts) > 1:
+            extents = np.max([part.shape for part in parts], axis=0)
+            shared[name] = Part(name, tuple(extents.tolist()))
+    return shared

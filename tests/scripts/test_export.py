@@ -13,7 +13,7 @@ from engine.graph import freeze
 from engine.importers import pytorch
 from engine.optimization import averages
 from engine.results.records import read_layers
-from engine.runs import data_record
+from engine.runs import checkpoint, data_record
 from engine.runs.checkpoint import POINTS
 from engine.runs.data_record import DataRecord
 from nets import cost
@@ -210,13 +210,10 @@ def test_a_size_above_the_images_that_was_calibrated(low_bits, tmp_path, capsys)
     assert calibrate.main([str(run), '--sizes', '20', '--images', '64']) == 0
     assert Predictor(run).points == ['s16', 's12', 's20']
     out = tmp_path / 'a.onnx'
-    assert export.main([str(run), '--out', str(out), '--verify', '20']) == 2
-    assert '--points s16 s20: their layers differ, or the sides' in capsys.readouterr().err
-    flags = ['--point', 's20', '--out', str(out), '--verify', '20']
-    assert export.main([str(run), *flags]) == 0
+    assert export.main([str(run), '--out', str(out), '--verify', '20']) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     checked = [row[-7:-4] for row in rows if row and row[0] == 'onnxruntime']
-    assert checked == [['s20', '20', '0']]
+    assert checked == [['s16', '20', '0'], ['s12', '20', '0'], ['s20', '20', '0']]
 
 
 @pytest.mark.slow
@@ -264,10 +261,19 @@ def test_what_is_no_onnx_file_is_not_shown(content, tmp_path, capsys):
     assert f'--show {path}: ' in capsys.readouterr().err
 
 
-def test_points_that_differ_in_layers_need_files_of_their_own(runs, tmp_path, capsys):
-    out = tmp_path / 'a.onnx'
-    assert exports(runs[0] / 'msdnet', 's16-x1', out, '--points', 's16-x1', 's16-x0') == 2
-    assert '--points s16-x1 s16-x0: their layers differ' in capsys.readouterr().err
+def test_a_saved_model_holds_one_point(runs, tmp_path, capsys):
     assert exports(runs[0] / 'rsnet', 's16', tmp_path / 'b', '--points', 's16', 's12') == 2
     assert 'a SavedModel holds one' in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['msdnet', 'dsnet'])
+def test_points_that_differ_in_layers_share_a_file(name, runs, tmp_path, capsys):
+    out = tmp_path / 'a.onnx'
+    assert export.main([str(runs[0] / name), '--out', str(out), '--verify', '20']) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    points = freeze.points(checkpoint.read(str(runs[0] / name / 'model-0'), flag='RUN'))
+    for runtime in ('onnxruntime', 'openvino'):
+        checked = [row[-7:-4] for row in rows if row and row[0] == runtime]
+        assert checked == [[point, '20', '0'] for point in points]

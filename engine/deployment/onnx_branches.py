@@ -1,0 +1,64 @@
+"""Choices in an ONNX file: branches of ``If``, of which one is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from onnx import TensorProto, helper
+
+from engine.deployment.alignment import results
+from engine.deployment.choices import Choose
+from engine.deployment.regions import Region
+
+if TYPE_CHECKING:
+    from engine.deployment.onnx_graph import OnnxGraph
+
+# A branch, and names of its results in the program.
+Way = tuple[Region, tuple[str, ...]]
+
+
+def choose(w: OnnxGraph, choice: Choose, branches: Sequence[Region]) -> None:
+    """Adds a choice.
+
+    Args:
+        w: the graph in the making.
+        choice: the operation.
+        branches: what each branch executes.
+    """
+    ways = list(zip(branches, choice.branches))
+    found = _among(w, w.place, w.named(choice.x), ways, 0)
+    for result, tensor, like in zip(results(choice), found, choice.branches[0]):
+        w.become(result, tensor, like)
+
+
+def _among(w: OnnxGraph, place: str, number: str, ways: Sequence[Way], first: int) -> list[str]:
+    """Names of the tensors that hold the results.
+
+    Args:
+        w: the graph in the making.
+        place: start of the names that are made.
+        number: name of the tensor that chooses.
+        ways: to choose from.
+        first: number of the first of them.
+    """
+    if len(ways) == 1:
+        region, names = ways[0]
+        w.write(region)
+        return [w.named(name) for name in names]
+    middle = len(ways) // 2
+    name = f'{place}/{first}-{first + len(ways)}'
+    early = w.node('Less', [number, w.indices(first + middle)], f'{name}/early')
+    graphs = []
+    for part, start in ((ways[:middle], first), (ways[middle:], first + middle)):
+        branch = f'{name}/{start}'
+        nodes: list[Any] = []
+        with w.inside(nodes):
+            outputs = []
+            for k, tensor in enumerate(_among(w, place, number, part, start)):
+                outputs.append(w.node('Identity', [tensor], f'{branch}/{k}'))
+        infos = [helper.make_tensor_value_info(one, TensorProto.FLOAT, None) for one in outputs]
+        graphs.append(helper.make_graph(nodes, branch, [], infos))
+    found = [f'{name}/{k}' for k in range(len(outputs))]
+    w.node('If', [early], *found, then_branch=graphs[0], else_branch=graphs[1])
+    return found

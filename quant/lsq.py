@@ -1,6 +1,6 @@
 """LSQ: uniform quantization with a step that is learned by gradient.
 
-Reference:
+References:
     Learned Step Size Quantization, ICLR 2020, https://arxiv.org/abs/1902.08153, equations 1-3 and
     section 2.2. No code by the authors is public; the arithmetic is that of zhutmost/lsq-net, with
     the activations' start that the paper has.
@@ -9,24 +9,21 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-
-from quant.backend import new_graph, tf  # noqa: F401 (in the example)
+from quant import first_steps, uniform
+from quant.backend import tf
 from quant.quantizer import (
     Activations,
-    Codebook,
     Quantizer,
     Weights,
     check_bits,
     check_bools,
+    check_choice,
     check_factors,
 )
-
-# Steps of less are taken for this: division stays finite whatever the gradient does to a step.
-SMALLEST_STEP = 1e-12
 
 ONE_BIT = 'signed integers of 1 bit have no positive one; use 2 bits or more, or a binary quantizer'
 
@@ -49,40 +46,51 @@ class LSQ(Quantizer):
     starts at 1.
 
     Attributes:
-        bits: 1 to 8. One bit is for unsigned activations alone: signed integers of one bit have no
-            positive one.
+        bits: 1 to 8. One bit is for unsigned activations, and for centred weights: signed integers
+            of one bit have no positive one.
         symmetric: signed integers leave out the lowest one, which makes 2 bits ternary.
-        per_channel: weights have a step per output channel; N stays that of the tensor.
+        centred: levels of weights lie at (k + 1/2) s, as many above zero as below, none at it; the
+            highest of them, in steps, takes the place of ``high`` in start and gradient scale.
+        per_channel: weights have a step per output channel.
+        start: ``mean``: as above; ``error``: the step of least squared error.
+        gradient_scale: of the step: ``tensor``: as above; ``channel``: N counts the values of one
+            step (as MQBench has it); ``none``: the gradient as it is.
+        delta: of EWGS, see ``quant.uniform.Slopes``; 0 is straight through.
         private: activations have a step per input size instead of one for all.
         lr_factor: of the steps, times the learning rate.
         decay_factor: of the steps, times the weight decay of kernels.
 
     *Variable names*: ``step`` [1], or [C].
 
-    Two bits without sign at step 0.5, where a tie takes the even multiple:
-
-    >>> with new_graph(), tf.Session() as session:
-    ...     x = tf.constant([-1.0, 0.2, 0.25, 0.75, 9.0])
-    ...     print(session.run(quantize(x, tf.constant(0.5), 0, 3)))
-    [0.  0.  0.  1.  1.5]
+    Arithmetic, with an example in numbers: ``quant.uniform.quantize``.
     """
 
     bits: int = 2
     symmetric: bool = False
+    centred: bool = False
     per_channel: bool = False
+    start: str = 'mean'
+    gradient_scale: str = 'tensor'
+    delta: float = 0.0
     private: bool = False
     lr_factor: float = 1.0
     decay_factor: float = 0.0
 
+    starts: ClassVar[tuple[str, ...]] = ('mean', 'error')
+
     def __post_init__(self) -> None:
         check_bits(self)
-        check_bools(self, 'symmetric', 'per_channel', 'private')
-        check_factors(self, 'lr_factor', 'decay_factor')
+        check_bools(self, 'symmetric', 'centred', 'per_channel', 'private')
+        check_choice(self, 'start', self.starts)
+        check_choice(self, 'gradient_scale', uniform.SCALES)
+        check_factors(self, 'delta', 'lr_factor', 'decay_factor')
+        if self.symmetric and self.centred:
+            raise ValueError('symmetric with centred: a centred grid leaves nothing out')
 
     def refuses(self, role: str, *, weights: bool) -> str:
-        if weights and self.bits == 1:
+        if weights and self.bits == 1 and not self.centred:
             return ONE_BIT
-        return ''
+        return super().refuses(role, weights=weights)
 
     def stored_values(self, channels: int) -> int:
         if self.per_channel:
@@ -93,18 +101,23 @@ class LSQ(Quantizer):
         """Signed weights with one step, or with one per channel of the last axis of ``w``."""
         low, high = self._range(signed=True)
         channels = 1
-        axes = None
         if self.per_channel:
             channels = w.shape[-1]
-            axes = list(range(w.shape.rank - 1))
+        centre = 0.0
+        if self.centred:
+            centre = 0.5
 
         def initial(*_: Any, **__: Any) -> tf.Tensor:
-            mean = tf.reduce_mean(tf.abs(weights.first()), axes)
-            return tf.reshape(first_step(mean, high), [channels])
+            return self._first_step(weights.first(), channels, low, high, centre)
 
         _, step = self._step(weights.tower, channels, initial)
-        weights.tower.report(lambda: codebook(step, low, high))
-        return quantize(w, step, low, high)
+        offset = None
+        if self.centred:
+            offset = centre * step
+        weights.tower.report(lambda: uniform.codebook(step, low, high, centre * step))
+        scale = uniform.gradient_scale(w, channels, high + centre, self.gradient_scale)
+        slopes = uniform.Slopes(delta=self.delta)
+        return uniform.quantize(w, step, low, high, offset=offset, slopes=slopes, scale=scale)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Unsigned activations with one step.
@@ -124,15 +137,12 @@ class LSQ(Quantizer):
         shifted = activations.shifted(x)
         variable, step = self._step(tower, 1, tf.ones_initializer())
         if activations.collect:
-            tower.start_from(self, variable, start_table(shifted, high))
-        tower.report(lambda: codebook(step, low, high, activations.offset))
-        return activations.shifted_back(quantize(shifted, step, low, high))
-
-    def start(self, table: tf.Tensor) -> tf.Tensor:
-        count = table[0]
-        total = table[1]
-        step = tf.cast(total / tf.maximum(count, 1.0), tf.float32)
-        return tf.reshape(tf.where_v2(step > 0, step, 1.0), [1])
+            self._start_from(tower, variable, shifted, low, high)
+        tower.report(lambda: uniform.codebook(step, low, high, activations.offset))
+        scale = uniform.gradient_scale(x, 1, high, self.gradient_scale)
+        slopes = uniform.Slopes(delta=self.delta)
+        y = uniform.quantize(shifted, step, low, high, slopes=slopes, scale=scale)
+        return activations.shifted_back(y)
 
     def _range(self, *, signed: bool) -> tuple[int, int]:
         """The lowest and the highest integer."""
@@ -144,93 +154,48 @@ class LSQ(Quantizer):
         return -high - 1, high
 
     def _step(self, tower: Any, channels: int, initializer: Any) -> tuple[tf.Variable, tf.Tensor]:
-        """The trained step [channels] of the current scope, and its value, read once per tower."""
+        """The trained step [channels] of the current scope, and |step|, once per tower."""
 
         def make() -> tuple[tf.Variable, tf.Tensor]:
-            variable = tower.variable(
-                'step',
-                [channels],
-                initializer=initializer,
-                trainable=True,
-                lr_factor=self.lr_factor,
-                decay_factor=self.decay_factor,
-            )
-            return variable, tf.convert_to_tensor(variable)
+            variable = self._variable(tower, 'step', channels, initializer)
+            return variable, uniform.positive(tf.convert_to_tensor(variable))
 
         return tower.once(make)
 
+    def _variable(self, tower: Any, name: str, channels: int, initializer: Any) -> tf.Variable:
+        return tower.variable(
+            name,
+            [channels],
+            initializer=initializer,
+            trainable=True,
+            lr_factor=self.lr_factor,
+            decay_factor=self.decay_factor,
+        )
 
-def quantize(x: tf.Tensor, step: tf.Tensor, low: int, high: int) -> tf.Tensor:
-    """Values at whole multiples of the step, with the gradients that ``LSQ`` documents.
+    def _first_step(
+        self, w: tf.Tensor, channels: int, low: int, high: int, centre: float
+    ) -> tf.Tensor:
+        """[channels] steps of weights to start from; arguments as of ``step_of_values``."""
+        if self.start == 'error':
+            return first_steps.or_one(first_steps.step_of_values(w, channels, low, high, centre))
+        mean = tf.reduce_mean(tf.abs(tf.reshape(w, [-1, channels])), 0)
+        return first_steps.or_one(mean * (2 / math.sqrt(high + centre)))
 
-    Args:
-        x: float32.
-        step: [1], or [C] along the last axis of ``x``, float32.
-        low: the lowest multiple.
-        high: the highest multiple.
-    """
+    def _start_from(
+        self, tower: Any, variable: tf.Variable, x: tf.Tensor, low: int, high: int
+    ) -> None:
+        """Lets the step of activations start from a first batch.
 
-    @tf.custom_gradient
-    def fake_quantized(x: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        size = tf.maximum(tf.abs(step), SMALLEST_STEP)
-        rounded = tf.round(tf.clip_by_value(x / size, low, high))
-
-        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            ratio = x / size
-            inside = tf.logical_and(ratio >= low, ratio <= high)
-            clipped = tf.clip_by_value(ratio, low, high)
-            slope = tf.where_v2(inside, tf.round(clipped) - ratio, clipped)
-            total = _sum_like(upstream * slope, step)
-            count = tf.cast(tf.maximum(tf.size(x, out_type=tf.int64), 1), tf.float32)
-            scale = tf.rsqrt(count * high)
-            sign = tf.where_v2(step < 0, -1.0, 1.0)
-            return [tf.where_v2(inside, upstream, 0.0), scale * sign * total]
-
-        return rounded * size, gradient
-
-    return fake_quantized(x, step)
-
-
-def _sum_like(values: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    """Sum over everything, or over everything but the last axis, in the shape of ``step``."""
-    if step.shape.rank and step.shape[0] > 1:
-        return tf.reduce_sum(values, list(range(values.shape.rank - 1)))
-    return tf.reshape(tf.reduce_sum(values), step.shape)
-
-
-def first_step(mean: tf.Tensor, high: int) -> tf.Tensor:
-    """The step to start from; 1 where all values are zero.
-
-    Args:
-        mean: of the magnitudes.
-        high: the highest integer.
-    """
-    step = mean * (2 / math.sqrt(high))
-    return tf.where_v2(step > 0, step, tf.ones_like(step))
-
-
-def start_table(x: tf.Tensor, high: int) -> tf.Tensor:
-    """[2] float64, number of values and sum of the steps that each of them would start from.
-
-    Args:
-        x: float32 activations.
-        high: the highest integer.
-    """
-    total = tf.reduce_sum(tf.cast(tf.abs(x), tf.float64)) * (2 / math.sqrt(high))
-    return tf.stack([tf.cast(tf.size(x), tf.float64), total])
-
-
-def codebook(step: tf.Tensor, low: int, high: int, lower: float = 0.0) -> Codebook:
-    """The step function of ``quantize``.
-
-    Args:
-        step: [C].
-        low: the lowest integer.
-        high: the highest integer.
-        lower: what the integer 0 stands for.
-    """
-    size = tf.maximum(tf.abs(step), SMALLEST_STEP)
-    integers = np.arange(low, high + 1, dtype='float32')[:, None]  # [L, 1]
-    levels = integers * size + lower
-    thresholds = (integers[:-1] + 0.5) * size + lower
-    return Codebook(levels, thresholds, size, levels[0])
+        Args:
+            tower: as of ``Activations``.
+            variable: the step.
+            x: activations, relative to their lower bound.
+            low: the lowest integer.
+            high: the highest integer.
+        """
+        table = first_steps.magnitudes
+        step = functools.partial(first_steps.mean_step, high=high)
+        if self.start == 'error':
+            table = first_steps.counts
+            step = functools.partial(first_steps.step_of_counts, low=low, high=high)
+        tower.start_from(variable, table(x), lambda total: first_steps.or_one(step(total)))

@@ -6,7 +6,7 @@ import functools
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,18 +164,6 @@ class Quantizer:
         """
         return True
 
-    def start(self, table: Any) -> Any:
-        """Value of a variable before the first step.
-
-        Args:
-            table: float64, sum over operating points, towers and workers of what was given to the
-                tower's ``start_from`` for that variable.
-
-        Raises:
-            NotImplementedError: no variable of it starts from data.
-        """
-        raise NotImplementedError(type(self).__name__)
-
     def refit(self, variable: Any, statistics: Any) -> Any:
         """Next value of a variable that is not learned by gradient.
 
@@ -210,6 +198,17 @@ def check_bools(quantizer: Quantizer, *options: str) -> None:
         value = getattr(quantizer, option)
         if not isinstance(value, bool):
             raise ValueError(f'{option}={value!r} must be True or False')
+
+
+def check_choice(quantizer: Quantizer, option: str, choices: Sequence[str]) -> None:
+    """Checks an option that is one of a few words.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    value = getattr(quantizer, option)
+    if value not in choices:
+        raise ValueError(f'{option}={value!r} must be one of {", ".join(map(repr, choices))}')
 
 
 def check_factors(quantizer: Quantizer, *options: str) -> None:

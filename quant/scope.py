@@ -32,14 +32,14 @@ class Start(NamedTuple):
     """How a variable of one tower starts from a first batch.
 
     Attributes:
-        quantizer: that computes the start.
         variable: of this tower.
         tables: float64, one per tensor that the variable codes; they add up.
+        value: makes the start of their sum over operating points, towers and workers.
     """
 
-    quantizer: Quantizer
     variable: tf.Variable
     tables: list[tf.Tensor]
+    value: Callable[[tf.Tensor], tf.Tensor]
 
 
 class Quantization:
@@ -120,17 +120,19 @@ class Quantization:
             self.collected[name] = Collected(quantizer, variable, [])
         self.collected[name].statistics.append(statistics)
 
-    def start_from(self, quantizer: Quantizer, variable: tf.Variable, table: tf.Tensor) -> None:
+    def start_from(
+        self, variable: tf.Variable, table: tf.Tensor, value: Callable[[tf.Tensor], tf.Tensor]
+    ) -> None:
         """Lets ``variable`` start from a first batch.
 
         Args:
-            quantizer: that will compute the start.
             variable: to start.
             table: float64, statistics of one tensor of the batch; they add up.
+            value: makes the start of their sum over operating points, towers and workers.
         """
         name = self.relative(variable.op.name)
         if name not in self.starts:
-            self.starts[name] = Start(quantizer, variable, [])
+            self.starts[name] = Start(variable, [], value)
         self.starts[name].tables.append(table)
 
     def report(self, make: Callable[[], Codebook]) -> None:
@@ -284,7 +286,7 @@ def starts(
         for tower in towers:
             tables += tower.starts[name].tables
         (total,) = add([tf.add_n(tables)])
-        value = row.quantizer.start(total)
+        value = row.value(total)
         variables = [tower.starts[name].variable for tower in towers]
         ops[name] = tf.group(*_assign(variables, value))
     return ops

@@ -6,9 +6,10 @@ import pytest
 from quant import Policy, QuantizationOptions, Rule
 from quant import quantizer as registry
 from quant.backend import tf
-from quant.lsq import LSQ, codebook, quantize
+from quant.lsq import LSQ
 from quant.scope import Quantization, starts
 from quant.state import Kind, declared
+from quant.uniform import codebook, gradient_scale, positive, quantize
 
 RANGES = [(0, 1), (0, 3), (0, 255), (-2, 1), (-1, 1), (-4, 3), (-128, 127)]
 each_range = pytest.mark.parametrize('low, high', RANGES)
@@ -38,7 +39,8 @@ def hard_inputs(step, low, high):
 
 def run_quantizer(run, x, step, low, high, upstream):
     x, step = tf.constant(x), tf.constant(np.atleast_1d(step).astype('float32'))
-    y = quantize(x, step, low, high)
+    scale = gradient_scale(x, 1, high, 'tensor')
+    y = quantize(x, positive(step), low, high, scale=scale)
     return run([y, *tf.gradients(y, [x, step], tf.constant(upstream))])
 
 
@@ -171,7 +173,7 @@ def test_start_of_activations_pools_towers_and_workers(run):
             towers.append(quantization('lsq(bits=2)'))
             with tf.variable_scope('layer'):
                 activate(towers[-1], x)
-    there = tf.constant([1.0, 8.0 * 2 / np.sqrt(3)], tf.float64)
+    there = tf.constant([1.0, 8.0], tf.float64)
     (op,) = starts(towers, add=lambda tables: [table + there for table in tables]).values()
     run(op)
     for name in ('tower0', 'tower1'):
@@ -240,10 +242,11 @@ def test_inference_starts_nothing():
 @each_range
 @pytest.mark.parametrize('step, lower', [([0.25], 0.0), ([-0.25], 0.0), ([0.25, 0.5], -0.125)])
 def test_codebook_gives_what_was_trained(step, lower, low, high, run):
-    book = run(codebook(tf.constant(step), low, high, lower))
+    size = positive(tf.constant(step))
+    book = run(codebook(size, low, high, lower))
     noise = np.random.default_rng(3).normal(size=(99, len(step))) * 0.3 * (high - low)
     x = noise.astype('float32')
-    expected = run(quantize(tf.constant(x), tf.constant(step), low, high)) + lower
+    expected = run(quantize(tf.constant(x), size, low, high)) + lower
     for c in range(len(step)):
         index = (x[:, c, None] + lower > book.thresholds[:, c]).sum(1)
         np.testing.assert_allclose(book.levels[index, c], expected[:, c], rtol=1e-6)

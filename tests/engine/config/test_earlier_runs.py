@@ -30,6 +30,15 @@ def run(request, tmp_path):
     return Path(shutil.copytree(EARLIER / request.param, tmp_path / request.param))
 
 
+@pytest.mark.parametrize(
+    'run',
+    [
+        'rsnet_float',
+        pytest.param('msdnet_w2a2', marks=pytest.mark.slow),
+        pytest.param('dsnet_gate', marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
 def test_it_evaluates_to_the_recorded_numbers(run):
     expected = records(run)
     shutil.rmtree(run / 'eval')

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from engine import Predictor
 from engine.config.config import Config
@@ -82,6 +83,7 @@ def ran(program, *args):
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_programs_keep_their_mode_and_their_environment(tmp_path):
     run, images = tmp_path / 'run', tmp_path / 'images.npy'
     save(InferenceModel(SMALL, data_format='NHWC').starting_values(), run / 'model-1')

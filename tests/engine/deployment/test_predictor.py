@@ -325,7 +325,7 @@ def test_images_of_a_generator_are_let_go(predictors):
 @pytest.mark.parametrize(
     'size, resize',
     [
-        (20, 'area'),
+        pytest.param(20, 'area', marks=pytest.mark.slow),
         (8, 'antialias'),
         pytest.param(20, 'nearest', marks=pytest.mark.slow),
         pytest.param(20, 'antialias', marks=pytest.mark.slow),

@@ -149,6 +149,7 @@ def whole(tmp_path_factory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_killed_twice(whole, tmp_path):
     """Between the checkpoint of an epoch and its record, and while the next one is written."""
     run = tmp_path / 'run'

@@ -123,6 +123,7 @@ def test_resuming_is_exact(trained, tmp_path):
     assert [name for name in whole if not np.array_equal(whole[name], resumed[name])] == []
 
 
+@pytest.mark.slow
 def test_starts_from_a_float_run(floats, tmp_path):
     """Weights start from the loaded ones; what the run keeps is loaded."""
     run = tmp_path / 'run'
@@ -137,6 +138,7 @@ def test_starts_from_a_float_run(floats, tmp_path):
     assert state['group1/quant_last/step'] not in (0, 1)
 
 
+@pytest.mark.slow
 def test_loading_a_quantized_run_keeps_its_steps(trained, tmp_path):
     run = tmp_path / 'run'
     main(*TINY, *LSQ, '--epochs', 1, '--lr', 1e-30, '--load', trained, '--logdir', run)

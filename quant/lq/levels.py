@@ -15,12 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quant.backend import has_gpu, scalar_like, tf
-
-# Above this many bits one search per value is cheaper than 2**bits - 1 comparisons.
-MAX_COMPARED_BITS = 3
-# On GPUs: at 4 bits a step took a third of the time (an H100, ResNet-18, batch 64).
-MAX_COMPARED_BITS_ON_GPU = 4
+from quant import cells
+from quant.backend import tf
 
 
 class Grid(NamedTuple):
@@ -103,25 +99,14 @@ def quantize(
         The quantized tensor, and per channel [2 L, C] float64: the number of x, the sum of x, then
         for each threshold the number of x above it, then for each the sum of the x above it.
     """
-    most = MAX_COMPARED_BITS_ON_GPU if has_gpu() else MAX_COMPARED_BITS
-    compared = g.codes.shape[-1] <= most
-    if not collect and compared:
-        return _at_levels(_masks(x, g, relu), g), None
     if not collect:
-        cells, _ = _cells(x, g, relu)
-        return _of_cells(cells, x, g), None
+        return cells.at_levels(x, g.levels, edges(g, relu)), None
+    compared = cells.are_compared(g.thresholds.shape[0])
     encode = _compare if compared else _search
     encoded = encode(x, g, relu)
     count = tf.cast(tf.size(x, out_type=tf.int64) // g.levels.shape[1], tf.float64)
     first = tf.stack([tf.broadcast_to(count, tf.shape(encoded.total)), encoded.total])
     return encoded.values, tf.concat([first, encoded.above, encoded.sums], 0)
-
-
-def _rows(table: tf.Tensor) -> list[tf.Tensor]:
-    """Rows of [L, C]; scalars when C = 1, which broadcast faster."""
-    if table.shape[1] == 1:
-        table = table[:, 0]
-    return tf.unstack(table)
 
 
 def _sum(x: tf.Tensor, per_channel: bool) -> tf.Tensor:
@@ -142,26 +127,11 @@ def _count(mask: tf.Tensor, per_channel: bool) -> tf.Tensor:
     return _sum(tf.cast(tf.raw_ops.PopulationCount(x=words), tf.int64), per_channel)
 
 
-def _masks(x: tf.Tensor, g: Grid, relu: bool) -> list[tf.Tensor]:
-    """Whether x lies above a threshold, one tensor per threshold. Rectifies no tensor."""
-    return [x > edge for edge in _rows(edges(g, relu))]
-
-
-def _at_levels(masks: list[tf.Tensor], g: Grid) -> tf.Tensor:
-    levels = _rows(g.levels)
-    if g.levels.shape[1] == 1:
-        levels = [scalar_like(masks[0], level) for level in levels]
-    y = levels[0]
-    for mask, level in zip(masks, levels[1:]):
-        y = tf.where_v2(mask, level, y)
-    return y
-
-
 def _compare(x: tf.Tensor, g: Grid, relu: bool) -> Encoded:
     """Encoding by one comparison per threshold."""
     per_channel = g.levels.shape[1] > 1
-    masks = _masks(x, g, relu)
-    y = _at_levels(masks, g)
+    masks = cells.masks(x, edges(g, relu))
+    y = cells.of_masks(masks, g.levels)
     base = g.thresholds
     if relu:
         base = tf.maximum(base, 0.0)
@@ -170,7 +140,7 @@ def _compare(x: tf.Tensor, g: Grid, relu: bool) -> Encoded:
     # Sums of x - t over the x above t: nothing cancels when few are, no masked copy of x is made.
     for mask in masks:
         counts.append(_count(mask, per_channel))
-    for threshold in _rows(base):
+    for threshold in cells.rows(base):
         over = tf.nn.bias_add(x, -threshold) if per_channel else x - threshold
         excesses.append(_sum(tf.nn.relu(over), per_channel))
     above = tf.reshape(tf.stack(counts), g.thresholds.shape)
@@ -182,47 +152,27 @@ def _compare(x: tf.Tensor, g: Grid, relu: bool) -> Encoded:
     return Encoded(y, tf.reshape(_sum(x, per_channel), [-1]), above, sums)
 
 
-def _cells(x: tf.Tensor, g: Grid, relu: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cells of the values by binary search, and the values, both [C, n].
-
-    The cell of level l of channel c is number c L + l.
-    """
-    count, channels = g.levels.shape
-    if relu:
-        x = tf.nn.relu(x)
-    values = tf.transpose(tf.reshape(x, [-1, channels]))
-    index = tf.searchsorted(tf.transpose(g.thresholds), values, side='left')
-    return index + count * tf.range(channels)[:, None], values
-
-
-def _of_cells(cells: tf.Tensor, x: tf.Tensor, g: Grid) -> tf.Tensor:
-    """The levels of cells [C, n] in the shape of ``x``."""
-    levels = tf.reshape(tf.transpose(g.levels), [-1])
-    y = tf.transpose(tf.gather(levels, cells))
-    y = tf.reshape(y, tf.shape(x))
-    y.set_shape(x.shape)
-    return y
-
-
 def _search(x: tf.Tensor, g: Grid, relu: bool) -> Encoded:
     """Encoding by binary search."""
     count, channels = g.levels.shape
-    cells, values = _cells(x, g, relu)
+    if relu:
+        x = tf.nn.relu(x)
+    codes, values = cells.search(x, g.thresholds)
     # In float64: adding one value after the other, float32 would stop counting at 2**24.
-    numbers = _per_level(tf.ones_like(values, tf.float64), cells, channels, count)
-    sums = _per_level(tf.cast(values, tf.float64), cells, channels, count)
-    return Encoded(_of_cells(cells, x, g), sums[0], numbers[1:], sums[1:])
+    numbers = _per_level(tf.ones_like(values, tf.float64), codes, channels, count)
+    sums = _per_level(tf.cast(values, tf.float64), codes, channels, count)
+    return Encoded(cells.of_cells(codes, g.levels, x), sums[0], numbers[1:], sums[1:])
 
 
-def _per_level(values: tf.Tensor, cells: tf.Tensor, channels: int, count: int) -> tf.Tensor:
+def _per_level(values: tf.Tensor, codes: tf.Tensor, channels: int, count: int) -> tf.Tensor:
     """[L, C] sums of the values at each level and above.
 
     Args:
         values: [C, n] float64.
-        cells: [C, n].
+        codes: [C, n].
         channels: C.
         count: L.
     """
-    sums = tf.math.unsorted_segment_sum(values, cells, channels * count)
+    sums = tf.math.unsorted_segment_sum(values, codes, channels * count)
     sums = tf.reshape(sums, [channels, count])
     return tf.transpose(tf.cumsum(sums, axis=1, reverse=True))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quant import cells
 from quant.backend import tf
 from quant.lq import levels as lq
 from quant.lq import refit
@@ -17,7 +18,7 @@ from tests.conftest import Runner
 
 BITS = range(1, 9)
 LOWS = {'weight': -1, 'activation': 0}
-BOUNDARY = lq.MAX_COMPARED_BITS, lq.MAX_COMPARED_BITS + 1
+BOUNDARY = 3, 4
 each_bits = pytest.mark.parametrize('bits', BITS)
 each_kind = pytest.mark.parametrize('low', LOWS.values(), ids=LOWS.keys())
 
@@ -186,8 +187,8 @@ def test_both_encoders_agree(bits, low, run, monkeypatch):
     basis, x = case(bits, low)
     x[0] = np.nan
     results = []
-    for most in (0, 8):
-        monkeypatch.setattr(lq, 'MAX_COMPARED_BITS', most)
+    for most in (0, 255):
+        monkeypatch.setattr(cells, 'MAX_COMPARED', most)
         results.append(lq.quantize(tf.constant(x), lq.grid(tf.constant(basis), low), collect=True))
     (y0, table0), (y1, table1) = run(results)
     np.testing.assert_array_equal(y0, y1)
@@ -203,7 +204,7 @@ def test_a_gpu_changes_no_value(bits, low, run, monkeypatch):
     results = []
     for has_gpu in (False, True):
         monkeypatch.setattr('quant.backend.has_gpu', lambda answer=has_gpu: answer)
-        monkeypatch.setattr(lq, 'has_gpu', lambda answer=has_gpu: answer)
+        monkeypatch.setattr(cells, 'has_gpu', lambda answer=has_gpu: answer)
         values = tf.constant(x)
         y, table = lq.quantize(values, lq.grid(tf.constant(basis), low), collect=True)
         through = straight_through_inside(y, values, values > 0)

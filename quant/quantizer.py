@@ -17,9 +17,15 @@ _LONGEST = 1000
 
 # Name in a spec -> class, imported when first used. One line per quantizer.
 _QUANTIZERS = {
+    'apot': 'quant.apot.APoT',
+    'dorefa': 'quant.dorefa.DoReFa',
     'lq': 'quant.lq.quantizer.LQ',
     'lsq': 'quant.lsq.LSQ',
+    'n2uq': 'quant.n2uq.N2UQ',
 }
+
+# Roles of layers that no normalisation follows, in every network: what they give is used as it is.
+_WITHOUT_NORM = ('gate', 'head')
 
 # Standard deviation of initial weights: a number, or what makes the tensor for computed weights.
 InitStd = float | Callable[[], Any]
@@ -223,6 +229,13 @@ def check_factors(quantizer: Quantizer, *options: str) -> None:
             raise ValueError(f'{option}={value!r} must be a number')
         if not 0 <= value < math.inf:
             raise ValueError(f'{option}={value!r} must be at least 0 and finite')
+
+
+def lacks_norm(role: str) -> str:
+    """Why weights that come out at a scale of their own cannot serve a role; empty if they can."""
+    if role in _WITHOUT_NORM:
+        return 'no normalisation follows to undo the scale at which its weights come out'
+    return ''
 
 
 def names() -> list[str]:

@@ -32,6 +32,10 @@ class Form:
     variables: dict[str, str]
 
 
+def _spelled(name: str, options: dict[str, Any]) -> str:
+    return f'{name}({", ".join(f"{option}={value!r}" for option, value in options.items())})'
+
+
 def _lsq(case: Case) -> str:
     low, high = case['range']
     options = {
@@ -39,10 +43,36 @@ def _lsq(case: Case) -> str:
         'symmetric': low == -high,
         'per_channel': case['per_channel'],
     }
-    return f'lsq({", ".join(f"{name}={value!r}" for name, value in options.items())})'
+    return _spelled('lsq', options)
 
 
-FORMS = {'quant_lsq': Form(_lsq, {'s': 'step'})}
+def _apot(case: Case) -> str:
+    cifar = case['case'].startswith('cifar_')
+    options = {
+        'bits': case['bits'],
+        'equal_steps': case['case'].startswith('uniform_'),
+        'variant': 'cifar' if cifar else 'imagenet',
+        'clip': 8.0 if cifar else 6.0,
+    }
+    return _spelled('apot', options)
+
+
+def _dorefa(case: Case) -> str:
+    return f'dorefa(bits={case["bits"]}, stop_max={case["case"].startswith("larq_")})'
+
+
+def _n2uq(case: Case) -> str:
+    return f'n2uq(bits={case["bits"]}, divided=True)'
+
+
+FORMS = {
+    'quant_apot': Form(_apot, {'alpha': 'clip'}),
+    'quant_dorefa': Form(_dorefa, {}),
+    'quant_lsq': Form(_lsq, {'s': 'step'}),
+    'quant_n2uq': Form(
+        _n2uq, {'a': 'interval', 'start': 'start', 'scale1': 'scale1', 'scale2': 'scale2'}
+    ),
+}
 
 
 def cases(fixture: Fixture) -> Result:
@@ -57,7 +87,7 @@ def cases(fixture: Fixture) -> Result:
         judged = _Judged(fixture, case, form)
         result.checks += judged.checks
         result.problems += judged.problems
-        delicate += len(case['delicate']) + len(case['delicate_gx'])
+        delicate += len(judged.delicate) + len(judged.delicate_gx)
     result.remark = f'{len(fixture.data["cases"])} cases, {delicate} delicate values'
     return result
 
@@ -66,12 +96,16 @@ class _Judged:
     """The verdict on one case.
 
     Attributes:
+        delicate: flat indices of values at a threshold.
+        delicate_gx: the same of the gradient, at a bound.
         checks: comparisons of arrays.
         problems: what is wrong beside them.
     """
 
     def __init__(self, fixture: Fixture, case: Case, form: Form):
         self._case, self._form, self._arrays = case, form, fixture.arrays
+        self.delicate: list[int] = case.get('delicate', [])
+        self.delicate_gx: list[int] = case.get('delicate_gx', [])
         self.checks: list[Check] = []
         self.problems: list[str] = []
         with tf.Graph().as_default(), tf.Session() as session:
@@ -90,19 +124,22 @@ class _Judged:
         y = self._quantized(quantization, values)
         codebook = next(iter(quantization.codebooks.values()))()
         variables = {v.op.name.rpartition('/')[2]: v for v in tf.global_variables()}
-        learned = {name: variables[form.variables[name]] for name in case['params']}
+        # What gets no gradient in the published code is a constant here.
+        names = [name for name in case['params'] if name not in case['no_grad']]
+        learned = {name: variables[form.variables[name]] for name in names}
         graded = {name: learned[name] for name in case['grads']}
         upstream = tf.constant(self._arrays[case['gy']])
         gradients = tf.gradients(y, [values, *graded.values()], upstream)
         session.run(tf.global_variables_initializer())
         for op in starts([quantization]).values():
             session.run(op)
-        for name in case['init']:
+        for name in [name for name in case['init'] if name in learned]:
             self._compare(f'init_{name}', session.run(learned[name]), START)
         for name, variable in learned.items():
             value = self._stored(f'param_{name}').reshape(variable.shape.as_list())
             session.run(variable.initializer, {variable.initializer.inputs[1]: value})
-        ours, found, book = session.run([y, gradients, codebook])
+        ours, found, tables = session.run([y, gradients, codebook[:2]])
+        book = Codebook(*tables)
         agree = self._check_values(ours, book) & self._check_gradient(found[0])
         if agree:
             for name, value in zip(graded, found[1:]):
@@ -112,7 +149,8 @@ class _Judged:
     def _quantized(self, quantization: Quantization, x: tf.Tensor) -> tf.Tensor:
         if self._case['kind'] == 'weight':
             return quantization.weight(x, scope='q', role='body', init_std=1.0)
-        signed = self._case['range'][0] < 0
+        low, *_ = self._case.get('range', [0])
+        signed = low < 0
         return quantization.activation(
             'q',
             x,
@@ -145,9 +183,9 @@ class _Judged:
 
     def _check_values(self, ours: np.ndarray, book: Codebook) -> bool:
         """Checks y; at delicate places a neighbouring level will do. Whether it is theirs there."""
-        delicate = self._case['delicate']
+        delicate = np.array(self.delicate, int)
         self._compare('y', ours, but=delicate)
-        levels = book.levels[:, 0]
+        levels = book.levels.T[delicate % book.levels.shape[1]]  # [values, L]
         theirs = np.abs(self._stored('y').ravel()[delicate, None] - levels).argmin(1)
         found = np.abs(ours.ravel()[delicate, None] - levels).argmin(1)
         if (np.abs(theirs - found) > 1).any():
@@ -156,7 +194,7 @@ class _Judged:
 
     def _check_gradient(self, ours: np.ndarray) -> bool:
         """Checks gx; whether it agrees at delicate places, too."""
-        delicate = self._case['delicate_gx']
+        delicate = self.delicate_gx
         self._compare('gx', ours, but=delicate)
         limit = self._case['tolerance_abs']['gx']
         difference = np.abs(self._stored('gx').ravel() - ours.ravel())[delicate]

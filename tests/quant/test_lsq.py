@@ -10,6 +10,7 @@ from quant.lsq import LSQ
 from quant.scope import Quantization, starts
 from quant.state import Kind, declared
 from quant.uniform import codebook, gradient_scale, positive, quantize
+from tests.quant.towers import activate, quantization, variable, weigh
 
 RANGES = [(0, 1), (0, 3), (0, 255), (-2, 1), (-1, 1), (-4, 3), (-128, 127)]
 each_range = pytest.mark.parametrize('low, high', RANGES)
@@ -97,35 +98,6 @@ def test_empty_batch(run):
     y, gx, gs = run_quantizer(run, x, 0.5, 0, 3, x)
     assert y.shape == gx.shape == (0, 4)
     np.testing.assert_array_equal(gs, [0])
-
-
-def quantization(spec, *, training=True):
-    policy = Policy((Rule(roles=('body',), weight=spec, activation=spec),))
-    return Quantization(policy, training=training)
-
-
-def weigh(q, w, **options):
-    with tf.variable_scope('conv'):
-        return q.weight(tf.constant(w), scope='conv', role='body', init_std=9.0, **options)
-
-
-def activate(q, x, *, relu=True, lower=0.0, point='s8', strongest=True):
-    with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-        return q.activation(
-            'quant1',
-            tf.constant(x),
-            scope='quant1',
-            role='body',
-            relu=relu,
-            lower=lower,
-            point=point,
-            strongest=strongest,
-        )
-
-
-def variable(name):
-    (found,) = (v for v in tf.global_variables() if v.op.name == name)
-    return found
 
 
 @pytest.mark.parametrize('bits, high', [(2, 1), (3, 3), (8, 127)])

@@ -5,7 +5,7 @@ import pytest
 
 from quant.backend import tf
 from quant.lsq import LSQ
-from tests.quant.test_lsq import activate, quantization, variable, weigh
+from tests.quant.towers import activate, quantization, variable, weigh
 
 RNG = np.random.default_rng(4)
 W = RNG.normal(size=(3, 3, 2, 4)).astype('float32') * np.float32([1, 0.01, 30, 1])

@@ -1,0 +1,150 @@
+"""DoReFa: uniform quantization of squashed weights and of activations up to one, without state.
+
+References:
+    DoReFa-Net: Training Low Bitwidth Convolutional Neural Networks with Low Bitwidth Gradients,
+    https://arxiv.org/abs/1606.06160, equations 5, 7, 9, 11; the arithmetic is that of the authors'
+    code in tensorpack's examples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from quant.backend import new_graph, tf  # noqa: F401 (in the example)
+from quant.cells import BELOW_ZERO
+from quant.lsq import ONE_BIT
+from quant.quantizer import (
+    Activations,
+    Codebook,
+    Quantizer,
+    Weights,
+    check_bits,
+    check_bools,
+    lacks_norm,
+)
+from quant.straight_through import straight_through, straight_through_inside
+from quant.uniform import codebook
+
+
+@dataclasses.dataclass(frozen=True)
+class DoReFa(Quantizer):
+    """DoReFa quantizer of weights and activations.
+
+    Weights: ``2 round(n (t / (2 max|t|) + 1/2)) / n - 1`` with ``t = tanh(w)`` and n = 2**bits - 1,
+    over the whole tensor, so that they reach from -1 to 1 whatever the size of w: a normalisation
+    has to follow. Their number of levels is even, none is zero, and a weight of zero takes the
+    lowest positive one; so do weights that are all zero, for which the published code gives no
+    number. Gradient: that of the formula without ``round``, the maximum included. At one bit:
+    ``mean|w| sign(w)`` with sign(0) = 1, and the upstream gradient as it is.
+
+    Activations: ``round(n clip(x, 0, 1)) / n``; the upstream gradient passes where x lies in
+    [0, 1]. Without a ReLU, x is taken relative to its lower bound; where it has none, whole
+    multiples of 1 / (2**(bits - 1) - 1) from -1 to 1 take the place of the published range, which
+    has no negative values.
+
+    Attributes:
+        bits: 1 to 8. Activations without a bound have at least 2.
+        stop_max: the gradient takes the maximum for a constant, as Larq does. It differs for the
+            largest weight alone, which otherwise gets a sum over all.
+
+    *Variable names*: none.
+
+    >>> with new_graph(), tf.Session() as session:
+    ...     w = tf.constant([-2.0, -0.1, 0.0, 0.5])
+    ...     print(session.run(squashed(w, 3, stop_max=False)).round(3))
+    [-1.    -0.333  0.333  0.333]
+    """
+
+    bits: int = 2
+    stop_max: bool = False
+
+    def __post_init__(self) -> None:
+        check_bits(self)
+        check_bools(self, 'stop_max')
+
+    def refuses(self, role: str, *, weights: bool) -> str:
+        if weights:
+            return lacks_norm(role)
+        return super().refuses(role, weights=weights)
+
+    def stored_values(self, channels: int) -> int:
+        if self.bits == 1:
+            return 1
+        return 0
+
+    def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """Weights of which all output channels share the levels."""
+        if self.bits == 1:
+            size = tf.reduce_mean(tf.abs(w))
+            weights.tower.report(lambda: _two_levels(size))
+            return straight_through(tf.where_v2(w >= 0, size, -size), w)
+        n = 2**self.bits - 1
+        weights.tower.report(lambda: _squashed_codebook(w, n))
+        return squashed(w, n, stop_max=self.stop_max)
+
+    def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
+        """Activations up to one.
+
+        Raises:
+            ValueError: one bit where there is no bound.
+        """
+        low = 0
+        high = 2**self.bits - 1
+        if activations.signed:
+            if self.bits == 1:
+                raise ValueError(f'{ONE_BIT}; these activations have both signs')
+            high = 2 ** (self.bits - 1) - 1
+            low = -high
+        step = tf.constant([1 / high], tf.float32)
+        activations.tower.report(lambda: codebook(step, low, high, activations.offset))
+        shifted = activations.shifted(x)
+        clipped = tf.clip_by_value(shifted, low / high, 1.0)
+        y = activations.shifted_back(tf.round(clipped * high) / high)
+        inside = tf.equal(clipped, shifted)
+        if activations.relu:
+            inside = tf.logical_and(inside, x > 0)
+        return straight_through_inside(y, x, inside)
+
+
+def squashed(w: tf.Tensor, n: int, *, stop_max: bool) -> tf.Tensor:
+    """Weights at the n + 1 levels from -1 to 1, with the gradient that ``DoReFa`` documents.
+
+    Args:
+        w: float32.
+        n: number of steps.
+        stop_max: whether the maximum is a constant for the gradient.
+    """
+    squeezed = tf.tanh(w)
+    largest = tf.reduce_max(tf.abs(squeezed))
+    if stop_max:
+        largest = tf.stop_gradient(largest)
+    unit = squeezed / _divisor(largest) * 0.5 + 0.5
+    levels = tf.round(unit * n) / n
+    return straight_through(2 * levels - 1, 2 * unit - 1)
+
+
+def _divisor(largest: tf.Tensor) -> tf.Tensor:
+    """The maximum, or one where all weights are zero."""
+    return tf.where_v2(largest > 0, largest, tf.ones_like(largest))
+
+
+def _squashed_codebook(w: tf.Tensor, n: int) -> Codebook:
+    """The step function of ``squashed`` for the present weights."""
+    integers = np.arange(n + 1, dtype='float32')[:, None]  # [L, 1]
+    levels = tf.constant(2 * (integers / np.float32(n)) - 1)
+    # Halves between the levels, -1 to 1 times the largest squashed weight.
+    halves = (2 * integers[1:] - 1 - n) / np.float32(n)
+    largest = tf.reduce_max(tf.abs(tf.tanh(w)))
+    thresholds = tf.atanh(halves * largest)
+    # A weight of zero is a tie, which takes the even level: the upper one.
+    thresholds = tf.where_v2(halves <= 0, tf.minimum(thresholds, BELOW_ZERO), thresholds)
+    step = tf.constant([2 / n], tf.float32)
+    return Codebook(levels, thresholds, step, levels[0])
+
+
+def _two_levels(size: tf.Tensor) -> Codebook:
+    """The step function of weights of one bit; zero belongs to the upper level."""
+    levels = tf.reshape(tf.stack([-size, size]), [2, 1])
+    return Codebook(levels, tf.constant([[BELOW_ZERO]]), levels[1] - levels[0], levels[0])

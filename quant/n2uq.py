@@ -1,0 +1,291 @@
+"""N2UQ: learned thresholds between uniform levels, and weights on a grid that fits their size.
+
+References:
+    Nonuniform-to-Uniform Quantization: Towards Accurate Quantization via Generalized Straight-
+    Through Estimation, CVPR 2022, https://arxiv.org/abs/2111.14826, equations 4-11; the arithmetic
+    is that of the authors' code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from quant import cells, uniform
+from quant.backend import new_graph, tf  # noqa: F401 (in the example)
+from quant.quantizer import (
+    Activations,
+    Codebook,
+    Quantizer,
+    Weights,
+    check_bits,
+    check_bools,
+    check_factors,
+)
+from quant.straight_through import straight_through
+
+# Highest level, and sum of the intervals that thresholds start from.
+RANGE = 2.0
+
+# Intervals of less are taken for this, as published.
+SMALLEST_INTERVAL = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class N2UQ(Quantizer):
+    """N2UQ quantizer of weights and activations.
+
+    Activations: with n = 2**bits - 1, n learned intervals that begin at ``start`` lie one after the
+    other on the axis of ``scale1 x``. A value above the middle of k of them gets the level
+    ``scale2 2 k / n``: levels are uniform and thresholds are not. Gradients, of x and of all that
+    is learned, are those of the line that climbs by one level from one end of an interval to the
+    other, and is flat beside them; that of ``scale2`` is of the levels themselves. Intervals below
+    1e-3 are taken for 1e-3, and get no gradient.
+
+    Weights, per output channel: ``S (2 round(n (clip(w / S, -1, 1) + 1) / 2) / n - 1)`` with
+    S = mean|w| n / 2**(bits - 1), which gets no gradient: an even number of levels, none of them
+    zero. A weight of zero takes the lowest positive one, at one bit the negative one. A channel of
+    zeros stays zero, for which the published code gives no number. Gradient: the upstream one as it
+    is.
+
+    Published code computes the levels by way of the gradient, which leaves rounding of 6e-8 w / S
+    on them; here they are exact. A scale that crosses zero goes on as its mirror image.
+
+    Attributes:
+        bits: 1 to 8.
+        divided: the gradient of weights is divided by S, as in the published code. For Adam that is
+            the same; other optimizers then have ten to thirty times the rate. None reaches a
+            channel of zeros.
+        private: activations have thresholds and scales per input size instead of one for all.
+        lr_factor: of what activations learn, times the learning rate; the published tenth.
+        decay_factor: of the same, times the weight decay of kernels.
+
+    *Variable names*: ``interval`` [n], ``start``, ``scale1``, ``scale2`` [1].
+
+    >>> with new_graph(), tf.Session() as session:
+    ...     one = tf.ones([1])
+    ...     thresholds = Thresholds(tf.constant([0.5, 1.0, 2.0]), 0 * one, one, one)
+    ...     y = quantize(tf.constant([0.2, 0.3, 1.1, 9.0]), thresholds)
+    ...     print(session.run(y).round(3))
+    [0.    0.667 1.333 2.   ]
+    """
+
+    bits: int = 2
+    divided: bool = False
+    private: bool = False
+    lr_factor: float = 0.1
+    decay_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_bits(self)
+        check_bools(self, 'divided', 'private')
+        check_factors(self, 'lr_factor', 'decay_factor')
+
+    def stored_values(self, channels: int) -> int:
+        return channels
+
+    def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """Weights whose output channels have scales of their own."""
+        n = 2**self.bits - 1
+        axes = list(range(w.shape.rank - 1))
+        mean = tf.stop_gradient(tf.reduce_mean(tf.abs(w), axes))  # [C]
+        size = mean * (n / 2 ** (self.bits - 1))
+        weights.tower.report(lambda: _weight_codebook(size, n))
+        positive = size > 0
+        divisor = tf.where_v2(positive, size, tf.ones_like(size))
+        ratio = tf.clip_by_value(w / divisor, -1.0, 1.0)
+        steps = tf.round((ratio + 1) * (n / 2))
+        y = size * (steps * (2 / n) - 1)
+        if not self.divided:
+            return straight_through(y, w)
+        inverse = tf.where_v2(positive, 1 / divisor, tf.zeros_like(size))
+        return straight_through(y, w * inverse)
+
+    def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
+        """Activations with one set of thresholds.
+
+        Without a ReLU, values are taken relative to ``lower``. Where there is no bound, they are
+        taken as they are: those below the learned start are quantized to zero, as published.
+        """
+        tower = activations.tower
+        if activations.relu:
+            x = tf.nn.relu(x)
+        thresholds = tower.once(lambda: self._thresholds(tower))
+        tower.report(lambda: codebook(thresholds, activations))
+        return activations.shifted_back(quantize(activations.shifted(x), thresholds))
+
+    def _thresholds(self, tower: Any) -> Thresholds:
+        """What is learned in the current scope, as this tower reads it."""
+        n = 2**self.bits - 1
+        interval = self._variable(tower, 'interval', [RANGE / n] * n)
+        start = self._variable(tower, 'start', [0.0])
+        scale1 = self._variable(tower, 'scale1', [1.0])
+        scale2 = self._variable(tower, 'scale2', [1.0])
+        return Thresholds(interval, start, uniform.positive(scale1), uniform.positive(scale2))
+
+    def _variable(self, tower: Any, name: str, start: list[float]) -> tf.Tensor:
+        variable = tower.variable(
+            name,
+            [len(start)],
+            initializer=tf.constant_initializer(start),
+            trainable=True,
+            lr_factor=self.lr_factor,
+            decay_factor=self.decay_factor,
+        )
+        return tf.convert_to_tensor(variable)
+
+
+class Thresholds(NamedTuple):
+    """What N2UQ learns of activations.
+
+    Attributes:
+        interval: [n] lengths.
+        start: [1] lower end of the first interval.
+        scale1: [1] positive factor of values.
+        scale2: [1] positive factor of levels.
+    """
+
+    interval: tf.Tensor
+    start: tf.Tensor
+    scale1: tf.Tensor
+    scale2: tf.Tensor
+
+    @property
+    def lengths(self) -> tf.Tensor:
+        """[n] the intervals, none below the smallest."""
+        return tf.maximum(self.interval, SMALLEST_INTERVAL)
+
+    @property
+    def ends(self) -> tf.Tensor:
+        """[n + 1] ends of the intervals, for scaled values."""
+        return self.start + tf.concat([[0.0], tf.cumsum(self.lengths)], 0)
+
+    @property
+    def middles(self) -> tf.Tensor:
+        """[n, 1] thresholds, for values as they come."""
+        middle = self.ends[:-1] + self.lengths / 2
+        return middle[:, None] / self.scale1
+
+    @property
+    def slopes(self) -> tf.Tensor:
+        """[n + 2, 1] of the line below, within and above the intervals, for scaled values."""
+        rise = RANGE / self.interval.shape[0]
+        flat = tf.zeros([1])
+        slopes = tf.concat([flat, rise / self.lengths, flat], 0)
+        return slopes[:, None]
+
+    @property
+    def lower_ends(self) -> tf.Tensor:
+        """[n + 2, 1] where the line begins to climb at those slopes."""
+        ends = self.ends
+        return tf.concat([ends[:1], ends], 0)[:, None]
+
+    @property
+    def levels(self) -> tf.Tensor:
+        """[n + 1, 1] levels before they are scaled."""
+        n = self.interval.shape[0]
+        integers = np.arange(n + 1)[:, None]
+        return tf.constant(integers * (RANGE / n), tf.float32)
+
+
+def quantize(x: tf.Tensor, thresholds: Thresholds) -> tf.Tensor:
+    """Values at their levels, with the gradients that ``N2UQ`` documents.
+
+    Args:
+        x: float32 of any shape.
+        thresholds: what is learned.
+    """
+
+    @tf.custom_gradient
+    def fake_quantized(x: tf.Tensor, *learned: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        t = Thresholds(*learned)
+        y = cells.at_levels(x, t.levels * t.scale2, t.middles)
+        # What is not a number lies above no threshold.
+        y = tf.where_v2(tf.math.is_nan(x), x, y)
+
+        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+            return _gradients(x, y, upstream, t)
+
+        return y, gradient
+
+    return fake_quantized(x, *thresholds)
+
+
+def _gradients(x: tf.Tensor, y: tf.Tensor, upstream: tf.Tensor, t: Thresholds) -> list[tf.Tensor]:
+    """Gradients of x, interval, start, scale1 and scale2.
+
+    Args:
+        x: values as they come.
+        y: the same at their levels.
+        upstream: gradient of ``y``.
+        t: what is learned.
+    """
+    ends = t.ends[:, None] / t.scale1
+    through = upstream * cells.at_levels(x, t.slopes, ends) * t.scale2
+    climbed = x * t.scale1 - cells.at_levels(x, t.lower_ends, ends)
+    # The line through an interval falls with all lengths before it, and turns about its lower end.
+    sums = _per_interval(through, x, ends)
+    turned = _per_interval(through * climbed, x, ends) / t.lengths
+    after = tf.cumsum(sums, exclusive=True, reverse=True)
+    learned = t.interval > SMALLEST_INTERVAL
+    of_interval = tf.where_v2(learned, -after - turned, tf.zeros_like(turned))
+    of_start = -tf.reduce_sum(sums, keepdims=True)
+    of_scale1 = tf.reshape(tf.reduce_sum(through * x), [1])
+    of_scale2 = tf.reduce_sum(upstream * y) / t.scale2
+    return [through * t.scale1, of_interval, of_start, of_scale1, of_scale2]
+
+
+def _per_interval(values: tf.Tensor, x: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
+    """[n] sums of ``values`` over those of x in each interval.
+
+    Args:
+        values: like ``x``.
+        x: float32.
+        ends: [n + 1, 1] of the intervals.
+    """
+    count = ends.shape[0]
+    if not cells.are_compared(count):
+        codes, _ = cells.search(x, ends)
+        flat = tf.cast(tf.reshape(values, [1, -1]), tf.float64)
+        sums = tf.math.unsorted_segment_sum(flat, codes, count + 1)
+        return tf.cast(sums[1:-1], tf.float32)
+    above = cells.masks(x, ends)
+    totals = []
+    for lower, upper in zip(above, above[1:]):
+        outside = tf.logical_or(tf.logical_not(lower), upper)
+        totals.append(tf.reduce_sum(tf.where_v2(outside, 0.0, values)))
+    return tf.stack(totals)
+
+
+def codebook(t: Thresholds, activations: Activations) -> Codebook:
+    """The step function of activations.
+
+    Args:
+        t: what is learned.
+        activations: what is known about them.
+    """
+    middles = t.middles
+    if activations.relu:
+        middles = tf.where_v2(middles < 0, -np.inf, middles)
+    levels = activations.shifted_back(t.levels * t.scale2)
+    step = t.scale2 * (RANGE / t.interval.shape[0])
+    return Codebook(levels, activations.shifted_back(middles), step, levels[0])
+
+
+def _weight_codebook(size: tf.Tensor, n: int) -> Codebook:
+    """The step function of weights.
+
+    Args:
+        size: [C] the highest level.
+        n: number of steps.
+    """
+    integers = np.arange(n + 1, dtype='float32')[:, None]
+    levels = (integers * np.float32(2 / n) - 1) * size
+    halves = (2 * integers[1:] - 1 - n) / np.float32(n)
+    thresholds = halves * size
+    if n > 1:
+        # A weight of zero is a tie, which takes the even level: the upper one.
+        thresholds = tf.where_v2(halves == 0, cells.BELOW_ZERO, thresholds)
+    return Codebook(levels, thresholds, size * (2 / n), levels[0])

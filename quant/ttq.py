@@ -13,9 +13,9 @@ from typing import Any
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.quantizer import (
     PACKED_TERNARY,
-    lacks_norm,
     Quantizer,
     Weights,
+    lacks_norm,
 )
 from quant.twn import check_ternary, codebook, ternary
 
@@ -27,10 +27,11 @@ SHARE = 0.05
 class TTQ(Quantizer):
     """Trained ternary quantization: -negative, 0 or positive, by .05 times the largest magnitude.
 
-    Both scales start at 1, whatever the weights, so that a normalisation has to follow, and are learned by gradient: the sum of the upstream gradients of the
-    weights at their level, that of the negative one with the other sign. Pseudo-gradient of w: the
-    upstream gradient times the scale of its level, of which that of zero is 1. The threshold
-    follows from the weights in every step and gets no gradient.
+    Both scales start at 1, whatever the weights, so that a normalisation has to follow. They are
+    learned by gradient: the sum of the upstream gradients of the weights at their level, that of
+    the negative one with the other sign. Pseudo-gradient of w: the upstream gradient times the
+    scale of its level, of which that of zero is 1. The threshold follows from the weights in every
+    step and gets no gradient.
 
     The published code lets a scale go through zero, which exchanges the levels; here its magnitude
     is used, so that it goes on as its mirror image. A weight exactly at the threshold is zero; the

@@ -66,7 +66,8 @@ class Activations:
         lower: without ``relu``, the smallest value that can occur; -inf if there is no bound.
         collect: whether statistics for ``refit`` are wanted.
         axis: of the channels.
-        channels: number of them in the widest network; a narrow one has the first of them.
+        channels: number of them in the widest network, of which a narrow one has the first; None:
+            those of what is quantized.
     """
 
     tower: Any
@@ -74,7 +75,7 @@ class Activations:
     lower: float
     collect: bool
     axis: int
-    channels: int
+    channels: int | None
 
     @property
     def signed(self) -> bool:

@@ -37,7 +37,7 @@ class ReActNet(BiReal):
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Signs of shifted values, which take the place of a ReLU before them."""
         tower = activations.tower
-        channels = activations.channels
+        channels = activations.channels or x.shape[activations.axis]
 
         def make() -> tf.Tensor:
             zeros = tf.zeros_initializer()

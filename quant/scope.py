@@ -214,8 +214,7 @@ class Quantization:
             return tf.nn.relu(x) if relu else x
         _refuse(quantizer, role, scope, weights=False)
         collect = self.training and quantizer.collects(strongest=strongest)
-        widest = channels or x.shape[axis]
-        activations = Activations(self, relu, lower, collect, axis, widest)
+        activations = Activations(self, relu, lower, collect, axis, channels)
         owner = point if quantizer.private else ''
         with self._below(name, owner):
             y = quantizer.activation(tf.cast(x, tf.float32), activations)

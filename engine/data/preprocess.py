@@ -1,5 +1,7 @@
 """Preprocessing in the graph: normalises a batch once and resizes it once per input size."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -81,6 +83,26 @@ def shares(resize: str, length: int, size: int) -> np.ndarray:
     step = np.float32(length) / np.float32(size)
     places = np.floor(np.arange(size, dtype=np.float32) * step).astype(int)
     return np.eye(length, dtype=np.float32)[np.minimum(places, length - 1)]
+
+
+def resized(images: np.ndarray, resize: str, size: int) -> np.ndarray:
+    """What the graph makes of views, by numpy and before they are normalised.
+
+    Args:
+        images: uint8 [N, H, H, 3].
+        resize: ``nearest`` or ``area``.
+        size: edge of the result, pixels.
+
+    Returns:
+        float32 [N, size, size, 3], from 0 to 255: means over areas are no whole numbers.
+    """
+    count, length, _, channels = images.shape
+    if size == length:
+        return images.astype(np.float32)
+    matrix = shares(resize, length, size).astype(np.float64)
+    rows = images.reshape(count, length, length * channels)
+    lines = (matrix @ rows).reshape(count, size, length, channels)
+    return (matrix @ lines).astype(np.float32)
 
 
 def overlap(length: int, size: int) -> np.ndarray:

@@ -94,18 +94,15 @@ def _images(rule: Preprocessing, *, resizes: bool) -> texts.ImageText:
     if numbers.mean:
         inside += ['subtract mean', 'divide by std']
     before = ['decode to 8-bit BGR, as OpenCV reads files']
-    kind = 'uint8'
-    if rule.antialias or resizes:
+    if rule.antialias:
         before.append(rule.eval_rule('side'))
     else:
         before.append(rule.eval_rule(rule.image_size))
-    if not rule.antialias:
         resize = f'resize to size x size: {_RESIZES[rule.resize]}'
         (inside if resizes else before).append(resize)
-    if not resizes:
-        kind = 'float32, values from 0 to 255,'
     return texts.ImageText(
-        input=f'{kind} [N, side, side, 3]',
+        dtype='uint8' if resizes else 'float32',
+        layout='NHWC',
         channels='BGR',
         before=tuple(before),
         inside=tuple(inside),
@@ -115,13 +112,14 @@ def _images(rule: Preprocessing, *, resizes: bool) -> texts.ImageText:
         augmentation=rule.augmentation,
         resize=rule.resize,
         inputs=rule.inputs,
+        view=None if rule.antialias else rule.image_size,
     )
 
 
 # What the resizes of the graph are, in words.
 _RESIZES = {
     'area': 'means over areas, not rounded',
-    'nearest': 'row and column floor(i * side / size)',
+    'nearest': 'row and column floor(i * view / size)',
 }
 
 

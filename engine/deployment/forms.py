@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from engine.errors import UsageError
+
 # Logits [N, classes] of images uint8 [N, side, side, 3] at the point of this number in the file.
 Runtime = Callable[[np.ndarray, int], np.ndarray]
 
@@ -17,9 +19,19 @@ class Exporter:
     Attributes:
         static: whether every layer is executed for every image, also where a network of the
             training framework skips some.
+        tolerated: share of the images that may be answered differently than by evaluation.
     """
 
     static = False
+    tolerated = 0.0
+
+    def leave_resize(self) -> None:
+        """Has files take images of the point's own size, which those who call them make.
+
+        Raises:
+            UsageError: the format has no such files.
+        """
+        raise UsageError('--no-preprocess: only ONNX files can do without; --out NAME.onnx')
 
     def write(self, source: Any, points: Sequence[str], path: Path) -> None:
         """Writes operating points to a new file or folder.

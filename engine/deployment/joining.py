@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 
 from engine.deployment.alignment import Group, groups, names, renamed, results
 from engine.deployment.choices import ByPoint, Choose
+from engine.deployment.names import IMAGES, POINT
 from engine.deployment.program import Constant, Operation, Program
-
-# Names of what every file is given.
-IMAGES, POINT = 'images', 'point'
 
 # An operation at every size: constants alone differ.
 Row = tuple[Operation, ...]

@@ -5,19 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.data.preprocess import resized
 from engine.deployment import interpreter, trace
 from engine.deployment.description import describe
 from engine.deployment.forms import Exporter, Runtime
 from engine.deployment.program import Program
+from engine.deployment.resizing import without_resize
+from engine.deployment.runtimes import REMEDY, Loaded, installed, load
 from engine.errors import UsageError
 from engine.runs.checkpoint import Checkpoint
 
 try:
-    from engine.deployment import onnx_file, onnx_graph
+    from engine.deployment import onnx_file
 except ImportError as error:
     raise UsageError(
-        f"--form packed and float: {error}; python -m pip install '.[export]' installs what they "
-        'need'
+        f'--form packed and float: {error}; {REMEDY} installs what they need'
     ) from error
 
 # Images of a batch that the interpreter runs: it takes a hundred times as long as a runtime.
@@ -38,6 +40,13 @@ class Packed(Exporter):
 
     def __init__(self) -> None:
         self._program = Program({}, {})
+        self._resizes = True
+        self._resize = ''
+
+    def leave_resize(self) -> None:
+        self._resizes = False
+        # Means of pixels, not of normalised ones: a sum in another order can cross a threshold.
+        self.tolerated = 0.001
 
     def write(self, source: Checkpoint, points: Sequence[str], path: Path) -> None:
         """Operating points in a new file.
@@ -50,23 +59,50 @@ class Packed(Exporter):
         Raises:
             UsageError: they differ in more than size.
         """
+        assert source.config is not None
+        self._resize = source.config.resize
         self._program = trace.of_points(source, points)
-        texts = describe(source, self._program, self.form)
-        onnx_file.save(self._program, path, texts.spelled(), packed=self.packed)
+        if not self._resizes:
+            self._program = without_resize(self._program)
+        texts = describe(source, self._program, self.form, resizes=self._resizes)
+        onnx_file.save(
+            self._program,
+            path,
+            texts.spelled(),
+            packed=self.packed,
+            by_height=not self._resizes,
+        )
 
     def runtimes(self, path: Path) -> dict[str, Runtime]:
         found: dict[str, Runtime] = {'interpreter': self._interpreted}
-        for name, make in (('onnxruntime', _onnxruntime), ('openvino', _openvino)):
-            try:
-                run, version = make(path, len(self._program.points) > 1)
-            except ImportError:
-                continue
-            found[f'{name} {version}'] = run
+        content = path.read_bytes()
+        for name in installed():
+            loaded = load(name, content, str(path), threads=1)
+            found[f'{name} {loaded.version}'] = self._run_by(loaded)
         return found
+
+    def _run_by(self, loaded: Loaded) -> Runtime:
+        """What runs every point of a loaded file."""
+        runs = []
+        for number, point in enumerate(self._program.points.values()):
+            runs.append(loaded.at(number, point.side))
+
+        def run(images: np.ndarray, number: int) -> np.ndarray:
+            return runs[number](self._sized(images, number))
+
+        return run
 
     def _interpreted(self, images: np.ndarray, number: int) -> np.ndarray:
         point = list(self._program.points)[number]
-        return interpreter.run(self._program, point, images[:INTERPRETED])
+        some = self._sized(images[:INTERPRETED], number)
+        return interpreter.run(self._program, point, some)
+
+    def _sized(self, images: np.ndarray, number: int) -> np.ndarray:
+        """Views of evaluation as the file takes them."""
+        if self._resizes:
+            return images
+        side = list(self._program.points.values())[number].side
+        return resized(images, self._resize, side)
 
     def note(self, path: Path, texts: Mapping[str, str]) -> None:
         onnx_file.annotate(path, texts)
@@ -77,47 +113,3 @@ class Float(Packed):
 
     form = 'float'
     packed = False
-
-
-def _onnxruntime(path: Path, several: bool) -> tuple[Runtime, str]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    # Read here: a path of any name.
-    session = onnxruntime.InferenceSession(
-        path.read_bytes(), options, providers=['CPUExecutionProvider']
-    )
-
-    def run(images: np.ndarray, number: int) -> np.ndarray:
-        return session.run(None, _feed(images, number, several))[0]
-
-    return run, onnxruntime.__version__
-
-
-def _openvino(path: Path, several: bool) -> tuple[Runtime, str]:
-    import openvino
-
-    core = openvino.Core()
-    # By default it computes in bfloat16 where the processor can.
-    settings = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': 1}
-    model = core.compile_model(core.read_model(path.read_bytes()), 'CPU', settings)
-
-    def run(images: np.ndarray, number: int) -> np.ndarray:
-        return np.array(model(_feed(images, number, several))[0])
-
-    return run, openvino.__version__.partition('-')[0]
-
-
-def _feed(images: np.ndarray, number: int, several: bool) -> dict[str, np.ndarray]:
-    """Inputs of a file.
-
-    Args:
-        images: uint8.
-        number: of the point.
-        several: whether the file has more than one.
-    """
-    feed = {onnx_graph.IMAGES: images}
-    if several:
-        feed[onnx_graph.POINT] = np.array([number])
-    return feed

@@ -31,7 +31,14 @@ CHAIN = 7
 _ARITHMETIC = {'add': 'Add', 'subtract': 'Sub', 'multiply': 'Mul', 'divide': 'Div'}
 
 
-def save(whole: Program, path: Path, metadata: Mapping[str, str], *, packed: bool) -> None:
+def save(
+    whole: Program,
+    path: Path,
+    metadata: Mapping[str, str],
+    *,
+    packed: bool,
+    by_height: bool = False,
+) -> None:
     """Writes a program.
 
     Args:
@@ -39,11 +46,12 @@ def save(whole: Program, path: Path, metadata: Mapping[str, str], *, packed: boo
         path: file to make.
         metadata: texts by name that the file carries.
         packed: kernels as codes; else as floats.
+        by_height: whether images are float32 of the point's own size, by which the point is chosen.
 
     Raises:
         UsageError: the points differ in more than in constants.
     """
-    model = OnnxGraph(whole, packed=packed).model(_RULES)
+    model = OnnxGraph(whole, packed=packed, by_height=by_height).model(_RULES)
     for name, text in sorted(metadata.items()):
         model.metadata_props.add(key=name, value=text)
     onnx.checker.check_model(model)

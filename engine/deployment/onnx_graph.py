@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engine.deployment import onnx_branches, program
 from engine.deployment.choices import Choose
-from engine.deployment.joining import IMAGES, POINT, Row, joint
+from engine.deployment.joining import Row, joint
+from engine.deployment.names import IMAGES, LOGITS, POINT
 from engine.deployment.packing import pack, packing
 from engine.deployment.program import Codes, Operation, Part, Program
 from engine.deployment.regions import Region, regions
@@ -20,8 +21,6 @@ from engine.errors import UsageError
 # The oldest operator set with all that is used, and the format's version of its time.
 OPSET = 11
 IR_VERSION = 6
-
-LOGITS = 'logits'
 
 # Operations with a kernel.
 Kernelled = program.Convolution | program.Dense
@@ -36,15 +35,17 @@ class OnnxGraph:
     Args:
         whole: the program.
         packed: kernels as codes.
+        by_height: whether images are float32 of the point's own size, by which the point is chosen.
 
     Attributes:
         place: start of the names of what the current operation needs beside its result.
     """
 
-    def __init__(self, whole: Program, *, packed: bool):
+    def __init__(self, whole: Program, *, packed: bool, by_height: bool = False):
         self._joint = joint(whole)
         self._whole = Program(whole.points, self._joint.constants)
         self._packed = packed
+        self._by_height = by_height
         self._nodes: list[Any] = []
         self._initializers: dict[str, Any] = {}
         self._made: dict[Any, str] = {}
@@ -68,9 +69,12 @@ class OnnxGraph:
         side: Any = points[0].side
         if len({point.side for point in points}) > 1:
             side = 'side'
-        images = helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, ['N', side, side, 3])
+        kind = TensorProto.FLOAT if self._by_height else TensorProto.UINT8
+        images = helper.make_tensor_value_info(IMAGES, kind, ['N', side, side, 3])
         inputs = [images]
-        if len(points) > 1:
+        if len(points) > 1 and self._by_height:
+            self._choose_by_height()
+        elif len(points) > 1:
             inputs.append(helper.make_tensor_value_info(POINT, TensorProto.INT64, [1]))
         self._rules = rules
         if any(self._joint.numbers) and self._joint.numbers != list(range(len(points))):
@@ -105,6 +109,27 @@ class OnnxGraph:
             yield
         finally:
             self._nodes = before
+
+    def _choose_by_height(self) -> None:
+        """Adds the nodes that find the point; of another height they find none, an error.
+
+        Raises:
+            UsageError: two points have images of one height.
+        """
+        sides = [point.side for point in self._whole.points.values()]
+        if len(set(sides)) < len(sides):
+            names = ' '.join(self._whole.points)
+            raise UsageError(
+                f'--no-preprocess with --points {names}: the height of an image chooses the point, '
+                'and some have the same; give each a file of its own'
+            )
+        shape = self.node('Shape', [IMAGES], 'shape')
+        height = self.node('Gather', [shape, self.indices(1)], 'height', axis=0)
+        same = self.node('Equal', [self.indices(*sides), height], 'same')
+        found = self.node('NonZero', [same], 'found')
+        flat = self.node('Reshape', [found, self.indices(-1)], 'flat')
+        # Of all that takes one number it alone refuses none in every runtime.
+        self.node('Split', [flat], POINT, axis=0, split=[1])
 
     def _classes(self) -> int:
         for row in reversed(self._joint.rows):

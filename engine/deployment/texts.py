@@ -8,7 +8,7 @@ that a few lines of any language read them. Readers ignore members that they do 
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from engine.errors import UsageError
 from engine.schema import Count, Misfit, Part, Percent, Positive, checked
@@ -44,7 +44,8 @@ class ImageText(Part):
     """How an image becomes the input of the file, and what the file does with it.
 
     Attributes:
-        input: type, shape and range of the input.
+        dtype: type of the input, ``uint8`` or ``float32``; from 0 to 255.
+        layout: order of its axes.
         channels: their order in the input.
         before: what is left to do for who calls the file, in this order.
         inside: what the file does itself, in this order.
@@ -54,9 +55,11 @@ class ImageText(Part):
         augmentation: our name for how evaluation cuts images.
         resize: our name for how sizes are made.
         inputs: our name for the numbers that the network takes.
+        view: edge in pixels of the view that all sizes are made from; None if each has its own.
     """
 
-    input: str
+    dtype: Literal['uint8', 'float32']
+    layout: str
     channels: str
     before: tuple[str, ...]
     inside: tuple[str, ...]
@@ -66,6 +69,7 @@ class ImageText(Part):
     augmentation: str
     resize: str
     inputs: str
+    view: Positive | None = None
 
 
 @dataclasses.dataclass(frozen=True)

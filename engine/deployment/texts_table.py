@@ -51,8 +51,9 @@ def _scaled(value: int | None, unit: float) -> float | None:
 def _about(found: Texts) -> str:
     """A line for each other fact."""
     images = found.images
+    shape = '[N, side, side, 3]'
     rows = [
-        ('input', f'{images.input}, {images.channels}'),
+        ('input', f'{images.dtype} {shape}, 0 to 255, {images.channels}'),
         *_steps('before it', images.before),
         *_steps('inside', images.inside),
         ('mean', _spelled(images.mean)),

@@ -226,12 +226,34 @@ def test_two_exports_are_the_same_bytes_and_codes_take_fewer(low_bits, tmp_path)
     assert (tmp_path / 'a.onnx').stat().st_size < (tmp_path / 'float.onnx').stat().st_size
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures('shallow')
+def test_images_of_the_size_of_their_point(low_bits, tmp_path, capsys):
+    out = tmp_path / 'a.onnx'
+    flags = ['--verify', '20', '--no-preprocess']
+    assert export.main([str(low_bits), '--out', str(out), *flags]) == 0
+    checked = [line.split()[-7:-4] for line in capsys.readouterr().out.splitlines()]
+    assert ['s12', '20', '0'] in checked and ['s16', '20', '0'] in checked
+    assert export.main(['--show', str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert 'float32 [N, side, side, 3]' in shown
+    assert ['s12', '12', '12'] in [line.split()[:3] for line in shown.splitlines()]
+
+
+def test_a_savedmodel_prepares_its_images(runs, tmp_path, capsys):
+    assert exports(runs[0] / 'rsnet', 's16', tmp_path / 'a', '--no-preprocess') == 2
+    assert '--no-preprocess: only ONNX files can do without' in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures('shallow')
 def test_a_file_that_answers_differently_is_not_kept(low_bits, tmp_path, capsys, monkeypatch):
-    def wrong(path, several):
-        return lambda images, number: np.eye(5)[np.arange(len(images)) % 5], '0'
+    class Wrong:
+        version = '0'
 
-    monkeypatch.setattr(onnx_export, '_onnxruntime', wrong)
+        def at(self, number, side):
+            return lambda images: np.eye(5)[np.arange(len(images)) % 5]
+
+    monkeypatch.setattr(onnx_export, 'load', lambda *args, **options: Wrong())
     assert export.main([str(low_bits), '--out', str(tmp_path / 'a.onnx'), '--verify', '20']) == 1
     said = capsys.readouterr().err
     assert f'export: {tmp_path / "a.onnx"} is not made: onnxruntime 0 answers' in said

@@ -1,11 +1,17 @@
 """ONNX files: what runtimes answer is what the program says, packed and in float."""
 
+import functools
+
 import numpy as np
 import onnxruntime
 import pytest
 
+from engine.data.preprocess import resized
 from engine.deployment import interpreter, onnx_file, trace
 from engine.deployment.packing import pack, packing
+from engine.deployment.resizing import without_resize
+from engine.deployment.runtimes import RUNTIMES, load
+from engine.errors import UsageError
 from engine.graph import freeze
 from tests.engine.deployment.test_program import IMAGES, made
 
@@ -28,6 +34,13 @@ def test_packed_codes_come_back(bits, count):
     assert found[:count] == codes.tolist() and not any(found[count:])
 
 
+@functools.cache
+def traced(cell):
+    """The program of a checkpoint that looks trained, and how its sizes are made."""
+    source = made(cell)
+    return trace.of_points(source, freeze.points(source)), source.config.resize
+
+
 @pytest.mark.parametrize(
     'cell',
     [
@@ -43,9 +56,8 @@ def test_packed_codes_come_back(bits, count):
     ],
 )
 def test_runtimes_answer_as_the_program_at_every_point(cell, tmp_path):
-    source = made(cell)
-    points = freeze.points(source)
-    whole = trace.of_points(source, points)
+    whole, _ = traced(cell)
+    points = list(whole.points)
     assert len(points) > 1
     for packed in (True, False):
         path = tmp_path / f'{packed}.onnx'
@@ -57,3 +69,33 @@ def test_runtimes_answer_as_the_program_at_every_point(cell, tmp_path):
             (found,) = session.run(None, {'images': images, 'point': np.array([number])})
             expected = interpreter.run(whole, point, images)
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+
+
+@pytest.mark.parametrize('runtime', RUNTIMES)
+def test_the_height_of_an_image_chooses_the_point(runtime, tmp_path):
+    whole, resize = traced('rsnet-sizes-w2a2')
+    path = tmp_path / 'a.onnx'
+    onnx_file.save(without_resize(whole), path, {'a': '"text"'}, packed=True, by_height=True)
+    loaded = load(runtime, path.read_bytes(), 'a.onnx', threads=1)
+    assert dict(loaded.texts) == {'a': '"text"'}
+    for number, size in enumerate((16, 12)):
+        expected = interpreter.run(whole, f's{size}', IMAGES)
+        found = loaded.at(number, size)(resized(IMAGES, resize, size))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+    with pytest.raises(Exception, match='[Ss]plit'):
+        loaded.at(0, 14)(np.zeros((1, 14, 14, 3), np.float32))
+
+
+def test_points_of_one_height_cannot_be_chosen_by_it(tmp_path):
+    whole, _ = traced('rsnet-sizes-w2a2')
+    with pytest.raises(UsageError, match='--no-preprocess with --points s16 s12: the height'):
+        onnx_file.save(whole, tmp_path / 'a.onnx', {}, packed=True, by_height=True)
+
+
+@pytest.mark.parametrize('runtime', RUNTIMES)
+def test_what_a_runtime_cannot_load(runtime, monkeypatch):
+    with pytest.raises(UsageError, match=f'net.onnx: {runtime} cannot load it'):
+        load(runtime, b'no model', 'net.onnx')
+    monkeypatch.setitem(RUNTIMES, runtime, 'engine.deployment.not_there.File')
+    with pytest.raises(UsageError, match=r"pip install '.\[export\]' installs it"):
+        load(runtime, b'', 'net.onnx')

@@ -112,7 +112,8 @@ def test_preparation_is_complete(augmentation, resize, resizes, source):
     assert ('Pillow' in images.before[1]) == (resize in filters)
     assert filters.get(resize, '') in images.before[1]
     assert '{' not in images.before[1]
-    assert images.input.startswith('uint8 [' if resizes else 'float32')
+    assert images.dtype == ('uint8' if resizes else 'float32')
+    assert images.view == (None if resize in filters else config.image_size)
 
 
 def test_what_is_spelled_is_read(source):

@@ -1,0 +1,47 @@
+"""Exported files in ONNX Runtime."""
+
+import numpy as np
+import onnxruntime
+
+from engine.deployment.names import IMAGES, POINT
+from engine.deployment.runtimes import Run
+
+
+class OnnxRuntimeFile:
+    """A file in a session, which all operating points share.
+
+    Args:
+        content: bytes of the file: a path may have any name.
+        threads: of one operation; 0 takes all cores.
+    """
+
+    version: str = onnxruntime.__version__
+
+    def __init__(self, content: bytes, threads: int):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # What is wrong is an error, which has a message.
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=['CPUExecutionProvider']
+        )
+        self.texts = self._session.get_modelmeta().custom_metadata_map
+        names = [one.name for one in self._session.get_inputs()]
+        self._several = POINT in names
+
+    def at(self, number: int, side: int) -> Run:
+        """What runs an operating point, see ``engine.deployment.runtimes.Loaded``.
+
+        Args:
+            number: its place in the file.
+            side: edge of its images, pixels.
+        """
+        feed = {}
+        if self._several:
+            feed[POINT] = np.array([number])
+
+        def run(images: np.ndarray) -> np.ndarray:
+            (logits,) = self._session.run(None, {IMAGES: images} | feed)
+            return logits
+
+        return run

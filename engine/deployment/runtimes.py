@@ -1,0 +1,72 @@
+"""Runtimes that execute ONNX files, by name. One is loaded when it is asked for."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from engine.errors import UsageError
+
+# What installs the packages of all of them.
+REMEDY = "python -m pip install '.[export]'"
+
+# Logits [N, classes] of images as a file takes them.
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+class Loaded(Protocol):
+    """An ONNX file in a runtime. A runtime is one file with such a class, and a line below.
+
+    Attributes:
+        version: of the runtime.
+        texts: that the file carries, by name.
+    """
+
+    version: str
+    texts: Mapping[str, str]
+
+    def at(self, number: int, side: int) -> Run:
+        """What runs an operating point.
+
+        Args:
+            number: its place in the file.
+            side: edge of its images, pixels.
+        """
+
+
+# One line per runtime, which is named as its package.
+RUNTIMES = {
+    'onnxruntime': 'engine.deployment.onnxruntime_file.OnnxRuntimeFile',
+    'openvino': 'engine.deployment.openvino_file.OpenVinoFile',
+}
+
+
+def installed() -> list[str]:
+    """Names of the runtimes whose package is there."""
+    return [name for name in RUNTIMES if importlib.util.find_spec(name)]
+
+
+def load(name: str, content: bytes, file: str, threads: int = 0) -> Loaded:
+    """A file in a runtime.
+
+    Args:
+        name: of the runtime.
+        content: bytes of the file.
+        file: its name, for messages.
+        threads: of one image; 0 takes all cores.
+
+    Raises:
+        UsageError: the runtime is not installed, or it cannot load the file.
+    """
+    module, _, cls = RUNTIMES[name].rpartition('.')
+    try:
+        made: Any = getattr(importlib.import_module(module), cls)
+    except ImportError as error:
+        raise UsageError(f'backend {name!r}: {error}; {REMEDY} installs it') from error
+    try:
+        return made(content, threads)
+    except Exception as error:  # every runtime has classes of its own for every fault
+        first = (str(error).splitlines() or [''])[0]
+        raise UsageError(f'{file}: {name} cannot load it ({first})') from error

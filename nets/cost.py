@@ -32,6 +32,8 @@ class LayerRecord:
             does.
         activation_bits: Bits of what it reads, by its role; 32 is float.
         inputs: Number of values that it reads per image.
+        packed_bits: Of a stored weight where its packed code takes less than ``weight_bits``, such
+            as 1.6 where five ternary weights share a byte; else 0.
     """
 
     name: str
@@ -45,6 +47,7 @@ class LayerRecord:
     gate: str = ''
     activation_bits: int = 32
     inputs: int = 0
+    packed_bits: float = 0.0
 
     @property
     def weights(self) -> int:
@@ -69,7 +72,8 @@ class LayerRecord:
     @property
     def memory_bits(self) -> int:
         """Bits of the packed weights with their basis and bias."""
-        return self.weights * self.weight_bits + 32 * (self.basis + self.bias)
+        codes = round(self.weights * (self.packed_bits or self.weight_bits))
+        return codes + 32 * (self.basis + self.bias)
 
 
 def madds(layers: Iterable[LayerRecord]) -> int:
@@ -120,6 +124,8 @@ def weight_bytes(layers: Iterable[LayerRecord]) -> int:
     >>> conv = LayerRecord('conv', 'body', (3, 3, 16, 32), (8, 8), weight_bits=2, basis=64)
     >>> weight_bytes([conv])  # 4608 weights of 2 bits, 64 float32
     1408
+    >>> weight_bytes([dataclasses.replace(conv, packed_bits=1.6)])  # 4608 / 5 bytes, 64 float32
+    1178
     """
     bits = sum(layer.memory_bits for layer in layers)
     return math.ceil(bits / 8)

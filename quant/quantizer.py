@@ -18,11 +18,19 @@ _LONGEST = 1000
 # Name in a spec -> class, imported when first used. One line per quantizer.
 _QUANTIZERS = {
     'apot': 'quant.apot.APoT',
+    'bireal': 'quant.bireal.BiReal',
     'dorefa': 'quant.dorefa.DoReFa',
     'lq': 'quant.lq.quantizer.LQ',
     'lsq': 'quant.lsq.LSQ',
     'n2uq': 'quant.n2uq.N2UQ',
+    'reactnet': 'quant.reactnet.ReActNet',
+    'ttq': 'quant.ttq.TTQ',
+    'twn': 'quant.twn.TWN',
+    'xnor': 'quant.xnor.XNOR',
 }
+
+# Bits of a packed code of three levels: five of them to a byte.
+PACKED_TERNARY = 1.6
 
 # Roles of layers that no normalisation follows, in every network: what they give is used as it is.
 _WITHOUT_NORM = ('gate', 'head')
@@ -57,12 +65,17 @@ class Activations:
         relu: whether to rectify before.
         lower: without ``relu``, the smallest value that can occur; -inf if there is no bound.
         collect: whether statistics for ``refit`` are wanted.
+        axis: of the channels.
+        channels: number of them in the widest network, of which a narrow one has the first; None:
+            those of what is quantized.
     """
 
     tower: Any
     relu: bool
     lower: float
     collect: bool
+    axis: int
+    channels: int | None
 
     @property
     def signed(self) -> bool:
@@ -116,6 +129,11 @@ class Quantizer:
 
     bits: int
     private: bool = False
+
+    @property
+    def packed_bits(self) -> float:
+        """Bits that a stored code takes."""
+        return self.bits
 
     def refuses(self, role: str, *, weights: bool) -> str:
         """Why this quantizer cannot serve layers of a role; empty if it can.

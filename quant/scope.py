@@ -55,6 +55,8 @@ class Quantization:
         collected: what ``refit`` works from, by variable name.
         starts: what starts from a first batch, by variable name, in the order of the layers.
         codebooks: makes the codebook of each quantizer, by variable scope.
+        described: the values whose step function a codebook is, by variable scope, where a
+            quantizer changes what it is given before.
     """
 
     def __init__(self, policy: Policy, *, training: bool, opaque: bool = False):
@@ -64,6 +66,7 @@ class Quantization:
         self.collected: dict[str, Collected] = {}
         self.starts: dict[str, Start] = {}
         self.codebooks: dict[str, Callable[[], Codebook]] = {}
+        self.described: dict[str, tf.Tensor] = {}
         self._root = tf.get_variable_scope().name
         self._once: dict[str, Any] = {}
         self._point = ''
@@ -139,6 +142,10 @@ class Quantization:
         """Keeps what makes the codebook of the quantizer of the current variable scope."""
         self.codebooks[self.current] = make
 
+    def describes(self, values: tf.Tensor) -> None:
+        """Says that the codebook of the current variable scope is a step function of these."""
+        self.described[self.current] = values
+
     def weight(
         self,
         w: tf.Tensor,
@@ -181,6 +188,8 @@ class Quantization:
         lower: float,
         point: str,
         strongest: bool,
+        axis: int = -1,
+        channels: int | None = None,
     ) -> tf.Tensor:
         """``x``, rectified if ``relu``, fake-quantized as the policy says.
 
@@ -193,6 +202,8 @@ class Quantization:
             lower: smallest value that ``x`` can take when ``relu`` is off.
             point: spelling of the operating point, for private quantizers.
             strongest: whether it is the first operating point of the network.
+            axis: of the channels.
+            channels: number of them in the widest network, by default those of ``x``.
 
         Raises:
             ValueError: the quantizer refuses the role, or is to be opaque and has levels of
@@ -203,7 +214,7 @@ class Quantization:
             return tf.nn.relu(x) if relu else x
         _refuse(quantizer, role, scope, weights=False)
         collect = self.training and quantizer.collects(strongest=strongest)
-        activations = Activations(self, relu, lower, collect)
+        activations = Activations(self, relu, lower, collect, axis, channels)
         owner = point if quantizer.private else ''
         with self._below(name, owner):
             y = quantizer.activation(tf.cast(x, tf.float32), activations)
@@ -211,7 +222,8 @@ class Quantization:
                 book = self.codebooks[self.current]()
                 if book.levels.shape[1] != 1:
                     raise ValueError(f'{scope}: levels of each channel cannot be shipped yet')
-                y, *_ = tf.identity_n([x, book.levels[:, 0], book.thresholds[:, 0]])
+                read = self.described.get(self.current, x)
+                y, *_ = tf.identity_n([read, book.levels[:, 0], book.thresholds[:, 0]])
             return tf.cast(y, x.dtype)
 
     @contextlib.contextmanager

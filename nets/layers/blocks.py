@@ -297,6 +297,7 @@ class Blocks(Normalisation):
         role: str = 'body',
         function: str = 'relu',
         lower: float = 0.0,
+        channels: int | None = None,
     ) -> tf.Tensor:
         """Activation function and activation quantizer, so that one tensor can feed several layers.
 
@@ -306,6 +307,7 @@ class Blocks(Normalisation):
             role: role of the layers that it feeds.
             function: ``relu``, ``relu6``, ``swish``, or ``none`` to quantize ``x`` as it is.
             lower: with ``none``, the smallest possible value of ``x``; -inf is both signs.
+            channels: number of them in the widest network, by default those of ``x``.
         """
         scope = f'{self.quantization.current}/{name}'.lstrip('/')
         if function == 'relu6':
@@ -313,7 +315,8 @@ class Blocks(Normalisation):
         elif function == 'swish':
             x = tf.nn.swish(x)
             lower = SWISH_MIN
-        return self._quantized(name, x, scope, role, relu=function == 'relu', lower=lower)
+        relu = function == 'relu'
+        return self._quantized(name, x, scope, role, relu=relu, lower=lower, channels=channels)
 
     def image(self, x: tf.Tensor) -> tf.Tensor:
         """The images that the stem reads: as they are, unless a rule names the role ``image``.
@@ -348,7 +351,15 @@ class Blocks(Normalisation):
         return self.coded.same(super().max_pool(x, kernel, stride), x)
 
     def _quantized(
-        self, name: str, x: tf.Tensor, scope: str, role: str, *, relu: bool, lower: float
+        self,
+        name: str,
+        x: tf.Tensor,
+        scope: str,
+        role: str,
+        *,
+        relu: bool,
+        lower: float,
+        channels: int | None = None,
     ) -> tf.Tensor:
         """``x`` as ``Quantization.activation`` gives it."""
         y = self.quantization.activation(
@@ -361,6 +372,8 @@ class Blocks(Normalisation):
             # Exits and widths of a size share what is private.
             point=str(Point(size=self._point.size)),
             strongest=self._strongest,
+            axis=self.axis if x.shape.rank == 4 else 1,
+            channels=channels,
         )
         return self.coded.activated(y, scope, role)
 
@@ -411,6 +424,7 @@ class Blocks(Normalisation):
             self._gate,
             self.coded.bits(read, name, role),
             inputs,
+            kernel.packed_bits,
         )
         for point in points or self._serves:
             self.layers[str(point)].append(record)

@@ -22,12 +22,14 @@ class Kernel(NamedTuple):
         bits: bits of a stored weight; 32 is float.
         basis: number of float32 values that its quantizer stores.
         generated: whether a meta layer makes it from an encoding.
+        packed_bits: of a stored weight where its packed code takes less than ``bits``, else 0.
     """
 
     value: tf.Tensor
     bits: int
     basis: int
     generated: bool
+    packed_bits: float = 0.0
 
 
 class MetaConv(NamedTuple):
@@ -171,7 +173,10 @@ class Kernels:
         if quantizer is None:
             return Kernel(_shaped(value, shape), 32, 0, False)
         stored = quantizer.stored_values(rows[-1])
-        return Kernel(_shaped(value, shape), quantizer.bits, stored, False)
+        packed = 0.0
+        if quantizer.packed_bits != quantizer.bits:
+            packed = quantizer.packed_bits
+        return Kernel(_shaped(value, shape), quantizer.bits, stored, False, packed)
 
     def _cut(self, value: tf.Tensor, part: list[int | tf.Tensor]) -> tf.Tensor:
         """The start of ``value`` along every axis.

@@ -257,7 +257,7 @@ def act(
         lower: as of ``Blocks.act``.
     """
     scope = f'{b.quantization.current}/{name}'.lstrip('/')
-    y = b.act(name, x, role=role, function=function, lower=lower)
+    y = b.act(name, x, role=role, function=function, lower=lower, channels=width.full)
     if b.quantization.policy.activation(scope, role):
         return _masked_value(b, y, width)
     return y

@@ -1,0 +1,226 @@
+/* Reads the texts of an ONNX file that scripts.export wrote, and chooses a point by them.
+ *
+ * ONNX Runtime's C API hands the texts out, OpenVINO's does not. Both programs read them from the
+ * bytes: an ONNX file is a protobuf message, and its texts are pairs of strings in field 14. */
+#include "classify.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <cjson/cJSON.h>
+
+enum { GRAPH = 7, METADATA = 14, KEY = 1, VALUE = 2, INITIALIZER = 5 };
+
+struct bytes {
+    const unsigned char *at, *end;
+};
+
+static bool read_number(struct bytes *from, uint64_t *number)
+{
+    *number = 0;
+    for (int shift = 0; shift < 64 && from->at < from->end; shift += 7) {
+        unsigned char byte = *from->at++;
+        *number |= (uint64_t)(byte & 127) << shift;
+        if (byte < 128)
+            return true;
+    }
+    return false;
+}
+
+/* The next field of a message: its number, and its bytes where it has a length. */
+static bool read_field(struct bytes *from, uint64_t *field, struct bytes *value)
+{
+    uint64_t tag, length = 0;
+    if (!read_number(from, &tag))
+        return false;
+    *field = tag >> 3;
+    switch (tag & 7) {
+    case 0:
+        value->at = value->end = NULL;
+        return read_number(from, &length);
+    case 1:
+        length = 8;
+        break;
+    case 2:
+        if (!read_number(from, &length))
+            return false;
+        break;
+    case 5:
+        length = 4;
+        break;
+    default:
+        return false;
+    }
+    if (length > (uint64_t)(from->end - from->at))
+        return false;
+    value->at = from->at;
+    value->end = from->at += length;
+    return true;
+}
+
+/* The text of that name, parsed; NULL where there is none. */
+static cJSON *read_text(const struct model *model, const char *name)
+{
+    struct bytes file = {model->bytes, model->bytes + model->size}, entry, part;
+    uint64_t field;
+    cJSON *text = NULL;
+    while (file.at < file.end) {
+        if (!read_field(&file, &field, &entry))
+            fail("%s: is no ONNX file", model->path);
+        if (field != METADATA)
+            continue;
+        struct bytes key = {0}, value = {0};
+        while (entry.at < entry.end && read_field(&entry, &field, &part)) {
+            if (field == KEY)
+                key = part;
+            else if (field == VALUE)
+                value = part;
+        }
+        size_t length = (size_t)(key.end - key.at);
+        if (!text && length == strlen(name) && memcmp(key.at, name, length) == 0)
+            text = cJSON_ParseWithLength((const char *)value.at, (size_t)(value.end - value.at));
+    }
+    return text;
+}
+
+static double recorded(const cJSON *record, const char *name)
+{
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(record, name);
+    return cJSON_IsNumber(value) ? value->valuedouble : -1;
+}
+
+static const char *said(const cJSON *record, const char *name)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(record, name));
+}
+
+/* A member of a text that has to be there. */
+static const char *needed(const struct model *model, const cJSON *record, const char *name)
+{
+    const char *value = said(record, name);
+    if (!value)
+        fail("%s: does not say its %s; expected a file of scripts.export", model->path, name);
+    return value;
+}
+
+void model_read(const char *path, struct model *model)
+{
+    *model = (struct model){.path = path};
+    model->bytes = read_file(path, &model->size);
+    model->class_names = read_text(model, "class_names");
+    model->points = read_text(model, "points");
+    model->images = read_text(model, "images");
+    model->augmentation = needed(model, model->images, "augmentation");
+    model->resize = needed(model, model->images, "resize");
+    if (strcmp(needed(model, model->images, "dtype"), "uint8") != 0)
+        fail("%s: leaves preprocessing to others; export it without --no-preprocess", path);
+    model->count = cJSON_GetArraySize(model->points);
+    model->point = allocate((size_t)model->count, sizeof *model->point);
+    for (int i = 0; i < model->count; i++) {
+        const cJSON *record = cJSON_GetArrayItem(model->points, i);
+        struct point *point = &model->point[i];
+        point->name = needed(model, record, "point");
+        point->side = (int)recorded(record, "side");
+        point->top1 = recorded(record, "top1");
+        point->madds = recorded(record, "madds");
+        if (point->side < 1 || point->side > 8192)
+            fail("%s: %s is of images of %d pixels", path, point->name, point->side);
+    }
+    if (!model->count)
+        fail("%s: has no points; expected a file of scripts.export", path);
+}
+
+void model_free(struct model *model)
+{
+    cJSON_Delete(model->class_names);
+    cJSON_Delete(model->points);
+    cJSON_Delete(model->images);
+    free(model->point);
+    free(model->bytes);
+}
+
+int model_find(const struct model *model, const char *name)
+{
+    size_t length = 1;
+    for (int i = 0; i < model->count; i++) {
+        if (strcmp(model->point[i].name, name) == 0)
+            return i;
+        length += strlen(model->point[i].name) + 1;
+    }
+    char *known = allocate(length, 1);
+    for (int i = 0; i < model->count; i++) {
+        strcat(known, " ");
+        strcat(known, model->point[i].name);
+    }
+    fail("--point %s: %s has%s", name, model->path, known);
+}
+
+/* Multiply-adds that a text such as 5M says. */
+static double parse_budget(const char *text)
+{
+    static const struct { const char *name; double factor; } UNITS[] = {
+        {"", 1}, {"k", 1e3}, {"M", 1e6}, {"G", 1e9},
+    };
+    char *rest;
+    double number = strtod(text, &rest);
+    for (size_t i = 0; i < sizeof UNITS / sizeof *UNITS; i++) {
+        double value = number * UNITS[i].factor;
+        if (rest > text && strcasecmp(rest, UNITS[i].name) == 0 && value > 0 && isfinite(value))
+            return value;
+    }
+    fail("--budget %s: expected multiply-adds such as 60M or 1.2G", text);
+}
+
+int model_within(const struct model *model, const char *budget)
+{
+    double most = parse_budget(budget);
+    double least = INFINITY;
+    int best = -1;
+    for (int i = 0; i < model->count; i++) {
+        const struct point *point = &model->point[i];
+        if (point->madds < 0 || point->top1 < 0)
+            continue;
+        least = fmin(least, point->madds);
+        if (point->madds <= most && (best < 0 || point->top1 > model->point[best].top1))
+            best = i;
+    }
+    if (isinf(least))
+        fail("--budget %s: %s records no costs; give --point", budget, model->path);
+    if (best < 0)
+        fail("--budget %s: the least that a point of %s takes is %.2fM", budget, model->path,
+             least / 1e6);
+    return best;
+}
+
+const char *model_class(const struct model *model, size_t label)
+{
+    return cJSON_GetStringValue(cJSON_GetArrayItem(model->class_names, (int)label));
+}
+
+unsigned char *model_fixed(const struct model *model, int point, size_t *size)
+{
+    /* graph { initializer { dims: 1, data_type: INT64, int64_data: point, name: "point" } }.
+     * Protobuf joins what is appended to a message with it, and an input with a value of its own
+     * need not be fed. */
+    unsigned char added[] = {
+        GRAPH << 3 | 2,       16,                               /* bytes that follow */
+        INITIALIZER << 3 | 2, 14,                               /* likewise */
+        0x08,                 1,                                /* dims */
+        0x10,                 7,                                /* data_type */
+        0x3a,                 1,   0,                           /* int64_data, packed */
+        0x42,                 5,   'p', 'o', 'i', 'n', 't',     /* name */
+    };
+    if (point > 127)
+        fail("%s: has more than 128 points", model->path);
+    added[10] = (unsigned char)point;
+    size_t more = model->count > 1 ? sizeof added : 0;
+    unsigned char *bytes = allocate(model->size + more, 1);
+    memcpy(bytes, model->bytes, model->size);
+    memcpy(bytes + model->size, added, more);
+    *size = model->size + more;
+    return bytes;
+}

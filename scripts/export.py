@@ -2,19 +2,19 @@
 
     python -m scripts.export RUN --out net.onnx                        # all points in one ONNX file
     python -m scripts.export RUN --point w03 --out narrow.onnx         # one width of a DS-Net
-    python -m scripts.export RUN --point s160 --out FOLDER             # a SavedModel of TensorFlow
+    python -m scripts.export RUN --out FOLDER                          # a SavedModel of TensorFlow
     python -m scripts.export --show net.onnx                           # what a file holds
 
 `--form packed`, the default of a name that ends in .onnx, stores low-bit kernels as codes, four of
 2 bits in a byte, with their levels: a file of the size that the tables promise, which gives the
 answers of evaluation. All points share the file; the input `point` chooses one by its place.
-`--form float` stores kernels in float32, and `--form savedmodel` makes a folder whose signature
-`serving_default` maps `images` to `logits`.
+`--form float` stores kernels in float32, and `--form savedmodel` makes a folder with a signature
+for each point, which maps `images` to `logits`; `serving_default` is the strongest.
 
 The images of all are uint8 [N, side, side, 3] in BGR order as OpenCV reads them, cut as evaluation
 cuts them; normalisation and resizing are in the file. Evaluation images go through every runtime
 that is installed, and a file that answers differently is not kept. Layers that a network skips
-image by image are always executed in an ONNX file.
+image by image are always executed.
 """
 
 import argparse
@@ -71,7 +71,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         action='store_true',
         help="take images of the point's own size, whose height chooses it: float32, 0 to 255",
     )
-    p.add_argument('--show', type=Path, metavar='FILE', help='print what an ONNX file holds')
+    p.add_argument(
+        '--show', type=Path, metavar='FILE', help='print what an exported file or folder holds'
+    )
     args = p.parse_args(argv)
     if args.show is None and (args.run is None or args.out is None):
         p.error('give RUN and --out PATH, or --show FILE')
@@ -96,11 +98,7 @@ def run(args: argparse.Namespace) -> str:
         return show(args.show)
     with making(args.out, '--out') as path:
         about = export(args, path)
-    size = 0
-    for path in (args.out, *args.out.rglob('*')):
-        if path.is_file():
-            size += path.stat().st_size
-    return f'{args.out}: {about}, {size / 1e3:.1f} kB'
+    return f'{args.out}: {about}, {_size(args.out) / 1e3:.1f} kB'
 
 
 def export(args: argparse.Namespace, path: Path) -> str:
@@ -161,18 +159,30 @@ def _points(args: argparse.Namespace, known: Sequence[str], prefix: str) -> list
 
 
 def show(path: Path) -> str:
-    """Texts of an ONNX file as tables.
+    """Texts of an ONNX file, or of the folder of a SavedModel, as tables.
 
     Raises:
-        UsageError: It is no such file.
+        UsageError: It is neither.
     """
     from engine.deployment import texts_table
-    from engine.deployment.onnx_file import described
 
-    if not path.is_file():
+    if path.is_dir():
+        from engine.deployment.savedmodel import described
+    elif path.is_file():
+        from engine.deployment.onnx_file import described
+    else:
         raise UsageError(f'--show {path}: no such file')
     found = texts.parse(described(path), f'--show {path}')
-    return f'{path}: {path.stat().st_size / 1e3:.1f} kB\n\n{texts_table.table(found)}'
+    return f'{path}: {_size(path) / 1e3:.1f} kB\n\n{texts_table.table(found)}'
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    size = 0
+    for one in (path, *path.rglob('*')):
+        if one.is_file():
+            size += one.stat().st_size
+    return size
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,14 @@ from nets.points import Point
 from quant.policy import Rule
 
 
-def describe(source: Checkpoint, whole: Program, form: str, *, resizes: bool = True) -> texts.Texts:
+def describe(
+    source: Checkpoint,
+    whole: Program,
+    form: str,
+    *,
+    resizes: bool = True,
+    library: str = 'onnx',
+) -> texts.Texts:
     """The texts of a file but for how it is checked.
 
     Args:
@@ -29,6 +36,7 @@ def describe(source: Checkpoint, whole: Program, form: str, *, resizes: bool = T
         whole: the program that is written.
         form: as of ``--form``.
         resizes: whether the file makes the sizes of its points itself.
+        library: that writes it.
     """
     config = source.config
     assert config is not None
@@ -37,7 +45,7 @@ def describe(source: Checkpoint, whole: Program, form: str, *, resizes: bool = T
         images=_images(config.preprocessing, resizes=resizes),
         network=_network(source),
         source=_source(source),
-        versions=texts.VersionText(__version__, metadata.version('onnx'), form),
+        versions=texts.VersionText(__version__, f'{library} {metadata.version(library)}', form),
         class_names=source.class_names,
     )
 

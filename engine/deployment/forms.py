@@ -77,7 +77,9 @@ class Form(NamedTuple):
 
 # One line per format.
 FORMS = {
-    'savedmodel': Form('engine.deployment.savedmodel.SavedModel', 'SavedModel of TensorFlow'),
+    'savedmodel': Form(
+        'engine.deployment.savedmodel.SavedModel', 'SavedModel of TensorFlow, kernels in float32'
+    ),
     'packed': Form('engine.deployment.onnx_export.Packed', 'ONNX, kernels as packed codes'),
     'float': Form('engine.deployment.onnx_export.Float', 'ONNX, kernels in float32'),
 }

@@ -1,74 +1,101 @@
 """Export as a TensorFlow SavedModel."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from engine.deployment import tf_graph, trace
+from engine.deployment.description import describe
 from engine.deployment.forms import Exporter, Runtime
 from engine.errors import UsageError
-from engine.graph.freeze import Frozen, folded, named
+from engine.graph.freeze import Frozen
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.literal import literal
 from quant.backend import new_graph, tf
 
+DEFAULT = 'serving_default'
+
+# Texts of a SavedModel, in its folder: an object with a member for each.
+TEXTS = 'assets.extra/texts.json'
+
 
 class SavedModel(Exporter):
-    """A folder with one operating point, whose weights are constants in float32."""
+    """A folder with a signature for each operating point, over the same weights in float32."""
+
+    static = True
+
+    def __init__(self) -> None:
+        self._points: Sequence[str] = ()
 
     def write(self, source: Checkpoint, points: Sequence[str], path: Path) -> None:
-        """One operating point in a new folder.
+        """Operating points in a new folder.
 
         Args:
-            source: where it is from.
-            points: its spelling alone.
+            source: where they are from.
+            points: their spellings, strongest first.
             path: to make.
-
-        Raises:
-            UsageError: there are several points.
         """
-        if len(points) > 1:
-            raise UsageError(
-                f'--points {" ".join(points)}: a SavedModel holds one; give it, or --out NAME.onnx'
-            )
-        save(named(source, points[0]), path)
+        self._points = points
+        whole = trace.of_points(source, points)
+        save(tf_graph.graph_of(whole, points), points, path)
+        (path / TEXTS).parent.mkdir()
+        self._store(path, describe(source, whole, 'savedmodel', library='tensorflow').spelled())
 
     def runtimes(self, path: Path) -> dict[str, Runtime]:
         with new_graph() as graph, literal(path) as folder:
-            session = tf.Session(graph=graph)
+            threads = tf.ConfigProto(intra_op_parallelism_threads=1)
+            session = tf.Session(graph=graph, config=threads)
             meta = tf.saved_model.load(session, ['serve'], folder)
-        signature = meta.signature_def['serving_default']
-        (feed,) = signature.inputs.values()
+        signatures = [meta.signature_def[point] for point in self._points]
 
-        def run(images: np.ndarray, _: int) -> np.ndarray:
-            return session.run(signature.outputs['logits'].name, {feed.name: images})
+        def run(images: np.ndarray, number: int) -> np.ndarray:
+            signature = signatures[number]
+            feed = {signature.inputs['images'].name: images}
+            return session.run(signature.outputs['logits'].name, feed)
 
         return {f'tensorflow {tf.__version__}': run}
 
+    def note(self, path: Path, texts: Mapping[str, str]) -> None:
+        self._store(path, {**described(path), **texts})
 
-def save(frozen: Frozen, folder: Path) -> None:
-    """Writes a SavedModel with the signature ``serving_default``: ``images`` -> ``logits``.
+    def _store(self, path: Path, texts: Mapping[str, str]) -> None:
+        values = {name: json.loads(text) for name, text in texts.items()}
+        (path / TEXTS).write_text(json.dumps(values, indent=1) + '\n')
 
-    The names of the classes, if they are known, are in ``assets.extra/classes.json`` in the order
-    of the logits.
+
+def described(path: Path) -> dict[str, str]:
+    """Texts of a SavedModel by name.
+
+    Raises:
+        UsageError: it has none.
+    """
+    try:
+        values = json.loads((path / TEXTS).read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f'--show {path}: is no exported SavedModel ({error})') from error
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
+def save(frozen: Frozen, points: Sequence[str], folder: Path) -> None:
+    """Writes a SavedModel with signatures ``images`` -> ``logits``.
 
     Args:
-        frozen: a graph of one part, whose weights become constants of the file.
+        frozen: a graph with a part for each operating point.
+        points: names of their signatures; the first is ``serving_default``, too.
         folder: to be made.
     """
-    frozen = folded(frozen)
-    (part,) = frozen.signatures
-    with new_graph() as graph, tf.Session() as session:
+    signatures = {}
+    with new_graph() as graph, tf.Session() as session, literal(folder) as path:
         tf.import_graph_def(frozen.graph_def, name='')
-        inputs = {}
-        for name in part.feeds:
-            spelled = 'images' if len(part.feeds) == 1 else name.partition(':')[0]
-            inputs[spelled] = graph.get_tensor_by_name(name)
-        outputs = {'logits': graph.get_tensor_by_name(part.fetches[0])}
-        with literal(folder) as path:
-            tf.saved_model.simple_save(session, path, inputs, outputs)
-    if frozen.classes:
-        extra = folder / 'assets.extra'
-        extra.mkdir()
-        (extra / 'classes.json').write_text(json.dumps(frozen.classes, indent=1) + '\n')
+        for point, part in zip(points, frozen.signatures):
+            images = graph.get_tensor_by_name(part.feeds[0])
+            logits = graph.get_tensor_by_name(part.fetches[0])
+            signatures[point] = tf.saved_model.predict_signature_def(
+                {'images': images}, {'logits': logits}
+            )
+        signatures[DEFAULT] = signatures[points[0]]
+        builder = tf.saved_model.Builder(path)
+        builder.add_meta_graph_and_variables(session, ['serve'], signatures)
+        builder.save()

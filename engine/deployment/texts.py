@@ -140,12 +140,12 @@ class VersionText(Part):
 
     Attributes:
         switchable_nets: version of this package.
-        onnx: version of the library that it was written with.
+        library: name and version of what it was written with.
         form: as of ``--form``.
     """
 
     switchable_nets: str
-    onnx: str
+    library: str
     form: str
 
 

@@ -29,11 +29,10 @@ class Signature(NamedTuple):
 
 
 class Frozen(NamedTuple):
-    """A graph without variables, its parts, and the names of the classes if they are known."""
+    """A graph without variables, and its parts."""
 
     graph_def: Any
     signatures: list[Signature]
-    classes: tuple[str, ...] = ()
 
     def runs(self, threads: int = 0) -> list[Callable[..., list[np.ndarray]]]:
         """A callable (feeds in order) -> fetches for every part, in one new session.
@@ -119,8 +118,7 @@ def named(source: Checkpoint, name: str, *, static: bool = False) -> Frozen:
         UsageError: there is no such point, or it has no statistics.
     """
     model, values = point_model(source, name)
-    frozen = of_point(model, Point.parse(name), values, static=static)
-    return frozen._replace(classes=source.class_names)
+    return of_point(model, Point.parse(name), values, static=static)
 
 
 def of_point(
@@ -187,7 +185,7 @@ def folded(frozen: Frozen) -> Frozen:
     for part in frozen.signatures:
         read = [name for name in part.feeds if name in left]
         signatures.append(Signature(read, part.fetches))
-    return Frozen(graph_def, signatures, frozen.classes)
+    return Frozen(graph_def, signatures)
 
 
 def _constants(graph_def: Any, feeds: Sequence[str]) -> dict[str, np.ndarray]:

@@ -111,8 +111,8 @@ def test_names_of_classes_travel(runs, tmp_path):
     data_record.write(run, DataRecord(classes=names, val=Part(3, 7)))
     assert Predictor(run).classes == names
     assert exports(run, 's12', tmp_path / 'out') == 0
-    stored = json.loads((tmp_path / 'out' / 'assets.extra' / 'classes.json').read_text())
-    assert tuple(stored) == names
+    stored = json.loads((tmp_path / 'out' / 'assets.extra' / 'texts.json').read_text())
+    assert tuple(stored['class_names']) == names
     assert Predictor(runs[0] / 'rsnet').classes == ()
 
 
@@ -283,10 +283,18 @@ def test_what_is_no_onnx_file_is_not_shown(content, tmp_path, capsys):
     assert f'--show {path}: ' in capsys.readouterr().err
 
 
-def test_a_saved_model_holds_one_point(runs, tmp_path, capsys):
-    assert exports(runs[0] / 'rsnet', 's16', tmp_path / 'b', '--points', 's16', 's12') == 2
-    assert 'a SavedModel holds one' in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.slow
+def test_a_saved_model_says_what_it_holds(runs, tmp_path, capsys):
+    out = tmp_path / 'out'
+    assert exports(runs[0] / 'rsnet', 's16', out, '--points', 's16', 's12') == 0
+    capsys.readouterr()
+    assert export.main(['--show', str(out)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    checked = [row[2:] for row in rows if row and row[0] == 'tensorflow']
+    assert checked == [['s16', '20', '0'], ['s12', '20', '0']]
+    assert ['library', 'tensorflow', tf.__version__] in rows
+    assert export.main(['--show', str(tmp_path)]) == 2
+    assert 'is no exported SavedModel' in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -24,13 +24,20 @@ for cell, key in test_grid.CELLS.items():
     slow = test_grid.is_slow(*key) or key[1] != next(iter(test_grid.NETS[key[0]].axes))
     marks = [pytest.mark.slow] if slow or key[2] != 'w2a2' else []
     CELLS.append(pytest.param(cell, marks=marks))
+# The same, of which two networks are tried by default.
+FEWER_CELLS = []
+for cell in CELLS:
+    marks = (
+        [] if cell.values[0] in ('rsnet-sizes-w2a2', 'dsnet-widths-w2a2') else [pytest.mark.slow]
+    )
+    FEWER_CELLS.append(pytest.param(*cell.values, marks=marks))
 RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(256, size=(12, 16, 16, 3), dtype=np.uint8)
 
 
-def made(cell):
-    """A checkpoint that looks trained."""
-    config = test_grid.config(cell)
+def made(cell, **changes):
+    """A checkpoint that looks trained, of a configuration with other fields."""
+    config = test_grid.config(cell).adjusted(**changes)
     model = Model(config, data_format='NHWC')
     variables, _ = model.inspect()
     shapes = {name: state.shape for name, state in variables.items()}

@@ -5,7 +5,7 @@ import pytest
 
 from engine.deployment import interpreter, tf_graph, tf_steps
 from quant.backend import tf
-from tests.engine.deployment.test_program import CELLS, IMAGES, traced
+from tests.engine.deployment.test_program import FEWER_CELLS, IMAGES, traced
 
 RNG = np.random.default_rng(3)
 
@@ -45,7 +45,7 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize('cell', CELLS)
+@pytest.mark.parametrize('cell', FEWER_CELLS)
 @pytest.mark.usefixtures('shallow')
 def test_a_graph_answers_as_the_program(cell):
     _, whole = traced(cell)

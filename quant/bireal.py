@@ -97,7 +97,7 @@ class BiReal(Quantizer):
 
     def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Signs, times a scale per channel of the last axis of ``w``."""
-        scale = tf.fill([w.shape[-1]], self.scale)
+        scale = tf.fill([1], self.scale)
         if not self.scale:
             scale = mean_magnitude(tf.stop_gradient(w))
         weights.tower.report(lambda: codebook(scale, self.zero))

@@ -17,6 +17,7 @@ _LONGEST = 1000
 
 # Name in a spec -> class, imported when first used. One line per quantizer.
 _QUANTIZERS = {
+    'affine': 'quant.affine.Affine',
     'apot': 'quant.apot.APoT',
     'bireal': 'quant.bireal.BiReal',
     'dorefa': 'quant.dorefa.DoReFa',

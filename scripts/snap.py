@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> str:
     out = args.out or default(folder)
     made = make(prefix, out, weights=args.weights)
     evaluate(out, data=args.data)
-    return f'{accuracies(folder, out, args.weights)}\n{made}'
+    return f'{accuracies(folder, out, args.weights, "snapped")}\n{made}'
 
 
 def default(folder: Path) -> Path:
@@ -80,11 +80,12 @@ def make(prefix: str, out: Path, *, weights: str) -> str:
         UsageError: It has no levels to snap, or the folder exists.
     """
     from engine.deployment import snapping
+    from engine.importers import copying
     from engine.runs import checkpoint
 
     with making(out, '--out') as folder:
         found = snapping.snapped(checkpoint.read(prefix, flag='RUN', weights=weights))
-        made = Path(snapping.write(found, folder)).name
+        made = Path(copying.write(found.source, folder)).name
     return (
         f'{out / made}: {found.variables} variables with levels snapped, by at most '
         f'{100 * found.moved:.2f} % of the largest entry'
@@ -114,13 +115,14 @@ def evaluate(folder: Path, *, data: str | None) -> None:
         run_evaluation(parse([*flags, '-es', *calibrated]))
 
 
-def accuracies(before: Path, after: Path, weights: str) -> str:
+def accuracies(before: Path, after: Path, weights: str, change: str) -> str:
     """Top-1 of two run folders at every point, as their records have it; empty without any.
 
     Args:
         before: folder of the run.
-        after: of its snapped copy.
-        weights: of the run that were snapped.
+        after: of its changed copy.
+        weights: of the run that were changed.
+        change: what was done to them, for the head of the table.
     """
     own = before / 'eval'
     if weights != 'raw':
@@ -135,7 +137,7 @@ def accuracies(before: Path, after: Path, weights: str) -> str:
         return ''
     if any(row[1] is None for row in rows):
         print(f'imagenet_tf.py --eval -ec {in_shell(before)} evaluates the run itself')
-    headers = ['point', 'top-1, as trained', 'top-1, snapped']
+    headers = ['point', 'top-1, as trained', f'top-1, {change}']
     return tabulate(rows, headers, floatfmt='.2f', missingval='-')
 
 

@@ -6,18 +6,14 @@ says where it declares its variables.
 """
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 
 from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
-from engine.importers import pytorch
-from engine.runs import checkpoint, data_record, holdout
+from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint
-from engine.runs.folder import checkpoint_step
 from nets.points import split_name
 
 Snap = Callable[[np.ndarray], np.ndarray]
@@ -83,31 +79,3 @@ def _rules(source: Checkpoint) -> Mapping[str, Snap]:
     variables, _ = model.inspect()
     checkpoint.select(source, variables, flag='RUN', partial=True)
     return {state.shared: state.snapped for state in variables.values() if state.snapped}
-
-
-def write(found: Snapped, folder: Path) -> str:
-    """Makes a run folder of a snapped checkpoint, and returns the prefix of its checkpoint.
-
-    It holds what evaluation needs: configuration, weights, statistics that were calibrated, and the
-    records of data and of held-out images.
-
-    Args:
-        found: the checkpoint.
-        folder: to make.
-    """
-    source = found.source
-    assert source.config is not None
-    config = source.config.replacing(load=str(Path(source.prefix).resolve()))
-    step = checkpoint_step(source.prefix) or 0
-    prefix = pytorch.write(pytorch.Imported(config, source.values, []), folder, step=step)
-    before = Path(source.prefix).parent
-    known = checkpoint.read_calibrated(source.prefix)
-    calibrated = {name: source.values[name] for name in known if name in source.values}
-    if calibrated:
-        checkpoint.write_calibrated(prefix, calibrated)
-    record = data_record.read(before)
-    if record is not None:
-        data_record.write(folder, record)
-    if (before / holdout.FILE).exists():
-        shutil.copy(before / holdout.FILE, folder)
-    return prefix

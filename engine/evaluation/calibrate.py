@@ -249,6 +249,36 @@ def calibrate_run(
         )
     check_writable(Path(source.prefix).parent, f'{path}: statistics lie beside the checkpoint')
     config = families.get(source.config.net).calibrated(source.config, sizes, widths)
+    config, dataset = training_data(
+        path, source, config, images=images, data=data, batch_size=batch_size
+    )
+    values = calibrate(config, source, dataset, images=images, average=average, threads=threads)
+    points = [str(point) for point in config.network().points]
+    return checkpoint.write_calibrated(source.prefix, values), points
+
+
+def training_data(
+    path: str,
+    source: Checkpoint,
+    config: Config,
+    *,
+    images: int,
+    data: str | None,
+    batch_size: int | None,
+) -> tuple[Config, Dataset]:
+    """The configuration by which training images of a run are taken, and its data.
+
+    Args:
+        path: of the run, for messages.
+        source: its checkpoint.
+        config: what is going to take the images.
+        images: how many.
+        data: what ``--data`` says; by default that of the run.
+        batch_size: by default that of the run.
+
+    Raises:
+        UsageError: there are no such data, or a number is out of range.
+    """
     if data is not None:
         config = config.replacing(data=located(data))
     if batch_size is not None:
@@ -264,9 +294,7 @@ def calibrate_run(
     dataset = holdout.apply(dataset, config, Path(source.prefix).parent)
     _check_images(config, dataset, source)
     _check_numbers(images, config.batch_size, len(dataset.train))
-    values = calibrate(config, source, dataset, images=images, average=average, threads=threads)
-    points = [str(point) for point in config.network().points]
-    return checkpoint.write_calibrated(source.prefix, values), points
+    return config, dataset
 
 
 def _check_images(config: Config, dataset: Dataset, source: Checkpoint) -> None:

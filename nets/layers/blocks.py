@@ -60,6 +60,7 @@ class Blocks(Normalisation):
         progress: share of the training that is done, for what is annealed.
         exchange: see ``Normalisation``.
         opaque: see ``Quantization``.
+        observing: whether quantizers see what they start from though nothing is trained.
 
     Attributes:
         layers: layer records by spelling of the operating point.
@@ -81,9 +82,10 @@ class Blocks(Normalisation):
         progress: tf.Tensor | float = 0.0,
         exchange: sync_norm.Exchange | None = None,
         opaque: bool = False,
+        observing: bool = False,
     ):
         super().__init__(
-            Quantization(policy, training=training, opaque=opaque),
+            Quantization(policy, training=training or observing, opaque=opaque),
             points[0],
             training=training,
             data_format=data_format,

@@ -27,12 +27,14 @@ class Form:
         spec: of a case.
         variables: our name of a variable by published name of a parameter.
         starts: makes what the published code computes first, where ours is no variable, of the
-            codebook.
+            case and the codebook.
     """
 
     spec: Callable[[Case], str]
     variables: dict[str, str] = dataclasses.field(default_factory=dict)
-    starts: dict[str, Callable[[Codebook], np.ndarray]] = dataclasses.field(default_factory=dict)
+    starts: dict[str, Callable[[Case, Codebook], np.ndarray]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 def _spelled(name: str, options: dict[str, Any]) -> str:
@@ -99,6 +101,37 @@ def _ternary(case: Case) -> str:
     return 'twn'
 
 
+# The constant levels of Brevitas.
+BREVITAS = {
+    'brevitas_w_binary': "bireal(zero=1, gradient='identity', scale=0.1, scaled_gradient=True)",
+    'brevitas_w_ternary': 'twn(threshold=0.05, scale=0.1)',
+}
+
+
+def _affine(case: Case) -> str:
+    name = case['case']
+    options = {'bits': case['bits']}
+    if name in BREVITAS:
+        return BREVITAS[name]
+    if name.startswith('brevitas_relu'):
+        learned = {'method': 'percentile', 'percentile': 99.999, 'learned': True}
+        return _spelled('affine', options | learned)
+    brevitas = name.startswith('brevitas_')
+    options |= {'through': brevitas, 'narrow': brevitas, 'per_channel': case['per_channel']}
+    return _spelled('affine', options)
+
+
+def _step_of(_: Case, book: Codebook) -> np.ndarray:
+    # Where zero lies between two levels, or no step is told, the highest level is the scale.
+    if book.step is None or len(book.levels) == 2:
+        return book.levels[-1]
+    return book.step
+
+
+def _zero_point_of(case: Case, book: Codebook) -> np.ndarray:
+    return case['range'][0] - np.round(book.offset / book.step)
+
+
 FORMS = {
     'quant_apot': Form(_apot, {'alpha': 'clip'}),
     'quant_binary': Form(_binary, {'bias': 'shift'}),
@@ -111,7 +144,10 @@ FORMS = {
     'quant_ternary': Form(
         _ternary,
         {'Wp': 'positive', 'Wn': 'negative'},
-        {'alpha': lambda book: book.levels[2], 'delta': lambda book: book.thresholds[1]},
+        {'alpha': lambda _, book: book.levels[2], 'delta': lambda _, book: book.thresholds[1]},
+    ),
+    'quant_uniform': Form(
+        _affine, {'value': 'value'}, {'scale': _step_of, 'zero_point': _zero_point_of}
     ),
 }
 
@@ -183,10 +219,11 @@ class _Judged:
             session.run(op)
         started = session.run(learned)
         book = Codebook(**session.run(codebook))
-        for name, make in form.starts.items():
-            started[name] = make(book)
-        for name in [name for name in case['init'] if name in started]:
-            self._compare(f'init_{name}', started[name], START)
+        for name in case['init']:
+            if name in form.starts:
+                started[name] = form.starts[name](case, book)
+            if name in started:
+                self._compare(f'init_{name}', started[name], START)
         for name, variable in learned.items():
             value = self._stored(f'param_{name}').reshape(variable.shape.as_list())
             session.run(variable.initializer, {variable.initializer.inputs[1]: value})

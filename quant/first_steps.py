@@ -6,22 +6,22 @@ Of activations there are tables, which add up over sizes, towers and workers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from quant import uniform
 from quant.backend import tf
 
-# Bins of magnitudes: 16 to an octave, from 2**-100 to 2**100.
-PER_OCTAVE = 16
+# Bins of magnitudes: 8 to an octave, from 2**-100 to 2**100.
+PER_OCTAVE = 8
 LARGEST = 100
 BINS = 2 * LARGEST * PER_OCTAVE
 
 # Steps that are tried: 8 to an octave, down from the one that clips nothing.
 STEPS = 2.0 ** (-np.arange(96) / 8)
-# Shares of each end of an interval that are tried.
-SHARES = np.append(2.0 ** (-np.arange(24) / 4), 0.0)
+# Shares of the lower and the upper end of an interval that are tried.
+LOWER = np.append(2.0 ** (-np.arange(12) / 4), 0.0)
+UPPER = np.append(2.0 ** (-np.arange(24) / 4), 0.0)
 
 
 def magnitudes(x: tf.Tensor) -> tf.Tensor:
@@ -91,13 +91,18 @@ def step_of_values(w: tf.Tensor, channels: int, low: int, high: int, centre: flo
         centre: what the integer 0 stands for, in steps.
     """
     values = tf.reshape(tf.cast(w, tf.float64), [-1, channels])
+    furthest = tf.maximum(tf.reduce_max(tf.abs(values), 0), 0.0)  # [C], 0 where there is none
+    steps = furthest * (STEPS[:, None] / (high + centre))  # [K, C]
 
-    def error(row: tf.Tensor) -> tf.Tensor:
-        rest = values - _levels(values, row[:, 0], low, high, centre)
+    def error(step: tf.Tensor) -> tf.Tensor:
+        size = tf.maximum(step, uniform.SMALLEST_STEP)
+        rest = values - uniform.nearest(values, size, low, high, centre * size)
         return tf.reduce_sum(rest**2, 0)
 
-    furthest = tf.maximum(tf.reduce_max(tf.abs(values), 0), 0.0)  # [C], 0 where there is none
-    return _least(error, _steps(furthest, high + centre))[:, 0]
+    # One after the other: all at once they would hold the weights K times.
+    errors = tf.map_fn(error, steps, parallel_iterations=1)  # [K, C]
+    best = tf.argmin(errors, 0)
+    return tf.cast(tf.gather(tf.transpose(steps), best, batch_dims=1), tf.float32)
 
 
 def step_of_counts(table: tf.Tensor, low: int, high: int) -> tf.Tensor:
@@ -108,14 +113,10 @@ def step_of_counts(table: tf.Tensor, low: int, high: int) -> tf.Tensor:
         low: the lowest integer.
         high: the highest integer.
     """
-    values = centres()
-
-    def error(row: tf.Tensor) -> tf.Tensor:
-        rest = values - _levels(values, row[:, 0], low, high, 0.0)
-        return tf.reduce_sum(table * rest**2, keepdims=True)
-
-    furthest = tf.reduce_max(tf.where_v2(table > 0, np.abs(values), 0.0), keepdims=True)
-    return _least(error, _steps(furthest, high))[:, 0]
+    furthest = tf.reduce_max(tf.where_v2(table > 0, np.abs(centres()), 0.0))
+    steps = furthest * (STEPS[:, None] / high)  # [K, 1]
+    errors = _errors(table, steps, low, high, 0.0)
+    return tf.cast(tf.gather(steps, tf.argmin(errors)), tf.float32)
 
 
 def interval_of_counts(table: tf.Tensor, steps: int, *, zero: bool) -> tf.Tensor:
@@ -126,54 +127,43 @@ def interval_of_counts(table: tf.Tensor, steps: int, *, zero: bool) -> tf.Tensor
         steps: between the two.
         zero: whether zero has to be a level.
     """
-    values = centres()
-    ends = _ends(table, values, zero=zero)
-
-    def error(row: tf.Tensor) -> tf.Tensor:
-        lower = row[:, 0]
-        step = tf.maximum((row[:, 1] - lower) / steps, uniform.SMALLEST_STEP)
-        if zero:
-            lower = tf.round(lower / step) * step
-        rest = values - uniform.nearest(values, step, 0, steps, lower)
-        return tf.reduce_sum(table * rest**2, keepdims=True)
-
-    return _least(error, ends[:, None])[0]
+    ends = _ends(table, zero=zero)
+    lower = ends[:, :1]
+    size = tf.maximum((ends[:, 1:] - lower) / steps, uniform.SMALLEST_STEP)
+    if zero:
+        lower = tf.round(lower / size) * size
+    errors = _errors(table, size, 0, steps, lower)
+    return tf.cast(tf.gather(ends, tf.argmin(errors)), tf.float32)
 
 
-def _ends(table: tf.Tensor, values: np.ndarray, *, zero: bool) -> tf.Tensor:
+def _ends(table: tf.Tensor, *, zero: bool) -> tf.Tensor:
     """[K, 2] intervals to try: shares of the one from the lowest value to the highest."""
+    values = centres()
     some = table > 0
     if zero:
         some = tf.logical_or(some, values == 0)
     lowest = tf.reduce_min(tf.where_v2(some, values, np.inf))
     highest = tf.reduce_max(tf.where_v2(some, values, -np.inf))
-    low, high = np.meshgrid(SHARES, SHARES, indexing='ij')
+    nothing = lowest > highest  # inf and -inf: there is no value
+    lowest = tf.where_v2(nothing, tf.zeros_like(lowest), lowest)
+    highest = tf.where_v2(nothing, tf.zeros_like(highest), highest)
+    low, high = np.meshgrid(LOWER, UPPER, indexing='ij')
     return tf.stack([low.ravel() * lowest, high.ravel() * highest], 1)
 
 
-def _levels(values: tf.Tensor, step: tf.Tensor, low: int, high: int, centre: float) -> tf.Tensor:
-    step = tf.maximum(step, uniform.SMALLEST_STEP)
-    return uniform.nearest(values, step, low, high, centre * step)
-
-
-def _steps(furthest: tf.Tensor, highest: float) -> tf.Tensor:
-    """[K, C, 1] steps to try.
+def _errors(
+    table: tf.Tensor, step: tf.Tensor, low: int, high: int, offset: tf.Tensor | float
+) -> tf.Tensor:
+    """[K] squared errors.
 
     Args:
-        furthest: [C] largest magnitude.
-        highest: level, in steps.
+        table: of ``counts``.
+        step: [K, 1].
+        low: the lowest integer.
+        high: the highest integer.
+        offset: [K, 1], or one for all.
     """
-    return furthest[:, None] * STEPS[:, None, None] / highest
-
-
-def _least(error: Callable[[tf.Tensor], tf.Tensor], candidates: tf.Tensor) -> tf.Tensor:
-    """[C, P] float32, of each channel the first candidate of least error.
-
-    Args:
-        error: gives [C] for [C, P].
-        candidates: [K, C, P] float64.
-    """
-    errors = tf.map_fn(error, candidates, parallel_iterations=1)  # [K, C]
-    best = tf.argmin(errors, 0)
-    chosen = tf.gather(tf.transpose(candidates, [1, 0, 2]), best, batch_dims=1)
-    return tf.cast(chosen, tf.float32)
+    values = centres()
+    size = tf.maximum(step, uniform.SMALLEST_STEP)
+    rest = values - uniform.nearest(values, size, low, high, offset)  # [K, bins]
+    return tf.reduce_sum(table * rest**2, 1)

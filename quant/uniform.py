@@ -142,16 +142,18 @@ class _Rule:
         ratio = _ratio(x, step, offset)
         clipped = tf.clip_by_value(ratio, self.low, self.high)
         error = clipped - tf.round(clipped)
-        # What EWGS adds to the upstream gradient.
-        extra = self.slopes.delta * tf.abs(upstream) * error
         toward_x = upstream
-        toward_step = tf.zeros_like(upstream)
+        # Of values within the range.
+        toward_step: Any = 0.0
+        toward_offset: Any = 0.0
         if self.slopes.inner:
             toward_step = -upstream * error
         if self.slopes.delta:
+            extra = self.slopes.delta * tf.abs(upstream) * error
             toward_x += extra
-        if self.slopes.delta and self.slopes.inner:
-            toward_step -= extra * clipped
+            toward_offset = -extra
+            if self.slopes.inner:
+                toward_step -= extra * clipped
         if self.slopes.passes != 'all':
             passes = self._within(ratio, ends=self.slopes.passes == 'closed')
             toward_x = tf.where_v2(passes, toward_x, 0.0)
@@ -159,7 +161,7 @@ class _Rule:
         toward_step = tf.where_v2(inside, toward_step, upstream * clipped)
         found = [toward_x, self.scale * _sum_like(toward_step, step)]
         if offset is not None:
-            toward_offset = tf.where_v2(inside, -extra, upstream)
+            toward_offset = tf.where_v2(inside, toward_offset, upstream)
             found.append(self.scale * _sum_like(toward_offset, offset))
         return found
 
@@ -233,8 +235,16 @@ def codebook(step: tf.Tensor, low: int, high: int, offset: tf.Tensor | float = 0
     integers = np.arange(low, high + 1, dtype='float32')[:, None]  # [L, 1]
     levels = integers * step + offset
     thresholds = (integers[:-1] + 0.5) * step + offset
-    # Exact zeros are common; at a threshold they take the level of the even integer.
-    odd = integers[:-1] % 2 == 1
-    upward = tf.logical_and(odd, tf.equal(thresholds, 0))
-    thresholds = tf.where_v2(upward, -np.finfo('float32').tiny, thresholds)
-    return Codebook(levels, thresholds, step, levels[0])
+    return Codebook(levels, zeros_to_even(thresholds, low), step, levels[0])
+
+
+def zeros_to_even(thresholds: tf.Tensor, low: int) -> tf.Tensor:
+    """Thresholds [L - 1, C] at which exact zeros, which are common, take the level of ``quantize``.
+
+    Args:
+        thresholds: half way between integers.
+        low: the integer of the lowest level.
+    """
+    integers = np.arange(low, low + thresholds.shape[0])[:, None]
+    upward = tf.logical_and(integers % 2 == 1, tf.equal(thresholds, 0))
+    return tf.where_v2(upward, -np.finfo('float32').tiny, thresholds)

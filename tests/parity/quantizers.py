@@ -132,14 +132,46 @@ def _zero_point_of(case: Case, book: Codebook) -> np.ndarray:
     return case['range'][0] - np.round(book.offset / book.step)
 
 
+def _lsqplus(case: Case) -> str:
+    low, _ = case['range']
+    options = {'bits': case['bits']}
+    if case['kind'] == 'weight':
+        options |= {'start': 'lsqplus'}
+    else:
+        options |= {'zero': False, 'middle': low < 0}
+    if case['case'].startswith('ibm_'):
+        options |= {'start': 'ibm', 'gradient_scale': 'none', 'open_ends': True}
+    return _spelled('lsqplus', options)
+
+
+def _ewgs(case: Case) -> str:
+    return _spelled('ewgs', {'bits': case['bits'], 'delta': case['delta']})
+
+
+def _pact_sawb(case: Case) -> str:
+    kind, *_ = case['case'].split('_')
+    options = {'bits': case['bits']}
+    if case['kind'] == 'activation':
+        return _spelled('pact', options | {'inner': kind == 'pactplus'})
+    options |= {'zero': 'zero' in kind, 'clipped': not kind.startswith('sawbplus')}
+    return _spelled('sawb', options | {'per_channel': case['per_channel']})
+
+
 FORMS = {
     'quant_apot': Form(_apot, {'alpha': 'clip'}),
     'quant_binary': Form(_binary, {'bias': 'shift'}),
     'quant_dorefa': Form(_dorefa),
+    'quant_ewgs': Form(_ewgs, {'u': 'upper', 'l': 'lower'}),
     'quant_larq': Form(_larq),
     'quant_lsq': Form(_lsq, {'s': 'step'}),
+    'quant_lsqplus': Form(_lsqplus, {'s': 'step', 'beta': 'offset'}),
     'quant_n2uq': Form(
         _n2uq, {'a': 'interval', 'start': 'start', 'scale1': 'scale1', 'scale2': 'scale2'}
+    ),
+    'quant_pact_sawb': Form(
+        _pact_sawb,
+        {'alpha': 'clip', 'alpha_neg': 'low_clip'},
+        {'clip': lambda case, book: book.levels[-1]},
     ),
     'quant_ternary': Form(
         _ternary,
@@ -239,7 +271,7 @@ class _Judged:
         if self._case['kind'] == 'weight':
             return quantization.weight(x, scope='q', role='body', init_std=1.0)
         low, *_ = self._case.get('range', [0])
-        signed = low < 0
+        signed = low < 0 or 'alpha_neg' in self._case['params']
         return quantization.activation(
             'q',
             x,

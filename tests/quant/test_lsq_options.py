@@ -76,6 +76,7 @@ def test_delta_scales_gradients_by_the_rounding_error(run):
     np.testing.assert_allclose(gs, [slope.sum() / np.sqrt(W.size)], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', ['', ', centred=True', ', per_channel=True'])
 def test_weights_start_by_squared_error(options, run):
     """Steps a fifth smaller or larger lose more."""

@@ -1,0 +1,157 @@
+"""EWGS's own quantizer: intervals that are learned by gradient, onto fixed levels.
+
+Reference:
+    Network Quantization with Element-wise Gradient Scaling, CVPR 2021,
+    https://arxiv.org/abs/2104.00903, equations 1-5, and the authors' code, cvlab-yonsei/EWGS. The
+    gradient scaling itself is the option ``delta`` of every uniform quantizer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from quant import first_steps, uniform
+from quant.backend import tf
+from quant.quantizer import (
+    Activations,
+    Codebook,
+    Quantizer,
+    Weights,
+    check_bits,
+    check_bools,
+    check_factors,
+    lacks_norm,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class EWGS(Quantizer):
+    """EWGS quantizer of weights and activations: what lies between l and u goes onto [0, 1].
+
+    Forward: v = clip((x - l) / (u - l), 0, 1) and q = round(v n) / n with n = 2**bits - 1.
+    Activations are q, weights 2 q - 1, so that a normalisation has to follow; the published code
+    multiplies the output of a layer by a learned scale, which that makes void. Pseudo-gradient of
+    ``round``: ``g + delta |g| (v - q)`` for the gradient g of q. x, l and u get theirs through v:
+    nothing beyond the interval.
+
+    Weights start at u = -l = 3 standard deviations; activations at l = their minimum, the mean of
+    those of several tensors, and u = 3 deviations / sqrt(1 - 2 / pi), of all values of the first
+    batch; where values are constant, what follows from their deviation is 1. A width u - l that
+    crosses zero goes on as |u - l|.
+
+    Attributes:
+        bits: 1 to 8.
+        delta: of the gradient scaling, as published: for errors in widths of the interval.
+        private: an interval of activations per input size instead of one for all.
+        lr_factor: of the intervals, times the learning rate.
+        decay_factor: of the intervals, times the weight decay of kernels.
+
+    *Variable names*: ``upper`` [1], ``lower`` [1].
+    """
+
+    bits: int = 2
+    delta: float = 0.001
+    private: bool = False
+    lr_factor: float = 1.0
+    decay_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_bits(self)
+        check_bools(self, 'private')
+        check_factors(self, 'delta', 'lr_factor', 'decay_factor')
+
+    def refuses(self, role: str, *, weights: bool) -> str:
+        if weights:
+            return lacks_norm(role)
+        return super().refuses(role, weights=weights)
+
+    def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """Weights from -1 to 1, with one interval."""
+        tower = weights.tower
+
+        def reach(*_: Any, **__: Any) -> tf.Tensor:
+            return first_steps.or_one(3 * _deviation(_moments(weights.first())))
+
+        def below(*_: Any, **__: Any) -> tf.Tensor:
+            return -reach()
+
+        upper, lower = tower.once(lambda: self._variables(tower, reach, below))
+        width = uniform.positive(upper - lower)
+        tower.report(lambda: self._codebook(lower, width, -1.0))
+        return 2 * self._unit(w, lower, width) - 1
+
+    def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
+        """Activations from 0 to 1, with one interval, whatever their bounds."""
+        tower = activations.tower
+        if activations.relu:
+            x = tf.nn.relu(x)
+        initializers = tf.ones_initializer(), tf.zeros_initializer()
+        upper, lower = tower.once(lambda: self._variables(tower, *initializers))
+        if activations.collect:
+            tower.start_from(upper, _moments(x), _first_upper)
+            tower.start_from(lower, first_steps.extremes(x), _first_lower)
+        width = uniform.positive(upper - lower)
+        tower.report(lambda: self._codebook(lower, width, 0.0))
+        return self._unit(x, lower, width)
+
+    def _variables(self, tower: Any, above: Any, below: Any) -> list[tf.Variable]:
+        """Upper and lower end, with their initializers."""
+        found = []
+        for name, initializer in (('upper', above), ('lower', below)):
+            found.append(
+                tower.variable(
+                    name,
+                    [1],
+                    initializer=initializer,
+                    trainable=True,
+                    lr_factor=self.lr_factor,
+                    decay_factor=self.decay_factor,
+                )
+            )
+        return found
+
+    def _unit(self, x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        """Values of the interval at the levels 0, 1 / n ... 1."""
+        steps = 2**self.bits - 1
+        share = tf.clip_by_value((x - lower) / width, 0.0, 1.0)
+        slopes = uniform.Slopes(self.delta / steps)
+        whole = uniform.quantize(share * steps, tf.ones([1]), 0, steps, slopes=slopes)
+        return whole / steps
+
+    def _codebook(self, lower: tf.Tensor, width: tf.Tensor, lowest: float) -> Codebook:
+        """The step function, whose levels go from ``lowest`` to 1."""
+        steps = 2**self.bits - 1
+        integers = np.arange(steps + 1, dtype='float32')[:, None]  # [L, 1]
+        step = tf.constant([(1 - lowest) / steps])
+        thresholds = (integers[:-1] + 0.5) / steps * width + lower
+        offset = tf.constant([lowest])
+        levels = integers / steps * (1 - lowest) + offset
+        return Codebook(levels, uniform.zeros_to_even(thresholds, 0), step, offset)
+
+
+def _moments(x: tf.Tensor) -> tf.Tensor:
+    """[3] float64: number, sum and sum of squares of values, which add up."""
+    values = tf.cast(x, tf.float64)
+    count = tf.cast(tf.size(x), tf.float64)
+    return tf.stack([count, tf.reduce_sum(values), tf.reduce_sum(values**2)])
+
+
+def _deviation(moments: tf.Tensor) -> tf.Tensor:
+    """[1] float32, the unbiased standard deviation."""
+    count, total, squares = tf.unstack(moments)
+    rest = squares - total**2 / tf.maximum(count, 1.0)
+    variance = tf.maximum(rest, 0.0) / tf.maximum(count - 1, 1.0)
+    return tf.cast(tf.reshape(tf.sqrt(variance), [1]), tf.float32)
+
+
+def _first_upper(moments: tf.Tensor) -> tf.Tensor:
+    """Of a half normal distribution, three deviations of the whole one."""
+    return first_steps.or_one(3 * _deviation(moments) / math.sqrt(1 - 2 / math.pi))
+
+
+def _first_lower(table: tf.Tensor) -> tf.Tensor:
+    return first_steps.interval_of_extremes(table)[:1]

@@ -19,6 +19,7 @@ import numpy as np
 from quant import cells, first_steps, uniform
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.quantizer import (
+    PACKED_TERNARY,
     Activations,
     Codebook,
     Quantizer,
@@ -92,7 +93,7 @@ class APoT(Quantizer):
         variant: ``imagenet``, or ``cifar`` for what the authors' code for CIFAR does: mean and
             deviation are constants for the gradient, which reaches all weights, and all
             activations below the clip.
-        clip: what the clip of activations starts from; 0 is the first batch.
+        start: of the clip of activations: ``mean``: as above; or a number.
         private: activations have a clip per input size instead of one for all.
         lr_factor: of the clips, times the learning rate.
         decay_factor: of the clips, times the weight decay of kernels.
@@ -110,7 +111,7 @@ class APoT(Quantizer):
     bits: int = 4
     equal_steps: bool = False
     variant: str = 'imagenet'
-    clip: float = 0.0
+    start: str | float = 'mean'
     private: bool = False
     lr_factor: float = 1.0
     decay_factor: float = 0.0
@@ -118,16 +119,26 @@ class APoT(Quantizer):
     def __post_init__(self) -> None:
         check_bits(self)
         check_bools(self, 'equal_steps', 'private')
-        check_factors(self, 'clip', 'lr_factor', 'decay_factor')
+        check_factors(self, 'lr_factor', 'decay_factor')
+        if self.start != 'mean':
+            check_factors(self, 'start')
         check_choice(self, 'variant', ('imagenet', 'cifar'))
 
     def refuses(self, role: str, *, weights: bool) -> str:
-        served = WEIGHT_BITS if weights else ACTIVATION_BITS
+        served = ACTIVATION_BITS
+        if weights:
+            served = WEIGHT_BITS
         if self.bits not in served:
             return f'sums of powers of two are published for {served[0]} to {served[-1]} bits alone'
         if weights:
             return lacks_norm(role)
         return super().refuses(role, weights=weights)
+
+    @property
+    def packed_bits(self) -> float:
+        if self.bits == 2:
+            return PACKED_TERNARY
+        return self.bits
 
     def stored_values(self, channels: int) -> int:
         return 1
@@ -136,8 +147,7 @@ class APoT(Quantizer):
         """Weights of which all output channels share the levels."""
         tower = weights.tower
         units = self._units(signed=True)
-        start = tf.constant_initializer(WEIGHT_CLIP)
-        _, clip = self._clip(tower, start)
+        _, clip = self._clip(tower, WEIGHT_CLIP)
         standard, mean, deviation = standardised(w, constants=self.variant == 'cifar')
         book = codebook(clip, units)
         # Of the weights as they are: what is shipped is what was trained.
@@ -154,8 +164,11 @@ class APoT(Quantizer):
         if activations.relu:
             x = tf.nn.relu(x)
         shifted = activations.shifted(x)
-        variable, clip = self._clip(tower, tf.constant_initializer(self.clip or 1.0))
-        if activations.collect and not self.clip:
+        start = 1.0
+        if self.start != 'mean':
+            start = float(self.start)
+        variable, clip = self._clip(tower, start)
+        if activations.collect and self.start == 'mean':
             steps = int(np.count_nonzero(units > 0))
             table = first_steps.magnitudes(shifted)
             tower.start_from(variable, table, functools.partial(_first_clip, steps=steps))
@@ -173,14 +186,14 @@ class APoT(Quantizer):
             return np.concatenate([-positive[:0:-1], positive])
         return positive
 
-    def _clip(self, tower: Any, start: Any) -> tuple[tf.Variable, tf.Tensor]:
+    def _clip(self, tower: Any, start: float) -> tuple[tf.Variable, tf.Tensor]:
         """The clip of the current scope, and its size, read once per tower."""
 
         def make() -> tuple[tf.Variable, tf.Tensor]:
             variable = tower.variable(
                 'clip',
                 [1],
-                initializer=start,
+                initializer=tf.constant_initializer(start),
                 trainable=True,
                 lr_factor=self.lr_factor,
                 decay_factor=self.decay_factor,
@@ -223,7 +236,9 @@ def _with_gradient(
         below: see ``quantize``.
         everywhere: whether x gets the gradient beyond the clip, too.
     """
-    low = -math.inf if below else units[0]
+    low = units[0]
+    if below:
+        low = -math.inf
 
     @tf.custom_gradient
     def fake_quantized(y: tf.Tensor, x: tf.Tensor, clip: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -285,5 +300,10 @@ def codebook(clip: tf.Tensor, units: np.ndarray, offset: float = 0.0) -> Codeboo
         units: [L] ascending levels at a clip of 1.
         offset: what zero stands for.
     """
+    levels = units[:, None] * clip + offset
     middles = (units[1:] + units[:-1]) / 2
-    return Codebook(units[:, None] * clip + offset, middles[:, None] * clip + offset)
+    thresholds = middles[:, None] * clip + offset
+    gaps = np.diff(units)
+    if np.ptp(gaps) > 1e-6:
+        return Codebook(levels, thresholds)
+    return Codebook(levels, thresholds, gaps[0] * clip, levels[0])

@@ -57,7 +57,7 @@ def _apot(case: Case) -> str:
         'bits': case['bits'],
         'equal_steps': case['case'].startswith('uniform_'),
         'variant': 'cifar' if cifar else 'imagenet',
-        'clip': 8.0 if cifar else 6.0,
+        'start': 8.0 if cifar else 6.0,
     }
     return _spelled('apot', options)
 

@@ -107,7 +107,7 @@ def test_activations(bits, lower, clip, run):
     noise = RNG.normal(size=200).astype('float32')
     x = np.concatenate([noise, np.float32([0, -0.0, 1.5, -1.5, 1e-30, 1e30, -1e30])])
     upstream = RNG.normal(size=x.size).astype('float32')
-    q = quantization(f'apot(bits={bits}, clip=1.0)', half='activation')
+    q = quantization(f'apot(bits={bits}, start=1.0)', half='activation')
     values = tf.constant(x)
     y = activate(q, values, relu=False, lower=lower)
     run(y)
@@ -123,7 +123,7 @@ def test_activations(bits, lower, clip, run):
 def test_what_lies_below_is_within_the_clip_of_the_other_variant(run):
     x = RNG.normal(size=50).astype('float32')
     upstream = RNG.normal(size=50).astype('float32')
-    q = quantization("apot(bits=2, clip=1.0, variant='cifar')")
+    q = quantization("apot(bits=2, start=1.0, variant='cifar')")
     values = tf.constant(x)
     y = activate(q, values, relu=False)
     found = evaluated(run, q, y, values, upstream, 'quant1/clip')
@@ -133,14 +133,13 @@ def test_what_lies_below_is_within_the_clip_of_the_other_variant(run):
 
 
 def test_equal_steps(run):
-    q = quantization('apot(bits=3, clip=7.0, equal_steps=True)')
+    q = quantization('apot(bits=3, start=7.0, equal_steps=True)')
     x = np.float32([-1, 0.4, 3.4, 6.6, 9])
     np.testing.assert_array_equal(run(activate(q, x)), [0, 0, 3, 7, 7])
-    levels = q.codebooks
     weigh(q, x[:, None])
-    np.testing.assert_allclose(
-        run(levels['conv/weight_quant']().levels)[:, 0], np.arange(-3, 4), atol=1e-6
-    )
+    book = run(q.codebooks['conv/weight_quant']())
+    np.testing.assert_allclose(book.levels[:, 0], np.arange(-3, 4), atol=1e-6)
+    np.testing.assert_allclose([book.step, book.offset], [[1], [-3]], rtol=1e-6)
 
 
 @pytest.mark.parametrize('lower, steps', [(0.0, 3), (-np.inf, 1)])
@@ -164,7 +163,7 @@ def test_activations_of_zero_start_at_one(run):
 
 
 def test_a_given_clip_is_the_start():
-    q = quantization('apot(bits=2, clip=6.0)')
+    q = quantization('apot(bits=2, start=6.0)')
     activate(q, np.zeros([4], 'float32'))
     assert not q.starts
 
@@ -172,7 +171,7 @@ def test_a_given_clip_is_the_start():
 @pytest.mark.parametrize('clip', [0.0, 1e-30])
 def test_a_clip_of_zero_is_finite(clip, run):
     x = np.float32([0, 1, -1, 1e-20])
-    q = quantization('apot(bits=2, clip=1.0)')
+    q = quantization('apot(bits=2, start=1.0)')
     values = tf.constant(x)
     y = activate(q, values)
     run(y)
@@ -217,6 +216,8 @@ def test_weights_of_a_layer_without_norm_are_refused():
 
 def test_stored_values():
     assert registry.parse('apot(bits=2)').stored_values(16) == 1
+    assert registry.parse('apot(bits=2)').packed_bits == 1.6
+    assert registry.parse('apot(bits=3)').packed_bits == 3
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,8 @@ def test_stored_values():
         ({'bits': 9}, 'bits=9'),
         ({'equal_steps': 1}, 'equal_steps=1'),
         ({'variant': 'mnist'}, "variant='mnist' must be one of 'imagenet', 'cifar'"),
-        ({'clip': -1}, 'clip=-1'),
+        ({'start': -1}, 'start=-1'),
+        ({'start': 'error'}, "start='error'"),
     ],
 )
 def test_wrong_options_are_named(options, message):

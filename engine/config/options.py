@@ -38,6 +38,12 @@ def _networks() -> list[str]:
     return nets.names()
 
 
+def _activations() -> tuple[str, ...]:
+    from nets.layers.blocks import ACTIVATIONS
+
+    return ACTIVATIONS
+
+
 def gpu_ids(text: str) -> tuple[int, ...]:
     """Ids of GPUs, as ``0,1,2,3`` names them.
 
@@ -72,6 +78,12 @@ class Architecture:
         'resnet',
         'resnet | preact | preact_typeA (TensorFlow definitions) | pytorch; default: pytorch where '
         'there is no other, preact if --qa is below 32, else resnet',
+    )
+    activation: str = option(
+        'relu',
+        'relu: as the blocks have it; rprelu: a learned bias, PReLU and bias per channel before '
+        'every quantizer, as recipes of ReActNet and N2UQ have it',
+        choices=_activations,
     )
     width: float = option(1.0, 'factor on all channel counts', above=0, high=64)
     sizes: tuple[int, ...] = option(

@@ -106,10 +106,11 @@ class DSNetFamily(Family):
         return ['gate'] if config.stage == 'gate' else []
 
     def check(self, config: Config) -> None:
-        """Checks that nothing is shared or private that widths do not allow.
+        """Checks that nothing is shared, private or learned that widths do not allow.
 
         Raises:
-            UsageError: towers share batch statistics, or operating points have own quantizers.
+            UsageError: towers share batch statistics, operating points have own quantizers, or the
+                activation function is learned.
         """
         private = config.private_basis
         for rule in config.quantization.to_policy().rules:
@@ -119,6 +120,11 @@ class DSNetFamily(Family):
             raise UsageError(
                 f'--private_basis with --net {self.net}: quantizers of activations are shared '
                 'by all widths; leave it out'
+            )
+        if config.activation != 'relu':
+            raise UsageError(
+                f'--activation {config.activation} with --net {self.net}: widths have functions '
+                'without parameters; leave it out'
             )
         if config.sync_bn:
             raise UsageError(

@@ -121,6 +121,7 @@ class InferenceModel:
             training=training,
             data_format=self.data_format,
             padding=self.net.padding,
+            activation=self.config.activation,
             **options,
         )
 

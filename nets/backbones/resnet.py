@@ -66,7 +66,7 @@ Execute: TypeAlias = 'Callable[[Blocks, tf.Tensor, tf.Tensor, Body, tf.Tensor], 
 
 
 def plain(b: Blocks, x: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> tf.Tensor:
-    """The output of a residual block: relu(body(q) + shortcut).
+    """The output of a residual block: the sum of body(q) and shortcut, activated.
 
     Args:
         b: the tower's layer builder.
@@ -75,7 +75,7 @@ def plain(b: Blocks, x: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor
         body: the layers of the block.
         shortcut: ``x`` in the shape of the output.
     """
-    return tf.nn.relu(body(q) + shortcut)
+    return b.rectified('sum', body(q) + shortcut)
 
 
 class ResNet:

@@ -22,6 +22,7 @@ from nets.layers.coded import CodedTensors
 from nets.layers.grouped import grouped_conv
 from nets.layers.kernels import Kernel, Kernels, MetaConv
 from nets.layers.norm import Normalisation
+from nets.layers.rprelu import rprelu
 from nets.points import Point
 from quant.backend import tf
 from quant.policy import Policy
@@ -29,6 +30,9 @@ from quant.scope import Quantization
 
 # The smallest value of x * sigmoid(x).
 SWISH_MIN = -0.2784645
+
+# Activation functions of a network: as its blocks have it, or a learned one instead.
+ACTIVATIONS = ('relu', 'rprelu')
 
 
 @dataclasses.dataclass
@@ -61,6 +65,8 @@ class Blocks(Normalisation):
         exchange: see ``Normalisation``.
         opaque: see ``Quantization``.
         observing: whether quantizers see what they start from though nothing is trained.
+        activation: of ``ACTIVATIONS``; ``rprelu`` comes before every quantizer of activations but
+            that of the stem's images and its output, and behind the sum of ``plain`` blocks.
 
     Attributes:
         layers: layer records by spelling of the operating point.
@@ -83,6 +89,7 @@ class Blocks(Normalisation):
         exchange: sync_norm.Exchange | None = None,
         opaque: bool = False,
         observing: bool = False,
+        activation: str = 'relu',
     ):
         super().__init__(
             Quantization(policy, training=training or observing, opaque=opaque),
@@ -102,6 +109,7 @@ class Blocks(Normalisation):
         self._meta: MetaConv | None = None
         self._gate = ''
         self._seed = seed
+        self._activation = activation
         self._draws = 0
         self.coded = CodedTensors(policy)
 
@@ -274,7 +282,7 @@ class Blocks(Normalisation):
 
         Args:
             name: variable scope of the layer.
-            x: [N, C], not negative: it follows a ReLU and a pool.
+            x: [N, C], behind an activation function and a pool.
             units: of the output.
             role: of the layer.
             start: initializer of the weights.
@@ -283,7 +291,10 @@ class Blocks(Normalisation):
         channels = x.shape[1]
         normal = tf.random_normal_initializer(stddev=math.sqrt(2 / channels))
         with tf.variable_scope(name) as scope:
-            x = self.dense_input(x, role, lower=0.0)
+            lower = -math.inf
+            if self._activation == 'relu':
+                lower = 0.0
+            x = self.dense_input(x, role, lower)
             w = self.weights.get([channels, units], role, fan_out=units, start=start or normal)
             zeros = tf.zeros_initializer()
             b = tf.get_variable('b', shape=[units], initializer=bias_start or zeros)
@@ -312,6 +323,9 @@ class Blocks(Normalisation):
             channels: number of them in the widest network, by default those of ``x``.
         """
         scope = f'{self.quantization.current}/{name}'.lstrip('/')
+        if self._activation == 'rprelu' and role not in ('stem', 'image'):
+            x = self.rectified(name, x)
+            return self._quantized(name, x, scope, role, relu=False, lower=-math.inf)
         if function == 'relu6':
             x = tf.nn.relu6(x)
         elif function == 'swish':
@@ -319,6 +333,20 @@ class Blocks(Normalisation):
             lower = SWISH_MIN
         relu = function == 'relu'
         return self._quantized(name, x, scope, role, relu=relu, lower=lower, channels=channels)
+
+    def rectified(self, name: str, x: tf.Tensor) -> tf.Tensor:
+        """The activation function of the network, without a quantizer.
+
+        *Variable names*: below ``name``, where it is learned.
+
+        Args:
+            name: scope of what it learns.
+            x: images.
+        """
+        if self._activation == 'relu':
+            return tf.nn.relu(x)
+        with tf.variable_scope(name):
+            return rprelu(self, x)
 
     def image(self, x: tf.Tensor) -> tf.Tensor:
         """The images that the stem reads: as they are, unless a rule names the role ``image``.

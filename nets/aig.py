@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from nets.backbones.resnet import ResNet
 from nets.layers.blocks import Blocks, Outputs
+from nets.layers.choices import choice, executed
 from nets.layers.gating import (
     Body,
     gate_logits,
@@ -26,6 +27,7 @@ from nets.layers.gating import (
     straight_through,
 )
 from nets.network import Network
+from nets.points import DYNAMIC, Point
 from quant.backend import tf
 from quant.options import check, option
 from quant.state import declaring
@@ -179,6 +181,28 @@ class AIG(Network):
                 extras[f'gate_logits/{point}'] = tf.stack(raw)
         return Outputs(logits, extras)
 
+    @property
+    def choosing(self) -> Mapping[str, int]:
+        return {f'{point}-{DYNAMIC}': size for size, point in zip(self.sizes, self.points)}
+
+    def chosen(
+        self,
+        size: int,
+        views: Mapping[int, tf.Tensor],
+        blocks: Blocks,
+        thresholds: Sequence[float] = (),
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """As of ``Network.chosen``: 1 for every block with a gate that was executed."""
+        gating = _Gating([], [], {}, None, None, None)
+        execute = functools.partial(self._execute, gating)
+        with blocks.at(Point(size=size)):
+            logits = self.backbone.logits(views[size], blocks, execute=execute)
+        gates = {}
+        for block, forced, gate in zip(self.blocks, self.forced, gating.gates):
+            if not forced:
+                gates[block] = gate
+        return logits, gates
+
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms: cross entropy and target-rate loss of every size."""
         parts = self.cross_entropies(outputs, labels)
@@ -247,6 +271,11 @@ class AIG(Network):
             return tf.nn.relu(shortcut + body(q))
         pooled = gating.pools[x.name] if x.name in gating.pools else b.global_pool(x)
         gate = self._decide(gating, b, pooled, index)
+        if b.quantization.opaque:
+            skipped = shortcut if shortcut is x else tf.nn.relu(shortcut)
+            ways = [(skipped, executed(0)), (tf.nn.relu(shortcut + body(q)), executed(1))]
+            y, gating.gates[-1] = choice(tf.argmax(gating.logits[-1], axis=1), ways)
+            return y
         with b.gated(self.blocks[index]):
             if execution == 'mask':
                 return masked(gate, q, body, shortcut)

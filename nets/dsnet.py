@@ -271,6 +271,22 @@ class DSNet(Network):
         last = min(self.backbone.largest - 1, slimnets.WIDTHS - 1)
         return tf.unstack(1 + tf.cast(b.uniform([2]) * last, tf.int32))
 
+    @property
+    def choosing(self) -> Mapping[str, int]:
+        return dict(zip(self.dynamic_names, self.sizes))
+
+    def chosen(
+        self,
+        size: int,
+        views: Mapping[int, tf.Tensor],
+        blocks: Blocks,
+        thresholds: Sequence[float] = (),
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """As of ``Network.chosen``: the width of an image."""
+        passes = Passes(self, views[size], blocks, size, noise=None, decisions=None)
+        logits, width = passes.chosen()
+        return logits, {'width': width}
+
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms, whose sum is the training loss without weight decay."""
         terms = self._gate_terms if self.gated else self._sandwich_terms

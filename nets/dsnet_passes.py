@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nets.layers import routing
 from nets.layers.blocks import Blocks
+from nets.layers.choices import choice, executed
 from nets.layers.gating import gumbel
 from nets.layers.width import Index, Routing
 from quant.backend import tf
@@ -104,6 +105,20 @@ class Passes:
         extras['dynamic'] = routing.grouped(extras['route'], inputs, runs, self._net.classes)
         extras['madds'] = self._madds(extras.pop('gate'))
         return found, extras
+
+    def chosen(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Logits [N, classes] and width [N] by the gate's choice."""
+        if not self._b.quantization.opaque:
+            _, extras = self.at([])
+            return extras['dynamic'], tf.gather(self._net.routes, extras['route'])
+        narrow = self._features(self._b, self._net.routes)
+        _, hidden = narrow
+        number = tf.argmax(self._gate(hidden)['gate_logits'], axis=1)
+        ways = {}
+        # The widest first: what reads the graph finds kernels of the others in its kernels.
+        for index in reversed(self._net.routes):
+            ways[index] = self._logits(narrow, self._b, index, [index]), executed(index)
+        return choice(number, [ways[index] for index in self._net.routes])
 
     def _route(self, index: int, serves: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
         """The layers behind the gate at one width, as a function of what is in front of them."""

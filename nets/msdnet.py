@@ -17,10 +17,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nets import losses, msdnet_plan
+from nets.layers import exits
 from nets.layers.blocks import Blocks, Outputs
 from nets.msdnet_plan import PRUNES, STEPMODES, Node, Plan
 from nets.network import Network
-from nets.points import Point
+from nets.points import DYNAMIC, Point
 from quant.backend import tf
 from quant.options import check, option
 
@@ -191,6 +192,28 @@ class MSDNet(Network):
         maps = dict(state)
         logits = self._answer(k, size, x, maps, b)
         return logits, {node: maps[node] for node in self.kept(k)}
+
+    @property
+    def choosing(self) -> Mapping[str, int]:
+        return {f'{Point(size=size)}-{DYNAMIC}': size for size in self.sizes}
+
+    def chosen(
+        self,
+        size: int,
+        views: Mapping[int, tf.Tensor],
+        blocks: Blocks,
+        thresholds: Sequence[float] = (),
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """As of ``Network.chosen``: the exit where an image leaves."""
+        answers = []
+        maps: dict[Node, tf.Tensor] = {}
+        for k in range(self.exits):
+            answers.append(self._answer(k, size, views[size], maps, blocks))
+        if blocks.quantization.opaque:
+            logits, exit = exits.in_turn(answers)
+        else:
+            logits, exit = exits.first_confident(answers, thresholds)
+        return logits, {'exit': exit}
 
     def kept(self, k: int) -> list[Node]:
         """Maps that later exits read when exit ``k`` has answered, see ``nets.msdnet_plan``.

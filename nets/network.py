@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nets import losses
-from nets.layers.blocks import Outputs
+from nets.layers.blocks import Blocks, Outputs
 from nets.points import Point
 from quant.backend import tf
 
@@ -63,6 +63,38 @@ class Network:
     def static_options(self) -> Mapping[str, Any]:
         """Options of ``outputs`` that compute every layer of a point, whatever the image."""
         return {}
+
+    @property
+    def choosing(self) -> Mapping[str, int]:
+        """Names of what ``chosen`` can compute, with the size of its images; none without choices.
+
+        Each is spelled as an operating point whose other axes are ``dynamic``.
+        """
+        return {}
+
+    def chosen(
+        self,
+        size: int,
+        views: Mapping[int, tf.Tensor],
+        blocks: Blocks,
+        thresholds: Sequence[float] = (),
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Logits [N, classes] where the network chooses image by image, and what it executed.
+
+        Args:
+            size: of the images that are used.
+            views: float32 images by size, in the data format of ``blocks``.
+            blocks: the layer builder, for inference; where it is opaque, choices are nodes of
+                ``nets.layers.choices``.
+            thresholds: by exit, see ``engine.results.exit_thresholds``; of networks with exits.
+
+        Returns:
+            The logits, and a whole number [N] for every choice by its name.
+
+        Raises:
+            NotImplementedError: the network makes no such choice.
+        """
+        raise NotImplementedError(f'{type(self).__name__} chooses nothing image by image')
 
     @property
     def trained_points(self) -> tuple[Point, ...]:

@@ -2,6 +2,7 @@
 
     python -m scripts.export RUN --out net.onnx                        # all points in one ONNX file
     python -m scripts.export RUN --point w03 --out narrow.onnx         # one width of a DS-Net
+    python -m scripts.export RUN --points dynamic --out choosing.onnx  # exits, gates choose
     python -m scripts.export RUN --out FOLDER                          # a SavedModel of TensorFlow
     python -m scripts.export --show net.onnx                           # what a file holds
 
@@ -13,8 +14,11 @@ for each point, which maps `images` to `logits`; `serving_default` is the strong
 
 The images of all are uint8 [N, side, side, 3] in BGR order as OpenCV reads them, cut as evaluation
 cuts them; normalisation and resizing are in the file. Evaluation images go through every runtime
-that is installed, and a file that answers differently is not kept. Layers that a network skips
-image by image are always executed.
+that is installed, and a file that answers differently is not kept.
+
+At an operating point every layer is executed for every image. `--points dynamic` writes the choices
+that a network makes image by image: an ONNX file that takes one image, skips blocks, leaves at an
+exit or takes a width as evaluation does, and says so in the output `executed`.
 """
 
 import argparse
@@ -22,14 +26,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.deployment import forms, texts
 from engine.errors import UsageError
 from engine.files import making
 from engine.optimization.averages import WEIGHTS
+from engine.results import exit_thresholds
 from scripts import parser, status
 
-ALL = 'all'
+ALL, DYNAMIC = 'all', 'dynamic'
 
 
 class Differs(Exception):
@@ -47,7 +53,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs='+',
         default=[ALL],
         metavar='POINT',
-        help='operating points, as evaluation spells them; default: all',
+        help='operating points, as evaluation spells them, or dynamic; default: all',
+    )
+    p.add_argument(
+        '--thresholds',
+        type=Path,
+        metavar='FILE',
+        help='with --points dynamic: where images leave a network with exits, a file of '
+        'scripts.thresholds; default: the one in RUN/exits',
     )
     p.add_argument('--out', type=Path, metavar='PATH', help='folder or file to make')
     p.add_argument('--form', choices=forms.FORMS, help=forms.texts())
@@ -109,7 +122,6 @@ def export(args: argparse.Namespace, path: Path) -> str:
         Differs: It answers differently than evaluation.
     """
     from engine.deployment import verification
-    from engine.graph import freeze
     from engine.runs import checkpoint
 
     prefix = checkpoint.find(args.run, args.epoch, 'RUN')
@@ -118,8 +130,15 @@ def export(args: argparse.Namespace, path: Path) -> str:
         raise UsageError(
             f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py'
         )
-    points = _points(args, freeze.points(source), source.prefix)
+    points = _points(args, source)
     exporter = forms.exporter(args.form or forms.default(args.out))
+    choosing = source.config.network().choosing
+    if not exporter.chooses and not choosing.keys().isdisjoint(points):
+        raise UsageError(
+            f'--points {" ".join(points)}: this format holds operating points alone; '
+            '--out NAME.onnx can hold choices'
+        )
+    exporter.thresholds = _thresholds(args, source, points)
     if args.no_preprocess:
         exporter.leave_resize()
     images = verification.images(source, args.data, args.verify)
@@ -140,22 +159,68 @@ def export(args: argparse.Namespace, path: Path) -> str:
     return f'{" ".join(points)} of {source.prefix}'
 
 
-def _points(args: argparse.Namespace, known: Sequence[str], prefix: str) -> list[str]:
+def _points(args: argparse.Namespace, source: Any) -> list[str]:
     """The points to export, in the order of the network.
+
+    Args:
+        args: the flags.
+        source: the checkpoint.
 
     Raises:
         UsageError: One is not there.
     """
+    from engine.graph import freeze
+
+    known = freeze.points(source)
+    choosing = list(source.config.network().choosing)
     if args.points == [ALL]:
-        return list(known)
+        return known
+    if args.points == [DYNAMIC]:
+        if not choosing:
+            raise UsageError(
+                f'--points {DYNAMIC}: {source.prefix} makes no choice image by image; it has '
+                f'{" ".join(known)}'
+            )
+        return choosing
     for point in args.points:
-        if point not in known:
+        if point not in (*known, *choosing):
             run = shlex.quote(args.run)
             raise UsageError(
-                f'--point {point}: {prefix} has {" ".join(known)}; '
+                f'--point {point}: {source.prefix} has {" ".join([*known, *choosing])}; '
                 f'python -m scripts.calibrate {run} makes statistics of other sizes and widths'
             )
-    return [point for point in known if point in args.points]
+    return [point for point in (*known, *choosing) if point in args.points]
+
+
+def _thresholds(args: argparse.Namespace, source: Any, points: Sequence[str]) -> tuple[float, ...]:
+    """Thresholds of the exits; none where these do not choose.
+
+    Args:
+        args: the flags.
+        source: the checkpoint.
+        points: to export.
+
+    Raises:
+        UsageError: There are none, those of several sizes, or some that are not used.
+    """
+    net = source.config.network()
+    sizes = [net.choosing[point] for point in points if point in net.choosing]
+    exits = {point.exit for point in net.points}
+    if None in exits or not sizes:
+        if args.thresholds is not None:
+            raise UsageError(f'--thresholds {args.thresholds}: no exit chooses; leave it out')
+        return ()
+    if len(sizes) > 1:
+        raise UsageError(
+            f'--points {" ".join(points)}: thresholds are of one size; give one of them'
+        )
+    policy = exit_thresholds.policy(Path(source.prefix).parent, sizes[0], args.thresholds)
+    if len(policy.thresholds) != len(exits):
+        raise UsageError(
+            f'--thresholds {args.thresholds}: has {len(policy.thresholds)} exits, the network '
+            f'{len(exits)}'
+        )
+    return policy.thresholds
 
 
 def show(path: Path) -> str:

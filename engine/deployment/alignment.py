@@ -125,4 +125,5 @@ def _shape(point: PointProgram) -> tuple[Any, ...]:
         for name in results(operation):
             numbers[name] = len(numbers)
         found.append(tuple(fields))
-    return (*found, numbers[point.output])
+    told = tuple(numbers[choice.result] for choice in point.choices)
+    return (*found, numbers[point.output], told)

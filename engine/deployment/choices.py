@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from engine.deployment.program import Operation
+from engine.deployment.program import Operation, Part
+
+
+class Chosen(NamedTuple):
+    """What a program says that it executed of one choice.
+
+    Attributes:
+        name: ``exit``, ``width``, or the scope of what is executed or not.
+        result: name of the whole number that a program computes.
+        numbers: all that it can be.
+    """
+
+    name: str
+    result: str
+    numbers: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,3 +46,50 @@ class Choose(Operation):
 
     branches: tuple[tuple[str, ...], ...]
     beside: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Number(Operation):
+    """A whole number for every image; ``x`` is not read.
+
+    Attributes:
+        value: the number.
+    """
+
+    value: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Largest(Operation):
+    """Index of the largest value of each row, of equal ones the first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Confident(Operation):
+    """1 where the logarithm of the probability of a row's answer reaches a threshold, else 0.
+
+    Attributes:
+        exit: index of the exit whose logits the rows are.
+        threshold: [1].
+    """
+
+    exit: int
+    threshold: Part
+
+
+def chosen(operations: Sequence[Operation], name: str, result: str) -> Chosen:
+    """What a result says that was executed.
+
+    Args:
+        operations: in the order of execution.
+        name: of the choice.
+        result: of a ``Choose``, beside its value.
+    """
+    numbers: set[int] = set()
+    left = {result}
+    for operation in reversed(operations):
+        if isinstance(operation, Choose) and left.intersection(operation.beside):
+            left.update(executed for _, executed in operation.branches)
+        elif isinstance(operation, Number) and operation.out in left:
+            numbers.add(operation.value)
+    return Chosen(name, result, tuple(sorted(numbers)))

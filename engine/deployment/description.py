@@ -1,5 +1,6 @@
 """Describes what is exported: the texts of a file, from a run folder and its checkpoint."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from importlib import metadata
@@ -17,6 +18,7 @@ from engine.results.costs import Layers
 from engine.runs import data_record
 from engine.runs.checkpoint import Checkpoint
 from engine.version import __version__
+from nets import cost
 from nets.points import Point
 from quant.policy import Rule
 
@@ -47,6 +49,7 @@ def describe(
         source=_source(source),
         versions=texts.VersionText(__version__, f'{library} {metadata.version(library)}', form),
         class_names=source.class_names,
+        **_choices(source, whole),
     )
 
 
@@ -56,9 +59,12 @@ def _points(source: Checkpoint, whole: Program) -> tuple[texts.PointText, ...]:
     layers = _layers(Path(source.prefix).parent)
     found = []
     for name, point in whole.points.items():
-        size = Point.parse(name).size or config.sizes[0]
+        size = Point.within(name).size or config.sizes[0]
         score = _score(source, name)
-        cost = costs.point_cost(layers, name, config.sizes)
+        spent = costs.point_cost(layers, name, config.sizes)
+        madds = spent.madds if spent else None
+        if point.choices:
+            madds = _always(layers, name)
         found.append(
             texts.PointText(
                 point=name,
@@ -67,11 +73,53 @@ def _points(source: Checkpoint, whole: Program) -> tuple[texts.PointText, ...]:
                 top1=score.top1 if score else None,
                 top5=score.top5 if score else None,
                 evaluated=score.images if score else None,
-                madds=cost.madds if cost else None,
-                weight_bytes=cost.weight_bytes if cost else None,
+                madds=madds,
+                weight_bytes=spent.weight_bytes if spent else None,
             )
         )
     return tuple(found)
+
+
+def _choices(source: Checkpoint, whole: Program) -> dict[str, Any]:
+    """Texts of a file that chooses image by image; none of another one."""
+    assert source.config is not None
+    layers = _layers(Path(source.prefix).parent)
+    (name, point), *_ = whole.points.items()
+    if not point.choices:
+        return {}
+    found = []
+    for choice in point.choices:
+        madds = [_madds(layers, name, choice.name, number) for number in choice.numbers]
+        known = tuple(one for one in madds if one is not None)
+        found.append(texts.ChoiceText(choice.name, choice.numbers, known))
+    return {'choices': tuple(found), 'executed': 'as the output executed says, image by image'}
+
+
+def _madds(layers: Layers, name: str, choice: str, number: int) -> int | None:
+    """Multiply-adds that a choice adds to what is always executed; None without layer records.
+
+    Args:
+        layers: of the run.
+        name: of what chooses.
+        choice: axis of operating points, or scope of what is executed or not.
+        number: that is chosen.
+    """
+    size = Point(size=Point.within(name).size)
+    if choice in {field.name for field in dataclasses.fields(Point)}:
+        chosen = dataclasses.replace(size, **{choice: number})
+        found = costs.point_cost(layers, str(chosen), ())
+        return found.madds if found else None
+    if str(size) not in layers:
+        return None
+    return number * cost.madds([layer for layer in layers[str(size)] if layer.gate == choice])
+
+
+def _always(layers: Layers, name: str) -> int | None:
+    """Multiply-adds of what is executed whatever is chosen; None without layer records."""
+    if not layers:
+        return None
+    always = layers.get(str(Point(size=Point.within(name).size)), ())
+    return cost.madds([layer for layer in always if not layer.gate])
 
 
 def _layers(folder: Path) -> Layers:

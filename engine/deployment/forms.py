@@ -10,6 +10,7 @@ import numpy as np
 from engine.errors import UsageError
 
 # Logits [N, classes] of images uint8 [N, side, side, 3] at the point of this number in the file.
+# Behind them, where the file chooses image by image, a column for each choice: what was executed.
 Runtime = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -20,10 +21,14 @@ class Exporter:
         static: whether every layer is executed for every image, also where a network of the
             training framework skips some.
         tolerated: share of the images that may be answered differently than by evaluation.
+        chooses: whether it can hold what a network chooses image by image.
+        thresholds: by exit, where exits choose.
     """
 
     static = False
     tolerated = 0.0
+    chooses = False
+    thresholds: Sequence[float] = ()
 
     def leave_resize(self) -> None:
         """Has files take images of the point's own size, which those who call them make.

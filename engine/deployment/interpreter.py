@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.deployment import program
+from engine.deployment.choices import Choose, Confident, Largest, Number
 from engine.deployment.program import Operation, Program
 
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], np.ndarray]] = {
@@ -29,18 +30,49 @@ def run(whole: Program, point: str, images: np.ndarray) -> np.ndarray:
         point: spelling of the operating point.
         images: uint8 [N, side, side, 3], BGR.
     """
+    logits, _ = answers(whole, point, images)
+    return logits
+
+
+def answers(whole: Program, point: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits [N, classes] float32, and int64 [N, choices] what is executed by choice.
+
+    All branches are computed for all images, and each image gets its own.
+
+    Args:
+        whole: the program.
+        point: spelling of the operating point.
+        images: uint8 [N, side, side, 3], BGR.
+    """
     one = whole.points[point]
     values = {one.input: images}
     for operation in one.operations:
+        if isinstance(operation, Choose):
+            values.update(_chosen(operation, values))
+            continue
         constants = {}
         for field, part in program.parts(operation).items():
             constants[field] = whole.value(part)
         result = _RULES[type(operation)](operation, values, constants)
         values[operation.out] = np.asarray(result, np.float32)
-    return values[one.output]
+    executed = np.empty((len(images), len(one.choices)), np.int64)
+    for column, choice in enumerate(one.choices):
+        executed[:, column] = values[choice.result]
+    return values[one.output], executed
 
 
 Values = Mapping[str, np.ndarray]
+
+
+def _chosen(operation: Choose, values: Values) -> dict[str, np.ndarray]:
+    """Results of a choice by name."""
+    numbers = values[operation.x].astype(np.int64)  # [N]
+    found = {}
+    names = (operation.out, *operation.beside)
+    for name, branches in zip(names, zip(*operation.branches)):
+        every = np.stack([values[branch] for branch in branches])  # [branches, N, ...]
+        found[name] = every[numbers, np.arange(len(numbers))]
+    return found
 
 
 def _cast(operation: program.Cast, values: Values, _: Values) -> np.ndarray:
@@ -172,6 +204,21 @@ def _to_images(operation: program.ToImages, values: Values, _: Values) -> np.nda
     return values[operation.x][:, None, None]
 
 
+def _number(operation: Number, values: Values, _: Values) -> np.ndarray:
+    return np.full(len(values[operation.x]), operation.value)
+
+
+def _largest(operation: Largest, values: Values, _: Values) -> np.ndarray:
+    return values[operation.x].argmax(axis=1)
+
+
+def _confident(operation: Confident, values: Values, constants: Values) -> np.ndarray:
+    x = values[operation.x].astype(np.float64)
+    above = x - x.max(axis=1, keepdims=True)
+    confidence = -np.log(np.exp(above).sum(axis=1))  # [N]
+    return confidence.astype(np.float32) >= constants['threshold']
+
+
 _RULES: Mapping[type[Operation], Callable[[Any, Values, Values], np.ndarray]] = {
     program.Cast: _cast,
     program.Arithmetic: _arithmetic,
@@ -190,4 +237,7 @@ _RULES: Mapping[type[Operation], Callable[[Any, Values, Values], np.ndarray]] = 
     program.Crop: _crop,
     program.ToRows: _to_rows,
     program.ToImages: _to_images,
+    Number: _number,
+    Largest: _largest,
+    Confident: _confident,
 }

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.deployment.alignment import Group, groups, names, renamed, results
-from engine.deployment.choices import ByPoint, Choose
+from engine.deployment.choices import ByPoint, Choose, Chosen
 from engine.deployment.names import IMAGES, POINT
 from engine.deployment.program import Constant, Operation, Program
+from engine.errors import UsageError
 
 # An operation at every size: constants alone differ.
 Row = tuple[Operation, ...]
@@ -23,21 +24,35 @@ class Joint(NamedTuple):
         output: name of the logits.
         numbers: of the point in a row, by place.
         constants: the pool.
+        choices: as of ``PointProgram``.
     """
 
     rows: list[Row]
     output: str
     numbers: list[int]
     constants: Mapping[str, Constant]
+    choices: tuple[Chosen, ...] = ()
 
 
 def joint(whole: Program) -> Joint:
-    """The points of a program in one list, in which ``Choose`` tells their layers apart."""
+    """The points of a program in one list, in which ``Choose`` tells their layers apart.
+
+    Raises:
+        UsageError: one chooses image by image, and another one is not the same at another size.
+    """
     found, constants = groups(whole)
+    choosing = [name for name, point in whole.points.items() if point.choices]
+    if choosing and len(found) > 1:
+        raise UsageError(
+            f'--points {" ".join(whole.points)}: a file that chooses image by image holds nothing '
+            f'else; give {choosing[0]} a file of its own'
+        )
     joining = _Joining(len(whole.points))
-    outputs = [joining.add(number, group) for number, group in enumerate(found)]
+    made = [joining.add(number, group) for number, group in enumerate(found)]
+    outputs = [output for output, _ in made]
     output = joining.chosen(list(range(len(found))), outputs)
-    return Joint(joining.rows, output, joining.numbers, constants)
+    _, choices = made[0]
+    return Joint(joining.rows, output, joining.numbers, constants, choices)
 
 
 class _Joining:
@@ -60,12 +75,15 @@ class _Joining:
         self._users: dict[str, set[int]] = {}
         self._taken = {IMAGES, POINT}
 
-    def add(self, number: int, group: Group) -> str:
-        """Adds what a group computes and no other one before it, and returns its output.
+    def add(self, number: int, group: Group) -> tuple[str, tuple[Chosen, ...]]:
+        """Adds what a group computes and no other one before it.
 
         Args:
             number: of the group.
             group: its points.
+
+        Returns:
+            Name of its output, and what it says that it executed.
         """
         self._groups.append(group)
         for place, point in enumerate(group.places):
@@ -82,7 +100,8 @@ class _Joining:
             found = self._known[key]
             self._users.setdefault(found[0], set()).add(number)
             here.update(zip(results(row[0]), found))
-        return here[first.output]
+        choices = [one._replace(result=here[one.result]) for one in first.choices]
+        return here[first.output], tuple(choices)
 
     def _new(self, row: Row, read: Mapping[str, Any]) -> tuple[str, ...]:
         """Adds operations, and returns the names of their results.

@@ -1,5 +1,7 @@
-"""Names of the inputs and of the output of exported files."""
+"""Names of the inputs and outputs of exported files."""
 
 IMAGES = 'images'
 POINT = 'point'
+THRESHOLDS = 'thresholds'
 LOGITS = 'logits'
+EXECUTED = 'executed'

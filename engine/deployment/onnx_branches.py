@@ -51,14 +51,16 @@ def _among(w: OnnxGraph, place: str, number: str, ways: Sequence[Way], first: in
     early = w.node('Less', [number, w.indices(first + middle)], f'{name}/early')
     graphs = []
     for part, start in ((ways[:middle], first), (ways[middle:], first + middle)):
-        branch = f'{name}/{start}'
         nodes: list[Any] = []
+        infos = []
         with w.inside(nodes):
-            outputs = []
-            for k, tensor in enumerate(_among(w, place, number, part, start)):
-                outputs.append(w.node('Identity', [tensor], f'{branch}/{k}'))
-        infos = [helper.make_tensor_value_info(one, TensorProto.FLOAT, None) for one in outputs]
-        graphs.append(helper.make_graph(nodes, branch, [], infos))
-    found = [f'{name}/{k}' for k in range(len(outputs))]
+            tensors = _among(w, place, number, part, start)
+            _, results_of_first = part[0]
+            for k, (tensor, result) in enumerate(zip(tensors, results_of_first)):
+                out = w.node('Identity', [tensor], f'{name}/{start}/{k}')
+                kind = TensorProto.INT64 if w.is_number(result) else TensorProto.FLOAT
+                infos.append(helper.make_tensor_value_info(out, kind, None))
+        graphs.append(helper.make_graph(nodes, f'{name}/{start}', [], infos))
+    found = [f'{name}/{k}' for k in range(len(infos))]
     w.node('If', [early], *found, then_branch=graphs[0], else_branch=graphs[1])
     return found

@@ -11,7 +11,7 @@ from engine.deployment.description import describe
 from engine.deployment.forms import Exporter, Runtime
 from engine.deployment.program import Program
 from engine.deployment.resizing import without_resize
-from engine.deployment.runtimes import REMEDY, Loaded, installed, load
+from engine.deployment.runtimes import REMEDY, Loaded, Run, installed, load
 from engine.errors import UsageError
 from engine.runs.checkpoint import Checkpoint
 
@@ -35,6 +35,7 @@ class Packed(Exporter):
     """
 
     static = True
+    chooses = True
     form = 'packed'
     packed = True
 
@@ -61,7 +62,7 @@ class Packed(Exporter):
         """
         assert source.config is not None
         self._resize = source.config.resize
-        self._program = trace.of_points(source, points)
+        self._program = trace.of_points(source, points, self.thresholds)
         if not self._resizes:
             self._program = without_resize(self._program)
         texts = describe(source, self._program, self.form, resizes=self._resizes)
@@ -85,7 +86,8 @@ class Packed(Exporter):
         """What runs every point of a loaded file."""
         runs = []
         for number, point in enumerate(self._program.points.values()):
-            runs.append(loaded.at(number, point.side))
+            one = loaded.at(number, point.side)
+            runs.append(_one_by_one(one) if point.choices else one)
 
         def run(images: np.ndarray, number: int) -> np.ndarray:
             return runs[number](self._sized(images, number))
@@ -95,7 +97,7 @@ class Packed(Exporter):
     def _interpreted(self, images: np.ndarray, number: int) -> np.ndarray:
         point = list(self._program.points)[number]
         some = self._sized(images[:INTERPRETED], number)
-        return interpreter.run(self._program, point, some)
+        return np.concatenate(interpreter.answers(self._program, point, some), axis=1)
 
     def _sized(self, images: np.ndarray, number: int) -> np.ndarray:
         """Views of evaluation as the file takes them."""
@@ -113,3 +115,12 @@ class Float(Packed):
 
     form = 'float'
     packed = False
+
+
+def _one_by_one(run: Run) -> Run:
+    """What runs a file that takes one image, for several."""
+
+    def each(images: np.ndarray) -> np.ndarray:
+        return np.concatenate([run(image[None]) for image in images])
+
+    return each

@@ -20,7 +20,8 @@ import onnx
 from onnx import TensorProto
 
 from engine.deployment import program
-from engine.deployment.choices import ByPoint
+from engine.deployment.choices import ByPoint, Confident, Largest, Number
+from engine.deployment.names import THRESHOLDS
 from engine.deployment.onnx_graph import OnnxGraph, Rule
 from engine.deployment.program import Operation, Program
 from engine.errors import UsageError
@@ -232,8 +233,29 @@ def _by_point(w: OnnxGraph, row: Sequence[ByPoint]) -> None:
     w.add('Gather', row, [w.indices(*row[0].numbers), w.x(row)], axis=0)
 
 
+def _number(w: OnnxGraph, row: Sequence[Number]) -> None:
+    w.number_of(row[0])
+
+
+def _largest(w: OnnxGraph, row: Sequence[Operation]) -> None:
+    w.add('ArgMax', row, [w.x(row)], axis=1, keepdims=0)
+
+
+def _confident(w: OnnxGraph, row: Sequence[Confident]) -> None:
+    out = w.place
+    scores = w.node('LogSoftmax', [w.x(row)], f'{out}/scores', axis=1)
+    best = w.node('ReduceMax', [scores], f'{out}/best', axes=[1], keepdims=0)
+    threshold = w.node('Gather', [THRESHOLDS, w.indices(row[0].exit)], f'{out}/least', axis=0)
+    below = w.node('Less', [best, threshold], f'{out}/below')
+    reached = w.node('Not', [below], f'{out}/reached')
+    w.add('Cast', row, [reached], to=TensorProto.INT64)
+
+
 _RULES: Mapping[type[Operation], Rule] = {
     ByPoint: _by_point,
+    Number: _number,
+    Largest: _largest,
+    Confident: _confident,
     program.Cast: _cast,
     program.Arithmetic: _arithmetic,
     program.Affine: _affine,

@@ -10,9 +10,9 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.deployment import onnx_branches, program
-from engine.deployment.choices import Choose
+from engine.deployment.choices import Choose, Confident, Number
 from engine.deployment.joining import Row, joint
-from engine.deployment.names import IMAGES, LOGITS, POINT
+from engine.deployment.names import EXECUTED, IMAGES, LOGITS, POINT, THRESHOLDS
 from engine.deployment.packing import pack, packing
 from engine.deployment.program import Codes, Operation, Part, Program
 from engine.deployment.regions import Region, regions
@@ -51,6 +51,7 @@ class OnnxGraph:
         self._made: dict[Any, str] = {}
         self._names = {IMAGES: IMAGES, POINT: POINT}
         self._rows: set[str] = set()
+        self._numbers: set[str] = set()
         self._rules: Mapping[type[Operation], Rule] = {}
         self._root = self._nodes
         self._row = POINT
@@ -70,25 +71,50 @@ class OnnxGraph:
         if len({point.side for point in points}) > 1:
             side = 'side'
         kind = TensorProto.FLOAT if self._by_height else TensorProto.UINT8
-        images = helper.make_tensor_value_info(IMAGES, kind, ['N', side, side, 3])
+        # A branch is chosen for a batch.
+        batch: Any = 1 if self._joint.choices else 'N'
+        images = helper.make_tensor_value_info(IMAGES, kind, [batch, side, side, 3])
         inputs = [images]
         if len(points) > 1 and self._by_height:
             self._choose_by_height()
         elif len(points) > 1:
             inputs.append(helper.make_tensor_value_info(POINT, TensorProto.INT64, [1]))
+        thresholds = self._thresholds()
+        if thresholds:
+            inputs.append(helper.make_tensor_value_info(THRESHOLDS, TensorProto.FLOAT, thresholds))
         self._rules = rules
         if any(self._joint.numbers) and self._joint.numbers != list(range(len(points))):
             self._row = self._by_row(self.indices(*self._joint.numbers), 'row')
-        self.write(regions(self._joint.rows, [self._joint.output]))
+        told = [choice.result for choice in self._joint.choices]
+        self.write(regions(self._joint.rows, [self._joint.output, *told]))
         self.node('Identity', [self._names[self._joint.output]], LOGITS)
         classes = self._classes()
-        logits = helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ['N', classes])
+        outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [batch, classes])]
+        if told:
+            numbers = self.node('Concat', [self._names[one] for one in told], 'numbers', axis=0)
+            self.node('Unsqueeze', [numbers], EXECUTED, axes=[0])
+            shape = [batch, len(told)]
+            outputs.append(helper.make_tensor_value_info(EXECUTED, TensorProto.INT64, shape))
         initializers = list(self._initializers.values())
-        graph = helper.make_graph(self._nodes, 'network', inputs, [logits], initializers)
+        graph = helper.make_graph(self._nodes, 'network', inputs, outputs, initializers)
         opsets = [helper.make_opsetid('', OPSET)]
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name='switchable-nets'
         )
+
+    def _thresholds(self) -> list[int]:
+        """Shape of the input with the thresholds of exits, which gets default values."""
+        found = {}
+        for row in self._joint.rows:
+            if isinstance(row[0], Confident):
+                (found[row[0].exit],) = self._whole.value(row[0].threshold)
+        if not found:
+            return []
+        # Whoever reaches the last exit leaves there.
+        values = [*(found[exit] for exit in sorted(found)), -np.inf]
+        array = np.array(values, np.float32)
+        self._initializers[THRESHOLDS] = numpy_helper.from_array(array, THRESHOLDS)
+        return [len(values)]
 
     def write(self, region: Region) -> None:
         """Adds the nodes of a region."""
@@ -182,8 +208,18 @@ class OnnxGraph:
             like: result of the same layout.
         """
         self._names[result] = tensor
-        if like in self._rows:
-            self._rows.add(result)
+        for kind in (self._rows, self._numbers):
+            if like in kind:
+                kind.add(result)
+
+    def number_of(self, operation: Number) -> None:
+        """Notes that the result of an operation is a known whole number, int64 [1]."""
+        self._names[operation.out] = self.indices(operation.value)
+        self._numbers.add(operation.out)
+
+    def is_number(self, result: str) -> bool:
+        """Whether a result of the program is a whole number that is handed on."""
+        return result in self._numbers
 
     def x(self, row: Sequence[Operation]) -> str:
         """Name in the file of what an operation reads."""

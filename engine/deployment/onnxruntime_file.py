@@ -41,7 +41,6 @@ class OnnxRuntimeFile:
             feed[POINT] = np.array([number])
 
         def run(images: np.ndarray) -> np.ndarray:
-            (logits,) = self._session.run(None, {IMAGES: images} | feed)
-            return logits
+            return np.concatenate(self._session.run(None, {IMAGES: images} | feed), axis=1)
 
         return run

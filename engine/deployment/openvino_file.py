@@ -46,12 +46,15 @@ class OpenVinoFile:
                 for target in parameter.output(0).get_target_inputs():
                     target.replace_source_output(chosen.output(0))
                 model.remove_parameter(parameter)
-        model.reshape({IMAGES: [-1, side, side, 3]})
+        # What chooses image by image takes one.
+        batch, *_ = model.input(IMAGES).get_partial_shape()
+        model.reshape({IMAGES: openvino.PartialShape([batch, side, side, 3])})
         compiled = self._core.compile_model(model, 'CPU', self._settings)
 
         def run(images: np.ndarray) -> np.ndarray:
-            # Its buffers are used again.
-            return np.array(compiled(images)[0])
+            # Its buffers are used again, not those of the copy.
+            found = compiled(images)
+            return np.concatenate([found[output] for output in compiled.outputs], axis=1)
 
         return run
 

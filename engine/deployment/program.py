@@ -14,9 +14,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from engine.deployment.choices import Chosen
 
 # Bits that the codes of a stored kernel can have.
 MOST_BITS = 8
@@ -329,12 +332,14 @@ class PointProgram:
         side: of the images, in pixels.
         operations: in the order of execution.
         output: name of the logits [N, classes].
+        choices: numbers that say what was executed, of a program that chooses image by image.
     """
 
     input: str
     side: int
     operations: tuple[Operation, ...]
     output: str
+    choices: tuple[Chosen, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ from engine.errors import UsageError
 # What installs the packages of all of them.
 REMEDY = "python -m pip install '.[export]'"
 
-# Logits [N, classes] of images as a file takes them.
+# Logits [N, classes] of images as a file takes them; of a file that chooses, which takes one image,
+# a column for each choice behind them: what was executed.
 Run = Callable[[np.ndarray], np.ndarray]
 
 

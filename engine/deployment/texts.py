@@ -25,7 +25,8 @@ class PointText(Part):
         top1: percent, as evaluation recorded it of this checkpoint; None if it has not.
         top5: likewise.
         evaluated: images of that evaluation; None likewise.
-        madds: multiply-adds of one image; None if the run has no layer records.
+        madds: multiply-adds of one image, without those of ``choices``; None if the run has no
+            layer records.
         weight_bytes: of the packed weights that the point uses; None likewise.
     """
 
@@ -37,6 +38,21 @@ class PointText(Part):
     evaluated: Count | None = None
     madds: Count | None = None
     weight_bytes: Count | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceText(Part):
+    """What a column of the output ``executed`` says.
+
+    Attributes:
+        name: ``exit``, ``width``, or the scope of a block that is executed or not.
+        numbers: all that it can be, ascending.
+        madds: that each of them adds to those of the point; none without layer records.
+    """
+
+    name: str
+    numbers: tuple[Count, ...]
+    madds: tuple[Count, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +194,7 @@ class Texts(Part):
         versions: what wrote the file.
         class_names: in the order of the logits; none if they are not known.
         executed: which layers run for an image.
+        choices: columns of the output ``executed``, of a file that chooses image by image.
         verified: how the file was checked.
     """
 
@@ -188,6 +205,7 @@ class Texts(Part):
     versions: VersionText
     class_names: tuple[str, ...] = ()
     executed: str = 'every layer, for every image'
+    choices: tuple[ChoiceText, ...] = ()
     verified: tuple[VerifiedText, ...] = ()
 
     def __post_init__(self) -> None:
@@ -200,7 +218,7 @@ class Texts(Part):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             # What is not known yet is written later.
-            if field.name != 'verified' or value:
+            if field.name not in ('verified', 'choices') or value:
                 found[field.name] = spell(value)
         return found
 

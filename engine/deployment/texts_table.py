@@ -62,6 +62,10 @@ def _about(found: Texts) -> str:
         ('classes', _classes(found)),
         ('executed', found.executed),
     ]
+    for choice in found.choices:
+        ways = dict(zip(choice.numbers, choice.madds or choice.numbers))
+        spelled = ', '.join(f'{number}: {madds:,} MAdds' for number, madds in ways.items())
+        rows.append((f'executed: {choice.name}', spelled if choice.madds else str(choice.numbers)))
     for value in (found.network, found.source, found.versions):
         for field in dataclasses.fields(value):
             member = getattr(value, field.name)

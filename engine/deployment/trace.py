@@ -10,12 +10,14 @@ import numpy as np
 from engine.data import inputs
 from engine.data.preprocess import shares
 from engine.data.preprocessing import Preprocessing
-from engine.deployment import program
+from engine.deployment import nodes, program
+from engine.deployment.choices import Choose, Confident, Largest, Number, chosen
 from engine.deployment.program import Constants, Operation, Part, PointProgram, Program
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.graph.inference import InferenceModel
 from engine.runs.checkpoint import Checkpoint
+from nets.layers.choices import CHOICE, CONFIDENT
 from nets.points import Point
 from quant.backend import tf
 
@@ -32,41 +34,70 @@ _ARITHMETIC = {
 }
 
 
-def of_points(source: Checkpoint, names: Sequence[str]) -> Program:
-    """The program of operating points of a checkpoint.
+def of_points(
+    source: Checkpoint, names: Sequence[str], thresholds: Sequence[float] = ()
+) -> Program:
+    """The program of operating points of a checkpoint, or of its choices image by image.
 
     Args:
         source: the checkpoint.
         names: of the points, strongest first: the others are often a part of that one.
+        thresholds: as of ``Network.chosen``.
 
     Raises:
         UsageError: there is no such point, or its network has what no operation stands for.
     """
     constants = Constants()
     points = {}
+    assert source.config is not None
+    choosing = source.config.network().choosing
     for name in names:
-        model, values = freeze.point_model(source, name)
-        point = Point.parse(name)
-        reader = Reader(constants)
-        size = model.size_of(point)
+        reader = Reader(constants, thresholds)
+        if name in choosing:
+            model, values = freeze.choosing_model(source)
+            size = choosing[name]
+        else:
+            model, values = freeze.point_model(source, name)
+            size = model.size_of(Point.parse(name))
         side = reader.preprocess(model.config.preprocessing, size)
-        reader.read(_opaque(model, point, values), size)
-        points[name] = PointProgram(IMAGES, side, tuple(reader.operations), reader.output)
+        frozen, told = _opaque(model, name, size, values)
+        results = reader.read(frozen, size)
+        operations = tuple(reader.operations)
+        choices = [chosen(operations, *one) for one in zip(told, results)]
+        points[name] = PointProgram(IMAGES, side, operations, reader.output, tuple(choices))
     return Program(points, dict(constants))
 
 
-def _opaque(model: InferenceModel, point: Point, values: Mapping[str, np.ndarray]) -> freeze.Frozen:
-    """The graph of a point in which a quantizer of activations is one node, from float images."""
+def _opaque(
+    model: InferenceModel, name: str, size: int, values: Mapping[str, np.ndarray]
+) -> tuple[freeze.Frozen, list[str]]:
+    """The graph of a point in which a quantizer of activations is one node, from float images.
+
+    Args:
+        model: that has the point.
+        name: of the point, or of choices.
+        size: of its images, in pixels.
+        values: variables by name.
+
+    Returns:
+        The graph, whose output is followed by what it says of each choice, and names of these.
+    """
+    told: list[str] = []
 
     def build() -> list[freeze.Part]:
         views = {}
-        for size in model.config.sizes:
-            views[size] = tf.placeholder(tf.float32, [None, size, size, 3], f'view_{size}')
+        for each in model.config.sizes:
+            views[each] = tf.placeholder(tf.float32, [None, each, each, 3], f'view_{each}')
         blocks = model.blocks(training=False, opaque=True)
+        feeds = list(views.values())
+        if name in model.net.choosing:
+            logits, executed = model.net.chosen(size, views, blocks)
+            told.extend(executed)
+            return [freeze.Part(feeds, [logits, *executed.values()])]
         outputs = model.net.outputs(views, blocks, **model.net.static_options)
-        return [freeze.Part(list(views.values()), [outputs.logits[point]])]
+        return [freeze.Part(feeds, [outputs.logits[Point.parse(name)]])]
 
-    return freeze.folded(freeze.freeze(build, values))
+    return freeze.folded(freeze.freeze(build, values)), told
 
 
 class Reader:
@@ -74,6 +105,7 @@ class Reader:
 
     Args:
         constants: pool that gets what it reads.
+        thresholds: by exit, of a network whose exits choose.
 
     Attributes:
         operations: read so far.
@@ -81,10 +113,11 @@ class Reader:
         output: name of the latest result.
     """
 
-    def __init__(self, constants: Constants):
+    def __init__(self, constants: Constants, thresholds: Sequence[float] = ()):
         self.operations: list[Operation] = []
         self.output = IMAGES
         self.constants = constants
+        self._thresholds = thresholds
         # Names of results by name of the tensor that holds them in the graph.
         self._names: dict[str, str] = {}
 
@@ -124,12 +157,15 @@ class Reader:
         self.operations.append(operation(out=name, x=self.output, **fields))
         self.output = name
 
-    def read(self, frozen: freeze.Frozen, size: int) -> None:
+    def read(self, frozen: freeze.Frozen, size: int) -> list[str]:
         """Adds a graph that takes the latest result as its images.
 
         Args:
             frozen: in which nothing is left to compute that images do not reach.
             size: of the view that it reads, in pixels.
+
+        Returns:
+            Names of its results behind the first.
 
         Raises:
             UsageError: it has a node that no operation stands for.
@@ -144,7 +180,8 @@ class Reader:
             elif op.type not in ('Const', 'Placeholder'):
                 raise UsageError(f'{op.name}: no operation of a program stands for {op.type}')
         (signature,) = frozen.signatures
-        self.output = self._names[signature.fetches[0]]
+        self.output, *others = [self._names[name] for name in signature.fetches]
+        return others
 
     def _add(
         self,
@@ -183,11 +220,43 @@ class Reader:
     def same(self, op: tf.Operation) -> None:
         self._names[op.outputs[0].name] = self._name(op.inputs[0])
 
+    def choice(self, op: tf.Operation) -> None:
+        *branches, number = op.inputs
+        found: list[tuple[str, str]] = []
+        for value, executed in zip(branches[::2], branches[1::2]):
+            known = nodes.constant(executed)
+            if known is not None:
+                told = f'{op.name}/{len(found)}'
+                self.operations.append(Number(told, self._name(number), int(known.item())))
+            else:
+                told = self._name(executed)
+            found.append((self._name(value), told))
+        told = f'{op.name}/executed'
+        self.operations.append(Choose(op.name, self._name(number), tuple(found), (told,)))
+        for output, name in zip(op.outputs, (op.name, told)):
+            self._names[output.name] = name
+
+    def confident(self, op: tf.Operation) -> None:
+        exit = int(nodes.known(op.inputs[1]).item())
+        threshold = np.array([self._thresholds[exit]], np.float32)
+        part = self._part(threshold, op, 'threshold')
+        self._add(Confident, op, exit=exit, threshold=part)
+
+    def largest(self, op: tf.Operation) -> None:
+        self._add(Largest, op)
+
     def identity_n(self, op: tf.Operation) -> None:
-        """A quantizer has levels and one threshold less; all others hand on their first input."""
+        """A node that stands for something by its name, or a quantizer.
+
+        A quantizer has levels and one threshold less; all others hand on their first input.
+        """
+        kind, _, _ = op.name.rpartition('/')[2].partition('_')
+        if kind in (CHOICE, CONFIDENT):
+            {CHOICE: self.choice, CONFIDENT: self.confident}[kind](op)
+            return
         book = []
         for x in op.inputs[1:3]:
-            value = _constant(x)
+            value = nodes.constant(x)
             if value is not None and value.ndim == 1:
                 book.append(value)
         if len(book) < 2 or book[0].size != book[1].size + 1:
@@ -208,9 +277,9 @@ class Reader:
         """A function of two tensors, or of one and a constant."""
         function = _ARITHMETIC[op.type]
         x, y = op.inputs
-        if function in ('add', 'multiply') and _constant(x) is not None:
+        if function in ('add', 'multiply') and nodes.constant(x) is not None:
             x, y = y, x
-        value = _constant(y)
+        value = nodes.constant(y)
         if value is not None:
             part = self._part(value.reshape(-1), op, function)
             self._add(program.Arithmetic, op, x, function=function, y=part)
@@ -221,7 +290,7 @@ class Reader:
         self._add(program.Combine, op, x, y=self._name(y), function=function)
 
     def norm(self, op: tf.Operation) -> None:
-        gamma, beta, mean, variance = (_known(x) for x in op.inputs[1:5])  # [C] each
+        gamma, beta, mean, variance = (nodes.known(x) for x in op.inputs[1:5])  # [C] each
         # In the order of the kernels of TensorFlow, all in float32.
         scale = gamma / np.sqrt(variance + np.float32(op.get_attr('epsilon')))
         shift = beta - mean * scale
@@ -233,17 +302,17 @@ class Reader:
         )
 
     def convolution(self, op: tf.Operation) -> None:
-        kernel = _known(op.inputs[1])  # [k, k, in / groups, out]
+        kernel = nodes.known(op.inputs[1])  # [k, k, in / groups, out]
         groups = int(op.inputs[0].shape[3]) // kernel.shape[2]
         self._windowed(op, kernel, groups)
 
     def depthwise(self, op: tf.Operation) -> None:
-        kernel = np.swapaxes(_known(op.inputs[1]), 2, 3)  # [k, k, 1, C]
+        kernel = np.swapaxes(nodes.known(op.inputs[1]), 2, 3)  # [k, k, 1, C]
         self._windowed(op, kernel, kernel.shape[3])
 
     def _windowed(self, op: tf.Operation, kernel: np.ndarray, groups: int) -> None:
         stride = int(op.get_attr('strides')[1])
-        pads = _pads(op, kernel.shape[:2], (stride, stride))
+        pads = nodes.pads(op, kernel.shape[:2], (stride, stride))
         part = self._part(kernel, op, 'kernel', kernel=True)
         self._add(
             program.Convolution,
@@ -251,12 +320,12 @@ class Reader:
             kernel=part,
             stride=stride,
             pads=pads,
-            same=_rule(op) == 'SAME',
+            same=nodes.padding_rule(op) == 'SAME',
             groups=groups,
         )
 
     def dense(self, op: tf.Operation) -> None:
-        part = self._part(_known(op.inputs[1]), op, 'kernel', kernel=True)
+        part = self._part(nodes.known(op.inputs[1]), op, 'kernel', kernel=True)
         self._add(program.Dense, op, kernel=part)
 
     def pool(self, op: tf.Operation) -> None:
@@ -272,12 +341,12 @@ class Reader:
             function=function,
             window=tuple(window),
             stride=tuple(stride),
-            pads=_pads(op, window, stride),
-            same=_rule(op) == 'SAME',
+            pads=nodes.pads(op, window, stride),
+            same=nodes.padding_rule(op) == 'SAME',
         )
 
     def pad(self, op: tf.Operation) -> None:
-        _, rows, columns, channels = _known(op.inputs[1]).tolist()
+        _, rows, columns, channels = nodes.known(op.inputs[1]).tolist()
         self._add(program.Pad, op, pads=(*rows, *columns), channels=channels[1])
 
     def concatenate(self, op: tf.Operation) -> None:
@@ -288,7 +357,7 @@ class Reader:
         """A crop of images, or an axis of length 1 more or less."""
         shape = op.inputs[0].shape.as_list()
         if len(shape) == 4 and op.outputs[0].shape.rank == 4:
-            start, stop, step = _corners(op, shape)
+            start, stop, step = nodes.corners(op, shape)
             self._add(program.Crop, op, start=start, stop=stop, step=step)
         else:
             self.reshape(op)
@@ -326,67 +395,7 @@ _READERS: dict[str, Callable[[Reader, tf.Operation], None]] = {
     'StridedSlice': Reader.slice,
     'Squeeze': Reader.reshape,
     'Reshape': Reader.reshape,
+    'ArgMax': Reader.largest,
 }
 _READERS |= dict.fromkeys(_FUNCTIONS, Reader.activation)
 _READERS |= dict.fromkeys(_ARITHMETIC, Reader.arithmetic)
-
-
-def _constant(x: tf.Tensor) -> np.ndarray | None:
-    """The value of a constant; None if it is none."""
-    if x.op.type != 'Const':
-        return None
-    return tf.make_ndarray(x.op.get_attr('value'))
-
-
-def _known(x: tf.Tensor) -> np.ndarray:
-    """The value of a constant.
-
-    Raises:
-        UsageError: it is none.
-    """
-    value = _constant(x)
-    if value is None:
-        raise UsageError(f'{x.name}: is computed of the images, where a program has a constant')
-    return value
-
-
-def _rule(op: tf.Operation) -> str:
-    """Padding rule of a windowed node: ``SAME``, ``VALID`` or ``EXPLICIT``."""
-    return op.get_attr('padding').decode()
-
-
-def _pads(
-    op: tf.Operation, window: Sequence[int], stride: Sequence[int]
-) -> tuple[int, int, int, int]:
-    """Padding of a windowed node at the top, the bottom, the left and the right.
-
-    Args:
-        op: the node, NHWC.
-        window: (height, width).
-        stride: (down, to the right).
-    """
-    rule = _rule(op)
-    if rule == 'EXPLICIT':
-        return tuple(op.get_attr('explicit_paddings')[2:6])
-    if rule == 'SAME':
-        return program.same_pads(op.inputs[0].shape[1:3], window, stride)
-    return 0, 0, 0, 0
-
-
-def _corners(op: tf.Operation, shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """Start, stop and step of a slice of images, for rows, columns and channels."""
-    start, stop, step = (_known(x).tolist() for x in op.inputs[1:4])
-    found: list[tuple[int, int, int]] = []
-    for axis in (1, 2, 3):
-        extent = slice(None)
-        # A slice may leave out the last axes.
-        if axis < len(start):
-            first = start[axis]
-            last = stop[axis]
-            if op.get_attr('begin_mask') >> axis & 1:
-                first = None
-            if op.get_attr('end_mask') >> axis & 1:
-                last = None
-            extent = slice(first, last, step[axis])
-        found.append(extent.indices(shape[axis]))
-    return list(zip(*found))

@@ -33,9 +33,11 @@ class Comparison:
     Attributes:
         runtime: name and version.
         point: spelling.
+        choices: how many numbers say what was executed.
         images: how many were compared.
         differing: answers that differ.
         apart: images with a logit that differs by more than ``DIFFERENCE``.
+        otherwise: images of which other parts of the network were executed.
         right: answers of the runtime that are right.
         expected_right: answers of evaluation that are right.
         seconds: that the runtime took.
@@ -43,21 +45,27 @@ class Comparison:
 
     runtime: str
     point: str
+    choices: int = 0
     images: int = 0
     differing: int = 0
     apart: int = 0
+    otherwise: int = 0
     right: int = 0
     expected_right: int = 0
     seconds: float = 0.0
 
-    def add(self, logits: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> None:
+    def add(self, found: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> None:
         """Adds images.
 
         Args:
-            logits: of the runtime, [N, classes].
-            expected: of evaluation, [N, classes].
+            found: of the runtime, [N, classes + choices].
+            expected: of evaluation, likewise.
             labels: [N].
         """
+        classes = found.shape[1] - self.choices
+        self.otherwise += int((found != expected)[:, classes:].any(axis=1).sum())
+        logits = found[:, :classes]
+        expected = expected[:, :classes]
         answers = logits.argmax(axis=1)
         evaluated = expected.argmax(axis=1)
         furthest = np.abs(logits - expected).max(axis=1)  # [N]
@@ -148,12 +156,12 @@ def compare(
         points: that it holds, in its order.
         given: images.
     """
-    evaluations = [_Evaluation(source, point, static=exporter.static) for point in points]
+    evaluations = [_Evaluation(source, point, exporter) for point in points]
     runtimes = exporter.runtimes(path)
     found = {}
     for number, point in enumerate(points):
         for name in runtimes:
-            found[number, name] = Comparison(name, point)
+            found[number, name] = Comparison(name, point, evaluations[number].choices)
     starts = range(0, given.total, BATCH)
     for start in tqdm(starts, 'verifying', disable=len(starts) < 2 or None):
         numbers = range(start, min(start + BATCH, given.total))
@@ -167,11 +175,11 @@ def compare(
             for name, run in runtimes.items():
                 one = found[number, name]
                 started = time.perf_counter()
-                logits = run(view, number)
+                answers = run(view, number)
                 one.seconds += time.perf_counter() - started
                 # A slow runtime takes the first images of a batch.
-                some = slice(len(logits))
-                one.add(logits, expected[some], labels[some])
+                some = slice(len(answers))
+                one.add(answers, expected[some], labels[some])
     return list(found.values())
 
 
@@ -181,15 +189,27 @@ class _Evaluation:
     Args:
         source: the checkpoint.
         point: spelling.
-        static: whether every layer is executed for every image.
+        exporter: the format.
+
+    Attributes:
+        choices: how many numbers say what was executed.
     """
 
-    def __init__(self, source: Checkpoint, point: str, *, static: bool):
-        model, _ = freeze.point_model(source, point)
-        frozen = freeze.folded(freeze.named(source, point, static=static))
+    def __init__(self, source: Checkpoint, point: str, exporter: Exporter):
+        assert source.config is not None
+        size = source.config.network().choosing.get(point)
+        if size is not None:
+            model, _ = freeze.choosing_model(source)
+            frozen = freeze.of_choices(source, point, exporter.thresholds)
+        else:
+            model, _ = freeze.point_model(source, point)
+            frozen = freeze.named(source, point, static=exporter.static)
+            size = model.size_of(Point.parse(point))
+        frozen = freeze.folded(frozen)
         (self._run,) = frozen.runs()
+        self.choices = len(frozen.signatures[0].fetches) - 1
         self._preprocessing = model.config.preprocessing
-        side = self._preprocessing.side(model.size_of(Point.parse(point)))
+        side = self._preprocessing.side(size)
         self._place = self._preprocessing.view_sizes.index(side)
 
     def view(self, batch: Sequence[np.ndarray]) -> np.ndarray:
@@ -201,8 +221,10 @@ class _Evaluation:
         return np.stack([self._preprocessing.eval_views(image)[self._place] for image in batch])
 
     def run(self, view: np.ndarray) -> np.ndarray:
-        """Logits [N, classes]."""
-        return self._run(view)[0]
+        """Logits [N, classes], and behind them what was executed by choice."""
+        logits, *executed = self._run(view)
+        columns = [numbers[:, None] for numbers in executed]  # [N, 1] each
+        return np.concatenate([logits, *columns], axis=1)
 
 
 def table(found: Sequence[Comparison], *, labelled: bool) -> str:
@@ -218,11 +240,17 @@ def table(found: Sequence[Comparison], *, labelled: bool) -> str:
     if labelled:
         headers += ['top-1, %', 'evaluated, %']
         formats += ['.2f', '.2f']
+    choosing = any(one.choices for one in found)
+    if choosing:
+        headers.append('executed otherwise')
+        formats.append('')
     rows = []
     for one in found:
         ms = 1e3 * one.seconds / one.images
         row = [one.runtime, one.point, one.images, one.differing, one.percent(one.apart), ms]
         if labelled:
             row += [one.percent(one.right), one.percent(one.expected_right)]
+        if choosing:
+            row.append(one.otherwise)
         rows.append(row)
     return tabulate(rows, headers, floatfmt=formats)

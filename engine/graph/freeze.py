@@ -157,6 +157,33 @@ def dynamic(source: Checkpoint, name: str) -> Frozen:
     return freeze(build, checkpoint.select(source, variables, flag='RUN'))
 
 
+def choosing_model(source: Checkpoint) -> tuple[InferenceModel, dict[str, np.ndarray]]:
+    """A model of a network that chooses image by image, and its variables."""
+    assert source.config is not None
+    model = InferenceModel(source.config.adjusted(kd=False), data_format='NHWC')
+    variables, _ = model.inspect()
+    return model, checkpoint.select(source, variables, flag='RUN', partial=True)
+
+
+def of_choices(source: Checkpoint, name: str, thresholds: Sequence[float]) -> Frozen:
+    """The graph of a network that chooses image by image: its logits, and each of its choices.
+
+    Args:
+        source: the checkpoint.
+        name: one of ``Network.choosing``.
+        thresholds: as of ``Network.chosen``.
+    """
+    model, values = choosing_model(source)
+
+    def build() -> list[Part]:
+        feeds, blocks = _images(model), model.blocks(training=False)
+        size = model.net.choosing[name]
+        logits, executed = model.net.chosen(size, model.views(feeds), blocks, thresholds)
+        return [Part(feeds, [logits, *executed.values()])]
+
+    return freeze(build, values)
+
+
 def _images(model: InferenceModel) -> list[tf.Tensor]:
     """Placeholders of the images, uint8 [N, side, side, 3], one for each view size."""
     *specs, _ = model.inputs()

@@ -61,5 +61,5 @@ def _computed(layers: Layers, name: str, sizes: Iterable[int]) -> list[str]:
         return [f's{size}' for size in sizes]
     if name.endswith(DYNAMIC):
         start = name.removesuffix(DYNAMIC)
-        return [point for point in layers if point.startswith(start)]
+        return [point for point in layers if f'{point}-'.startswith(start)]
     return [name.removeprefix(f'{ENSEMBLE}-')]

@@ -224,6 +224,35 @@ def read_policy(path: Path) -> Policy:
     return policy
 
 
+def policy(folder: Path, size: int, file: Path | None) -> Policy:
+    """The policy of a size.
+
+    Args:
+        folder: of the run.
+        size: in pixels.
+        file: that holds it; None looks for the only one that the run folder has.
+
+    Raises:
+        UsageError: there is none, there are several, or it is of another size.
+    """
+    if file is not None:
+        found = read_policy(file)
+        if found.size != size:
+            raise UsageError(f'--thresholds {file}: is for size {found.size}, not {size}')
+        return found
+    known = {}
+    for path in sorted((folder / 'exits').glob('thresholds-*.json')):
+        if 'sweep' not in path.name and (one := read_policy(path)).size == size:
+            known[path] = one
+    if len(known) != 1:
+        spelled = ' '.join(map(str, known)) or 'none'
+        raise UsageError(
+            f'--thresholds FILE says where images leave at size {size}; {folder} has {spelled}; '
+            'python -m scripts.thresholds RUN --budget writes one'
+        )
+    return next(iter(known.values()))
+
+
 def _check(policy: Policy, path: Path) -> None:
     if len(policy.thresholds) != len(policy.exits) or not policy.exits:
         raise UsageError(

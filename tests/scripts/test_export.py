@@ -12,6 +12,7 @@ from engine.deployment.predictor import Predictor
 from engine.graph import freeze
 from engine.importers import pytorch
 from engine.optimization import averages
+from engine.results.exit_thresholds import Policy
 from engine.results.records import read_layers
 from engine.runs import checkpoint, data_record
 from engine.runs.checkpoint import POINTS
@@ -305,5 +306,60 @@ def test_points_that_differ_in_layers_share_a_file(name, runs, tmp_path, capsys)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     points = freeze.points(checkpoint.read(str(runs[0] / name / 'model-0'), flag='RUN'))
     for runtime in ('onnxruntime', 'openvino'):
-        checked = [row[-7:-4] for row in rows if row and row[0] == runtime]
+        checked = [row[2:5] for row in rows if row and row[0] == runtime]
         assert checked == [[point, '20', '0'] for point in points]
+
+
+def policy(size=16, exits=3):
+    thresholds = (-1.6, -1.5, -1.4, -1.3)[: exits - 1]
+    return Policy(size, tuple(range(exits)), (*thresholds, -1e8), 2e6, 1e6, 'MAdds', 'model-0')
+
+
+@pytest.mark.parametrize(
+    'name, points, given, said',
+    [
+        ('rsnet', 'dynamic', None, 'makes no choice image by image; it has s16 s12'),
+        ('msdnet', 'dynamic', None, 'has none; python -m scripts.thresholds RUN --budget'),
+        ('msdnet', 's16-dynamic', policy(size=12), 'is for size 12, not 16'),
+        ('msdnet', 's16-dynamic', policy(exits=2), 'has 2 exits, the network 3'),
+        ('msdnet', 's16-x1', policy(), 'no exit chooses; leave it out'),
+        ('msdnet', 's12-dynamic', policy(), 'has s16-x2 s16-x1 s16-x0 s16-dynamic; '),
+    ],
+)
+def test_choices_that_cannot_be_exported(name, points, given, said, runs, tmp_path, capsys):
+    flags = ['--out', str(tmp_path / 'a.onnx'), '--points', points]
+    if given is not None:
+        given.write(tmp_path / 'policy.json')
+        flags += ['--thresholds', str(tmp_path / 'policy.json')]
+    assert export.main([str(runs[0] / name), *flags]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / 'a.onnx').exists()
+
+
+def test_a_saved_model_does_not_choose(runs, tmp_path, capsys):
+    flags = ['--points', 's16-dynamic', '--out', str(tmp_path / 'out')]
+    assert export.main([str(runs[0] / 'msdnet'), *flags]) == 2
+    assert '--points s16-dynamic: this format holds operating points' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_file_that_chooses(runs, tmp_path, capsys):
+    """With the thresholds of the run folder; what it executed is compared and priced."""
+    run = tmp_path / 'run'
+    shutil.copytree(runs[0] / 'msdnet', run)
+    (run / 'exits').mkdir()
+    policy().write(run / 'exits' / 'thresholds-2M.json')
+    out = tmp_path / 'a.onnx'
+    flags = ['--points', 'dynamic', '--out', str(out), '--verify', '20']
+    assert export.main([str(run), *flags]) == 0
+    said = capsys.readouterr().out
+    assert 'executed otherwise' in said
+    for runtime in ('onnxruntime', 'openvino'):
+        (row,) = [line.split() for line in said.splitlines() if line.startswith(runtime)]
+        assert row[2:5] == ['s16-dynamic', '20', '0'] and row[-1] == '0'
+    assert export.main(['--show', str(out)]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if 'executed: exit' in line]
+    layers = read_layers(run)
+    for exit in range(3):
+        madds = cost.madds(cost.cumulative(layers, f's16-x{exit}'))
+        assert f'{exit}: {madds:,} MAdds' in row

@@ -45,8 +45,8 @@ def traced(cell):
     'cell',
     [
         'rsnet-sizes-w2a2',
-        'msdnet-sizes-w2a2',
         'dsnet-widths-w2a2',
+        pytest.param('msdnet-sizes-w2a2', marks=pytest.mark.slow),
         pytest.param('rsnet-sizes-lsq4', marks=pytest.mark.slow),
         pytest.param('san-sizes-w2a2', marks=pytest.mark.slow),
         pytest.param('san-sizes-float', marks=pytest.mark.slow),

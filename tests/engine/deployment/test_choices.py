@@ -1,0 +1,207 @@
+"""Choices image by image: a file answers and executes what the network does."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from engine.deployment import choices, interpreter, onnx_file, program, trace
+from engine.errors import UsageError
+from engine.graph import freeze
+from tests.engine.deployment.test_program import IMAGES, logits, made
+
+pytestmark = pytest.mark.usefixtures('shallow')
+
+# From dark to bright, that gates have something to tell apart.
+MIXED = (IMAGES * np.linspace(0, 1, len(IMAGES))[:, None, None, None]).astype(np.uint8)
+
+
+def undecided(cell, sign=1):
+    """A checkpoint whose gates do not say the same of all images, or the other way round."""
+    source = made(cell)
+    rng = np.random.default_rng(3)
+    for name, value in source.values.items():
+        if name.endswith(('gate1/W', 'gate2/W', 'slimming_gate/W', 'se/reduce/W')):
+            source.values[name] = sign * rng.normal(0, 9, value.shape).astype(np.float32)
+        elif name.endswith(('gate1/b', 'gate2/b', 'se/reduce/b')):
+            source.values[name] = rng.normal(0, 1, value.shape).astype(np.float32)
+    return source
+
+
+def halfway(source):
+    """Thresholds by which half of the images leave a network of two exits at the first."""
+    points = logits(source, MIXED)
+    if 's16-x0' not in points:
+        return []
+    answers = points['s16-x0'].astype(np.float64)
+    confidence = answers.max(axis=1) - np.log(np.exp(answers).sum(axis=1))
+    return [float(np.median(confidence)), -1e8]
+
+
+def evaluated(source, name, thresholds):
+    """[N, classes + choices] of the graph in which TensorFlow makes the choices."""
+    (run,) = freeze.of_choices(source, name, thresholds).runs()
+    views = [MIXED[:, :side, :side] for side in source.config.preprocessing.view_sizes]
+    answers, *executed = run(*views)
+    return np.concatenate([answers, *(numbers[:, None] for numbers in executed)], axis=1)
+
+
+def by_hand():
+    """Two exits of which the second has two widths, chosen by the brighter of two channels."""
+    constants = program.Constants()
+    rng = np.random.default_rng(0)
+    head0, head1, head2 = (
+        constants.add(rng.normal(size=(3, 4)), f'head{k}', kernel=True) for k in range(3)
+    )
+    gate = constants.add(np.eye(3)[:, :2], 'gate')
+    threshold = constants.add(np.float32([-0.8]), 'threshold')
+    scale = constants.add(np.float32([0.01]), 'scale')
+    operations = (
+        program.Cast('cast', 'images'),
+        program.Arithmetic('small', 'cast', 'multiply', scale),
+        program.GlobalPool('pool', 'small'),
+        program.ToRows('rows', 'pool'),
+        program.Dense('x0', 'rows', head0),
+        choices.Confident('sure', 'x0', 0, threshold),
+        program.Activation('more', 'rows', 'relu'),
+        program.Dense('gate', 'more', gate),
+        choices.Largest('width', 'gate'),
+        program.Dense('w0', 'more', head1),
+        program.Dense('w1', 'more', head2),
+        choices.Number('5', 'width', 5),
+        choices.Number('7', 'width', 7),
+        choices.Choose('wide', 'width', (('w0', '5'), ('w1', '7')), ('which',)),
+        choices.Number('first', 'width', 0),
+        choices.Choose('out', 'sure', (('wide', 'which'), ('x0', 'first')), ('told',)),
+    )
+    told = choices.chosen(operations, 'exit', 'told')
+    return program.Program(
+        {'made': program.PointProgram('images', 4, operations, 'out', (told,))}, constants
+    )
+
+
+@pytest.mark.parametrize('packed', [True, False])
+def test_nested_choices(packed, tmp_path):
+    """Against a loop over images; a threshold that is given is the one that counts."""
+    whole = by_hand()
+    assert whole.points['made'].choices[0].numbers == (0, 5, 7)
+    images = np.random.default_rng(1).integers(256, size=(40, 4, 4, 3), dtype=np.uint8)
+    images = (images * np.linspace(0, 1, 40)[:, None, None, None]).astype(np.uint8)
+    path = tmp_path / 'a.onnx'
+    onnx_file.save(whole, path, {}, packed=packed)
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    answers, executed = interpreter.answers(whole, 'made', images)
+    heads = [whole.constants[f'head{k}'].values for k in range(3)]
+    seen = set()
+    for image, logits_found, told in zip(images, answers, executed[:, 0]):
+        rows = (0.01 * image.astype(np.float64)).mean(axis=(0, 1))
+        scores = rows @ heads[0]
+        sure = scores.max() - np.log(np.exp(scores).sum()) >= -0.8
+        wide = int(rows[1] > rows[0])
+        expected = scores if sure else rows @ heads[1 + wide]
+        number = 0 if sure else (5, 7)[wide]
+        np.testing.assert_allclose(logits_found, expected, rtol=0, atol=1e-5)
+        assert told == number
+        found, numbers = session.run(None, {'images': image[None]})
+        np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-5)
+        assert numbers.tolist() == [[number]]
+        never = {'images': image[None], 'thresholds': np.float32([1e9, 0])}
+        assert session.run(['executed'], never)[0].tolist() == [[(5, 7)[wide]]]
+        seen.add(number)
+    assert seen == {0, 5, 7}
+
+
+CELLS = {
+    'msdnet-exits-w2a2': ('s16-dynamic', ['exit']),
+    'aig-gates-w2a2': ('s16-dynamic', ['group0/block0', 'group1/block0']),
+    'dsnet-gates-w2a2': ('dynamic', ['width']),
+    'dsnet-gates-float': ('dynamic', ['width']),
+    'msdnet-exits-float': ('s16-dynamic', ['exit']),
+    'aig-sizes-float': ('s12-dynamic', ['group0/block0', 'group1/block0']),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('cell', CELLS)
+def test_choices_are_those_of_the_network(cell, tmp_path):
+    # The one channel that so small a DS-Net pools says the same of all images.
+    narrow = cell.startswith('dsnet')
+    source = undecided(cell, sign=-1 if cell.endswith('float') else 1)
+    name, told = CELLS[cell]
+    thresholds = halfway(source)
+    expected = evaluated(source, name, thresholds)
+    whole = trace.of_points(source, [name], thresholds)
+    point = whole.points[name]
+    assert [choice.name for choice in point.choices] == told
+    for choice, numbers in zip(point.choices, expected.T[-len(told) :]):
+        assert set(numbers) <= set(choice.numbers)
+    assert narrow or len(np.unique(expected[:, -len(told) :], axis=0)) > 1
+    images = MIXED[:, : point.side, : point.side]
+    found = np.concatenate(interpreter.answers(whole, name, images), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+    path = tmp_path / 'a.onnx'
+    onnx_file.save(whole, path, {}, packed=True)
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    rows = [np.concatenate(session.run(None, {'images': image[None]}), 1) for image in images]
+    np.testing.assert_allclose(np.concatenate(rows), expected, rtol=0, atol=1e-4 * expected.std())
+    if not thresholds:
+        return
+    for given, exit in ((-1e9, 0), (1e9, 1)):
+        feed = {'images': images[:1], 'thresholds': np.full(2, given, np.float32)}
+        assert session.run(['executed'], feed)[0].tolist() == [[exit]]
+
+
+@pytest.mark.slow
+def test_sizes_share_a_file_and_points_do_not(tmp_path):
+    source = undecided('aig-sizes-w2a2')
+    whole = trace.of_points(source, ['s16-dynamic', 's12-dynamic'])
+    path = tmp_path / 'a.onnx'
+    onnx_file.save(whole, path, {}, packed=True)
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    for number, (name, point) in enumerate(whole.points.items()):
+        images = MIXED[:4, : point.side, : point.side]
+        expected = np.concatenate(interpreter.answers(whole, name, images), axis=1)
+        for image, row in zip(images, expected):
+            found = session.run(None, {'images': image[None], 'point': np.array([number])})
+            np.testing.assert_allclose(np.concatenate(found, 1)[0], row, rtol=0, atol=1e-3)
+    mixed = trace.of_points(source, ['s16', 's16-dynamic'])
+    with pytest.raises(UsageError, match='s16-dynamic a file of its own'):
+        onnx_file.save(mixed, path, {}, packed=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'cell, points, name',
+    [
+        ('msdnet-exits-w2a2', ['s16-x1', 's16-x0'], 's16-dynamic'),
+        ('dsnet-gates-w2a2', ['w06', 'w00'], 'dynamic'),
+    ],
+)
+def test_kernels_are_stored_once(cell, points, name, tmp_path):
+    """A file with all points, and one that chooses, have the kernels of one point and no more."""
+    source = made(cell)
+    sizes = []
+    for names in (points[:1], points, [name]):
+        path = tmp_path / 'a.onnx'
+        onnx_file.save(trace.of_points(source, names, [0.0]), path, {}, packed=True)
+        sizes.append(kernels(onnx.load(path).graph))
+    one, every, choosing = sizes
+    assert 0 < one <= every < 2 * one
+    # A gate has a kernel of its own.
+    assert every <= choosing < 1.05 * every
+
+
+def kernels(graph):
+    """Bytes of the matrices of a graph, which lie outside of its branches."""
+    assert not any(branch.initializer for node in graph.node for branch in branches(node))
+    return sum(len(one.raw_data) for one in graph.initializer if len(one.dims) > 1)
+
+
+def branches(node):
+    found = []
+    for attribute in node.attribute:
+        if attribute.HasField('g'):
+            found.append(attribute.g)
+            for inner in attribute.g.node:
+                found.extend(branches(inner))
+    return found

@@ -34,6 +34,9 @@ class PACT(Quantizer):
         bits: 1 to 8.
         inner: the rounding error of values within the range reaches the clip, too: LSQ's gradient,
             without its scale (PACT+); at 0 and at the clip x then gets no gradient.
+        levels: the clip gets the upstream gradient of every value times y / a, too, as where N2UQ's
+            code divides by a clip (in the last convolution of MobileNetV2); at 0 and at the clip x
+            then gets no gradient. Not where activations have no lower bound.
         start: a number: the clip to start from, such as 8; ``mean``: LSQ's start from the first
             batch, 2 mean|x| sqrt(n); ``error``: the clip of least squared error of it. The second
             clip starts at minus the first one, or with it at the interval of least squared error.
@@ -47,6 +50,7 @@ class PACT(Quantizer):
 
     bits: int = 2
     inner: bool = False
+    levels: bool = False
     start: str | float = 'mean'
     delta: float = 0.0
     private: bool = False
@@ -55,7 +59,7 @@ class PACT(Quantizer):
 
     def __post_init__(self) -> None:
         check_bits(self)
-        check_bools(self, 'inner', 'private')
+        check_bools(self, 'inner', 'levels', 'private')
         check_factors(self, 'delta', 'lr_factor', 'decay_factor')
         if self.start not in ('mean', 'error'):
             check_factors(self, 'start')
@@ -66,8 +70,14 @@ class PACT(Quantizer):
         return 2**self.bits - 1
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
-        """Activations from 0 or their lower bound, or of both signs where there is none."""
+        """Activations from 0 or their lower bound, or of both signs where there is none.
+
+        Raises:
+            ValueError: ``levels`` where there is none.
+        """
         tower = activations.tower
+        if self.levels and activations.signed:
+            raise ValueError('levels=True has one clip; these activations have both signs')
         if activations.relu:
             x = tf.nn.relu(x)
         shifted = activations.shifted(x)
@@ -80,10 +90,13 @@ class PACT(Quantizer):
             lowest = offset
         tower.report(lambda: uniform.codebook(step, 0, self.steps, lowest))
         passes = 'closed'
-        if self.inner or activations.signed:
+        if self.inner or self.levels or activations.signed:
             passes = 'open'
         slopes = uniform.Slopes(self.delta, passes, clip_ends=True, inner=self.inner)
         y = uniform.quantize(shifted, step, 0, self.steps, offset=offset, slopes=slopes)
+        if self.levels:
+            # The factor is 1, and its gradient that of levels whose codes stay.
+            y = tf.stop_gradient(y) * (step / tf.stop_gradient(step) - 1) + y
         return activations.shifted_back(y)
 
     def _clips(self, tower: Any, *, signed: bool) -> list[tf.Variable]:

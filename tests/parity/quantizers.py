@@ -67,6 +67,8 @@ def _dorefa(case: Case) -> str:
 
 
 def _n2uq(case: Case) -> str:
+    if case['case'].startswith('mbv2_pact'):
+        return _spelled('pact', {'bits': case['bits'], 'levels': True, 'start': 2.0})
     return f'n2uq(bits={case["bits"]}, divided=True)'
 
 
@@ -166,7 +168,14 @@ FORMS = {
     'quant_lsq': Form(_lsq, {'s': 'step'}),
     'quant_lsqplus': Form(_lsqplus, {'s': 'step', 'beta': 'offset'}),
     'quant_n2uq': Form(
-        _n2uq, {'a': 'interval', 'start': 'start', 'scale1': 'scale1', 'scale2': 'scale2'}
+        _n2uq,
+        {
+            'a': 'interval',
+            'clip_val': 'clip',
+            'start': 'start',
+            'scale1': 'scale1',
+            'scale2': 'scale2',
+        },
     ),
     'quant_pact_sawb': Form(
         _pact_sawb,

@@ -54,6 +54,18 @@ def test_values_count_from_their_lower_bound(run):
     np.testing.assert_array_equal(ga, [1])
 
 
+def test_gradient_of_levels_whose_codes_stay(run):
+    """As of the clip by which N2UQ's code divides: y / a from all values, once more from beyond."""
+    x = np.append(RNG.normal(size=30), [0, 1.5, 9, -9]).astype('float32')
+    upstream = RNG.normal(size=x.shape).astype('float32')
+    y, gx, ga, _ = placed('pact(bits=2, levels=True)', x, {'clip': 1.5}, run, upstream)
+    np.testing.assert_array_equal(y, np.round(np.clip(x, 0, 1.5) * 2) / 2)
+    np.testing.assert_array_equal(gx, np.where((x > 0) & (x < 1.5), upstream, 0))
+    np.testing.assert_allclose(ga, [(upstream * (y / 1.5 + (x >= 1.5))).sum()], rtol=1e-4)
+    with pytest.raises(ValueError, match='levels=True has one clip; these activations have both'):
+        placed('pact(bits=2, levels=True)', x, {}, run, upstream, lower=-np.inf)
+
+
 @pytest.mark.parametrize('inner', [False, True])
 def test_two_clips(inner, run):
     """Zero is a level; each clip gets what lies at it or beyond."""

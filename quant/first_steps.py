@@ -12,8 +12,8 @@ import numpy as np
 from quant import uniform
 from quant.backend import tf
 
-# Bins of magnitudes: 8 to an octave, from 2**-100 to 2**100.
-PER_OCTAVE = 8
+# Bins of magnitudes: 16 to an octave, from 2**-100 to 2**100.
+PER_OCTAVE = 16
 LARGEST = 100
 BINS = 2 * LARGEST * PER_OCTAVE
 

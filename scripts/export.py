@@ -3,14 +3,17 @@
     python -m scripts.export RUN --out net.onnx                        # all points in one ONNX file
     python -m scripts.export RUN --point w03 --out narrow.onnx         # one width of a DS-Net
     python -m scripts.export RUN --points dynamic --out choosing.onnx  # exits, gates choose
+    python -m scripts.export RUN --form int8 --snap --out fast.onnx    # for integer arithmetic
     python -m scripts.export RUN --out FOLDER                          # a SavedModel of TensorFlow
     python -m scripts.export --show net.onnx                           # what a file holds
 
 `--form packed`, the default of a name that ends in .onnx, stores low-bit kernels as codes, four of
 2 bits in a byte, with their levels: a file of the size that the tables promise, which gives the
 answers of evaluation. All points share the file; the input `point` chooses one by its place.
-`--form float` stores kernels in float32, and `--form savedmodel` makes a folder with a signature
-for each point, which maps `images` to `logits`; `serving_default` is the strongest.
+`--form int8` has layers of whole numbers of 8 bits, which OpenVINO computes in integers, and is for
+runs whose levels are such (scripts.snap, or --snap on the way). `--form float` stores kernels in
+float32, and `--form savedmodel` makes a folder with a signature for each point, which maps `images`
+to `logits`; `serving_default` is the strongest.
 
 The images of all are uint8 [N, side, side, 3] in BGR order as OpenCV reads them, cut as evaluation
 cuts them; normalisation and resizing are in the file. Evaluation images go through every runtime
@@ -33,7 +36,7 @@ from engine.errors import UsageError
 from engine.files import making
 from engine.optimization.averages import WEIGHTS
 from engine.results import exit_thresholds
-from scripts import parser, status
+from scripts import parser, snap, status
 
 ALL, DYNAMIC = 'all', 'dynamic'
 
@@ -85,6 +88,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="take images of the point's own size, whose height chooses it: float32, 0 to 255",
     )
     p.add_argument(
+        '--snap',
+        action='store_true',
+        help=f'export RUN{snap.SUFFIX}, which is made first, see scripts.snap',
+    )
+    p.add_argument(
         '--show', type=Path, metavar='FILE', help='print what an exported file or folder holds'
     )
     args = p.parse_args(argv)
@@ -125,7 +133,11 @@ def export(args: argparse.Namespace, path: Path) -> str:
     from engine.runs import checkpoint
 
     prefix = checkpoint.find(args.run, args.epoch, 'RUN')
-    source = checkpoint.read(prefix, flag='RUN', weights=args.weights)
+    weights = args.weights
+    if args.snap:
+        prefix = _snapped(prefix, args)
+        weights = 'raw'
+    source = checkpoint.read(prefix, flag='RUN', weights=weights)
     if source.config is None:
         raise UsageError(
             f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py'
@@ -157,6 +169,24 @@ def export(args: argparse.Namespace, path: Path) -> str:
     verified = tuple(one.facts() for one in found)
     exporter.note(path, {'verified': texts.spell(verified)})
     return f'{" ".join(points)} of {source.prefix}'
+
+
+def _snapped(prefix: str, args: argparse.Namespace) -> str:
+    """Makes and evaluates the snapped copy of a run, and returns the prefix of its checkpoint.
+
+    Raises:
+        UsageError: There is one, or the run has no levels to snap.
+    """
+    from engine.runs import checkpoint
+
+    folder = Path(prefix).parent
+    out = snap.default(folder)
+    if out.exists():
+        raise UsageError(f'--snap: {out} is there; give it instead of {args.run}, or move it away')
+    print(snap.make(prefix, out, weights=args.weights))
+    snap.evaluate(out, data=args.data)
+    print(snap.accuracies(folder, out, args.weights))
+    return checkpoint.find(str(out), None, 'RUN')
 
 
 def _points(args: argparse.Namespace, source: Any) -> list[str]:

@@ -86,6 +86,9 @@ FORMS = {
         'engine.deployment.savedmodel.SavedModel', 'SavedModel of TensorFlow, kernels in float32'
     ),
     'packed': Form('engine.deployment.onnx_export.Packed', 'ONNX, kernels as packed codes'),
+    'int8': Form(
+        'engine.deployment.onnx_export.Int8', 'ONNX, layers of whole numbers, for a snapped run'
+    ),
     'float': Form('engine.deployment.onnx_export.Float', 'ONNX, kernels in float32'),
 }
 

@@ -140,6 +140,31 @@ def _convolution(operation: program.Convolution, values: Values, constants: Valu
     return total.reshape(*total.shape[:3], -1)
 
 
+def _integer_convolution(
+    operation: program.IntegerConvolution, values: Values, constants: Values
+) -> np.ndarray:
+    whole = {operation.x: _whole(values[operation.x])}
+    return _convolution(operation, whole, {'kernel': _whole(constants['kernel'])})
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Values that must be whole numbers, whose sums float64 holds exactly.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if not np.array_equal(np.rint(values), values):
+        raise ValueError('a program in whole numbers has come to another one')
+    return values
+
+
+def _integer_dense(
+    operation: program.IntegerDense, values: Values, constants: Values
+) -> np.ndarray:
+    whole = {operation.x: _whole(values[operation.x])}
+    return _dense(operation, whole, {'kernel': _whole(constants['kernel'])})
+
+
 def _dense(operation: program.Dense, values: Values, constants: Values) -> np.ndarray:
     return values[operation.x].astype(np.float64) @ constants['kernel']
 
@@ -229,6 +254,9 @@ _RULES: Mapping[type[Operation], Callable[[Any, Values, Values], np.ndarray]] = 
     program.Dense: _dense,
     program.Activation: _activation,
     program.Quantize: _quantize,
+    program.Encode: _quantize,
+    program.IntegerConvolution: _integer_convolution,
+    program.IntegerDense: _integer_dense,
     program.Combine: _combine,
     program.Concatenate: _concatenate,
     program.Pool: _pool,

@@ -6,20 +6,21 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.preprocess import resized
-from engine.deployment import interpreter, trace
+from engine.deployment import integer_program, interpreter, trace
 from engine.deployment.description import describe
 from engine.deployment.forms import Exporter, Runtime
 from engine.deployment.program import Program
 from engine.deployment.resizing import without_resize
 from engine.deployment.runtimes import REMEDY, Loaded, Run, installed, load
 from engine.errors import UsageError
+from engine.files import in_shell
 from engine.runs.checkpoint import Checkpoint
 
 try:
     from engine.deployment import onnx_file
 except ImportError as error:
     raise UsageError(
-        f'--form packed and float: {error}; {REMEDY} installs what they need'
+        f'--form packed, int8 and float: {error}; {REMEDY} installs what they need'
     ) from error
 
 # Images of a batch that the interpreter runs: it takes a hundred times as long as a runtime.
@@ -58,11 +59,12 @@ class Packed(Exporter):
             path: to make.
 
         Raises:
-            UsageError: they differ in more than size.
+            UsageError: the form cannot hold them.
         """
         assert source.config is not None
         self._resize = source.config.resize
-        self._program = trace.of_points(source, points, self.thresholds)
+        whole = trace.of_points(source, points, self.thresholds)
+        self._program = self._formed(whole, source)
         if not self._resizes:
             self._program = without_resize(self._program)
         texts = describe(source, self._program, self.form, resizes=self._resizes)
@@ -73,6 +75,11 @@ class Packed(Exporter):
             packed=self.packed,
             by_height=not self._resizes,
         )
+
+    def _formed(self, whole: Program, source: Checkpoint) -> Program:
+        """The program as this form has it."""
+        del source
+        return whole
 
     def runtimes(self, path: Path) -> dict[str, Runtime]:
         found: dict[str, Runtime] = {'interpreter': self._interpreted}
@@ -115,6 +122,28 @@ class Float(Packed):
 
     form = 'float'
     packed = False
+
+
+class Int8(Packed):
+    """The same with layers of whole numbers of 8 bits, which runtimes can compute in integers."""
+
+    form = 'int8'
+    tolerated = 0.001
+
+    def _formed(self, whole: Program, source: Checkpoint) -> Program:
+        """The program in whole numbers.
+
+        Raises:
+            UsageError: its levels are none, or nothing is quantized on both sides.
+        """
+        try:
+            return integer_program.integer(whole)
+        except integer_program.NotWhole as error:
+            run = in_shell(Path(source.prefix).parent)
+            raise UsageError(
+                f'--form int8: {error} has levels that are no whole numbers of 8 bits; --snap, or '
+                f'python -m scripts.snap {run}, makes a run whose levels are'
+            ) from error
 
 
 def _one_by_one(run: Run) -> Run:

@@ -114,8 +114,20 @@ def _resize(w: OnnxGraph, row: Sequence[program.Resize]) -> None:
 
 
 def _convolution(w: OnnxGraph, row: Sequence[program.Convolution]) -> None:
+    _convolve(w, row, w.kernel(row, _outputs_first))
+
+
+def _integer_convolution(w: OnnxGraph, row: Sequence[program.IntegerConvolution]) -> None:
+    _convolve(w, row, w.whole_kernel(row, _outputs_first))
+
+
+def _outputs_first(kernel: np.ndarray) -> np.ndarray:
+    """[k, k, in, out] as [out, in, k, k]."""
+    return kernel.transpose(3, 2, 0, 1)
+
+
+def _convolve(w: OnnxGraph, row: Sequence[program.Convolution], kernel: str) -> None:
     first = row[0]
-    kernel = w.kernel(row, lambda value: value.transpose(3, 2, 0, 1))
     strides = [first.stride, first.stride]
     padding = _padding(first)
     w.add('Conv', row, [w.x(row), kernel], strides=strides, group=first.groups, **padding)
@@ -130,8 +142,12 @@ def _padding(operation: program.Convolution | program.Pool) -> dict[str, Any]:
 
 
 def _dense(w: OnnxGraph, row: Sequence[program.Dense]) -> None:
-    kernel = w.kernel(row, np.transpose)
-    w.add('Gemm', row, [w.x(row), kernel], transB=1)
+    w.add('Gemm', row, [w.x(row), w.kernel(row, np.transpose)], transB=1)
+    w.become_rows(row)
+
+
+def _integer_dense(w: OnnxGraph, row: Sequence[program.IntegerDense]) -> None:
+    w.add('Gemm', row, [w.x(row), w.whole_kernel(row, np.transpose)], transB=1)
     w.become_rows(row)
 
 
@@ -145,14 +161,29 @@ def _activation(w: OnnxGraph, row: Sequence[program.Activation]) -> None:
 
 
 def _quantize(w: OnnxGraph, row: Sequence[program.Quantize]) -> None:
+    w.add('Identity', row, [_levels(w, row)])
+
+
+def _encode(w: OnnxGraph, row: Sequence[program.Encode]) -> None:
+    """Whole numbers, of which the pair of nodes behind changes none.
+
+    Runtimes know integer arithmetic by such a pair.
+    """
+    kind = np.int8 if any(one.signed for one in row) else np.uint8
+    inputs = [_levels(w, row), w.number(1.0), w.zero(kind)]
+    quantized = w.node('QuantizeLinear', inputs, f'{w.place}/quantized')
+    w.add('DequantizeLinear', row, [quantized, *inputs[1:]])
+
+
+def _levels(w: OnnxGraph, row: Sequence[program.Quantize]) -> str:
+    """Name of the levels of what is read."""
     (count,) = row[0].thresholds.shape
     if count <= CHAIN:
-        _chain(w, row)
-    else:
-        _search(w, row)
+        return _chain(w, row)
+    return _search(w, row)
 
 
-def _chain(w: OnnxGraph, row: Sequence[program.Quantize]) -> None:
+def _chain(w: OnnxGraph, row: Sequence[program.Quantize]) -> str:
     """One comparison per threshold."""
     out, x = w.place, w.x(row)
     (count,) = row[0].thresholds.shape
@@ -161,10 +192,10 @@ def _chain(w: OnnxGraph, row: Sequence[program.Quantize]) -> None:
         above = w.node('Greater', [x, w.element(row, 'thresholds', k)], f'{out}/above{k}')
         level = w.element(row, 'levels', k + 1)
         value = w.node('Where', [above, level, value], f'{out}/value{k}')
-    w.add('Identity', row, [value])
+    return value
 
 
-def _search(w: OnnxGraph, row: Sequence[program.Quantize]) -> None:
+def _search(w: OnnxGraph, row: Sequence[program.Quantize]) -> str:
     """One comparison per bit: is there more in the upper half of what is left?"""
     levels = w.constant(row, 'levels')
     thresholds = w.constant(row, 'thresholds')
@@ -183,7 +214,7 @@ def _search(w: OnnxGraph, row: Sequence[program.Quantize]) -> None:
         above = w.node('Greater', [x, threshold], f'{out}/above{bit}')
         step = w.node('Where', [above, w.indices(half), w.indices(0)], f'{out}/step{bit}')
         code = w.node('Add', [code, step], f'{out}/code{bit}') if code else step
-    w.add('Gather', row, [levels, code], axis=0)
+    return w.node('Gather', [levels, code], f'{out}/value', axis=0)
 
 
 def _combine(w: OnnxGraph, row: Sequence[program.Combine]) -> None:
@@ -265,6 +296,9 @@ _RULES: Mapping[type[Operation], Rule] = {
     program.Dense: _dense,
     program.Activation: _activation,
     program.Quantize: _quantize,
+    program.Encode: _encode,
+    program.IntegerConvolution: _integer_convolution,
+    program.IntegerDense: _integer_dense,
     program.Combine: _combine,
     program.Concatenate: _concatenate,
     program.Pool: _pool,

@@ -331,32 +331,60 @@ class OnnxGraph:
         picked = self._by_row(table, f'{name}/row')
         return self.node('Squeeze', [picked], name, axes=[0])
 
-    def kernel(self, row: Sequence[Kernelled], layout: Callable[[np.ndarray], np.ndarray]) -> str:
+    def whole_kernel(
+        self, row: Sequence[Kernelled], layout: Callable[[np.ndarray], np.ndarray]
+    ) -> str:
+        """A kernel of whole numbers as ``kernel`` gives it, int8 in the file."""
+        return self.dequantized(self.kernel(row, layout, np.int8), f'{self.place}/int8', np.int8)
+
+    def dequantized(self, name: str, out: str, kind: Any) -> str:
+        """Whole numbers of 8 bits as floats, by which runtimes know integer arithmetic.
+
+        Args:
+            name: of the whole numbers.
+            out: name of the result.
+            kind: ``np.int8`` or ``np.uint8``.
+        """
+        return self.node('DequantizeLinear', [name, self.number(1.0), self.zero(kind)], out)
+
+    def zero(self, kind: Any) -> str:
+        """A scalar 0 of the file."""
+        return self.array(np.zeros([], kind), f'zero_{np.dtype(kind).name}')
+
+    def kernel(
+        self,
+        row: Sequence[Kernelled],
+        layout: Callable[[np.ndarray], np.ndarray],
+        kind: Any = np.float32,
+    ) -> str:
         """A kernel as a tensor of the file.
 
         Args:
             row: the operation at every point.
             layout: puts an array of the kernel's shape into the order of ONNX, outputs first.
+            kind: type of the values.
         """
         known = {operation.kernel for operation in row}
         if len(known) == 1:
-            return self._part(known.pop(), self.place, layout)
+            return self._part(known.pop(), self.place, layout, kind)
         kernels = []
         for number, operation in enumerate(row):
-            one = self._part(operation.kernel, f'{self.place}/{number}', layout)
+            one = self._part(operation.kernel, f'{self.place}/{number}', layout, kind)
             kernels.append(self.node('Unsqueeze', [one], f'{one}/first', axes=[0]))
         table = self.node('Concat', kernels, f'{self.place}/table', axis=0)
         picked = self._by_row(table, f'{self.place}/row')
         return self.node('Squeeze', [picked], self.place, axes=[0])
 
-    def _part(self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray]) -> str:
+    def _part(
+        self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray], kind: Any
+    ) -> str:
         """A kernel, which several operations may have a part of, as of ``kernel``."""
         if part.name not in self._shared:
-            return self._kernel(part, name, layout)
+            return self._kernel(part, name, layout, kind)
         whole = self._shared[part.name]
         if part.name not in self._unpacked_once:
             with self.inside(self._root):
-                self._unpacked_once[part.name] = self._kernel(whole, f'k{name}', layout)
+                self._unpacked_once[part.name] = self._kernel(whole, f'k{name}', layout, kind)
         kernel = self._unpacked_once[part.name]
         if part.shape == whole.shape:
             return kernel
@@ -364,20 +392,22 @@ class OnnxGraph:
         starts = self.indices(*[0] * len(ends))
         return self.node('Slice', [kernel, starts, self.indices(*ends)], name)
 
-    def _kernel(self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray]) -> str:
+    def _kernel(
+        self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray], kind: Any
+    ) -> str:
         """One kernel, as of ``kernel``."""
         stored = self._whole.constants[part.name]
         if stored.shape != part.shape:
             stored = program.coded(self._whole.value(part))
         if not self._packed or not isinstance(stored, Codes):
-            return self.array(layout(stored.values), name)
+            return self.array(layout(stored.values).astype(kind), name)
         codes = layout(stored.codes)  # [out, ...]
         rows = self._unpacked(codes.reshape(len(codes), -1), stored.bits, name)
         # Levels of one output after those of the one before.
         first = len(stored.levels) * np.arange(len(codes), dtype=np.int32)[:, None]
         offsets = self.array(first, f'{name}/offsets')
         places = self.node('Add', [rows, offsets], f'{name}/indices')
-        levels = self.array(stored.levels.T.reshape(-1), f'{name}/levels')
+        levels = self.array(stored.levels.T.reshape(-1).astype(kind), f'{name}/levels')
         values = self.node('Gather', [levels, places], f'{name}/values', axis=0)
         return self.node('Reshape', [values, self.indices(*codes.shape)], name)
 

@@ -238,6 +238,27 @@ class Quantize(Operation):
 
 
 @dataclasses.dataclass(frozen=True)
+class Encode(Quantize):
+    """A quantizer whose levels are whole numbers of 8 bits, for integer arithmetic.
+
+    Attributes:
+        signed: whether some are negative.
+    """
+
+    signed: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class IntegerConvolution(Convolution):
+    """Convolution of whole numbers of 8 bits with a kernel of such, sums of 32 bits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IntegerDense(Dense):
+    """Rows of whole numbers of 8 bits times a kernel of such, sums of 32 bits."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Combine(Operation):
     """Sum or product of two tensors.
 
@@ -390,6 +411,15 @@ def parts(operation: Operation) -> dict[str, Part]:
         if isinstance(value, Part):
             found[field.name] = value
     return found
+
+
+def with_points(points: Mapping[str, PointProgram], constants: Mapping[str, Constant]) -> Program:
+    """A program of these points, and of those constants alone that they read."""
+    used: set[str] = set()
+    for point in points.values():
+        for operation in point.operations:
+            used.update(part.name for part in parts(operation).values())
+    return Program(points, {name: value for name, value in constants.items() if name in used})
 
 
 class Constants(dict[str, Constant]):

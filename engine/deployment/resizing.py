@@ -8,14 +8,8 @@ from engine.deployment.program import PointProgram, Program
 
 def without_resize(whole: Program) -> Program:
     """The program whose images are float32 [N, size, size, 3], 0 to 255, BGR, at every point."""
-    points = {}
-    used: set[str] = set()
-    for name, point in whole.points.items():
-        points[name] = _without_resize(point)
-        for operation in points[name].operations:
-            used.update(part.name for part in program.parts(operation).values())
-    constants = {name: value for name, value in whole.constants.items() if name in used}
-    return Program(points, constants)
+    points = {name: _without_resize(point) for name, point in whole.points.items()}
+    return program.with_points(points, whole.constants)
 
 
 def _without_resize(point: PointProgram) -> PointProgram:

@@ -58,7 +58,7 @@ def snapped(source: Checkpoint) -> Snapped:
         count += 1
     if not count:
         raise UsageError(
-            f'{source.prefix}: has no levels to snap: they are whole multiples of a step already, '
+            f'{source.prefix}: has no levels to snap: its quantizers have multiples of a scale, '
             'or it is in float; export it as it is'
         )
     return Snapped(dataclasses.replace(source, values=values), count, max(moved))

@@ -18,6 +18,7 @@ from engine.runs import checkpoint, data_record
 from engine.runs.checkpoint import POINTS
 from engine.runs.data_record import DataRecord
 from nets import cost
+from quant import integers
 from quant.backend import tf
 from scripts import calibrate, export
 from tests.conftest import make_shallow
@@ -200,6 +201,17 @@ def test_one_onnx_file_of_all_sizes(low_bits, tmp_path, capsys):
     for row in (['net', 'rsnet'], ['qw', '2'], ['head', 'bits', '32'], ['form', 'packed']):
         assert row in shown
     assert ['interpreter', 's12', '4', '0'] in shown
+
+
+@pytest.mark.usefixtures('shallow')
+def test_levels_that_are_not_whole_are_not_rounded(low_bits, tmp_path, capsys, monkeypatch):
+    """What would be shipped is not what was evaluated; the message says what to do."""
+    monkeypatch.setattr(integers, 'EXACT', -1.0)
+    assert export.main([str(low_bits), '--form', 'int8', '--out', str(tmp_path / 'a.onnx')]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith('export: error: --form int8: group0/block0/conv1')
+    assert f'python -m scripts.snap {low_bits}, makes a run whose levels are' in said
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from engine.importers import pytorch
 from engine.optimization import averages
 from engine.runs import checkpoint
 from quant import integers
-from scripts import snap
+from scripts import export, snap
 from tests import test_grid
 from tests.conftest import make_shallow
 from tests.engine.deployment.test_program import made as checkpoint_of
@@ -139,16 +139,36 @@ def test_what_is_there_is_kept(private, capsys):
     place.rmdir()
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures('shallow', 'few_validation_images')
-def test_both_accuracies_are_printed(tmp_path, capsys):
+@pytest.fixture
+def ten_classes(tmp_path):
+    """A run of the embedded images that nobody has evaluated."""
     config = test_grid.config('rsnet-sizes-w2a2').replacing(classes=10)
     values = Model(config, data_format='NHWC').starting_values()
-    run = tmp_path / 'run'
-    pytorch.write(pytorch.Imported(config, values, []), run)
-    assert snap.main([str(run)]) == 0
+    pytorch.write(pytorch.Imported(config, values, []), tmp_path / 'run')
+    return tmp_path / 'run'
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('shallow', 'few_validation_images')
+def test_both_accuracies_are_printed(ten_classes, capsys):
+    assert snap.main([str(ten_classes)]) == 0
     said = capsys.readouterr().out
-    assert f'imagenet_tf.py --eval -ec {run} evaluates the run itself' in said
+    assert f'imagenet_tf.py --eval -ec {ten_classes} evaluates the run itself' in said
     assert 'top-1, as trained' in said
-    records = {path.stem for path in (tmp_path / 'run-snapped' / 'eval').iterdir()}
+    records = {path.stem for path in (ten_classes.with_name('run-snapped') / 'eval').iterdir()}
     assert {'s16', 's12'} <= records
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('shallow', 'few_validation_images')
+def test_export_snaps_on_the_way(ten_classes, tmp_path, capsys):
+    out = tmp_path / 'a.onnx'
+    flags = [str(ten_classes), '--form', 'int8', '--snap', '--verify', '20', '--out']
+    assert export.main([*flags, str(out)]) == 0
+    snapped = ten_classes.with_name('run-snapped')
+    said = capsys.readouterr().out
+    assert 'top-1, snapped' in said
+    assert said.splitlines()[-1].startswith(f'{out}: s16 s12 of {snapped / "model-0"}, ')
+    assert export.main([*flags, str(tmp_path / 'b.onnx')]) == 2
+    assert f'--snap: {snapped} is there; give it' in capsys.readouterr().err
+    assert not (tmp_path / 'b.onnx').exists()

@@ -1,0 +1,169 @@
+"""Programs in whole numbers: they give what the same network gives in float, in integers."""
+
+import dataclasses
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from engine.deployment import integer_program, interpreter, onnx_file, program, snapping, trace
+from engine.errors import UsageError
+from engine.graph import freeze
+from tests.engine.deployment.test_program import IMAGES, made
+
+pytestmark = pytest.mark.usefixtures('shallow')
+
+INTEGER = (program.IntegerConvolution, program.IntegerDense)
+# Layers in whole numbers at the strongest point. Float stay: the stem, the head, 1x1 convolutions
+# behind a concatenation of an MSDNet, and depthwise ones behind Swish, whose padding is no level.
+CELLS = {
+    'rsnet-sizes-w2a2': 5,
+    'rsnet-sizes-lsq4': 5,
+    'rsnet-sizes-dorefa4': 5,
+    'rsnet-sizes-n2uq4': 5,
+    'rsnet-sizes-apot4': 5,
+    'san-sizes-w2a2': 5,
+    'aig-gates-w2a2': 5,
+    'msdnet-exits-w2a2': 8,
+    'dsnet-widths-w2a2': 3,
+}
+
+
+def skewed(source):
+    """A checkpoint whose bases have ratios that no small whole numbers have."""
+    rng = np.random.default_rng(3)
+    values = dict(source.values)
+    for name, value in source.values.items():
+        if name.endswith('/basis'):
+            values[name] = value * rng.uniform(0.8, 1.2, value.shape).astype(np.float32)
+    return dataclasses.replace(source, values=values)
+
+
+def whole(cell):
+    """A program whose levels are whole numbers."""
+    source = skewed(made(cell))
+    if any(name.endswith('/basis') for name in source.values):
+        source = snapping.snapped(source).source
+    return trace.of_points(source, freeze.points(source))
+
+
+def check_integers(found):
+    """Kernels are whole numbers of 8 bits, and so is what they read."""
+    for point in found.points.values():
+        makers = {operation.out: operation for operation in point.operations}
+        for operation in point.operations:
+            if isinstance(operation, program.Encode):
+                levels = found.value(operation.levels)
+                low, high = (-128, 127) if operation.signed else (0, 255)
+                assert low <= levels.min() and levels.max() <= high
+                np.testing.assert_array_equal(np.rint(levels), levels)
+            if isinstance(operation, INTEGER):
+                kernel = found.value(operation.kernel)
+                assert np.abs(kernel).max() <= 128
+                np.testing.assert_array_equal(np.rint(kernel), kernel)
+                assert isinstance(makers[operation.x], program.Encode | program.Pool)
+
+
+@pytest.mark.parametrize(
+    'cell',
+    [
+        pytest.param(cell, marks=[] if cell == 'rsnet-sizes-w2a2' else [pytest.mark.slow])
+        for cell in CELLS
+    ],
+)
+def test_whole_numbers_give_what_levels_give(cell, tmp_path):
+    """In numpy and in ONNX Runtime, with kernels as codes and as they are."""
+    before = whole(cell)
+    found = integer_program.integer(before)
+    check_integers(found)
+    first = next(iter(found.points.values()))
+    counted = [operation for operation in first.operations if isinstance(operation, INTEGER)]
+    assert len(counted) == CELLS[cell]
+    sessions = []
+    for packed in (True, False):
+        path = tmp_path / f'{packed}.onnx'
+        onnx_file.save(found, path, {}, packed=packed)
+        sessions.append(onnxruntime.InferenceSession(path.read_bytes()))
+    for number, point in enumerate(found.points):
+        side = found.points[point].side
+        images = np.ascontiguousarray(IMAGES[:, :side, :side])
+        expected = interpreter.run(before, point, images)
+        limits = {'rtol': 0, 'atol': 1e-4 * expected.std()}
+        np.testing.assert_allclose(interpreter.run(found, point, images), expected, **limits)
+        feed = {'images': images}
+        if len(found.points) > 1:
+            feed['point'] = np.array([number])
+        for session in sessions:
+            np.testing.assert_allclose(session.run(None, feed)[0], expected, **limits)
+
+
+def test_levels_that_are_not_whole_are_refused():
+    source = skewed(made('rsnet-sizes-w2a2'))
+    network = trace.of_points(source, freeze.points(source))
+    with pytest.raises(integer_program.NotWhole, match='group0/block0'):
+        integer_program.integer(network)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('cell', ['rsnet-sizes-float', 'rsnet-sizes-w2a32'])
+def test_networks_in_float_are_refused(cell):
+    with pytest.raises(UsageError, match='no layer has both weights and activations'):
+        integer_program.integer(whole(cell))
+
+
+def test_an_interpreter_of_whole_numbers_refuses_others():
+    """It is the measure of arithmetic that knows no others."""
+    kernel = program.Floats(np.ones([1, 1, 1, 1], np.float32))
+    part = program.Part('kernel', (1, 1, 1, 1))
+    cast = program.Cast('x', 'images')
+    scale = program.Affine('y', 'x', program.Part('half', (1,)), program.Part('half', (1,)))
+    convolution = program.IntegerConvolution('z', 'y', part, 1, (0, 0, 0, 0), False, 1)
+    point = program.PointProgram('images', 2, (cast, scale, convolution), 'z')
+    constants = {'kernel': kernel, 'half': program.Floats(np.float32([0.5]))}
+    network = program.Program({'s2': point}, constants)
+    with pytest.raises(ValueError, match='whole numbers'):
+        interpreter.run(network, 's2', np.ones([1, 2, 2, 1], np.uint8))
+    even = interpreter.run(network, 's2', np.ones([1, 2, 2, 1], np.uint8) * 5)
+    np.testing.assert_array_equal(even, np.full([1, 2, 2, 1], 3.0))
+
+
+def executed(path, side, point):
+    """Types and instruction sets of the layers that OpenVINO executes at a point."""
+    import openvino
+    from openvino import opset13
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    shapes = {'images': [1, side, side, 3]}
+    if len(model.inputs) > 1:
+        shapes['point'] = [1]
+    model.reshape(shapes)
+    for entry in model.inputs[1:]:
+        constant = opset13.constant(np.array([point], np.int64))
+        parameter = entry.get_node()
+        entry.replace(constant.output(0))
+        model.remove_parameter(parameter)
+    model.validate_nodes_and_infer_types()
+    compiled = core.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    found = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        kind = str(info['layerType'].value)
+        if kind in ('Convolution', 'FullyConnected', 'MatMul'):
+            found.append((kind, str(info['primitiveType'].value)))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('packed', [True, False])
+@pytest.mark.parametrize('cell', CELLS)
+def test_openvino_computes_them_in_integers(cell, packed, tmp_path):
+    """Every layer of whole numbers, at every point, behind codes that it unpacks itself too."""
+    found = integer_program.integer(whole(cell))
+    path = tmp_path / 'a.onnx'
+    onnx_file.save(found, path, {}, packed=packed)
+    for number, point in enumerate(found.points.values()):
+        counted = [operation for operation in point.operations if isinstance(operation, INTEGER)]
+        layers = executed(path, point.side, number)
+        integer = [primitive for _, primitive in layers if 'I8' in primitive]
+        assert len(integer) == len(counted), layers

@@ -122,7 +122,7 @@ def test_an_interpreter_of_whole_numbers_refuses_others():
     constants = {'kernel': kernel, 'half': program.Floats(np.float32([0.5]))}
     network = program.Program({'s2': point}, constants)
     with pytest.raises(ValueError, match='whole numbers'):
-        interpreter.run(network, 's2', np.ones([1, 2, 2, 1], np.uint8))
+        interpreter.run(network, 's2', np.full([1, 2, 2, 1], 2, np.uint8))
     even = interpreter.run(network, 's2', np.ones([1, 2, 2, 1], np.uint8) * 5)
     np.testing.assert_array_equal(even, np.full([1, 2, 2, 1], 3.0))
 

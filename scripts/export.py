@@ -185,7 +185,7 @@ def _snapped(prefix: str, args: argparse.Namespace) -> str:
         raise UsageError(f'--snap: {out} is there; give it instead of {args.run}, or move it away')
     print(snap.make(prefix, out, weights=args.weights))
     snap.evaluate(out, data=args.data)
-    print(snap.accuracies(folder, out, args.weights))
+    print(snap.accuracies(folder, out, args.weights, 'snapped'))
     return checkpoint.find(str(out), None, 'RUN')
 
 

@@ -12,6 +12,7 @@ import dataclasses
 
 import numpy as np
 
+from quant import uniform
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.cells import BELOW_ZERO
 from quant.lsq import ONE_BIT
@@ -22,10 +23,10 @@ from quant.quantizer import (
     Weights,
     check_bits,
     check_bools,
+    check_factors,
     lacks_norm,
 )
-from quant.straight_through import straight_through, straight_through_inside
-from quant.uniform import codebook
+from quant.straight_through import straight_through
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,8 @@ class DoReFa(Quantizer):
         bits: 1 to 8. Activations without a bound have at least 2.
         stop_max: the gradient takes the maximum for a constant, as Larq does. It differs for the
             largest weight alone, which otherwise gets a sum over all.
+        delta: of EWGS, see ``quant.uniform.Slopes``; 0 is straight through. Not for weights of one
+            bit, which are no rounded ones.
 
     *Variable names*: none.
 
@@ -59,10 +62,12 @@ class DoReFa(Quantizer):
 
     bits: int = 2
     stop_max: bool = False
+    delta: float = 0.0
 
     def __post_init__(self) -> None:
         check_bits(self)
         check_bools(self, 'stop_max')
+        check_factors(self, 'delta')
 
     def refuses(self, role: str, *, weights: bool) -> str:
         if weights:
@@ -82,7 +87,7 @@ class DoReFa(Quantizer):
             return straight_through(tf.where_v2(w >= 0, size, -size), w)
         n = 2**self.bits - 1
         weights.tower.report(lambda: _squashed_codebook(w, n))
-        return squashed(w, n, stop_max=self.stop_max)
+        return squashed(w, n, stop_max=self.stop_max, delta=self.delta)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations up to one.
@@ -98,31 +103,33 @@ class DoReFa(Quantizer):
             high = 2 ** (self.bits - 1) - 1
             low = -high
         step = tf.constant([1 / high], tf.float32)
-        activations.tower.report(lambda: codebook(step, low, high, activations.offset))
-        shifted = activations.shifted(x)
-        clipped = tf.clip_by_value(shifted, low / high, 1.0)
-        y = activations.shifted_back(tf.round(clipped * high) / high)
-        inside = tf.equal(clipped, shifted)
+        lower = activations.offset
+        activations.tower.report(lambda: uniform.codebook(step, low, high, lower))
         if activations.relu:
-            inside = tf.logical_and(inside, x > 0)
-        return straight_through_inside(y, x, inside)
+            x = tf.nn.relu(x)
+        slopes = uniform.Slopes(self.delta)
+        ratio = activations.shifted(x) * high
+        whole = uniform.quantize(ratio, tf.ones([1]), low, high, slopes=slopes)
+        return activations.shifted_back(whole / high)
 
 
-def squashed(w: tf.Tensor, n: int, *, stop_max: bool) -> tf.Tensor:
+def squashed(w: tf.Tensor, n: int, *, stop_max: bool, delta: float = 0.0) -> tf.Tensor:
     """Weights at the n + 1 levels from -1 to 1, with the gradient that ``DoReFa`` documents.
 
     Args:
         w: float32.
         n: number of steps.
         stop_max: whether the maximum is a constant for the gradient.
+        delta: of EWGS.
     """
     squeezed = tf.tanh(w)
     largest = tf.reduce_max(tf.abs(squeezed))
     if stop_max:
         largest = tf.stop_gradient(largest)
     unit = squeezed / _divisor(largest) * 0.5 + 0.5
-    levels = tf.round(unit * n) / n
-    return straight_through(2 * levels - 1, 2 * unit - 1)
+    slopes = uniform.Slopes(delta, passes='all')
+    whole = uniform.quantize(unit * n, tf.ones([1]), 0, n, slopes=slopes)
+    return 2 * (whole / n) - 1
 
 
 def _divisor(largest: tf.Tensor) -> tf.Tensor:

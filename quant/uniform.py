@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
+from quant.cells import BELOW_ZERO
 from quant.quantizer import Codebook
 from quant.straight_through import straight_through
 
@@ -247,4 +248,4 @@ def zeros_to_even(thresholds: tf.Tensor, low: int) -> tf.Tensor:
     """
     integers = np.arange(low, low + thresholds.shape[0])[:, None]
     upward = tf.logical_and(integers % 2 == 1, tf.equal(thresholds, 0))
-    return tf.where_v2(upward, -np.finfo('float32').tiny, thresholds)
+    return tf.where_v2(upward, BELOW_ZERO, thresholds)

@@ -98,6 +98,23 @@ def test_activations(lower, relu, bits, run):
     np.testing.assert_allclose(shipped(book, x), y, atol=1e-6)
 
 
+def test_delta_scales_gradients_by_the_rounding_error(run):
+    """In steps: of activations as they are, of weights before what squashes them."""
+    x = RNG.normal(size=(50, 4)).astype('float32')
+    q = quantization('dorefa(bits=2, delta=0.2)')
+    values = tf.constant(x)
+    gradients = [tf.gradients(y, values)[0] for y in (activate(q, values), weigh(q, values))]
+    activated, weighed = run(gradients)
+    error = np.clip(x, 0, 1) * 3 - np.round(np.clip(x, 0, 1) * 3)
+    inside = (x > 0) & (x <= 1)
+    np.testing.assert_allclose(activated, inside * (1 + 0.2 * error), rtol=1e-5, atol=1e-6)
+    t = np.tanh(x.astype('float64'))
+    unit = (t / np.abs(t).max() / 2 + 0.5) * 3
+    scaled = (1 + 0.2 * (unit - np.round(unit))).astype('float32')
+    expected = weight_oracle(x, 2, scaled, stop_max=False)[1]
+    np.testing.assert_allclose(weighed, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_ties_go_to_the_even_level(run):
     x = np.float32([0.5, 1.5, 2.5]) / 3
     y, _, _ = run_activations(run, x, 2)

@@ -8,7 +8,7 @@ trained, and normalisation is that of inference.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tensorpack.utils.utils import get_tqdm
@@ -24,6 +24,7 @@ from nets.points import Point, split_name
 from quant import quantizer
 from quant.backend import new_graph, tf
 from quant.policy import FLOAT_BITS
+from quant.scope import Start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,20 @@ def quantized(config: Config, asked: Asked, path: str) -> Config:
     return found
 
 
+class Started(NamedTuple):
+    """How a variable starts from batches.
+
+    Attributes:
+        table: float64, what one batch adds.
+        whole: placeholder for the sum of all.
+        assign: gives the variable its start of that.
+    """
+
+    table: tf.Tensor
+    whole: tf.Tensor
+    assign: tf.Operation
+
+
 def observe(
     config: Config, values: Mapping[str, np.ndarray], batches: Sequence[Sequence[np.ndarray]]
 ) -> dict[str, np.ndarray]:
@@ -81,29 +96,53 @@ def observe(
         config: of the quantized network.
         values: of the float network, by name.
         batches: images by view size, and labels.
+
+    Raises:
+        UsageError: an activation is NaN or infinite.
     """
     model = InferenceModel(config, data_format='NHWC')
     with new_graph(), tf.Session() as session:
         blocks = model.blocks(training=False, observing=True)
         images = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
         model.outputs(model.views(images), blocks)
-        starts = {}
-        for start in blocks.quantization.starts.values():
-            table = tf.add_n(start.tables)
-            whole = tf.placeholder(table.dtype, table.shape)
-            assign = start.variable.assign(start.value(whole)).op
-            starts[start.variable.op.name] = table, whole, assign
+        found = blocks.quantization.starts.values()
+        variables = {start.variable.op.name: start.variable for start in found}
+        starts = [_started(start) for start in found]
         session.run(tf.global_variables_initializer())
         Restore(values).init(session)
-        with get_tqdm(total=len(starts) * len(batches), unit='batch', desc='observing') as bar:
-            for table, whole, assign in starts.values():
-                total: Any = 0.0
-                for *arrays, _ in batches:
-                    total = total + session.run(table, dict(zip(images, arrays)))
-                    bar.update()
-                session.run(assign, {whole: total})
-        variables = {v.op.name: v for v in tf.global_variables() if v.op.name in starts}
+        feeds = [dict(zip(images, arrays)) for *arrays, _ in batches]
+        try:
+            _start(session, starts, feeds)
+        except tf.errors.InvalidArgumentError as error:
+            raise UsageError(f'the float network: {error.message}') from error
         return session.run(variables)
+
+
+def _started(start: Start) -> Started:
+    table = tf.add_n(start.tables)
+    whole = tf.placeholder(table.dtype, table.shape)
+    value = start.value(whole)
+    return Started(table, whole, start.variable.assign(value).op)
+
+
+def _start(
+    session: tf.Session, starts: Sequence[Started], feeds: Sequence[Mapping[Any, np.ndarray]]
+) -> None:
+    """Starts one variable after the other, with a progress bar.
+
+    Args:
+        session: with the variables.
+        starts: in the order of the layers.
+        feeds: the images of every batch.
+    """
+    total = len(starts) * len(feeds)
+    with get_tqdm(total=total, unit='batch', desc='observing') as bar:
+        for start in starts:
+            whole: Any = 0.0
+            for feed in feeds:
+                whole = whole + session.run(start.table, feed)
+                bar.update()
+            session.run(start.assign, {start.whole: whole})
 
 
 def of_sizes(values: Mapping[str, np.ndarray], sizes: Sequence[int]) -> dict[str, np.ndarray]:
@@ -114,10 +153,15 @@ def of_sizes(values: Mapping[str, np.ndarray], sizes: Sequence[int]) -> dict[str
         sizes: that the run was trained at.
     """
     known = {None, *sizes}
-    found = {name: value for name, value in values.items() if split_name(name)[0].size in known}
+    found = {}
+    for name, value in values.items():
+        point, _ = split_name(name)
+        if point.size in known:
+            found[name] = value
+    points = map(str, found.get(POINTS, ()))
+    kept = [point for point in points if Point.parse(point).size in known]
     if POINTS in found:
-        points = [name for name in found[POINTS] if Point.parse(str(name)).size in known]
-        found[POINTS] = np.array(points)
+        found[POINTS] = np.array(kept)
     return found
 
 

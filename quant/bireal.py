@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from quant.backend import new_graph, tf  # noqa: F401 (in the example)
+from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
 from quant.quantizer import (
     PACKED_TERNARY,
     Activations,
@@ -180,7 +180,8 @@ def _slope(x: tf.Tensor, upstream: tf.Tensor, gradient: str) -> tf.Tensor:
     if gradient == 'identity':
         return upstream
     if gradient == 'clipped':
-        return tf.where_v2(tf.abs(x) <= 1, upstream, 0.0)
+        nothing = scalar_like(upstream, tf.zeros([]))
+        return tf.where_v2(tf.abs(x) <= 1, upstream, nothing)
     if gradient == 'quadratic':
         return upstream * tf.nn.relu(2 - 2 * tf.abs(x))
     sharp = SHARPNESS * x

@@ -45,7 +45,7 @@ class Affine(Quantizer):
         bits: 1 to 8; weights have at least 2.
         method: what is observed: ``minmax``: the extremes; of activations their mean over sizes and
             batches. ``percentile``: magnitudes but for the largest ones, of activations at either
-            end, to within a twelfth of an octave. ``mse``: the range of least squared error.
+            end, to within a bin of ``first_steps.counts``. ``mse``: the least squared error.
         percentile: of the values, in percent.
         per_channel: weights have a step per output channel.
         narrow: integers of weights are symmetric; without, there is one more below, and the largest

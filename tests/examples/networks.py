@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 from onnx import helper
 
 from engine.data.preprocessing import Preprocessing
@@ -60,6 +61,15 @@ def described(
     for name, text in whole.spelled().items():
         model.metadata_props.add(key=name, value=text)
     return model.SerializeToString()
+
+
+def is_whole(content: bytes) -> bool:
+    """Whether bytes are a message, as those are that end between two texts."""
+    try:
+        onnx.load_model_from_string(content)
+    except DecodeError:
+        return False
+    return True
 
 
 def seen(image: np.ndarray, augmentation: str, resize: str, side: int) -> np.ndarray:

@@ -205,7 +205,10 @@ def test_files_that_end_early(kind, recorder, files):
     path = whole[kind]
     stored = path.read_bytes()
     for share in np.linspace(0, 0.98, 15):
-        path.write_bytes(stored[: int(share * len(stored))])
+        begun = stored[: int(share * len(stored))]
+        if kind == 'net' and networks.is_whole(begun):
+            continue
+        path.write_bytes(begun)
         done = recorder(*files)
         assert done.returncode == 2 and str(path) in done.stderr
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from quant import cells, first_steps, uniform
-from quant.backend import new_graph, tf  # noqa: F401 (in the example)
+from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
 from quant.quantizer import (
     PACKED_TERNARY,
     Activations,
@@ -250,7 +250,8 @@ def _with_gradient(
             toward_clip = tf.reshape(tf.reduce_sum(upstream * slope), [1])
             if everywhere:
                 return [None, upstream, toward_clip]
-            return [None, tf.where_v2(inside, upstream, 0.0), toward_clip]
+            nothing = scalar_like(upstream, tf.zeros([]))
+            return [None, tf.where_v2(inside, upstream, nothing), toward_clip]
 
         return tf.where_v2(tf.math.is_nan(x), x, y), gradient
 

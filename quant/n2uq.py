@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from quant import cells, uniform
-from quant.backend import new_graph, tf  # noqa: F401 (in the example)
+from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
 from quant.quantizer import (
     Activations,
     Codebook,
@@ -252,10 +252,11 @@ def _per_interval(values: tf.Tensor, x: tf.Tensor, ends: tf.Tensor) -> tf.Tensor
         sums = tf.math.unsorted_segment_sum(flat, codes, count + 1)
         return tf.cast(sums[1:-1], tf.float32)
     above = cells.masks(x, ends)
+    nothing = scalar_like(values, tf.zeros([]))
     totals = []
     for lower, upper in zip(above, above[1:]):
         outside = tf.logical_or(tf.logical_not(lower), upper)
-        totals.append(tf.reduce_sum(tf.where_v2(outside, 0.0, values)))
+        totals.append(tf.reduce_sum(tf.where_v2(outside, nothing, values)))
     return tf.stack(totals)
 
 

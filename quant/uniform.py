@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from quant.backend import new_graph, tf  # noqa: F401 (in the example)
+from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
 from quant.cells import BELOW_ZERO
 from quant.quantizer import Codebook
 from quant.straight_through import straight_through
@@ -143,10 +143,11 @@ class _Rule:
         ratio = _ratio(x, step, offset)
         clipped = tf.clip_by_value(ratio, self.low, self.high)
         error = clipped - tf.round(clipped)
+        nothing = scalar_like(upstream, tf.zeros([], upstream.dtype))
         toward_x = upstream
         # Of values within the range.
-        toward_step: Any = 0.0
-        toward_offset: Any = 0.0
+        toward_step = nothing
+        toward_offset = nothing
         if self.slopes.inner:
             toward_step = -upstream * error
         if self.slopes.delta:
@@ -157,7 +158,7 @@ class _Rule:
                 toward_step -= extra * clipped
         if self.slopes.passes != 'all':
             passes = self._within(ratio, ends=self.slopes.passes == 'closed')
-            toward_x = tf.where_v2(passes, toward_x, 0.0)
+            toward_x = tf.where_v2(passes, toward_x, nothing)
         inside = self._within(ratio, ends=not self.slopes.clip_ends)
         toward_step = tf.where_v2(inside, toward_step, upstream * clipped)
         found = [toward_x, self.scale * _sum_like(toward_step, step)]

@@ -4,11 +4,14 @@ It runs here without a GPU, for a description of one. Scalars beside 4-D tensors
 H100, and the whole graph then stayed as it was.
 """
 
+import contextlib
+
 import pytest
 
-from quant import backend
+from quant import Policy, Rule, backend, quantizer
 from quant.backend import new_graph, tf
 from quant.lq import levels
+from quant.scope import Quantization
 from quant.straight_through import straight_through_inside
 
 BATCH, SIDE, CHANNELS = 64, 56, 64
@@ -64,15 +67,60 @@ def training_step(data_format, dtype):
         return tf.group(*updates, name='step')
 
 
+def quantized_step(name):
+    """A graph of quantized convolutions with a step of their weights, for any quantizer."""
+    halves = {}
+    for half in ('weight', 'activation'):
+        with contextlib.suppress(ValueError):
+            Rule(roles=('body',), **{half: name})
+            halves[half] = name
+    q = Quantization(Policy((Rule(roles=('body',), **halves),)), training=True)
+    weights = []
+    with tf.device('/job:localhost/replica:0/task:0/device:GPU:0'):
+        y = tf.placeholder(tf.float32, [BATCH, SIDE, SIDE, CHANNELS])
+        for layer in ('one', 'two'):
+            with tf.variable_scope(layer):
+                w = tf.get_variable('w', [3, 3, CHANNELS, CHANNELS])
+                kernel = q.weight(w.read_value(), scope=layer, role='body', init_std=1.0)
+                y = tf.nn.conv2d(y, kernel, 1, 'SAME')
+                y = tf.nn.fused_batch_norm(y, tf.ones([CHANNELS]), tf.zeros([CHANNELS]))[0]
+                y = q.activation(
+                    'quant',
+                    y,
+                    scope=layer,
+                    role='body',
+                    relu=True,
+                    lower=0.0,
+                    point='',
+                    strongest=True,
+                )
+            weights.append(w)
+        updates = []
+        for w, gradient in zip(weights, tf.gradients(tf.reduce_sum(y), weights)):
+            updates.append(w.assign_sub(0.1 * gradient, read_value=False))
+        return tf.group(*updates, name='step')
+
+
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('data_format', ['NHWC', 'NCHW'])
 def test_the_optimizer_of_layouts_gets_through(data_format, dtype, monkeypatch):
+    check(lambda: training_step(data_format, tf.as_dtype(dtype)), monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', quantizer.names())
+def test_it_gets_through_every_quantizer(name, monkeypatch):
+    check(lambda: quantized_step(name), monkeypatch)
+
+
+def check(make, monkeypatch):
+    """Runs the optimizer on the graph of a step."""
     from tensorflow.core.protobuf import config_pb2
     from tensorflow.python.grappler import tf_optimizer
 
     monkeypatch.setattr(backend, 'has_gpu', lambda: True)
     with new_graph() as graph:
-        step = training_step(data_format, tf.as_dtype(dtype))
+        step = make()
         graph.get_collection_ref(tf.GraphKeys.TRAIN_OP).append(step)
         meta = tf.train.export_meta_graph(graph=graph)
     config = config_pb2.ConfigProto()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,15 @@ def describe(
     """
     config = source.config
     assert config is not None
+    sides = {}
+    choosing = []
+    for name, point in whole.points.items():
+        sides[name] = point.side
+        if point.choices:
+            choosing.append(name)
     return texts.Texts(
-        points=_points(source, whole),
-        images=_images(config.preprocessing, resizes=resizes),
+        points=points(source, sides, choosing),
+        images=images(config.preprocessing, resizes=resizes),
         network=_network(source),
         source=_source(source),
         versions=texts.VersionText(__version__, f'{library} {metadata.version(library)}', form),
@@ -53,22 +59,31 @@ def describe(
     )
 
 
-def _points(source: Checkpoint, whole: Program) -> tuple[texts.PointText, ...]:
+def points(
+    source: Checkpoint, sides: Mapping[str, int], choosing: Sequence[str] = ()
+) -> tuple[texts.PointText, ...]:
+    """What is known of operating points.
+
+    Args:
+        source: their checkpoint.
+        sides: edges in pixels of their images, by spelling.
+        choosing: those that choose image by image.
+    """
     config = source.config
     assert config is not None
     layers = _layers(Path(source.prefix).parent)
     found = []
-    for name, point in whole.points.items():
-        size = Point.within(name).size or config.sizes[0]
+    for name, side in sides.items():
+        size = Point.within(name).size or max(config.sizes)
         score = _score(source, name)
         spent = costs.point_cost(layers, name, config.sizes)
         madds = spent.madds if spent else None
-        if point.choices:
+        if name in choosing:
             madds = _always(layers, name)
         found.append(
             texts.PointText(
                 point=name,
-                side=point.side,
+                side=side,
                 size=size,
                 top1=score.top1 if score else None,
                 top5=score.top5 if score else None,
@@ -142,7 +157,13 @@ def _score(source: Checkpoint, point: str) -> records.Score | None:
     return score
 
 
-def _images(rule: Preprocessing, *, resizes: bool) -> texts.ImageText:
+def images(rule: Preprocessing, *, resizes: bool = True) -> texts.ImageText:
+    """How images are prepared.
+
+    Args:
+        rule: of the run.
+        resizes: whether the file makes the sizes of its points itself.
+    """
     numbers = inputs.parse(rule.inputs)
     inside = ['divide by 255']
     if numbers.rgb:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.graph.freeze import Part, freeze
+from engine.graph.freeze import Part, Values, freeze
 from engine.graph.inference import InferenceModel
 from nets.layers.rows import take_rows
 from nets.losses import log_confidence
@@ -57,7 +57,7 @@ class EarlyExit:
 
     Args:
         model: a configuration with exits.
-        values: its variables by name.
+        values: of its variables.
         size: input size in pixels, one of the network's.
         threads: of one operation; 0 takes all cores.
     """
@@ -65,7 +65,7 @@ class EarlyExit:
     def __init__(
         self,
         model: InferenceModel,
-        values: Mapping[str, np.ndarray],
+        values: Values,
         size: int,
         *,
         threads: int = 0,

@@ -40,23 +40,34 @@ def save(
     packed: bool,
     by_height: bool = False,
 ) -> None:
-    """Writes a program.
+    """Writes a program to a file, see ``serialized``.
 
     Args:
-        whole: the program, whose points have the same operations.
+        whole: the program.
         path: file to make.
         metadata: texts by name that the file carries.
         packed: kernels as codes; else as floats.
         by_height: whether images are float32 of the point's own size, by which the point is chosen.
+    """
+    path.write_bytes(serialized(whole, metadata, packed=packed, by_height=by_height))
 
-    Raises:
-        UsageError: the points differ in more than in constants.
+
+def serialized(
+    whole: Program, metadata: Mapping[str, str], *, packed: bool, by_height: bool = False
+) -> bytes:
+    """A program as the bytes of a file.
+
+    Args:
+        whole: the program.
+        metadata: as of ``save``.
+        packed: likewise.
+        by_height: likewise.
     """
     model = OnnxGraph(whole, packed=packed, by_height=by_height).model(_RULES)
     for name, text in sorted(metadata.items()):
         model.metadata_props.add(key=name, value=text)
     onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    return model.SerializeToString(deterministic=True)
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

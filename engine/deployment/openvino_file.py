@@ -1,5 +1,6 @@
 """Exported files in OpenVINO."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,14 @@ class OpenVinoFile:
         batch, *_ = model.input(IMAGES).get_partial_shape()
         model.reshape({IMAGES: openvino.PartialShape([batch, side, side, 3])})
         compiled = self._core.compile_model(model, 'CPU', self._settings)
+        requests = threading.local()
 
         def run(images: np.ndarray) -> np.ndarray:
+            # A request serves one thread at a time.
+            if not hasattr(requests, 'own'):
+                requests.own = compiled.create_infer_request()
+            found = requests.own.infer(images)
             # Its buffers are used again, not those of the copy.
-            found = compiled(images)
             return np.concatenate([found[output] for output in compiled.outputs], axis=1)
 
         return run

@@ -3,55 +3,38 @@
 Images of any size in, labels and scores out.
 """
 
-import itertools
-import sys
+from __future__ import annotations
+
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
-from engine.config.config import Config
-from engine.data.preprocessing import Preprocessing
-from engine.deployment.early_exit import EarlyExit
+from engine.deployment.backend import Prediction, Way, joined, open_backend
+from engine.deployment.views import batches, views
 from engine.errors import UsageError
-from engine.graph import freeze
-from engine.importers import pytorch
-from engine.quantities import quantity
-from engine.results import selection
-from engine.runs import checkpoint
-from engine.runs.checkpoint import Checkpoint
-from nets.points import Point
 
-# Most images of a batch, and most pixels of their views together.
-LARGEST_BATCH, BATCH_PIXELS = 256, 2**21
+if TYPE_CHECKING:
+    from engine.config.config import Config
+    from engine.results.selection import Choice
 
-
-class Prediction(NamedTuple):
-    """Answers for N images.
-
-    Attributes:
-        labels: [N] int64, the class of the largest score.
-        scores: [N] float32, its probability.
-        points: what answered: the operating point by image.
-    """
-
-    labels: np.ndarray
-    scores: np.ndarray
-    points: list[str]
+__all__ = ['Prediction', 'Predictor']
 
 
 class Predictor:
-    """Predicts with a trained, imported or published network.
+    """Predicts with a trained, imported or published network, or with an exported file.
 
-    Graphs are built when a point is first used, with weights as constants. Calls from several
-    threads are safe.
+    What computes a point is made when the point is first used. Calls from several threads are safe.
+    A file with ONNX Runtime or OpenVINO needs no TensorFlow.
 
     Args:
-        run: run folder, checkpoint prefix in one, or a published checkpoint (PyTorch, Torch7,
-            TensorFlow).
+        run: run folder, checkpoint prefix in one, a published checkpoint (PyTorch, Torch7,
+            TensorFlow), or an ONNX file that ``scripts.export`` wrote.
+        backend: ``tensorflow``, ``onnxruntime`` or ``openvino``; by default TensorFlow for a run,
+            and for a file the first of the others that is installed. For these a run is exported in
+            memory, which executes every layer for every image.
         epoch: of a run folder; None is the last, and all that a published checkpoint has.
         threads: of one operation; 0 takes all cores.
         weights: ``raw``, or ``ema`` for those that ``--model-ema`` averaged.
@@ -61,38 +44,39 @@ class Predictor:
             that were calibrated later; ``dynamic`` is the gate's own choice of widths.
 
     Raises:
-        UsageError: there is no such checkpoint, or it cannot be read.
+        UsageError: there is no such checkpoint or backend, or it cannot be read.
     """
 
     def __init__(
         self,
         run: str | Path,
         *,
+        backend: str | None = None,
         epoch: int | None = None,
         threads: int = 0,
         weights: str = 'raw',
     ):
-        self._source = _read(str(run), epoch, weights)
-        self._weights = weights
-        self._folder = Path(self._source.prefix).parent
-        self._threads = threads
+        self._backend = open_backend(
+            str(run), backend, epoch=epoch, threads=threads, weights=weights
+        )
+        self._run = str(run)
         self._lock = threading.Lock()
-        self._points: dict[str, _Way] = {}
-        self._exits: dict[int, tuple[EarlyExit, Preprocessing]] = {}
-        self.points = freeze.points(self._source)
-        self._dynamic = self.config.network().dynamic_names
-        self.points.extend(self._dynamic)
+        self._points: dict[str, Way] = {}
+        self.points = self._backend.points
 
     @property
     def config(self) -> Config:
-        """The configuration of the run."""
-        assert self._source.config is not None
-        return self._source.config
+        """The configuration of the run.
+
+        Raises:
+            UsageError: it is a file, which has none.
+        """
+        return self._backend.config
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, by label; none if the checkpoint does not know them."""
-        return self._source.class_names
+        return self._backend.classes
 
     def predict(
         self,
@@ -113,7 +97,7 @@ class Predictor:
             point: operating point; by default the strongest.
             budget: mean multiply-adds per image, such as ``300M``, in place of a point: the most
                 accurate way to run that evaluation has recorded in the run folder, exits and gates
-                included.
+                included, or in the file.
 
         Raises:
             UsageError: there is no such point, nothing is within the budget, or something is no
@@ -126,10 +110,10 @@ class Predictor:
             chosen = self.within(budget)
             policy, point = chosen.policy, chosen.point
         if policy is not None:
-            way = self._leaving_early(policy.size, policy.thresholds)
+            way = self._backend.leaving_early(policy.size, policy.thresholds, float('inf'))
         else:
             way = self._at(point or self.points[0])
-        return _joined([way.answer(batch) for batch in _batches(images, way.preprocessing)])
+        return joined([way.answer(batch) for batch in batches(images, way.preprocessing)])
 
     def anytime(
         self,
@@ -146,203 +130,33 @@ class Predictor:
             size: input size in pixels; by default the largest.
 
         Raises:
-            UsageError: the network has no exits, or something is no image.
+            UsageError: the network has no exits, the backend does not stop at them, or something is
+                no image.
         """
-        if all(point.exit is None for point in self.config.network().points):
-            raise UsageError(
-                f'anytime: {self._source.prefix} is a {self.config.net}, which has no exits'
-            )
-        way = self._leaving_early(size or max(self.config.sizes), None, deadline_ms=deadline_ms)
-        batch = _views(images, way.preprocessing)
+        way = self._backend.leaving_early(size, None, deadline_ms)
+        batch = views(images, way.preprocessing)
         if not batch:
             raise UsageError('images: none given')
         return way.answer(batch)
 
-    def within(self, budget: str | float) -> selection.Choice:
+    def within(self, budget: str | float) -> Choice:
         """The most accurate recorded way to run within a budget of multiply-adds.
 
         Raises:
             UsageError: nothing was evaluated, nothing is within the budget, or the weights are the
                 averages, of which no such record is kept.
         """
-        if self._weights != 'raw':
-            raise UsageError(
-                f'budget {budget}: evaluation recorded what the trained weights can do, and these '
-                f'are weights={self._weights!r}; give a point'
-            )
-        limits = selection.Limits(madds=quantity('budget', str(budget)))
-        return selection.best(selection.choices(self._folder), limits)
+        return self._backend.within(budget)
 
-    def _at(self, point: str) -> '_Way':
+    def _at(self, point: str) -> Way:
         """Answers at an operating point.
 
         Raises:
             UsageError: there is no such point.
         """
         if point not in self.points:
-            raise UsageError(f'point {point!r}: {self._source.prefix} has {" ".join(self.points)}')
+            raise UsageError(f'point {point!r}: {self._run} has {" ".join(self.points)}')
         with self._lock:
             if point not in self._points:
-                self._points[point] = self._build(point)
+                self._points[point] = self._backend.at(point)
             return self._points[point]
-
-    def _build(self, point: str) -> '_Way':
-        if point in self._dynamic:
-            preprocessing = self.config.preprocessing
-            frozen = freeze.dynamic(self._source, point)
-        else:
-            model, values = freeze.point_model(self._source, point)
-            preprocessing = model.config.preprocessing
-            frozen = freeze.of_point(model, Point.parse(point), values)
-        (run,) = frozen.runs(self._threads)
-
-        def answer(batch: Sequence[np.ndarray]) -> Prediction:
-            probabilities = _softmax(run(*batch)[0])  # [N, classes]
-            labels = probabilities.argmax(axis=1)
-            scores = probabilities[np.arange(len(labels)), labels]
-            return Prediction(labels, scores, [point] * len(labels))
-
-        return _Way(preprocessing, answer)
-
-    def _leaving_early(
-        self,
-        size: int,
-        thresholds: Sequence[float] | None,
-        *,
-        deadline_ms: float = float('inf'),
-    ) -> '_Way':
-        """Answers of the exits where images leave."""
-        with self._lock:
-            if size not in self._exits:
-                model, values = freeze.point_model(self._source, str(Point(size=size, exit=0)))
-                early = EarlyExit(model, values, size, threads=self._threads)
-                self._exits[size] = early, model.config.preprocessing
-            exits, preprocessing = self._exits[size]
-
-        def answer(batch: Sequence[np.ndarray]) -> Prediction:
-            found = exits.predict(batch, thresholds, deadline_ms=deadline_ms)
-            points = [str(Point(size=size, exit=int(k))) for k in found.exits]
-            return Prediction(found.labels, np.exp(found.confidence), points)
-
-        return _Way(preprocessing, answer)
-
-
-class _Way(NamedTuple):
-    """One way to answer images.
-
-    Attributes:
-        preprocessing: how their views are made; a calibrated size has its own.
-        answer: of a batch, one array per view size.
-    """
-
-    preprocessing: Preprocessing
-    answer: Callable[[Sequence[np.ndarray]], Prediction]
-
-
-def _batches(
-    images: Iterable[np.ndarray], preprocessing: Preprocessing
-) -> Iterator[list[np.ndarray]]:
-    """Views of so many images at a time that a network of their size runs them well.
-
-    Raises:
-        UsageError: there are no images, or one is not uint8 [H, W, 3]; of a list before any is run.
-    """
-    total = None
-    if isinstance(images, Sequence | np.ndarray):
-        total = len(images)
-        for number, image in enumerate(images):
-            _check_image(image, number)
-    pixels = sum(side**2 for side in preprocessing.view_sizes)
-    count = max(1, min(LARGEST_BATCH, BATCH_PIXELS // pixels))
-    rest = iter(images)
-    done = 0
-    # A log gets a line per minute.
-    seconds = 0.5 if sys.stderr.isatty() else 60
-    with tqdm(total=total, unit='image', desc='predicting', delay=3, mininterval=seconds) as bar:
-        while batch := _views(itertools.islice(rest, count), preprocessing, done):
-            yield batch
-            done += len(batch[0])
-            bar.update(len(batch[0]))
-    if not done:
-        raise UsageError('images: none given')
-
-
-def _views(
-    images: Iterable[np.ndarray], preprocessing: Preprocessing, start: int = 0
-) -> list[np.ndarray]:
-    """One array per view size, as evaluation makes them; empty for no images.
-
-    Args:
-        images: each is let go of when its views are made.
-        preprocessing: makes them.
-        start: number of the first image, for messages.
-
-    Raises:
-        UsageError: one is not uint8 [H, W, 3].
-    """
-    made = []
-    for number, image in enumerate(images, start):
-        _check_image(image, number)
-        views = preprocessing.eval_views(image)
-        made.append([np.array(view) for view in views])
-    return [np.stack(size) for size in zip(*made)]
-
-
-def _joined(parts: Sequence[Prediction]) -> Prediction:
-    """Answers of several batches, in order."""
-    labels = np.concatenate([part.labels for part in parts])
-    scores = np.concatenate([part.scores for part in parts])
-    points: list[str] = []
-    for part in parts:
-        points += part.points
-    return Prediction(labels, scores, points)
-
-
-def _check_image(image: object, number: int) -> None:
-    """Refuses what is no image.
-
-    Raises:
-        UsageError: it is not uint8 [H, W, 3], or empty.
-    """
-    if not _is_image(image):
-        kind, shape = getattr(image, 'dtype', type(image)), getattr(image, 'shape', ())
-        raise UsageError(
-            f'images: expected uint8 [H, W, 3], found {kind} {list(shape)} (number {number})'
-        )
-
-
-def _is_image(image: object) -> bool:
-    """Whether it is an array uint8 [H, W, 3] of at least one pixel."""
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not image.size:
-        return False
-    return image.ndim == 3 and image.shape[2] == 3
-
-
-def _read(run: str, epoch: int | None, weights: str) -> Checkpoint:
-    """The checkpoint that a path stands for, of a run folder or a published one.
-
-    Raises:
-        UsageError: there is none, or a published checkpoint is asked for its epoch or averages.
-    """
-    path = Path(run)
-    if (path / 'config.json').exists() or (path.parent / 'config.json').exists():
-        return checkpoint.read(checkpoint.find(run, epoch, 'run'), flag='run', weights=weights)
-    if not path.exists() and not Path(f'{run}.index').exists():
-        raise UsageError(f'run {run}: no such run folder or checkpoint')
-    if epoch is not None:
-        raise UsageError(
-            f'epoch {epoch}: {run} is a published checkpoint, which has no epochs; leave it out, '
-            'or import each file with scripts/import_checkpoint.py'
-        )
-    if weights != 'raw':
-        raise UsageError(
-            f'weights {weights!r}: {run} is a published checkpoint, which has one kind'
-        )
-    imported = pytorch.read(run, sizes=None, arch=None, allow=())
-    return Checkpoint(run, imported.values, imported.config)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities [N, classes]."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)

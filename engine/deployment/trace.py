@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ def of_points(
 
 
 def _opaque(
-    model: InferenceModel, name: str, size: int, values: Mapping[str, np.ndarray]
+    model: InferenceModel, name: str, size: int, values: freeze.Values
 ) -> tuple[freeze.Frozen, list[str]]:
     """The graph of a point in which a quantizer of activations is one node, from float images.
 
@@ -77,7 +77,7 @@ def _opaque(
         model: that has the point.
         name: of the point, or of choices.
         size: of its images, in pixels.
-        values: variables by name.
+        values: of its variables.
 
     Returns:
         The graph, whose output is followed by what it says of each choice, and names of these.

@@ -1,5 +1,6 @@
 """Inference graphs without variables: weights are constants."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,10 @@ from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint, Restore
 from nets.points import Point
 from quant.backend import new_graph, tf
+from quant.state import State, variables
+
+# Values of variables by name, or what takes them from somewhere by the declarations of a graph.
+Values = Mapping[str, np.ndarray] | Callable[[Mapping[str, State]], Mapping[str, np.ndarray]]
 
 
 class Part(NamedTuple):
@@ -51,12 +56,12 @@ class Frozen(NamedTuple):
         return runs
 
 
-def freeze(build: Callable[[], Sequence[Part]], values: Mapping[str, np.ndarray]) -> Frozen:
+def freeze(build: Callable[[], Sequence[Part]], values: Values) -> Frozen:
     """Builds a graph and turns its variables into constants.
 
     Args:
         build: adds to the current graph; returns its parts.
-        values: of its variables, by name.
+        values: of its variables.
     """
     with new_graph() as graph, tf.Session() as session:
         kept: list[str] = []
@@ -68,27 +73,32 @@ def freeze(build: Callable[[], Sequence[Part]], values: Mapping[str, np.ndarray]
             feed_names = [tensor.name for tensor in feeds]
             output_names = [tensor.name for tensor in outputs]
             signatures.append(Signature(feed_names, output_names))
+        if callable(values):
+            values = values(variables())
         Restore(values).init(session)
         graph_def = graph.as_graph_def()
         graph_def = tf.graph_util.convert_variables_to_constants(session, graph_def, kept)
     return Frozen(graph_def, signatures)
 
 
-def point_model(source: Checkpoint, name: str) -> tuple[InferenceModel, dict[str, np.ndarray]]:
-    """A model that has the operating point ``name``, and its variables.
+def point_model(source: Checkpoint, name: str) -> tuple[InferenceModel, Values]:
+    """A model that has the operating point ``name``, at its size alone, and its variables.
 
     What it has beside is left out by ``of_point``.
 
     Raises:
-        UsageError: there is no such point, or it has no statistics.
+        UsageError: there is no such point.
     """
     known = points(source)
     if name not in known or source.config is None:
         raise UsageError(f'point {name!r}: {source.prefix} has {" ".join(known)}')
-    config = families.get(source.config.net).at_point(source.config, Point.parse(name))
+    point = Point.parse(name)
+    config = source.config
+    if point.size is not None and point.size in config.sizes:
+        config = config.narrowed([point.size])
+    config = families.get(config.net).at_point(config, point)
     model = InferenceModel(config.adjusted(kd=False), data_format='NHWC')
-    variables, _ = model.inspect()
-    return model, checkpoint.select(source, variables, flag='RUN', partial=True)
+    return model, functools.partial(checkpoint.select, source, flag='RUN', partial=True)
 
 
 def points(source: Checkpoint) -> list[str]:
@@ -122,14 +132,14 @@ def named(source: Checkpoint, name: str, *, static: bool = False) -> Frozen:
 
 
 def of_point(
-    model: InferenceModel, point: Point, values: Mapping[str, np.ndarray], *, static: bool = False
+    model: InferenceModel, point: Point, values: Values, *, static: bool = False
 ) -> Frozen:
     """The graph of one operating point: uint8 images of the data flow -> logits [N, classes].
 
     Args:
         model: a network that has the point.
         point: what is computed.
-        values: variables by name.
+        values: of its variables.
         static: whether every layer is computed, also where the network skips some for an image.
     """
 
@@ -147,22 +157,20 @@ def dynamic(source: Checkpoint, name: str) -> Frozen:
     """The graph up to the logits ``name`` of a network that chooses its cost image by image."""
     assert source.config is not None
     model = InferenceModel(source.config, data_format='NHWC')
-    variables, _ = model.inspect()
 
     def build() -> list[Part]:
         feeds, blocks = _images(model), model.blocks(training=False)
         outputs = model.net.outputs(model.views(feeds), blocks, **model.net.dynamic_options)
         return [Part(feeds, [outputs.extras[name]])]
 
-    return freeze(build, checkpoint.select(source, variables, flag='RUN'))
+    return freeze(build, functools.partial(checkpoint.select, source, flag='RUN'))
 
 
-def choosing_model(source: Checkpoint) -> tuple[InferenceModel, dict[str, np.ndarray]]:
+def choosing_model(source: Checkpoint) -> tuple[InferenceModel, Values]:
     """A model of a network that chooses image by image, and its variables."""
     assert source.config is not None
     model = InferenceModel(source.config.adjusted(kd=False), data_format='NHWC')
-    variables, _ = model.inspect()
-    return model, checkpoint.select(source, variables, flag='RUN', partial=True)
+    return model, functools.partial(checkpoint.select, source, flag='RUN', partial=True)
 
 
 def of_choices(source: Checkpoint, name: str, thresholds: Sequence[float]) -> Frozen:

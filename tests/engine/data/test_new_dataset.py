@@ -16,7 +16,7 @@ from engine.data import augment, datasets
 from engine.data.shift import Shift
 from engine.data.sources import ArraySource
 from engine.data.spec import Dataset, DatasetSpec
-from engine.deployment.predictor import _views
+from engine.deployment.views import views
 
 CLASSES = ('left', 'middle', 'right')
 TRAIN, VAL = 96, 60
@@ -96,7 +96,7 @@ def test_the_record_decides_and_not_the_name(bars, tmp_path):
     expected = config.preprocessing.eval_views(image)
     other = config.adjusted(data='animals28', dataset='animals28')
     (run / 'config.json').write_text(json.dumps(other.to_json()))
-    (found,) = _views([image], Predictor(run, threads=1).config.preprocessing)
+    (found,) = views([image], Predictor(run, threads=1).config.preprocessing)
     np.testing.assert_array_equal(found[0], expected[0])
     assert not np.array_equal(augment.eval_views(image, 'shift', [24], antialias=False), expected)
 

@@ -14,7 +14,7 @@ import pytest
 
 from engine import Predictor
 from engine.data.datasets import open_dataset
-from engine.deployment import predictor
+from engine.deployment import views as view_batches
 from engine.errors import UsageError
 from engine.evaluation.evaluate import eval_flow
 from engine.files import write_json
@@ -261,7 +261,7 @@ def test_what_is_no_image(images, match, predictors):
 @pytest.fixture
 def batches_of_two(predictors, monkeypatch):
     """A predictor, and how many images it has run at once."""
-    monkeypatch.setattr(predictor, 'LARGEST_BATCH', 2)
+    monkeypatch.setattr(view_batches, 'LARGEST_BATCH', 2)
     found = predictors('rsnet')
     found.predict(IMAGES[:1])
     (way,) = (way for name, way in found._points.items() if name == 's16')
@@ -287,7 +287,7 @@ def test_many_images_go_in_batches(batches_of_two, make):
 def test_progress_is_shown_for_long_inputs(batches_of_two, monkeypatch, capsys):
     made = []
 
-    class Bar(predictor.tqdm):
+    class Bar(view_batches.tqdm):
         """One that does not wait."""
 
         def __init__(self, **options):
@@ -295,7 +295,7 @@ def test_progress_is_shown_for_long_inputs(batches_of_two, monkeypatch, capsys):
             super().__init__(**options, mininterval=0)
             made.append(self)
 
-    monkeypatch.setattr(predictor, 'tqdm', Bar)
+    monkeypatch.setattr(view_batches, 'tqdm', Bar)
     found, _ = batches_of_two
     found.predict(IMAGES, point='s16')
     found.predict(iter(IMAGES), point='s16')

@@ -1,0 +1,175 @@
+"""Backends of ``Predictor``: what they have in common, and which one a path asks for."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from engine.data.preprocessing import Preprocessing
+from engine.deployment.runtimes import RUNTIMES
+from engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from engine.config.config import Config
+    from engine.results.selection import Choice
+
+TENSORFLOW = 'tensorflow'
+
+
+class Prediction(NamedTuple):
+    """Answers for N images.
+
+    Attributes:
+        labels: [N] int64, the class of the largest score.
+        scores: [N] float32, its probability.
+        points: what answered: the operating point by image.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    points: list[str]
+
+
+class Way(NamedTuple):
+    """One way to answer images.
+
+    Attributes:
+        preprocessing: how their views are made; a calibrated size has its own.
+        answer: of a batch, one array per view size.
+    """
+
+    preprocessing: Preprocessing
+    answer: Callable[[Sequence[np.ndarray]], Prediction]
+
+
+class Backend(Protocol):
+    """What answers images.
+
+    Attributes:
+        points: spellings of the operating points, strongest first.
+        classes: names of the classes, by label; none if they are not known.
+    """
+
+    points: list[str]
+    classes: tuple[str, ...]
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run.
+
+        Raises:
+            UsageError: there is no run.
+        """
+
+    def at(self, point: str) -> Way:
+        """How an operating point answers, which may take seconds to make.
+
+        Args:
+            point: one of ``points``.
+        """
+
+    def within(self, budget: str | float) -> Choice:
+        """The most accurate recorded way to run within a budget of multiply-adds.
+
+        Raises:
+            UsageError: nothing was evaluated, or nothing is within the budget.
+        """
+
+    def leaving_early(
+        self, size: int | None, thresholds: Sequence[float] | None, deadline_ms: float
+    ) -> Way:
+        """How the exits answer where images leave.
+
+        Args:
+            size: input size in pixels; None is the largest.
+            thresholds: as of ``EarlyExit.predict``.
+            deadline_ms: likewise.
+
+        Raises:
+            UsageError: there are no exits.
+        """
+
+
+def open_backend(
+    run: str, name: str | None, *, epoch: int | None, threads: int, weights: str
+) -> Backend:
+    """The backend that a path, and a name if one is given, ask for.
+
+    Args:
+        run: as of ``Predictor``.
+        name: as of its ``backend``.
+        epoch: as of ``Predictor``.
+        threads: likewise.
+        weights: likewise.
+
+    Raises:
+        UsageError: there is no such backend, or it cannot read what lies there.
+    """
+    if name not in (None, TENSORFLOW, *RUNTIMES):
+        known = ', '.join((TENSORFLOW, *RUNTIMES))
+        raise UsageError(f'backend {name!r}: unknown; there are {known}')
+    path = Path(run)
+    if path.suffix != '.onnx' or path.is_dir():
+        return _of_run(run, name or TENSORFLOW, epoch, threads, weights)
+    if epoch is not None or weights != 'raw':
+        given = f'epoch {epoch}' if epoch is not None else f'weights {weights!r}'
+        raise UsageError(f'{given}: {run} is a file with one set of weights; leave it out')
+    if name == TENSORFLOW:
+        raise UsageError(
+            f'backend {name!r}: it runs run folders, and {run} is an ONNX file; '
+            f'there are {", ".join(RUNTIMES)}'
+        )
+    from engine.deployment.file_backend import FileBackend
+
+    return FileBackend(path, name or _installed(), threads)
+
+
+def _of_run(run: str, name: str, epoch: int | None, threads: int, weights: str) -> Backend:
+    """A backend for a run folder or a published checkpoint; arguments as of ``open_backend``."""
+    # A file needs nothing of what reads runs.
+    from engine.deployment import run_backend
+
+    source = run_backend.read(run, epoch, weights)
+    if name == TENSORFLOW:
+        from engine.deployment.tensorflow_backend import TensorFlowBackend
+
+        return TensorFlowBackend(source, threads)
+    from engine.deployment.packed_backend import PackedBackend
+
+    return PackedBackend(source, name, threads)
+
+
+def _installed() -> str:
+    """The first runtime that is installed, or the one to install."""
+    for name in RUNTIMES:
+        if importlib.util.find_spec(name):
+            return name
+    return next(iter(RUNTIMES))
+
+
+def answered(logits: np.ndarray, point: str) -> Prediction:
+    """Answers of an operating point.
+
+    Args:
+        logits: [N, classes].
+        point: its spelling.
+    """
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)  # [N, classes]
+    labels = probabilities.argmax(axis=1)
+    scores = probabilities[np.arange(len(labels)), labels]
+    return Prediction(labels, scores, [point] * len(labels))
+
+
+def joined(parts: Sequence[Prediction]) -> Prediction:
+    """Answers of several batches, in order."""
+    labels = np.concatenate([part.labels for part in parts])
+    scores = np.concatenate([part.scores for part in parts])
+    points: list[str] = []
+    for part in parts:
+        points += part.points
+    return Prediction(labels, scores, points)

@@ -1,0 +1,62 @@
+"""Backend of ``Predictor`` that exports the points of a run in memory for a runtime."""
+
+from collections.abc import Sequence
+
+from engine.deployment import description, file_backend, trace
+from engine.deployment.backend import Way
+from engine.deployment.run_backend import RunBackend
+from engine.deployment.runtimes import REMEDY, load
+from engine.errors import UsageError
+from engine.results.selection import Choice
+from engine.runs.checkpoint import Checkpoint
+
+try:
+    from engine.deployment import onnx_file
+except ImportError as error:
+    raise UsageError(
+        f'{error}: a run is exported for a backend; {REMEDY} installs what that needs'
+    ) from error
+
+
+class PackedBackend(RunBackend):
+    """A file in memory for each operating point, made when the point is first used.
+
+    Args:
+        source: the checkpoint.
+        runtime: name of what runs it.
+        threads: of one image; 0 takes all cores.
+    """
+
+    def __init__(self, source: Checkpoint, runtime: str, threads: int):
+        super().__init__(source, threads)
+        self._runtime = runtime
+
+    def at(self, point: str) -> Way:
+        """How an operating point answers, with every layer executed."""
+        whole = trace.of_points(self._source, [point])
+        sides = {point: whole.points[point].side}
+        (about,) = description.points(self._source, sides)
+        content = onnx_file.serialized(whole, {}, packed=True)
+        loaded = load(self._runtime, content, self._source.prefix, self._threads)
+        images = description.images(self.view_of(point))
+        return file_backend.way(loaded, about, images, number=0, classes=self.config.classes)
+
+    def within(self, budget: str | float) -> Choice:
+        """The most accurate recorded point within a budget, with every layer executed."""
+        self._check_recorded(budget)
+        sides = {}
+        for point in self.points:
+            rule = self.view_of(point)
+            (sides[point],) = rule.view_sizes
+        known = description.points(self._source, sides)
+        return file_backend.within(self._source.prefix, known, budget)
+
+    def leaving_early(
+        self, size: int | None, thresholds: Sequence[float] | None, deadline_ms: float
+    ) -> Way:
+        """None, see ``engine.deployment.backend.Backend``.
+
+        Raises:
+            UsageError: always: a file computes a point at once.
+        """
+        raise UsageError(f'anytime: {self._runtime} {file_backend.NO_EXITS}')

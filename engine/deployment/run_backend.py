@@ -1,0 +1,85 @@
+"""What backends of ``Predictor`` for run folders and published checkpoints have in common."""
+
+import dataclasses
+from pathlib import Path
+
+from engine import families
+from engine.config.config import Config
+from engine.data.preprocessing import Preprocessing
+from engine.errors import UsageError
+from engine.graph import freeze
+from engine.importers import pytorch
+from engine.runs import checkpoint
+from engine.runs.checkpoint import Checkpoint
+from nets.points import Point
+
+
+class RunBackend:
+    """Base of backends for a run.
+
+    Args:
+        source: the checkpoint.
+        threads: of one operation; 0 takes all cores.
+
+    Attributes:
+        config: the configuration of the run.
+        points: spellings of its operating points, strongest first.
+        classes: names of the classes, by label.
+    """
+
+    def __init__(self, source: Checkpoint, threads: int):
+        assert source.config is not None
+        self.config: Config = source.config
+        self.points = freeze.points(source)
+        self.classes = source.class_names
+        self._source = source
+        self._threads = threads
+
+    def view_of(self, point: str) -> Preprocessing:
+        """How the one view is made that an operating point reads."""
+        named = Point.parse(point)
+        config = families.get(self.config.net).at_point(self.config, named)
+        size = named.size or max(config.sizes)
+        return dataclasses.replace(config.preprocessing, sizes=(size,))
+
+    def _check_recorded(self, budget: str | float) -> None:
+        """Refuses weights of which no evaluation is recorded.
+
+        Raises:
+            UsageError: they are averages.
+        """
+        weights = self._source.weights
+        if weights != 'raw':
+            raise UsageError(
+                f'budget {budget}: evaluation recorded what the trained weights can do, and these '
+                f'are weights={weights!r}; give a point'
+            )
+
+
+def read(run: str, epoch: int | None, weights: str) -> Checkpoint:
+    """The checkpoint that a path stands for, of a run folder or a published one.
+
+    Args:
+        run: the path.
+        epoch: of a run folder; None is the last.
+        weights: ``raw`` or ``ema``.
+
+    Raises:
+        UsageError: there is none, or a published checkpoint is asked for its epoch or averages.
+    """
+    path = Path(run)
+    if (path / 'config.json').exists() or (path.parent / 'config.json').exists():
+        return checkpoint.read(checkpoint.find(run, epoch, 'run'), flag='run', weights=weights)
+    if not path.exists() and not Path(f'{run}.index').exists():
+        raise UsageError(f'run {run}: no such run folder or checkpoint')
+    if epoch is not None:
+        raise UsageError(
+            f'epoch {epoch}: {run} is a published checkpoint, which has no epochs; leave it out, '
+            'or import each file with scripts/import_checkpoint.py'
+        )
+    if weights != 'raw':
+        raise UsageError(
+            f'weights {weights!r}: {run} is a published checkpoint, which has one kind'
+        )
+    imported = pytorch.read(run, sizes=None, arch=None, allow=())
+    return Checkpoint(run, imported.values, imported.config)

@@ -1,0 +1,83 @@
+"""Images of any size as views of evaluation, a batch at a time."""
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.data.preprocessing import Preprocessing
+from engine.errors import UsageError
+
+# Most images of a batch, and most pixels of their views together.
+LARGEST_BATCH, BATCH_PIXELS = 256, 2**21
+
+
+def batches(
+    images: Iterable[np.ndarray], preprocessing: Preprocessing
+) -> Iterator[list[np.ndarray]]:
+    """Views of so many images at a time that a network of their size runs them well.
+
+    Raises:
+        UsageError: there are no images, or one is not uint8 [H, W, 3]; of a list before any is run.
+    """
+    total = None
+    if isinstance(images, Sequence | np.ndarray):
+        total = len(images)
+        for number, image in enumerate(images):
+            _check_image(image, number)
+    pixels = sum(side**2 for side in preprocessing.view_sizes)
+    count = max(1, min(LARGEST_BATCH, BATCH_PIXELS // pixels))
+    rest = iter(images)
+    done = 0
+    # A log gets a line per minute.
+    seconds = 0.5 if sys.stderr.isatty() else 60
+    with tqdm(total=total, unit='image', desc='predicting', delay=3, mininterval=seconds) as bar:
+        while batch := views(itertools.islice(rest, count), preprocessing, done):
+            yield batch
+            done += len(batch[0])
+            bar.update(len(batch[0]))
+    if not done:
+        raise UsageError('images: none given')
+
+
+def views(
+    images: Iterable[np.ndarray], preprocessing: Preprocessing, start: int = 0
+) -> list[np.ndarray]:
+    """One array per view size, as evaluation makes them; empty for no images.
+
+    Args:
+        images: each is let go of when its views are made.
+        preprocessing: makes them.
+        start: number of the first image, for messages.
+
+    Raises:
+        UsageError: one is not uint8 [H, W, 3].
+    """
+    made = []
+    for number, image in enumerate(images, start):
+        _check_image(image, number)
+        own = preprocessing.eval_views(image)
+        made.append([np.array(view) for view in own])
+    return [np.stack(size) for size in zip(*made)]
+
+
+def _check_image(image: object, number: int) -> None:
+    """Refuses what is no image.
+
+    Raises:
+        UsageError: it is not uint8 [H, W, 3], or empty.
+    """
+    if not _is_image(image):
+        kind, shape = getattr(image, 'dtype', type(image)), getattr(image, 'shape', ())
+        raise UsageError(
+            f'images: expected uint8 [H, W, 3], found {kind} {list(shape)} (number {number})'
+        )
+
+
+def _is_image(image: object) -> bool:
+    """Whether it is an array uint8 [H, W, 3] of at least one pixel."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not image.size:
+        return False
+    return image.ndim == 3 and image.shape[2] == 3

@@ -12,9 +12,9 @@ import numpy as np
 
 from quant.backend import tf
 
-# Up to so many thresholds, one comparison each is the fastest for any levels; whole multiples of a
-# number are as fast by arithmetic from the second number on.
-CHAIN, CHAIN_OF_MULTIPLES = 15, 3
+# Up to so many thresholds there is one comparison each; 15 took five times as long as a table in
+# TFLite. Whole multiples are faster by arithmetic from the second number on.
+CHAIN, CHAIN_OF_MULTIPLES = 7, 3
 
 # Most parts that the range of thresholds is cut into: a table of so many numbers.
 MOST_PARTS = 1024

@@ -19,6 +19,20 @@ MAX_COMPARED_ON_GPU = 16
 BELOW_ZERO = -np.finfo(np.float32).tiny
 
 
+def from_minus_one(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """[n + 1, 1] levels from -1 to 1 in n equal steps, and [n, 1] middles between them; n is odd.
+
+    >>> levels, middles = from_minus_one(3)
+    >>> print(levels[:, 0].round(2), middles[:, 0].round(2))
+    [-1.   -0.33  0.33  1.  ] [-0.67  0.    0.67]
+    """
+    integers = np.arange(n + 1, dtype='float32')[:, None]
+    # As float32 has what is rounded, divided by n, doubled.
+    levels = 2 * (integers / np.float32(n)) - 1
+    middles = (2 * integers[1:] - 1 - n) / np.float32(n)
+    return levels, middles
+
+
 def are_compared(count: int) -> bool:
     """Whether values are compared with each of so many thresholds."""
     if has_gpu():
@@ -86,3 +100,29 @@ def of_cells(cells: tf.Tensor, levels: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     y = tf.reshape(y, tf.shape(x))
     y.set_shape(x.shape)
     return y
+
+
+def sums_between(values: tf.Tensor, x: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
+    """[n] sums of ``values`` over those of x between an end and the next.
+
+    Args:
+        values: like ``x``.
+        x: float32 of any shape.
+        ends: [n + 1, 1] ascending.
+    """
+    count = ends.shape[0]
+    if not are_compared(count):
+        cells, _ = search(x, ends)
+        flat = tf.reshape(values, [1, -1])
+        flat = tf.cast(flat, tf.float64)
+        sums = tf.math.unsorted_segment_sum(flat, cells, count + 1)
+        return tf.cast(sums[1:-1], tf.float32)
+    above = masks(x, ends)
+    nothing = scalar_like(values, tf.zeros([]))
+    totals = []
+    for lower, upper in zip(above, above[1:]):
+        below = tf.logical_not(lower)
+        outside = tf.logical_or(below, upper)
+        inside = tf.where_v2(outside, nothing, values)
+        totals.append(tf.reduce_sum(inside))
+    return tf.stack(totals)

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from quant import uniform
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
-from quant.cells import BELOW_ZERO
+from quant.cells import BELOW_ZERO, from_minus_one
 from quant.lsq import ONE_BIT
 from quant.quantizer import (
     Activations,
@@ -84,7 +82,8 @@ class DoReFa(Quantizer):
         if self.bits == 1:
             size = tf.reduce_mean(tf.abs(w))
             weights.tower.report(lambda: _two_levels(size))
-            return straight_through(tf.where_v2(w >= 0, size, -size), w)
+            y = tf.where_v2(w >= 0, size, -size)
+            return straight_through(y, w)
         n = 2**self.bits - 1
         weights.tower.report(lambda: _squashed_codebook(w, n))
         return squashed(w, n, stop_max=self.stop_max, delta=self.delta)
@@ -123,30 +122,29 @@ def squashed(w: tf.Tensor, n: int, *, stop_max: bool, delta: float = 0.0) -> tf.
         delta: of EWGS.
     """
     squeezed = tf.tanh(w)
-    largest = tf.reduce_max(tf.abs(squeezed))
+    largest = _largest(squeezed)
     if stop_max:
         largest = tf.stop_gradient(largest)
-    unit = squeezed / _divisor(largest) * 0.5 + 0.5
+    divisor = tf.where_v2(largest > 0, largest, 1.0)
+    unit = squeezed / divisor * 0.5 + 0.5
     slopes = uniform.Slopes(delta, passes='all')
     whole = uniform.quantize(unit * n, tf.ones([1]), 0, n, slopes=slopes)
     return 2 * (whole / n) - 1
 
 
-def _divisor(largest: tf.Tensor) -> tf.Tensor:
-    """The maximum, or one where all weights are zero."""
-    return tf.where_v2(largest > 0, largest, tf.ones_like(largest))
+def _largest(x: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_max(tf.abs(x))
 
 
 def _squashed_codebook(w: tf.Tensor, n: int) -> Codebook:
     """The step function of ``squashed`` for the present weights."""
-    integers = np.arange(n + 1, dtype='float32')[:, None]  # [L, 1]
-    levels = tf.constant(2 * (integers / np.float32(n)) - 1)
-    # Halves between the levels, -1 to 1 times the largest squashed weight.
-    halves = (2 * integers[1:] - 1 - n) / np.float32(n)
-    largest = tf.reduce_max(tf.abs(tf.tanh(w)))
-    thresholds = tf.atanh(halves * largest)
+    units, middles = from_minus_one(n)
+    levels = tf.constant(units)
+    largest = _largest(tf.tanh(w))
+    thresholds = tf.atanh(middles * largest)
     # A weight of zero is a tie, which takes the even level: the upper one.
-    thresholds = tf.where_v2(halves <= 0, tf.minimum(thresholds, BELOW_ZERO), thresholds)
+    below = tf.minimum(thresholds, BELOW_ZERO)
+    thresholds = tf.where_v2(middles <= 0, below, thresholds)
     step = tf.constant([2 / n], tf.float32)
     return Codebook(levels, thresholds, step, levels[0])
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from quant import cells, uniform
-from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
+from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.quantizer import (
     Activations,
     Codebook,
@@ -90,17 +90,19 @@ class N2UQ(Quantizer):
         """Weights whose output channels have scales of their own."""
         n = 2**self.bits - 1
         axes = list(range(w.shape.rank - 1))
-        mean = tf.stop_gradient(tf.reduce_mean(tf.abs(w), axes))  # [C]
-        size = mean * (n / 2 ** (self.bits - 1))
+        mean = tf.reduce_mean(tf.abs(w), axes)  # [C]
+        gamma = n / 2 ** (self.bits - 1)
+        size = gamma * tf.stop_gradient(mean)
         weights.tower.report(lambda: _weight_codebook(size, n))
         positive = size > 0
-        divisor = tf.where_v2(positive, size, tf.ones_like(size))
+        divisor = tf.where_v2(positive, size, 1.0)
         ratio = tf.clip_by_value(w / divisor, -1.0, 1.0)
-        steps = tf.round((ratio + 1) * (n / 2))
-        y = size * (steps * (2 / n) - 1)
+        half = n / 2
+        steps = tf.round((ratio + 1) * half)
+        y = size * (steps / half - 1)
         if not self.divided:
             return straight_through(y, w)
-        inverse = tf.where_v2(positive, 1 / divisor, tf.zeros_like(size))
+        inverse = tf.where_v2(positive, 1 / divisor, 0.0)
         return straight_through(y, w * inverse)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
@@ -114,12 +116,14 @@ class N2UQ(Quantizer):
             x = tf.nn.relu(x)
         thresholds = tower.once(lambda: self._thresholds(tower))
         tower.report(lambda: codebook(thresholds, activations))
-        return activations.shifted_back(quantize(activations.shifted(x), thresholds))
+        y = quantize(activations.shifted(x), thresholds)
+        return activations.shifted_back(y)
 
     def _thresholds(self, tower: Any) -> Thresholds:
         """What is learned in the current scope, as this tower reads it."""
         n = 2**self.bits - 1
-        interval = self._variable(tower, 'interval', [RANGE / n] * n)
+        equal = [RANGE / n] * n
+        interval = self._variable(tower, 'interval', equal)
         start = self._variable(tower, 'start', [0.0])
         scale1 = self._variable(tower, 'scale1', [1.0])
         scale2 = self._variable(tower, 'scale2', [1.0])
@@ -160,34 +164,42 @@ class Thresholds(NamedTuple):
     @property
     def ends(self) -> tf.Tensor:
         """[n + 1] ends of the intervals, for scaled values."""
-        return self.start + tf.concat([[0.0], tf.cumsum(self.lengths)], 0)
+        before = tf.concat([[0.0], tf.cumsum(self.lengths)], 0)
+        return self.start + before
 
     @property
     def middles(self) -> tf.Tensor:
         """[n, 1] thresholds, for values as they come."""
-        middle = self.ends[:-1] + self.lengths / 2
+        half = self.lengths / 2
+        middle = self.ends[:-1] + half
         return middle[:, None] / self.scale1
+
+    @property
+    def rise(self) -> float:
+        """From one level to the next, before they are scaled."""
+        return RANGE / self.interval.shape[0]
 
     @property
     def slopes(self) -> tf.Tensor:
         """[n + 2, 1] of the line below, within and above the intervals, for scaled values."""
-        rise = RANGE / self.interval.shape[0]
+        climbing = self.rise / self.lengths
         flat = tf.zeros([1])
-        slopes = tf.concat([flat, rise / self.lengths, flat], 0)
+        slopes = tf.concat([flat, climbing, flat], 0)
         return slopes[:, None]
 
     @property
     def lower_ends(self) -> tf.Tensor:
         """[n + 2, 1] where the line begins to climb at those slopes."""
-        ends = self.ends
-        return tf.concat([ends[:1], ends], 0)[:, None]
+        ends = self.ends[:, None]
+        first = ends[:1]
+        return tf.concat([first, ends], 0)
 
     @property
     def levels(self) -> tf.Tensor:
         """[n + 1, 1] levels before they are scaled."""
-        n = self.interval.shape[0]
-        integers = np.arange(n + 1)[:, None]
-        return tf.constant(integers * (RANGE / n), tf.float32)
+        count = self.interval.shape[0] + 1
+        integers = np.arange(count)[:, None]
+        return tf.constant(integers * self.rise, tf.float32)
 
 
 def quantize(x: tf.Tensor, thresholds: Thresholds) -> tf.Tensor:
@@ -201,7 +213,8 @@ def quantize(x: tf.Tensor, thresholds: Thresholds) -> tf.Tensor:
     @tf.custom_gradient
     def fake_quantized(x: tf.Tensor, *learned: tf.Tensor) -> tuple[tf.Tensor, Any]:
         t = Thresholds(*learned)
-        y = cells.at_levels(x, t.levels * t.scale2, t.middles)
+        levels = t.levels * t.scale2
+        y = cells.at_levels(x, levels, t.middles)
         # What is not a number lies above no threshold.
         y = tf.where_v2(tf.math.is_nan(x), x, y)
 
@@ -223,41 +236,22 @@ def _gradients(x: tf.Tensor, y: tf.Tensor, upstream: tf.Tensor, t: Thresholds) -
         t: what is learned.
     """
     ends = t.ends[:, None] / t.scale1
-    through = upstream * cells.at_levels(x, t.slopes, ends) * t.scale2
-    climbed = x * t.scale1 - cells.at_levels(x, t.lower_ends, ends)
+    slope = cells.at_levels(x, t.slopes, ends)
+    lower = cells.at_levels(x, t.lower_ends, ends)
+    through = upstream * slope * t.scale2
+    climbed = x * t.scale1 - lower
     # The line through an interval falls with all lengths before it, and turns about its lower end.
-    sums = _per_interval(through, x, ends)
-    turned = _per_interval(through * climbed, x, ends) / t.lengths
+    sums = cells.sums_between(through, x, ends)
+    turned = cells.sums_between(through * climbed, x, ends)
     after = tf.cumsum(sums, exclusive=True, reverse=True)
+    fallen = after + turned / t.lengths
     learned = t.interval > SMALLEST_INTERVAL
-    of_interval = tf.where_v2(learned, -after - turned, tf.zeros_like(turned))
+    of_x = through * t.scale1
+    of_interval = tf.where_v2(learned, -fallen, 0.0)
     of_start = -tf.reduce_sum(sums, keepdims=True)
-    of_scale1 = tf.reshape(tf.reduce_sum(through * x), [1])
+    of_scale1 = tf.reduce_sum(through * x)
     of_scale2 = tf.reduce_sum(upstream * y) / t.scale2
-    return [through * t.scale1, of_interval, of_start, of_scale1, of_scale2]
-
-
-def _per_interval(values: tf.Tensor, x: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
-    """[n] sums of ``values`` over those of x in each interval.
-
-    Args:
-        values: like ``x``.
-        x: float32.
-        ends: [n + 1, 1] of the intervals.
-    """
-    count = ends.shape[0]
-    if not cells.are_compared(count):
-        codes, _ = cells.search(x, ends)
-        flat = tf.cast(tf.reshape(values, [1, -1]), tf.float64)
-        sums = tf.math.unsorted_segment_sum(flat, codes, count + 1)
-        return tf.cast(sums[1:-1], tf.float32)
-    above = cells.masks(x, ends)
-    nothing = scalar_like(values, tf.zeros([]))
-    totals = []
-    for lower, upper in zip(above, above[1:]):
-        outside = tf.logical_or(tf.logical_not(lower), upper)
-        totals.append(tf.reduce_sum(tf.where_v2(outside, nothing, values)))
-    return tf.stack(totals)
+    return [of_x, of_interval, of_start, tf.reshape(of_scale1, [1]), of_scale2]
 
 
 def codebook(t: Thresholds, activations: Activations) -> Codebook:
@@ -270,9 +264,10 @@ def codebook(t: Thresholds, activations: Activations) -> Codebook:
     middles = t.middles
     if activations.relu:
         middles = tf.where_v2(middles < 0, -np.inf, middles)
+    step = t.scale2 * t.rise
     levels = activations.shifted_back(t.levels * t.scale2)
-    step = t.scale2 * (RANGE / t.interval.shape[0])
-    return Codebook(levels, activations.shifted_back(middles), step, levels[0])
+    thresholds = activations.shifted_back(middles)
+    return Codebook(levels, thresholds, step, levels[0])
 
 
 def _weight_codebook(size: tf.Tensor, n: int) -> Codebook:
@@ -282,11 +277,11 @@ def _weight_codebook(size: tf.Tensor, n: int) -> Codebook:
         size: [C] the highest level.
         n: number of steps.
     """
-    integers = np.arange(n + 1, dtype='float32')[:, None]
-    levels = (integers * np.float32(2 / n) - 1) * size
-    halves = (2 * integers[1:] - 1 - n) / np.float32(n)
-    thresholds = halves * size
+    units, middles = cells.from_minus_one(n)
+    levels = units * size
+    thresholds = middles * size
     if n > 1:
         # A weight of zero is a tie, which takes the even level: the upper one.
-        thresholds = tf.where_v2(halves == 0, cells.BELOW_ZERO, thresholds)
+        zero = middles == 0
+        thresholds = tf.where_v2(zero, cells.BELOW_ZERO, thresholds)
     return Codebook(levels, thresholds, size * (2 / n), levels[0])

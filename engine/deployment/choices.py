@@ -78,7 +78,7 @@ class Confident(Operation):
 
 
 def chosen(operations: Sequence[Operation], name: str, result: str) -> Chosen:
-    """What a result says that was executed.
+    """The choice that a result tells of, with all numbers that it can be.
 
     Args:
         operations: in the order of execution.

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.deployment import alignment, program
-from engine.deployment.program import Codes, Constant, Constants, Floats, Operation, Part, Program
+from engine.deployment.pool import Constants
+from engine.deployment.program import Codes, Constant, Floats, Operation, Part, Program
 from engine.errors import UsageError
 from quant import integers
 

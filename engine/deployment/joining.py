@@ -6,10 +6,19 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from engine.deployment.alignment import Group, groups, names, renamed, results
 from engine.deployment.choices import ByPoint, Choose, Chosen
 from engine.deployment.names import IMAGES, POINT
-from engine.deployment.program import Constant, Operation, Program
+from engine.deployment.program import (
+    Constant,
+    Convolution,
+    Dense,
+    Operation,
+    Part,
+    Program,
+)
 from engine.errors import UsageError
 
 # An operation at every size: constants alone differ.
@@ -167,7 +176,7 @@ class _Joining:
 
 
 def _key(row: Row, read: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells one computation from another.
+    """Kind, inputs, options and constants: what tells one computation from another.
 
     Args:
         row: operations at every point of a group.
@@ -180,3 +189,18 @@ def _key(row: Row, read: Mapping[str, Any]) -> tuple[Any, ...]:
             if field.name not in ('out', 'beside') and field.name not in read:
                 found.append((field.name, value))
     return tuple(found)
+
+
+def shared_kernels(rows: Sequence[Row]) -> dict[str, Part]:
+    """Constants of which several operations have a part as their kernel, and all that they use."""
+    found: dict[str, list[Part]] = {}
+    for row in rows:
+        kernels = {one.kernel for one in row if isinstance(one, Convolution | Dense)}
+        for part in kernels:
+            found.setdefault(part.name, []).append(part)
+    shared = {}
+    for name, parts in found.items():
+        if len(parts) > 1:
+            extents = np.max([part.shape for part in parts], axis=0)
+            shared[name] = Part(name, tuple(extents.tolist()))
+    return shared

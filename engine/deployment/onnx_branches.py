@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from onnx import TensorProto, helper
 
 from engine.deployment.alignment import results
-from engine.deployment.choices import Choose
+from engine.deployment.choices import Choose, Confident
+from engine.deployment.joining import Row
+from engine.deployment.program import Program
 from engine.deployment.regions import Region
 
 if TYPE_CHECKING:
@@ -64,3 +67,20 @@ def _among(w: OnnxGraph, place: str, number: str, ways: Sequence[Way], first: in
     found = [f'{name}/{k}' for k in range(len(infos))]
     w.node('If', [early], *found, then_branch=graphs[0], else_branch=graphs[1])
     return found
+
+
+def thresholds(rows: Sequence[Row], whole: Program) -> np.ndarray:
+    """Thresholds [exits] float32 of exits that choose; none of a file without them.
+
+    Args:
+        rows: all operations.
+        whole: with their constants.
+    """
+    found: dict[int, float] = {}
+    for row in rows:
+        if isinstance(row[0], Confident):
+            (found[row[0].exit],) = whole.value(row[0].threshold)
+    if not found:
+        return np.empty(0, np.float32)
+    # Whoever reaches the last exit leaves there.
+    return np.array([*(found[exit] for exit in sorted(found)), -np.inf], np.float32)

@@ -10,8 +10,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.deployment import onnx_branches, program
-from engine.deployment.choices import Choose, Confident, Number
-from engine.deployment.joining import Row, joint
+from engine.deployment.choices import Choose, Number
+from engine.deployment.joining import joint, shared_kernels
 from engine.deployment.names import EXECUTED, IMAGES, LOGITS, POINT, THRESHOLDS
 from engine.deployment.packing import pack, packing
 from engine.deployment.program import Codes, Operation, Part, Program
@@ -56,7 +56,7 @@ class OnnxGraph:
         self._root = self._nodes
         self._row = POINT
         self._count = 0
-        self._shared = _shared(self._joint.rows)
+        self._shared = shared_kernels(self._joint.rows)
         self._unpacked_once: dict[str, str] = {}
         self.place = ''
 
@@ -79,9 +79,11 @@ class OnnxGraph:
             self._choose_by_height()
         elif len(points) > 1:
             inputs.append(helper.make_tensor_value_info(POINT, TensorProto.INT64, [1]))
-        thresholds = self._thresholds()
-        if thresholds:
-            inputs.append(helper.make_tensor_value_info(THRESHOLDS, TensorProto.FLOAT, thresholds))
+        thresholds = onnx_branches.thresholds(self._joint.rows, self._whole)
+        if thresholds.size:
+            self._initializers[THRESHOLDS] = numpy_helper.from_array(thresholds, THRESHOLDS)
+            extents = thresholds.shape
+            inputs.append(helper.make_tensor_value_info(THRESHOLDS, TensorProto.FLOAT, extents))
         self._rules = rules
         if any(self._joint.numbers) and self._joint.numbers != list(range(len(points))):
             self._row = self._by_row(self.indices(*self._joint.numbers), 'row')
@@ -101,20 +103,6 @@ class OnnxGraph:
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name='switchable-nets'
         )
-
-    def _thresholds(self) -> list[int]:
-        """Shape of the input with the thresholds of exits, which gets default values."""
-        found = {}
-        for row in self._joint.rows:
-            if isinstance(row[0], Confident):
-                (found[row[0].exit],) = self._whole.value(row[0].threshold)
-        if not found:
-            return []
-        # Whoever reaches the last exit leaves there.
-        values = [*(found[exit] for exit in sorted(found)), -np.inf]
-        array = np.array(values, np.float32)
-        self._initializers[THRESHOLDS] = numpy_helper.from_array(array, THRESHOLDS)
-        return [len(values)]
 
     def write(self, region: Region) -> None:
         """Adds the nodes of a region."""
@@ -436,18 +424,3 @@ class OnnxGraph:
             ends = [self.indices(0), self.indices(codes.size)]
             flat = self.node('Slice', [flat, *ends], f'{name}/whole')
         return self.node('Reshape', [flat, self.indices(len(codes), -1)], f'{name}/rows')
-
-
-def _shared(rows: Sequence[Row]) -> dict[str, Part]:
-    """Constants of which several operations have a part as their kernel, and all that they use."""
-    found: dict[str, list[Part]] = {}
-    for row in rows:
-        kernels = {one.kernel for one in row if isinstance(one, Kernelled)}
-        for part in kernels:
-            found.setdefault(part.name, []).append(part)
-    shared = {}
-    for name, parts in found.items():
-        if len(parts) > 1:
-            extents = np.max([part.shape for part in parts], axis=0)
-            shared[name] = Part(name, tuple(extents.tolist()))
-    return shared

@@ -57,7 +57,7 @@ def regions(rows: Sequence[Row], outputs: Sequence[str]) -> Region:
 
 
 def _reads(row: Row, place: Path) -> list[tuple[str, Path]]:
-    """What an operation reads, and where.
+    """Results that an operation reads, and where it does.
 
     Args:
         row: the operation.

@@ -12,7 +12,8 @@ from engine.data.preprocess import shares
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import nodes, program
 from engine.deployment.choices import Choose, Confident, Largest, Number, chosen
-from engine.deployment.program import Constants, Operation, Part, PointProgram, Program
+from engine.deployment.pool import Constants
+from engine.deployment.program import Operation, Part, PointProgram, Program
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.graph.inference import InferenceModel
@@ -62,9 +63,9 @@ def of_points(
         side = reader.preprocess(model.config.preprocessing, size)
         frozen, told = _opaque(model, name, size, values)
         results = reader.read(frozen, size)
-        operations = tuple(reader.operations)
-        choices = [chosen(operations, *one) for one in zip(told, results)]
-        points[name] = PointProgram(IMAGES, side, operations, reader.output, tuple(choices))
+        made = tuple(reader.operations)
+        choices = tuple(chosen(made, *one) for one in zip(told, results))
+        points[name] = PointProgram(IMAGES, side, made, reader.output, choices)
     return Program(points, dict(constants))
 
 
@@ -242,9 +243,6 @@ class Reader:
         part = self._part(threshold, op, 'threshold')
         self._add(Confident, op, exit=exit, threshold=part)
 
-    def largest(self, op: tf.Operation) -> None:
-        self._add(Largest, op)
-
     def identity_n(self, op: tf.Operation) -> None:
         """A node that stands for something by its name, or a quantizer.
 
@@ -395,7 +393,7 @@ _READERS: dict[str, Callable[[Reader, tf.Operation], None]] = {
     'StridedSlice': Reader.slice,
     'Squeeze': Reader.reshape,
     'Reshape': Reader.reshape,
-    'ArgMax': Reader.largest,
+    'ArgMax': lambda reader, op: reader._add(Largest, op),
 }
 _READERS |= dict.fromkeys(_FUNCTIONS, Reader.activation)
 _READERS |= dict.fromkeys(_ARITHMETIC, Reader.arithmetic)

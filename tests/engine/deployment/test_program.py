@@ -9,6 +9,7 @@ from engine.data import inputs
 from engine.data.preprocess import views
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import interpreter, program, trace
+from engine.deployment.pool import Constants
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.graph.tower import Model
@@ -86,7 +87,7 @@ def test_a_program_prepares_images_as_the_graph(rule, resize):
     """Exactly, where nothing is summed."""
     preprocessing = Preprocessing('shift', 16, (16, 12, 10), resize, rule)
     for size in preprocessing.sizes:
-        reader = trace.Reader(program.Constants())
+        reader = trace.Reader(Constants())
         side = reader.preprocess(preprocessing, size)
         one = program.PointProgram(trace.IMAGES, side, tuple(reader.operations), reader.output)
         whole = program.Program({'view': one}, reader.constants)
@@ -105,7 +106,7 @@ def read(build):
         x = tf.placeholder(tf.float32, [None, 4, 4, 2], 'view_4')
         y = build(x)
     frozen = freeze.Frozen(graph.as_graph_def(), [freeze.Signature([x.name], [y.name])])
-    reader = trace.Reader(program.Constants())
+    reader = trace.Reader(Constants())
     reader.read(frozen, 4)
     return reader.operations
 

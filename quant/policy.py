@@ -163,6 +163,12 @@ class QuantizationOptions:
         False, 'quantizers of activations for every input size instead of one for all'
     )
     fixed_qa: bool = option(False, 'only the largest size updates the quantizers of activations')
+    snap_epochs: int = option(
+        0,
+        'last epochs in which levels are the nearest small whole numbers times a scale, as '
+        'scripts.export --form int8 needs them',
+        low=0,
+    )
 
     def __post_init__(self) -> None:
         rules = []
@@ -220,6 +226,8 @@ class QuantizationOptions:
             bits = getattr(self, name)
             if bits != FLOAT_BITS and not 1 <= bits <= 8:
                 raise ValueError(f'{name} {bits}: bits must be 1 to 8, or 32 for float')
+        if self.snap_epochs and self.qw == self.qa == FLOAT_BITS:
+            raise ValueError(f'snap_epochs {self.snap_epochs}: needs qw or qa of 8 bits or less')
         if self.fixed_qa and self.private_basis:
             raise ValueError(
                 'fixed_qa with private_basis: with one of its own, every size must update it'

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from quant.backend import tf
 from quant.policy import Policy
 from quant.quantizer import Activations, Codebook, InitStd, Quantizer, Weights
-from quant.state import Kind, declare
+from quant.state import Kind, declare, declared
 
 
 class Collected(NamedTuple):
@@ -249,6 +249,7 @@ def refit(
     *,
     add: Callable[[list[tf.Tensor]], list[tf.Tensor]] = list,
     first: bool = True,
+    snapping: tf.Tensor | None = None,
 ) -> list[tf.Operation]:
     """Ops that refit all collected variables from all operating points and towers together.
 
@@ -260,6 +261,8 @@ def refit(
         towers: those of this machine.
         add: sums tensors over all machines that train together.
         first: whether this machine is the one whose weights, which are the same on all, count.
+        snapping: bool, whether levels are to be small whole numbers times a scale; what refits
+            average is not snapped.
     """
     totals = [_total(towers, name) for name in towers[0].collected]
     tables = []
@@ -271,6 +274,8 @@ def refit(
     ops: list[tf.Operation] = []
     for (name, row), total, table in zip(towers[0].collected.items(), totals, add(tables)):
         value = row.quantizer.refit(row.variable, total._replace(table=table))
+        if snapping is not None:
+            value = _snapped(row.variable, value, snapping)
         # Weights take their statistics from one tower; the others must have read them, too.
         read = [one.read for one in _rows(towers, name)]
         variables = [tower.collected[name].variable for tower in towers]
@@ -302,6 +307,25 @@ def starts(
         variables = [tower.starts[name].variable for tower in towers]
         ops[name] = tf.group(*_assign(variables, value))
     return ops
+
+
+def _snapped(variable: tf.Variable, value: tf.Tensor, snapping: tf.Tensor) -> tf.Tensor:
+    """A value with whole numbers for levels where that is asked for and the quantizer knows how.
+
+    Args:
+        variable: that gets it.
+        value: to snap.
+        snapping: bool, whether to.
+    """
+    function = declared()[variable.op.name].snapped
+    if function is None:
+        return value
+
+    def nearest() -> tf.Tensor:
+        found = tf.numpy_function(function, [value], tf.float32)
+        return tf.ensure_shape(found, value.shape)
+
+    return tf.cond(snapping, nearest, lambda: value)
 
 
 def _rows(towers: Sequence[Quantization], name: str) -> list[Any]:

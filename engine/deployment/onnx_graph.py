@@ -13,7 +13,7 @@ from engine.deployment import onnx_branches, program
 from engine.deployment.choices import Choose, Number
 from engine.deployment.joining import joint, shared_kernels
 from engine.deployment.names import EXECUTED, IMAGES, LOGITS, POINT, THRESHOLDS
-from engine.deployment.packing import pack, packing
+from engine.deployment.onnx_unpacking import unpacked
 from engine.deployment.program import Codes, Operation, Part, Program
 from engine.deployment.regions import Region, regions
 from engine.errors import UsageError
@@ -390,7 +390,7 @@ class OnnxGraph:
         if not self._packed or not isinstance(stored, Codes):
             return self.array(layout(stored.values).astype(kind), name)
         codes = layout(stored.codes)  # [out, ...]
-        rows = self._unpacked(codes.reshape(len(codes), -1), stored.bits, name)
+        rows = unpacked(self, codes.reshape(len(codes), -1), stored.bits, name)
         # Levels of one output after those of the one before.
         first = len(stored.levels) * np.arange(len(codes), dtype=np.int32)[:, None]
         offsets = self.array(first, f'{name}/offsets')
@@ -398,29 +398,3 @@ class OnnxGraph:
         levels = self.array(stored.levels.T.reshape(-1).astype(kind), f'{name}/levels')
         values = self.node('Gather', [levels, places], f'{name}/values', axis=0)
         return self.node('Reshape', [values, self.indices(*codes.shape)], name)
-
-    def _unpacked(self, codes: np.ndarray, bits: int, name: str) -> str:
-        """Packed codes, and the nodes that unpack them: int32 [out, weights of an output].
-
-        Args:
-            codes: of that shape.
-            bits: of a code.
-            name: start of the names of what is made.
-        """
-        size, count = packing(bits)
-        packed = self.array(pack(codes.reshape(-1), bits), f'{name}/packed')
-        numbers = self.node('Cast', [packed], f'{name}/bytes', to=TensorProto.INT32)
-        if size > 1:
-            weights = self.array(256 ** np.arange(size, dtype=np.int32), f'{name}/weights')
-            parts = self.node('Mul', [numbers, weights], f'{name}/parts')
-            numbers = self.node('ReduceSum', [parts], f'{name}/groups', axes=[1], keepdims=1)
-        base = 2**bits
-        places = self.array(base ** np.arange(count, dtype=np.int32), f'{name}/places')
-        shifted = self.node('Div', [numbers, places], f'{name}/shifted')  # [groups, codes]
-        divisor = self.array(np.array(base, np.int32), f'{name}/base')
-        found = self.node('Mod', [shifted, divisor], f'{name}/codes')
-        flat = self.node('Reshape', [found, self.indices(-1)], f'{name}/flat')
-        if codes.size % count:
-            ends = [self.indices(0), self.indices(codes.size)]
-            flat = self.node('Slice', [flat, *ends], f'{name}/whole')
-        return self.node('Reshape', [flat, self.indices(len(codes), -1)], f'{name}/rows')

@@ -24,19 +24,29 @@ from quant.scope import refit
 
 
 class RefitQuantizers(Callback):
-    """Refits every basis once per step, in its session call, from the statistics of all towers."""
+    """Refits every basis once per step, in its session call, from the statistics of all towers.
+
+    In the last epochs of ``--snap-epochs`` levels are small whole numbers times a scale.
+    """
 
     def __init__(self, model: Model):
         self._model = model
+        config = model.config
+        self._first_snapped = (config.epochs - config.snap_epochs) * config.steps_per_epoch
 
     def _setup_graph(self) -> None:
         worker = self._model.worker
         towers = [blocks.quantization for blocks in self._model.towers]
-        updates = refit(towers, add=worker.sum, first=worker.first)
-        self._fetches = tf.train.SessionRunArgs(updates)
+        self._snapping = None
+        if self._model.config.snap_epochs:
+            self._snapping = tf.placeholder(tf.bool, [], 'snapping')
+        self._updates = refit(towers, add=worker.sum, first=worker.first, snapping=self._snapping)
 
     def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
-        return self._fetches
+        feeds = {}
+        if self._snapping is not None:
+            feeds[self._snapping] = self.global_step >= self._first_snapped
+        return tf.train.SessionRunArgs(self._updates, feeds)
 
 
 class ConnectTowers(Callback):

@@ -65,8 +65,14 @@ def test_options_survive_json():
     [
         ({'qw': 9}, 'qw 9: bits must be 1 to 8, or 32 for float'),
         ({'head_bits': 0}, 'head_bits 0: bits must be 1 to 8'),
-        ({'qw': 2, 'quantizer': 'lqq'}, "quantizer lqq: .*'lqq' is unknown; there are float, lq"),
-        ({'qa': 2, 'quantizer': 'lqq'}, "quantizer lqq: 'lqq' is unknown; there are float, lq"),
+        (
+            {'qw': 2, 'quantizer': 'lqq'},
+            "quantizer lqq: .*'lqq' is unknown; there are float, .*, lq, ",
+        ),
+        (
+            {'qa': 2, 'quantizer': 'lqq'},
+            "quantizer lqq: 'lqq' is unknown; there are float, .*, lq, ",
+        ),
         ({'quantizer': 'lq('}, r'quantizer lq\(: .* form such as'),
         ({'weight_quantizer': 'lq('}, r'weight_quantizer lq\(: .* form such as'),
         (
@@ -126,3 +132,9 @@ def test_wrong_rules_are_named(text, message, tmp_path):
 def test_missing_file_of_rules(tmp_path):
     with pytest.raises(ValueError, match='nothing.json: cannot be read'):
         read_rules(tmp_path / 'nothing.json')
+
+
+def test_whole_levels_need_levels():
+    with pytest.raises(ValueError, match='snap_epochs 2: needs qw or qa of 8 bits or less'):
+        QuantizationOptions(snap_epochs=2).to_policy()
+    assert QuantizationOptions(qw=3, snap_epochs=2).to_policy() == low_bit('lq(bits=3)', 'float')

@@ -5,7 +5,7 @@ import pytest
 
 from nets.layers.blocks import Blocks
 from nets.points import Point
-from quant import Policy, low_bit
+from quant import Policy, integers, low_bit
 from quant import scope as tower
 from quant.backend import tf
 
@@ -274,3 +274,20 @@ def test_bases_and_use_of_levels_are_summarized(bits, run):
     np.testing.assert_allclose(shares, expected, atol=1e-6)
     after = run(variable('quant1/basis'))
     np.testing.assert_allclose([values[str(k)] for k in range(bits)], after[:, 0], rtol=1e-5)
+
+
+def test_levels_are_whole_while_they_are_snapped(run):
+    """What refits average goes on as it is: levels are those of before once snapping ends."""
+    q = quantization()
+    activate(q, STRONG)
+    weigh(q, RNG.normal(size=(3, 3, 4, 6)).astype('float32'))
+    plain = refit_alone(run, STRONG)
+    snapping = tf.placeholder(tf.bool, [])
+    ops = tower.refit([q], snapping=snapping)
+    run(ops, {snapping: True})
+    found = run(variable('quant1/basis'))
+    np.testing.assert_array_equal(found, integers.snapped(plain, both_signs=False))
+    assert np.abs(found - plain).max() > 0
+    np.testing.assert_allclose(run(variable('quant1/basis/biased')), 0.1 * plain, rtol=1e-5)
+    weights = run(variable('conv/weight_quant/basis'))
+    np.testing.assert_array_equal(integers.snapped(weights, both_signs=True), weights)

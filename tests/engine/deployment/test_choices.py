@@ -5,7 +5,15 @@ import onnx
 import onnxruntime
 import pytest
 
-from engine.deployment import choices, interpreter, onnx_file, program, trace
+from engine.deployment import (
+    choices,
+    integer_program,
+    interpreter,
+    onnx_file,
+    program,
+    snapping,
+    trace,
+)
 from engine.deployment.pool import Constants
 from engine.errors import UsageError
 from engine.graph import freeze
@@ -150,6 +158,27 @@ def test_choices_are_those_of_the_network(cell, tmp_path):
     for given, exit in ((-1e9, 0), (1e9, 1)):
         feed = {'images': images[:1], 'thresholds': np.full(2, given, np.float32)}
         assert session.run(['executed'], feed)[0].tolist() == [[exit]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('cell', [cell for cell in CELLS if cell.endswith('w2a2')])
+def test_choices_of_whole_numbers(cell, tmp_path):
+    """Layers in integers behind and in front of choices: the snapped network's own answers."""
+    source = snapping.snapped(undecided(cell)).source
+    name, _ = CELLS[cell]
+    whole = trace.of_points(source, [name], halfway(source))
+    made = integer_program.integer(whole)
+    kinds = [type(operation) for operation in made.points[name].operations]
+    assert program.IntegerConvolution in kinds
+    images = MIXED[:, : whole.points[name].side, : whole.points[name].side]
+    expected = np.concatenate(interpreter.answers(whole, name, images), axis=1)
+    found = np.concatenate(interpreter.answers(made, name, images), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+    path = tmp_path / 'a.onnx'
+    onnx_file.save(made, path, {}, packed=True)
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    rows = [np.concatenate(session.run(None, {'images': image[None]}), 1) for image in images]
+    np.testing.assert_allclose(np.concatenate(rows), expected, rtol=0, atol=1e-4 * expected.std())
 
 
 @pytest.mark.slow

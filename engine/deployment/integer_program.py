@@ -25,6 +25,9 @@ from quant import integers
 SIGNED = (-128, 127)
 UNSIGNED = (0, 255)
 
+# Weights of a channel up to which a kernel of 8 bits may take less without codes.
+MOST_UNCODED = 512
+
 # Operations that give whole numbers of whole numbers.
 _Passing = program.Pool | program.Pad | program.Crop | program.ToRows | program.ToImages
 
@@ -144,8 +147,8 @@ class _Kernels:
             made: Constant = Codes(stored.codes, whole.astype(np.float32))
         else:
             columns = stored.values.reshape(-1, stored.shape[-1])  # [weights of a channel, C]
-            # Of more weights codes would have been stored.
-            found = integers.whole(columns, *SIGNED) if len(columns) <= 256 else None
+            # Of more weights codes would have been stored, of 8 bits too.
+            found = integers.whole(columns, *SIGNED) if len(columns) <= MOST_UNCODED else None
             if found is None:
                 return None
             whole, scales = found

@@ -6,7 +6,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from engine.deployment import integer_program, interpreter, onnx_file, program, snapping, trace
+from engine.deployment import (
+    integer_program,
+    interpreter,
+    onnx_file,
+    pool,
+    program,
+    snapping,
+    trace,
+)
 from engine.errors import UsageError
 from engine.graph import freeze
 from tests.engine.deployment.test_program import IMAGES, made
@@ -22,6 +30,9 @@ CELLS = {
     'rsnet-sizes-dorefa4': 5,
     'rsnet-sizes-n2uq4': 5,
     'rsnet-sizes-apot4': 5,
+    'rsnet-sizes-affine4': 5,
+    'rsnet-sizes-bireal1': 5,
+    'rsnet-sizes-twn2': 5,
     'san-sizes-w2a2': 5,
     'aig-gates-w2a2': 5,
     'msdnet-exits-w2a2': 8,
@@ -95,6 +106,28 @@ def test_whole_numbers_give_what_levels_give(cell, tmp_path):
             feed['point'] = np.array([number])
         for session in sessions:
             np.testing.assert_allclose(session.run(None, feed)[0], expected, **limits)
+
+
+@pytest.mark.parametrize('count', [9, 256, 300, 341, 400, 2000])
+def test_kernels_of_8_bits_of_any_length(count):
+    """Whether they are stored by codes or, where that takes less, as they are."""
+    constants = pool.Constants()
+    whole_numbers = np.random.default_rng(count).integers(-127, 128, size=(count, 2))
+    kernel = (whole_numbers * np.float32([0.013, 0.4])).astype(np.float32)
+    part = constants.add(kernel, 'kernel', kernel=True)
+    levels = constants.add(0.7 * np.arange(4, dtype=np.float32), 'levels')
+    thresholds = constants.add(np.float32([0.35, 1.05, 1.75]), 'thresholds')
+    operations = (
+        program.Cast('x', 'images'),
+        program.Quantize('q', 'x', thresholds, levels),
+        program.Dense('y', 'q', part),
+    )
+    point = program.PointProgram('images', 1, operations, 'y')
+    found = integer_program.integer(program.Program({'s1': point}, constants))
+    check_integers(found)
+    assert isinstance(found.points['s1'].operations[2], program.IntegerDense)
+    affine = found.points['s1'].operations[3]
+    np.testing.assert_allclose(found.value(affine.scale), 0.7 * np.float32([0.013, 0.4]), rtol=1e-6)
 
 
 def test_levels_that_are_not_whole_are_refused():

@@ -175,7 +175,8 @@ def _activation(operation: program.Activation, values: Values, _: Values) -> np.
         return np.maximum(x, 0)
     if operation.function == 'relu6':
         return np.clip(x, 0, 6)
-    return 1 / (1 + np.exp(-x.astype(np.float64)))
+    # Nothing overflows on either side.
+    return np.exp(-np.logaddexp(0, -x.astype(np.float64)))
 
 
 def _quantize(operation: program.Quantize, values: Values, constants: Values) -> np.ndarray:

@@ -62,7 +62,7 @@ def describe(
 def points(
     source: Checkpoint, sides: Mapping[str, int], choosing: Sequence[str] = ()
 ) -> tuple[texts.PointText, ...]:
-    """What is known of operating points.
+    """Operating points with what the run recorded of them.
 
     Args:
         source: their checkpoint.
@@ -75,23 +75,16 @@ def points(
     found = []
     for name, side in sides.items():
         size = Point.within(name).size or max(config.sizes)
+        known: dict[str, Any] = {}
         score = _score(source, name)
+        if score is not None:
+            known.update(top1=score.top1, top5=score.top5, evaluated=score.images)
         spent = costs.point_cost(layers, name, config.sizes)
-        madds = spent.madds if spent else None
+        if spent is not None:
+            known.update(madds=spent.madds, weight_bytes=spent.weight_bytes)
         if name in choosing:
-            madds = _always(layers, name)
-        found.append(
-            texts.PointText(
-                point=name,
-                side=side,
-                size=size,
-                top1=score.top1 if score else None,
-                top5=score.top5 if score else None,
-                evaluated=score.images if score else None,
-                madds=madds,
-                weight_bytes=spent.weight_bytes if spent else None,
-            )
-        )
+            known['madds'] = _always(layers, name)
+        found.append(texts.PointText(name, side, size, **known))
     return tuple(found)
 
 
@@ -145,7 +138,7 @@ def _layers(folder: Path) -> Layers:
 
 
 def _score(source: Checkpoint, point: str) -> records.Score | None:
-    """What evaluation recorded of this very checkpoint at a point."""
+    """The record of evaluation of this very checkpoint at a point; None if there is none."""
     prefix = Path(source.prefix)
     path = prefix.parent / 'eval' / f'{point}.json'
     if source.weights != 'raw' or not path.exists():

@@ -97,6 +97,11 @@ class FileBackend:
     ) -> Way:
         """None, see ``engine.deployment.backend.Backend``.
 
+        Args:
+            size: of no use.
+            thresholds: of no use.
+            deadline_ms: of no use.
+
         Raises:
             UsageError: always: a file computes a point at once.
         """

@@ -30,7 +30,7 @@ class OnnxRuntimeFile:
         self._several = POINT in names
 
     def at(self, number: int, side: int) -> Run:
-        """What runs an operating point, see ``engine.deployment.runtimes.Loaded``.
+        """A function that runs an operating point, see ``engine.deployment.runtimes.Loaded``.
 
         Args:
             number: its place in the file.

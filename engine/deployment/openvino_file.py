@@ -34,7 +34,7 @@ class OpenVinoFile:
         self.texts = _texts(self._model)
 
     def at(self, number: int, side: int) -> Run:
-        """What runs an operating point, see ``engine.deployment.runtimes.Loaded``.
+        """A function that runs an operating point, see ``engine.deployment.runtimes.Loaded``.
 
         Args:
             number: its place in the file.

@@ -29,7 +29,7 @@ class Loaded(Protocol):
     texts: Mapping[str, str]
 
     def at(self, number: int, side: int) -> Run:
-        """What runs an operating point.
+        """A function that runs an operating point.
 
         Args:
             number: its place in the file.

@@ -44,8 +44,12 @@ class ReActNet(BiReal):
             shift = tower.variable('shift', [channels], initializer=zeros, trainable=True)
             return tf.convert_to_tensor(shift)
 
-        shift = tower.once(make)
-        used = shift[: tf.shape(x)[activations.axis]]
+        used = tower.once(make)
+        count = x.shape[activations.axis]
+        if count is None:
+            count = tf.shape(x)[activations.axis]
+        if tf.is_tensor(count) or count < channels:
+            used = used[:count]
         shape = [1] * x.shape.rank
         shape[activations.axis] = -1
         shifted = x + tf.reshape(used, shape)

@@ -139,7 +139,8 @@ def way(loaded: Loaded, point: PointText, images: ImageText, *, number: int, cla
 
             views = resized(views, images.resize, point.size)
         rows = run(views)  # [N, classes + choices]
-        return answered(rows[:, :classes], point.point)
+        logits = rows[:, :classes].astype(np.float32)
+        return answered(logits, point.point)
 
     return Way(preprocessing, answer)
 

@@ -126,6 +126,29 @@ def test_every_backend_answers_as_tensorflow(cell, runs):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    'cell, point', [('aig-gates-w2a2', 's16'), ('dsnet-gates-w2a2', 'dynamic')]
+)
+def test_a_file_that_chooses_image_by_image(cell, point, runs, tmp_path):
+    folder, _, _ = runs(cell)
+    source = checkpoint.read(str(folder / 'model-1'), flag='RUN')
+    (choosing, *_) = source.config.network().choosing
+    whole = trace.of_points(source, [choosing])
+    path = tmp_path / 'net.onnx'
+    onnx_file.save(whole, path, describe(source, whole, 'packed').spelled(), packed=True)
+    expected = Predictor(folder, threads=1).predict(MIXED, point=point)
+    for name in RUNTIMES:
+        found = Predictor(path, backend=name)
+        assert found.points == [choosing]
+        answers = found.predict(MIXED)
+        assert answers.scores.dtype == np.float32
+        np.testing.assert_array_equal(answers.labels, expected.labels)
+        np.testing.assert_allclose(answers.scores, expected.scores, atol=1e-4)
+        with pytest.raises(UsageError, match='chooses its cost image by image'):
+            found.predict(MIXED, budget='1M')
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('name', RUNTIMES)
 def test_images_of_the_size_of_their_point(name, runs, tmp_path):
     folder, _, _ = runs('rsnet-sizes-w2a2')

@@ -27,7 +27,7 @@ from engine import families
 from engine.files import read_text, write_text
 from engine.results import tables
 from engine.results.records import read_score
-from scripts import accuracy_table, parser, plot, status
+from scripts import accuracy_table, export, parser, plot, status
 from scripts.trainings import ONE_THREAD, Job, Trainer
 
 PRESETS = families.presets()
@@ -135,8 +135,33 @@ def mean(values: Sequence[float]) -> str:
     return text
 
 
+def ship(run: Path) -> str:
+    """Exports all points of a run to one file beside it, and returns a table of what that is.
+
+    Empty where what writes or checks the file is not installed: it is said why.
+    """
+    file = run.with_suffix('.onnx')
+    file.unlink(missing_ok=True)
+    if export.main([str(run), '--out', str(file)]) != 0:
+        return ''
+    from engine.deployment import onnx_file, texts
+
+    found = texts.parse(onnx_file.described(file), str(file))
+    points = ' '.join(point.point for point in found.points)
+    rows = []
+    for runtime in dict.fromkeys(one.runtime for one in found.verified):
+        checks = [one for one in found.verified if one.runtime == runtime]
+        images = sum(one.images for one in checks)
+        differing = sum(one.differing for one in checks)
+        rows.append([file.name, file.stat().st_size / 1e3, points, runtime, images, differing])
+    headers = ['file', 'kB', 'points', 'checked with', 'images, all points', 'answers that differ']
+    return tabulate(rows, headers, tablefmt='github', floatfmt='.1f')
+
+
 def report(experiment: str, todo: Sequence[Job], folder: Path) -> None:
     """Prints the table and writes it, and the picture where matplotlib is there.
+
+    The last network, which has the fewest bits, is exported.
 
     Args:
         experiment: Its name.
@@ -155,6 +180,8 @@ def report(experiment: str, todo: Sequence[Job], folder: Path) -> None:
         write_text(table, seeds_table(todo, folder) + '\n')
     else:
         accuracy_table.main([*runs, '--output', str(table)])
+        if shipped := ship(folder / todo[-1].name):
+            write_text(table, f'{read_text(table, "run the experiment again")}\n{shipped}\n')
     print(read_text(table, 'run the experiment again'))
     print(f'table: {table}')
     picture = folder / 'accuracy.png'

@@ -20,12 +20,14 @@ class Exporter:
     Attributes:
         static: whether every layer is executed for every image, also where a network of the
             training framework skips some.
+        snapped: whether it holds whole numbers, as ``engine.deployment.snapping`` makes them.
         tolerated: share of the images that may be answered differently than by evaluation.
         chooses: whether it can hold what a network chooses image by image.
         thresholds: by exit, where exits choose.
     """
 
     static = False
+    snapped = False
     tolerated = 0.0
     chooses = False
     thresholds: Sequence[float] = ()
@@ -98,6 +100,11 @@ def default(path: Path) -> str:
     if path.suffix == '.onnx':
         return 'packed'
     return 'savedmodel'
+
+
+def onnx() -> list[str]:
+    """Names of the formats that are ONNX files."""
+    return [name for name, form in FORMS.items() if form.help.startswith('ONNX')]
 
 
 def texts() -> str:

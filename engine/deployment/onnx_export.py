@@ -128,6 +128,7 @@ class Int8(Packed):
     """The same with layers of whole numbers of 8 bits, which runtimes can compute in integers."""
 
     form = 'int8'
+    snapped = True
     tolerated = 0.001
 
     def _formed(self, whole: Program, source: Checkpoint) -> Program:

@@ -1,0 +1,145 @@
+"""Exported files by form and runtime (`bench deploy`): bytes, time, memory and answers.
+
+Every file runs one image at a time with one thread, in a process of its own; all files of an
+operating point take turns.
+"""
+
+import argparse
+import contextlib
+import json
+import shlex
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+from tqdm import tqdm
+
+from engine.deployment import forms, runtimes
+from engine.errors import UsageError
+from scripts.bench.deploy_process import Served
+
+# Without a run: the published network, before training.
+UNTRAINED = shlex.split(
+    '--data fake -d 18 --mode preact --qw 2 --qa 2 --sizes 224 192 160 128 96 --no-kd'
+)
+
+HEADERS = (
+    'point',
+    'file',
+    'runtime',
+    'kB',
+    'CPU ms',
+    'of the middle half',
+    'ms',
+    'first answer, CPU s',
+    'MB',
+    'answers that differ',
+    'top-1, %',
+)
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags.
+
+    Raises:
+        UsageError: A number is too small.
+    """
+    p = argparse.ArgumentParser(prog='bench deploy', allow_abbrev=False)
+    p.add_argument(
+        'run',
+        metavar='RUN',
+        nargs='?',
+        help='run folder; default: ResNet-18 W2A2 at five sizes, untrained',
+    )
+    p.add_argument(
+        '--parent',
+        metavar='RUN',
+        help='float run of the same network, of which others make 8-bit files',
+    )
+    p.add_argument('--points', nargs='+', metavar='POINT', help='default: all of the run')
+    p.add_argument(
+        '--forms', nargs='+', choices=forms.onnx(), default=forms.onnx(), help='default: all'
+    )
+    p.add_argument('--rounds', type=int, default=50, help='of one image by each file in turn')
+    p.add_argument('--images', type=int, default=500, help='evaluation images for the answers')
+    args = p.parse_args(argv)
+    if min(args.rounds, args.images) < 1:
+        raise UsageError('--rounds and --images must be at least 1')
+    return args
+
+
+def deploy(argv: Sequence[str]) -> None:
+    """Compares files, and prints a table and a line of JSON.
+
+    Raises:
+        UsageError: There is no such run or point.
+    """
+    args = parse_args(argv)
+    if set(runtimes.installed()) != set(runtimes.RUNTIMES):
+        raise UsageError(f'bench deploy: {runtimes.REMEDY} installs the runtimes')
+    from engine.graph import freeze
+    from scripts.bench import deploy_files
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        run = args.run or deploy_files.untrained(UNTRAINED, folder / 'untrained')
+        source = deploy_files.read(run)
+        known = freeze.points(source)
+        points = args.points or known
+        unknown = sorted(set(points) - set(known))
+        if unknown:
+            raise UsageError(f'--points {unknown[0]}: {run} has {" ".join(known)}')
+        files = deploy_files.ours(source, points, args.images, folder, args.forms)
+        if args.parent:
+            parent = deploy_files.read(args.parent)
+            files += deploy_files.of_others(parent, points, args.images, folder)
+        rows = []
+        for point in points:
+            rows += measured([file for file in files if file.point == point], args.rounds)
+    print(tabulate(rows, HEADERS, floatfmt='.4g'))
+    records = [dict(zip(HEADERS, row)) for row in rows]
+    print(json.dumps({'bench': 'deploy', 'run': str(args.run or 'untrained'), 'rows': records}))
+
+
+def measured(files: Sequence[Any], rounds: int) -> list[list[Any]]:
+    """Rows of files of one operating point, which take turns.
+
+    Args:
+        files: see ``scripts.bench.deploy_files.File``.
+        rounds: of one image by each.
+    """
+    with contextlib.ExitStack() as stack:
+        served = []
+        for file in files:
+            one = Served(file.runtime, file.path, file.number, file.side)
+            stack.callback(one.close)
+            served.append(one)
+        rng = np.random.default_rng(0)
+        image = rng.integers(256, size=(1, file.side, file.side, 3), dtype=np.uint8)
+        taken = []  # [rounds, files, 2]
+        for _ in tqdm(range(rounds), files[0].point, unit='round', disable=None):
+            answers = [one.run(image) for one in served]
+            taken.append([(answer.cpu_s, answer.wall_s) for answer in answers])
+    rows = []
+    for file, one, (cpu, wall) in zip(files, served, np.transpose(taken, (1, 2, 0))):
+        low, middle, high = 1e3 * np.percentile(cpu, (25, 50, 75))
+        compared = file.compared
+        rows.append(
+            [
+                file.point,
+                file.what,
+                file.runtime,
+                file.path.stat().st_size / 1e3,
+                float(middle),
+                f'{low:.3g}-{high:.3g}',
+                1e3 * float(np.median(wall)),
+                one.start.cpu_s,
+                one.start.rss_mb,
+                compared.differing,
+                compared.percent(compared.right),
+            ]
+        )
+    return rows

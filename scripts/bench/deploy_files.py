@@ -1,0 +1,175 @@
+"""Files that `bench deploy` compares: a run in all forms of ONNX, and 8-bit files of others."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.data.datasets import open_dataset
+from engine.deployment import forms, runtimes, snapping, verification
+from engine.deployment.verification import Comparison
+from engine.errors import UsageError
+from engine.graph import freeze
+from engine.importers import pytorch
+from engine.runs import checkpoint
+from engine.runs.checkpoint import Checkpoint
+from nets.points import Point
+from scripts.bench import deploy_rivals
+
+# Training images that others look at.
+LOOKED_AT = 300
+
+
+class File(NamedTuple):
+    """An ONNX file in a runtime at an operating point.
+
+    Attributes:
+        what: form, or who made it.
+        runtime: name.
+        point: spelling.
+        path: of the file.
+        number: place of the point in the file.
+        side: edge of its images, pixels.
+        compared: its answers beside those of evaluation.
+    """
+
+    what: str
+    runtime: str
+    point: str
+    path: Path
+    number: int
+    side: int
+    compared: Comparison
+
+
+def ours(
+    source: Checkpoint, points: Sequence[str], images: int, folder: Path, names: Sequence[str]
+) -> list[File]:
+    """All points of a run in one file for each form.
+
+    Args:
+        source: the checkpoint.
+        points: spellings.
+        images: how many the answers are compared on.
+        folder: for the files.
+        names: of the forms.
+    """
+    found = []
+    for name in names:
+        form = forms.exporter(name)
+        path = folder / f'{name}.onnx'
+        shipped = source
+        if form.snapped:
+            # What is shipped is what is evaluated.
+            shipped = snapping.snapped(source).source
+        form.write(shipped, points, path)
+        given = verification.images(shipped, None, images)
+        for one in verification.compare(form, path, shipped, points, given):
+            runtime = one.runtime.partition(' ')[0]
+            if runtime in runtimes.RUNTIMES:
+                number = list(points).index(one.point)
+                side = _side(shipped, one.point)
+                found.append(File(name, runtime, one.point, path, number, side, one))
+    return found
+
+
+class _Made(forms.Exporter):
+    """An ONNX file of others with one operating point.
+
+    Args:
+        runtime: that runs it.
+        side: edge of its images, pixels.
+    """
+
+    static = True
+
+    def __init__(self, runtime: str, side: int):
+        self._runtime, self._side = runtime, side
+
+    def runtimes(self, path: Path) -> dict[str, forms.Runtime]:
+        loaded = runtimes.load(self._runtime, path.read_bytes(), str(path), 1)
+        run = loaded.at(0, self._side)
+        return {self._runtime: lambda images, number: run(images)}
+
+
+def of_others(source: Checkpoint, points: Sequence[str], images: int, folder: Path) -> list[File]:
+    """Every point of a float run in 8 bits, as others make them.
+
+    Args:
+        source: the checkpoint, in float.
+        points: spellings.
+        images: how many the answers are compared on.
+        folder: for the files.
+
+    Raises:
+        UsageError: the run knows no training images.
+    """
+    given = verification.images(source, None, images)
+    found = []
+    for point in points:
+        exact = folder / f'parent-{point}.onnx'
+        forms.exporter('float').write(source, [point], exact)
+        side = _side(source, point)
+        looked_at = _training_images(source, side)
+        for name, rival in deploy_rivals.RIVALS.items():
+            path = folder / f'{rival.package}-{point}.onnx'
+            if not deploy_rivals.make(name, exact, looked_at, path):
+                print(f'{name}: left out, python -m pip install {rival.package} installs it')
+                continue
+            made = _Made(rival.runtime, side)
+            (one,) = verification.compare(made, path, source, [point], given)
+            found.append(File(name, rival.runtime, point, path, 0, side, one))
+    return found
+
+
+def _side(source: Checkpoint, point: str) -> int:
+    """Edge of the images that a point takes, pixels."""
+    model, _ = freeze.point_model(source, point)
+    return model.config.preprocessing.side(model.size_of(Point.parse(point)))
+
+
+def _training_images(source: Checkpoint, side: int) -> np.ndarray:
+    """Training images as a file takes them, uint8 [LOOKED_AT, side, side, 3].
+
+    Raises:
+        UsageError: the run knows of none.
+    """
+    assert source.config is not None
+    if not source.config.data:
+        raise UsageError(f'--parent {source.prefix}: knows of no training images')
+    preprocessing = source.config.preprocessing
+    place = preprocessing.view_sizes.index(side)
+    dataset = open_dataset(source.config.data, size=source.config.image_size)
+    views = []
+    for number in np.linspace(0, len(dataset.train) - 1, LOOKED_AT).astype(int).tolist():
+        views.append(preprocessing.eval_views(dataset.train.read(number))[place])
+    return np.stack(views)
+
+
+def untrained(flags: Sequence[str], folder: Path) -> str:
+    """Makes a run folder of a network as it is before training, and returns its checkpoint.
+
+    Args:
+        flags: of imagenet_tf.py.
+        folder: to make.
+    """
+    from engine.config.cli import explicit, parse
+    from engine.config.resolve import resolve
+    from engine.graph.inference import InferenceModel
+
+    config, _, _ = resolve(explicit(parse(flags)))
+    values = InferenceModel(config.adjusted(kd=False), data_format='NHWC').starting_values()
+    return pytorch.write(pytorch.Imported(config, values, []), folder)
+
+
+def read(run: str) -> Checkpoint:
+    """The last checkpoint of a run.
+
+    Raises:
+        UsageError: there is none, or it has no configuration.
+    """
+    source = checkpoint.read(checkpoint.find(run, None, 'RUN'), flag='RUN')
+    if source.config is None:
+        raise UsageError(f'{run}: no config.json there')
+    return source

@@ -209,7 +209,7 @@ def test_levels_that_are_not_whole_are_not_rounded(low_bits, tmp_path, capsys, m
     monkeypatch.setattr(integers, 'EXACT', -1.0)
     assert export.main([str(low_bits), '--form', 'int8', '--out', str(tmp_path / 'a.onnx')]) == 2
     said = capsys.readouterr().err
-    assert said.startswith('export: error: --form int8: group0/block0/conv1')
+    assert said.startswith('export: error: --form int8: group0/block0/quant1/')
     assert f'python -m scripts.snap {low_bits}, makes a run whose levels are' in said
     assert list(tmp_path.iterdir()) == []
 

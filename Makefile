@@ -25,7 +25,7 @@ study: setup
 	$(PY) -m scripts.study study
 
 test: setup
-	$(PY) -m pytest -n 2 -m "not slow"
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
 proofs: setup
 	$(PY) -m pytest -n 2 -m slow

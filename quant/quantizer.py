@@ -79,8 +79,8 @@ class Activations:
     relu: bool
     lower: float
     collect: bool
-    axis: int
-    channels: int | None
+    axis: int = -1
+    channels: int | None = None
 
     @property
     def signed(self) -> bool:

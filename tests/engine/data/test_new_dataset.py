@@ -66,7 +66,7 @@ def bars(monkeypatch):
     monkeypatch.setitem(augment.AUGMENTATIONS, 'left_edge', LeftEdge())
 
 
-@pytest.mark.parametrize('resize', ['area', 'antialias'])
+@pytest.mark.parametrize('resize', ['area', pytest.param('antialias', marks=pytest.mark.slow)])
 def test_the_predictor_scores_what_evaluation_has_scored(bars, resize, tmp_path):
     run = tmp_path / 'run'
     flags = ['--data', 'bars', '--width', '0.25', '--steps-per-epoch', '6', '--logdir', str(run)]

@@ -113,6 +113,7 @@ def test_towers_start_together(tmp_path, few_validation_images):
         np.testing.assert_allclose(two[f'{name}/step'], one[f'{name}/step'], rtol=0.1)
 
 
+@pytest.mark.slow
 def test_resuming_is_exact(trained, tmp_path):
     run = tmp_path / 'run'
     shutil.copytree(trained, run)

@@ -181,7 +181,8 @@ def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_pat
     assert not far(found, expected)
 
 
-@pytest.mark.parametrize('trainer', ['replicated', slow('parameter-server')])
+@pytest.mark.slow
+@pytest.mark.parametrize('trainer', ['replicated', 'parameter-server'])
 def test_towers_advance_the_state_of_an_optimizer_once(trainer, tmp_path, monkeypatch):
     """Adam's first steps depend on their number: three of two towers are those of one."""
     for name in ('Evaluate', 'SaveBest'):

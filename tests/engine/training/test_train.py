@@ -117,6 +117,7 @@ def test_a_size_without_statistics_is_refused(trained, capsys):
     assert '-es 20' in message and '-eos' in message and 'sizes 16 12' in message
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_loaded_weights(trained, tmp_path):
     from engine.training import train
 
@@ -140,9 +141,8 @@ def test_fine_tuning_starts_from_the_loaded_weights(trained, tmp_path):
     assert set(records(tmp_path / 'tuned')) == {'s16', 's12', 'ensemble'}
 
 
-@pytest.mark.parametrize(
-    'trainer', ['replicated', pytest.param('parameter-server', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('trainer', ['replicated', 'parameter-server'])
 def test_two_towers_on_the_cpu(trainer, tmp_path):
     main(*TINY, '--epochs', '1', '--gpu', '0,1', '--trainer', trainer, '--logdir', tmp_path / 'run')
     state = values(tmp_path / 'run' / 'model-3')

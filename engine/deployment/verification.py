@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +106,9 @@ class Images(NamedTuple):
 
 
 def images(source: Checkpoint, data: str | None, count: int) -> Images:
-    """The first evaluation images of what the run recorded, or noise where it knows of no data.
+    """Evaluation images of what the run recorded, or noise where it knows of no data.
+
+    Fewer than all are taken at equal distances.
 
     Args:
         source: what is exported.
@@ -130,7 +133,12 @@ def images(source: Checkpoint, data: str | None, count: int) -> Images:
             'they are'
         ) from error
     count = min(count, len(dataset.val))
-    return Images(dataset.val.read, np.asarray(dataset.val.labels), count, 'evaluation images')
+    # The first ones can be of one class.
+    numbers = np.linspace(0, len(dataset.val) - 1, count).round().astype(int).tolist()
+    labels = np.asarray(dataset.val.labels)[numbers]
+    return Images(
+        lambda number: dataset.val.read(numbers[number]), labels, count, 'evaluation images'
+    )
 
 
 def _noise(side: int, count: int) -> Images:
@@ -257,11 +265,11 @@ def table(found: Sequence[Comparison], *, labelled: bool) -> str:
         formats.append('')
     rows = []
     for one in found:
-        ms = 1e3 * one.seconds
+        ms = None if math.isnan(one.seconds) else 1e3 * one.seconds
         row = [one.runtime, one.point, one.images, one.differing, one.percent(one.apart), ms]
         if labelled:
             row += [one.percent(one.right), one.percent(one.expected_right)]
         if choosing:
             row.append(one.otherwise)
         rows.append(row)
-    return tabulate(rows, headers, floatfmt=formats)
+    return tabulate(rows, headers, floatfmt=formats, missingval='-')

@@ -192,7 +192,14 @@ class AIG(Network):
         blocks: Blocks,
         thresholds: Sequence[float] = (),
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """As of ``Network.chosen``: 1 for every block with a gate that was executed."""
+        """As of ``Network.chosen``: 1 for every block with a gate that was executed.
+
+        Args:
+            size: of the images that are used.
+            views: float32 images by size.
+            blocks: the layer builder, for inference.
+            thresholds: by exit; of use to networks with exits alone.
+        """
         gating = _Gating([], [], {}, None, None, None)
         execute = functools.partial(self._execute, gating)
         with blocks.at(Point(size=size)):

@@ -282,7 +282,14 @@ class DSNet(Network):
         blocks: Blocks,
         thresholds: Sequence[float] = (),
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """As of ``Network.chosen``: the width of an image."""
+        """As of ``Network.chosen``: the width of an image.
+
+        Args:
+            size: of the images that are used.
+            views: float32 images by size.
+            blocks: the layer builder, for inference.
+            thresholds: by exit; of use to networks with exits alone.
+        """
         passes = Passes(self, views[size], blocks, size, noise=None, decisions=None)
         logits, width = passes.chosen()
         return logits, {'width': width}

@@ -204,7 +204,14 @@ class MSDNet(Network):
         blocks: Blocks,
         thresholds: Sequence[float] = (),
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """As of ``Network.chosen``: the exit where an image leaves."""
+        """As of ``Network.chosen``: the exit where an image leaves.
+
+        Args:
+            size: of the images that are used.
+            views: float32 images by size.
+            blocks: the layer builder, for inference.
+            thresholds: by exit; of use to networks with exits alone.
+        """
         answers = []
         maps: dict[Node, tf.Tensor] = {}
         for k in range(self.exits):

@@ -41,7 +41,13 @@ def are_compared(count: int) -> bool:
 
 
 def at_levels(x: tf.Tensor, levels: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
-    """The level of each value; the lowest for what is not a number."""
+    """The level of each value; the lowest for what is not a number.
+
+    Args:
+        x: values of any shape.
+        levels: [L, C] ascending.
+        thresholds: [L - 1, C] ascending.
+    """
     if are_compared(thresholds.shape[0]):
         return of_masks(masks(x, thresholds), levels)
     cells, _ = search(x, thresholds)

@@ -120,7 +120,7 @@ class N2UQ(Quantizer):
         return activations.shifted_back(y)
 
     def _thresholds(self, tower: Any) -> Thresholds:
-        """What is learned in the current scope, as this tower reads it."""
+        """The learned thresholds of the current scope, as this tower reads them."""
         n = 2**self.bits - 1
         equal = [RANGE / n] * n
         interval = self._variable(tower, 'interval', equal)

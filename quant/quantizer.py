@@ -232,6 +232,11 @@ def check_bools(quantizer: Quantizer, *options: str) -> None:
 def check_choice(quantizer: Quantizer, option: str, choices: Sequence[str]) -> None:
     """Checks an option that is one of a few words.
 
+    Args:
+        quantizer: whose option it is.
+        option: its name.
+        choices: the words.
+
     Raises:
         ValueError: it is none of them.
     """

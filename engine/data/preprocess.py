@@ -86,7 +86,7 @@ def shares(resize: str, length: int, size: int) -> np.ndarray:
 
 
 def resized(images: np.ndarray, resize: str, size: int) -> np.ndarray:
-    """What the graph makes of views, by numpy and before they are normalised.
+    """Views resized as the graph resizes them, by numpy and before they are normalised.
 
     Args:
         images: uint8 [N, H, H, 3].

@@ -90,7 +90,7 @@ class Packed(Exporter):
         return found
 
     def _run_by(self, loaded: Loaded) -> Runtime:
-        """What runs every point of a loaded file."""
+        """A function that runs every point of a loaded file."""
         runs = []
         for number, point in enumerate(self._program.points.values()):
             one = loaded.at(number, point.side)
@@ -148,7 +148,7 @@ class Int8(Packed):
 
 
 def _one_by_one(run: Run) -> Run:
-    """What runs a file that takes one image, for several."""
+    """A function of several images, of one that takes a single image."""
 
     def each(images: np.ndarray) -> np.ndarray:
         return np.concatenate([run(image[None]) for image in images])

@@ -60,7 +60,7 @@ def _split(folder: Path) -> str:
 
 
 def comparable(found: Iterable[T], conditions_of: Callable[[T], str]) -> dict[str, list[T]]:
-    """What may be compared with each other, by the conditions that it was measured in."""
+    """Groups of measurements that may be compared, by the conditions they were made in."""
     groups: dict[str, list[T]] = {}
     for one in found:
         groups.setdefault(conditions_of(one), []).append(one)

@@ -46,5 +46,5 @@ def confident(logits: tf.Tensor, exit: int) -> tf.Tensor:
 
 
 def executed(number: int) -> tf.Tensor:
-    """What a branch says that it executed."""
+    """The number by which a branch says that it was executed."""
     return tf.constant([number], tf.int64)

@@ -6,6 +6,8 @@ centre.
 Reference: Going deeper with convolutions, https://arxiv.org/abs/1409.4842, section 6.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 

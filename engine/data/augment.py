@@ -11,6 +11,8 @@ Images are uint8 [h, w, 3] in BGR order and never written to. All chance comes f
 `numpy.random.Generator` that is handed in, so that views are a pure function of (image, generator).
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 from typing import Protocol

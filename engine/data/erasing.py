@@ -3,6 +3,8 @@
 Reference: Random Erasing Data Augmentation, https://arxiv.org/abs/1708.04896.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

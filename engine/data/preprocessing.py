@@ -1,5 +1,7 @@
 """Preprocessing as a run records it: how a decoded image becomes the input of its network."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np

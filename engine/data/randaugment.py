@@ -4,6 +4,8 @@ Reference: RandAugment: Practical automated data augmentation with a reduced sea
 https://arxiv.org/abs/1909.13719.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import re

@@ -3,6 +3,8 @@
 Evaluation takes the image as it is, or its centre square scaled to the size.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -4,6 +4,8 @@ Every function takes and returns uint8 [h, w, 3] and never writes to its input. 
 from the `numpy.random.Generator` that is handed in.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 

@@ -390,7 +390,7 @@ class OnnxGraph:
         if not self._packed or not isinstance(stored, Codes):
             return self.array(layout(stored.values).astype(kind), name)
         codes = layout(stored.codes)  # [out, ...]
-        rows = unpacked(self, codes.reshape(len(codes), -1), stored.bits, name)
+        rows = unpacked(self, codes.reshape(len(codes), -1), len(stored.levels), name)
         # Levels of one output after those of the one before.
         first = len(stored.levels) * np.arange(len(codes), dtype=np.int32)[:, None]
         offsets = self.array(first, f'{name}/offsets')

@@ -13,24 +13,23 @@ if TYPE_CHECKING:
     from engine.deployment.onnx_graph import OnnxGraph
 
 
-def unpacked(w: OnnxGraph, codes: np.ndarray, bits: int, name: str) -> str:
+def unpacked(w: OnnxGraph, codes: np.ndarray, levels: int, name: str) -> str:
     """Packed codes, and the nodes that unpack them: int32 [out, weights of an output].
 
     Args:
         w: the graph.
         codes: of that shape.
-        bits: of a code.
+        levels: that a code can stand for.
         name: start of the names of what is made.
     """
-    size, count = packing(bits)
-    packed = w.array(pack(codes.reshape(-1), bits), f'{name}/packed')
+    size, count = packing(levels)
+    packed = w.array(pack(codes.reshape(-1), levels), f'{name}/packed')
     numbers = w.node('Cast', [packed], f'{name}/bytes', to=TensorProto.INT32)
     if size > 1:
         numbers = _joined(w, numbers, size, name)
-    base = 2**bits
-    places = w.array(base ** np.arange(count, dtype=np.int32), f'{name}/places')
+    places = w.array(levels ** np.arange(count, dtype=np.int32), f'{name}/places')
     shifted = w.node('Div', [numbers, places], f'{name}/shifted')  # [groups, codes]
-    divisor = w.array(np.array(base, np.int32), f'{name}/base')
+    divisor = w.array(np.array(levels, np.int32), f'{name}/base')
     found = w.node('Mod', [shifted, divisor], f'{name}/codes')
     flat = w.node('Reshape', [found, w.indices(-1)], f'{name}/flat')
     if codes.size % count:

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.deployment.packing import packing
+
 if TYPE_CHECKING:
     from engine.deployment.choices import Chosen
 
-# Bits that the codes of a stored kernel can have.
-MOST_BITS = 8
+# Levels of a channel of a stored kernel: its codes have 8 bits at most.
+MOST_LEVELS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Codes:
 
     Attributes:
         codes: uint8 of the kernel's shape, channels of the levels last.
-        levels: [L, C] float32 ascending; a channel with fewer levels repeats its largest.
+        levels: [L, C] float32 ascending, L at least 2; a channel with fewer levels repeats its
+            largest.
     """
 
     codes: np.ndarray
@@ -75,14 +78,10 @@ class Codes:
         return self.codes.shape
 
     @property
-    def bits(self) -> int:
-        """Of one code."""
-        return max(1, math.ceil(math.log2(len(self.levels))))
-
-    @property
     def stored_bits(self) -> int:
         """Bits that codes and levels take in a file."""
-        return self.bits * self.codes.size + 32 * self.levels.size
+        size, count = packing(len(self.levels))
+        return 8 * size * math.ceil(self.codes.size / count) + 32 * self.levels.size
 
 
 Constant = Floats | Codes
@@ -97,21 +96,20 @@ def coded(kernel: np.ndarray) -> Constant:
         kernel: float32, output channels last.
 
     >>> kernel = coded(np.float32([[-1, 0.5], [1, 0.25], [1, 0.5]] * 9))
-    >>> print(kernel.bits, kernel.codes[:3].tolist(), kernel.levels.tolist())
-    1 [[0, 1], [1, 0], [1, 1]] [[-1.0, 0.25], [1.0, 0.5]]
+    >>> print(kernel.codes[:3].tolist(), kernel.levels.tolist(), kernel.stored_bits)
+    [[0, 1], [1, 0], [1, 1]] [[-1.0, 0.25], [1.0, 0.5]] 184
     """
     columns = kernel.reshape(-1, kernel.shape[-1])  # [weights of a channel, C]
     codes = np.empty(columns.shape, np.uint8)
     found = []
     for channel in range(columns.shape[1]):
         values, places = np.unique(columns[:, channel], return_inverse=True)
-        if len(values) > 2**MOST_BITS:
+        if len(values) > MOST_LEVELS:
             return Floats(kernel)
         found.append(values)
         codes[:, channel] = places
-    most = max(len(values) for values in found)
-    bits = max(1, math.ceil(math.log2(most)))
-    levels = np.empty((2**bits, len(found)), np.float32)
+    most = max(2, *(len(values) for values in found))
+    levels = np.empty((most, len(found)), np.float32)
     for channel, values in enumerate(found):
         levels[:, channel] = values[-1]
         levels[: len(values), channel] = values

@@ -3,12 +3,14 @@
 import functools
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from engine.data.preprocess import resized
-from engine.deployment import interpreter, onnx_file, trace
+from engine.deployment import interpreter, onnx_file, program, trace
 from engine.deployment.packing import pack, packing
+from engine.deployment.pool import Constants
 from engine.deployment.resizing import without_resize
 from engine.deployment.runtimes import RUNTIMES, load
 from engine.errors import UsageError
@@ -18,20 +20,52 @@ from tests.engine.deployment.test_program import IMAGES, made
 pytestmark = pytest.mark.usefixtures('shallow')
 
 
-@pytest.mark.parametrize('bits', range(1, 9))
+@pytest.mark.parametrize('levels', [*range(2, 18), 31, 32, 33, 64, 100, 128, 255, 256])
 @pytest.mark.parametrize('count', [1, 7, 24, 1000])
-def test_packed_codes_come_back(bits, count):
-    codes = np.random.default_rng(bits).integers(2**bits, size=count, dtype=np.uint8)
-    packed = pack(codes, bits)
-    size, each = packing(bits)
+def test_packed_codes_come_back(levels, count):
+    codes = np.random.default_rng(levels).integers(levels, size=count, dtype=np.uint8)
+    packed = pack(codes, levels)
+    size, each = packing(levels)
     assert packed.shape == (-(-count // each), size) and packed.dtype == np.uint8
     numbers = (packed.astype(np.int64) * 256 ** np.arange(size)).sum(axis=1)
     found = []
     for number in numbers:
         for _ in range(each):
-            found.append(number % 2**bits)
-            number //= 2**bits
+            found.append(number % levels)
+            number //= levels
     assert found[:count] == codes.tolist() and not any(found[count:])
+
+
+def convolution(levels):
+    """A program whose one kernel has 240 weights of so many levels."""
+    rng = np.random.default_rng(levels)
+    kernel = rng.integers(levels, size=(48, 5))
+    kernel[:levels] = np.arange(levels)[:, None]
+    constants = Constants()
+    values = (kernel - 1) * np.arange(1, 6)
+    part = constants.add(values.reshape(4, 4, 3, 5), 'kernel', kernel=True)
+    head = constants.add(np.eye(5), 'head')
+    operations = (
+        program.Cast('cast', 'images'),
+        program.Convolution('x', 'cast', part, 1, (0, 0, 0, 0), False, 1),
+        program.ToRows('rows', 'x'),
+        program.Dense('y', 'rows', head),
+    )
+    return program.Program({'s4': program.PointProgram('images', 4, operations, 'y')}, constants)
+
+
+@pytest.mark.parametrize('runtime', RUNTIMES)
+@pytest.mark.parametrize('levels, count', [(2, 30), (3, 48), (4, 60), (5, 72), (8, 90)])
+def test_kernels_take_the_bytes_that_tables_say(runtime, levels, count, tmp_path):
+    """Five ternary weights share a byte, and every one comes back."""
+    whole = convolution(levels)
+    path = tmp_path / 'a.onnx'
+    onnx_file.save(whole, path, {}, packed=True)
+    sizes = [one.dims for one in onnx.load(path).graph.initializer if one.name.endswith('/packed')]
+    assert [int(np.prod(size)) for size in sizes] == [count]
+    assert whole.constants['kernel'].stored_bits == 8 * count + 32 * 5 * levels
+    found = load(runtime, path.read_bytes(), 'a.onnx', threads=1).at(0, 4)(IMAGES[:, :4, :4])
+    np.testing.assert_allclose(found, interpreter.run(whole, 's4', IMAGES[:, :4, :4]), rtol=1e-6)
 
 
 @functools.cache

@@ -327,7 +327,10 @@ class DSNet(Network):
     def _sandwich_terms(
         self, outputs: Outputs, size: int, labels: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """The largest width learns from the labels, the others from the teacher."""
+        """The largest width learns from the labels, the others from its moving average.
+
+        Another network that teaches does so at every width.
+        """
         largest = outputs.logits[self.point(size, self.backbone.largest)]
         smallest = outputs.logits[self.point(size, 0)]
         key = self.key(size)
@@ -336,11 +339,14 @@ class DSNet(Network):
             if name.startswith(f'{key}{TEACHER}/'):
                 predictions.append(tf.nn.softmax(value))
         target = tf.add_n(predictions) / len(predictions)
-        terms = {'largest': _smoothed(largest, labels, self.options.smoothing)}
+        by_labels = _smoothed(largest, labels, self.options.smoothing)
+        teaching = outputs.teaching
+        terms = {'largest': teaching.joined(by_labels, largest)}
         teacher = outputs.extras[f'{key}{TEACHER}/largest']
         for name in ('random1', 'random2'):
-            terms[name] = losses.soft_cross_entropy(teacher, outputs.extras[f'{key}{name}'])
-        terms['smallest'] = _cross_entropy(smallest, target)
+            random = outputs.extras[f'{key}{name}']
+            terms[name] = teaching.added(losses.soft_cross_entropy(teacher, random), random)
+        terms['smallest'] = teaching.added(_cross_entropy(smallest, target), smallest)
         return terms
 
     def _gate_terms(self, outputs: Outputs, size: int, labels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -352,13 +358,15 @@ class DSNet(Network):
         noisy = extras[f'{key}noisy']
         if options.faithful_gates:
             noisy = tf.nn.softmax(noisy)
+        dynamic = extras[f'{key}dynamic']
+        by_labels = _smoothed(dynamic, labels, options.smoothing)
         mean = tf.reduce_mean(extras[f'{key}madds'])
         excess = mean / 1e9
         if options.target_madds:
             excess = tf.nn.relu(mean / options.target_madds - 1)
         return {
             'gate': _smoothed(noisy, wanted, options.smoothing),
-            'dynamic': _smoothed(extras[f'{key}dynamic'], labels, options.smoothing),
+            'dynamic': outputs.teaching.joined(by_labels, dynamic),
             'complexity': options.complexity * tf.square(excess),
         }
 

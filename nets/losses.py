@@ -5,6 +5,7 @@ Cross entropy, ensemble, distillation from the ensemble and from stronger points
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -58,6 +59,33 @@ def divergence(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """
     entropy = tf.stop_gradient(soft_cross_entropy(teacher, teacher))
     return soft_cross_entropy(teacher, student) - entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class Teaching:
+    """Another network that teaches, beside or in place of the labels.
+
+    Attributes:
+        logits: [N, classes] of its answers; None: there are only labels.
+        weight: of the divergence from them.
+        label_weight: of the losses by labels.
+    """
+
+    logits: tf.Tensor | None = None
+    weight: float = 1.0
+    label_weight: float = 1.0
+
+    def joined(self, by_labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """The loss by labels of logits [N, classes], with what they learn from the teacher."""
+        if self.logits is None:
+            return by_labels
+        return self.added(self.label_weight * by_labels, logits)
+
+    def added(self, loss: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """A loss of logits [N, classes] that are not compared with labels, the same beside it."""
+        if self.logits is None or not self.weight:
+            return loss
+        return loss + self.weight * divergence(self.logits, logits)
 
 
 def topdown(logits: Sequence[tf.Tensor]) -> tf.Tensor:

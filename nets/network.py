@@ -112,11 +112,15 @@ class Network:
         return []
 
     def cross_entropies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Cross entropy of every operating point, as named terms of the loss."""
-        return {
-            f'loss/{point}': losses.cross_entropy(logits, labels)
-            for point, logits in outputs.logits.items()
-        }
+        """Cross entropy of every operating point, as named terms of the loss.
+
+        With a teacher it has a part in each.
+        """
+        terms = {}
+        for point, logits in outputs.logits.items():
+            by_labels = losses.cross_entropy(logits, labels)
+            terms[f'loss/{point}'] = outputs.teaching.joined(by_labels, logits)
+        return terms
 
     def encoded_as(self, sizes: Mapping[int, int]) -> Network:
         """This network with, for each size in ``sizes``, the kernels of another one."""

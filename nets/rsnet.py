@@ -94,7 +94,8 @@ class RSNet(Network):
         parts = self.cross_entropies(outputs, labels)
         if self.kd:
             teacher = outputs.extras['ensemble']
-            parts['loss/ensemble'] = losses.cross_entropy(teacher, labels)
+            by_labels = losses.cross_entropy(teacher, labels)
+            parts['loss/ensemble'] = outputs.teaching.joined(by_labels, teacher)
         if self.kd and self.kd_type != 'none':
             parts['loss/distillation'] = losses.distillation(
                 teacher, list(outputs.logits.values()), self.kd_type, self.distance

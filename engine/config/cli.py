@@ -33,6 +33,7 @@ TITLES = {
     'run': 'training',
     'course': 'training',
     'optimization': 'training',
+    'teaching': 'training',
     'architecture': 'network',
     'images': 'data',
     'views': 'data',

@@ -25,6 +25,7 @@ from engine.errors import UsageError
 from engine.optimization.averages import AverageOptions
 from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.schedules import ScheduleOptions
+from engine.optimization.teaching import TeachingOptions
 from quant import options as ranges
 from quant.policy import FLOAT_BITS, QuantizationOptions
 
@@ -45,6 +46,7 @@ class Config:
         course: length of the training and its learning rate.
         optimization: how gradients become a step.
         averages: what is averaged over the steps.
+        teaching: what it learns from beside the labels.
         run: batch, seed, start.
         machine: devices that share a step.
 
@@ -61,6 +63,7 @@ class Config:
     course: ScheduleOptions
     optimization: OptimizerOptions
     averages: AverageOptions
+    teaching: TeachingOptions
     run: RunOptions
     machine: MachineOptions
 
@@ -139,6 +142,7 @@ class Config:
             **dict.fromkeys(family.folder_parts(self), True),
             f'seed{self.seed}': self.seed != 0,
             'finetune': bool(self.load),
+            'taught': bool(self.teacher),
         }
         parts += [text for text, holds in used.items() if holds]
         return '-'.join([*parts, Path(self.data.replace(':', '-')).name])

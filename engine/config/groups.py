@@ -16,6 +16,7 @@ from engine.errors import UsageError
 from engine.optimization.averages import AverageOptions
 from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.schedules import ScheduleOptions
+from engine.optimization.teaching import TeachingOptions
 from quant.policy import QuantizationOptions
 
 # Group -> its options. Those of the network depend on it, and form the group ``options``.
@@ -27,6 +28,7 @@ GROUPS: dict[str, type[Any]] = {
     'course': ScheduleOptions,
     'optimization': OptimizerOptions,
     'averages': AverageOptions,
+    'teaching': TeachingOptions,
     'run': RunOptions,
     'machine': MachineOptions,
 }

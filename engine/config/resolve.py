@@ -102,7 +102,7 @@ def _open(values: dict[str, Any]) -> Dataset:
             raise UsageError(f'--{error}') from error
     dataset = datasets.open_dataset(values['data'], size=size, skip=values.get('skip_list', ''))
     values['data'] = datasets.located(datasets.named(values['data']).data)
-    for name in ('skip_list', 'load'):
+    for name in ('skip_list', 'load', 'teacher'):
         if values.get(name):
             values[name] = datasets.absolute(values[name])
     return dataset

@@ -19,6 +19,7 @@ def views(
     With ``nearest`` the source index is floor(i * H / size) in float32, and normalisation comes
     first, as published. With ``area`` every pixel is the mean over its source area, in two matrix
     products, which every format of networks has: converters turn an area resize into another one.
+    An antialiased view of another edge than the size's is filtered here.
 
     Args:
         images: uint8 [N, H, H, 3], BGR: one for each of ``preprocessing.view_sizes``.
@@ -33,7 +34,11 @@ def views(
     if not preprocessing.antialias:
         resize = {'nearest': _nearest, 'area': _area_means}[preprocessing.resize]
         return {size: resize(values[0], size, data_format) for size in preprocessing.sizes}
-    return {size: _in_format(view, data_format) for size, view in zip(preprocessing.sizes, values)}
+    found = {}
+    for size, view in zip(preprocessing.sizes, values):
+        matrix = antialiased(int(view.shape[1]), size, cubic=preprocessing.cubic)
+        found[size] = _resampled(view, matrix, data_format)
+    return found
 
 
 def _in_format(values: tf.Tensor, data_format: str) -> tf.Tensor:
@@ -48,11 +53,17 @@ def _nearest(values: tf.Tensor, size: int, data_format: str) -> tf.Tensor:
 
 
 def _area_means(values: tf.Tensor, size: int, data_format: str) -> tf.Tensor:
-    """Means over areas, of [N, H, H, C]: of rows of pixels, then within the rows."""
-    length, channels = int(values.shape[1]), int(values.shape[3])
+    """Means over areas, of [N, H, H, C]."""
+    length = int(values.shape[1])
+    return _resampled(values, overlap(length, size), data_format)
+
+
+def _resampled(values: tf.Tensor, shares: np.ndarray, data_format: str) -> tf.Tensor:
+    """[N, H, H, C] resized by the shares [size, H] of the source pixels of an axis."""
+    size, length = shares.shape
+    channels = int(values.shape[3])
     if size == length:
         return _in_format(values, data_format)
-    shares = overlap(length, size)
     rows = tf.reshape(values, [-1, length, length * channels])
     rows = tf.matmul(tf.constant(shares), rows)  # [N, size, H * C]
     rows = tf.reshape(rows, [-1, size, length, channels])
@@ -130,6 +141,32 @@ def overlap(length: int, size: int) -> np.ndarray:
     limits[-1] = np.inf
     shared = np.minimum(ends, limits) - np.maximum(starts, pixels)  # [size, length]
     return np.maximum(shared, 0) / step
+
+
+def antialiased(length: int, size: int, *, cubic: bool) -> np.ndarray:
+    """The part that every source pixel has in every pixel of Pillow's resize, of one axis.
+
+    Args:
+        length: source pixels.
+        size: pixels of the result; more or fewer.
+        cubic: by the bicubic filter (with a = -1/2), not the bilinear one.
+
+    Returns:
+        float32 [size, length], rows of sum 1.
+
+    >>> antialiased(4, 2, cubic=False)
+    array([[0.42857143, 0.42857143, 0.14285715, 0.        ],
+           [0.        , 0.14285715, 0.42857143, 0.42857143]], dtype=float32)
+    """
+    scale = length / size
+    centres = (np.arange(size) + 0.5) * scale
+    distances = np.abs(np.arange(length) + 0.5 - centres[:, None]) / max(scale, 1.0)
+    near = np.maximum(1 - distances, 0)
+    parts = near
+    if cubic:
+        far = np.clip(2 - distances, 0, 1)
+        parts = near * (1 + distances - 1.5 * distances**2) - 0.5 * far**2 * (1 - far)
+    return (parts / parts.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _normalized(images: tf.Tensor, rule: inputs.InputRule) -> tf.Tensor:

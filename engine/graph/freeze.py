@@ -81,10 +81,17 @@ def freeze(build: Callable[[], Sequence[Part]], values: Values) -> Frozen:
     return Frozen(graph_def, signatures)
 
 
-def point_model(source: Checkpoint, name: str) -> tuple[InferenceModel, Values]:
+def point_model(
+    source: Checkpoint, name: str, data_format: str = 'NHWC'
+) -> tuple[InferenceModel, Values]:
     """A model that has the operating point ``name``, at its size alone, and its variables.
 
     What it has beside is left out by ``of_point``.
+
+    Args:
+        source: the checkpoint.
+        name: spelling of the point.
+        data_format: of its layers.
 
     Raises:
         UsageError: there is no such point.
@@ -97,7 +104,7 @@ def point_model(source: Checkpoint, name: str) -> tuple[InferenceModel, Values]:
     if point.size is not None and point.size in config.sizes:
         config = config.narrowed([point.size])
     config = families.get(config.net).at_point(config, point)
-    model = InferenceModel(config.adjusted(kd=False), data_format='NHWC')
+    model = InferenceModel(config.adjusted(kd=False), data_format=data_format)
     return model, functools.partial(checkpoint.select, source, flag='RUN', partial=True)
 
 

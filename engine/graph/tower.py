@@ -9,10 +9,12 @@ from tensorpack.tfutils.tower import get_current_tower_context
 
 from engine.config.config import Config
 from engine.graph.inference import CORRECT, EXTRA, InferenceModel, correct, scored
+from engine.graph.teacher import Teacher
 from engine.graph.worker import SingleWorker
 from engine.optimization.rule import PerVariable, RuleOptimizer
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
+from nets.losses import Teaching
 from quant.backend import tf
 from quant.state import TRAINED, Kind, declared
 
@@ -25,6 +27,7 @@ class Model(InferenceModel, ModelDesc):
         data_format: ``NHWC`` or ``NCHW``.
         options: of the network's ``outputs`` in inference towers.
         worker: the process that trains it; None: it is alone.
+        teacher: another network that its training towers learn from; None without one.
 
     Attributes:
         towers: layer builders of the training towers, in order.
@@ -43,6 +46,7 @@ class Model(InferenceModel, ModelDesc):
         data_format: str,
         options: Mapping[str, Any] | None = None,
         worker: SingleWorker | None = None,
+        teacher: Teacher | None = None,
     ):
         super().__init__(config, data_format=data_format, options=options)
         self.worker = worker or SingleWorker()
@@ -53,6 +57,7 @@ class Model(InferenceModel, ModelDesc):
         self.losses: list[dict[str, tf.Tensor]] = []
         towers = len(config.gpu)
         self._optimizer = config.optimization
+        self._teacher = teacher
         self._settings: dict[Any, PerVariable] = {}
         self.exchange = Exchange(towers) if config.sync_bn and towers > 1 else None
 
@@ -93,6 +98,9 @@ class Model(InferenceModel, ModelDesc):
         self.names = list(rows)
         self.towers.append(blocks)
         self.batches.append([*images, labels])
+        if self._teacher is not None:
+            outputs.teaching = self._teaching(self._teacher, images)
+            rows['teacher'] = outputs.teaching.logits
         terms = self.net.loss(outputs, labels)
         decay = self._weight_decay(blocks)
         if not self._optimizer.decoupled:
@@ -101,6 +109,11 @@ class Model(InferenceModel, ModelDesc):
         self.losses.append({'loss': loss, **terms})
         _summarize(loss, terms, rows, labels)
         return loss
+
+    def _teaching(self, teacher: Teacher, images: Sequence[tf.Tensor]) -> Teaching:
+        """What the teacher says of a batch: once, for all operating points."""
+        options = self.config.teaching
+        return Teaching(teacher.logits(images), options.teacher_weight, options.label_weight)
 
     def _weight_decay(self, blocks: Blocks) -> list[tf.Tensor]:
         """Terms of the loss by which trained variables of the current tower decay.

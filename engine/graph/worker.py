@@ -55,13 +55,14 @@ class SingleWorker:
         """Callbacks that keep the workers together, to run after those that evaluate and write."""
         return []
 
-    def start(self, config: 'Config', dataset: 'Dataset', step: int) -> int:
+    def start(self, config: 'Config', dataset: 'Dataset', step: int, teacher: str = '') -> int:
         """Meets the other workers before anything is built.
 
         Args:
             config: the configuration that this worker was started with.
             dataset: its data.
             step: global step that it would go on from.
+            teacher: digest of the network that it learns from; empty without one.
 
         Returns:
             The step of the first worker, from which all go on.

@@ -15,8 +15,13 @@ FREE = ('skip_list', 'max_bad', 'gpu')
 # Where data are; what they are is compared by itself.
 DATA = 'data'
 
-# How fields that are paths are recorded; an earlier run has them as they were typed.
-PATHS: dict[str, Callable[[str], str]] = {DATA: datasets.located, 'load': datasets.absolute}
+# How fields that are paths are recorded; an earlier run has them as they were typed. A teacher is
+# compared by its content, see ``engine.training.teachers``: here is only whether there is one.
+PATHS: dict[str, Callable[[str], str]] = {
+    DATA: datasets.located,
+    'load': datasets.absolute,
+    'teacher': lambda text: 'one' if text else '',
+}
 
 
 @dataclasses.dataclass(frozen=True)

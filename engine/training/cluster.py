@@ -45,7 +45,7 @@ PATIENCE = 5.0
 PAUSE = 1.0
 
 # Fields of Config that may differ between workers: where files and GPUs are.
-LOCAL = ('gpu', 'data', 'skip_list', 'load')
+LOCAL = ('gpu', 'data', 'skip_list', 'load', 'teacher')
 
 
 class Lost(WorkerError, StopTraining):
@@ -108,13 +108,14 @@ class WorkerGroup(SingleWorker):
     def callbacks(self) -> list[Callback]:
         return [StayTogether(self)]
 
-    def start(self, config: Config, dataset: Dataset, step: int) -> int:
+    def start(self, config: Config, dataset: Dataset, step: int, teacher: str = '') -> int:
         """See ``SingleWorker.start``.
 
         Args:
             config: the configuration that this worker was started with.
             dataset: its data.
             step: global step that it would go on from.
+            teacher: digest of the network that it learns from.
         """
         # The sessions of a server share its threads: that of the steps, and that of barriers.
         threads = operation_threads(len(config.gpu) + 1)
@@ -122,7 +123,7 @@ class WorkerGroup(SingleWorker):
         self.server  # noqa: B018
         for index, host in enumerate(self.hosts):
             self._wait_for(index, host)
-        self._compare_runs(config, dataset)
+        self._compare_runs(config, dataset, teacher)
         rows = self.gather([step])
         return int(rows[0, 0])
 
@@ -137,12 +138,13 @@ class WorkerGroup(SingleWorker):
         agreed = Config.from_json(json.loads(of_first), f'worker {self.index}')
         return agreed.replacing(**local)
 
-    def _compare_runs(self, config: Config, dataset: Dataset) -> None:
+    def _compare_runs(self, config: Config, dataset: Dataset, teacher: str) -> None:
         fields = config.flat()
         for name in LOCAL:
             del fields[name]
         fields['gpu'] = len(config.gpu)
         fields['data'] = zlib.crc32(np.asarray(dataset.train.labels).tobytes())
+        fields['teacher'] = teacher
         checksums = {name: zlib.crc32(repr(value).encode()) for name, value in fields.items()}
 
         def error(name: str, worker: int) -> UsageError:

@@ -21,6 +21,7 @@ from engine.errors import UsageError
 from engine.runs import holdout
 from engine.runs.folder import Run, open_run, placed
 from engine.runs.lock import Lock, held
+from engine.training import teachers
 
 # What was said of a stage and does not hold for the next, whose recipe differs.
 OF_STAGE = ('lr', 'epochs')
@@ -128,6 +129,7 @@ def _train_one(
     dataset = holdout.apply(dataset, config, logdir if resumes else None, anew=True)
     _check_batch(config, len(dataset.train), 1 if others is None else len(others[0]))
     checks.check_trainable(dataset)
+    teachers.check_there(config)
     identity = Identity(dataset)
     print('\n'.join([*notes, *checks.notes(dataset, identity)]), flush=True)
     from engine.training import cluster, train
@@ -142,13 +144,18 @@ def _train_one(
     worker = cluster.join(others)
     # The other workers get from the first one what it reads.
     values = train.starting_values(config) if worker.first else None
+    known = logdir if resumes and worker.first else None
+    taught = teachers.find(config, dataset.classes, folder=known, data_format=data_format)
     run = Run(logdir)
     if worker.first:
         # The lock has made a new folder.
         action = None if args.action == 'n' else args.action
         run = _open(config, logdir, action, dataset, images, identity, given)
         run = dataclasses.replace(run, lock=lock)
-    run = dataclasses.replace(run, step=worker.start(config, dataset, run.step))
+        if taught is not None:
+            taught.note(run)
+    content = taught.record.digest if taught is not None else ''
+    run = dataclasses.replace(run, step=worker.start(config, dataset, run.step, content))
     config = worker.agree(run.config or config)
     if run.step >= config.epochs * config.steps_per_epoch:
         print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')
@@ -163,6 +170,7 @@ def _train_one(
         data_format=data_format,
         threads=threads,
         worker=worker,
+        teacher=taught.teacher if taught is not None else None,
     )
     return run.path, threads
 

@@ -15,6 +15,7 @@ from engine.data.identity import Identity
 from engine.data.sources import BadImage, some
 from engine.errors import UsageError
 from engine.graph.loaders import KeepsError, SharedBatches, train_flow
+from engine.graph.teacher import Teacher
 from engine.graph.tower import Model
 from engine.graph.worker import SingleWorker
 from engine.runs import checkpoint, data_record
@@ -76,6 +77,7 @@ def train(
     data_format: str,
     threads: int,
     worker: SingleWorker,
+    teacher: Teacher | None = None,
 ) -> None:
     """Trains until ``config.epochs``.
 
@@ -89,6 +91,7 @@ def train(
         data_format: ``NHWC`` or ``NCHW``.
         threads: that decode images.
         worker: this process among those that train together.
+        teacher: another network that is learned from; None without one.
 
     Raises:
         UsageError: the loss is no number, the data are bad, memory or disk are full.
@@ -97,7 +100,7 @@ def train(
     """
     try:
         with new_graph():
-            _train(config, dataset, run, values, data_format, threads, worker)
+            _train(config, dataset, run, values, data_format, threads, worker, teacher)
     except tf.errors.ResourceExhaustedError as error:
         raise UsageError(too_large(config, worker.size)) from error
     except OSError as error:
@@ -125,11 +128,12 @@ def _train(
     data_format: str,
     threads: int,
     worker: SingleWorker,
+    teacher: Teacher | None,
 ) -> None:
     tf.set_random_seed(config.seed)
     keep_class_names(dataset.classes)
     options = config.network().evaluation_options
-    model = Model(config, data_format=data_format, options=options, worker=worker)
+    model = Model(config, data_format=data_format, options=options, worker=worker, teacher=teacher)
     images = _flow(config, dataset, worker, start_step=run.step, threads=threads)
     ahead = 1 if len(config.gpu) > 1 else 0
     flow = KeepsError(images, config.course.steps - run.step, ahead)

@@ -23,6 +23,7 @@ from nets.layers.grouped import grouped_conv
 from nets.layers.kernels import Kernel, Kernels, MetaConv
 from nets.layers.norm import Normalisation
 from nets.layers.rprelu import rprelu
+from nets.losses import Teaching
 from nets.points import Point
 from quant.backend import tf
 from quant.policy import Policy
@@ -42,10 +43,12 @@ class Outputs:
     Attributes:
         logits: [N, classes] float32 by operating point, strongest first.
         extras: named tensors that are scored, summarised or used by the loss beside the points.
+        teaching: what the loss compares them with beside labels.
     """
 
     logits: dict[Point, tf.Tensor]
     extras: dict[str, tf.Tensor] = dataclasses.field(default_factory=dict)
+    teaching: Teaching = Teaching()
 
 
 class Blocks(Normalisation):

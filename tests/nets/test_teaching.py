@@ -1,0 +1,91 @@
+"""What networks learn from a teacher: at every point, beside or in place of the labels."""
+
+import numpy as np
+import pytest
+
+import nets
+from nets.layers.blocks import Outputs
+from nets.losses import Teaching
+from nets.points import Point
+from quant.backend import tf
+
+LABELS = [0, 2, 1]
+RNG = np.random.default_rng(0)
+RESNET = {'arch': 'resnet8', 'mode': 'pytorch', 'sizes': (16, 12)}
+MSDNET = {'arch': 'msdnet', 'mode': 'pytorch', 'sizes': (40,)}
+DSNET = {'arch': 'mobilenetv1_small', 'mode': 'pytorch', 'sizes': (16,)}
+# Network, options, and by term what learns: from labels, or beside them from the network itself.
+NETS = {
+    'rsnet': (RESNET, {'kd': True}, ('s16', 's12', 'ensemble'), ()),
+    'san': (RESNET, {'kd': True}, ('s16', 's12'), ()),
+    'aig': (RESNET, {}, ('s16', 's12'), ()),
+    'msdnet': (MSDNET, {'nBlocks': 2, 'exit_weights': (0.5, 1.0)}, ('s40-x1', 's40-x0'), ()),
+    'dsnet': (DSNET, {}, ('largest',), ('random1', 'random2', 'smallest')),
+    'gate': (
+        {**DSNET, 'arch': 'mobilenetv1'},
+        {'stage': 'gate', 'routes': (0, 6)},
+        ('dynamic',),
+        (),
+    ),
+}
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def logits():
+    return RNG.normal(0, 2, (3, 4)).astype('float32')
+
+
+def fake(name, net) -> tuple[Outputs, dict[str, np.ndarray]]:
+    """Outputs of a network with drawn answers, and these by the terms of the loss."""
+    values = {}
+    extras = {}
+    points = net.points
+    if name in ('dsnet', 'gate'):
+        points = (Point(width=net.widths[0]), Point(width=0))
+    outputs = {point: logits() for point in points}
+    for point, value in outputs.items():
+        values[str(point)] = value
+        extras[f'gates/{point}'] = np.ones([3, 3], np.float32)
+    for extra in ('ensemble', 'random1', 'random2', 'dynamic', 'teacher/largest', 'noisy'):
+        extras[extra] = values[extra] = logits()
+    extras['noisy'] = extras['noisy'][:, :2]
+    extras['madds'] = np.ones(3, np.float32)
+    values['largest'], values['smallest'] = [outputs[point] for point in (points[0], points[-1])]
+    tensors = {point: tf.constant(value) for point, value in outputs.items()}
+    return Outputs(tensors, {key: tf.constant(value) for key, value in extras.items()}), values
+
+
+@pytest.mark.parametrize('name', NETS)
+def test_every_point_learns_from_it(name, run):
+    """In a sum, 3 times the divergence, and half of what came from the labels."""
+    form, options, labelled, beside = NETS[name]
+    cls = nets.get('dsnet' if name == 'gate' else name)
+    net = cls(**form, classes=4, options=cls.Options(**options))
+    outputs, values = fake(name, net)
+    plain = run(net.loss(outputs, tf.constant(LABELS)))
+    answers = logits()
+    outputs.teaching = Teaching(tf.constant(answers), 3.0, 0.5)
+    found = run(net.loss(outputs, tf.constant(LABELS)))
+    shares = softmax(answers)
+    expected = dict(plain)
+    for term in (*labelled, *beside):
+        key = f'loss/{term}'
+        divergence = (shares * np.log(shares / softmax(values[term]))).sum(1).mean()
+        weight = 0.5 if term == 's40-x0' else 1.0
+        share = 0.5 if term in labelled else 1.0
+        expected[key] = share * plain[key] + 3 * weight * divergence
+    assert found.keys() == expected.keys()
+    assert found == {key: pytest.approx(value, rel=1e-4) for key, value in expected.items()}
+
+
+def test_without_labels_only_it_counts(run):
+    cls = nets.get('san')
+    net = cls(**RESNET, classes=4)
+    outputs, _ = fake('san', net)
+    outputs.teaching = Teaching(outputs.logits[net.points[0]], 1.0, 0.0)
+    found = run(net.loss(outputs, tf.constant(LABELS)))
+    assert found['loss/s16'] == pytest.approx(0, abs=1e-6) and found['loss/s12'] > 0

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nets import dsnet_passes, losses
+from nets import dsnet_passes
 from nets.backbones import slimmable as slimnets
 from nets.dsnet_passes import TEACHER, Found, Passes
 from nets.layers.blocks import Blocks, Outputs
@@ -41,6 +41,8 @@ class DSNetOptions:
             mean prediction of the teacher at the largest width and at the two random ones (in the
             published code at two others, drawn anew). Without it, as in the released
             configurations, from the teacher at the largest width alone.
+        inplace_bootstrap: without it, as with that setting of the published code, all widths learn
+            from the labels, and from ``--teacher`` where there is one.
         faithful_gates: the published loss of the gate, a softmax of its softmax, and the published
             count of its multiply-adds, see ``nets.layers.routing.routed_madds``.
         gate_noise: by default the gate takes the largest logit at inference.
@@ -60,6 +62,11 @@ class DSNetOptions:
     )
     sized: bool = option(False, 'operating points spell their size', flag=False)
     ieb: bool = option(True, 'the smallest width learns from an ensemble')
+    inplace_bootstrap: bool = option(
+        True,
+        'widths below the largest learn from the moving average of the network; off: as the '
+        'largest, from the labels and from --teacher',
+    )
     faithful_gates: bool = option(
         False, 'the published loss of the gate, and its count of its cost'
     )
@@ -327,26 +334,26 @@ class DSNet(Network):
     def _sandwich_terms(
         self, outputs: Outputs, size: int, labels: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """The largest width learns from the labels, the others from its moving average.
+        """The largest width learns from the labels, the others from the moving average or as it.
 
         Another network that teaches does so at every width.
         """
-        largest = outputs.logits[self.point(size, self.backbone.largest)]
-        smallest = outputs.logits[self.point(size, 0)]
         key = self.key(size)
-        predictions = []  # of the teacher, [N, classes] each
-        for name, value in outputs.extras.items():
-            if name.startswith(f'{key}{TEACHER}/'):
-                predictions.append(tf.nn.softmax(value))
-        target = tf.add_n(predictions) / len(predictions)
-        by_labels = _smoothed(largest, labels, self.options.smoothing)
-        teaching = outputs.teaching
-        terms = {'largest': teaching.joined(by_labels, largest)}
-        teacher = outputs.extras[f'{key}{TEACHER}/largest']
+        passes = {'largest': outputs.logits[self.point(size, self.backbone.largest)]}
         for name in ('random1', 'random2'):
-            random = outputs.extras[f'{key}{name}']
-            terms[name] = teaching.added(losses.soft_cross_entropy(teacher, random), random)
-        terms['smallest'] = teaching.added(_cross_entropy(smallest, target), smallest)
+            passes[name] = outputs.extras[f'{key}{name}']
+        passes['smallest'] = outputs.logits[self.point(size, 0)]
+        targets: dict[str, tf.Tensor] = {}
+        if self.options.inplace_bootstrap:
+            targets = _bootstrapped(outputs.extras, key)
+        terms = {}
+        for name, logits in passes.items():
+            if name in targets:
+                loss = _cross_entropy(logits, targets[name])
+                terms[name] = outputs.teaching.added(loss, logits)
+            else:
+                by_labels = _smoothed(logits, labels, self.options.smoothing)
+                terms[name] = outputs.teaching.joined(by_labels, logits)
         return terms
 
     def _gate_terms(self, outputs: Outputs, size: int, labels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -369,6 +376,22 @@ class DSNet(Network):
             'dynamic': outputs.teaching.joined(by_labels, dynamic),
             'complexity': options.complexity * tf.square(excess),
         }
+
+
+def _bootstrapped(extras: Mapping[str, tf.Tensor], key: str) -> dict[str, tf.Tensor]:
+    """What the passes below the largest width learn from the moving average, [N, classes] each.
+
+    Args:
+        extras: of a training tower.
+        key: start of the names of the input size.
+    """
+    largest = tf.nn.softmax(extras[f'{key}{TEACHER}/largest'])
+    predictions = []
+    for name, value in extras.items():
+        if name.startswith(f'{key}{TEACHER}/'):
+            predictions.append(tf.nn.softmax(value))
+    ensemble = tf.add_n(predictions) / len(predictions)
+    return {'random1': largest, 'random2': largest, 'smallest': ensemble}
 
 
 def _check(name: str, indices: Sequence[int], last: int) -> None:

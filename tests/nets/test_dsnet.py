@@ -18,6 +18,7 @@ from nets.layers import routing
 from nets.layers.blocks import Blocks, Outputs
 from nets.layers.kernels import generate
 from nets.layers.width import Width
+from nets.losses import Teaching
 from nets.points import Point
 from quant import Policy, low_bit
 from quant.backend import tf
@@ -350,36 +351,54 @@ def test_teacher_starts_as_the_network_and_is_not_trained(run):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('ieb', [True, False])
-def test_sandwich_losses(ieb, run):
-    logits = {
-        name: RNG.normal(0, 2, (6, CLASSES)).astype('float32')
-        for name in (
-            'largest',
-            'smallest',
-            'random1',
-            'random2',
-            'teacher/largest',
-            'teacher/random1',
-            'teacher/random2',
-        )
-    }
-    if not ieb:
-        del logits['teacher/random1'], logits['teacher/random2']
+PASSES = ('largest', 'random1', 'random2', 'smallest')
+
+
+def sandwich(teaching=None, **options):
+    """Logits of the passes of a step and of its teachers, as arrays, and the terms of the loss."""
+    names = [*PASSES, 'teacher/largest', 'teacher/random1', 'teacher/random2']
+    if not options.get('ieb', True):
+        names = names[:-2]
+    logits = {name: RNG.normal(0, 2, (6, CLASSES)).astype('float32') for name in names}
     tensors = {name: tf.constant(value) for name, value in logits.items()}
     outputs = Outputs(
-        {Point(width=14): tensors.pop('largest'), Point(width=0): tensors.pop('smallest')}, tensors
+        {Point(width=14): tensors.pop('largest'), Point(width=0): tensors.pop('smallest')},
+        tensors,
+        teaching or Teaching(),
     )
-    terms = run(network(ieb=ieb).loss(outputs, tf.constant(LABELS)))
+    return logits, network(**options).loss(outputs, tf.constant(LABELS))
+
+
+@pytest.mark.parametrize('ieb', [True, False])
+def test_sandwich_losses(ieb, run):
+    logits, terms = sandwich(ieb=ieb)
     members = [softmax(value) for name, value in logits.items() if name.startswith('teacher')]
     expected = {
         'largest': smoothed(logits['largest'], LABELS),
         **{name: cross(members[0], logits[name]) for name in ('random1', 'random2')},
         'smallest': cross(np.mean(members, axis=0), logits['smallest']),
     }
-    assert terms == pytest.approx(
+    assert run(terms) == pytest.approx(
         {f'loss/{name}': value for name, value in expected.items()}, rel=1e-4
     )
+
+
+@pytest.mark.parametrize('label_weight', [None, 0.0, 0.5])
+def test_all_widths_learn_from_the_labels_and_another_network(label_weight, run):
+    answers = RNG.normal(0, 2, (6, CLASSES)).astype('float32')
+    teaching = None
+    if label_weight is not None:
+        teaching = Teaching(tf.constant(answers), 2.0, label_weight)
+    logits, terms = sandwich(teaching, inplace_bootstrap=False)
+    expected = {}
+    for name in PASSES:
+        value = smoothed(logits[name], LABELS)
+        if label_weight is not None:
+            target = softmax(answers)
+            divergence = cross(target, logits[name]) - cross(target, answers)
+            value = label_weight * value + 2.0 * divergence
+        expected[f'loss/{name}'] = value
+    assert run(terms) == pytest.approx(expected, rel=1e-4)
 
 
 def test_calibration_sees_every_width_alone(run):

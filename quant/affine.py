@@ -105,7 +105,7 @@ class Affine(Quantizer):
             found = self._step(weights.first(), channels, low, high, self.method)
             return first_steps.or_one(found)
 
-        variable = weights.tower.variable('step', [channels], initializer=initial)
+        variable = weights.tower.variable('step', [channels], initializer=initial, bits=self.bits)
         step = tf.convert_to_tensor(variable)
         weights.tower.report(lambda: uniform.codebook(step, low, high))
         return _rounded(w, step, low, high)

@@ -170,6 +170,7 @@ class LSQ(Quantizer):
             trainable=True,
             lr_factor=self.lr_factor,
             decay_factor=self.decay_factor,
+            bits=self.bits,
         )
 
     def _first_step(

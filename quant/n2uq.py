@@ -137,6 +137,7 @@ class N2UQ(Quantizer):
             trainable=True,
             lr_factor=self.lr_factor,
             decay_factor=self.decay_factor,
+            bits=self.bits,
         )
         return tf.convert_to_tensor(variable)
 

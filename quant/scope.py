@@ -103,7 +103,7 @@ class Quantization:
             shape: of the variable.
             initializer: as of ``tf.get_variable``.
             trainable: whether it is learned by gradient.
-            **state: ``beside``, ``lr_factor``, ``decay_factor``, ``snapped`` as of
+            **state: ``beside``, ``lr_factor``, ``decay_factor``, ``bits``, ``snapped`` as of
                 ``quant.state.State``.
         """
         variable = tf.get_variable(name, shape=shape, initializer=initializer, trainable=trainable)

@@ -41,6 +41,8 @@ class State:
         beside: names below its own of what a training keeps with it, and loads with it.
         lr_factor: of a trained one: times the learning rate.
         decay_factor: of a trained one that is no kernel: times the weight decay of kernels.
+        bits: of a quantizer: for which alone a value is meant, as a step is; a value of other bits
+            is not loaded. 0: it serves any number, as a clip does.
         snapped: of a quantizer: gives the value nearest to one, both arrays, with which levels are
             small whole numbers times a scale; None where they always are, or never.
     """
@@ -53,6 +55,7 @@ class State:
     beside: tuple[str, ...] = ()
     lr_factor: float = 1.0
     decay_factor: float = 0.0
+    bits: int = 0
     snapped: Callable[[np.ndarray], np.ndarray] | None = None
 
 

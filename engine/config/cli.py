@@ -13,6 +13,7 @@ from engine.config.groups import GROUPS
 from engine.config.options import (
     WORKER_TIMEOUT,
     Architecture,
+    ChainFlags,
     EvaluationFlags,
     FolderFlags,
 )
@@ -78,6 +79,7 @@ def parser(family: str = '', description: str = DESCRIPTION) -> Parser:
         _add_all(titles[title], _flags_of(group))
     _add_spellings(p)
     _add_network(p, nets.names())
+    _add_all(titles['training'], flags.flags([('chain', ChainFlags)]))
     _add_all(titles[MACHINE], flags.flags([('run folder', FolderFlags)]))
     evaluation = p.add_argument_group('evaluation')
     evaluation.add_argument('--eval', action='store_true', help='evaluate -ec')
@@ -133,6 +135,8 @@ def parse(argv: Sequence[str], description: str = DESCRIPTION) -> argparse.Names
     args = parser().parse(words)
     if args.preset is not None and args.preset not in PRESETS:
         raise UsageError(f'--preset {args.preset}: {unknown(args.preset, PRESETS)}')
+    if args.eval and args.progressive is not None:
+        raise UsageError('--progressive: is about training; leave --eval out')
     if args.fake and args.data not in (None, 'fake'):
         raise UsageError(f'--fake with --data {args.data}: give one of them')
     return args

@@ -176,6 +176,7 @@ class RunOptions:
     load: str | None = option(
         None, 'start from the weights of this run folder or checkpoint', metavar='CKPT'
     )
+    stages: tuple[str, ...] = option((), 'bits of the --progressive chain it is of', flag=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +194,18 @@ class MachineOptions:
     bf16: bool = option(False, 'train with activations in bfloat16; everything else stays float32')
     sync_bn: bool = option(
         False, 'batch statistics of all towers together; else of each tower, as published'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainFlags:
+    """Several trainings in one command; each is a configuration of its own."""
+
+    progressive: tuple[str, ...] | None = option(
+        None,
+        'bits of a chain of trainings, each in a folder of its own from the weights of the one '
+        'before: 4 3 2, or of weights and activations, w32a4 w4a4',
+        metavar='BITS',
     )
 
 

@@ -9,8 +9,9 @@ from engine.data import datasets
 from engine.errors import UsageError
 from engine.optimization.schedules import MARKS
 
-# Fields of Config that say which bad images are known, and on which devices a step is computed.
-FREE = ('skip_list', 'max_bad', 'gpu')
+# Fields of Config that say which bad images are known, on which devices a step is computed, and
+# what else is trained in the same chain.
+FREE = ('skip_list', 'max_bad', 'gpu', 'stages')
 
 # Where data are; what they are is compared by itself.
 DATA = 'data'

@@ -12,7 +12,6 @@ from engine.config import hardware
 from engine.config.cli import evaluation_flag, explicit, peers
 from engine.config.config import Config
 from engine.config.options import RESUMING
-from engine.config.presets import PRESETS
 from engine.config.resolve import resolve
 from engine.data import checks
 from engine.data.identity import Identity
@@ -21,14 +20,11 @@ from engine.errors import UsageError
 from engine.runs import holdout
 from engine.runs.folder import Run, open_run, placed
 from engine.runs.lock import Lock, held
-from engine.training import teachers
-
-# What was said of a stage and does not hold for the next, whose recipe differs.
-OF_STAGE = ('lr', 'epochs')
+from engine.training import stages, teachers
 
 
 def run_training(args: argparse.Namespace) -> None:
-    """Trains, and goes on with what the preset says comes next.
+    """Trains, stage by stage where ``--progressive`` or the preset say what comes next.
 
     Raises:
         UsageError: flags, data or folder do not allow it.
@@ -36,22 +32,20 @@ def run_training(args: argparse.Namespace) -> None:
     wrong = evaluation_flag(args)
     if wrong:
         raise UsageError(f'{wrong}: is about evaluation; add --eval')
-    given = explicit(args)
     logdir = None
     if args.logdir:
         logdir = Path(args.logdir)
-    while True:
-        finished, threads = train_one(args, given, logdir)
-        preset = PRESETS.get(given.get('preset', ''))
-        if preset is None or not preset.then:
-            return
-        then = preset.then
-        _calibrate(args, finished, threads)
-        print(f'{finished} has statistics of all widths; next: preset {then}', flush=True)
-        given = {name: value for name, value in given.items() if name not in OF_STAGE}
-        given.update(preset=then, load=str(finished))
-        if logdir is not None:
-            logdir = logdir.with_name(f'{logdir.name}-gate')
+    chain = stages.chain(explicit(args), args.progressive)
+    if len(chain) > 1:
+        chain = stages.checked(chain, logdir, args.action)
+    finished, threads = train_one(args, chain[0].given, chain[0].folder(logdir))
+    for stage in chain[1:]:
+        if stage.calibrates:
+            _calibrate(args, finished, threads)
+            print(f'{finished} has statistics of all widths', flush=True)
+        print(f'{stage.title}, from the weights of {finished}', flush=True)
+        given = {**stage.given, 'load': str(finished)}
+        finished, threads = train_one(args, given, stage.folder(logdir))
 
 
 def _calibrate(args: argparse.Namespace, finished: Path, threads: int) -> None:

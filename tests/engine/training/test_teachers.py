@@ -1,9 +1,10 @@
 """The network that ``--teacher`` names: which one it is, and what cannot be one."""
 
 import dataclasses
+import functools
 import json
-import shlex
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -13,9 +14,17 @@ from engine.config.config import Config
 from engine.deployment import run_backend
 from engine.errors import UsageError
 from engine.runs.checkpoint import Checkpoint
-from engine.runs.folder import Run
+from engine.runs.folder import Run, checkpoints
 from engine.training import teachers
 from tests.checkpoints import values
+from tests.engine.training.test_fault import (
+    STEPS,
+    assert_same,
+    finish,
+    output,
+    signal_after_step,
+    start,
+)
 
 NAMES = ('ant', 'bee', 'cow')
 RUN = Config.from_values(
@@ -127,33 +136,20 @@ def test_flags_that_cannot_be_meant(flags, part, tmp_path, capsys):
     assert not (logdir / 'config.json').exists()
 
 
-TINY = shlex.split(
-    '--data animals28 -d 8 --width 0.25 --mode preact --batch-size 8 --steps-per-epoch 2 '
-    '--threads 0'
-)
-
-
-def main(*flags):
-    assert imagenet_tf.main([str(flag) for flag in flags]) == 0
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize('gpus', ['0', '0,1'])
-def test_a_training_that_is_interrupted_learns_the_same(gpus, tmp_path, few_validation_images):
-    """To the bit, with any number of towers, and from a teacher that has moved and gone on."""
-    lent = tmp_path / 'lent'
-    main(*TINY, '--sizes', 16, '--epochs', 1, '--logdir', lent)
-    flags = [*TINY, '--sizes', 16, 12, '--qw', 2, '--qa', 2, '--seed', 3, '--gpu', gpus]
-    flags += ['--schedule', 'step']
-    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    main(*flags, '--epochs', 2, '--teacher', lent, '--logdir', whole)
-    main(*flags, '--epochs', 1, '--teacher', f'{lent}:s16', '--logdir', parts)
-    moved = tmp_path / 'moved'
+def test_a_training_that_is_interrupted_learns_the_same(tmp_path):
+    """To the bit, from a teacher that has moved and was trained further meanwhile."""
+    lent, moved = tmp_path / 'lent', tmp_path / 'moved'
+    finish(lent, '--epochs', 1)
+    flags = ['--epochs', 2, '--qw', 2, '--qa', 2, '--seed', 3, '--teacher']
+    straight, run = tmp_path / 'straight', tmp_path / 'run'
+    finish(straight, *flags, lent)
+    hurt = functools.partial(signal_after_step, signal.SIGTERM, STEPS + 2)
+    process = start(run, *flags, f'{lent}:s12', hurt=hurt)
+    process.join()
+    assert process.exitcode == 143 and max(checkpoints(run)) == STEPS + 2, output(run)
     shutil.move(lent, moved)
-    main(*TINY, '--sizes', 16, '--epochs', 2, '--logdir', moved, '-a', 'p')
-    main(*flags, '--epochs', 2, '--teacher', moved, '--logdir', parts)
-    expected, found = values(whole / 'model-4'), values(parts / 'model-4')
-    assert expected.keys() == found.keys()
-    assert not any('outside' in name for name in found)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, name)
+    finish(moved, '--epochs', 2, '-a', 'p')
+    assert f'resuming at step {STEPS + 2}\n' in finish(run, *flags, moved)
+    assert_same(run, straight, 2)
+    assert not any('outside' in name for name in values(run / 'best'))

@@ -65,6 +65,13 @@ class LSQ(Quantizer):
     Arithmetic, with an example in numbers: ``quant.uniform.quantize``.
     """
 
+    variants: ClassVar[tuple[str, ...]] = (
+        'lsq(centred=True)',
+        "lsq(start='error')",
+        "lsq(centred=True, gradient_scale='none')",
+        'lsq(delta=0.2)',
+    )
+
     bits: int = 2
     symmetric: bool = False
     centred: bool = False

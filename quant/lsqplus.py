@@ -52,6 +52,7 @@ class LSQPlus(LSQ):
     middle: bool = False
     open_ends: bool = False
 
+    variants: ClassVar[tuple[str, ...]] = ()
     starts: ClassVar[tuple[str, ...]] = ('paper', 'lsqplus', 'ibm')
 
     def __post_init__(self) -> None:

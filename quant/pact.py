@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from quant import first_steps, uniform
 from quant.backend import tf
@@ -47,6 +47,9 @@ class PACT(Quantizer):
 
     *Variable names*: ``clip`` [1]; without a lower bound ``low_clip`` [1], too.
     """
+
+    partner: ClassVar[str] = 'sawb'
+    variants: ClassVar[tuple[str, ...]] = ("pact(start='error')",)
 
     bits: int = 2
     inner: bool = False

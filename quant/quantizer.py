@@ -8,7 +8,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 FLOAT = 'float'
 
@@ -130,7 +130,14 @@ class Quantizer:
     Attributes:
         bits: of a stored value.
         private: whether activations have a state of their own at every operating point.
+        partner: name of the quantizer of the other half, as published, of one that serves weights
+            or activations alone; empty where none is.
+        variants: specs of this quantizer that might be better than its defaults, which
+            ``scripts.study quantizers`` measures beside these.
     """
+
+    partner: ClassVar[str] = ''
+    variants: ClassVar[tuple[str, ...]] = ()
 
     bits: int
     private: bool = False
@@ -348,10 +355,15 @@ def options(name: str) -> list[str]:
     Raises:
         ValueError: there is no quantizer of this name.
     """
-    return [field.name for field in dataclasses.fields(_class(name))]
+    return [field.name for field in dataclasses.fields(kind(name))]
 
 
-def _class(name: str) -> Any:
+def kind(name: str) -> Any:
+    """The class of the quantizer of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
     if name not in _QUANTIZERS:
         raise ValueError(f'{name!r} is unknown; there are {", ".join([FLOAT, *names()])}')
     module, _, cls = _QUANTIZERS[name].rpartition('.')
@@ -372,7 +384,7 @@ def parse(spec: str) -> Quantizer | None:
         return None
     name, values = split(spec)
     try:
-        cls = _class(name)
+        cls = kind(name)
         foreign = sorted(set(values) - set(options(name)))
         if foreign:
             known = ', '.join(options(name))

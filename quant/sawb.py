@@ -9,6 +9,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 from quant import uniform
 from quant.backend import tf
@@ -47,6 +48,8 @@ class SAWB(Quantizer):
 
     *Variable names*: none.
     """
+
+    partner: ClassVar[str] = 'pact'
 
     bits: int = 2
     zero: bool = False

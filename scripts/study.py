@@ -7,6 +7,9 @@
     python -m scripts.study demo-msdnet      # exits: float, then W2A2
     python -m scripts.study demo-dsnet       # widths and a gate for them: float, then W4A4 and W2A2
     python -m scripts.study study            # 20-30 minutes: 3 seeds, every baseline
+    python -m scripts.study quantizers       # 2-3 hours: every quantizer at W2A2 and W4A4, 3 seeds
+    python -m scripts.study quantizers --quick                 # 10 minutes: one seed, one rate
+    python -m scripts.study quantizers --table FOLDER          # its table again, from the records
 
 Each network is a run of its own under ``--folder``; interrupting and starting again continues where
 it stopped.
@@ -14,6 +17,7 @@ it stopped.
 
 import argparse
 import dataclasses
+import math
 import os
 import statistics
 import sys
@@ -31,6 +35,9 @@ from scripts import accuracy_table, export, parser, plot, status
 from scripts.trainings import ONE_THREAD, Job, Trainer
 
 PRESETS = families.presets()
+QUANTIZERS = 'quantizers'
+# Flags of the study of quantizers alone, as argparse names them.
+OF_QUANTIZERS = ('quick', 'table', 'seeds', 'steps', 'rates')
 SEEDS = 3
 
 
@@ -190,7 +197,15 @@ def report(experiment: str, todo: Sequence[Job], folder: Path) -> None:
 
 
 def study(args: argparse.Namespace) -> str:
-    """Trains, reports, and says how long it took. Ends the program where a run failed."""
+    """Trains, reports, and says how long it took. Ends the program where a run failed.
+
+    Raises:
+        UsageError: The folder holds another study of quantizers.
+    """
+    if args.experiment == QUANTIZERS:
+        from scripts import quantizer_study
+
+        return quantizer_study.run(args)
     folder = args.folder or Path('train_log') / args.experiment
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
@@ -212,7 +227,7 @@ def study(args: argparse.Namespace) -> str:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     p = parser('study', __doc__)
-    p.add_argument('experiment', choices=experiments())
+    p.add_argument('experiment', choices=[*experiments(), QUANTIZERS])
     p.add_argument('--folder', type=Path, help='default: train_log/<experiment>')
     p.add_argument(
         '--processes',
@@ -221,7 +236,34 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='runs at a time (default %(default)s)',
     )
     p.add_argument('--bf16', action='store_true', help='train with activations in bfloat16')
-    return p.parse_args(argv)
+    group = p.add_argument_group('quantizers')
+    group.add_argument('--quick', action='store_true', help='one seed, one rate, short trainings')
+    group.add_argument(
+        '--table', type=Path, metavar='PATH', help='print the table of a folder or file of records'
+    )
+    group.add_argument('--seeds', type=int, metavar='N', help='float networks to start from')
+    group.add_argument('--steps', type=int, metavar='N', help='of fine-tuning')
+    group.add_argument('--rates', type=float, nargs='+', metavar='LR', help='to choose from')
+    args = p.parse_args(argv)
+    _check(p, args)
+    return args
+
+
+def _check(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses flags that the experiment does not have, and values that are none."""
+    if args.experiment != QUANTIZERS:
+        for name in OF_QUANTIZERS:
+            if getattr(args, name):
+                p.error(f'--{name}: only `quantizers` has it')
+    elif args.bf16:
+        p.error('--bf16: `quantizers` trains in float32')
+    for name in ('seeds', 'steps'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            p.error(f'--{name} {value}: must be at least 1')
+    for rate in args.rates or ():
+        if not 0 < rate < math.inf:
+            p.error(f'--rates {rate}: must be greater than 0')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -240,6 +240,8 @@ class Config:
             )
 
     def _check_recipe(self) -> None:
+        if self.score_holdout and not self.holdout:
+            raise UsageError('--score_holdout: there are no such images; give --holdout, too')
         for flag, value in (('--min_lr', self.min_lr), ('--cooldown', self.cooldown)):
             if value and self.schedule != 'cosine_epochs':
                 raise UsageError(

@@ -113,7 +113,14 @@ class DataOptions:
     )
     dataset: str = option('', 'name of the data set', flag=False)
     holdout: int = option(
-        0, 'training images to choose exit thresholds by', low=0, high=10**9, metavar='IMAGES'
+        0,
+        'training images to set aside, to choose exit thresholds or a recipe by',
+        low=0,
+        high=10**9,
+        metavar='IMAGES',
+    )
+    score_holdout: bool = option(
+        False, 'score these images, not the validation images: to choose a recipe by'
     )
     skip_list: str = option(
         '', 'images to go without, as scripts.check_data writes it', metavar='FILE'

@@ -133,7 +133,7 @@ def _score(
 def eval_flow(
     config: Config, dataset: Dataset, threads: int, *, batch_size: int = BATCH_SIZE
 ) -> EvalFlow:
-    """The validation images as a model takes them.
+    """The images that are scored, as a model takes them: held out ones if it is to be chosen.
 
     Args:
         config: of the model.
@@ -141,6 +141,9 @@ def eval_flow(
         threads: decoding threads.
         batch_size: images of a batch.
     """
+    held = dataset.holdout
+    if config.score_holdout and held is not None:
+        dataset = dataclasses.replace(dataset, val=held)
     return EvalFlow(dataset, config.preprocessing, batch_size=batch_size, threads=threads)
 
 

@@ -1,5 +1,7 @@
 """Callbacks of every training: refits, the step and the learning rate, evaluation."""
 
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ from engine.graph.tower import Model
 from engine.optimization.averages import follow
 from engine.runs.folder import Run, merge_layers
 from engine.training.averages import AverageWeights
+from engine.training.monitors import STEP_CPU
 from engine.training.watchdog import Noted, Watchdog
 from nets.layers.kernels import generate
 from nets.points import ENSEMBLE
@@ -112,6 +115,22 @@ class FeedStep(Callback):
 
     def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
         return tf.train.SessionRunArgs(None, dict.fromkeys(self._model.steps, self.global_step))
+
+
+class MeasureSteps(Callback):
+    """Measures the CPU time of a step, of all threads of this process: the median of an epoch."""
+
+    def _before_epoch(self) -> None:
+        self._seconds: list[float] = []
+        self._last = time.process_time()
+
+    def _trigger_step(self) -> None:
+        now = time.process_time()
+        self._seconds.append(now - self._last)
+        self._last = now
+
+    def _trigger_epoch(self) -> None:
+        self.trainer.monitors.put_scalar(STEP_CPU, 1e3 * statistics.median(self._seconds))
 
 
 class SetLearningRate(Callback):

@@ -35,8 +35,11 @@ class Events(TFEventWriter):
             logger.warning(f'TensorBoard events cannot be written ({reason(error)})')
 
 
+# Milliseconds of CPU time.
+STEP_CPU = 'step/cpu_ms'
+
 # Ends of names of metrics that differ from run to run: they say how busy the machine is.
-OF_MACHINE = ('queue_size',)
+OF_MACHINE = ('queue_size', STEP_CPU)
 
 
 class History(MonitorBase):

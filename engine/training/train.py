@@ -30,6 +30,7 @@ from engine.training.callbacks import (
     Evaluate,
     FeedStep,
     FollowWeights,
+    MeasureSteps,
     RefitQuantizers,
     SetLearningRate,
     WarnOfSingleValues,
@@ -244,6 +245,7 @@ def _of_a_step(model: Model) -> list[Callback]:
         RefitQuantizers(model),
         FollowWeights(model),
         SetLearningRate(model.config.course.rate()),
+        MeasureSteps(),
     ]
 
 

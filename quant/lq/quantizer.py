@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,6 +61,8 @@ class LQ(Quantizer):
     ...     print(session.run(y))
     [0.  0.5 0.5 1.  1.5]
     """
+
+    variants: ClassVar[tuple[str, ...]] = ('lq(private=True)',)
 
     bits: int = 2
     decay: float = 0.9

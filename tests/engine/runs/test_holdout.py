@@ -13,6 +13,7 @@ from engine.data.preprocessing import Preprocessing
 from engine.data.sources import ArraySource
 from engine.data.spec import Dataset
 from engine.errors import UsageError
+from engine.evaluation.evaluate import eval_flow
 from engine.runs import holdout
 
 IMAGES = 50
@@ -213,3 +214,22 @@ def test_refused_before_anything_is_written(count, parts, tmp_path, capsys):
     assert [part for part in parts.split('|') if part not in message] == [] and list(
         tmp_path.iterdir()
     ) == []
+
+
+@pytest.mark.parametrize('flag', [False, True])
+def test_what_is_scored(flag, dataset):
+    config = Config.from_values(holdout=10, score_holdout=flag, sizes=(28,))
+    config = config.replacing(
+        image_size=28, augmentation='shift', resize='area', inputs='unit_rgb', mode='preact'
+    )
+    apart = holdout.apply(dataset, config, None)
+    batches = eval_flow(config, apart, 0)
+    labels = np.concatenate([batch[-1] for batch in batches])
+    expected = apart.holdout if flag else apart.val
+    np.testing.assert_array_equal(labels, expected.labels)
+
+
+def test_nothing_to_score(tmp_path, capsys):
+    line = [*LINE, '--score_holdout', '--logdir', str(tmp_path / 'run')]
+    assert imagenet_tf.main(line) == 2
+    assert '--score_holdout: there are no such images; give --holdout' in capsys.readouterr().err

@@ -1,0 +1,296 @@
+"""Records of a study of quantizers, and the table and the figure that are made of them alone."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tabulate import tabulate
+
+from engine.errors import UsageError
+from engine.figures import new_figure
+from engine.files import read_json, write_json
+from engine.schema import Amount, Count, Percent
+
+# What a training was scored on: images that were set aside to choose its rate by, or the test set.
+HOLDOUT, TEST = 'holdout', 'test'
+
+# The file with all records of a study.
+RECORDS = 'records.json'
+
+REMEDY = 'give the folder of a study, or the records.json of one'
+
+# Beside a sign, a difference of fewer deviations of its pairs says nothing.
+HEADERS = (
+    'bits',
+    'weights + activations',
+    'top-1',
+    'minus default (sd of pairs)',
+    'by size',
+    'rate',
+    'seeds',
+    'CPU ms / step',
+    'weights kB',
+    'file kB',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came of one task of a study.
+
+    Attributes:
+        task: Its name, by which others of the study know it.
+        weight: Spec of the quantizer of weights, without bits; ``float`` of a parent.
+        activation: Spec of that of activations.
+        bits: Of both; 32 is float.
+        seed: Of the training.
+        rate: Learning rate.
+        steps: Of the training.
+        scored: Which images ``top1`` is of: ``holdout`` or ``test``; empty where none were scored.
+        top1: Percent by operating point.
+        step_ms: CPU time of a training step in milliseconds; None where nothing was trained.
+        cpu_seconds: CPU time of the whole task.
+        weight_bytes: Of the packed weights as the cost model has them.
+        file_bytes: Of the exported file; None where none was made.
+        failed: Why there is no number; empty where there is one.
+    """
+
+    task: str
+    weight: str
+    activation: str
+    bits: Count
+    seed: Count
+    rate: Amount
+    steps: Count
+    scored: str = ''
+    top1: dict[str, Percent] = dataclasses.field(default_factory=dict)
+    step_ms: Amount | None = None
+    cpu_seconds: Amount = 0.0
+    weight_bytes: Count | None = None
+    file_bytes: Count | None = None
+    failed: str = ''
+
+    @property
+    def method(self) -> tuple[str, str, int]:
+        """The quantizers and their bits."""
+        return self.weight, self.activation, self.bits
+
+    @property
+    def label(self) -> str:
+        """The quantizers as a table names them."""
+        if self.weight == self.activation:
+            return self.weight
+        return f'{self.weight} + {self.activation}'
+
+    @property
+    def mean(self) -> float:
+        """Mean top-1 over the operating points; 0 of a training that failed."""
+        if not self.top1:
+            return 0.0
+        return statistics.fmean(self.top1.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A finished or unfinished study.
+
+    Attributes:
+        form: What was planned, for a reader.
+        results: Of its tasks.
+    """
+
+    form: dict[str, Any]
+    results: list[Result]
+
+
+def read(path: Path) -> Study:
+    """The records of a study.
+
+    Args:
+        path: Its folder, or its file of records.
+
+    Raises:
+        UsageError: There are none, or they are damaged.
+    """
+    file = path / RECORDS if path.is_dir() else path
+    if not file.exists():
+        raise UsageError(f'{file}: no such file; {REMEDY}')
+    return read_json(file, Study, REMEDY)
+
+
+def write(path: Path, study: Study) -> None:
+    """Writes the records of a study into its folder."""
+    write_json(path / RECORDS, dataclasses.asdict(study))
+
+
+class Row(NamedTuple):
+    """A method in numbers.
+
+    Attributes:
+        results: Of the test set, one per seed.
+        reference: Those of the default quantizer at the same bits.
+        step_ms: Median over all its trainings.
+        file_bytes: Of the exported file; None where there is none.
+        failed: Why there is no number; empty where there is one.
+    """
+
+    results: list[Result]
+    reference: list[Result]
+    step_ms: float | None
+    file_bytes: int | None
+    failed: str = ''
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds of the mean over the operating points."""
+        return statistics.fmean(result.mean for result in self.results)
+
+    @property
+    def differences(self) -> list[float]:
+        """To the default quantizer, seed by seed."""
+        of_seed = {result.seed: result.mean for result in self.reference}
+        found = []
+        for result in self.results:
+            if result.seed in of_seed:
+                found.append(result.mean - of_seed[result.seed])
+        return found
+
+
+def rows(study: Study, default: str) -> list[Row]:
+    """Methods with a number of the test set; of each number of bits the best first.
+
+    Args:
+        study: The records.
+        default: Spec of the quantizer that others are compared with.
+    """
+    of_method: dict[tuple[str, str, int], list[Result]] = {}
+    for result in study.results:
+        of_method.setdefault(result.method, []).append(result)
+    found = []
+    for (_, _, bits), results in of_method.items():
+        tested = [result for result in results if result.scored == TEST and result.top1]
+        if not tested:
+            continue
+        reference = of_method.get((default, default, bits), [])
+        times = [result.step_ms for result in results if result.step_ms is not None]
+        files = [result.file_bytes for result in results if result.file_bytes is not None]
+        found.append(
+            Row(
+                sorted(tested, key=lambda result: result.seed),
+                [result for result in reference if result.scored == TEST and result.top1],
+                statistics.median(times) if times else None,
+                files[0] if files else None,
+            )
+        )
+    return sorted(found, key=lambda row: (-row.results[0].bits, -row.mean))
+
+
+def table(study: Study, default: str) -> str:
+    """The table of a study in Markdown.
+
+    Args:
+        study: The records.
+        default: Spec of the quantizer that others are compared with.
+    """
+    cells = [_cells(row) for row in rows(study, default)]
+    text = tabulate(cells, HEADERS, tablefmt='github', disable_numparse=True)
+    failures = []
+    for result in study.results:
+        if result.failed:
+            failures.append(f'* {result.task}: {result.failed}')
+    return '\n'.join([text, '', *failures]).strip()
+
+
+def _cells(row: Row) -> list[str]:
+    first = row.results[0]
+    rates = dict.fromkeys(f'{result.rate:g}' for result in row.results)
+    bits = 'float' if first.bits == 32 else f'W{first.bits}A{first.bits}'
+    return [
+        bits,
+        '' if first.bits == 32 else first.label,
+        _spread([result.mean for result in row.results]),
+        _difference(row),
+        ' / '.join(by_point(row.results)),
+        ', '.join(rates),
+        str(len(row.results)),
+        '' if row.step_ms is None else f'{row.step_ms:.0f}',
+        '' if first.weight_bytes is None else f'{first.weight_bytes / 1e3:.1f}',
+        '' if row.file_bytes is None else f'{row.file_bytes / 1e3:.1f}',
+    ]
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean, and the deviation where there are several values."""
+    text = f'{statistics.fmean(values):.2f}'
+    if len(values) > 1:
+        text += f' ±{statistics.stdev(values):.2f}'
+    return text
+
+
+def _difference(row: Row) -> str:
+    differences = row.differences
+    if not differences or row.results == row.reference:
+        return ''
+    text = f'{statistics.fmean(differences):+.2f}'
+    if len(differences) > 1:
+        text += f' ({statistics.stdev(differences):.2f})'
+    return text
+
+
+def by_point(results: Sequence[Result]) -> list[str]:
+    """Mean top-1 of every operating point over the seeds."""
+    found = []
+    for point in results[0].top1:
+        mean = statistics.fmean(result.top1[point] for result in results)
+        found.append(f'{mean:.1f}')
+    return found
+
+
+def draw(study: Study, default: str) -> Any:
+    """The figure: for every number of bits the methods, a dot per seed, and a line at the default.
+
+    Args:
+        study: The records.
+        default: Spec of the quantizer that others are compared with.
+
+    Raises:
+        UsageError: Nothing is scored yet, or matplotlib is not installed.
+    """
+    of_bits: dict[int, list[Row]] = {}
+    for row in rows(study, default):
+        if row.results[0].bits < 32:
+            of_bits.setdefault(row.results[0].bits, []).append(row)
+    if not of_bits:
+        raise UsageError('nothing is scored yet; run the study again')
+    heights = [len(found) for found in of_bits.values()]
+    figure = new_figure(8.0, 1.2 + 0.27 * sum(heights) + 0.5 * len(heights))
+    panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
+    for panel, (bits, found) in zip(panels[:, 0], of_bits.items()):
+        _draw_bits(panel, bits, found, default)
+    panels[-1, 0].set_xlabel('top-1 (%), mean over the sizes; a dot per seed, a bar at their mean')
+    return figure
+
+
+def _draw_bits(panel: Any, bits: int, found: Sequence[Row], default: str) -> None:
+    """Draws the methods of one number of bits, the best at the top."""
+    places = range(len(found), 0, -1)
+    for place, row in zip(places, found):
+        first = row.results[0]
+        colour = 'C0'
+        if first.weight == first.activation == default:
+            colour = 'C3'
+            panel.axvline(row.mean, color='C3', linewidth=0.8, linestyle=':')
+        values = [result.mean for result in row.results]
+        panel.plot(values, [place] * len(values), 'o', color=colour, markersize=4, alpha=0.6)
+        panel.plot([row.mean], [place], '|', color=colour, markersize=13, markeredgewidth=2)
+    panel.set_yticks(list(places), [row.results[0].label for row in found], fontsize=8)
+    panel.set_ylim(0.3, len(found) + 0.7)
+    panel.set_title(f'W{bits}A{bits}', fontsize=10, loc='left')
+    panel.grid(axis='x', color='0.9')
+
+
+def finished(results: Iterable[Result]) -> Mapping[str, Result]:
+    """Results by the names of their tasks."""
+    return {result.task: result for result in results}

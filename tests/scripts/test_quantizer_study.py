@@ -1,0 +1,188 @@
+"""scripts.study quantizers: its trainings, the rate that each method gets, and going on."""
+
+import dataclasses
+import json
+
+import pytest
+
+from engine.config import cli
+from engine.config.resolve import resolve
+from engine.results.quantizer_study import HOLDOUT, TEST
+from quant import pairs
+from scripts import export, quantizer_study, study
+from scripts.quantizer_study import FULL, QUICK, Form, Plan
+
+SMALL = Form(seeds=2, rates=(0.02, 0.005), steps=3, parent_epochs=1)
+
+
+class Instant:
+    """Workers that give every task a score at once, better for smaller rates, and keep its name.
+
+    ``stop_at`` is the number of tasks after which they are interrupted.
+    """
+
+    def __init__(self, stop_at=None):
+        self.names, self.stop_at = [], stop_at
+        self.waiting = []
+
+    def __call__(self, count):
+        self.count = count
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.waiting.clear()
+
+    @property
+    def idle(self):
+        return len(self.waiting) < self.count
+
+    @property
+    def busy(self):
+        return {one.result.task for one in self.waiting}
+
+    def start(self, asked):
+        self.waiting.append(asked)
+
+    def finished(self):
+        if len(self.names) == self.stop_at:
+            raise KeyboardInterrupt
+        asked = self.waiting.pop(0)
+        self.names.append(asked.result.task)
+        top1 = {'s28': 100 - 100 * asked.result.rate} if asked.result.scored else {}
+        result = dataclasses.replace(asked.result, top1=top1)
+        path = asked.records / f'{result.task}.json'
+        path.write_text(json.dumps(dataclasses.asdict(result)))
+        yield result
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    workers = Instant()
+    monkeypatch.setattr(quantizer_study, 'Workers', workers)
+    return workers
+
+
+def run(folder, *flags):
+    line = ['quantizers', '--folder', str(folder), '--processes', '2', *flags]
+    return study.main(line)
+
+
+def all_tasks(form, folder):
+    """Every task of a study, by doing what is known until nothing is left."""
+    done = {}
+    while True:
+        todo = [one for one in Plan(form, folder, done).tasks() if one.name not in done]
+        if not todo:
+            return list(Plan(form, folder, done).tasks())
+        for task in todo:
+            asked = quantizer_study.asked(task, folder, form)
+            done[task.name] = dataclasses.replace(asked.result, top1={'s28': 50.0})
+
+
+@pytest.mark.parametrize('form', [FULL, QUICK, SMALL])
+def test_tasks_are_counted_and_ordered(form, tmp_path):
+    tasks = all_tasks(form, tmp_path)
+    names = [task.name for task in tasks]
+    assert len(set(names)) == len(names) == Plan(form, tmp_path, {}).total()
+    for place, task in enumerate(tasks):
+        assert set(task.needs) <= set(names[:place])
+
+
+def test_commands_are_those_of_the_programs(tmp_path):
+    """Those of what differs: a method's own flags are the same for every seed and rate."""
+    seen = set()
+    for task in all_tasks(SMALL, tmp_path):
+        kind = task.program, task.scored, task.pair.label
+        if kind in seen or (task.scored == HOLDOUT and task.pair.weight != pairs.DEFAULT):
+            continue
+        seen.add(kind)
+        if task.program == 'export':
+            export.parse_args([task.run, *task.arguments, '--out', 'x.onnx'])
+            continue
+        args = cli.parse([*task.arguments, *(['-ec', task.run] if task.program == 'score' else [])])
+        if task.program == 'train':
+            config, _, _ = resolve({**cli.explicit(args), 'load': None})
+            assert (config.qw, config.qa) == (task.pair.bits, task.pair.bits)
+            assert (config.seed, config.lr) == (task.seed, task.rate)
+            assert config.score_holdout == (task.scored == HOLDOUT)
+            assert config.holdout > 0 and not config.private_basis
+
+
+def test_rates_are_chosen_without_the_test_set(tmp_path):
+    tasks = all_tasks(SMALL, tmp_path)
+    for pair in quantizer_study.methods(SMALL):
+        own = [task for task in tasks if task.pair == pair]
+        choice = [task for task in own if task.scored == HOLDOUT]
+        assert [(task.seed, task.rate) for task in choice] == [(0, rate) for rate in SMALL.rates]
+        # Both score the same: the smaller one is taken.
+        tested = [(task.seed, task.rate) for task in own if task.scored == TEST]
+        assert tested == [(0, 0.005), (1, 0.005)]
+
+
+def test_a_rate_without_a_number_loses(tmp_path):
+    pair = pairs.methods((2,))[0]
+    plan = Plan(SMALL, tmp_path, {})
+    found = {}
+    for task in plan.tasks():
+        if task.pair == pair and task.scored == HOLDOUT:
+            result = quantizer_study.asked(task, tmp_path, SMALL).result
+            values = {'top1': {'s28': 20.0}} if task.rate == 0.02 else {'failed': 'no number'}
+            found[task.name] = dataclasses.replace(result, **values)
+    assert Plan(SMALL, tmp_path, found).rate(pair) == 0.02
+    failed = {name: dataclasses.replace(one, top1={}) for name, one in found.items()}
+    assert Plan(SMALL, tmp_path, failed).rate(pair) is None
+    assert plan.rate(pair) is None
+
+
+def test_a_stopped_study_goes_on(tmp_path, instant, monkeypatch, capsys):
+    monkeypatch.setattr(quantizer_study, 'BITS', (2,))
+    quantizer_study.groups.cache_clear()
+    flags = ('--seeds', '1', '--rates', '0.02', '0.01', '--steps', '7')
+    instant.stop_at = 9
+    assert run(tmp_path / 'study', *flags) == 130
+    first = list(instant.names)
+    instant.stop_at = None
+    instant.names.clear()
+    assert run(tmp_path / 'study', *flags) == 0
+    assert not set(first) & set(instant.names)
+    tasks = (tmp_path / 'study' / quantizer_study.TASKS).glob('*.json')
+    assert {path.stem for path in tasks} == {*first, *instant.names}
+    text = capsys.readouterr().out
+    assert '99.00' in text and 'table: ' in text
+    assert study.main(['quantizers', '--table', str(tmp_path / 'study')]) == 0
+    again = capsys.readouterr().out.strip()
+    assert again and again in text
+    assert run(tmp_path / 'study', '--quick') == 2
+    assert 'holds a study of another form' in capsys.readouterr().err
+    quantizer_study.groups.cache_clear()
+
+
+def test_quick_says_what_it_is_not(tmp_path, instant, capsys):
+    assert run(tmp_path / 'study', '--quick') == 0
+    assert quantizer_study.QUICK_IS_NOT in capsys.readouterr().out
+    assert not any(name.endswith(('-test', '-file')) for name in instant.names)
+
+
+@pytest.mark.parametrize(
+    ('flags', 'text'),
+    [
+        (['demo', '--quick'], '--quick: only `quantizers` has it'),
+        (['study', '--rates', '0.1'], '--rates: only `quantizers` has it'),
+        (['quantizers', '--rates', '0'], '--rates 0.0: must be greater than 0'),
+        (['quantizers', '--seeds', '0'], '--seeds 0: must be at least 1'),
+        (['quantizers', '--bf16'], '--bf16: `quantizers` trains in float32'),
+    ],
+)
+def test_refused_flags(flags, text, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        study.main(flags)
+    assert stopped.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_no_records(tmp_path, capsys):
+    assert study.main(['quantizers', '--table', str(tmp_path / 'none')]) == 2
+    assert 'no such file; give the folder of a study' in capsys.readouterr().err

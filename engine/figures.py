@@ -1,10 +1,17 @@
 """Figures without a display; the only place that asks whether matplotlib is installed."""
 
 import io
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from engine.errors import UsageError
 from engine.files import output_file
+
+# The font that matplotlib brings along; a reader without it takes another one.
+FONT = 'DejaVu Sans'
+
+# What a file of a kind says about when it was made: left out, so that it tells changes of content.
+_DATES = {'svg': 'Date', 'svgz': 'Date', 'pdf': 'CreationDate', 'ps': 'CreationDate'}
 
 
 def available() -> bool:
@@ -42,18 +49,59 @@ def new_figure(
 def save(figure: Any, output: str) -> None:
     """Writes a figure as a picture in the format of the file's ending.
 
+    The same figure gives the same bytes.
+
     Raises:
         UsageError: The ending is none of a picture, or the folder of the file is not there.
     """
+    kind = check_kind(output)
+    from matplotlib import rc_context
+
+    without_date: dict[str, None] = {}
+    if kind in _DATES:
+        without_date[_DATES[kind]] = None
+    # Names within an SVG are random but for the salt; drawn letters and long lists of fonts are
+    # most of its bytes.
+    settings = {'svg.hashsalt': 'figure', 'svg.fonttype': 'none', 'font.sans-serif': [FONT]}
+    with output_file(output) as temporary, rc_context(settings):
+        figure.savefig(temporary, format=kind, dpi=150, metadata=without_date)
+
+
+def check_kind(output: str) -> str:
+    """The kind of picture that the ending of a file says.
+
+    Raises:
+        UsageError: It is none, or matplotlib is not installed.
+    """
+    kinds = new_figure(1, 1).canvas.get_supported_filetypes()
     kind = output.rpartition('.')[2].lower()
-    kinds = figure.canvas.get_supported_filetypes()
     if kind not in kinds:
         raise UsageError(
             f'--output {output}: unknown kind of picture; end it with one of '
             f'{", ".join(sorted(kinds))}'
         )
-    with output_file(output) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150)
+    return kind
+
+
+def has_pages(output: str) -> bool:
+    """Whether a picture of that ending can have several pages."""
+    return output.lower().endswith('.pdf')
+
+
+def save_pages(figures: Sequence[Any], output: str) -> None:
+    """Writes figures as the pages of a PDF.
+
+    Raises:
+        UsageError: The folder of the file is not there.
+    """
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    with (
+        output_file(output) as temporary,
+        PdfPages(temporary, metadata={'CreationDate': None}) as pages,
+    ):
+        for figure in figures:
+            pages.savefig(figure)
 
 
 def escaped(name: str) -> str:

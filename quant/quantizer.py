@@ -332,6 +332,23 @@ def with_options(spec: str, options: Mapping[str, Any]) -> str:
     return f'{name}({", ".join(f"{option}={merged[option]!r}" for option in ordered)})'
 
 
+def spelled(quantizer: Quantizer) -> str:
+    """The spec of a quantizer: its bits, and what differs from its defaults.
+
+    >>> spelled(parse('lsq(centred=True, delta=0.0)'))
+    'lsq(bits=2, centred=True)'
+    """
+    cls: Any = type(quantizer)
+    places = {place: name for name, place in _QUANTIZERS.items()}
+    name = places[f'{cls.__module__}.{cls.__qualname__}']
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        value = getattr(quantizer, field.name)
+        if field.name == 'bits' or value != field.default:
+            values[field.name] = value
+    return with_options(name, values)
+
+
 def bits_in(spec: str) -> int | None:
     """Bits that a spec names: 32 for ``float``, None where it does not say.
 

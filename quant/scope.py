@@ -42,6 +42,20 @@ class Start(NamedTuple):
     value: Callable[[tf.Tensor], tf.Tensor]
 
 
+class Reading(NamedTuple):
+    """The values that a quantizer reads.
+
+    Attributes:
+        quantizer: that reads it.
+        weights: whether these are weights, or activations before their ReLU.
+        values: channels last, unless the tower has them elsewhere.
+    """
+
+    quantizer: Quantizer
+    weights: bool
+    values: tf.Tensor
+
+
 class Quantization:
     """Applies a policy while a tower is built and keeps what its quantizers report.
 
@@ -55,6 +69,7 @@ class Quantization:
         collected: what ``refit`` works from, by variable name.
         starts: what starts from a first batch, by variable name, in the order of the layers.
         codebooks: makes the codebook of each quantizer, by variable scope.
+        readings: what each quantizer reads, by variable scope.
         described: the values whose step function a codebook is, by variable scope, where a
             quantizer changes what it is given before.
     """
@@ -66,6 +81,7 @@ class Quantization:
         self.collected: dict[str, Collected] = {}
         self.starts: dict[str, Start] = {}
         self.codebooks: dict[str, Callable[[], Codebook]] = {}
+        self.readings: dict[str, Reading] = {}
         self.described: dict[str, tf.Tensor] = {}
         self._root = tf.get_variable_scope().name
         self._once: dict[str, Any] = {}
@@ -175,6 +191,7 @@ class Quantization:
         _refuse(quantizer, role, scope, weights=True)
         weights = Weights(self, init_std, first or (lambda: w), self.training)
         with self._below('weight_quant', point):
+            self.readings[self.current] = Reading(quantizer, True, w)
             return quantizer.weight(w, weights)
 
     def activation(
@@ -217,6 +234,7 @@ class Quantization:
         activations = Activations(self, relu, lower, collect, axis, channels)
         owner = point if quantizer.private else ''
         with self._below(name, owner):
+            self.readings[self.current] = Reading(quantizer, False, x)
             y = quantizer.activation(tf.cast(x, tf.float32), activations)
             if self.opaque:
                 book = self.codebooks[self.current]()

@@ -1,11 +1,31 @@
-"""Wall time of alternatives that take turns: what slows the machine down slows all of them."""
+"""Time of alternatives that take turns: what slows the machine down slows all of them."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 Runs = Mapping[str, Callable[[], Any]]
+
+
+class Taken(NamedTuple):
+    """Seconds of all processors and of the clock that a call took."""
+
+    cpu_s: float
+    wall_s: float
+
+
+def costs_by_turns(runs: Runs, rounds: int) -> dict[str, list[Taken]]:
+    """Times of callables that take turns, after one call of each for warming up."""
+    costs: dict[str, list[Taken]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            run()
+            costs[name].append(Taken(time.process_time() - cpu, time.perf_counter() - wall))
+    return costs
 
 
 def take_turns(runs: Runs, rounds: int) -> dict[str, list[float]]:
@@ -14,14 +34,9 @@ def take_turns(runs: Runs, rounds: int) -> dict[str, list[float]]:
     >>> {name: len(seconds) for name, seconds in take_turns({'a': list, 'b': dict}, 3).items()}
     {'a': 3, 'b': 3}
     """
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for _ in range(rounds):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - started)
+    times = {}
+    for name, costs in costs_by_turns(runs, rounds).items():
+        times[name] = [taken.wall_s for taken in costs]
     return times
 
 

@@ -8,6 +8,7 @@
     python -m scripts.bench infer --net dsnet  # widths, and a batch of mixed widths
     python -m scripts.bench data               # decoding, augmentation; tensorpack, tf.data
     python -m scripts.bench deploy [RUN]       # exported files by form and runtime
+    python -m scripts.bench quantizers         # each alone, and in a training step; --quick
 
 ``train``: one training step of a configuration (any flags of imagenet_tf.py) against the same in
 float, or with ``--bf16`` against the same in float32. Each of the two runs in a process of its own,
@@ -22,9 +23,16 @@ from scripts import parser, status
 from scripts.bench.data import data
 from scripts.bench.deploy import deploy
 from scripts.bench.infer import infer
+from scripts.bench.quantizers import quantizers
 from scripts.bench.train import train
 
-BENCHMARKS = {'train': train, 'infer': infer, 'data': data, 'deploy': deploy}
+BENCHMARKS = {
+    'train': train,
+    'infer': infer,
+    'data': data,
+    'deploy': deploy,
+    'quantizers': quantizers,
+}
 
 
 def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:

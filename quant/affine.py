@@ -24,8 +24,8 @@ from quant.quantizer import (
     check_bits,
     check_bools,
     check_choice,
+    check_factors,
 )
-from quant.straight_through import straight_through
 
 METHODS = ('minmax', 'percentile', 'mse')
 
@@ -54,6 +54,7 @@ class Affine(Quantizer):
             differentiated, as in Brevitas.
         learned: activations, not negative, have a highest value that is learned by gradient from
             there on, as in Brevitas.
+        delta: of EWGS, see ``quant.uniform.Slopes``; 0 is straight through.
         private: activations have a range per input size instead of one for all.
 
     *Variable names*: of weights ``step`` [1] or [C], with ``through`` none; of activations
@@ -67,12 +68,14 @@ class Affine(Quantizer):
     narrow: bool = True
     through: bool = False
     learned: bool = False
+    delta: float = 0.0
     private: bool = False
 
     def __post_init__(self) -> None:
         check_bits(self)
         check_choice(self, 'method', METHODS)
         check_bools(self, 'per_channel', 'narrow', 'through', 'learned', 'private')
+        check_factors(self, 'delta')
         share = self.percentile
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 50 < share <= 100:
             raise ValueError(f'percentile={share!r} must be above 50 and at most 100')
@@ -99,7 +102,7 @@ class Affine(Quantizer):
         if self.through:
             step = first_steps.or_one(self._step(w, channels, low, high, 'minmax'))
             weights.tower.report(lambda: uniform.codebook(step, low, high))
-            return _rounded(w, step, low, high)
+            return _rounded(w, step, low, high, delta=self.delta)
 
         def initial(*_: Any, **__: Any) -> tf.Tensor:
             found = self._step(weights.first(), channels, low, high, self.method)
@@ -108,7 +111,7 @@ class Affine(Quantizer):
         variable = weights.tower.variable('step', [channels], initializer=initial, bits=self.bits)
         step = tf.convert_to_tensor(variable)
         weights.tower.report(lambda: uniform.codebook(step, low, high))
-        return _rounded(w, step, low, high)
+        return _rounded(w, step, low, high, delta=self.delta)
 
     def _step(self, w: tf.Tensor, channels: int, low: int, high: int, method: str) -> tf.Tensor:
         """[channels] steps of weights.
@@ -155,7 +158,7 @@ class Affine(Quantizer):
         self._observe(x, activations, variable, with_zero)
         step, offset = grid(ends, high)
         tower.report(lambda: uniform.codebook(step, 0, high, offset))
-        return _rounded(x, step, 0, high, offset)
+        return _rounded(x, step, 0, high, offset, delta=self.delta)
 
     def _learned(self, x: tf.Tensor, activations: Activations, high: int) -> tf.Tensor:
         """Activations from zero to a learned value.
@@ -182,7 +185,7 @@ class Affine(Quantizer):
         self._observe(x, activations, variable, lambda ends: first_steps.or_one(ends[1:]))
         step = value / high
         tower.report(lambda: uniform.codebook(step, 0, high))
-        return _rounded(x, step, 0, high)
+        return _rounded(x, step, 0, high, delta=self.delta)
 
     def _observe(
         self,
@@ -277,7 +280,13 @@ def grid(ends: tf.Tensor, high: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _rounded(
-    x: tf.Tensor, step: tf.Tensor, low: int, high: int, offset: tf.Tensor | float = 0.0
+    x: tf.Tensor,
+    step: tf.Tensor,
+    low: int,
+    high: int,
+    offset: tf.Tensor | float = 0.0,
+    *,
+    delta: float,
 ) -> tf.Tensor:
     """The nearest level ``offset + k step``; gradients pass where k lies in the range.
 
@@ -289,9 +298,11 @@ def _rounded(
         low: the lowest k.
         high: the highest k.
         offset: shaped like ``step``, or a number.
+        delta: of EWGS.
     """
     # As PyTorch does; in single precision TensorFlow's reciprocal is off by a bit.
     inverse = tf.cast(1 / tf.cast(step, tf.float64), tf.float32)
     ratio = (x - offset) * inverse
-    whole = straight_through(tf.round(ratio), ratio)
+    nearest = tf.round(ratio)
+    whole = uniform.passed_on(nearest, ratio, ratio - nearest, delta)
     return tf.clip_by_value(whole, low, high) * step + offset

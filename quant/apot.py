@@ -89,7 +89,9 @@ class APoT(Quantizer):
     Attributes:
         bits: 2 to 7 of weights, 2 to 6 of activations: for others no set of magnitudes is
             published.
-        equal_steps: weights have levels in equal steps instead, the published comparison.
+        equal_steps: levels go in equal steps instead, the published comparison.
+        delta: of EWGS, see ``quant.uniform.Slopes``, with ``equal_steps`` alone; 0 is straight
+            through.
         variant: ``imagenet``, or ``cifar`` for what the authors' code for CIFAR does: mean and
             deviation are constants for the gradient, which reaches all weights, and all
             activations below the clip.
@@ -110,6 +112,7 @@ class APoT(Quantizer):
 
     bits: int = 4
     equal_steps: bool = False
+    delta: float = 0.0
     variant: str = 'imagenet'
     start: str | float = 'mean'
     private: bool = False
@@ -119,7 +122,9 @@ class APoT(Quantizer):
     def __post_init__(self) -> None:
         check_bits(self)
         check_bools(self, 'equal_steps', 'private')
-        check_factors(self, 'lr_factor', 'decay_factor')
+        check_factors(self, 'delta', 'lr_factor', 'decay_factor')
+        if self.delta and not self.equal_steps:
+            raise ValueError(f'delta={self.delta!r} needs equal_steps=True: it counts steps')
         if self.start != 'mean':
             check_factors(self, 'start')
         check_choice(self, 'variant', ('imagenet', 'cifar'))
@@ -155,7 +160,8 @@ class APoT(Quantizer):
         tower.report(lambda: book._replace(thresholds=thresholds))
         y = cells.at_levels(w, book.levels, thresholds)
         everywhere = self.variant == 'cifar' or self.bits == 2
-        return _with_gradient(y, standard, clip, units, everywhere=everywhere)
+        slopes = _Slopes(everywhere=everywhere, delta=self.delta)
+        return _with_gradient(y, standard, clip, units, slopes)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations with one clip."""
@@ -173,7 +179,8 @@ class APoT(Quantizer):
             table = first_steps.magnitudes(shifted)
             tower.start_from(variable, table, functools.partial(_first_clip, steps=steps))
         tower.report(lambda: codebook(clip, units, activations.offset))
-        y = quantize(shifted, clip, units, below=self.variant == 'cifar')
+        slopes = _Slopes(below=self.variant == 'cifar', delta=self.delta)
+        y = quantize(shifted, clip, units, slopes)
         return activations.shifted_back(y)
 
     def _units(self, *, signed: bool) -> np.ndarray:
@@ -203,28 +210,39 @@ class APoT(Quantizer):
         return tower.once(make)
 
 
-def quantize(x: tf.Tensor, clip: tf.Tensor, units: np.ndarray, *, below: bool = False) -> tf.Tensor:
+@dataclasses.dataclass(frozen=True)
+class _Slopes:
+    """Which gradients pass.
+
+    Attributes:
+        below: what lies below the lowest level counts as within the clip.
+        everywhere: x gets the gradient beyond the clip, too.
+        delta: of EWGS, for levels in equal steps.
+    """
+
+    below: bool = False
+    everywhere: bool = False
+    delta: float = 0.0
+
+
+def quantize(
+    x: tf.Tensor, clip: tf.Tensor, units: np.ndarray, slopes: _Slopes = _Slopes()
+) -> tf.Tensor:
     """Values at the nearest levels, with the gradients that ``APoT`` documents for activations.
 
     Args:
         x: float32 of any shape.
         clip: [1], positive.
         units: [L] ascending levels at a clip of 1.
-        below: whether gradients take what lies below the lowest level for values within the clip.
+        slopes: which gradients pass.
     """
     book = codebook(clip, units)
     y = cells.at_levels(x, book.levels, book.thresholds)
-    return _with_gradient(y, x, clip, units, below=below)
+    return _with_gradient(y, x, clip, units, slopes)
 
 
 def _with_gradient(
-    y: tf.Tensor,
-    x: tf.Tensor,
-    clip: tf.Tensor,
-    units: np.ndarray,
-    *,
-    below: bool = False,
-    everywhere: bool = False,
+    y: tf.Tensor, x: tf.Tensor, clip: tf.Tensor, units: np.ndarray, slopes: _Slopes
 ) -> tf.Tensor:
     """``y``, with gradients toward ``x`` and ``clip``; where x is no number, y is none.
 
@@ -233,12 +251,12 @@ def _with_gradient(
         x: float32.
         clip: [1], positive.
         units: [L] ascending levels at a clip of 1.
-        below: see ``quantize``.
-        everywhere: whether x gets the gradient beyond the clip, too.
+        slopes: which gradients pass.
     """
     low = units[0]
-    if below:
+    if slopes.below:
         low = -math.inf
+    steps = slopes.delta / (units[-1] - units[-2])
 
     @tf.custom_gradient
     def fake_quantized(y: tf.Tensor, x: tf.Tensor, clip: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -246,12 +264,16 @@ def _with_gradient(
             ratio = x / clip
             clipped = tf.clip_by_value(ratio, low, 1.0)
             inside = tf.equal(ratio, clipped)
-            slope = tf.where_v2(inside, y / clip - ratio, clipped)
-            toward_clip = tf.reshape(tf.reduce_sum(upstream * slope), [1])
-            if everywhere:
-                return [None, upstream, toward_clip]
+            error = ratio - y / clip
             nothing = scalar_like(upstream, tf.zeros([]))
-            return [None, tf.where_v2(inside, upstream, nothing), toward_clip]
+            # What EWGS adds, of values within.
+            extra = tf.where_v2(inside, steps * tf.abs(upstream) * error, nothing)
+            slope = tf.where_v2(inside, -error, clipped)
+            toward_clip = tf.reduce_sum(upstream * slope - extra * ratio)
+            toward_x = upstream + extra
+            if not slopes.everywhere:
+                toward_x = tf.where_v2(inside, toward_x, nothing)
+            return [None, toward_x, tf.reshape(toward_clip, [1])]
 
         return tf.where_v2(tf.math.is_nan(x), x, y), gradient
 

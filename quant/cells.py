@@ -22,14 +22,17 @@ BELOW_ZERO = -np.finfo(np.float32).tiny
 def from_minus_one(n: int) -> tuple[np.ndarray, np.ndarray]:
     """[n + 1, 1] levels from -1 to 1 in n equal steps, and [n, 1] middles between them; n is odd.
 
+    The middle at zero is where ``1 + x`` in float32 leaves 1, which rounds to the even level.
+
     >>> levels, middles = from_minus_one(3)
-    >>> print(levels[:, 0].round(2), middles[:, 0].round(2))
+    >>> print(levels[:, 0].round(2), middles[:, 0].round(2) + 0)
     [-1.   -0.33  0.33  1.  ] [-0.67  0.    0.67]
     """
     integers = np.arange(n + 1, dtype='float32')[:, None]
     # As float32 has what is rounded, divided by n, doubled.
     levels = 2 * (integers / np.float32(n)) - 1
     middles = (2 * integers[1:] - 1 - n) / np.float32(n)
+    middles[n // 2] = 2.0**-24 if n == 1 else -(2.0**-25)
     return levels, middles
 
 

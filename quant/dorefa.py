@@ -45,10 +45,11 @@ class DoReFa(Quantizer):
 
     Attributes:
         bits: 1 to 8. Activations without a bound have at least 2.
-        stop_max: the gradient takes the maximum for a constant, as Larq does. It differs for the
-            largest weight alone, which otherwise gets a sum over all.
+        stop_max: as Larq has it. The gradient takes the maximum for a constant, which differs for
+            the largest weight alone, which otherwise gets a sum over all; and weights of one bit
+            follow the formula of more bits, by which they are -1 and 1, and zero is -1.
         delta: of EWGS, see ``quant.uniform.Slopes``; 0 is straight through. Not for weights of one
-            bit, which are no rounded ones.
+            bit that are no rounded ones.
 
     *Variable names*: none.
 
@@ -73,13 +74,18 @@ class DoReFa(Quantizer):
         return super().refuses(role, weights=weights)
 
     def stored_values(self, channels: int) -> int:
-        if self.bits == 1:
+        if self._by_mean:
             return 1
         return 0
 
+    @property
+    def _by_mean(self) -> bool:
+        """Whether weights are signs times their mean magnitude."""
+        return self.bits == 1 and not self.stop_max
+
     def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Weights of which all output channels share the levels."""
-        if self.bits == 1:
+        if self._by_mean:
             size = tf.reduce_mean(tf.abs(w))
             weights.tower.report(lambda: _two_levels(size))
             y = tf.where_v2(w >= 0, size, -size)
@@ -144,7 +150,8 @@ def _squashed_codebook(w: tf.Tensor, n: int) -> Codebook:
     thresholds = tf.atanh(middles * largest)
     # A weight of zero is a tie, which takes the even level: the upper one.
     below = tf.minimum(thresholds, BELOW_ZERO)
-    thresholds = tf.where_v2(middles <= 0, below, thresholds)
+    if n > 1:
+        thresholds = tf.where_v2(middles < 0, below, thresholds)
     step = tf.constant([2 / n], tf.float32)
     return Codebook(levels, thresholds, step, levels[0])
 

@@ -24,7 +24,6 @@ from quant.quantizer import (
     check_bools,
     check_factors,
 )
-from quant.straight_through import straight_through
 
 # Highest level, and sum of the intervals that thresholds start from.
 RANGE = 2.0
@@ -58,6 +57,7 @@ class N2UQ(Quantizer):
         divided: the gradient of weights is divided by S, as in the published code. For Adam that is
             the same; other optimizers then have ten to thirty times the rate. None reaches a
             channel of zeros.
+        delta: of EWGS, see ``quant.uniform.Slopes``, for weights; 0 is straight through.
         private: activations have thresholds and scales per input size instead of one for all.
         lr_factor: of what activations learn, times the learning rate; the published tenth.
         decay_factor: of the same, times the weight decay of kernels.
@@ -74,6 +74,7 @@ class N2UQ(Quantizer):
 
     bits: int = 2
     divided: bool = False
+    delta: float = 0.0
     private: bool = False
     lr_factor: float = 0.1
     decay_factor: float = 0.0
@@ -81,7 +82,7 @@ class N2UQ(Quantizer):
     def __post_init__(self) -> None:
         check_bits(self)
         check_bools(self, 'divided', 'private')
-        check_factors(self, 'lr_factor', 'decay_factor')
+        check_factors(self, 'delta', 'lr_factor', 'decay_factor')
 
     def stored_values(self, channels: int) -> int:
         return channels
@@ -98,12 +99,12 @@ class N2UQ(Quantizer):
         divisor = tf.where_v2(positive, size, 1.0)
         ratio = tf.clip_by_value(w / divisor, -1.0, 1.0)
         half = n / 2
-        steps = tf.round((ratio + 1) * half)
+        exact = (ratio + 1) * half
+        steps = tf.round(exact)
         y = size * (steps / half - 1)
-        if not self.divided:
-            return straight_through(y, w)
-        inverse = tf.where_v2(positive, 1 / divisor, 0.0)
-        return straight_through(y, w * inverse)
+        if self.divided:
+            w = w * tf.where_v2(positive, 1 / divisor, 0.0)
+        return uniform.passed_on(y, w, exact - steps, self.delta)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations with one set of thresholds.
@@ -282,7 +283,7 @@ def _weight_codebook(size: tf.Tensor, n: int) -> Codebook:
     levels = units * size
     thresholds = middles * size
     if n > 1:
-        # A weight of zero is a tie, which takes the even level: the upper one.
-        zero = middles == 0
-        thresholds = tf.where_v2(zero, cells.BELOW_ZERO, thresholds)
+        # A weight of zero takes the even level, the upper one, in the tiniest channel, too.
+        below = tf.minimum(thresholds, cells.BELOW_ZERO)
+        thresholds = tf.where_v2(middles < 0, below, thresholds)
     return Codebook(levels, thresholds, size * (2 / n), levels[0])

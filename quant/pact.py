@@ -27,8 +27,9 @@ class PACT(Quantizer):
     clipped, decay alone moves it. Both have the value at exactly a.
 
     Where activations have no lower bound there is a second clip below, which gets the sum over the
-    values at most there; it counts as the nearest whole multiple of the step from which zero is a
-    level, and x gets no gradient at the clips themselves.
+    values at most there, and x gets no gradient at the clips themselves. By default it counts as
+    the nearest whole multiple of the step from which zero is a level: zeros that pad an image are
+    then levels, too.
 
     Attributes:
         bits: 1 to 8.
@@ -37,6 +38,7 @@ class PACT(Quantizer):
         levels: the clip gets the upstream gradient of every value times y / a, too, as where N2UQ's
             code divides by a clip (in the last convolution of MobileNetV2); at 0 and at the clip x
             then gets no gradient. Not where activations have no lower bound.
+        zero: whether zero is a level between two clips; False is IBM's default.
         start: a number: the clip to start from, such as 8; ``mean``: LSQ's start from the first
             batch, 2 mean|x| sqrt(n); ``error``: the clip of least squared error of it. The second
             clip starts at minus the first one, or with it at the interval of least squared error.
@@ -54,6 +56,7 @@ class PACT(Quantizer):
     bits: int = 2
     inner: bool = False
     levels: bool = False
+    zero: bool = True
     start: str | float = 'mean'
     delta: float = 0.0
     private: bool = False
@@ -62,7 +65,7 @@ class PACT(Quantizer):
 
     def __post_init__(self) -> None:
         check_bits(self)
-        check_bools(self, 'inner', 'levels', 'private')
+        check_bools(self, 'inner', 'levels', 'zero', 'private')
         check_factors(self, 'delta', 'lr_factor', 'decay_factor')
         if self.start not in ('mean', 'error'):
             check_factors(self, 'start')
@@ -130,6 +133,8 @@ class PACT(Quantizer):
         if not below:
             return uniform.positive(clip) / self.steps, None
         step = uniform.positive(clip - below[0]) / self.steps
+        if not self.zero:
+            return step, below[0]
         return step, uniform.snapped(below[0], step, 0, self.steps)
 
     def _start_from(self, tower: Any, clips: list[tf.Variable], x: tf.Tensor) -> None:
@@ -150,7 +155,7 @@ class PACT(Quantizer):
     def _first_ends(self, total: tf.Tensor, *, two: bool) -> tf.Tensor:
         """[2] lower and upper clip to start from."""
         if two and self.start == 'error':
-            return first_steps.interval_of_counts(total, self.steps, zero=True)
+            return first_steps.interval_of_counts(total, self.steps, zero=self.zero)
         if two:
             half = self.steps / 2
             clip = half * first_steps.mean_step(total, half)

@@ -94,6 +94,28 @@ def quantize(
     return fake_quantized(x, *parameters)
 
 
+def passed_on(y: tf.Tensor, x: tf.Tensor, error: tf.Tensor, delta: float) -> tf.Tensor:
+    """``y``, whose gradient g goes to ``x`` as ``g + delta |g| error``: EWGS, see ``Slopes``.
+
+    Args:
+        y: values at their levels, not differentiated.
+        x: of the same shape.
+        error: what rounding takes away, in steps.
+        delta: 0 is straight through.
+    """
+    if not delta:
+        return straight_through(y, x)
+
+    @tf.custom_gradient
+    def scaled(y: tf.Tensor, x: tf.Tensor, error: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
+            return [None, upstream + delta * tf.abs(upstream) * error, None]
+
+        return tf.identity(y), gradient
+
+    return scaled(y, x, error)
+
+
 def nearest(
     x: tf.Tensor, step: tf.Tensor, low: int, high: int, offset: tf.Tensor | None = None
 ) -> tf.Tensor:

@@ -94,29 +94,28 @@ PRECISIONS: dict[str, dict[str, Any]] = {
 HALVES = {'qw': 'weight', 'qa': 'activation'}
 
 
-def bits_of(name, half):
-    """Bits at which a quantizer is tried for weights or activations; None where it serves none.
-
-    4 if it has them: at 2 bits all weights that read a channel of so small a network can be zero,
-    and no gradient reaches what makes it.
-    """
-    for options in ({'bits': 4}, {}):
-        spec = quantizer.with_options(name, options)
-        try:
-            Rule(roles=LOW_BIT_ROLES, **{half: spec})
-        except ValueError:
-            continue
-        return quantizer.parse(spec).bits
-    return None
+def serves(name, half, options):
+    """Whether a quantizer with these options serves weights or activations."""
+    try:
+        Rule(roles=LOW_BIT_ROLES, **{half: quantizer.with_options(name, options)})
+    except ValueError:
+        return False
+    return True
 
 
 def served(name):
-    """Fields of ``Config`` that let a quantizer serve what it can, and the default one the rest."""
+    """Fields of ``Config`` that let a quantizer serve what it can, and the default one the rest.
+
+    At 4 bits if it has them: at 2 bits all weights that read a channel of so small a network can be
+    zero, and no gradient reaches what makes it.
+    """
     values = {'qw': 4, 'qa': 4}
     for bits, half in HALVES.items():
-        found = bits_of(name, half)
-        if found:
-            values |= {bits: found, f'{half}_quantizer': name}
+        for options in ({'bits': 4}, {}):
+            if serves(name, half, options):
+                found = quantizer.parse(quantizer.with_options(name, options)).bits
+                values |= {bits: found, f'{half}_quantizer': name}
+                break
     return values
 
 
@@ -141,12 +140,17 @@ pytestmark = pytest.mark.usefixtures('shallow')
 
 def config(cell):
     net, axis, precision = CELLS[cell]
+    return small(net, axis, PRECISIONS[precision])
+
+
+def small(net, axis, fields):
+    """The configuration of a row with one of its axes and further fields."""
     values = {
         'net': net,
         'sizes': (16,),
         **NETS[net].options,
         **NETS[net].axes[axis],
-        **PRECISIONS[precision],
+        **fields,
     }
     if 'qa' in values and values['mode'] == 'resnet':
         values['mode'] = 'preact'

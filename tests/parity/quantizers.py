@@ -78,28 +78,41 @@ def _binary(case: Case) -> str:
 
 
 # Larq's names, behind the kind of the input.
-LARQ = {
-    'ste_sign': "zero=1, gradient='clipped'",
-    'ste_sign_unclipped': "zero=1, gradient='identity'",
-    'approx_sign': 'zero=1',
-    'swish_sign': "zero=1, gradient='swish'",
-    'ste_heaviside': "unsigned=True, gradient='clipped'",
-    'magnitude_aware': 'zero=1, scaled_gradient=True',
+LARQ: dict[str, dict[str, Any]] = {
+    'ste_sign_unclipped': {'zero': 1, 'gradient': 'identity'},
+    'ste_sign': {'zero': 1, 'gradient': 'clipped'},
+    'approx_sign': {'zero': 1, 'gradient': 'quadratic'},
+    'swish_sign': {'zero': 1, 'gradient': 'swish'},
+    'ste_heaviside': {'unsigned': True, 'gradient': 'clipped'},
+    'magnitude_aware': {'zero': 1, 'scaled_gradient': True},
+    'ste_tern': {},
 }
 
 
 def _larq(case: Case) -> str:
-    name = case['case'].partition('_')[2].removesuffix('_zeros')
-    return f'bireal({LARQ[name]})'
+    _, _, named = case['case'].partition('_')
+    name = next(name for name in LARQ if named.startswith(name))
+    if name == 'ste_tern':
+        return _larq_ternary(case)
+    options = LARQ[name]
+    if case['kind'] == 'weight' and 'scaled_gradient' not in options:
+        # Its signs have no scale.
+        options = {**options, 'scale': 1.0}
+    return _spelled('bireal', options)
+
+
+def _larq_ternary(case: Case) -> str:
+    options = {'scale': 1.0, 'clipped': True}
+    if 'twn' not in case['case']:
+        options['threshold'] = 0.05
+    return _spelled('twn', options)
 
 
 def _ternary(case: Case) -> str:
     if case['case'].startswith('ttq'):
         return 'ttq'
-    if case['case'].startswith('larq_tern'):
-        return 'twn(threshold=0.05, scale=1.0, clipped=True)'
-    if case['case'].startswith('larq_twn'):
-        return 'twn(scale=1.0, clipped=True)'
+    if case['case'].startswith('larq_'):
+        return _larq_ternary(case)
     return 'twn'
 
 
@@ -138,7 +151,7 @@ def _lsqplus(case: Case) -> str:
     low, _ = case['range']
     options = {'bits': case['bits']}
     if case['kind'] == 'weight':
-        options |= {'start': 'lsqplus'}
+        options |= {'start': 'lsqplus', 'per_channel': case.get('per_channel', False)}
     else:
         options |= {'zero': False, 'middle': low < 0}
     if case['case'].startswith('ibm_'):
@@ -154,7 +167,8 @@ def _pact_sawb(case: Case) -> str:
     kind, *_ = case['case'].split('_')
     options = {'bits': case['bits']}
     if case['kind'] == 'activation':
-        return _spelled('pact', options | {'inner': kind == 'pactplus'})
+        zero = 'zero' in kind
+        return _spelled('pact', options | {'inner': 'plus' in kind, 'zero': zero})
     options |= {'zero': 'zero' in kind, 'clipped': not kind.startswith('sawbplus')}
     return _spelled('sawb', options | {'per_channel': case['per_channel']})
 

@@ -62,6 +62,20 @@ def test_activations(sign, bits, run):
     np.testing.assert_allclose(found.coded()[apart], found.y[apart], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize('half', ['weight', 'activation'])
+def test_delta_scales_gradients_by_the_rounding_error(half, run):
+    x = noise([4, 50])
+    upstream = noise(x.shape, 1)
+    plain, scaled = (
+        ask(run, f'affine(bits=3, per_channel=False, delta={delta})', x, upstream, half=half)
+        for delta in (0, 0.3)
+    )
+    np.testing.assert_array_equal(scaled.y, plain.y)
+    error = (x - plain.y) / plain.book['step']
+    expected = plain.gx * (1 + 0.3 * np.sign(upstream) * error)
+    np.testing.assert_allclose(scaled.gx, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_relu_comes_first(run):
     found = ask(run, 'affine(bits=2)', [-9.0, 0.2, 3.0], half='activation', relu=True)
     np.testing.assert_allclose(found.state['range'], [0, 3])

@@ -142,6 +142,36 @@ def test_equal_steps(run):
     np.testing.assert_allclose([book.step, book.offset], [[1], [-3]], rtol=1e-6)
 
 
+@pytest.mark.parametrize('variant', ['imagenet', 'cifar'])
+def test_delta_scales_gradients_by_the_rounding_error(variant, run):
+    """Of equal steps: of activations within the clip, of weights before they are standardised."""
+    spec = f'apot(bits=3, start=1.0, equal_steps=True, delta=0.2, variant={variant!r})'
+    x = (RNG.normal(size=60) + 0.3).astype('float32')
+    upstream = RNG.normal(size=60).astype('float32')
+    values = tf.constant(x)
+    q = quantization(spec)
+    found = evaluated(run, q, activate(q, values, relu=False), values, upstream, 'quant1/clip')
+    below = variant == 'cifar'
+    _, plain, of_clip = oracle(x, 1.0, np.arange(8) / 7, upstream, below=below)
+    u = np.maximum(x, -np.inf if below else 0)
+    error = 7 * u - np.round(np.clip(7 * u, 0, 7))
+    extra = 0.2 * np.abs(plain) * error
+    np.testing.assert_allclose(found[1], plain + extra, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[2], [of_clip - (extra * x).sum()], rtol=1e-4, atol=1e-4)
+    y = weigh(q, values[:, None])
+    found = evaluated(run, q, y, values, upstream[:, None], 'conv/weight_quant/clip')
+    deviation = x.std(ddof=1, dtype='float64')
+    standard = (x - x.mean(dtype='float64')) / deviation
+    everywhere = variant == 'cifar'
+    _, plain, _ = oracle(standard, 3.0, np.arange(-3, 4) / 3, upstream, everywhere=everywhere)
+    inside = np.abs(standard) <= 3
+    toward = plain + inside * 0.2 * np.abs(plain) * (standard - np.round(standard))
+    if variant == 'imagenet':
+        through = (toward * standard).sum() / (x.size - 1)
+        toward = toward - toward.mean() - standard * through
+    np.testing.assert_allclose(found[1], toward / deviation, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize('lower, steps', [(0.0, 3), (-np.inf, 1)])
 def test_start_of_activations_pools_what_it_codes(lower, steps, run):
     large, small = RNG.normal(size=(4, 5)) + 3, 7 * RNG.normal(size=(2, 3))
@@ -225,6 +255,7 @@ def test_stored_values():
     [
         ({'bits': 9}, 'bits=9'),
         ({'equal_steps': 1}, 'equal_steps=1'),
+        ({'delta': 0.2}, 'delta=0.2 needs equal_steps=True'),
         ({'variant': 'mnist'}, "variant='mnist' must be one of 'imagenet', 'cifar'"),
         ({'start': -1}, 'start=-1'),
         ({'start': 'error'}, "start='error'"),

@@ -17,7 +17,7 @@ def weight_oracle(w, bits, upstream, stop_max):
     """Values and gradient in float64."""
     w = w.astype('float64')
     n = 2**bits - 1
-    if bits == 1:
+    if bits == 1 and not stop_max:
         return np.where(w >= 0, 1, -1) * np.abs(w).mean(), upstream
     t = np.tanh(w)
     largest = np.abs(t).max() or 1.0
@@ -147,6 +147,7 @@ def test_weights_of_a_layer_without_norm_are_refused():
 
 def test_stored_values():
     assert registry.parse('dorefa(bits=1)').stored_values(16) == 1
+    assert registry.parse('dorefa(bits=1, stop_max=True)').stored_values(16) == 0
     assert registry.parse('dorefa(bits=2)').stored_values(16) == 0
 
 

@@ -197,6 +197,36 @@ def test_weights(bits, run):
         assert (np.sign(y[0, 0, 0, :2]) == (-1 if bits == 1 else 1)).all()
 
 
+@pytest.mark.parametrize('divided', [False, True])
+def test_delta_scales_gradients_of_weights_by_the_rounding_error(divided, run):
+    """In steps; none is lost beyond the ends."""
+    w = RNG.normal(size=(40, 3)).astype('float32') * np.float32([1, 1e-3, 0])
+    upstream = RNG.normal(size=w.shape).astype('float32')
+    q = quantization(f'n2uq(bits=2, delta=0.2, divided={divided})', half='weight')
+    values = tf.constant(w)
+    found = run(tf.gradients(weigh(q, values), values, tf.constant(upstream))[0])
+    size = np.abs(w.astype('float64')).mean(0) * 3 / 2
+    positive = np.where(size, size, 1)
+    exact = (np.clip(w / positive, -1, 1) + 1) * 1.5
+    expected = upstream + 0.2 * np.abs(upstream) * (exact - np.round(exact))
+    if divided:
+        expected = np.where(size, expected / positive, 0)
+    np.testing.assert_allclose(found[:, :2], expected[:, :2], rtol=1e-4, atol=1e-4)
+    assert np.isfinite(found).all()
+
+
+def test_weights_that_float32_does_not_tell_from_zero_take_its_level(run):
+    """What is shipped is what was trained: 1 + w / S is 1 there."""
+    w = np.float32([[1.0], [-1.0], [0.5], [-1e-8], [1e-8], [-1e-30], [-2e-7], [2e-7]])
+    for bits in (1, 2):
+        q = quantization(f'n2uq(bits={bits})', half='weight')
+        with tf.variable_scope(f'bits{bits}'):
+            y = weigh(q, w)
+            (make,) = q.codebooks.values()
+        y, book = run([y, make()])
+        np.testing.assert_allclose(shipped(book, w), y, rtol=1e-6)
+
+
 def test_thresholds_of_sizes_can_be_private():
     q = quantization('n2uq(bits=2, private=True, lr_factor=0.5, decay_factor=2)')
     for point in ('s8', 's4'):

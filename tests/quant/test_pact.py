@@ -67,6 +67,29 @@ def test_gradient_of_levels_whose_codes_stay(run):
 
 
 @pytest.mark.parametrize('inner', [False, True])
+@pytest.mark.parametrize('bits', [1, 2, 4, 8])
+def test_two_clips_as_published(bits, inner, run):
+    """As IBM's PACT2 and PACT+2: levels from the lower clip to the upper one."""
+    n = 2**bits - 1
+    low, high = -n / 16, n / 16  # a step of 1/8
+    noise = RNG.normal(size=40) * high
+    x = np.append(noise, [low, high, 0, -0.0, 1e30, -1e30, 1e-30]).astype('float32')
+    upstream = RNG.normal(size=x.shape).astype('float32')
+    clips = {'clip': high, 'low_clip': low}
+    spec = f'pact(bits={bits}, zero=False, inner={inner})'
+    y, gx, of_high, of_low, book = placed(spec, x, clips, run, upstream, lower=-np.inf)
+    z = (np.clip(x.astype('float64'), low, high) - low) * 8
+    np.testing.assert_array_equal(y, np.round(z) / 8 + low)
+    np.testing.assert_array_equal(gx, np.where((x > low) & (x < high), upstream, 0))
+    error = inner * (np.round(z) - z) / n
+    expected = (upstream * np.where(x >= high, 1, error)).sum()
+    np.testing.assert_allclose(of_high, [expected], rtol=1e-4, atol=1e-4)
+    expected = (upstream * np.where(x <= low, 1, -error)).sum()
+    np.testing.assert_allclose(of_low, [expected], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(book.levels[:, 0], np.arange(n + 1) / 8 + low, atol=1e-6)
+
+
+@pytest.mark.parametrize('inner', [False, True])
 def test_two_clips(inner, run):
     """Zero is a level; each clip gets what lies at it or beyond."""
     x = np.float32([-9, -1.0, -0.4, 0, 0.7, 2.0, 9])
@@ -162,6 +185,7 @@ def test_it_refuses_weights():
         ({'start': 'max'}, "start='max' must be a number"),
         ({'start': -8}, 'start=-8 must be at least 0'),
         ({'inner': 0}, 'inner=0 must be True or False'),
+        ({'zero': 0}, 'zero=0 must be True or False'),
         ({'bits': 9}, 'bits=9'),
     ],
 )

@@ -24,6 +24,7 @@ from engine.deployment.choices import ByPoint, Confident, Largest, Number
 from engine.deployment.names import THRESHOLDS
 from engine.deployment.onnx_graph import OnnxGraph, Rule
 from engine.deployment.program import Operation, Program
+from engine.deployment.resizing import blocks
 from engine.errors import UsageError
 
 # Up to so many thresholds a quantizer is a chain of comparisons; beyond it is a binary search.
@@ -118,10 +119,23 @@ def _flip(w: OnnxGraph, row: Sequence[Operation]) -> None:
 
 
 def _resize(w: OnnxGraph, row: Sequence[program.Resize]) -> None:
-    shares = w.cut(row, 'shares')
-    turned = w.node('Transpose', [shares], f'{w.place}/turned', perm=[1, 0])
-    lines = w.node('MatMul', [shares, w.x(row)], f'{w.place}/lines')
-    w.add('MatMul', row, [lines, turned])
+    """Rows of pixels, then columns: of a matrix that is mostly zero, the blocks that are not."""
+    matrices = w.values(row, 'shares')
+    found = [blocks(matrix) for matrix in matrices]
+    shares = w.cut([one.shares for one in found], f'{w.place}/shares')  # [G, rows, pixels]
+    pixels = w.cut([one.pixels for one in found], f'{w.place}/pixels')  # [G, pixels]
+    sizes = [np.array([0, 0, len(matrix), -1], np.int64) for matrix in matrices]
+    shape = w.chosen(sizes, f'{w.place}/shape')
+    joined = []
+    x = w.x(row)
+    for axis in ('lines', 'columns'):
+        name = f'{w.place}/{axis}'
+        windows = w.node('Gather', [x, pixels], f'{name}/windows', axis=2)
+        means = w.node('MatMul', [shares, windows], f'{name}/means')
+        joined.append(w.node('Reshape', [means, shape], f'{name}/joined'))
+        if axis == 'lines':
+            x = w.node('Transpose', joined, f'{name}/turned', perm=[0, 1, 3, 2])
+    w.add('Transpose', row, joined[1:], perm=[0, 1, 3, 2])
 
 
 def _convolution(w: OnnxGraph, row: Sequence[program.Convolution]) -> None:

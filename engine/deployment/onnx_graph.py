@@ -238,24 +238,22 @@ class OnnxGraph:
         values = [value[index : index + 1] for value in self.values(row, field)]
         return self.chosen(values, f'{self.place}/{field}{index}')
 
-    def cut(self, row: Sequence[Operation], field: str) -> str:
-        """A matrix whose shape depends on the point.
+    def cut(self, values: Sequence[np.ndarray], name: str) -> str:
+        """An array whose shape depends on the point.
 
         Few of its values are distinct: it is stored by the numbers of these.
 
         Args:
-            row: the operation at every point.
-            field: of the matrix.
+            values: at every point, of as many axes.
+            name: of the result.
         """
-        name = f'{self.place}/{field}'
-        values = self.values(row, field)
         whole = np.concatenate([value.reshape(-1) for value in values])
         levels, numbers = np.unique(whole, return_inverse=True)
         few = len(levels) <= 256
         if few:
             whole = numbers.reshape(-1).astype(np.uint8)
         flat = self.array(whole, f'{name}/all')
-        if len(row) == 1:
+        if len(values) == 1:
             shape = self.indices(*values[0].shape)
         else:
             ends = np.cumsum([value.size for value in values]).tolist()

@@ -1,9 +1,46 @@
-"""Programs that leave the resize to those who call them: their images have the point's own size."""
+"""The resize of images in a file: by blocks of its matrix, or left to those who call the file."""
 
 import dataclasses
+from typing import NamedTuple
+
+import numpy as np
 
 from engine.deployment import program
 from engine.deployment.program import PointProgram, Program
+
+# Most rows of a block: of fewer much is read twice, of more much is multiplied by zero.
+MOST_ROWS = 16
+
+
+class Blocks(NamedTuple):
+    """A matrix whose rows are zero but near its diagonal, in G blocks of as many rows.
+
+    Attributes:
+        shares: [G, rows, pixels], what is not zero.
+        pixels: [G, pixels] int64, its columns.
+    """
+
+    shares: np.ndarray
+    pixels: np.ndarray
+
+
+def blocks(matrix: np.ndarray) -> Blocks:
+    """The blocks of a matrix [size, side].
+
+    >>> found = blocks(np.float32([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]))
+    >>> found.shares.shape, found.pixels.tolist()
+    ((1, 2, 4), [[0, 1, 2, 3]])
+    """
+    size, side = matrix.shape
+    rows = max(number for number in range(1, MOST_ROWS + 1) if size % number == 0)
+    parts = matrix.reshape(-1, rows, side)  # [G, rows, side]
+    used: np.ndarray = np.any(parts, axis=1)  # [G, side]
+    starts = used.argmax(axis=1)
+    ends = side - used[:, ::-1].argmax(axis=1)
+    pixels = int((ends - starts).max())
+    starts = np.minimum(starts, side - pixels)
+    columns = starts[:, None] + np.arange(pixels)  # [G, pixels]
+    return Blocks(np.take_along_axis(parts, columns[:, None], axis=2), columns)
 
 
 def without_resize(whole: Program) -> Program:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from engine.data import inputs
-from engine.data.preprocess import views
+from engine.data.preprocess import shares, views
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import interpreter, program, trace
 from engine.deployment.pool import Constants
+from engine.deployment.resizing import blocks
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.graph.tower import Model
@@ -98,6 +99,22 @@ def test_a_program_prepares_images_as_the_graph(rule, resize):
             expected = session.run(views(feeds, preprocessing, 'NHWC')[size])
         assert found.shape == (3, size, size, 3)
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * (resize == 'area'))
+
+
+@pytest.mark.parametrize('resize', ['nearest', 'area'])
+@pytest.mark.parametrize(
+    'side, size', [(28, 28), (28, 20), (224, 160), (224, 96), (17, 13), (9, 16), (64, 1)]
+)
+def test_blocks_are_all_of_a_resize(side, size, resize):
+    """Every value of its matrix, and no more than a few columns of it."""
+    matrix = shares(resize, side, size)
+    found = blocks(matrix)
+    count, rows, pixels = found.shares.shape
+    assert found.pixels.shape == (count, pixels) and pixels <= rows * side / size + 2
+    back = np.zeros_like(matrix).reshape(count, rows, side)
+    for part, block, columns in zip(back, found.shares, found.pixels):
+        part[:, columns] = block
+    np.testing.assert_array_equal(back.reshape(matrix.shape), matrix)
 
 
 def read(build):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from engine.data.preprocessing import Preprocessing
 from engine.deployment.runtimes import RUNTIMES
 from engine.errors import UsageError
+from nets.points import Point
 
 if TYPE_CHECKING:
     from engine.config.config import Config
@@ -26,7 +28,8 @@ class Prediction(NamedTuple):
     Attributes:
         labels: [N] int64, the class of the largest score.
         scores: [N] float32, its probability.
-        points: what answered: the operating point by image.
+        points: what answered: the operating point by image, also where the network chose it; with
+            gates of blocks, which are no axis of operating points, that of the run or file.
     """
 
     labels: np.ndarray
@@ -151,18 +154,45 @@ def _installed() -> str:
     return next(iter(RUNTIMES))
 
 
-def answered(logits: np.ndarray, point: str) -> Prediction:
-    """Answers of an operating point.
+def taken(name: str, told: Sequence[str], executed: np.ndarray) -> list[str]:
+    """The operating point of each image, where a network chose it.
+
+    Args:
+        name: of what answered: an operating point, or choices.
+        told: names of the choices; of an axis of operating points, it tells the point.
+        executed: [N, choices], what was chosen.
+
+    >>> taken('s28-dynamic', ['exit'], np.array([[1], [0]]))
+    ['s28-x1', 's28-x0']
+    >>> taken('s28-dynamic', ['group0/block1'], np.array([[1]]))
+    ['s28-dynamic']
+    """
+    axes = {field.name for field in dataclasses.fields(Point)}
+    known = {}
+    for place, choice in enumerate(told):
+        if choice in axes:
+            known[choice] = place
+    if not known:
+        return [name] * len(executed)
+    points = []
+    for row in executed:
+        chosen = {axis: int(row[place]) for axis, place in known.items()}
+        points.append(str(dataclasses.replace(Point.within(name), **chosen)))
+    return points
+
+
+def answered(logits: np.ndarray, points: list[str]) -> Prediction:
+    """Answers by the largest logit.
 
     Args:
         logits: [N, classes].
-        point: its spelling.
+        points: what answered, by image.
     """
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)  # [N, classes]
     labels = probabilities.argmax(axis=1)
     scores = probabilities[np.arange(len(labels)), labels]
-    return Prediction(labels, scores, [point] * len(labels))
+    return Prediction(labels, scores, points)
 
 
 def joined(parts: Sequence[Prediction]) -> Prediction:

@@ -13,7 +13,7 @@ from engine.data import inputs
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import texts
 from engine.deployment.program import Program
-from engine.results import costs, records
+from engine.results import costs, exit_records, records, selection
 from engine.results.costs import Layers
 from engine.runs import data_record
 from engine.runs.checkpoint import Checkpoint
@@ -72,11 +72,13 @@ def points(
     config = source.config
     assert config is not None
     layers = _layers(Path(source.prefix).parent)
+    # What was evaluated with gates says nothing of all their blocks.
+    static = not config.network().static_options
     found = []
     for name, side in sides.items():
         size = Point.within(name).size or max(config.sizes)
         known: dict[str, Any] = {}
-        score = _score(source, name)
+        score = _score(source, name) if static else None
         if score is not None:
             known.update(top1=score.top1, top5=score.top5, evaluated=score.images)
         spent = costs.point_cost(layers, name, config.sizes)
@@ -100,7 +102,59 @@ def _choices(source: Checkpoint, whole: Program) -> dict[str, Any]:
         madds = [_madds(layers, name, choice.name, number) for number in choice.numbers]
         known = tuple(one for one in madds if one is not None)
         found.append(texts.ChoiceText(choice.name, choice.numbers, known))
-    return {'choices': tuple(found), 'executed': 'as the output executed says, image by image'}
+    budgets: list[texts.BudgetText] = []
+    for name in whole.points:
+        budgets += _budgets(source, name)
+    return {
+        'choices': tuple(found),
+        'executed': 'as the output executed says, image by image',
+        'budgets': tuple(budgets),
+    }
+
+
+def _budgets(source: Checkpoint, name: str) -> list[texts.BudgetText]:
+    """Recorded ways to run what chooses image by image, cheapest first.
+
+    Args:
+        source: the checkpoint.
+        name: of what chooses.
+    """
+    config = source.config
+    assert config is not None
+    folder = Path(source.prefix).parent
+    point = Point.within(name)
+    if config.network().points[0].exit is not None:
+        return _thresholds(source, name)
+    # Gates of blocks are evaluated under the name of their size.
+    for recorded in (name, str(point)):
+        score = _score(source, recorded)
+        madds = records.read_expected_madds(folder, recorded, max(config.sizes))
+        if score is not None and madds is not None:
+            return [texts.BudgetText(name, score.top1, round(madds))]
+    return []
+
+
+def _thresholds(source: Checkpoint, name: str) -> list[texts.BudgetText]:
+    """Thresholds of exits by budget, set on hold-out images and scored on those of evaluation.
+
+    Args:
+        source: the checkpoint.
+        name: of what chooses.
+    """
+    size = Point.within(name).size
+    assert source.config is not None and size is not None
+    folder = Path(source.prefix).parent
+    exits = [str(point) for point in source.config.network().points if point.size == size]
+    recorded = size in exit_records.recorded_sizes(folder)
+    if not recorded or any(_score(source, point) is None for point in exits):
+        return []
+    found = []
+    for choice in selection.front(selection.policies(folder, size)):
+        assert choice.policy is not None
+        # As exact as the input takes them.
+        thresholds = np.array(choice.policy.thresholds, np.float32).tolist()
+        found.append(texts.BudgetText(name, choice.top1, round(choice.madds), tuple(thresholds)))
+    return found
 
 
 def _madds(layers: Layers, name: str, choice: str, number: int) -> int | None:

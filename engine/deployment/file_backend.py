@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,22 +13,22 @@ import numpy as np
 from engine.data.augment import AUGMENTATIONS
 from engine.data.preprocessing import RESIZES, Preprocessing
 from engine.deployment import texts
-from engine.deployment.backend import Prediction, Way, answered, joined
-from engine.deployment.runtimes import Loaded, load
-from engine.deployment.texts import ImageText, PointText
+from engine.deployment.anytime import Anytime, exits_of
+from engine.deployment.backend import Prediction, Way, answered, joined, taken
+from engine.deployment.runtimes import Run, load
+from engine.deployment.texts import BudgetText, ImageText, PointText
 from engine.errors import UsageError
 from engine.files import read_bytes
 from engine.quantities import quantity
+from nets.points import Point
 
 if TYPE_CHECKING:
     from engine.config.config import Config
+    from engine.results.exit_thresholds import Policy
     from engine.results.selection import Choice
 
 # Bytes of a file: more than an ONNX file can have.
 LARGEST = 2**31
-
-# End of a message.
-NO_EXITS = "computes a point at once; Predictor(RUN, backend='tensorflow') stops at exits"
 
 
 class FileBackend:
@@ -53,6 +55,8 @@ class FileBackend:
         self._texts = texts.parse(self._loaded.texts, self._file)
         self.points = [point.point for point in self._texts.points]
         self.classes = self._texts.class_names
+        self._lock = threading.Lock()
+        self._exits: dict[tuple[int | None, tuple[float, ...] | None], Anytime] = {}
 
     @property
     def config(self) -> Config:
@@ -68,55 +72,78 @@ class FileBackend:
 
     def at(self, point: str) -> Way:
         """How an operating point answers."""
+        return self._at(point)
+
+    def _at(self, point: str, thresholds: Sequence[float] = ()) -> Way:
+        """How an operating point answers, by these thresholds where exits choose."""
         number = self.points.index(point)
         found = way(
-            self._loaded,
+            self._loaded.at(number, self._texts.points[number].side, thresholds),
             self._texts.points[number],
             self._texts.images,
-            number=number,
-            classes=self._texts.network.classes,
+            [choice.name for choice in self._texts.choices],
         )
         if not self._texts.choices:
             return found
         return _one_by_one(found)
 
     def within(self, budget: str | float) -> Choice:
-        """The most accurate point within a budget, by what is recorded in the file.
+        """The most accurate way to run within a budget, by what is recorded in the file.
 
         Raises:
-            UsageError: nothing is, or the file chooses its cost itself.
+            UsageError: nothing is.
         """
         if self._texts.choices:
-            raise UsageError(
-                f'budget {budget}: {self._file} chooses its cost image by image; give no budget'
-            )
+            return within(self._file, self._texts.budgets, budget)
         return within(self._file, self._texts.points, budget)
 
     def leaving_early(
         self, size: int | None, thresholds: Sequence[float] | None, deadline_ms: float
     ) -> Way:
-        """None, see ``engine.deployment.backend.Backend``.
+        """How the exits answer, see ``engine.deployment.backend.Backend``.
 
         Args:
-            size: of no use.
-            thresholds: of no use.
-            deadline_ms: of no use.
+            size: input size in pixels; None is the largest.
+            thresholds: as of ``EarlyExit.predict``, for a file whose exits choose.
+            deadline_ms: see ``Anytime``.
 
         Raises:
-            UsageError: always: a file computes a point at once.
+            UsageError: there are no exits.
         """
-        raise UsageError(f'anytime: {self._file} {NO_EXITS}')
+        key = size, None if thresholds is None else tuple(thresholds)
+        with self._lock:
+            if key not in self._exits:
+                self._exits[key] = Anytime(self._by_exit(size, thresholds))
+            return self._exits[key].by(deadline_ms)
+
+    def _by_exit(self, size: int | None, thresholds: Sequence[float] | None) -> list[Way]:
+        """How each exit answers, or, by thresholds, all of them.
+
+        Raises:
+            UsageError: there are no exits.
+        """
+        from engine.results.exit_thresholds import only_exit
+
+        choosing = [one for one in self._texts.choices if one.name == 'exit']
+        if not choosing:
+            return [self._at(point) for point in exits_of(self.points, size, self._file)]
+        names = [one.point for one in self._texts.points if size in (None, one.size)]
+        if not names:
+            raise UsageError(f'size {size}: {self._file} has {" ".join(self.points)}')
+        if thresholds is not None:
+            return [self._at(names[0], thresholds)]
+        count = len(choosing[0].numbers)
+        return [self._at(names[0], only_exit(exit, count)) for exit in range(count)]
 
 
-def way(loaded: Loaded, point: PointText, images: ImageText, *, number: int, classes: int) -> Way:
+def way(run: Run, point: PointText, images: ImageText, told: Sequence[str] = ()) -> Way:
     """How an operating point of a file answers.
 
     Args:
-        loaded: the file.
+        run: computes it.
         point: what is computed.
         images: how its images are made.
-        number: place of the point in the file.
-        classes: how many.
+        told: names of the choices that it tells of.
 
     Raises:
         UsageError: its images are made in a way that is not known here.
@@ -130,7 +157,6 @@ def way(loaded: Loaded, point: PointText, images: ImageText, *, number: int, cla
     preprocessing = Preprocessing(
         images.augmentation, view, (point.size,), images.resize, images.inputs
     )
-    run = loaded.at(number, point.side)
 
     def answer(batch: Sequence[np.ndarray]) -> Prediction:
         (views,) = batch  # uint8 [N, view, view, 3]
@@ -139,8 +165,9 @@ def way(loaded: Loaded, point: PointText, images: ImageText, *, number: int, cla
 
             views = resized(views, images.resize, point.size)
         rows = run(views)  # [N, classes + choices]
+        classes = rows.shape[1] - len(told)
         logits = rows[:, :classes].astype(np.float32)
-        return answered(logits, point.point)
+        return answered(logits, taken(point.point, told, rows[:, classes:]))
 
     return Way(preprocessing, answer)
 
@@ -156,8 +183,8 @@ def _one_by_one(found: Way) -> Way:
     return Way(found.preprocessing, answer)
 
 
-def within(file: str, points: Sequence[PointText], budget: str | float) -> Choice:
-    """The most accurate point within a budget of multiply-adds.
+def within(file: str, points: Sequence[PointText | BudgetText], budget: str | float) -> Choice:
+    """The most accurate way to run within a budget of multiply-adds.
 
     Args:
         file: what has the points, for messages.
@@ -172,10 +199,26 @@ def within(file: str, points: Sequence[PointText], budget: str | float) -> Choic
     known = []
     for one in points:
         if one.top1 is not None and one.madds is not None:
-            known.append(selection.Choice(file, one.point, one.top1, one.madds, one.weight_bytes))
+            weight_bytes = one.weight_bytes if isinstance(one, PointText) else None
+            found = selection.Choice(file, one.point, one.top1, one.madds, weight_bytes)
+            if isinstance(one, BudgetText) and one.thresholds:
+                found = dataclasses.replace(found, policy=_policy(one, file))
+            known.append(found)
     if not known:
         raise UsageError(
             f'budget {budget}: {file} has no recorded accuracy; evaluate the run with '
             '`imagenet_tf.py --eval` before, or give a point'
         )
     return selection.best(known, selection.Limits(madds=quantity('budget', str(budget))))
+
+
+def _policy(recorded: BudgetText, file: str) -> Policy:
+    """Thresholds of a file whose exits choose, as a policy of a run."""
+    from engine.results import exit_records, exit_thresholds
+
+    size = Point.within(recorded.point).size
+    assert size is not None
+    madds = float(recorded.madds)
+    exits = tuple(range(len(recorded.thresholds)))
+    unit = exit_records.MADDS
+    return exit_thresholds.Policy(size, exits, recorded.thresholds, madds, madds, unit, file)

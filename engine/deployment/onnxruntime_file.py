@@ -1,9 +1,11 @@
 """Exported files in ONNX Runtime."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnxruntime
 
-from engine.deployment.names import IMAGES, POINT
+from engine.deployment.names import IMAGES, POINT, THRESHOLDS
 from engine.deployment.runtimes import Run
 
 
@@ -29,16 +31,19 @@ class OnnxRuntimeFile:
         names = [one.name for one in self._session.get_inputs()]
         self._several = POINT in names
 
-    def at(self, number: int, side: int) -> Run:
+    def at(self, number: int, side: int, thresholds: Sequence[float] = ()) -> Run:
         """A function that runs an operating point, see ``engine.deployment.runtimes.Loaded``.
 
         Args:
             number: its place in the file.
             side: edge of its images, pixels.
+            thresholds: by exit, in place of those of the file.
         """
         feed = {}
         if self._several:
             feed[POINT] = np.array([number])
+        if thresholds:
+            feed[THRESHOLDS] = np.array(thresholds, np.float32)
 
         def run(images: np.ndarray) -> np.ndarray:
             return np.concatenate(self._session.run(None, {IMAGES: images} | feed), axis=1)

@@ -1,8 +1,10 @@
 """Backend of ``Predictor`` that exports the points of a run in memory for a runtime."""
 
+import threading
 from collections.abc import Sequence
 
 from engine.deployment import description, file_backend, trace
+from engine.deployment.anytime import Anytime, exits_of
 from engine.deployment.backend import Way
 from engine.deployment.run_backend import RunBackend
 from engine.deployment.runtimes import REMEDY, load
@@ -30,6 +32,8 @@ class PackedBackend(RunBackend):
     def __init__(self, source: Checkpoint, runtime: str, threads: int):
         super().__init__(source, threads)
         self._runtime = runtime
+        self._lock = threading.Lock()
+        self._exits: dict[int | None, Anytime] = {}
 
     def at(self, point: str) -> Way:
         """How an operating point answers, with every layer executed."""
@@ -39,7 +43,7 @@ class PackedBackend(RunBackend):
         content = onnx_file.serialized(whole, {}, packed=True)
         loaded = load(self._runtime, content, self._source.prefix, self._threads)
         images = description.images(self.view_of(point))
-        return file_backend.way(loaded, about, images, number=0, classes=self.config.classes)
+        return file_backend.way(loaded.at(0, about.side), about, images)
 
     def within(self, budget: str | float) -> Choice:
         """The most accurate recorded point within a budget, with every layer executed."""
@@ -54,14 +58,18 @@ class PackedBackend(RunBackend):
     def leaving_early(
         self, size: int | None, thresholds: Sequence[float] | None, deadline_ms: float
     ) -> Way:
-        """None, see ``engine.deployment.backend.Backend``.
+        """How the exits answer, see ``engine.deployment.backend.Backend``.
 
         Args:
-            size: of no use.
-            thresholds: of no use.
-            deadline_ms: of no use.
+            size: input size in pixels; None is the largest.
+            thresholds: of no use: ``within`` chooses operating points.
+            deadline_ms: see ``Anytime``.
 
         Raises:
-            UsageError: always: a file computes a point at once.
+            UsageError: there are no exits.
         """
-        raise UsageError(f'anytime: {self._runtime} {file_backend.NO_EXITS}')
+        named = exits_of(self.points, size, self._source.prefix)
+        with self._lock:
+            if size not in self._exits:
+                self._exits[size] = Anytime([self.at(point) for point in named])
+            return self._exits[size].by(deadline_ms)

@@ -126,12 +126,12 @@ class Predictor:
 
         Args:
             images: as of ``predict``, but one batch.
-            deadline_ms: milliseconds from now, see ``EarlyExit.predict``.
+            deadline_ms: milliseconds from now, see ``EarlyExit.predict``; a file does not compute
+                exits in turn, the deepest one answers that will have ended.
             size: input size in pixels; by default the largest.
 
         Raises:
-            UsageError: the network has no exits, the backend does not stop at them, or something is
-                no image.
+            UsageError: the network has no exits, or something is no image.
         """
         way = self._backend.leaving_early(size, None, deadline_ms)
         batch = views(images, way.preprocessing)

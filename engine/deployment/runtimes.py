@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,12 +28,13 @@ class Loaded(Protocol):
     version: str
     texts: Mapping[str, str]
 
-    def at(self, number: int, side: int) -> Run:
+    def at(self, number: int, side: int, thresholds: Sequence[float] = ()) -> Run:
         """A function that runs an operating point.
 
         Args:
             number: its place in the file.
             side: edge of its images, pixels.
+            thresholds: by exit, in place of those of a file whose exits choose.
         """
 
 

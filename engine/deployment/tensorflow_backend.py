@@ -1,5 +1,6 @@
 """TensorFlow as backend of ``Predictor``: every way to run a network that evaluation has."""
 
+import dataclasses
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import trace
-from engine.deployment.backend import Prediction, Way, answered
+from engine.deployment.backend import Prediction, Way, answered, taken
 from engine.deployment.early_exit import EarlyExit
 from engine.deployment.run_backend import RunBackend
 from engine.deployment.tf_graph import graph_of
@@ -31,7 +32,7 @@ class TensorFlowBackend(RunBackend):
     def __init__(self, source: Checkpoint, threads: int):
         super().__init__(source, threads)
         network = self.config.network()
-        self._dynamic = network.dynamic_names
+        self._dynamic = {name: network.choosing[name] for name in network.dynamic_names}
         # Of a network that skips layers image by image, a program would execute them all.
         self._skips = bool(network.static_options)
         self._has_exits = any(point.exit is not None for point in network.points)
@@ -41,9 +42,12 @@ class TensorFlowBackend(RunBackend):
 
     def at(self, point: str) -> Way:
         """How an operating point answers."""
+        told: list[str] = []
         if point in self._dynamic:
-            preprocessing = self.config.preprocessing
-            frozen = freeze.folded(freeze.dynamic(self._source, point))
+            size = self._dynamic[point]
+            preprocessing = dataclasses.replace(self.config.preprocessing, sizes=(size,))
+            frozen, told = freeze.of_choices(self._source, point)
+            frozen = freeze.folded(frozen)
         elif self._skips:
             preprocessing = self.view_of(point)
             frozen = freeze.folded(freeze.named(self._source, point))
@@ -53,7 +57,11 @@ class TensorFlowBackend(RunBackend):
         (run,) = frozen.runs(self._threads)
 
         def answer(batch: Sequence[np.ndarray]) -> Prediction:
-            return answered(run(*batch)[0], point)
+            logits, *executed = run(*batch)
+            if not executed:
+                return answered(logits, [point] * len(logits))
+            numbers = np.stack(executed, axis=1)  # [N, choices]
+            return answered(logits, taken(point, told, numbers))
 
         return Way(preprocessing, answer)
 

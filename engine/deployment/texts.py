@@ -56,6 +56,23 @@ class ChoiceText(Part):
 
 
 @dataclasses.dataclass(frozen=True)
+class BudgetText(Part):
+    """A way to run what chooses image by image, with its cost, as evaluation recorded them.
+
+    Attributes:
+        point: spelling of what chooses.
+        top1: percent.
+        madds: multiply-adds of an image, the mean.
+        thresholds: by exit, for the input ``thresholds``; none without exits.
+    """
+
+    point: str
+    top1: Percent
+    madds: Count
+    thresholds: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageText(Part):
     """How an image becomes the input of the file, and what the file does with it.
 
@@ -195,6 +212,7 @@ class Texts(Part):
         class_names: in the order of the logits; none if they are not known.
         executed: which layers run for an image.
         choices: columns of the output ``executed``, of a file that chooses image by image.
+        budgets: ways to run such a file, cheapest first.
         verified: how the file was checked.
     """
 
@@ -206,6 +224,7 @@ class Texts(Part):
     class_names: tuple[str, ...] = ()
     executed: str = 'every layer, for every image'
     choices: tuple[ChoiceText, ...] = ()
+    budgets: tuple[BudgetText, ...] = ()
     verified: tuple[VerifiedText, ...] = ()
 
     def __post_init__(self) -> None:
@@ -218,7 +237,7 @@ class Texts(Part):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             # What is not known yet is written later.
-            if field.name not in ('verified', 'choices') or value:
+            if field.name not in ('verified', 'choices', 'budgets') or value:
                 found[field.name] = spell(value)
         return found
 

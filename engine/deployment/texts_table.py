@@ -27,6 +27,13 @@ _FORMATS = ('', '', '', '.2f', '.2f', '', '.3f', '.1f')
 def table(found: Texts) -> str:
     """All texts: what runs, what runs it, what it was made of."""
     parts = [_points(found), _about(found)]
+    if found.budgets:
+        rows = [
+            (one.point, one.madds / 1e6, one.top1, _spelled(one.thresholds))
+            for one in found.budgets
+        ]
+        headers = ('chosen by', 'mean MAdds, M', 'top-1, %', 'thresholds')
+        parts.append(tabulate(rows, headers, floatfmt=('', '.3f', '.2f')))
     if found.verified:
         rows = [dataclasses.astuple(one) for one in found.verified]
         headers = ('checked with', 'point', 'images', 'answers that differ')

@@ -98,7 +98,7 @@ def _opaque(
         outputs = model.net.outputs(views, blocks, **model.net.static_options)
         return [freeze.Part(feeds, [outputs.logits[Point.parse(name)]])]
 
-    return freeze.folded(freeze.freeze(build, values)), told
+    return freeze.freeze_folded(build, values), told
 
 
 class Reader:

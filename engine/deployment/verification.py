@@ -219,7 +219,7 @@ class _Evaluation:
         size = source.config.network().choosing.get(point)
         if size is not None:
             model, _ = freeze.choosing_model(source)
-            frozen = freeze.of_choices(source, point, exporter.thresholds)
+            frozen, _ = freeze.of_choices(source, point, exporter.thresholds)
         else:
             model, _ = freeze.point_model(source, point)
             frozen = freeze.named(source, point, static=exporter.static)

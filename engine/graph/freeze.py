@@ -64,21 +64,52 @@ def freeze(build: Callable[[], Sequence[Part]], values: Values) -> Frozen:
         values: of its variables.
     """
     with new_graph() as graph, tf.Session() as session:
-        kept: list[str] = []
-        signatures = []
-        for feeds, fetches in build():
-            outputs = list(map(tf.identity, fetches))
-            # Feeds are kept by name, those too which nothing reads: a caller gives all views.
-            kept.extend(tensor.op.name for tensor in (*feeds, *outputs))
-            feed_names = [tensor.name for tensor in feeds]
-            output_names = [tensor.name for tensor in outputs]
-            signatures.append(Signature(feed_names, output_names))
-        if callable(values):
-            values = values(variables())
-        Restore(values).init(session)
+        signatures = _built(build, values, session)
+        # Feeds are kept by name, those too which nothing reads: a caller gives all views.
+        kept = []
+        for part in signatures:
+            kept += [name.partition(':')[0] for name in (*part.feeds, *part.fetches)]
         graph_def = graph.as_graph_def()
         graph_def = tf.graph_util.convert_variables_to_constants(session, graph_def, kept)
     return Frozen(graph_def, signatures)
+
+
+def freeze_folded(build: Callable[[], Sequence[Part]], values: Values) -> Frozen:
+    """``folded(freeze(build, values))`` in half the time.
+
+    Nothing is written into a graph but what is left of it in the end.
+
+    Args:
+        build: adds to the current graph; returns its parts. What is fed reaches no variable.
+        values: of its variables.
+    """
+    with new_graph() as graph, tf.Session() as session:
+        signatures = _built(build, values, session)
+        constants = _constants(graph, session, signatures)
+        graph_def = graph.as_graph_def()
+    return _with_constants(Frozen(graph_def, signatures), constants)
+
+
+def _built(
+    build: Callable[[], Sequence[Part]], values: Values, session: tf.Session
+) -> list[Signature]:
+    """Adds parts to the current graph, and gives its variables their values.
+
+    Args:
+        build: as of ``freeze``.
+        values: likewise.
+        session: that has the variables.
+    """
+    signatures = []
+    for feeds, fetches in build():
+        outputs = list(map(tf.identity, fetches))
+        feed_names = [tensor.name for tensor in feeds]
+        output_names = [tensor.name for tensor in outputs]
+        signatures.append(Signature(feed_names, output_names))
+    if callable(values):
+        values = values(variables())
+    Restore(values).init(session)
+    return signatures
 
 
 def point_model(
@@ -160,19 +191,6 @@ def of_point(
     return freeze(build, values)
 
 
-def dynamic(source: Checkpoint, name: str) -> Frozen:
-    """The graph up to the logits ``name`` of a network that chooses its cost image by image."""
-    assert source.config is not None
-    model = InferenceModel(source.config, data_format='NHWC')
-
-    def build() -> list[Part]:
-        feeds, blocks = _images(model), model.blocks(training=False)
-        outputs = model.net.outputs(model.views(feeds), blocks, **model.net.dynamic_options)
-        return [Part(feeds, [outputs.extras[name]])]
-
-    return freeze(build, functools.partial(checkpoint.select, source, flag='RUN'))
-
-
 def choosing_model(source: Checkpoint) -> tuple[InferenceModel, Values]:
     """A model of a network that chooses image by image, and its variables."""
     assert source.config is not None
@@ -180,23 +198,30 @@ def choosing_model(source: Checkpoint) -> tuple[InferenceModel, Values]:
     return model, functools.partial(checkpoint.select, source, flag='RUN', partial=True)
 
 
-def of_choices(source: Checkpoint, name: str, thresholds: Sequence[float]) -> Frozen:
-    """The graph of a network that chooses image by image: its logits, and each of its choices.
+def of_choices(
+    source: Checkpoint, name: str, thresholds: Sequence[float] = ()
+) -> tuple[Frozen, list[str]]:
+    """The graph of a network that chooses image by image.
 
     Args:
         source: the checkpoint.
         name: one of ``Network.choosing``.
         thresholds: as of ``Network.chosen``.
+
+    Returns:
+        The graph, whose output are logits and a whole number for each choice, and names of these.
     """
     model, values = choosing_model(source)
+    told: list[str] = []
 
     def build() -> list[Part]:
         feeds, blocks = _images(model), model.blocks(training=False)
         size = model.net.choosing[name]
         logits, executed = model.net.chosen(size, model.views(feeds), blocks, thresholds)
+        told.extend(executed)
         return [Part(feeds, [logits, *executed.values()])]
 
-    return freeze(build, values)
+    return freeze(build, values), told
 
 
 def _images(model: InferenceModel) -> list[tf.Tensor]:
@@ -210,17 +235,62 @@ def folded(frozen: Frozen) -> Frozen:
 
     Of a weight, say, only the channels in use are left. Feeds that nothing reads are left out.
     """
-    feeds: list[str] = []
-    fetches: list[str] = []
-    for part in frozen.signatures:
-        feeds += part.feeds
-        fetches += part.fetches
-    constants = _constants(frozen.graph_def, feeds)
+    with new_graph() as graph, tf.Session() as session:
+        tf.import_graph_def(frozen.graph_def, name='')
+        constants = _constants(graph, session, frozen.signatures)
+    return _with_constants(frozen, constants)
+
+
+def _constants(
+    graph: tf.Graph, session: tf.Session, signatures: Sequence[Signature]
+) -> dict[str, np.ndarray]:
+    """Values of the tensors that no feed reaches and that something reads which one reaches.
+
+    Args:
+        graph: that has the parts.
+        session: to compute them with.
+        signatures: the parts.
+    """
+    reached: set[tf.Operation] = set()
+    wanted: list[tf.Operation] = []
+    for part in signatures:
+        reached.update(graph.get_tensor_by_name(name).op for name in part.feeds)
+        wanted += [graph.get_tensor_by_name(name).op for name in part.fetches]
+    needed = set(wanted)
+    while wanted:
+        for op in _sources(wanted.pop()):
+            if op not in needed:
+                needed.add(op)
+                wanted.append(op)
+    border: set[str] = set()
+    for op in graph.get_operations():
+        if op in needed and not reached.isdisjoint(_sources(op)):
+            reached.add(op)
+    for op in reached & needed:
+        border.update(tensor.name for tensor in op.inputs if tensor.op not in reached)
+    names = sorted(border)
+    return dict(zip(names, session.run(names)))
+
+
+def _sources(op: tf.Operation) -> list[tf.Operation]:
+    """What a node reads, or waits for."""
+    return [*op.control_inputs, *(tensor.op for tensor in op.inputs)]
+
+
+def _with_constants(frozen: Frozen, constants: Mapping[str, np.ndarray]) -> Frozen:
+    """A graph with constants in place of some tensors, and without what nothing reads any more.
+
+    Args:
+        frozen: the graph.
+        constants: values by name of the tensor.
+    """
     with new_graph() as graph:
         with tf.name_scope('folded'):
             inputs = {name: tf.constant(value) for name, value in constants.items()}
         tf.import_graph_def(frozen.graph_def, name='', input_map=inputs)
-        nodes = [name.partition(':')[0] for name in fetches]
+        nodes = []
+        for part in frozen.signatures:
+            nodes += [name.partition(':')[0] for name in part.fetches]
         graph_def = tf.graph_util.extract_sub_graph(graph.as_graph_def(), nodes)
     left = {f'{node.name}:0' for node in graph_def.node}
     signatures = []
@@ -228,19 +298,3 @@ def folded(frozen: Frozen) -> Frozen:
         read = [name for name in part.feeds if name in left]
         signatures.append(Signature(read, part.fetches))
     return Frozen(graph_def, signatures)
-
-
-def _constants(graph_def: Any, feeds: Sequence[str]) -> dict[str, np.ndarray]:
-    """Values of the tensors that no feed reaches and that something reads which one reaches."""
-    with new_graph() as graph, tf.Session() as session:
-        tf.import_graph_def(graph_def, name='')
-        reached = {graph.get_tensor_by_name(name).op for name in feeds}
-        border: set[str] = set()
-        for op in graph.get_operations():
-            sources = [tensor.op for tensor in op.inputs]
-            if not reached.isdisjoint([*op.control_inputs, *sources]):
-                reached.add(op)
-        for op in reached:
-            border.update(tensor.name for tensor in op.inputs if tensor.op not in reached)
-        names = sorted(border)
-        return dict(zip(names, session.run(names)))

@@ -150,7 +150,7 @@ def choices(folder: Path) -> list[Choice]:
         rows = [row for row in run.rows if Point.within(row.point).size == size]
         first = (rows or run.rows)[0]
         data = '' if known else first.data
-        for choice in _policies(folder, size):
+        for choice in policies(folder, size):
             found.append(dataclasses.replace(choice, conditions=first.conditions, data=data))
     return found
 
@@ -223,8 +223,16 @@ def front(found: Iterable[Choice]) -> list[Choice]:
     )
 
 
-def _policies(folder: Path, size: int) -> list[Choice]:
-    """Thresholds set on the hold-out images and scored on the validation images, by budget."""
+def policies(folder: Path, size: int) -> list[Choice]:
+    """Thresholds set on the hold-out images and scored on the validation images, by budget.
+
+    Args:
+        folder: run folder with records of exits.
+        size: of the input, in pixels.
+
+    Raises:
+        UsageError: a record is missing or damaged.
+    """
     images = exit_records.read_images(folder, size)
     if not images.keys() >= {HOLDOUT, VALIDATION}:
         return []

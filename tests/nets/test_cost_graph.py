@@ -142,9 +142,8 @@ def test_exits_share_what_they_have_passed():
 def test_the_gate_of_a_slimmable_network_is_counted():
     """Layers that all routes share, then every route on its own, and the gate."""
     model, values, layers = built('gate')
-    found = graph_madds(
-        freeze.dynamic(Checkpoint('made up', values, model.config), 'dynamic').graph_def
-    )
+    frozen, _ = freeze.of_choices(Checkpoint('made up', values, model.config), 'dynamic')
+    found = graph_madds(frozen.graph_def)
     narrow, wide = (
         {(layer.name, layer.kernel): layer for layer in layers[point]} for point in ('w00', 'w06')
     )

@@ -5,16 +5,21 @@ import onnx
 import onnxruntime
 import pytest
 
+from engine import Predictor
+from engine.data.preprocessing import Preprocessing
 from engine.deployment import (
     choices,
+    description,
     integer_program,
     interpreter,
     onnx_file,
     program,
     snapping,
+    texts,
     trace,
 )
 from engine.deployment.pool import Constants
+from engine.deployment.runtimes import RUNTIMES
 from engine.errors import UsageError
 from engine.graph import freeze
 from tests.engine.deployment.test_program import IMAGES, logits, made
@@ -49,7 +54,8 @@ def halfway(source):
 
 def evaluated(source, name, thresholds):
     """[N, classes + choices] of the graph in which TensorFlow makes the choices."""
-    (run,) = freeze.of_choices(source, name, thresholds).runs()
+    frozen, _ = freeze.of_choices(source, name, thresholds)
+    (run,) = frozen.runs()
     views = [MIXED[:, :side, :side] for side in source.config.preprocessing.view_sizes]
     answers, *executed = run(*views)
     return np.concatenate([answers, *(numbers[:, None] for numbers in executed)], axis=1)
@@ -118,6 +124,76 @@ def test_nested_choices(packed, tmp_path):
         assert session.run(['executed'], never)[0].tolist() == [[(5, 7)[wide]]]
         seen.add(number)
     assert seen == {0, 5, 7}
+
+
+def three_exits():
+    """Three exits, each sure of its answer by a threshold of its own."""
+    constants = Constants()
+    rng = np.random.default_rng(0)
+    scale = constants.add(np.float32([0.01]), 'scale')
+    operations = [
+        program.Cast('cast', 'images'),
+        program.Arithmetic('small', 'cast', 'multiply', scale),
+        program.GlobalPool('pool', 'small'),
+        program.ToRows('rows', 'pool'),
+    ]
+    for k in range(3):
+        head = constants.add(rng.normal(size=(3, 4)), f'head{k}')
+        operations.append(program.Dense(f'x{k}', 'rows', head))
+        operations.append(choices.Number(f'n{k}', 'rows', k))
+    for k in range(2):
+        threshold = constants.add(np.float32([-0.5 - k]), f'threshold{k}')
+        operations.append(choices.Confident(f'sure{k}', f'x{k}', k, threshold))
+    later = (('x2', 'n2'), ('x1', 'n1'))
+    operations.append(choices.Choose('later', 'sure1', later, ('which',)))
+    first = (('later', 'which'), ('x0', 'n0'))
+    operations.append(choices.Choose('out', 'sure0', first, ('told',)))
+    told = choices.chosen(operations, 'exit', 'told')
+    point = program.PointProgram('images', 4, tuple(operations), 'out', (told,))
+    return program.Program({'s4-dynamic': point}, constants)
+
+
+@pytest.fixture(scope='module')
+def exits_file(tmp_path_factory):
+    """A file of three exits with budgets, as evaluation would have recorded them."""
+    whole = three_exits()
+    path = tmp_path_factory.mktemp('exits') / 'net.onnx'
+    ways = [(10, 50.0, (-1e8, -1e8, -1e8)), (20, 60.0, (1e8, -1e8, -1e8)), (30, 70.0, (1e8,) * 3)]
+    found = texts.Texts(
+        points=(texts.PointText('s4-dynamic', 4, 4),),
+        images=description.images(Preprocessing('shift', 4, (4,), 'area', 'unit_rgb')),
+        network=texts.NetworkText('msdnet', 'msdnet', 1.0, 4, 'lq', 'lq', 2, 2, 32, 32),
+        source=texts.SourceText('run', 'model-1', 'raw', '0', 'animals28'),
+        versions=texts.VersionText('0', 'onnx 1', 'packed'),
+        choices=(texts.ChoiceText('exit', (0, 1, 2)),),
+        budgets=tuple(
+            texts.BudgetText('s4-dynamic', top1, madds, thresholds)
+            for madds, top1, thresholds in ways
+        ),
+    )
+    onnx_file.save(whole, path, found.spelled(), packed=True)
+    return path
+
+
+@pytest.mark.parametrize('runtime', RUNTIMES)
+def test_exits_answer_by_budget_and_by_deadline(runtime, exits_file):
+    """Thresholds are given in place of those of the file, in nested branches too."""
+    predictor = Predictor(exits_file, backend=runtime, threads=1)
+    rng = np.random.default_rng(1)
+    images = list(rng.integers(256, size=(6, 4, 4, 3), dtype=np.uint8))
+    for exit, budget in enumerate((15, 29, 30)):
+        found = predictor.predict(images, budget=budget)
+        assert found.points == [f's4-x{exit}'] * 6
+        heads = three_exits().constants[f'head{exit}'].values
+        rows = 0.01 * np.mean(images, axis=(1, 2), dtype=np.float64)
+        np.testing.assert_array_equal(found.labels, (rows @ heads).argmax(axis=1))
+    assert predictor.within(29).top1 == 60.0
+    assert predictor.anytime(images, deadline_ms=1e6).points == ['s4-x2'] * 6
+    assert predictor.anytime(images, deadline_ms=0).points == ['s4-x0'] * 6
+    with pytest.raises(UsageError, match='size 12: .* has s4-dynamic'):
+        predictor.anytime(images, deadline_ms=1, size=12)
+    with pytest.raises(UsageError, match='the nearest is .* at s4-dynamic'):
+        predictor.within(9)
 
 
 CELLS = {

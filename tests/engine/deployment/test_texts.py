@@ -8,6 +8,7 @@ import pytest
 
 from engine.data.identity import Part
 from engine.deployment import texts, texts_table
+from engine.deployment.choices import Chosen
 from engine.deployment.description import describe, digest
 from engine.deployment.program import PointProgram, Program
 from engine.errors import UsageError
@@ -47,6 +48,27 @@ def test_points_have_what_was_recorded(source):
     assert (large.top1, large.top5, large.evaluated, small.top1) == (90.5, 99.0, 80, 81.25)
     assert (large.madds, small.madds) == (4608 * 64, 4608 * 36)
     assert large.weight_bytes == small.weight_bytes == 4608 * 2 // 8 + 64 * 4
+
+
+def test_gates_have_the_cost_that_was_measured(tmp_path):
+    """Their accuracy is not that of all blocks; averages have none."""
+    config = test_grid.config('aig-gates-w2a2')
+    folder = tmp_path / 'run'
+    write_json(folder / 'layers.json', cost.to_json({'s16': [CONV]}))
+    record = {'point': 's16', 'bn': 's16', 'top1': 80.0, 'top5': 99.0, 'images': 80}
+    write_json(folder / 'eval' / 's16.json', record)
+    write_json(folder / 'gates' / 's16.json', {'madds': 1000.4})
+    gated = Checkpoint(str(folder / 'model-1'), {}, config)
+    told = (Chosen('group0/block0', 'y', (0, 1)),)
+    whole = Program({'s16-dynamic': PointProgram('', 16, (), '', told)}, {})
+    found = describe(gated, whole, 'packed')
+    assert found.budgets == (texts.BudgetText('s16-dynamic', 80.0, 1000),)
+    assert '80.00' in texts_table.table(found)
+    assert texts.parse(found.spelled(), 'net.onnx') == found
+    static = Program({'s16': PointProgram('', 16, (), '')}, {})
+    assert describe(gated, static, 'packed').points[0].top1 is None
+    averages = dataclasses.replace(gated, weights='ema')
+    assert describe(averages, whole, 'packed').budgets == ()
 
 
 @pytest.mark.parametrize('change', [{'weights': 'ema'}, {'prefix': 'model-2'}])

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import openvino
-from openvino import opset8
 
 from engine.deployment.names import IMAGES, POINT, THRESHOLDS
+from engine.deployment.openvino_branches import replace, replace_constants, settle
 from engine.deployment.runtimes import Run
 
 
@@ -43,13 +43,9 @@ class OpenVinoFile:
             side: edge of its images, pixels.
             thresholds: by exit, in place of those of the file.
         """
-        model = self._model.clone()
-        for parameter in model.get_parameters():
-            if parameter.get_friendly_name() == POINT:
-                _replace(parameter, np.array([number]))
-                model.remove_parameter(parameter)
+        model = self.model_at(number)
         if thresholds:
-            _replace_constants(model, THRESHOLDS, np.array(thresholds, np.float32))
+            replace_constants(model, THRESHOLDS, np.array(thresholds, np.float32))
         # What chooses image by image takes one.
         most, *_ = model.input(IMAGES).get_partial_shape()
         compiled: dict[bool, Run] = {}
@@ -61,6 +57,20 @@ class OpenVinoFile:
             return compiled[alone](images)
 
         return run
+
+    def model_at(self, number: int) -> openvino.Model:
+        """The model of an operating point, and nothing of others.
+
+        Args:
+            number: its place in the file.
+        """
+        model = self._model.clone()
+        for parameter in model.get_parameters():
+            if parameter.get_friendly_name() == POINT:
+                replace(parameter, np.array([number]))
+                model.remove_parameter(parameter)
+        settle(model)
+        return model
 
     def _compiled(
         self, model: openvino.Model, most: openvino.Dimension, side: int, *, alone: bool
@@ -83,29 +93,6 @@ class OpenVinoFile:
         shaped = model.clone()
         shaped.reshape({IMAGES: openvino.PartialShape([count, side, side, 3])})
         return _run(self._core.compile_model(shaped, 'CPU', self._settings))
-
-
-def _replace(node: openvino.Node, value: np.ndarray) -> None:
-    """Gives all that reads a node a constant in its place."""
-    constant = opset8.constant(value)
-    for target in node.output(0).get_target_inputs():
-        target.replace_source_output(constant.output(0))
-
-
-def _replace_constants(model: openvino.Model, name: str, value: np.ndarray) -> None:
-    """Replaces constants, of which every branch of a model has one of its own.
-
-    Args:
-        model: to change.
-        name: of the constants, some of which get a number behind it.
-        value: of those that replace them.
-    """
-    for node in model.get_ops():
-        if node.get_type_name() == 'If':
-            for branch in range(2):
-                _replace_constants(node.get_function(branch), name, value)
-        elif node.get_friendly_name().partition('_')[0] == name:
-            _replace(node, value)
 
 
 def _run(compiled: openvino.CompiledModel) -> Run:

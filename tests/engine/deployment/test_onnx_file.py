@@ -105,6 +105,21 @@ def test_runtimes_answer_as_the_program_at_every_point(cell, tmp_path):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
 
 
+def test_openvino_is_given_one_point_of_a_file(tmp_path):
+    """Branches of the others are gone before it prepares them; those that images choose stay."""
+    whole, _ = traced('dsnet-widths-w2a2')
+    onnx_file.save(whole, tmp_path / 'a.onnx', {}, packed=True)
+    loaded = load('openvino', (tmp_path / 'a.onnx').read_bytes(), 'a.onnx')
+    convolutions = []
+    for number, point in enumerate(whole.points.values()):
+        types = [node.get_type_name() for node in loaded.model_at(number).get_ops()]
+        assert 'If' not in types
+        convolutions.append(sum('Convolution' in one for one in types))
+        kinds = [isinstance(one, program.Convolution) for one in point.operations]
+        assert convolutions[-1] == sum(kinds)
+    assert len(convolutions) == 2
+
+
 @pytest.mark.parametrize('runtime', RUNTIMES)
 def test_the_height_of_an_image_chooses_the_point(runtime, tmp_path):
     whole, resize = traced('rsnet-sizes-w2a2')

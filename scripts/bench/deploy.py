@@ -21,7 +21,7 @@ from engine.deployment import forms, runtimes
 from engine.errors import UsageError
 from scripts.bench.deploy_process import Served
 
-# Without a run: the published network, before training.
+# Without a run: the published network, random but calibrated.
 UNTRAINED = shlex.split(
     '--data fake -d 18 --mode preact --qw 2 --qa 2 --sizes 224 192 160 128 96 --no-kd'
 )
@@ -52,7 +52,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         'run',
         metavar='RUN',
         nargs='?',
-        help='run folder; default: ResNet-18 W2A2 at five sizes, untrained',
+        help='run folder; default: ResNet-18 W2A2 at five sizes, random but calibrated',
     )
     p.add_argument(
         '--parent',

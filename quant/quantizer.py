@@ -200,12 +200,12 @@ class Quantizer:
         """
         return True
 
-    def refit(self, variable: Any, statistics: Any) -> Any:
-        """Next value of a variable that is not learned by gradient.
+    def refit(self, variables: Sequence[Any], statistics: Sequence[Any]) -> list[Any]:
+        """Next values of variables that are not learned by gradient, of all layers together.
 
         Args:
-            variable: as given to the tower's ``collect``.
-            statistics: of all operating points, towers and workers together.
+            variables: as given to the tower's ``collect``.
+            statistics: of each, over all operating points, towers and workers.
 
         Raises:
             NotImplementedError: it learns all of its variables by gradient.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from quant.backend import tf
@@ -289,9 +289,12 @@ def refit(
             tables.append(total.table)
         else:
             tables.append(tf.zeros_like(total.table))
+    everything = []
+    for total, table in zip(totals, add(tables)):
+        everything.append(total._replace(table=table))
     ops: list[tf.Operation] = []
-    for (name, row), total, table in zip(towers[0].collected.items(), totals, add(tables)):
-        value = row.quantizer.refit(row.variable, total._replace(table=table))
+    for name, value in _refit(towers[0].collected, everything).items():
+        row = towers[0].collected[name]
         if snapping is not None:
             value = _snapped(row.variable, value, snapping)
         # Weights take their statistics from one tower; the others must have read them, too.
@@ -325,6 +328,25 @@ def starts(
         variables = [tower.starts[name].variable for tower in towers]
         ops[name] = tf.group(*_assign(variables, value))
     return ops
+
+
+def _refit(collected: Mapping[str, Collected], statistics: Sequence[Any]) -> dict[str, tf.Tensor]:
+    """Next values by variable name; a quantizer refits all its variables together.
+
+    Args:
+        collected: by variable name.
+        statistics: of these variables, in this order.
+    """
+    names: dict[Quantizer, list[str]] = {}
+    for name, row in collected.items():
+        names.setdefault(row.quantizer, []).append(name)
+    of_name = dict(zip(collected, statistics))
+    values: dict[str, tf.Tensor] = {}
+    for quantizer, own in names.items():
+        variables = [collected[name].variable for name in own]
+        found = quantizer.refit(variables, [of_name[name] for name in own])
+        values.update(zip(own, found))
+    return values
 
 
 def _snapped(variable: tf.Variable, value: tf.Tensor, snapping: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -140,13 +141,10 @@ class LQ(Quantizer):
         edges = levels.edges(grid, activations.relu)
         return Codebook(activations.shifted_back(grid.levels), activations.shifted_back(edges))
 
-    def refit(self, variable: tf.Variable, statistics: refit.LevelStatistics) -> tf.Tensor:
-        name = variable.op.name
-        with tf.name_scope(f'refit/{name}'):
-            new, counts = refit.solve(statistics)
-            value = refit.moving_average(variable, new, self.decay)
-        refit.summarize(f'quant/{name}', value, statistics.grid.levels, counts)
-        return value
+    def refit(
+        self, variables: Sequence[tf.Variable], statistics: Sequence[refit.LevelStatistics]
+    ) -> list[tf.Tensor]:
+        return refit.refit(variables, statistics, self.decay)
 
     def _grid(
         self, tower: Any, channels: int, init_std: InitStd, start: float, *, low: int

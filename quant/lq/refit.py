@@ -1,8 +1,16 @@
-"""Least-squares refit of a basis from counts and sums, and its moving average."""
+"""Least-squares refit of bases from counts and sums, and their moving averages.
+
+Bases of all layers are refit side by side, as channels of one: a refit of each would be the larger
+part of a training graph.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from quant.backend import tf
 from quant.lq.levels import Grid
@@ -10,6 +18,9 @@ from quant.state import Kind, declare
 
 # Levels whose shares are worth a curve each.
 MOST_SHARES = 16
+
+# Codes of so many channels are refit at once that they have at most this many digits.
+MOST_DIGITS = 2**20
 
 
 class LevelStatistics(NamedTuple):
@@ -56,25 +67,62 @@ def _between(everything: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
     return lower - higher
 
 
-def solve(statistics: LevelStatistics) -> tuple[tf.Tensor, tf.Tensor]:
-    """The basis that minimises the squared quantization error with the codes held fixed.
+def refit(
+    variables: Sequence[tf.Variable], rows: Sequence[LevelStatistics], decay: float
+) -> list[tf.Tensor]:
+    """Next values of bases, [K, C] each: moving averages of their least-squares solutions.
+
+    Args:
+        variables: the bases, with the same K.
+        rows: their statistics.
+        decay: of the averages.
+    """
+    values: list[tf.Tensor] = []
+    for part in _parts(rows):
+        own = variables[part]
+        channels = [variable.shape[1] for variable in own]
+        with tf.name_scope('refit/'):
+            new, counts = solve(rows[part])
+            averages = moving_averages(own, new, decay)
+            levels = tf.concat([row.grid.levels for row in rows[part]], 1)
+            names = [f'quant/{variable.op.name}' for variable in own]
+            summarize(names, channels, averages, levels, counts)
+            values += tf.split(averages, channels, axis=1)
+    return values
+
+
+def _parts(rows: Sequence[LevelStatistics]) -> list[slice]:
+    """Neighbours whose codes have at most ``MOST_DIGITS`` digits together, or one row alone."""
+    digits = [int(np.prod(row.grid.codes.shape.as_list())) for row in rows]
+    starts = [0]
+    taken = 0
+    for number, count in enumerate(digits):
+        if taken + count > MOST_DIGITS and number > starts[-1]:
+            starts.append(number)
+            taken = 0
+        taken += count
+    return [slice(*ends) for ends in itertools.pairwise([*starts, len(rows)])]
+
+
+def solve(rows: Sequence[LevelStatistics]) -> tuple[tf.Tensor, tf.Tensor]:
+    """The bases that minimise the squared quantization error with the codes held fixed.
 
     Solves ``(B'B + r I) v = B'x + r v_now`` per channel in float64 (LQ-Nets, equation 7, with the
     published ridge for weights). B'B and B'x follow from the counts and sums of the levels.
     Directions without statistics keep their present value; a solution that is not finite (the
     input was not) is dropped for the present basis.
 
+    Args:
+        rows: of N bases, the i-th with C_i channels.
+
     Returns:
-        Basis [K, C] float32 and level counts [L, C] float64.
+        Bases [K, C_1 + ... + C_N] float32 and level counts [L, C_1 + ... + C_N] float64.
     """
-    g = statistics.grid
-    counts, sums = level_counts_and_sums(statistics.table)
-    codes = tf.cast(g.codes, tf.float64)  # [C, L, K]
-    now = tf.transpose(tf.cast(g.basis, tf.float64))  # [C, K]
-    values = tf.ones_like(counts[0])
-    if statistics.relative:
-        values = tf.maximum(tf.reduce_sum(counts, 0), 1.0)
-    ridge = statistics.ridge * values[:, None]  # [C, 1]
+    counts, sums = level_counts_and_sums(tf.concat([row.table for row in rows], 1))
+    codes = tf.cast(tf.concat([row.grid.codes for row in rows], 0), tf.float64)  # [C, L, K]
+    basis = tf.concat([row.grid.basis for row in rows], 1)
+    now = tf.transpose(tf.cast(basis, tf.float64))  # [C, K]
+    ridge = _ridges(rows, counts)  # [C, 1]
     weighted = codes * tf.transpose(counts)[..., None]
     gram = tf.matmul(weighted, codes, transpose_a=True)  # [C, K, K]
     gram = tf.linalg.set_diag(gram, tf.linalg.diag_part(gram) + ridge)
@@ -85,8 +133,23 @@ def solve(statistics: LevelStatistics) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(tf.transpose(kept), tf.float32), counts
 
 
-def moving_average(variable: tf.Variable, new: tf.Tensor, decay: float) -> tf.Tensor:
-    """Next value of a basis: the bias-corrected moving average of all solutions so far.
+def _ridges(rows: Sequence[LevelStatistics], counts: tf.Tensor) -> tf.Tensor:
+    """Weights of the pull toward the current bases, [C, 1] float64.
+
+    Args:
+        rows: of the bases.
+        counts: [L, C], of the levels of all of them.
+    """
+    channels = [row.grid.codes.shape[0] for row in rows]
+    ridge = np.repeat([row.ridge for row in rows], channels)
+    relative = np.repeat([row.relative for row in rows], channels)
+    values = tf.maximum(tf.reduce_sum(counts, 0), 1.0)
+    weights = ridge * tf.where_v2(relative, values, tf.ones_like(values))
+    return weights[:, None]
+
+
+def moving_averages(variables: Sequence[tf.Variable], new: tf.Tensor, decay: float) -> tf.Tensor:
+    """Next values of bases: the bias-corrected moving averages of all solutions so far.
 
     The published code uses TensorFlow's ``assign_moving_average`` with its default bias correction,
     so that the first solution replaces the start value and only many steps later the plain average
@@ -96,16 +159,27 @@ def moving_average(variable: tf.Variable, new: tf.Tensor, decay: float) -> tf.Te
     (scalar), both from 0.
 
     Args:
-        variable: the basis.
-        new: the solution of this step.
-        decay: of the average.
+        variables: the bases, [K, C_i] each.
+        new: the solutions of this step, [K, C_1 + C_2 ...].
+        decay: of the averages.
     """
-    biased = _zeros(f'{variable.op.name}/biased', variable.shape)
-    step = _zeros(f'{variable.op.name}/local_step', [])
-    mean = decay * biased + (1 - decay) * new
-    count = step + 1
-    with tf.control_dependencies([biased.assign(mean), step.assign(count)]):
-        return mean / (1 - decay**count)
+    biased = []
+    steps = []
+    for variable in variables:
+        biased.append(_zeros(f'{variable.op.name}/biased', variable.shape))
+        steps.append(_zeros(f'{variable.op.name}/local_step', []))
+    channels = [variable.shape[1] for variable in variables]
+    before = tf.concat([one.read_value() for one in biased], 1)
+    means = decay * before + (1 - decay) * new
+    counts = tf.stack([one.read_value() for one in steps]) + 1
+    writes = []
+    for one, mean in zip(biased, tf.split(means, channels, axis=1)):
+        writes.append(one.assign(mean).op)
+    for one, count in zip(steps, tf.unstack(counts)):
+        writes.append(one.assign(count).op)
+    owner = np.repeat(np.arange(len(variables)), channels)
+    with tf.control_dependencies(writes):
+        return means / tf.gather(1 - decay**counts, owner)
 
 
 def _zeros(name: str, shape: tf.TensorShape | list[int]) -> tf.Variable:
@@ -115,8 +189,14 @@ def _zeros(name: str, shape: tf.TensorShape | list[int]) -> tf.Variable:
     return variable
 
 
-def summarize(name: str, basis: tf.Tensor, levels: tf.Tensor, counts: tf.Tensor) -> None:
-    """TensorBoard scalars of a basis and of the use of its levels.
+def summarize(
+    names: Sequence[str],
+    channels: Sequence[int],
+    basis: tf.Tensor,
+    levels: tf.Tensor,
+    counts: tf.Tensor,
+) -> None:
+    """TensorBoard scalars of bases and of the use of their levels.
 
     ``<name>/<k>`` is the mean of a row of the basis over the channels; ``<name>/use/<l>`` the share
     of the values that take a level, in ascending order; ``<name>/dead_levels`` the share of levels
@@ -124,20 +204,28 @@ def summarize(name: str, basis: tf.Tensor, levels: tf.Tensor, counts: tf.Tensor)
     the range of levels, the worst of all channels (0: the basis has collapsed).
 
     Args:
-        name: of the scalars.
-        basis: [K, C].
-        levels: [L, C].
-        counts: [L, C] float64, number of values per level.
+        names: of the N bases.
+        channels: C_i, their numbers of channels.
+        basis: [K, C_1 + ... + C_N], all of them.
+        levels: [L, C_1 + ... + C_N].
+        counts: [L, C_1 + ... + C_N] float64, number of values per level.
     """
-    for k, row in enumerate(tf.unstack(tf.reduce_mean(basis, 1))):
-        tf.summary.scalar(f'{name}/{k}', row)
+    owner = np.repeat(np.arange(len(names)), channels)
+    parts = [str(k) for k in range(basis.shape[0])]
+    columns = [tf.math.segment_mean(tf.transpose(basis), owner)]  # [N, n] each
     if counts.shape[0] <= MOST_SHARES:
-        everything = tf.maximum(tf.reduce_sum(counts), 1.0)
-        use = tf.cast(tf.reduce_sum(counts, 1) / everything, tf.float32)
-        for level, share in enumerate(tf.unstack(use)):
-            tf.summary.scalar(f'{name}/use/{level}', share)
+        parts += [f'use/{level}' for level in range(counts.shape[0])]
+        taken = tf.math.segment_sum(tf.transpose(counts), owner)
+        everything = tf.maximum(tf.reduce_sum(taken, 1, keepdims=True), 1.0)
+        columns.append(tf.cast(taken / everything, tf.float32))
+    parts.append('dead_levels')
     dead = tf.cast(tf.equal(counts, 0), tf.float32)
-    tf.summary.scalar(f'{name}/dead_levels', tf.reduce_mean(dead))
+    columns.append(tf.math.segment_mean(tf.reduce_mean(dead, 0)[:, None], owner))
+    parts.append('smallest_gap')
     span = tf.maximum(levels[-1] - levels[0], 1e-30)
-    gaps = (levels[1:] - levels[:-1]) / span
-    tf.summary.scalar(f'{name}/smallest_gap', tf.reduce_min(gaps))
+    gaps = tf.reduce_min((levels[1:] - levels[:-1]) / span, 0)
+    columns.append(tf.math.segment_min(gaps[:, None], owner))
+    tags = [[f'{name}/{part}' for part in parts] for name in names]
+    # One operation for all of them: tf.summary.scalar takes one value.
+    summary = tf.raw_ops.ScalarSummary(tags=tags, values=tf.concat(columns, 1))
+    tf.add_to_collection(tf.GraphKeys.SUMMARIES, summary)

@@ -259,7 +259,7 @@ def test_laws_for_any_basis(drawn):
     with tf.Graph().as_default(), Runner().session as session:
         row = statistics(basis, x, low)
         y = lq.quantize(tf.constant(x), row.grid, collect=False)[0]
-        y, g, (new, counts) = session.run([y, row.grid, refit.solve(row)])
+        y, g, (new, counts) = session.run([y, row.grid, refit.solve([row])])
     assert np.all(np.diff(g.levels[:, 0]) >= 0)
     np.testing.assert_allclose(g.levels[:, 0], oracle_grid(basis, low)[0][0], atol=1e-5)
     assert counts.min() >= 0 and counts.sum() == len(x)

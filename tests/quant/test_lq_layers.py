@@ -151,7 +151,7 @@ def test_signed_activation(bits, basis, run):
     assigned(basis)
     x, seen, dy = tf.constant(values), [], np.arange(1, len(values) + 1, dtype='float32')
     y = LQ(bits).activation(x, Activations(Tower(seen), False, -np.inf, True))
-    got, gradient, (new, counts) = run([y, tf.gradients(y, x, dy)[0], refit.solve(seen[0][2])])
+    got, gradient, (new, counts) = run([y, tf.gradients(y, x, dy)[0], refit.solve([seen[0][2]])])
     index = oracle_index(values, levels)
     np.testing.assert_array_equal(got, levels[index])
     np.testing.assert_array_equal(gradient, np.where(np.abs(values) <= levels[-1], dy, 0))
@@ -190,7 +190,7 @@ def test_empty_batch(run):
     seen = []
     y = LQ(2).activation(values, Activations(Tower(seen), True, 0.0, True))
     assert run(y).shape == (0, 8)
-    new, now = run([refit.solve(seen[0][2])[0], seen[0][1]])
+    new, now = run([refit.solve([seen[0][2]])[0], seen[0][1]])
     np.testing.assert_array_equal(new, now)
 
 

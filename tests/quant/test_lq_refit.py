@@ -37,7 +37,7 @@ def test_refit_is_least_squares(bits, low, run):
     x = x if low else np.abs(x)
     ridge = 1e-4 if low else 1e-8
     new, counts = run(
-        refit.solve(statistics(basis, flat_shape(x), low, ridge=ridge, relative=not low))
+        refit.solve([statistics(basis, flat_shape(x), low, ridge=ridge, relative=not low)])
     )
     for c, grid in enumerate(oracle_grid(basis, low)):
         index = oracle_index(x[:, c], grid[0])
@@ -53,7 +53,7 @@ def test_refit_of_any_basis(low, run):
     """Equal, negative and unsorted entries: the codes in use are those of the sorted table."""
     basis = np.float32([[0.75], [-0.5], [0.75]])
     x = np.random.default_rng(5).normal(size=400).astype('float32')
-    new, _ = run(refit.solve(statistics(basis, x, low, ridge=1e-2)))
+    new, _ = run(refit.solve([statistics(basis, x, low, ridge=1e-2)]))
     (grid,) = oracle_grid(basis, low)
     expected = oracle_refit(x, oracle_index(x, grid[0]), grid, basis[:, 0], 1e-2)
     np.testing.assert_allclose(new[:, 0], expected, rtol=1e-4, atol=1e-4)
@@ -74,7 +74,7 @@ ONE_LEVEL, PAIR, LOWEST = [5.0] * 40, [2.6] * 30 + [5.0] * 20, [0.0] * 24 + [0.1
 )
 def test_unused_directions_keep_the_basis(values, bits, low, run):
     basis, x = start_basis(bits), np.float32(values)
-    new = run(refit.solve(statistics(basis, x, low, ridge=1e-8, relative=True))[0])[:, 0]
+    new = run(refit.solve([statistics(basis, x, low, ridge=1e-8, relative=True)])[0])[:, 0]
     codes = used_codes(basis, x, low)
     _, singular, directions = np.linalg.svd(codes)
     unused = directions[np.sum(singular > 1e-6) :]
@@ -89,7 +89,7 @@ def test_unused_directions_keep_the_basis(values, bits, low, run):
 def test_all_zero_input(bits, low, run):
     basis = start_basis(bits)
     new = run(
-        refit.solve(statistics(basis, np.zeros(64, 'float32'), low, ridge=1e-8, relative=True))[0]
+        refit.solve([statistics(basis, np.zeros(64, 'float32'), low, ridge=1e-8, relative=True)])[0]
     )
     assert np.isfinite(new).all()
     if low == 0:
@@ -106,7 +106,7 @@ def test_what_is_not_finite_leaves_the_basis_of_its_channel(bad, bits, run):
     y, new = run(
         [
             levels.quantize(tf.constant(x), g, collect=False)[0],
-            refit.solve(statistics(basis, x, -1))[0],
+            refit.solve([statistics(basis, x, -1)])[0],
         ]
     )
     assert np.isfinite(y).all() and np.isfinite(new).all()
@@ -123,7 +123,7 @@ def test_activation_that_is_not_finite_leaves_the_basis(relu, bad, bits, run):
     seen = []
     y = LQ(bits).activation(tf.constant(x), Activations(Tower(seen), relu, 0.0, True))
     ((_, variable, row),) = seen
-    y, new, now = run([y, refit.solve(row)[0], variable])
+    y, new, now = run([y, refit.solve([row])[0], variable])
     assert np.isfinite(y).all()
     np.testing.assert_array_equal(new, now)
 
@@ -131,7 +131,7 @@ def test_activation_that_is_not_finite_leaves_the_basis(relu, bad, bits, run):
 def test_moving_average_is_bias_corrected(run):
     variable = tf.get_variable('basis', initializer=np.float32([[3.0], [5.0]]), trainable=False)
     new = tf.placeholder(tf.float32, [2, 1])
-    step = variable.assign(refit.moving_average(variable, new, 0.8))
+    step = variable.assign(refit.moving_averages([variable], new, 0.8))
     solutions = np.random.default_rng(0).normal(size=(5, 2, 1)).astype('float32')
     biased = np.zeros([2, 1])
     for t, solution in enumerate(solutions, 1):
@@ -146,3 +146,34 @@ def test_moving_average_is_bias_corrected(run):
         'basis/local_step',
     }
     assert run(tf.global_variables()[-1]) == 5
+
+
+@pytest.mark.parametrize('digits', [1, 60, 2**20], ids=['one by one', 'some', 'all'])
+def test_bases_are_refit_side_by_side_as_each_alone(digits, run, monkeypatch):
+    """Of different channels and ridges, a channel with NaN among them; summaries have own names."""
+    monkeypatch.setattr(refit, 'MOST_DIGITS', digits)
+    rng = np.random.default_rng(8)
+    variables, rows = [], []
+    for number, (channels, relative) in enumerate([(3, False), (1, True), (2, False), (1, True)]):
+        low = 0 if relative else -1
+        x = np.abs(rng.normal(size=[200, channels]).astype('float32')) * (number + 1)
+        if number == 2:
+            x[3, 1] = np.nan
+        basis = start_basis(2, channels)
+        rows.append(statistics(basis, flat_shape(x), low, ridge=10.0**-number, relative=relative))
+        variables.append(tf.get_variable(f'b{number}', initializer=basis, trainable=False))
+    together = refit.refit(variables, rows, 0.8)
+    alone = [refit.solve([row])[0] for row in rows]
+    summary, found, expected = run([tf.summary.merge_all(), together, alone])
+    for one, other in zip(found, expected):
+        np.testing.assert_array_equal(one.shape, other.shape)
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    values = {}
+    for value in tf.summary.Summary.FromString(summary).value:
+        values[value.tag] = value.simple_value
+    assert len(values) == 4 * (2 + 4 + 2)
+    for number, solution in enumerate(found):
+        means = [values[f'quant/b{number}/{k}'] for k in range(2)]
+        np.testing.assert_allclose(means, solution.mean(1), rtol=1e-5)
+        shares = [values[f'quant/b{number}/use/{level}'] for level in range(4)]
+        np.testing.assert_allclose(sum(shares), 1, rtol=1e-6)

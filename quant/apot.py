@@ -12,12 +12,13 @@ import dataclasses
 import functools
 import itertools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from quant import cells, first_steps, uniform
 from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
+from quant.policy import Rule
 from quant.quantizer import (
     PACKED_TERNARY,
     Activations,
@@ -30,6 +31,7 @@ from quant.quantizer import (
     check_factors,
     lacks_norm,
 )
+from quant.recipe import Recipe
 
 # Exponents of the halves of which a magnitude is the sum of one of each list, or of none of it.
 _EXPONENTS = {
@@ -118,6 +120,32 @@ class APoT(Quantizer):
     private: bool = False
     lr_factor: float = 1.0
     decay_factor: float = 0.0
+
+    recipe: ClassVar[Recipe | None] = Recipe(
+        {
+            'quantizer': 'apot(start=6.0, decay_factor=1.0)',
+            'qw': 2,
+            'qa': 2,
+            'policy': (
+                Rule(
+                    roles=('stem', 'head'),
+                    weight='affine(bits=8, per_channel=False, through=True)',
+                ),
+            ),
+            'nesterov': False,
+            'batch_size': 1024,
+            'lr': 0.04,
+            'schedule': 'milestones',
+            'milestones': (30, 60, 90),
+            'epochs': 100,
+            'wd': 2e-5,
+            'decay': 'all',
+        },
+        'ResNet-18 at 224 from float weights: W2A2 66.46, W3A3 69.79, W4A4 70.74; its README '
+        '(yhhhli/APoT_Quantization)',
+        at_bits=dict.fromkeys(('w5a5', 'w4a4', 'w3a3'), {'lr': 0.01, 'wd': 1e-4}),
+        stages=('w5a5', 'w4a4', 'w3a3', 'w2a2'),
+    )
 
     def __post_init__(self) -> None:
         check_bits(self)

@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from quant.quantizer import (
     check_choice,
     check_factors,
 )
+from quant.recipe import FLOAT_SHORTCUTS, Recipe
 from quant.straight_through import straight_through
 
 # Magnitudes below it count as zero: TensorFlow computes without denormal numbers.
@@ -72,6 +73,22 @@ class BiReal(Quantizer):
     unsigned: bool = False
     scale: float = 0.0
     scaled_gradient: bool = False
+
+    recipe: ClassVar[Recipe | None] = Recipe(
+        {
+            'quantizer': 'bireal',
+            'qw': 1,
+            'qa': 1,
+            'policy': FLOAT_SHORTCUTS,
+            'optimizer': 'adam',
+            'batch_size': 512,
+            'lr': 1e-3,
+            'schedule': 'linear',
+            'epochs': 256,
+            'wd': 0.0,
+        },
+        'Bi-Real-18 at 224: W1A1 56.4; its repository (Bi-Real-net), whose blocks differ',
+    )
 
     def __post_init__(self) -> None:
         check_binary(self)

@@ -9,6 +9,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 from quant import uniform
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
@@ -24,6 +25,7 @@ from quant.quantizer import (
     check_factors,
     lacks_norm,
 )
+from quant.recipe import Recipe
 from quant.straight_through import straight_through
 
 
@@ -62,6 +64,25 @@ class DoReFa(Quantizer):
     bits: int = 2
     stop_max: bool = False
     delta: float = 0.0
+
+    # Of AlexNet, whose weights decay in the last layers alone.
+    recipe: ClassVar[Recipe | None] = Recipe(
+        {
+            'quantizer': 'dorefa',
+            'qw': 2,
+            'qa': 2,
+            'optimizer': 'adam',
+            'batch_size': 256,
+            'lr': 2e-4,
+            'schedule': 'milestones',
+            'milestones': (60, 75),
+            'gamma': 0.2,
+            'epochs': 90,
+            'wd': 5e-6,
+        },
+        'ResNet-18 at 224: W2A2 64.7, W3A3 67.5, W4A4 68.1; README of N2UQ '
+        '(liuzechun/Nonuniform-to-Uniform-Quantization); the recipe is that of AlexNet',
+    )
 
     def __post_init__(self) -> None:
         check_bits(self)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from quant.quantizer import (
     check_factors,
     lacks_norm,
 )
+from quant.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,23 @@ class EWGS(Quantizer):
     private: bool = False
     lr_factor: float = 1.0
     decay_factor: float = 0.0
+
+    recipe: ClassVar[Recipe | None] = Recipe(
+        {
+            'quantizer': 'ewgs',
+            'qw': 4,
+            'qa': 4,
+            'nesterov': False,
+            'quantizer_optimizer': 'adam',
+            'quantizer_lr': 1e-5,
+            'batch_size': 256,
+            'lr': 0.01,
+            'schedule': 'cosine',
+            'epochs': 100,
+            'wd': 1e-4,
+        },
+        'ResNet-34 at 224 from float weights: W4A4 73.9; issue 2 of its repository',
+    )
 
     def __post_init__(self) -> None:
         check_bits(self)

@@ -24,6 +24,7 @@ from quant.quantizer import (
     check_choice,
     check_factors,
 )
+from quant.recipe import Recipe
 
 ONE_BIT = 'signed integers of 1 bit have no positive one; use 2 bits or more, or a binary quantizer'
 
@@ -84,6 +85,27 @@ class LSQ(Quantizer):
     decay_factor: float = 0.0
 
     starts: ClassVar[tuple[str, ...]] = ('mean', 'error')
+
+    # Steps decay as the weights do, as in both public codes.
+    recipe: ClassVar[Recipe | None] = Recipe(
+        {
+            'quantizer': 'lsq(decay_factor=1.0)',
+            'qw': 2,
+            'qa': 2,
+            'stem_bits': 8,
+            'head_bits': 8,
+            'nesterov': False,
+            'batch_size': 256,
+            'lr': 0.01,
+            'schedule': 'cosine',
+            'epochs': 90,
+            'wd': 2.5e-5,
+            'decay': 'all',
+        },
+        'ResNet-18 at 224 from float weights: W2A2 67.6, W3A3 70.2, W4A4 71.1; table 1 of N2UQ, '
+        'CVPR 2022',
+        at_bits={'w3a3': {'wd': 5e-5}, 'w4a4': {'wd': 1e-4}, 'w8a8': {'wd': 1e-4}},
+    )
 
     def __post_init__(self) -> None:
         check_bits(self)

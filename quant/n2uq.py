@@ -9,7 +9,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from quant.quantizer import (
     check_bools,
     check_factors,
 )
+from quant.recipe import Recipe
 
 # Highest level, and sum of the intervals that thresholds start from.
 RANGE = 2.0
@@ -78,6 +79,24 @@ class N2UQ(Quantizer):
     private: bool = False
     lr_factor: float = 0.1
     decay_factor: float = 0.0
+
+    recipe: ClassVar[Recipe | None] = Recipe(
+        {
+            'quantizer': 'n2uq(divided=True)',
+            'activation': 'rprelu',
+            'qw': 2,
+            'qa': 2,
+            'optimizer': 'adam',
+            'batch_size': 256,
+            'lr': 1.25e-3,
+            'schedule': 'linear',
+            'epochs': 128,
+            'wd': 0.0,
+        },
+        'ResNet-18 at 224 from float weights, with --teacher a ResNet-101 alone: W2A2 69.4, '
+        'W3A3 71.9, W4A4 72.9; its README (liuzechun/Nonuniform-to-Uniform-Quantization)',
+        with_teacher={'label_weight': 0.0},
+    )
 
     def __post_init__(self) -> None:
         check_bits(self)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from quant import first_steps, uniform
 from quant.backend import tf
 from quant.quantizer import Activations, Quantizer, check_bits, check_bools, check_factors
+from quant.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,20 @@ class PACT(Quantizer):
     private: bool = False
     lr_factor: float = 1.0
     decay_factor: float = 1.0
+
+    recipe: ClassVar[Recipe | None] = Recipe(
+        {
+            'weight_quantizer': 'dorefa',
+            'activation_quantizer': 'pact(start=8.0)',
+            'qw': 2,
+            'qa': 2,
+            'lr': 0.1,
+            'schedule': 'step',
+            'epochs': 120,
+        },
+        'ResNet-18 at 224: W2A2 64.4, W3A3 68.1, W4A4 69.2; README of N2UQ '
+        '(liuzechun/Nonuniform-to-Uniform-Quantization); course and rate are those of this suite',
+    )
 
     def __post_init__(self) -> None:
         check_bits(self)

@@ -134,10 +134,13 @@ class Quantizer:
             or activations alone; empty where none is.
         variants: specs of this quantizer that might be better than its defaults, which
             ``scripts.study quantizers`` measures beside these.
+        recipe: how the method is trained as published, a ``quant.recipe.Recipe``; None where no
+            source says it.
     """
 
     partner: ClassVar[str] = ''
     variants: ClassVar[tuple[str, ...]] = ()
+    recipe: ClassVar[Any] = None
 
     bits: int
     private: bool = False
@@ -373,6 +376,15 @@ def options(name: str) -> list[str]:
         ValueError: there is no quantizer of this name.
     """
     return [field.name for field in dataclasses.fields(kind(name))]
+
+
+def recipe(name: str) -> Any:
+    """How a method is trained as published, of its own class; None without.
+
+    Raises:
+        ValueError: there is no quantizer of this name.
+    """
+    return vars(kind(name)).get('recipe')
 
 
 def kind(name: str) -> Any:

@@ -9,10 +9,12 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 from quant.backend import tf
 from quant.bireal import BiReal
 from quant.quantizer import Activations, check_bools
+from quant.recipe import FLOAT_SHORTCUTS, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,28 @@ class ReActNet(BiReal):
     """
 
     private: bool = False
+
+    # Activations first, then weights.
+    recipe: ClassVar[Recipe | None] = Recipe(
+        {
+            'quantizer': 'reactnet',
+            'activation': 'rprelu',
+            'qw': 1,
+            'qa': 1,
+            'policy': FLOAT_SHORTCUTS,
+            'optimizer': 'adam',
+            'batch_size': 512,
+            'lr': 2.5e-3,
+            'schedule': 'linear',
+            'epochs': 128,
+            'wd': 0.0,
+        },
+        'ResNet-18 at 224 with --teacher a ResNet-34 alone: W1A1 65.9; its repository (ReActNet), '
+        'whose blocks differ',
+        at_bits={'w32a1': {'wd': 1e-5}},
+        stages=('w32a1', 'w1a1'),
+        with_teacher={'label_weight': 0.0},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

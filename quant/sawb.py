@@ -14,6 +14,7 @@ from typing import ClassVar
 from quant import uniform
 from quant.backend import tf
 from quant.quantizer import Quantizer, Weights, check_bits, check_bools, check_factors
+from quant.recipe import FLOAT_SHORTCUTS, Recipe
 
 # Of the root mean square and of the mean magnitude, by bits; (0, 0) stands for the largest.
 WITHOUT_ZERO = {
@@ -56,6 +57,20 @@ class SAWB(Quantizer):
     clipped: bool = False
     per_channel: bool = False
     delta: float = 0.0
+
+    recipe: ClassVar[Recipe | None] = Recipe(
+        {
+            'weight_quantizer': 'sawb',
+            'activation_quantizer': 'pact(start=8.0)',
+            'qw': 2,
+            'qa': 2,
+            'lr': 0.1,
+            'schedule': 'step',
+            'epochs': 120,
+            'policy': FLOAT_SHORTCUTS,
+        },
+        'no number that was checked; course and rate are those of this suite',
+    )
 
     def __post_init__(self) -> None:
         check_bits(self)

@@ -230,7 +230,7 @@ def command(config: Config) -> str:
     known.update(network_defaults(config.net, config.arch))
     known.update(data_defaults(config.net, config.dataset))
     if config.preset in PRESETS:
-        known.update(PRESETS[config.preset].values)
+        known.update(PRESETS[config.preset].at(config.flat()))
     there = {**_flags_of(*GROUPS), **_network_flags([config.net])}
     words = ['python', PROGRAM]
     for name, value in {'preset': config.preset, **config.flat()}.items():

@@ -42,8 +42,10 @@ def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
     notes: list[str] = []
     preset = PRESETS.get(given.get('preset', ''))
     values = dict(given)
+    of_preset: dict[str, Any] = {}
     if preset is not None:
-        values = {**preset.values, **given}
+        of_preset = preset.at(given)
+        values = {**of_preset, **given}
     net = values.get('net', Architecture.net)
     refuse_foreign(net, given)
     _refuse_of_other_optimizers(values, given)
@@ -58,7 +60,6 @@ def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
     dataset = _open(values)
     of_data = data_defaults(net, dataset.spec.name)
     arch = {**of_data, **values}.get('arch', Architecture.arch)
-    of_preset = preset.values if preset is not None else {}
     of_net = network_defaults(net, arch)
     marks = schedules.fitted((of_net, of_data, of_preset), given)
     values = {**of_net, **of_data, **values, **marks}
@@ -81,7 +82,7 @@ def _refuse_of_other_optimizers(values: Mapping[str, Any], given: Mapping[str, A
     if name not in optimizers.names():
         known = ', '.join(optimizers.names())
         raise UsageError(f'--optimizer {name}: unknown; there are {known}')
-    for option in optimizers.foreign(name, given):
+    for option in optimizers.foreign((name, values.get('quantizer_optimizer', '')), given):
         # A record holds the options of all optimizers.
         if given[option] == getattr(OptimizerOptions, option):
             continue

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.families.family import Family, Preset, load
+from quant import quantizer
 
 # Name on the command line -> class. A network that is not listed gets the answers of ``Family``.
 _FAMILIES = {
@@ -30,10 +31,14 @@ def get(net: str) -> Family:
 
 @functools.cache
 def presets() -> dict[str, Preset]:
-    """The presets of all families by name."""
+    """The presets of all families by name, and for any network those of methods by theirs."""
     found: dict[str, Preset] = {}
     for net in _FAMILIES:
         found.update(get(net).presets)
+    for name in quantizer.names():
+        recipe = quantizer.recipe(name)
+        if recipe is not None:
+            found[name] = Preset(**vars(recipe))
     return found
 
 

@@ -8,18 +8,17 @@ from typing import Any, ClassVar, TypeAlias
 from engine.data.spec import DatasetSpec
 from engine.errors import UsageError
 from nets.points import Point
+from quant.recipe import Recipe
 
 # engine.config.config.Config, which is made with the help of families and not the other way.
 Config: TypeAlias = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Preset:
+class Preset(Recipe):
     """A named recipe: field values of ``Config``.
 
     Attributes:
-        values: what it sets; an explicit flag beats it.
-        expect: the number to expect and where it was read.
         then: name of the preset that goes on from the result, after calibration of all widths;
             empty for none.
         low_bits: bits of weights and activations that ``scripts.study`` fine-tunes the result to,
@@ -28,8 +27,6 @@ class Preset:
             once more, for what training does not score; empty where there is nothing more.
     """
 
-    values: dict[str, Any]
-    expect: str
     then: str = ''
     low_bits: tuple[int, ...] = ()
     scored: tuple[str, ...] = ()

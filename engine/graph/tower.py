@@ -58,6 +58,7 @@ class Model(InferenceModel, ModelDesc):
         towers = len(config.gpu)
         self._optimizer = config.optimization
         self._teacher = teacher
+        self._quantizer_rule = self._optimizer.quantizer_rule()
         self._settings: dict[Any, PerVariable] = {}
         self.exchange = Exchange(towers) if config.sync_bn and towers > 1 else None
 
@@ -138,7 +139,11 @@ class Model(InferenceModel, ModelDesc):
             if share and (every or not is_kernel):
                 terms.append(share * tf.nn.l2_loss(variable))
             decay = share * self._optimizer.wd if share else None
-            self._settings[variable.ref()] = PerVariable(state.lr_factor, decay)
+            rate, rule = state.lr_factor, None
+            if state.kind is Kind.QUANTIZER:
+                rate *= (self._optimizer.quantizer_lr or self.config.lr) / self.config.lr
+                rule = self._quantizer_rule
+            self._settings[variable.ref()] = PerVariable(rate, decay, rule)
         return terms
 
     def _of_step(self) -> dict[str, tf.Tensor]:

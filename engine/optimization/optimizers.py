@@ -33,6 +33,9 @@ _OPTIMIZERS = {
     'lamb': Entry('engine.optimization.lamb.Lamb', _ADAM, decoupled=True),
 }
 
+# Optimizer of what quantizers learn: that of the weights.
+SAME = 'same'
+
 DECAYS = ('kernels', 'all')
 
 
@@ -50,6 +53,11 @@ def summary(name: str) -> str:
     return f'{text}; weights decay beside the step' if entry.decoupled else text
 
 
+def _of_quantizers() -> list[str]:
+    """Optimizers that a part of the variables can have: decay is not their own business."""
+    return [SAME, *(name for name, entry in _OPTIMIZERS.items() if not entry.decoupled)]
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
     """How gradients become a step; the defaults are those of the RS-Nets quantization code."""
@@ -62,6 +70,15 @@ class OptimizerOptions:
         0.999, 'of adam, adamw, lamb: decay of the mean squared gradient', low=0, below=1
     )
     epsilon: float = option(1e-8, 'of adam, adamw, lamb: added to its root', above=0)
+    quantizer_optimizer: str = option(
+        SAME, 'of what quantizers learn: same as --optimizer, or another', choices=_of_quantizers
+    )
+    quantizer_lr: float = option(
+        0.0,
+        'learning rate of what quantizers learn, times their factors, in the course of --lr; 0: '
+        '--lr',
+        low=0,
+    )
     wd: float = option(5e-5, 'weight decay', low=0)
     decay: str = option('kernels', 'what decays: kernels, or all trained variables', choices=DECAYS)
     decoupled_decay: bool = option(
@@ -75,12 +92,24 @@ class OptimizerOptions:
 
     def rule(self) -> Any:
         """The update rule, see ``engine.optimization.rule.Rule``."""
-        module, _, name = _OPTIMIZERS[self.optimizer].rule.rpartition('.')
+        return self._rule(self.optimizer)
+
+    def quantizer_rule(self) -> Any:
+        """That of what quantizers learn; None: the same."""
+        if self.quantizer_optimizer in (SAME, self.optimizer):
+            return None
+        return self._rule(self.quantizer_optimizer)
+
+    def _rule(self, optimizer: str) -> Any:
+        module, _, name = _OPTIMIZERS[optimizer].rule.rpartition('.')
         return getattr(importlib.import_module(module), name)(self)
 
 
-def foreign(optimizer: str, given: Iterable[str]) -> list[str]:
-    """Fields in ``given`` that belong to other optimizers and would be ignored."""
-    own = _OPTIMIZERS[optimizer].options
+def foreign(optimizers: Iterable[str], given: Iterable[str]) -> list[str]:
+    """Fields in ``given`` that belong to other optimizers than these and would be ignored."""
+    own: set[str] = set()
+    for name in optimizers:
+        if name in _OPTIMIZERS:
+            own.update(_OPTIMIZERS[name].options)
     every = {field for entry in _OPTIMIZERS.values() for field in entry.options}
-    return sorted((every - set(own)) & set(given))
+    return sorted((every - own) & set(given))

@@ -53,10 +53,12 @@ class PerVariable:
     Attributes:
         rate: factor on the learning rate.
         decay: weight decay beside the step; None if it is exempt.
+        rule: how it is updated; None as most are.
     """
 
     rate: float = 1.0
     decay: float | None = None
+    rule: Rule | None = None
 
 
 class RuleOptimizer(tf.train.Optimizer):
@@ -129,12 +131,13 @@ class RuleOptimizer(tf.train.Optimizer):
         if own.rate != 1:
             rate = rate * own.rate
         step = Step(rate, count, own.decay if self._decoupled else None)
-        slots = {slot: self._slot(variable, slot) for slot in self._rule.slots}
+        rule = own.rule or self._rule
+        slots = {slot: self._slot(variable, slot) for slot in rule.slots}
         shrunk = []
-        if step.decay and not self._rule.decays:
+        if step.decay and not rule.decays:
             shrunk = [variable.assign_sub(step.rate * step.decay * variable, read_value=False)]
         with tf.control_dependencies(shrunk):
-            return self._rule.update(variable, gradient, slots, step)
+            return rule.update(variable, gradient, slots, step)
 
     def _slot(self, variable: tf.Variable, slot: str) -> tf.Variable:
         return tf.get_variable(

@@ -50,16 +50,18 @@ def chain(given: Mapping[str, Any], progressive: Sequence[str] | None) -> list[S
 
     Args:
         given: options by name, as flags set them.
-        progressive: bits by stage; None for one training.
+        progressive: bits by stage; None for those of the preset, or for one training.
 
     Raises:
         UsageError: the bits are none, do not fall, or are given twice.
     """
+    preset = PRESETS.get(given.get('preset', ''))
+    if progressive is None and preset is not None and given.keys().isdisjoint(('qw', 'qa')):
+        progressive = preset.stages or None
     found = [Stage(given)]
     if progressive is not None:
         found = _of_bits(given, progressive)
     last = found[-1]
-    preset = PRESETS.get(given.get('preset', ''))
     while preset is not None and preset.then:
         values = {name: value for name, value in last.given.items() if name not in OF_STAGE}
         values['preset'] = preset.then

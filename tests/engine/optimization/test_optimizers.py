@@ -221,7 +221,7 @@ def test_lamb_moves_weights_of_zero(run):
     ],
 )
 def test_options_of_other_optimizers(optimizer, given, found):
-    assert optimizers.foreign(optimizer, given) == found
+    assert optimizers.foreign((optimizer,), given) == found
 
 
 @pytest.mark.parametrize(

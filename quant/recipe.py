@@ -1,0 +1,37 @@
+"""How a method is trained as published: values of options by name, as flags spell them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from quant.policy import Rule
+
+# Of shortcuts that stay float.
+FLOAT_SHORTCUTS = (Rule(roles=('shortcut',), weight='float'),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Values of options, which explicit flags beat.
+
+    Attributes:
+        values: what it sets.
+        expect: the number to expect and where it was read.
+        at_bits: what it sets beside at other bits than those of ``values``, such as ``w3a3``.
+        stages: bits of a chain of trainings where no flag sets bits; none for one training.
+        with_teacher: what it sets beside where there is a teacher.
+    """
+
+    values: Mapping[str, Any]
+    expect: str
+    at_bits: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    stages: tuple[str, ...] = ()
+    with_teacher: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def at(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What it sets where these options, by name, are set by flags."""
+        qw, qa = [given.get(name, self.values.get(name)) for name in ('qw', 'qa')]
+        found = {**self.values, **self.at_bits.get(f'w{qw}a{qa}', {})}
+        if given.get('teacher'):
+            found |= self.with_teacher
+        return found

@@ -40,8 +40,9 @@ BACKEND = 'quant/backend.py'
 OPENCV = 'engine/data/opencv.py'
 # Files that may import what others get from them.
 OWNERS = {'tensorflow': BACKEND, 'tf_keras': BACKEND, 'keras': BACKEND, 'cv2': OPENCV}
-# Files that settle something for their whole process: programs, and what puts back what it found.
-PROGRAMS = {'engine/config/hardware.py', 'engine/entry.py', OPENCV}
+# Files that settle something for their whole process: programs, what puts back what it found, and
+# sessions that infer, of which NVIDIA's libraries can be told in no other way.
+PROGRAMS = {'engine/config/hardware.py', 'engine/entry.py', OPENCV, BACKEND}
 # Calls that change a program which imports the library.
 SWITCHES = {
     'disable_eager_execution',

@@ -5,6 +5,12 @@ import os
 from engine.config.config import Config
 from engine.data.spec import Dataset
 from engine.errors import UsageError
+from quant import backend
+
+
+def native_format() -> str:
+    """``NCHW`` where there is a GPU, else ``NHWC``."""
+    return 'NCHW' if backend.has_gpu() else 'NHWC'
 
 
 def prepare(
@@ -24,8 +30,7 @@ def prepare(
         asked: whether ``--gpu`` was given; if not, all GPUs stay visible.
         data_format: asked for, ``NHWC`` or ``NCHW``.
         threads: decoding threads asked for.
-        exact: keep GPUs from rounding what convolutions read to ten bits (TF32): at low bits that
-            carries values over thresholds, and other answers come out than on a CPU.
+        exact: see ``quant.backend.exact``.
 
     Returns:
         Data format and number of decoding threads.
@@ -37,11 +42,9 @@ def prepare(
     if asked:
         os.environ['CUDA_VISIBLE_DEVICES'] = ids
     if exact:
-        # Read by NVIDIA's libraries; TensorFlow's own switch does not reach all of them.
-        os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
-    from quant.backend import tf
+        backend.exact()
 
-    gpus = len(tf.config.list_physical_devices('GPU'))
+    gpus = len(backend.tf.config.list_physical_devices('GPU'))
     if data_format == 'NCHW' and not gpus:
         raise UsageError(
             '--data_format NCHW: convolutions on the CPU need NHWC, and no GPU was found'
@@ -55,5 +58,5 @@ def prepare(
     if threads is None:
         threads = 1 if dataset.spec.in_memory else os.cpu_count() or 1
     if data_format is None:
-        data_format = 'NCHW' if gpus else 'NHWC'
+        data_format = native_format()
     return data_format, threads

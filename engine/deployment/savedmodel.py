@@ -13,6 +13,7 @@ from engine.errors import UsageError
 from engine.graph.freeze import Frozen
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.literal import literal
+from quant import backend
 from quant.backend import new_graph, tf
 
 DEFAULT = 'serving_default'
@@ -46,7 +47,7 @@ class SavedModel(Exporter):
     def runtimes(self, path: Path) -> dict[str, Runtime]:
         with new_graph() as graph, literal(path) as folder:
             threads = tf.ConfigProto(intra_op_parallelism_threads=1)
-            session = tf.Session(graph=graph, config=threads)
+            session = backend.session(graph, threads)
             meta = tf.saved_model.load(session, ['serve'], folder)
         signatures = [meta.signature_def[point] for point in self._points]
 
@@ -87,7 +88,7 @@ def save(frozen: Frozen, points: Sequence[str], folder: Path) -> None:
         folder: to be made.
     """
     signatures = {}
-    with new_graph() as graph, tf.Session() as session, literal(folder) as path:
+    with new_graph() as graph, backend.session() as session, literal(folder) as path:
         tf.import_graph_def(frozen.graph_def, name='')
         for point, part in zip(points, frozen.signatures):
             images = graph.get_tensor_by_name(part.feeds[0])

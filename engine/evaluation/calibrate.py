@@ -23,6 +23,7 @@ from engine.runs import checkpoint, data_record, holdout
 from engine.runs.checkpoint import POINTS, Checkpoint, Restore
 from engine.runs.untrained_sizes import lend, nearest
 from nets.layers.norm import Averages, Statistics
+from quant import backend
 from quant.backend import new_graph, tf
 
 
@@ -109,7 +110,7 @@ def collect(
         batches: images by view size, and labels.
     """
     found = []
-    with new_graph(), tf.Session() as session:
+    with new_graph(), backend.session() as session:
         blocks = model.blocks(training=True)
         images = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
         model.net.outputs(model.views(images), blocks, **model.net.calibration_options)

@@ -16,7 +16,7 @@ from engine.graph.inference import InferenceModel
 from engine.results.levels_figure import Layer
 from engine.runs.checkpoint import Checkpoint, Restore
 from nets.points import Point
-from quant import quantizer
+from quant import backend, quantizer
 from quant.backend import new_graph, tf
 from quant.scope import Quantization, Reading
 from quant.state import variables
@@ -63,7 +63,7 @@ def layers(source: Checkpoint, asked: Asked) -> tuple[str, list[Layer]]:
         )
     point = asked.point or freeze.points(source)[0]
     model, values = freeze.point_model(source, point)
-    with new_graph(), tf.Session() as session:
+    with new_graph(), backend.session() as session:
         *specs, _ = model.inputs()
         feeds = [tf.placeholder(spec.dtype, spec.shape) for spec in specs]
         blocks = model.blocks(training=False)

@@ -21,7 +21,7 @@ from engine.importers import copying
 from engine.runs import checkpoint
 from engine.runs.checkpoint import POINTS, Checkpoint, Restore
 from nets.points import Point, split_name
-from quant import quantizer
+from quant import backend, quantizer
 from quant.backend import new_graph, tf
 from quant.policy import FLOAT_BITS
 from quant.scope import Start
@@ -101,7 +101,7 @@ def observe(
         UsageError: an activation is NaN or infinite.
     """
     model = InferenceModel(config, data_format='NHWC')
-    with new_graph(), tf.Session() as session:
+    with new_graph(), backend.session() as session:
         blocks = model.blocks(training=False, observing=True)
         images = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
         model.outputs(model.views(images), blocks)

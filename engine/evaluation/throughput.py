@@ -11,6 +11,7 @@ from engine.evaluation.evaluate import eval_flow
 from engine.graph.tower import Model
 from engine.runs.checkpoint import Restore
 from engine.timing import images_per_second
+from quant import backend
 from quant.backend import new_graph, tf
 
 BATCH, ROUNDS = 32, 8
@@ -32,7 +33,7 @@ def measure(
     """
     batch = min(BATCH, len(dataset.val))
     *images, _ = next(iter(eval_flow(model.config, dataset, 0, batch_size=batch)))
-    with new_graph(), tf.Session() as session:
+    with new_graph(), backend.session() as session:
         feeds = [tf.placeholder(tf.uint8, array.shape) for array in images]
         runs = {}
         for name, fetches in build(model.views(feeds)).items():

@@ -12,6 +12,7 @@ from engine.graph.inference import InferenceModel
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint, Restore
 from nets.points import Point
+from quant import backend
 from quant.backend import new_graph, tf
 from quant.state import State, variables
 
@@ -48,7 +49,8 @@ class Frozen(NamedTuple):
         runs = []
         with new_graph() as graph:
             tf.import_graph_def(self.graph_def, name='')
-            session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=threads))
+            config = tf.ConfigProto(intra_op_parallelism_threads=threads)
+            session = backend.session(config=config)
             for part in self.signatures:
                 feeds = map(graph.get_tensor_by_name, part.feeds)
                 fetches = map(graph.get_tensor_by_name, part.fetches)
@@ -63,7 +65,7 @@ def freeze(build: Callable[[], Sequence[Part]], values: Values) -> Frozen:
         build: adds to the current graph; returns its parts.
         values: of its variables.
     """
-    with new_graph() as graph, tf.Session() as session:
+    with new_graph() as graph, backend.session() as session:
         signatures = _built(build, values, session)
         # Feeds are kept by name, those too which nothing reads: a caller gives all views.
         kept = []
@@ -83,7 +85,7 @@ def freeze_folded(build: Callable[[], Sequence[Part]], values: Values) -> Frozen
         build: adds to the current graph; returns its parts. What is fed reaches no variable.
         values: of its variables.
     """
-    with new_graph() as graph, tf.Session() as session:
+    with new_graph() as graph, backend.session() as session:
         signatures = _built(build, values, session)
         constants = _constants(graph, session, signatures)
         graph_def = graph.as_graph_def()
@@ -235,7 +237,7 @@ def folded(frozen: Frozen) -> Frozen:
 
     Of a weight, say, only the channels in use are left. Feeds that nothing reads are left out.
     """
-    with new_graph() as graph, tf.Session() as session:
+    with new_graph() as graph, backend.session() as session:
         tf.import_graph_def(frozen.graph_def, name='')
         constants = _constants(graph, session, frozen.signatures)
     return _with_constants(frozen, constants)

@@ -11,6 +11,7 @@ from engine.data.preprocess import views
 from nets.cost import LayerRecord
 from nets.layers.blocks import Blocks, Outputs
 from nets.points import DYNAMIC, ENSEMBLE, Point
+from quant import backend
 from quant.backend import new_graph, tf
 from quant.state import State, variables
 
@@ -143,7 +144,7 @@ class InferenceModel:
 
     def starting_values(self) -> dict[str, np.ndarray]:
         """Initial values of the variables by name, drawn by the configuration's seed."""
-        with new_graph(), tf.Session() as session:
+        with new_graph(), backend.session() as session:
             tf.set_random_seed(self.config.seed)
             self.build_inference()
             session.run(tf.global_variables_initializer())
@@ -154,6 +155,9 @@ class InferenceModel:
         blocks = self.blocks(training=False)
         images = {}
         for size in self.config.sizes:
-            images[size] = tf.placeholder(tf.float32, [None, size, size, 3])
+            shape = [None, size, size, 3]
+            if self.data_format == 'NCHW':
+                shape = [None, 3, size, size]
+            images[size] = tf.placeholder(tf.float32, shape)
         self.outputs(images, blocks)
         return blocks

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.results.quantizer_figure import Curve, StepFunction
-from quant import quantizer
+from quant import backend, quantizer
 from quant.backend import new_graph, tf
 from quant.policy import Policy, Rule
 from quant.scope import Quantization, refit, starts
@@ -90,7 +90,7 @@ def curve(spec: str, what: str, inputs: str = 'relu') -> Curve:
     """
     found = quantizer.parse(spec)
     assert found is not None
-    with new_graph(), tf.Session(config=_plain()) as session:
+    with new_graph(), backend.session(config=_plain()) as session:
         graph = _Graph(spec, what, INPUTS[inputs])
         graph.start(session)
         channels = graph.channels(session)

@@ -21,6 +21,7 @@ from engine.importers.importer import Importer, Published
 from engine.runs import checkpoint
 from engine.runs.folder import merge_layers, open_run
 from engine.runs.literal import literal
+from quant import backend
 from quant.backend import new_graph, tf
 
 
@@ -86,7 +87,7 @@ def write(imported: Imported, out: Path, step: int = 0) -> str:
     """
     if out.exists():
         raise UsageError(f'--out {out}: exists; choose a new folder')
-    with new_graph(), tf.Session() as session:
+    with new_graph(), backend.session() as session:
         tf.set_random_seed(imported.config.seed)
         layers = InferenceModel(imported.config, data_format='NHWC').build_inference().layers
         session.run(tf.global_variables_initializer())

@@ -92,13 +92,13 @@ def build(net: Any, batch: int, size: int, threads: int) -> tuple[Ways, list[cos
         threads: Of one operation; 0 takes all cores.
     """
     from nets.layers.blocks import Blocks
-    from quant import Policy
+    from quant import Policy, backend
     from quant.backend import tf
 
     pixels = np.random.default_rng(0).standard_normal((batch, size, size, 3))
     images = tf.get_variable('images', initializer=pixels.astype('float32'), trainable=False)
     decisions = tf.placeholder(tf.float32, [len(net.blocks), batch])
-    session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=threads))
+    session = backend.session(config=tf.ConfigProto(intra_op_parallelism_threads=threads))
     (point,) = net.points
     runs = []
     for execution in ('skip', 'all', 'mask'):

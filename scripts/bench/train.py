@@ -19,6 +19,7 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
+from engine.config import hardware
 from engine.config.cli import explicit, parse
 from engine.config.config import Config
 from engine.config.resolve import resolve
@@ -64,7 +65,7 @@ def step_graph(config: Config) -> Callable[[], Any]:
     from quant.backend import tf
     from quant.scope import refit
 
-    model = Model(config, data_format='NHWC')
+    model = Model(config, data_format=hardware.native_format())
     *images, labels = random_batch(config, model.feeds)
     tf.train.get_or_create_global_step()
     with TrainTowerContext(''):
@@ -73,7 +74,9 @@ def step_graph(config: Config) -> Callable[[], Any]:
     train = model.optimizer().minimize(loss)
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
     refits = refit([blocks.quantization for blocks in model.towers])
-    session = tf.Session(config=tf.ConfigProto(allow_soft_placement=True))
+    options = tf.ConfigProto(allow_soft_placement=True)
+    options.gpu_options.allow_growth = True  # two of them share a GPU
+    session = tf.Session(config=options)
     session.run(tf.global_variables_initializer())
     return session.make_callable(tf.group(train, *updates, *refits))
 

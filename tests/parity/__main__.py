@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from engine.entry import quiet
 from engine.errors import UsageError
+from quant.backend import exact
 from tests.parity.fixtures import Fixture, Result, load
 
 # (start of the name, a key that the JSON must have or '', runner). The first row that fits is
@@ -68,9 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('files', nargs='+', metavar='FILE', help='NAME.json, or a bare NAME.npz')
     files = parser.parse_args(argv).files
     quiet()
-    # GPUs since Ampere round what convolutions read to ten bits unless they are told not to: at two
-    # bits that carries values over thresholds (measured on an H100: errors of 0.69 deviations).
-    os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
+    # On an H100 errors of 0.69 deviations without.
+    exact()
     os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
     try:
         fixtures = [load(file) for file in files]

@@ -151,3 +151,20 @@ def test_a_training_starts_as_the_network_alone_whatever_its_sizes(changes, run)
     ).starting_values()
     assert len([name for name in alone if name.endswith(KERNELS)]) > 5
     assert [name for name, value in alone.items() if not np.array_equal(trained[name], value)] == []
+
+
+@pytest.mark.parametrize(
+    'config',
+    [{'sizes': (16,), 'qa': 2}, pytest.param(SAN, marks=pytest.mark.slow)],
+    ids=['rsnet', 'san'],
+)
+def test_the_network_is_the_same_in_either_format(config):
+    """Channels come first where there is a GPU, when a checkpoint is matched with it, too."""
+    config = Config.from_values(**{**SMALL, **config})
+    (states, layers), (turned, others) = [
+        Model(config, data_format=data_format).inspect() for data_format in ('NHWC', 'NCHW')
+    ]
+    assert {name: state.shape for name, state in turned.items()} == {
+        name: state.shape for name, state in states.items()
+    }
+    assert others == layers

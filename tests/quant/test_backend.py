@@ -1,0 +1,44 @@
+"""Sessions: exact and modest on GPUs, and made in one place."""
+
+import os
+
+import pytest
+
+from quant import backend
+from quant.backend import tf
+from tests.paths import ROOT
+
+OVERRIDE = 'NVIDIA_TF32_OVERRIDE'
+
+# What trains, as fast as GPUs can, or times how it is trained; what reads data alone.
+OTHERS = (
+    'scripts/bench/train.py',
+    'scripts/bench/quantizers.py',
+    'scripts/bench/data.py',
+    'scripts/bench/data_paths.py',
+)
+
+
+@pytest.mark.parametrize('said', [None, '1'])
+def test_sessions_are_exact_unless_the_environment_says_otherwise(said, monkeypatch):
+    """Convolutions of ten bits gave another answer for 8 of 500 images on an H100."""
+    monkeypatch.setenv(OVERRIDE, said or '')
+    if said is None:
+        monkeypatch.delenv(OVERRIDE)
+    monkeypatch.setattr(tf, 'Session', lambda graph, config: (graph, config))
+    graph = tf.Graph()
+    given = tf.ConfigProto(intra_op_parallelism_threads=3)
+    made, config = backend.session(graph, given)
+    assert made is graph and config.intra_op_parallelism_threads == 3
+    # Two programs share a GPU; TensorFlow's default takes nearly all of it.
+    assert config.gpu_options.allow_growth
+    assert os.environ[OVERRIDE] == (said or '0')
+
+
+def test_what_is_not_training_makes_its_sessions_so():
+    found = []
+    for path in (*ROOT.glob('engine/**/*.py'), *ROOT.glob('scripts/**/*.py')):
+        name = path.relative_to(ROOT).as_posix()
+        if 'tf.Session(' in path.read_text() and name not in OTHERS:
+            found.append(name)
+    assert not found

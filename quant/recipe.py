@@ -30,8 +30,9 @@ class Recipe:
 
     def at(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What it sets where these options, by name, are set by flags."""
-        qw, qa = [given.get(name, self.values.get(name)) for name in ('qw', 'qa')]
-        found = {**self.values, **self.at_bits.get(f'w{qw}a{qa}', {})}
+        values = {**self.values, **given}
+        bits = f'w{values.get("qw")}a{values.get("qa")}'
+        found = {**self.values, **self.at_bits.get(bits, {})}
         if given.get('teacher'):
             found |= self.with_teacher
         return found

@@ -3,12 +3,14 @@
     python -m scripts.accuracy_table RUN... [--format github|latex|csv|json] [--compare]
     python -m scripts.accuracy_table RUN... --output FILE
     python -m scripts.accuracy_table --published     # all published tables, or those of RS-Nets ...
+    python -m scripts.accuracy_table --published --compare quantizers
 
 One row per run and point. github and latex put a side-by-side block (one column of top-1 per curve)
 first when several runs are given or ``--compare`` is; individual models of one network share a
 column. csv holds one table: the rows, or the side-by-side block with ``--compare``. csv and json
-hold plain numbers: MAdds and bytes, not M and MB. A published number stands beside a run of the
-same network, data set, quantizer and bits only.
+hold plain numbers: MAdds and bytes, not M and MB. Published quantizers side by side: methods by
+network and bits, with what is float in each, the teacher and the source. A published number stands
+beside a run of the same network, data set, quantizer and bits only.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from engine.files import output_file
-from engine.results import rendering, tables
+from engine.results import quantizer_table, rendering, tables
 from scripts import parser, status
 
 
@@ -29,7 +31,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--compare',
         action=argparse.BooleanOptionalAction,
         default=None,
-        help='top-1 side by side (default: with more than one run)',
+        help='top-1 side by side (default: with more than one run); with --published: --compare '
+        'quantizers',
     )
     p.add_argument('--output', metavar='FILE', help='write here instead of to the standard output')
     p.add_argument(
@@ -40,6 +43,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='without runs: print the published tables, all or those of a system',
     )
     args = p.parse_args(argv)
+    if args.published is not None and args.compare:
+        if args.runs != ['quantizers']:
+            p.error('--published with --compare: give --compare quantizers')
+        args.runs = []
     if bool(args.runs) == (args.published is not None):
         p.error('give run folders, or --published without any')
     return args
@@ -57,6 +64,8 @@ def run(args: argparse.Namespace) -> str | None:
 
 def text_of(args: argparse.Namespace) -> str:
     """The table."""
+    if args.published is not None and args.compare:
+        return quantizer_table.render(args.published, args.format)
     if args.published is not None:
         return rendering.render_published(args.published, args.format)
     return rendering.render(tables.read_runs(args.runs), args.format, args.compare)

@@ -29,15 +29,19 @@ class Published:
         source: Paper, and where the numbers stand.
         dataset: What the numbers were measured on, as runs record it.
         quantizer: Of weights and activations of fewer than 32 bits.
-        stem_bits: Bits of the weights of the first layer.
-        head_bits: Bits of the classifier.
-        arch: Architecture, as ``--arch`` takes it.
+        stem_bits: Bits of the weights of the first layer; None where the source does not say.
+        head_bits: Bits of the classifier; None likewise.
+        arch: Architecture, as ``--arch`` takes it if we have it.
         qw: Bits of weights.
         qa: Bits of activations.
         point: Operating point.
         top1: Percent.
         top5: Percent; None where the source prints none.
         madds: Multiply-adds of one image; None where the source prints none.
+        weight_quantizer: Of weights, where it is another.
+        shortcuts: Whether convolutions of shortcuts are ``float`` or ``quantized``; empty where the
+            source does not say.
+        teacher: What it learned from beside labels, or in their place; ``none``; empty likewise.
     """
 
     table: str
@@ -46,8 +50,8 @@ class Published:
     source: str
     dataset: str
     quantizer: str
-    stem_bits: int
-    head_bits: int
+    stem_bits: int | None
+    head_bits: int | None
     arch: str
     qw: int
     qa: int
@@ -55,13 +59,26 @@ class Published:
     top1: float
     top5: float | None
     madds: int | None
+    weight_quantizer: str = ''
+    shortcuts: str = ''
+    teacher: str = ''
 
     @property
-    def quantization(self) -> Quantization:
-        """Quantizers and bits, to compare with those of a run."""
-        weight = self.quantizer if self.qw != FLOAT_BITS else quantizer.FLOAT
-        activation = self.quantizer if self.qa != FLOAT_BITS else quantizer.FLOAT
-        return Quantization(weight, activation, self.qw, self.qa, self.stem_bits, self.head_bits)
+    def quantizers(self) -> tuple[str, str]:
+        """Names of the quantizers of weights and of activations."""
+        weight = activation = quantizer.FLOAT
+        if self.qw != FLOAT_BITS:
+            weight = self.weight_quantizer or self.quantizer
+        if self.qa != FLOAT_BITS:
+            activation = self.quantizer
+        return weight, activation
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """Quantizers and bits, to compare with those of a run; None where some are not said."""
+        if self.stem_bits is None or self.head_bits is None:
+            return None
+        return Quantization(*self.quantizers, self.qw, self.qa, self.stem_bits, self.head_bits)
 
 
 @functools.cache

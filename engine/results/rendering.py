@@ -143,8 +143,22 @@ def text_table(headers: Sequence[str], body: Sequence[Sequence[str]], style: str
     for i, name in enumerate(headers):
         if i < left or name == 'source':
             align[i] = 'left'
+    return aligned(body, shown, style, align)
+
+
+def aligned(
+    body: Sequence[Sequence[str]], headers: Sequence[str], style: str, align: Sequence[str]
+) -> str:
+    """A github or latex table of texts.
+
+    Args:
+        body: Rows of cells.
+        headers: Of the columns.
+        style: ``github`` or ``latex``.
+        align: ``left`` or ``right`` by column.
+    """
     return tabulate(
-        body, headers=shown, tablefmt=_TABULATE[style], colalign=align, disable_numparse=True
+        body, headers=headers, tablefmt=_TABULATE[style], colalign=align, disable_numparse=True
     )
 
 

@@ -108,7 +108,75 @@ def test_published(capsys):
     assert lines[0].startswith('**DS-Net: ') and cells(lines[2])[2] == 'Point'
     assert cells(lines[4]) == ['mobilenetv1', '32/32', 'w00', '133', '70.10', '89.40', 'ds-net']
     assert accuracy_table.main(['--published', 'nothing']) == 2
-    assert 'DS-Net, LQ-Nets, LSQ, MSDNet, N2UQ, RS-Nets, SAN' in capsys.readouterr().err
+    known = capsys.readouterr().err
+    for system in ('DS-Net', 'LQ-Nets', 'LSQ', 'MSDNet', 'N2UQ', 'RS-Nets', 'SAN', 'APoT'):
+        assert re.search(f'[ ,]{system}[,\n]', known)
+
+
+def test_published_quantizers_side_by_side(capsys):
+    """By network, with bits in columns, what is float, and who teaches."""
+    assert accuracy_table.main(['--published', '--compare', 'quantizers']) == 0
+    text = capsys.readouterr().out
+    blocks = dict(re.findall(r'(?s)\*\*(\w+), top-1 at 224\*\*\n\n(.*?)\n\n', text))
+    assert list(blocks) == ['resnet18', 'resnet50', 'mobilenetv2', 'resnet34', 'alexnet']
+    header, _, *lines = blocks['resnet18'].splitlines()
+    found = {}
+    for line in lines:
+        row = dict(zip(cells(header), cells(line)))
+        found[row['source']] = row
+    assert cells(header)[2:6] == ['W1A1', 'W1A2', 'W2A2', 'W3A2']
+    wanted = {
+        'n2uq': ('n2uq', '-', '69.40', 'float', 'float', 'quantized', 'ResNet-101'),
+        'pact': ('dorefa, pact', '-', '64.40', 'float', 'float', '?', '?'),
+        'lsq': ('lsq', '-', '67.60', '8 bits', '8 bits', '?', 'none'),
+        'reactnet': ('reactnet', '65.90', '-', 'float', 'float', 'float', 'ResNet-34'),
+        'rs-quant': ('lq', '-', '65.80', 'float', 'float', 'quantized', 'its own ensemble'),
+    }
+    names = ('Quantizer', 'W1A1', 'W2A2', 'stem', 'head', 'shortcuts', 'teacher')
+    for table, expected in wanted.items():
+        assert tuple(found[table][name] for name in names) == expected
+    for table in found:
+        assert f'\n- {table}: ' in text
+    low = [row for row in published.rows() if row.point == 's224' and min(row.qw, row.qa) < 32]
+    numbers = re.findall(r'(?m)\d\d\.\d\d(?= +\|)', text)
+    assert len(numbers) == len(low)
+
+
+@pytest.mark.parametrize('style', ['csv', 'json'])
+def test_published_quantizers_as_data(style, capsys):
+    flags = ['--published', 'lsq', '--compare', 'quantizers', '--format', style]
+    assert accuracy_table.main(flags) == 0
+    text = capsys.readouterr().out
+    rows = list(csv.DictReader(io.StringIO(text)))
+    if style == 'json':
+        rows = json.loads(text)['rows']
+    assert {row['system'].partition(',')[0] for row in rows} == {'LSQ'}
+    assert {row['table'] for row in rows} > {'lsq', 'lsq-cls'}
+
+
+@pytest.mark.parametrize('style', ['github', 'latex'])
+def test_published_quantizers_of_one_system(style, capsys):
+    flags = ['--published', 'pact', '--compare', 'quantizers', '--format', style]
+    assert accuracy_table.main(flags) == 0
+    text = capsys.readouterr().out
+    assert '64.40' in text and '67.60' not in text
+
+
+@pytest.mark.parametrize(
+    'flags, part',
+    [
+        (['--published', '--compare'], 'give --compare quantizers'),
+        (['--published', '--compare', 'runs'], 'give --compare quantizers'),
+        (['--published', 'quantizers'], 'no published table'),
+        (['--published', 'SAN', '--compare', 'quantizers'], 'no published quantizer; known are RS'),
+    ],
+)
+def test_published_comparisons_that_are_none(flags, part, capsys):
+    try:
+        status = accuracy_table.main(flags)
+    except SystemExit as end:
+        status = end.code
+    assert status == 2 and part in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('style', rendering.FORMATS)
@@ -124,7 +192,8 @@ def test_all_published(style, capsys):
         found = re.findall(r'(?m)^(?:\| | )\w.*\b(32|\d)/(32|\d)\b', text)
     assert len(found) == len(published.rows())
     if style in ('json', 'csv'):
-        assert {row['table'] for row in found if row['quantizer'] == 'lsq'} == {'lsq'}
+        tables = {row['table'] for row in found if row['quantizer'] == 'lsq'}
+        assert all(re.match('lsq(-|$)', table) for table in tables) and 'lsq' in tables
     if style != 'csv':
         assert 'ConvNet-AIG: the README has no accuracies' in text and 'MSDNet-PyTorch #10' in text
 

@@ -186,3 +186,34 @@ def test_refused_flags(flags, text, capsys):
 def test_no_records(tmp_path, capsys):
     assert study.main(['quantizers', '--table', str(tmp_path / 'none')]) == 2
     assert 'no such file; give the folder of a study' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_small_study(tmp_path, monkeypatch, capsys):
+    """Real trainings, scores and a file, by processes; a lost record is made again alone."""
+    pair = pairs.methods((2,))[0]
+    monkeypatch.setattr(quantizer_study, 'groups', lambda form: [[pair]])
+    form = Form(seeds=1, rates=(0.01, 0.02), steps=2, parent_epochs=1)
+    monkeypatch.setattr(quantizer_study, 'FULL', form)
+    folder = tmp_path / 'study'
+    assert run(folder) == 0
+    records = quantizer_study.collect(folder).results
+    kinds = sorted((one.bits, one.scored) for one in records)
+    assert kinds == [(2, ''), (2, HOLDOUT), (2, HOLDOUT), (2, TEST), (32, TEST)]
+    for one in records:
+        assert one.cpu_seconds > 0 and not one.failed
+        if one.scored:
+            assert list(one.top1) == ['s28', 's20', 's12'] and one.weight_bytes > 0
+        else:
+            assert (
+                one.file_bytes == (folder / f'{one.task.removesuffix("-file")}.onnx').stat().st_size
+            )
+    text = (folder / 'table.md').read_text()
+    (lost,) = [one for one in records if one.scored == TEST and one.bits == 2]
+    (folder / quantizer_study.TASKS / f'{lost.task}.json').unlink()
+    capsys.readouterr()
+    assert run(folder) == 0
+    (again,) = [one for one in quantizer_study.collect(folder).results if one.task == lost.task]
+    assert again.top1 == lost.top1
+    assert (folder / 'table.md').read_text() == text
+    assert (folder / 'quantizers.svg').exists()

@@ -297,7 +297,7 @@ def _with_gradient(
             # What EWGS adds, of values within.
             extra = tf.where_v2(inside, steps * tf.abs(upstream) * error, nothing)
             slope = tf.where_v2(inside, -error, clipped)
-            toward_clip = tf.reduce_sum(upstream * slope - extra * ratio)
+            toward_clip = tf.reduce_sum(upstream * slope - extra * clipped)
             toward_x = upstream + extra
             if not slopes.everywhere:
                 toward_x = tf.where_v2(inside, toward_x, nothing)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from quant import first_steps, uniform
-from quant.backend import tf
+from quant.backend import scalar_like, tf
 from quant.quantizer import (
     Activations,
     Codebook,
@@ -135,7 +135,7 @@ class EWGS(Quantizer):
     def _unit(self, x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         """Values of the interval at the levels 0, 1 / n ... 1."""
         steps = 2**self.bits - 1
-        share = tf.clip_by_value((x - lower) / width, 0.0, 1.0)
+        share = _share(x, lower, width)
         slopes = uniform.Slopes(self.delta / steps)
         whole = uniform.quantize(share * steps, tf.ones([1]), 0, steps, slopes=slopes)
         return whole / steps
@@ -149,6 +149,33 @@ class EWGS(Quantizer):
         offset = tf.constant([lowest])
         levels = integers / steps * (1 - lowest) + offset
         return Codebook(levels, uniform.zeros_to_even(thresholds, 0), step, offset)
+
+
+def _share(x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Where values lie in an interval, from 0 to 1; no gradient from beyond.
+
+    Args:
+        x: float32.
+        lower: [1] end of the interval.
+        width: [1] of it, positive; however narrow, what lies far away leaves gradients finite.
+    """
+
+    @tf.custom_gradient
+    def clipped(x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        ratio = (x - lower) / width
+        share = tf.clip_by_value(ratio, 0.0, 1.0)
+
+        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+            inside = tf.equal(ratio, share)
+            nothing = scalar_like(upstream, tf.zeros([]))
+            toward_x = tf.where_v2(inside, upstream / width, nothing)
+            toward_lower = tf.reshape(-tf.reduce_sum(toward_x), [1])
+            toward_width = tf.reshape(-tf.reduce_sum(toward_x * share), [1])
+            return [toward_x, toward_lower, toward_width]
+
+        return share, gradient
+
+    return clipped(x, lower, width)
 
 
 def _moments(x: tf.Tensor) -> tf.Tensor:

@@ -98,7 +98,7 @@ class SAWB(Quantizer):
             low -= 1
             centre = 0.5
         clip = self._clip(tf.stop_gradient(w))
-        step = uniform.positive(clip / (high + centre))
+        step = tf.maximum(clip / (high + centre), SMALLEST)
         offset = centre * step
         weights.tower.report(lambda: uniform.codebook(step, low, high, offset))
         passes = 'closed' if self.clipped else 'all'

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.bireal import signs
+from quant.cells import BELOW_ZERO
 from quant.quantizer import (
     PACKED_TERNARY,
     Codebook,
@@ -120,4 +123,6 @@ def codebook(threshold: tf.Tensor, negative: tf.Tensor, positive: tf.Tensor) -> 
         positive: the highest level, scalar.
     """
     levels = tf.stack([-negative, tf.zeros_like(negative), positive])[:, None]  # [3, 1]
-    return Codebook(levels, tf.stack([-threshold, threshold])[:, None])
+    # At the threshold a weight is zero, on either side.
+    below = tf.minimum(tf.math.nextafter(-threshold, -np.inf), BELOW_ZERO)
+    return Codebook(levels, tf.stack([below, threshold])[:, None])

@@ -119,6 +119,22 @@ def served(name):
     return values
 
 
+def at_bits(counts):
+    """Fields by name, such as ``lsq2``: each quantizer at each of these bits that it has, the
+    default one beside it where it serves but one half.
+    """
+    found = {}
+    for name in quantizer.names():
+        for bits in counts:
+            fields = {'qw': bits, 'qa': bits}
+            for half in HALVES.values():
+                if serves(name, half, {'bits': bits}):
+                    fields[f'{half}_quantizer'] = name
+            if len(fields) > 2:
+                found[f'{name}{bits}'] = fields
+    return found
+
+
 # A quantizer beside the default one has a cell for every axis.
 for other in quantizer.names():
     if other != QuantizationOptions.quantizer:

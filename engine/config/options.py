@@ -82,7 +82,8 @@ class Architecture:
     activation: str = option(
         'relu',
         'relu: as the blocks have it; rprelu: a learned bias, PReLU and bias per channel before '
-        'every quantizer, as recipes of ReActNet and N2UQ have it',
+        'every quantizer, as recipes of ReActNet and N2UQ have it; relu6 and hswish: in place of '
+        'a ReLU there, such as hswish before lsqplus',
         choices=_activations,
     )
     width: float = option(1.0, 'factor on all channel counts', above=0, high=64)

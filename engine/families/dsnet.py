@@ -123,8 +123,8 @@ class DSNetFamily(Family):
             )
         if config.activation != 'relu':
             raise UsageError(
-                f'--activation {config.activation} with --net {self.net}: widths have functions '
-                'without parameters; leave it out'
+                f'--activation {config.activation} with --net {self.net}: its blocks have '
+                'functions of their own; leave it out'
             )
         if config.sync_bn:
             raise UsageError(

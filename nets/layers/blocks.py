@@ -32,8 +32,15 @@ from quant.scope import Quantization
 # The smallest value of x * sigmoid(x).
 SWISH_MIN = -0.2784645
 
-# Activation functions of a network: as its blocks have it, or a learned one instead.
-ACTIVATIONS = ('relu', 'rprelu')
+# Activation functions of a network: as its blocks have it, or another in place of a ReLU, with the
+# smallest value of each.
+LOWEST = {'relu': 0.0, 'rprelu': -math.inf, 'relu6': 0.0, 'hswish': -0.375}
+ACTIVATIONS = tuple(LOWEST)
+
+
+def hswish(x: tf.Tensor) -> tf.Tensor:
+    """``x relu6(x + 3) / 6``, Swish in pieces (MobileNetV3, https://arxiv.org/abs/1905.02244)."""
+    return x * (tf.nn.relu6(x + 3) * (1 / 6))
 
 
 @dataclasses.dataclass
@@ -68,8 +75,9 @@ class Blocks(Normalisation):
         exchange: see ``Normalisation``.
         opaque: see ``Quantization``.
         observing: whether quantizers see what they start from though nothing is trained.
-        activation: of ``ACTIVATIONS``; ``rprelu`` comes before every quantizer of activations but
-            that of the stem's images and its output, and behind the sum of ``plain`` blocks.
+        activation: of ``ACTIVATIONS``; others than ``relu`` come before every quantizer of
+            activations but that of the stem's images and its output, and behind the sum of
+            ``plain`` blocks: ``rprelu`` always, ``relu6`` and ``hswish`` where a ReLU would.
 
     Attributes:
         layers: layer records by spelling of the operating point.
@@ -294,10 +302,7 @@ class Blocks(Normalisation):
         channels = x.shape[1]
         normal = tf.random_normal_initializer(stddev=math.sqrt(2 / channels))
         with tf.variable_scope(name) as scope:
-            lower = -math.inf
-            if self._activation == 'relu':
-                lower = 0.0
-            x = self.dense_input(x, role, lower)
+            x = self.dense_input(x, role, LOWEST[self._activation])
             w = self.weights.get([channels, units], role, fan_out=units, start=start or normal)
             zeros = tf.zeros_initializer()
             b = tf.get_variable('b', shape=[units], initializer=bias_start or zeros)
@@ -321,19 +326,27 @@ class Blocks(Normalisation):
             name: scope of the quantizer; no variable is made where the policy says float.
             x: tensor to activate.
             role: role of the layers that it feeds.
-            function: ``relu``, ``relu6``, ``swish``, or ``none`` to quantize ``x`` as it is.
+            function: ``relu``, ``relu6``, ``swish``, ``hswish``, or ``none`` to quantize ``x`` as
+                it is.
             lower: with ``none``, the smallest possible value of ``x``; -inf is both signs.
             channels: number of them in the widest network, by default those of ``x``.
         """
         scope = f'{self.quantization.current}/{name}'.lstrip('/')
-        if self._activation == 'rprelu' and role not in ('stem', 'image'):
-            x = self.rectified(name, x)
-            return self._quantized(name, x, scope, role, relu=False, lower=-math.inf)
+        if role not in ('stem', 'image'):
+            if self._activation == 'rprelu':
+                x = self.rectified(name, x)
+                return self._quantized(name, x, scope, role, relu=False, lower=-math.inf)
+            if function == 'relu':
+                function = self._activation
+            # What is taken as it is may come from a sum that this function has rectified.
+            lower = min(lower, LOWEST[self._activation])
         if function == 'relu6':
             x = tf.nn.relu6(x)
         elif function == 'swish':
             x = tf.nn.swish(x)
             lower = SWISH_MIN
+        elif function == 'hswish':
+            x = hswish(x)
         relu = function == 'relu'
         return self._quantized(name, x, scope, role, relu=relu, lower=lower, channels=channels)
 
@@ -348,6 +361,10 @@ class Blocks(Normalisation):
         """
         if self._activation == 'relu':
             return tf.nn.relu(x)
+        if self._activation == 'relu6':
+            return tf.nn.relu6(x)
+        if self._activation == 'hswish':
+            return hswish(x)
         with tf.variable_scope(name):
             return rprelu(self, x)
 

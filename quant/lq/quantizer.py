@@ -40,7 +40,8 @@ class LQ(Quantizer):
 
     Forward: the nearest of the 2**bits levels. Pseudo-gradient: identity for weights; for
     activations the upstream gradient where x is at most the largest level (and, behind a ReLU,
-    positive), 0 elsewhere. No gradient reaches the basis.
+    positive), 0 elsewhere. No gradient reaches the basis. A weight that is no number stays none; an
+    activation that is none takes the lowest level, without a gradient.
 
     Attributes:
         bits: 1 to 8.
@@ -108,6 +109,7 @@ class LQ(Quantizer):
             lambda: self._grid(tower, w.shape[-1], weights.init_std, start, low=-1)
         )
         y, table = levels.quantize(tf.stop_gradient(w), grid, collect=weights.collect)
+        y = tf.where_v2(tf.math.is_nan(w), w, y)
         if table is not None:
             statistics = refit.LevelStatistics(grid, table, 1e-4, relative=False, same=True)
             tower.collect(self, variable, statistics)

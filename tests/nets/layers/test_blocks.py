@@ -307,6 +307,34 @@ def test_quantized_relu6_clips_first(start, run):
     np.testing.assert_array_equal(run(gradient), (HARD > 0) & (HARD < 6) & (levels[-1] >= HARD))
 
 
+@pytest.mark.parametrize('activation', ['relu6', 'hswish'])
+def test_functions_in_place_of_a_relu(activation, run):
+    """Before quantizers and behind sums, with their bound; not before that of the stem's output."""
+    b = blocks(training=True, activation=activation)
+    x = np.append(HARD, [-3, -1.5, 7]).astype('float32')
+    expected = np.clip(x, 0, 6)
+    if activation == 'hswish':
+        expected = x * np.clip(x + 3, 0, 6) / 6
+    seen = []
+    original = b.quantization.activation
+
+    def noted(name, x, **options):
+        seen.append((options['relu'], options['lower']))
+        return original(name, x, **options)
+
+    b.quantization.activation = noted
+    tensor = tf.constant(x[None])
+    found = [b.act('a', tensor), b.rectified('sum', tensor), b.act('b', tensor, role='stem')]
+    b.act('c', tensor, function='none')
+    b.dense('linear', tensor, 3)
+    for y in run(found[:2]):
+        np.testing.assert_allclose(y[0], expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(run(found[2])[0], np.maximum(x, 0))
+    lowest = -0.375 if activation == 'hswish' else 0
+    assert expected.min() >= lowest
+    assert seen == [(False, lowest), (True, 0), (False, lowest), (False, lowest)]
+
+
 def test_relu6_shows_the_quantizer_clipped_values(run):
     b = blocks(low_bit('float', 'lq(bits=2)'))
     b.act('quant', tf.constant(HARD), function='relu6')

@@ -110,5 +110,5 @@ def test_networks_learn_it(net, axis, run):
 
 @pytest.mark.usefixtures('shallow')
 def test_widths_cannot_learn_it():
-    with pytest.raises(UsageError, match='--activation rprelu with --net dsnet: widths have'):
+    with pytest.raises(UsageError, match='--activation rprelu with --net dsnet: its blocks have'):
         config('dsnet', 'widths').check()

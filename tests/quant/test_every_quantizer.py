@@ -1,0 +1,138 @@
+"""What every registered quantizer promises: hard input, and one state for several points."""
+
+import numpy as np
+import pytest
+
+from quant import quantizer as registry
+from quant.backend import tf
+from tests.quant.asking import DEGENERATE, ask, check_finite
+from tests.quant.towers import activate, quantization
+from tests.test_grid import serves
+
+RNG = np.random.default_rng(2)
+
+
+def specs(half):
+    """Each quantizer that serves this half, at its lowest bits from 2 on, or at 1."""
+    found = []
+    for name in registry.names():
+        for bits in (2, 3, 4, 1):
+            if serves(name, half, {'bits': bits}):
+                found.append(registry.with_options(name, {'bits': bits}))
+                break
+    return found
+
+
+WAYS = [(spec, 'weight', {}) for spec in specs('weight')]
+for spec in specs('activation'):
+    for lower in (0.0, -0.25, -np.inf):
+        WAYS.append((spec, 'activation', {'lower': lower}))
+NAMES = [f'{spec}-{half}-{options.get("lower", "")}' for spec, half, options in WAYS]
+each_way = pytest.mark.parametrize('spec, half, options', WAYS, ids=NAMES)
+
+
+def check_codebook(found):
+    """What is shipped is what was trained, but for values that lie at a threshold."""
+    levels, thresholds = found.book['levels'], found.book['thresholds']
+    assert (np.diff(levels, axis=0) >= 0).all() and (np.diff(thresholds, axis=0) >= 0).all()
+    # TensorFlow computes without denormal numbers.
+    read = np.where(np.abs(found.read) < np.finfo('float32').tiny, 0, found.read)
+    columns = read.reshape(-1, levels.shape[1], 1)
+    near = np.abs(columns - thresholds.T) <= 1e-5 * np.abs(columns)
+    at_one = (near & (columns != 0)).any(-1).reshape(read.shape)
+    coded = found._replace(read=read).coded()
+    largest = np.abs(levels).max()
+    close = np.abs(coded - found.y) <= 1e-5 * largest
+    assert (close | at_one).all()
+
+
+@pytest.mark.slow
+@each_way
+def test_hard_values(spec, half, options, run):
+    """All is finite for what is, at the start and with a learned state of zero or less."""
+    for x in DEGENERATE.values():
+        try:
+            found = ask(run, spec, x, half=half, **options)
+        except ValueError as error:
+            assert 'signs' in str(error)
+            return
+        check_finite(found)
+        check_codebook(found)
+        for factor in (0, -1):
+            state = {name: factor * found.state[name] for name in found.gradients}
+            if state:
+                moved = ask(run, spec, x, half=half, state=state, **options)
+                check_finite(moved)
+                check_codebook(moved)
+
+
+@pytest.mark.slow
+@each_way
+def test_what_is_no_number(spec, half, options, run):
+    """It is an error where it would be the start; of weights it stays none, of activations it is
+    the lowest level or stays none.
+    """
+    x = RNG.normal(size=(2, 2, 2, 3)).astype('float32')
+    x[0, 1, 0, 2] = np.nan
+    try:
+        found = ask(run, spec, x, half=half, **options)
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        assert half == 'activation' and str(error)
+        return
+    value = found.y[0, 1, 0, 2]
+    lowest = found.book['levels'].min()
+    assert np.isnan(value) or (half == 'activation' and value == lowest)
+
+
+def learned(prefix):
+    """Trained variables by the last part of their names."""
+    names = {v.op.name: v for v in tf.trainable_variables()}
+    return {
+        name.rpartition('/')[2]: v for name, v in names.items() if name.startswith(f'{prefix}/')
+    }
+
+
+@pytest.mark.parametrize('spec', specs('activation'))
+def test_points_share_a_state_or_have_their_own(spec, run):
+    """What is learned gets the sum of the gradients of its points, each as if it was alone, with
+    its own number of values; what a batch starts has the statistics of all of them.
+    """
+    name, _ = registry.split(spec)
+    forms = [False]
+    if 'private' in registry.options(name):
+        forms.append(True)
+    points = {'s8': RNG.normal(size=(6, 5)), 's4': RNG.normal(size=(3, 5))}
+    points = {point: np.abs(x).astype('float32') for point, x in points.items()}
+    for private in forms:
+        form = registry.with_options(spec, {'private': private} if private else {})
+        with tf.variable_scope(f'private{private}'):
+            check_points(form, points, run, private=private)
+
+
+def check_points(spec, points, run, *, private):
+    q = quantization(spec, half='activation')
+    scope = tf.get_variable_scope().name
+    outputs = []
+    for point, x in points.items():
+        outputs.append(activate(q, x, relu=False, point=point, strongest=point == 's8'))
+    count = 1 if private else 2
+    assert {len(one.statistics) for one in q.collected.values()} <= {count}
+    assert {len(one.tables) for one in q.starts.values()} <= {count}
+    owners = [f'{scope}/quant1/{point}' for point in points] if private else [f'{scope}/quant1']
+    parts = [[point] for point in points] if private else [list(points)]
+    for owner, own in zip(owners, parts):
+        variables = learned(owner)
+        if not variables:
+            continue
+        run([])
+        for variable in variables.values():
+            variable.load(0.7 * run(variable) + 0.1, run.session)
+        state = run(variables)
+        found = run(tf.gradients(outputs, list(variables.values())))
+        alone = [
+            ask(run, spec, points[point], half='activation', lower=0.0, state=state)
+            for point in own
+        ]
+        for name, gradient in zip(variables, found):
+            expected = sum(one.gradients[name] for one in alone)
+            np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5, err_msg=name)

@@ -123,16 +123,19 @@ def _resize(w: OnnxGraph, row: Sequence[program.Resize]) -> None:
     matrices = w.values(row, 'shares')
     found = [blocks(matrix) for matrix in matrices]
     shares = w.cut([one.shares for one in found], f'{w.place}/shares')  # [G, rows, pixels]
-    pixels = w.cut([one.pixels for one in found], f'{w.place}/pixels')  # [G, pixels]
-    sizes = [np.array([0, 0, len(matrix), -1], np.int64) for matrix in matrices]
-    shape = w.chosen(sizes, f'{w.place}/shape')
+    pixels = w.cut([one.pixels.reshape(-1) for one in found], f'{w.place}/pixels')
+    apart = [np.array([0, 0, *one.pixels.shape, -1], np.int64) for one in found]
+    together = [np.array([0, 0, len(matrix), -1], np.int64) for matrix in matrices]
+    shapes = w.chosen(apart, f'{w.place}/apart'), w.chosen(together, f'{w.place}/together')
     joined = []
     x = w.x(row)
     for axis in ('lines', 'columns'):
         name = f'{w.place}/{axis}'
-        windows = w.node('Gather', [x, pixels], f'{name}/windows', axis=2)
+        # Of numbers in two axes OpenVINO 2026.4 compiles no network of whole numbers.
+        taken = w.node('Gather', [x, pixels], f'{name}/taken', axis=2)
+        windows = w.node('Reshape', [taken, shapes[0]], f'{name}/windows')
         means = w.node('MatMul', [shares, windows], f'{name}/means')
-        joined.append(w.node('Reshape', [means, shape], f'{name}/joined'))
+        joined.append(w.node('Reshape', [means, shapes[1]], f'{name}/joined'))
         if axis == 'lines':
             x = w.node('Transpose', joined, f'{name}/turned', perm=[0, 1, 3, 2])
     w.add('Transpose', row, joined[1:], perm=[0, 1, 3, 2])

@@ -107,6 +107,23 @@ static const char *needed(const struct model *model, const cJSON *record, const 
     return value;
 }
 
+/* Of a point that chooses image by image, the means that evaluation recorded, if it has. Thresholds
+ * of exits give several, of which none is said to be the file's. */
+static void read_means(const cJSON *budgets, struct point *point)
+{
+    const cJSON *one;
+    point->top1 = point->madds = -1;
+    cJSON_ArrayForEach(one, budgets)
+    {
+        const char *name = said(one, "point");
+        const cJSON *thresholds = cJSON_GetObjectItemCaseSensitive(one, "thresholds");
+        if (name && strcmp(name, point->name) == 0 && cJSON_GetArraySize(thresholds) == 0) {
+            point->top1 = recorded(one, "top1");
+            point->madds = recorded(one, "madds");
+        }
+    }
+}
+
 void model_read(const char *path, struct model *model)
 {
     *model = (struct model){.path = path};
@@ -118,6 +135,7 @@ void model_read(const char *path, struct model *model)
     model->resize = needed(model, model->images, "resize");
     if (strcmp(needed(model, model->images, "dtype"), "uint8") != 0)
         fail("%s: leaves preprocessing to others; export it without --no-preprocess", path);
+    cJSON *choices = read_text(model, "choices"), *budgets = read_text(model, "budgets");
     model->count = cJSON_GetArraySize(model->points);
     model->point = allocate((size_t)model->count, sizeof *model->point);
     for (int i = 0; i < model->count; i++) {
@@ -127,11 +145,15 @@ void model_read(const char *path, struct model *model)
         point->side = (int)recorded(record, "side");
         point->top1 = recorded(record, "top1");
         point->madds = recorded(record, "madds");
+        if (choices)
+            read_means(budgets, point);
         if (point->side < 1 || point->side > 8192)
             fail("%s: %s is of images of %d pixels", path, point->name, point->side);
     }
     if (!model->count)
         fail("%s: has no points; expected a file of scripts.export", path);
+    cJSON_Delete(choices);
+    cJSON_Delete(budgets);
 }
 
 void model_free(struct model *model)

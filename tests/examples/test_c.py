@@ -10,6 +10,7 @@ import pytest
 
 from engine.data import animals28
 from engine.data.opencv import cv2
+from engine.deployment import texts
 from tests.paths import ROOT
 
 pytest.importorskip('onnxruntime')
@@ -167,6 +168,21 @@ def test_what_the_file_does_not_know(recorder, files):
     assert '  class 1\n' in done.stdout and '\ns28: 0.0' in done.stdout
     done = recorder('--budget', '5M', net, image)
     assert done.returncode == 2 and 'records no costs; give --point' in done.stderr
+
+
+def test_what_chooses_has_the_cost_that_was_measured(recorder, files):
+    """And not that of the layers that are executed anyway."""
+    net, image = files
+    choices = (texts.ChoiceText('width', (0, 1)),)
+    means = (texts.BudgetText('s28', 90.0, 5_000_000),)
+    net.write_bytes(networks.described(choices=choices, budgets=means))
+    done = recorder('--budget', '6M', net, image)
+    assert '\ns28: top-1 90.00 %, 5.00 M multiply-adds, ' in done.stdout
+    done = recorder('--budget', '4M', net, image)
+    assert f'the least that a point of {net} takes is 5.00M' in done.stderr
+    means = (texts.BudgetText('s28', 90.0, 5_000_000, (-0.5, -1e8)),)
+    net.write_bytes(networks.described(choices=choices, budgets=means))
+    assert 'records no costs; give --point' in recorder('--budget', '6M', net, image).stderr
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from onnx import TensorProto, helper
 from engine.deployment.alignment import results
 from engine.deployment.choices import Choose, Confident
 from engine.deployment.joining import Row
+from engine.deployment.names import IMAGES, POINT
 from engine.deployment.program import Program
 from engine.deployment.regions import Region
+from engine.errors import UsageError
 
 if TYPE_CHECKING:
     from engine.deployment.onnx_graph import OnnxGraph
@@ -67,6 +69,32 @@ def _among(w: OnnxGraph, place: str, number: str, ways: Sequence[Way], first: in
     found = [f'{name}/{k}' for k in range(len(infos))]
     w.node('If', [early], *found, then_branch=graphs[0], else_branch=graphs[1])
     return found
+
+
+def choose_by_height(w: OnnxGraph, whole: Program) -> None:
+    """Adds the nodes that find the point; of another height they find none, an error.
+
+    Args:
+        w: the graph in the making.
+        whole: the points.
+
+    Raises:
+        UsageError: two points have images of one height.
+    """
+    sides = [point.side for point in whole.points.values()]
+    if len(set(sides)) < len(sides):
+        names = ' '.join(whole.points)
+        raise UsageError(
+            f'--no-preprocess with --points {names}: the height of an image chooses the point, '
+            'and some have the same; give each a file of its own'
+        )
+    shape = w.node('Shape', [IMAGES], 'shape')
+    height = w.node('Gather', [shape, w.indices(1)], 'height', axis=0)
+    same = w.node('Equal', [w.indices(*sides), height], 'same')
+    found = w.node('NonZero', [same], 'found')
+    flat = w.node('Reshape', [found, w.indices(-1)], 'flat')
+    # Of all that takes one number it alone refuses none in every runtime.
+    w.node('Split', [flat], POINT, axis=0, split=[1])
 
 
 def thresholds(rows: Sequence[Row], whole: Program) -> np.ndarray:

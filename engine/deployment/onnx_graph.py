@@ -58,6 +58,7 @@ class OnnxGraph:
         self._count = 0
         self._shared = shared_kernels(self._joint.rows)
         self._unpacked_once: dict[str, str] = {}
+        self._cut_at: dict[str, str] = {}
         self.place = ''
 
     def model(self, rules: Mapping[type[Operation], Rule]) -> Any:
@@ -76,7 +77,7 @@ class OnnxGraph:
         images = helper.make_tensor_value_info(IMAGES, kind, [batch, side, side, 3])
         inputs = [images]
         if len(points) > 1 and self._by_height:
-            self._choose_by_height()
+            onnx_branches.choose_by_height(self, self._whole)
         elif len(points) > 1:
             inputs.append(helper.make_tensor_value_info(POINT, TensorProto.INT64, [1]))
         thresholds = onnx_branches.thresholds(self._joint.rows, self._whole)
@@ -123,27 +124,6 @@ class OnnxGraph:
             yield
         finally:
             self._nodes = before
-
-    def _choose_by_height(self) -> None:
-        """Adds the nodes that find the point; of another height they find none, an error.
-
-        Raises:
-            UsageError: two points have images of one height.
-        """
-        sides = [point.side for point in self._whole.points.values()]
-        if len(set(sides)) < len(sides):
-            names = ' '.join(self._whole.points)
-            raise UsageError(
-                f'--no-preprocess with --points {names}: the height of an image chooses the point, '
-                'and some have the same; give each a file of its own'
-            )
-        shape = self.node('Shape', [IMAGES], 'shape')
-        height = self.node('Gather', [shape, self.indices(1)], 'height', axis=0)
-        same = self.node('Equal', [self.indices(*sides), height], 'same')
-        found = self.node('NonZero', [same], 'found')
-        flat = self.node('Reshape', [found, self.indices(-1)], 'flat')
-        # Of all that takes one number it alone refuses none in every runtime.
-        self.node('Split', [flat], POINT, axis=0, split=[1])
 
     def _classes(self) -> int:
         for row in reversed(self._joint.rows):
@@ -376,7 +356,22 @@ class OnnxGraph:
             return kernel
         ends = layout(np.empty(part.shape, np.bool_)).shape
         starts = self.indices(*[0] * len(ends))
-        return self.node('Slice', [kernel, starts, self.indices(*ends)], name)
+        return self.node('Slice', [kernel, starts, self._ends(*ends)], name)
+
+    def _ends(self, *numbers: int) -> str:
+        """Where a kernel is cut: in a file of several points, for each image.
+
+        That takes no time that could be measured. Of constants ONNX Runtime would keep the kernels
+        of every point.
+        """
+        ends = self.indices(*numbers)
+        if len(self._whole.points) == 1 or self._joint.choices:
+            return ends
+        if ends not in self._cut_at:
+            with self.inside(self._root):
+                zero = self._by_row(self.indices(*[0] * len(self._whole.points)), f'{ends}/zero')
+                self._cut_at[ends] = self.node('Add', [ends, zero], f'{ends}/cut')
+        return self._cut_at[ends]
 
     def _kernel(
         self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray], kind: Any

@@ -19,6 +19,7 @@ from engine.quantities import quantity
 from engine.results import selection
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
+from quant.backend import has_gpu
 
 
 class TensorFlowBackend(RunBackend):
@@ -43,6 +44,7 @@ class TensorFlowBackend(RunBackend):
     def at(self, point: str) -> Way:
         """How an operating point answers."""
         told: list[str] = []
+        optimizers: tuple[str, ...] = ()
         if point in self._dynamic:
             size = self._dynamic[point]
             preprocessing = dataclasses.replace(self.config.preprocessing, sizes=(size,))
@@ -54,7 +56,10 @@ class TensorFlowBackend(RunBackend):
         else:
             preprocessing = self.view_of(point)
             frozen = graph_of(trace.of_points(self._source, [point]), [point])
-        (run,) = frozen.runs(self._threads)
+            if not has_gpu():
+                # It moves scales into kernels; the others find nothing in seconds.
+                optimizers = ('constfold',)
+        (run,) = frozen.runs(self._threads, optimizers)
 
         def answer(batch: Sequence[np.ndarray]) -> Prediction:
             logits, *executed = run(*batch)

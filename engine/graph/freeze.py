@@ -40,16 +40,24 @@ class Frozen(NamedTuple):
     graph_def: Any
     signatures: list[Signature]
 
-    def runs(self, threads: int = 0) -> list[Callable[..., list[np.ndarray]]]:
+    def runs(
+        self, threads: int = 0, optimizers: Sequence[str] = ()
+    ) -> list[Callable[..., list[np.ndarray]]]:
         """A callable (feeds in order) -> fetches for every part, in one new session.
 
         Args:
             threads: of one operation; 0 takes all cores.
+            optimizers: of TensorFlow, that rewrite the graph once; without any, all of them do so
+                twice.
         """
         runs = []
+        config = tf.ConfigProto(intra_op_parallelism_threads=threads)
+        if optimizers:
+            rewriting = config.graph_options.rewrite_options
+            rewriting.optimizers.extend(optimizers)
+            rewriting.meta_optimizer_iterations = 1
         with new_graph() as graph:
             tf.import_graph_def(self.graph_def, name='')
-            config = tf.ConfigProto(intra_op_parallelism_threads=threads)
             session = backend.session(config=config)
             for part in self.signatures:
                 feeds = map(graph.get_tensor_by_name, part.feeds)

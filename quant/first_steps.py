@@ -26,8 +26,9 @@ UPPER = np.append(2.0 ** (-np.arange(24) / 4), 0.0)
 
 def magnitudes(x: tf.Tensor) -> tf.Tensor:
     """[2] float64, number of values and sum of their magnitudes."""
-    total = tf.reduce_sum(tf.cast(tf.abs(x), tf.float64))
-    return tf.stack([tf.cast(tf.size(x), tf.float64), total])
+    size = tf.cast(tf.abs(x), tf.float64)
+    count = tf.cast(tf.size(x), tf.float64)
+    return tf.stack([count, tf.reduce_sum(size)])
 
 
 def mean_step(table: tf.Tensor, high: float) -> tf.Tensor:
@@ -37,16 +38,20 @@ def mean_step(table: tf.Tensor, high: float) -> tf.Tensor:
         table: of ``magnitudes``.
         high: the highest level, in steps.
     """
-    mean = table[1:] / tf.maximum(table[:1], 1.0)
-    return tf.cast(mean * (2 / math.sqrt(high)), tf.float32)
+    count = tf.maximum(table[:1], 1.0)
+    mean = table[1:] / count
+    step = 2 * mean / math.sqrt(high)
+    return tf.cast(step, tf.float32)
 
 
 def extremes(x: tf.Tensor) -> tf.Tensor:
     """[3] float64: 1, minimum and maximum; zeros where there is no value."""
     low = tf.reduce_min(x)
     high = tf.reduce_max(x)
-    row = tf.cast(tf.stack([1.0, low, high]), tf.float64)
-    return tf.where_v2(tf.size(x) > 0, row, tf.zeros_like(row))
+    row = tf.stack([1.0, low, high])
+    row = tf.cast(row, tf.float64)
+    some = tf.size(x) > 0
+    return tf.where_v2(some, row, tf.zeros_like(row))
 
 
 def interval_of_extremes(table: tf.Tensor) -> tf.Tensor:
@@ -55,7 +60,9 @@ def interval_of_extremes(table: tf.Tensor) -> tf.Tensor:
     Args:
         table: of ``extremes``.
     """
-    return tf.cast(table[1:] / tf.maximum(table[0], 1.0), tf.float32)
+    count = tf.maximum(table[0], 1.0)
+    ends = table[1:] / count
+    return tf.cast(ends, tf.float32)
 
 
 def or_one(step: tf.Tensor) -> tf.Tensor:
@@ -65,18 +72,23 @@ def or_one(step: tf.Tensor) -> tf.Tensor:
 
 def centres() -> np.ndarray:
     """[2 BINS + 1] what stands for the values of each bin: zero, positive ones, negative ones."""
-    exponents = (np.arange(BINS) + 0.5) / PER_OCTAVE - LARGEST
-    return np.concatenate([[0.0], 2.0**exponents, -(2.0**exponents)])
+    places = np.arange(BINS) + 0.5
+    positive = 2.0 ** (places / PER_OCTAVE - LARGEST)
+    return np.concatenate([[0.0], positive, -positive])
 
 
 def counts(x: tf.Tensor) -> tf.Tensor:
     """[2 BINS + 1] float64, number of values in each bin."""
     flat = tf.reshape(x, [-1])
-    octave = tf.math.log(tf.abs(flat)) / np.float32(np.log(2))
-    place = tf.clip_by_value((octave + LARGEST) * PER_OCTAVE, 0, BINS - 1)
-    place = tf.where_v2(tf.equal(flat, 0), 0, 1 + tf.cast(place, tf.int32))
-    place = tf.where_v2(flat < 0, place + BINS, place)
-    found = tf.math.bincount(place, minlength=2 * BINS + 1, maxlength=2 * BINS + 1)
+    logarithm = tf.math.log(tf.abs(flat))
+    octave = logarithm / np.float32(np.log(2))
+    place = (octave + LARGEST) * PER_OCTAVE
+    place = tf.clip_by_value(place, 0, BINS - 1)
+    number = 1 + tf.cast(place, tf.int32)
+    number = tf.where_v2(tf.equal(flat, 0), 0, number)
+    number = tf.where_v2(flat < 0, number + BINS, number)
+    bins = 2 * BINS + 1
+    found = tf.math.bincount(number, minlength=bins, maxlength=bins)
     return tf.cast(found, tf.float64)
 
 
@@ -90,9 +102,11 @@ def step_of_values(w: tf.Tensor, channels: int, low: int, high: int, centre: flo
         high: the highest integer.
         centre: what the integer 0 stands for, in steps.
     """
-    values = tf.reshape(tf.cast(w, tf.float64), [-1, channels])
-    furthest = tf.maximum(tf.reduce_max(tf.abs(values), 0), 0.0)  # [C], 0 where there is none
-    steps = furthest * (STEPS[:, None] / (high + centre))  # [K, C]
+    values = tf.reshape(w, [-1, channels])
+    values = tf.cast(values, tf.float64)
+    furthest = tf.reduce_max(tf.abs(values), 0)  # [C], -inf where there is none
+    whole = tf.maximum(furthest, 0.0) / (high + centre)
+    steps = whole * STEPS[:, None]  # [K, C]
 
     def error(step: tf.Tensor) -> tf.Tensor:
         size = tf.maximum(step, uniform.SMALLEST_STEP)
@@ -102,7 +116,8 @@ def step_of_values(w: tf.Tensor, channels: int, low: int, high: int, centre: flo
     # One after the other: all at once they would hold the weights K times.
     errors = tf.map_fn(error, steps, parallel_iterations=1)  # [K, C]
     best = tf.argmin(errors, 0)
-    return tf.cast(tf.gather(tf.transpose(steps), best, batch_dims=1), tf.float32)
+    found = tf.gather(tf.transpose(steps), best, batch_dims=1)
+    return tf.cast(found, tf.float32)
 
 
 def step_of_counts(table: tf.Tensor, low: int, high: int) -> tf.Tensor:
@@ -113,10 +128,13 @@ def step_of_counts(table: tf.Tensor, low: int, high: int) -> tf.Tensor:
         low: the lowest integer.
         high: the highest integer.
     """
-    furthest = tf.reduce_max(tf.where_v2(table > 0, np.abs(centres()), 0.0))
-    steps = furthest * (STEPS[:, None] / high)  # [K, 1]
+    size = np.abs(centres())
+    present = tf.where_v2(table > 0, size, 0.0)
+    whole = tf.reduce_max(present) / high
+    steps = whole * STEPS[:, None]  # [K, 1]
     errors = _errors(table, steps, low, high, 0.0)
-    return tf.cast(tf.gather(steps, tf.argmin(errors)), tf.float32)
+    best = tf.argmin(errors)
+    return tf.cast(steps[best], tf.float32)
 
 
 def interval_of_counts(table: tf.Tensor, steps: int, *, zero: bool) -> tf.Tensor:
@@ -128,12 +146,15 @@ def interval_of_counts(table: tf.Tensor, steps: int, *, zero: bool) -> tf.Tensor
         zero: whether zero has to be a level.
     """
     ends = _ends(table, zero=zero)
-    lower = ends[:, :1]
-    size = tf.maximum((ends[:, 1:] - lower) / steps, uniform.SMALLEST_STEP)
+    lower, upper = tf.split(ends, 2, axis=1)
+    size = (upper - lower) / steps
+    size = tf.maximum(size, uniform.SMALLEST_STEP)
     if zero:
-        lower = tf.round(lower / size) * size
+        whole = tf.round(lower / size)
+        lower = whole * size
     errors = _errors(table, size, 0, steps, lower)
-    return tf.cast(tf.gather(ends, tf.argmin(errors)), tf.float32)
+    best = tf.argmin(errors)
+    return tf.cast(ends[best], tf.float32)
 
 
 def _ends(table: tf.Tensor, *, zero: bool) -> tf.Tensor:
@@ -142,13 +163,18 @@ def _ends(table: tf.Tensor, *, zero: bool) -> tf.Tensor:
     some = table > 0
     if zero:
         some = tf.logical_or(some, values == 0)
-    lowest = tf.reduce_min(tf.where_v2(some, values, np.inf))
-    highest = tf.reduce_max(tf.where_v2(some, values, -np.inf))
+    from_below = tf.where_v2(some, values, np.inf)
+    from_above = tf.where_v2(some, values, -np.inf)
+    lowest = tf.reduce_min(from_below)
+    highest = tf.reduce_max(from_above)
     nothing = lowest > highest  # inf and -inf: there is no value
-    lowest = tf.where_v2(nothing, tf.zeros_like(lowest), lowest)
-    highest = tf.where_v2(nothing, tf.zeros_like(highest), highest)
+    zero_end = tf.zeros_like(lowest)
+    lowest = tf.where_v2(nothing, zero_end, lowest)
+    highest = tf.where_v2(nothing, zero_end, highest)
     low, high = np.meshgrid(LOWER, UPPER, indexing='ij')
-    return tf.stack([low.ravel() * lowest, high.ravel() * highest], 1)
+    lows = low.ravel() * lowest
+    highs = high.ravel() * highest
+    return tf.stack([lows, highs], 1)
 
 
 def _errors(
@@ -165,5 +191,6 @@ def _errors(
     """
     values = centres()
     size = tf.maximum(step, uniform.SMALLEST_STEP)
-    rest = values - uniform.nearest(values, size, low, high, offset)  # [K, bins]
-    return tf.reduce_sum(table * rest**2, 1)
+    coded = uniform.nearest(values, size, low, high, offset)  # [K, bins]
+    squares = (values - coded) ** 2
+    return tf.reduce_sum(table * squares, 1)

@@ -53,7 +53,8 @@ class Teacher:
             images: uint8 [N, side, side, 3] of each view size of the learner.
         """
         inputs = {self.feed: images[self.view]}
-        with tf.variable_scope(SCOPE, reuse=tf.AUTO_REUSE):
+        # Absolute: names that begin with those of towers are taken for copies of others.
+        with tf.name_scope(f'{SCOPE}/'):
             for name, value in self.weights.items():
                 inputs[f'{name}:0'] = _constant(name, value)
         (logits,) = tf.import_graph_def(self.graph_def, inputs, [self.fetch], name=SCOPE)
@@ -66,19 +67,16 @@ def _constant(name: str, value: np.ndarray) -> tf.Tensor:
     plain = value
     if dtype == tf.bfloat16:
         plain = value.astype(np.float32)  # what numpy has
-
-    def start(*_: Any, **__: Any) -> tf.Tensor:
-        whole = tf.numpy_function(lambda: plain, [], plain.dtype)
-        return tf.cast(tf.ensure_shape(whole, value.shape), dtype)
-
-    return tf.get_variable(
-        name,
-        shape=value.shape,
-        dtype=dtype,
-        initializer=start,
+    whole = tf.numpy_function(lambda: plain, [], plain.dtype)
+    # Made without the getters of a training, which decide about variables that it has.
+    variable = tf.Variable(
+        tf.cast(tf.ensure_shape(whole, value.shape), dtype),
         trainable=False,
         collections=[tf.GraphKeys.LOCAL_VARIABLES],
-    ).read_value()
+        name=name,
+        use_resource=True,
+    )
+    return variable.read_value()
 
 
 def teacher(

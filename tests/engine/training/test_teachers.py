@@ -153,3 +153,14 @@ def test_a_training_that_is_interrupted_learns_the_same(tmp_path):
     assert f'resuming at step {STEPS + 2}\n' in finish(run, *flags, moved)
     assert_same(run, straight, 2)
     assert not any('outside' in name for name in values(run / 'best'))
+
+
+@pytest.mark.slow
+def test_several_towers_and_other_networks(tmp_path):
+    """Each tower has the teacher for itself; it is computed in bfloat16."""
+    lent, run = tmp_path / 'lent', tmp_path / 'run'
+    finish(lent, '--epochs', 1)
+    flags = ['--mode', 'pytorch', '--net', 'san', '--gpu', '0,1', '--epochs', 1]
+    said = finish(run, *flags, '--teacher', lent, '--teacher-bf16', '--teacher-weight', 2)
+    assert 'teacher' in said and 'Do not know how to sync' not in said
+    assert not any('outside' in name for name in values(run / 'best'))

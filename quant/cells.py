@@ -6,6 +6,8 @@ of what is encoded, or C = 1 for values of any shape. A value above k thresholds
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from quant.backend import has_gpu, scalar_like, tf
@@ -52,7 +54,7 @@ def at_levels(x: tf.Tensor, levels: tf.Tensor, thresholds: tf.Tensor) -> tf.Tens
         thresholds: [L - 1, C] ascending.
     """
     if are_compared(thresholds.shape[0]):
-        return of_masks(masks(x, thresholds), levels)
+        return of_masks(masks(x, rows(thresholds)), rows(levels))
     cells, _ = search(x, thresholds)
     return of_cells(cells, levels, x)
 
@@ -60,27 +62,31 @@ def at_levels(x: tf.Tensor, levels: tf.Tensor, thresholds: tf.Tensor) -> tf.Tens
 def rows(table: tf.Tensor) -> list[tf.Tensor]:
     """Rows of [L, C]; scalars when C = 1, which broadcast faster."""
     if table.shape[1] == 1:
-        table = table[:, 0]
+        table = tf.squeeze(table, axis=1)
     return tf.unstack(table)
 
 
-def masks(x: tf.Tensor, thresholds: tf.Tensor) -> list[tf.Tensor]:
-    """Whether each value lies above a threshold, one tensor per threshold."""
-    return [x > threshold for threshold in rows(thresholds)]
+def masks(x: tf.Tensor, thresholds: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Whether each value lies above a threshold, one tensor per threshold.
+
+    Args:
+        x: values of any shape.
+        thresholds: as ``rows`` gives them.
+    """
+    return [x > threshold for threshold in thresholds]
 
 
-def of_masks(above: list[tf.Tensor], levels: tf.Tensor) -> tf.Tensor:
+def of_masks(above: Sequence[tf.Tensor], levels: Sequence[tf.Tensor]) -> tf.Tensor:
     """The levels of values.
 
     Args:
         above: as ``masks`` gives it.
-        levels: [L, C].
+        levels: as ``rows`` gives them.
     """
-    values = rows(levels)
-    if levels.shape[1] == 1:
-        values = [scalar_like(above[0], value) for value in values]
-    y = values[0]
-    for mask, value in zip(above, values[1:]):
+    if levels[0].shape.rank == 0:
+        levels = [scalar_like(above[0], level) for level in levels]
+    y = levels[0]
+    for mask, value in zip(above, levels[1:]):
         y = tf.where_v2(mask, value, y)
     return y
 
@@ -126,7 +132,7 @@ def sums_between(values: tf.Tensor, x: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
         flat = tf.cast(flat, tf.float64)
         sums = tf.math.unsorted_segment_sum(flat, cells, count + 1)
         return tf.cast(sums[1:-1], tf.float32)
-    above = masks(x, ends)
+    above = masks(x, rows(ends))
     nothing = scalar_like(values, tf.zeros([]))
     totals = []
     for lower, upper in zip(above, above[1:]):

@@ -11,6 +11,7 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,20 +36,39 @@ class Grid(NamedTuple):
     codes: tf.Tensor
 
 
-class Encoded(NamedTuple):
-    """Values at their levels, with sums for a refit.
+class Rows(NamedTuple):
+    """Rows of an encoder's tables, as ``cells.rows`` gives them."""
+
+    levels: list[tf.Tensor]
+    edges: list[tf.Tensor]
+    bases: list[tf.Tensor]
+
+
+class Encoder(NamedTuple):
+    """All that encoding needs of a grid, made once for all that is encoded.
 
     Attributes:
-        values: like what was encoded.
-        total: [C] float64, sum of the x.
-        above: [L - 1, C] float64, number of the x above each threshold.
-        sums: [L - 1, C] float64, sum of the x above each threshold.
+        grid: levels and thresholds.
+        relu: whether values are rectified first.
+        edges: [L - 1, C], bounds of the cells: behind a ReLU all values lie above negative
+            thresholds.
+        bases: [L - 1, C], what the sums above each threshold are taken from: no rectified value
+            lies between a threshold below zero and zero.
+        rows: of these tables, where values are encoded by comparisons.
     """
 
-    values: tf.Tensor
-    total: tf.Tensor
-    above: tf.Tensor
-    sums: tf.Tensor
+    grid: Grid
+    relu: bool
+    edges: tf.Tensor
+    bases: tf.Tensor
+    rows: Rows | None
+
+    @property
+    def largest(self) -> tf.Tensor:
+        """The largest level of the only channel, a scalar."""
+        if self.rows is not None:
+            return self.rows.levels[-1]
+        return self.grid.levels[-1, 0]
 
 
 def code_table(bits: int, low: int) -> np.ndarray:
@@ -77,91 +97,127 @@ def grid(basis: tf.Tensor, low: int) -> Grid:
     return Grid(basis, levels, thresholds, tf.gather(table, order))
 
 
-def edges(g: Grid, relu: bool) -> tf.Tensor:
-    """[L - 1, C] bounds of the cells: behind a ReLU all values lie above negative thresholds."""
-    if not relu:
-        return g.thresholds
-    return tf.where_v2(g.thresholds < 0, -np.inf, g.thresholds)
+def encoder(g: Grid, *, relu: bool = False) -> Encoder:
+    """All that encoding ``x``, or ``max(x, 0)``, needs."""
+    edges = g.thresholds
+    bases = g.thresholds
+    if relu:
+        edges = tf.where_v2(g.thresholds < 0, -np.inf, g.thresholds)
+        bases = tf.maximum(g.thresholds, 0.0)
+    rows = None
+    if cells.are_compared(g.thresholds.shape[0]):
+        rows = Rows(cells.rows(g.levels), cells.rows(edges), cells.rows(bases))
+    return Encoder(g, relu, edges, bases, rows)
 
 
-def quantize(
-    x: tf.Tensor, g: Grid, *, relu: bool = False, collect: bool
-) -> tuple[tf.Tensor, tf.Tensor | None]:
+def quantize(x: tf.Tensor, e: Encoder, *, collect: bool) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Nearest level of each x (a tie takes the lower one), and statistics for a refit.
 
     Args:
         x: float32, last axis C, or any shape when C = 1.
-        g: levels and thresholds.
-        relu: quantize ``max(x, 0)`` instead.
+        e: levels and thresholds.
         collect: whether to collect statistics.
 
     Returns:
         The quantized tensor, and per channel [2 L, C] float64: the number of x, the sum of x, then
         for each threshold the number of x above it, then for each the sum of the x above it.
     """
+    if e.rows is not None:
+        masks = cells.masks(x, e.rows.edges)
+        values = cells.of_masks(masks, e.rows.levels)
+        return values, _of_masks(x, e, e.rows, masks) if collect else None
     if not collect:
-        return cells.at_levels(x, g.levels, edges(g, relu)), None
-    compared = cells.are_compared(g.thresholds.shape[0])
-    encode = _compare if compared else _search
-    encoded = encode(x, g, relu)
-    count = tf.cast(tf.size(x, out_type=tf.int64) // g.levels.shape[1], tf.float64)
-    first = tf.stack([tf.broadcast_to(count, tf.shape(encoded.total)), encoded.total])
-    return encoded.values, tf.concat([first, encoded.above, encoded.sums], 0)
+        return cells.at_levels(x, e.grid.levels, e.edges), None
+    return _search(x, e)
 
 
-def _sum(x: tf.Tensor, per_channel: bool) -> tf.Tensor:
-    """Sum over everything, or over everything but the last axis, as float64."""
-    if per_channel:
-        # On the CPU this sum per channel takes a third of the time of reduce_sum.
-        return tf.cast(tf.raw_ops.BiasAddGrad(out_backprop=x), tf.float64)
-    return tf.cast(tf.reduce_sum(x), tf.float64)
+def _table(x: tf.Tensor, total: tf.Tensor, above: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
+    """Statistics as ``quantize`` returns them.
+
+    Args:
+        x: what was encoded.
+        total: [1, C] float64, sum of the x.
+        above: [L - 1, C] float64, number of the x above each threshold.
+        sums: [L - 1, C] float64, sum of the x above each threshold.
+    """
+    channels = above.shape[1]
+    count = tf.cast(tf.size(x, out_type=tf.int64) // channels, tf.float64)
+    return tf.concat([tf.fill([1, channels], count), total, above, sums], 0)
 
 
-def _count(mask: tf.Tensor, per_channel: bool) -> tf.Tensor:
-    """Number of true entries as float64; eight at a time, and exact, where the shape allows."""
-    last = mask.shape[-1]
-    if per_channel or last is None or last % 8:
-        return _sum(tf.cast(mask, tf.float32), per_channel)
-    flat = tf.reshape(tf.cast(mask, tf.uint8), [-1, 8])
-    words = tf.bitcast(flat, tf.int64)
-    return _sum(tf.cast(tf.raw_ops.PopulationCount(x=words), tf.int64), per_channel)
+def _of_masks(x: tf.Tensor, e: Encoder, rows: Rows, masks: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Statistics of what was encoded by comparisons.
 
-
-def _compare(x: tf.Tensor, g: Grid, relu: bool) -> Encoded:
-    """Encoding by one comparison per threshold."""
-    per_channel = g.levels.shape[1] > 1
-    masks = cells.masks(x, edges(g, relu))
-    y = cells.of_masks(masks, g.levels)
-    base = g.thresholds
-    if relu:
-        base = tf.maximum(base, 0.0)
-    counts = []
+    Args:
+        x: what was encoded.
+        e: levels and thresholds.
+        rows: of them.
+        masks: whether each x lies above a threshold.
+    """
+    shape = e.grid.thresholds.shape
+    above = tf.cast(tf.reshape(tf.stack(_counts(masks, shape[1] > 1)), shape), tf.float64)
     excesses = []
     # Sums of x - t over the x above t: nothing cancels when few are, no masked copy of x is made.
+    for base in rows.bases:
+        over = tf.nn.bias_add(x, -base) if shape[1] > 1 else x - base
+        excesses.append(tf.nn.relu(over))
+    excess = _sums(excesses, shape)
+    sums = excess + tf.cast(e.bases, tf.float64) * above
+    # Behind a ReLU the values in the lowest cell are zero, or its code is.
+    total = sums[:1] if e.relu else _sums([x], [1, shape[1]])
+    return _table(x, total, above, sums)
+
+
+def _sums(tensors: Sequence[tf.Tensor], shape: Sequence[int]) -> tf.Tensor:
+    """Sums over everything, or over everything but the last axis, as float64 [n, C].
+
+    Args:
+        tensors: n of them.
+        shape: [n, C].
+    """
+    if shape[1] > 1:
+        # On the CPU this sum per channel takes a third of the time of reduce_sum.
+        sums = [tf.raw_ops.BiasAddGrad(out_backprop=x) for x in tensors]
+    else:
+        axes = tf.range(tf.rank(tensors[0]))
+        sums = [tf.reduce_sum(x, axes) for x in tensors]
+    return tf.cast(tf.reshape(tf.stack(sums), shape), tf.float64)
+
+
+def _counts(masks: Sequence[tf.Tensor], per_channel: bool) -> list[tf.Tensor]:
+    """Numbers of true entries; eight at a time, and exact, where the shape allows.
+
+    Args:
+        masks: to count.
+        per_channel: whether to count over everything but the last axis.
+    """
+    last = masks[0].shape[-1]
+    if per_channel:
+        return [tf.raw_ops.BiasAddGrad(out_backprop=tf.cast(mask, tf.float32)) for mask in masks]
+    if last is None or last % 8:
+        return [tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in masks]
+    counts = []
+    rows = tf.constant([-1, 8])
+    everything = tf.constant([0])
     for mask in masks:
-        counts.append(_count(mask, per_channel))
-    for threshold in cells.rows(base):
-        over = tf.nn.bias_add(x, -threshold) if per_channel else x - threshold
-        excesses.append(_sum(tf.nn.relu(over), per_channel))
-    above = tf.reshape(tf.stack(counts), g.thresholds.shape)
-    excess = tf.reshape(tf.stack(excesses), g.thresholds.shape)
-    sums = excess + tf.cast(base, tf.float64) * above
-    if relu:
-        # The values in the lowest cell are zero, or its code is.
-        return Encoded(y, sums[0], above, sums)
-    return Encoded(y, tf.reshape(_sum(x, per_channel), [-1]), above, sums)
+        words = tf.bitcast(tf.reshape(tf.cast(mask, tf.uint8), rows), tf.int64)
+        ones = tf.cast(tf.raw_ops.PopulationCount(x=words), tf.int64)
+        counts.append(tf.reduce_sum(ones, everything))
+    return counts
 
 
-def _search(x: tf.Tensor, g: Grid, relu: bool) -> Encoded:
-    """Encoding by binary search."""
-    count, channels = g.levels.shape
-    if relu:
+def _search(x: tf.Tensor, e: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
+    """Encoding by binary search, and its statistics."""
+    levels = e.grid.levels
+    count, channels = levels.shape
+    if e.relu:
         x = tf.nn.relu(x)
-    codes, values = cells.search(x, g.thresholds)
+    codes, values = cells.search(x, e.grid.thresholds)
     # In float64: adding one value after the other, float32 would stop counting at 2**24.
     numbers = _per_level(tf.ones_like(values, tf.float64), codes, channels, count)
     sums = _per_level(tf.cast(values, tf.float64), codes, channels, count)
-    return Encoded(cells.of_cells(codes, g.levels, x), sums[0], numbers[1:], sums[1:])
+    table = _table(x, sums[:1], numbers[1:], sums[1:])
+    return cells.of_cells(codes, levels, x), table
 
 
 def _per_level(values: tf.Tensor, codes: tf.Tensor, channels: int, count: int) -> tf.Tensor:

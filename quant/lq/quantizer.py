@@ -58,9 +58,9 @@ class LQ(Quantizer):
     Two bits of the basis (0.5, 1) give the levels 0, 0.5, 1 and 1.5:
 
     >>> with new_graph(), tf.Session() as session:
-    ...     grid = levels.grid(tf.constant([[0.5], [1.0]]), low=0)
+    ...     encoder = levels.encoder(levels.grid(tf.constant([[0.5], [1.0]]), low=0))
     ...     x = tf.constant([-3.0, 0.3, 0.74, 1.2, 9.0])
-    ...     y, _ = levels.quantize(x, grid, collect=False)
+    ...     y, _ = levels.quantize(x, encoder, collect=False)
     ...     print(session.run(y))
     [0.  0.5 0.5 1.  1.5]
     """
@@ -105,10 +105,11 @@ class LQ(Quantizer):
         """Weights with codes -1/+1 and one basis per channel of the last axis of ``w``."""
         tower = weights.tower
         start = MEDIAN / 2 ** (self.bits - 1)
-        variable, grid = tower.once(
-            lambda: self._grid(tower, w.shape[-1], weights.init_std, start, low=-1)
+        variable, encoder = tower.once(
+            lambda: self._encoder(tower, w.shape[-1], weights.init_std, start, low=-1)
         )
-        y, table = levels.quantize(tf.stop_gradient(w), grid, collect=weights.collect)
+        grid = encoder.grid
+        y, table = levels.quantize(tf.stop_gradient(w), encoder, collect=weights.collect)
         y = tf.where_v2(tf.math.is_nan(w), w, y)
         if table is not None:
             statistics = refit.LevelStatistics(grid, table, 1e-4, relative=False, same=True)
@@ -124,21 +125,22 @@ class LQ(Quantizer):
         passes where |x| is at most the largest level.
         """
         tower = activations.tower
-        relu = activations.relu
         low = 0
         start = MEDIAN * 2 / (2**self.bits - 1)
         if activations.signed:
             low = -1
             start = MEDIAN / 2 ** (self.bits - 1)
-        variable, grid = tower.once(lambda: self._grid(tower, 1, 1.0, start, low=low))
+        variable, encoder = tower.once(
+            lambda: self._encoder(tower, 1, 1.0, start, low=low, relu=activations.relu)
+        )
         rest = tf.stop_gradient(activations.shifted(x))
-        y, table = levels.quantize(rest, grid, relu=relu, collect=activations.collect)
+        y, table = levels.quantize(rest, encoder, collect=activations.collect)
         if table is not None:
-            statistics = refit.LevelStatistics(grid, table, 1e-8, relative=True, same=False)
+            statistics = refit.LevelStatistics(encoder.grid, table, 1e-8, relative=True, same=False)
             tower.collect(self, variable, statistics)
-        tower.report(lambda: self._codebook(grid, activations))
+        tower.report(lambda: self._codebook(encoder, activations))
         # Only one byte per value is kept for the backward pass.
-        inside = self._inside(rest, grid.levels[-1, 0], activations)
+        inside = self._inside(rest, encoder.largest, activations)
         return straight_through_inside(activations.shifted_back(y), x, inside)
 
     def _inside(self, x: tf.Tensor, largest: tf.Tensor, activations: Activations) -> tf.Tensor:
@@ -155,19 +157,26 @@ class LQ(Quantizer):
             return tf.logical_and(x <= largest, x > 0)
         return x <= largest
 
-    def _codebook(self, grid: levels.Grid, activations: Activations) -> Codebook:
-        edges = levels.edges(grid, activations.relu)
-        return Codebook(activations.shifted_back(grid.levels), activations.shifted_back(edges))
+    def _codebook(self, encoder: levels.Encoder, activations: Activations) -> Codebook:
+        edges = activations.shifted_back(encoder.edges)
+        return Codebook(activations.shifted_back(encoder.grid.levels), edges)
 
     def refit(
         self, variables: Sequence[tf.Variable], statistics: Sequence[refit.LevelStatistics]
     ) -> list[tf.Tensor]:
         return refit.refit(variables, statistics, self.decay)
 
-    def _grid(
-        self, tower: Any, channels: int, init_std: InitStd, start: float, *, low: int
-    ) -> tuple[tf.Variable, levels.Grid]:
-        """Basis that starts at ``start * init_std * (1, 2, 4 ...)``, and its grid."""
+    def _encoder(
+        self,
+        tower: Any,
+        channels: int,
+        init_std: InitStd,
+        start: float,
+        *,
+        low: int,
+        relu: bool = False,
+    ) -> tuple[tf.Variable, levels.Encoder]:
+        """Basis that starts at ``start * init_std * (1, 2, 4 ...)``, and its encoder."""
         powers = start * 2.0 ** np.arange(self.bits)[:, None]
         rows = np.tile(powers, channels).astype('float32')  # [K, C]
 
@@ -183,4 +192,5 @@ class LQ(Quantizer):
             beside=('biased', 'local_step'),
             snapped=functools.partial(integers.snapped, both_signs=low < 0),
         )
-        return variable, levels.grid(tf.convert_to_tensor(variable), low)
+        grid = levels.grid(tf.convert_to_tensor(variable), low)
+        return variable, levels.encoder(grid, relu=relu)

@@ -48,7 +48,7 @@ def training_step(data_format, dtype):
     with tf.device('/job:localhost/replica:0/task:0/device:GPU:0'):
         y = tf.placeholder(tf.float32, shape)
         basis = tf.get_variable('basis', [2, 1])
-        grid = levels.grid(basis.read_value(), 0)
+        encoder = levels.encoder(levels.grid(basis.read_value(), 0), relu=True)
         weights = [tf.get_variable(f'w{i}', [3, 3, CHANNELS, CHANNELS]) for i in range(4)]
         for w in weights:
             y = tf.nn.conv2d(
@@ -57,8 +57,8 @@ def training_step(data_format, dtype):
             ones, zeros = tf.ones([CHANNELS]), tf.zeros([CHANNELS])
             y = tf.cast(y, tf.float32)
             y = tf.nn.fused_batch_norm(y, ones, zeros, data_format=data_format)[0]
-            quantized, _ = levels.quantize(tf.stop_gradient(y), grid, relu=True, collect=True)
-            inside = tf.logical_and(y <= grid.levels[-1, 0], y > 0)
+            quantized, _ = levels.quantize(tf.stop_gradient(y), encoder, collect=True)
+            inside = tf.logical_and(y <= encoder.largest, y > 0)
             y = straight_through_inside(quantized, y, inside)
         loss = tf.reduce_sum(y)
         updates = []

@@ -109,7 +109,7 @@ def flat_shape(x):
 def statistics(basis, x, low, *, ridge=1e-4, relative=False):
     g = lq.grid(tf.constant(basis), low)
     return refit.LevelStatistics(
-        g, lq.quantize(tf.constant(x), g, collect=True)[1], ridge, relative, False
+        g, lq.quantize(tf.constant(x), lq.encoder(g), collect=True)[1], ridge, relative, False
     )
 
 
@@ -135,7 +135,9 @@ def test_of_equal_levels_the_larger_number_comes_first(run):
 def test_output_is_the_nearest_level(bits, low, run):
     basis, x = case(bits, low)
     g = lq.grid(tf.constant(basis), low)
-    y = run(lq.quantize(tf.constant(flat_shape(x)), g, collect=False)[0]).reshape(x.shape)
+    y = run(lq.quantize(tf.constant(flat_shape(x)), lq.encoder(g), collect=False)[0]).reshape(
+        x.shape
+    )
     for c, (levels, _) in enumerate(oracle_grid(basis, low)):
         np.testing.assert_array_equal(y[:, c], levels[oracle_index(x[:, c], levels)])
         assert len(np.unique(y[:, c])) <= 2**bits
@@ -146,7 +148,7 @@ def test_output_is_the_nearest_level(bits, low, run):
 def test_levels_are_fixed_points(bits, low, run):
     basis, _ = case(bits, low)
     g = lq.grid(tf.constant(basis), low)
-    levels, y = run([g.levels, lq.quantize(g.levels, g, collect=False)[0]])
+    levels, y = run([g.levels, lq.quantize(g.levels, lq.encoder(g), collect=False)[0]])
     np.testing.assert_array_equal(y, levels)
 
 
@@ -189,7 +191,8 @@ def test_both_encoders_agree(bits, low, run, monkeypatch):
     results = []
     for most in (0, 255):
         monkeypatch.setattr(cells, 'MAX_COMPARED', most)
-        results.append(lq.quantize(tf.constant(x), lq.grid(tf.constant(basis), low), collect=True))
+        encoder = lq.encoder(lq.grid(tf.constant(basis), low))
+        results.append(lq.quantize(tf.constant(x), encoder, collect=True))
     (y0, table0), (y1, table1) = run(results)
     np.testing.assert_array_equal(y0, y1)
     np.testing.assert_array_equal(table0[2 : 2**bits + 1], table1[2 : 2**bits + 1])
@@ -206,7 +209,8 @@ def test_a_gpu_changes_no_value(bits, low, run, monkeypatch):
         monkeypatch.setattr('quant.backend.has_gpu', lambda answer=has_gpu: answer)
         monkeypatch.setattr(cells, 'has_gpu', lambda answer=has_gpu: answer)
         values = tf.constant(x)
-        y, table = lq.quantize(values, lq.grid(tf.constant(basis), low), collect=True)
+        encoder = lq.encoder(lq.grid(tf.constant(basis), low))
+        y, table = lq.quantize(values, encoder, collect=True)
         through = straight_through_inside(y, values, values > 0)
         gradient = tf.gradients(through, values, tf.constant(upstream))[0]
         results.append((y, table[2 : 2**bits + 1], gradient))
@@ -219,7 +223,8 @@ def test_encoder_changes_after_the_boundary(run):
     def kinds(bits):
         graph = tf.Graph()
         with graph.as_default():
-            lq.quantize(tf.zeros([8]), lq.grid(tf.constant(start_basis(bits)), 0), collect=False)
+            encoder = lq.encoder(lq.grid(tf.constant(start_basis(bits)), 0))
+            lq.quantize(tf.zeros([8]), encoder, collect=False)
         return {op.type for op in graph.get_operations()}
 
     assert 'LowerBound' not in kinds(BOUNDARY[0])
@@ -258,7 +263,7 @@ def test_laws_for_any_basis(drawn):
     low, basis, x = drawn
     with tf.Graph().as_default(), Runner().session as session:
         row = statistics(basis, x, low)
-        y = lq.quantize(tf.constant(x), row.grid, collect=False)[0]
+        y = lq.quantize(tf.constant(x), lq.encoder(row.grid), collect=False)[0]
         y, g, (new, counts) = session.run([y, row.grid, refit.solve([row])])
     assert np.all(np.diff(g.levels[:, 0]) >= 0)
     np.testing.assert_allclose(g.levels[:, 0], oracle_grid(basis, low)[0][0], atol=1e-5)

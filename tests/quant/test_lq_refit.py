@@ -102,10 +102,10 @@ def test_what_is_not_finite_leaves_the_basis_of_its_channel(bad, bits, run):
     basis = start_basis(bits, 2)
     x = np.random.default_rng(1).normal(size=(200, 2)).astype('float32') * 4
     x[7, 1] = bad
-    g = levels.grid(tf.constant(basis), -1)
+    encoder = levels.encoder(levels.grid(tf.constant(basis), -1))
     y, new = run(
         [
-            levels.quantize(tf.constant(x), g, collect=False)[0],
+            levels.quantize(tf.constant(x), encoder, collect=False)[0],
             refit.solve([statistics(basis, x, -1)])[0],
         ]
     )

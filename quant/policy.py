@@ -1,6 +1,7 @@
 """Which layer gets which quantizer: ordered rules over (scope, role); the last match wins."""
 
 import dataclasses
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -293,5 +294,9 @@ class QuantizationOptions:
         try:
             Rule(roles=roles, **{half.removesuffix('_quantizer'): spec})
         except ValueError as error:
-            raise ValueError(f'{source} {text}: {error}') from error
+            remedy = ''
+            if roles != LOW_BIT_ROLES:
+                row = {'roles': list(roles), 'weight': f'affine(bits={bits})'}
+                remedy = f'; give, without these bits, --policy FILE with {json.dumps([row])}'
+            raise ValueError(f'{source} {text}: {error}{remedy}') from error
         return spec

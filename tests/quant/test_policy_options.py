@@ -85,6 +85,12 @@ def test_options_survive_json():
         ),
         ({'qw': 2, 'quantizer': 'lq(foo=1)'}, "quantizer lq.foo=1.: .*lq has no option 'foo'"),
         ({'qa': 2, 'fixed_qa': True, 'private_basis': True}, 'fixed_qa with private_basis: '),
+        (
+            {'qw': 2, 'quantizer': 'dorefa', 'head_bits': 8},
+            'quantizer dorefa: .* role head: no normalisation follows .*; give, without these '
+            r'bits, --policy FILE with \[{"roles": \["head"\], "weight": "affine.bits=8."}\]',
+        ),
+        ({'qw': 2, 'quantizer': 'apot', 'stem_bits': 8}, 'quantizer apot: .*; give, without'),
     ],
 )
 def test_wrong_options_are_named(options, message):

@@ -41,10 +41,14 @@ OF_QUANTIZERS = ('quick', 'table', 'seeds', 'steps', 'rates')
 SEEDS = 3
 
 
-def fine_tune(bits: int, epochs: int) -> tuple[str, ...]:
-    """Flags that fine-tune a float network to fewer bits."""
-    course = '--epochs', str(epochs), '--lr', '0.02', '--warmup', '0.5'
-    return '--qw', str(bits), '--qa', str(bits), *course
+def of_bits(qw: int, qa: int) -> tuple[str, ...]:
+    """Flags of the bits of weights and of activations."""
+    return '--qw', str(qw), '--qa', str(qa)
+
+
+def course(epochs: int) -> tuple[str, ...]:
+    """Flags of a fine-tuning of a float network to fewer bits."""
+    return '--epochs', str(epochs), '--lr', '0.02', '--warmup', '0.5'
 
 
 def others(sizes: Sequence[int], own: int) -> tuple[int, ...]:
@@ -63,7 +67,8 @@ def demo_jobs() -> list[Job]:
         epochs,
         foreign=others(sizes, sizes[0]),
     )
-    low = Job('RS + kd W2A2, fine-tuned', 'rs_kd_w2a2', fine_tune(2, 2), 2, after='rs_kd')
+    flags = (*of_bits(2, 2), *course(2))
+    low = Job('RS + kd W2A2, fine-tuned', 'rs_kd_w2a2', flags, 2, after='rs_kd')
     return [Job('RS + kd', 'rs_kd', (), epochs), individual, low]
 
 
@@ -71,9 +76,16 @@ def low_bit_jobs(experiment: str) -> list[Job]:
     """One network in float, and fine-tuned to the low bits of its preset."""
     preset = PRESETS[experiment]
     found = [Job('float', 'float', (), preset.values['epochs'])]
-    for bits in preset.low_bits:
-        row, name = f'W{bits}A{bits}, fine-tuned', f'w{bits}a{bits}'
-        found.append(Job(row, name, fine_tune(bits, 2), 2, after='float'))
+    for qw, qa in preset.low_bits:
+        name = f'w{qw}a{qa}'
+        flags, epochs = of_bits(qw, qa), 2
+        if name in preset.at_bits:
+            epochs = preset.at_bits[name]['epochs']
+        else:
+            flags += course(epochs)
+        taught = bool(preset.with_teacher)
+        row = f'{name.upper()}, fine-tuned'
+        found.append(Job(row, name, flags, epochs, after='float', taught=taught))
     return found
 
 
@@ -90,7 +102,7 @@ def study_jobs() -> list[Job]:
             flags = (*flag, '--no-kd', '--sizes', str(size))
             foreign = others(sizes, size) if size == sizes[0] else ()
             found.append(Job(row, name, flags, epochs, foreign=foreign))
-        low = (*flag, *fine_tune(2, 3))
+        low = (*flag, *of_bits(2, 2), *course(3))
         found.append(
             Job('RS + kd W2A2, fine-tuned', f'rs_kd_w2a2{end}', low, 3, after=f'rs_kd{end}')
         )

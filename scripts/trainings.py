@@ -30,6 +30,7 @@ class Job:
         flags: What it adds to the preset.
         epochs: For the progress bar.
         after: Name of the job whose result it starts from, or empty.
+        taught: Whether that result teaches it, too.
         foreign: Sizes at which it is also tested, with its own normalisation statistics.
     """
 
@@ -38,6 +39,7 @@ class Job:
     flags: tuple[str, ...]
     epochs: int
     after: str = ''
+    taught: bool = False
     foreign: tuple[int, ...] = ()
 
 
@@ -132,6 +134,8 @@ class Trainer:
         train = ['--preset', self.preset, *job.flags, '--logdir', path]
         if job.after:
             train += ['--load', str(self.folder / job.after)]
+        if job.taught:
+            train += ['--teacher', str(self.folder / job.after)]
         commands = [train]
         if job.foreign:
             own = job.flags[job.flags.index('--sizes') + 1]

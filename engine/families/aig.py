@@ -82,7 +82,7 @@ class AIGFamily(Family):
                 'epochs': 8,
             },
             MEASURED,
-            low_bits=(2,),
+            low_bits=((2, 2),),
         ),
     }
 

@@ -50,6 +50,16 @@ _DEMO: dict[str, Any] = {
     'inputs': 'normalized_rgb',
 }
 
+# Fine-tuned to fewer bits. A squeeze-excite leaves nothing near the lower bound of Swish, at which
+# levels without a learned offset begin.
+_LOW_BITS: dict[str, Any] = {'activation_quantizer': 'lsqplus'}
+_FINE_TUNED: dict[str, Any] = {**_LOW_BITS, 'batch_size': 32, 'lr': 0.05, 'warmup': 0.5}
+_AT_BITS: dict[str, dict[str, Any]] = {
+    'w4a4': {**_FINE_TUNED, 'epochs': 1, 'lr': 0.02, 'warmup': 0.25},
+    'w2a4': {**_FINE_TUNED, 'epochs': 2},
+    'w2a2': {**_FINE_TUNED, 'epochs': 5},
+}
+
 
 class DSNetFamily(Family):
     """Slimmable networks, with or without a gate that chooses the width."""
@@ -73,8 +83,11 @@ class DSNetFamily(Family):
         'demo-dsnet': Preset(
             {**_DEMO, 'epochs': 5},
             MEASURED,
+            at_bits=_AT_BITS,
+            # At few bits a network is a bad teacher of itself at first.
+            with_teacher={'label_weight': 0.0, 'inplace_bootstrap': False},
             then='demo-dsnet-gate',
-            low_bits=(4, 2),
+            low_bits=((4, 4), (2, 4), (2, 2)),
             scored=('', '-gate'),
         ),
         'demo-dsnet-gate': Preset(
@@ -87,6 +100,7 @@ class DSNetFamily(Family):
                 'target_madds': 2.5e6,
             },
             MEASURED,
+            at_bits=dict.fromkeys(_AT_BITS, _LOW_BITS),
         ),
     }
 

@@ -21,14 +21,14 @@ class Preset(Recipe):
     Attributes:
         then: name of the preset that goes on from the result, after calibration of all widths;
             empty for none.
-        low_bits: bits of weights and activations that ``scripts.study`` fine-tunes the result to,
-            once for each.
+        low_bits: pairs of bits of weights and of activations that ``scripts.study`` fine-tunes the
+            result to, once for each; by ``at_bits`` and ``with_teacher`` where they say how.
         scored: ends of the folders that its command leaves and that ``scripts.study`` evaluates
             once more, for what training does not score; empty where there is nothing more.
     """
 
     then: str = ''
-    low_bits: tuple[int, ...] = ()
+    low_bits: tuple[tuple[int, int], ...] = ()
     scored: tuple[str, ...] = ()
 
 

@@ -91,7 +91,7 @@ class MSDNetFamily(Family):
                 'epochs': 6,
             },
             MEASURED,
-            low_bits=(2,),
+            low_bits=((2, 2),),
             scored=('',),
         ),
     }

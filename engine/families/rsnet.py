@@ -72,7 +72,7 @@ class RSNetFamily(Family):
                 'epochs': 4,
             },
             MEASURED,
-            low_bits=(4,),
+            low_bits=((4, 4),),
         ),
     }
 

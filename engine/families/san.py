@@ -43,7 +43,7 @@ class SANFamily(Family):
                 'epochs': 4,
             },
             MEASURED,
-            low_bits=(2,),
+            low_bits=((2, 2),),
         ),
     }
 

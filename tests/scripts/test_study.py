@@ -27,7 +27,9 @@ def test_commands_are_those_of_imagenet_tf(experiment, tmp_path):
 def test_low_bits_are_those_of_the_preset(tmp_path):
     commands = [trainer(tmp_path, 'demo-dsnet').commands(job) for job in study.jobs('demo-dsnet')]
     bits = [(cli.parse(first).qw, cli.parse(first).qa) for first, *_ in commands]
-    assert bits == [(None, None), (4, 4), (2, 2)]
+    assert bits == [(None, None), (4, 4), (2, 4), (2, 2)]
+    teachers = [cli.parse(first).teacher for first, *_ in commands]
+    assert teachers == [None, *[f'{tmp_path}/float'] * 3]
     scored = [command[-1] for _, *evaluations in commands[:1] for command in evaluations]
     assert scored == [f'{tmp_path}/float', f'{tmp_path}/float-gate']
 

@@ -85,6 +85,10 @@ class Affine(Quantizer):
             return ONE_BIT
         return ''
 
+    @property
+    def ternary(self) -> bool:
+        return self.narrow and self.bits == 2
+
     def stored_values(self, channels: int) -> int:
         if self.per_channel:
             return channels

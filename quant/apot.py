@@ -20,7 +20,6 @@ from quant import cells, first_steps, uniform
 from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
 from quant.policy import Rule
 from quant.quantizer import (
-    PACKED_TERNARY,
     Activations,
     Codebook,
     Quantizer,
@@ -168,10 +167,8 @@ class APoT(Quantizer):
         return super().refuses(role, weights=weights)
 
     @property
-    def packed_bits(self) -> float:
-        if self.bits == 2:
-            return PACKED_TERNARY
-        return self.bits
+    def ternary(self) -> bool:
+        return self.bits == 2
 
     def stored_values(self, channels: int) -> int:
         return 1

@@ -16,7 +16,6 @@ import numpy as np
 
 from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
 from quant.quantizer import (
-    PACKED_TERNARY,
     Activations,
     Codebook,
     Quantizer,
@@ -99,10 +98,8 @@ class BiReal(Quantizer):
             raise ValueError(f'zero={self.zero!r} with unsigned: zero is no positive value there')
 
     @property
-    def packed_bits(self) -> float:
-        if self.zero == 0:
-            return PACKED_TERNARY
-        return self.bits
+    def ternary(self) -> bool:
+        return self.zero == 0
 
     def refuses(self, role: str, *, weights: bool) -> str:
         return refused(role, weights=weights)

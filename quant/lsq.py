@@ -121,6 +121,10 @@ class LSQ(Quantizer):
             return ONE_BIT
         return super().refuses(role, weights=weights)
 
+    @property
+    def ternary(self) -> bool:
+        return self.symmetric and self.bits == 2
+
     def stored_values(self, channels: int) -> int:
         if self.per_channel:
             return channels

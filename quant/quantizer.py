@@ -146,8 +146,15 @@ class Quantizer:
     private: bool = False
 
     @property
+    def ternary(self) -> bool:
+        """Whether weights have three levels."""
+        return False
+
+    @property
     def packed_bits(self) -> float:
-        """Bits that a stored code takes."""
+        """Bits that the code of a stored weight takes."""
+        if self.ternary:
+            return PACKED_TERNARY
         return self.bits
 
     def refuses(self, role: str, *, weights: bool) -> str:

@@ -84,6 +84,10 @@ class SAWB(Quantizer):
     def _coefficients(self) -> dict[int, tuple[float, float]]:
         return WITH_ZERO if self.zero else WITHOUT_ZERO
 
+    @property
+    def ternary(self) -> bool:
+        return self.zero and self.bits == 2
+
     def stored_values(self, channels: int) -> int:
         if self.per_channel:
             return channels

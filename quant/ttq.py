@@ -11,12 +11,7 @@ import dataclasses
 from typing import Any
 
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
-from quant.quantizer import (
-    PACKED_TERNARY,
-    Quantizer,
-    Weights,
-    lacks_norm,
-)
+from quant.quantizer import Quantizer, Weights, lacks_norm
 from quant.twn import check_ternary, codebook, ternary
 
 # Threshold of weights in largest magnitudes.
@@ -55,8 +50,8 @@ class TTQ(Quantizer):
         check_ternary(self.bits)
 
     @property
-    def packed_bits(self) -> float:
-        return PACKED_TERNARY
+    def ternary(self) -> bool:
+        return True
 
     def refuses(self, role: str, *, weights: bool) -> str:
         return super().refuses(role, weights=weights) or lacks_norm(role)

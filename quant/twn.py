@@ -17,7 +17,6 @@ from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.bireal import signs
 from quant.cells import BELOW_ZERO
 from quant.quantizer import (
-    PACKED_TERNARY,
     Codebook,
     Quantizer,
     Weights,
@@ -64,8 +63,8 @@ class TWN(Quantizer):
         check_bools(self, 'clipped')
 
     @property
-    def packed_bits(self) -> float:
-        return PACKED_TERNARY
+    def ternary(self) -> bool:
+        return True
 
     def stored_values(self, channels: int) -> int:
         return 1

@@ -46,6 +46,10 @@ class XNOR(Quantizer):
     def refuses(self, role: str, *, weights: bool) -> str:
         return refused(role, weights=weights)
 
+    @property
+    def ternary(self) -> bool:
+        return self.zero == 0
+
     def stored_values(self, channels: int) -> int:
         return channels
 

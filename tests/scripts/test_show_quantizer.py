@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from engine.deployment.packing import packing
 from engine.graph import step_functions
 from engine.results import levels_figure, quantizer_figure
 from engine.results.levels_figure import Layer
@@ -132,7 +133,12 @@ def test_a_figure_of_several_quantizers(few, tmp_path):
 
 def known():
     """Specs of all methods at the bits that they have."""
-    found = []
+    found = [
+        'lsq(symmetric=True)',
+        'sawb(zero=True)',
+        'affine(bits=2, narrow=False)',
+        'xnor(zero=0)',
+    ]
     for name in quantizer.names():
         for bits in (1, 2, 3, 4, 8):
             spec = f'{name}(bits={bits})'
@@ -146,7 +152,12 @@ def known():
 @pytest.mark.parametrize('spec', known())
 def test_marks_are_where_the_steps_are(spec):
     for half in step_functions.served(spec):
-        check(step_functions.curve(spec, half))
+        curve = step_functions.curve(spec, half)
+        check(curve)
+        if half == step_functions.WEIGHTS:
+            # What tables of memory count is what files hold.
+            size, codes = packing(len(curve.channels[0].levels))
+            assert quantizer.parse(spec).packed_bits == 8 * size / codes
 
 
 def layer(levels, thresholds, values=None):

@@ -227,13 +227,17 @@ def rank(count: tf.Tensor, percentile: float) -> tf.Tensor:
         count: of all values.
         percentile: in percent.
     """
-    wanted = tf.floor(tf.cast(count, tf.float64) * (percentile / 100) + 0.5)
+    values = tf.cast(count, tf.float64)
+    share = percentile / 100
+    wanted = tf.floor(values * share + 0.5)
     return tf.maximum(wanted, 1.0)
 
 
 def observed(x: tf.Tensor) -> tf.Tensor:
     """Float64, the tables ``extremes`` and ``counts`` of activations."""
-    return tf.concat([first_steps.extremes(x), first_steps.counts(x)], 0)
+    ends = first_steps.extremes(x)
+    counts = first_steps.counts(x)
+    return tf.concat([ends, counts], 0)
 
 
 def interval_of_percentile(table: tf.Tensor, percentile: float) -> tf.Tensor:
@@ -259,16 +263,23 @@ def _furthest(table: tf.Tensor, percentile: float, sign: float) -> tf.Tensor:
     """
     values = sign * first_steps.centres()
     order = values.argsort()
-    reached = tf.cumsum(tf.gather(table, order))  # ascending
-    place = tf.searchsorted(reached, [rank(reached[-1], percentile)])[0]
+    ascending = tf.constant(values[order])
+    counts = tf.gather(table, order)
+    reached = tf.cumsum(counts)
+    wanted = rank(reached[-1], percentile)
+    (place,) = tf.unstack(tf.searchsorted(reached, [wanted]))
     # A bin stands for all of its values.
-    edge = tf.gather(values[order], place) * 2 ** (0.5 / first_steps.PER_OCTAVE)
-    return tf.cast(tf.maximum(edge, 0.0), tf.float32)
+    half_a_bin = 2 ** (0.5 / first_steps.PER_OCTAVE)
+    edge = ascending[place] * half_a_bin
+    edge = tf.maximum(edge, 0.0)
+    return tf.cast(edge, tf.float32)
 
 
 def with_zero(ends: tf.Tensor) -> tf.Tensor:
     """[2] the ends of a range that also holds zero."""
-    return tf.stack([tf.minimum(ends[0], 0.0), tf.maximum(ends[1], 0.0)])
+    low = tf.minimum(ends[0], 0.0)
+    high = tf.maximum(ends[1], 0.0)
+    return tf.stack([low, high])
 
 
 def grid(ends: tf.Tensor, high: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -278,8 +289,10 @@ def grid(ends: tf.Tensor, high: int) -> tuple[tf.Tensor, tf.Tensor]:
         ends: [2] of the range.
         high: number of steps.
     """
-    step = first_steps.or_one((ends[1:] - ends[:1]) / high)
-    below = tf.clip_by_value(tf.round(ends[:1] / step), -high, 0)
+    lowest, highest = tf.split(ends, 2)
+    step = first_steps.or_one((highest - lowest) / high)
+    below = tf.round(lowest / step)
+    below = tf.clip_by_value(below, -high, 0)
     return step, below * step
 
 
@@ -305,8 +318,10 @@ def _rounded(
         delta: of EWGS.
     """
     # As PyTorch does; in single precision TensorFlow's reciprocal is off by a bit.
-    inverse = tf.cast(1 / tf.cast(step, tf.float64), tf.float32)
+    exact = 1 / tf.cast(step, tf.float64)
+    inverse = tf.cast(exact, tf.float32)
     ratio = (x - offset) * inverse
     nearest = tf.round(ratio)
     whole = uniform.passed_on(nearest, ratio, ratio - nearest, delta)
-    return tf.clip_by_value(whole, low, high) * step + offset
+    inside = tf.clip_by_value(whole, low, high)
+    return inside * step + offset

@@ -135,7 +135,8 @@ class DoReFa(Quantizer):
             x = tf.nn.relu(x)
         slopes = uniform.Slopes(self.delta)
         ratio = activations.shifted(x) * high
-        whole = uniform.quantize(ratio, tf.ones([1]), low, high, slopes=slopes)
+        one = tf.ones([1])
+        whole = uniform.quantize(ratio, one, low, high, slopes=slopes)
         return activations.shifted_back(whole / high)
 
 
@@ -153,9 +154,11 @@ def squashed(w: tf.Tensor, n: int, *, stop_max: bool, delta: float = 0.0) -> tf.
     if stop_max:
         largest = tf.stop_gradient(largest)
     divisor = tf.where_v2(largest > 0, largest, 1.0)
-    unit = squeezed / divisor * 0.5 + 0.5
+    share = squeezed / divisor
+    unit = share * 0.5 + 0.5
     slopes = uniform.Slopes(delta, passes='all')
-    whole = uniform.quantize(unit * n, tf.ones([1]), 0, n, slopes=slopes)
+    one = tf.ones([1])
+    whole = uniform.quantize(unit * n, one, 0, n, slopes=slopes)
     return 2 * (whole / n) - 1
 
 
@@ -169,9 +172,9 @@ def _squashed_codebook(w: tf.Tensor, n: int) -> Codebook:
     levels = tf.constant(units)
     largest = _largest(tf.tanh(w))
     thresholds = tf.atanh(middles * largest)
-    # A weight of zero is a tie, which takes the even level: the upper one.
-    below = tf.minimum(thresholds, BELOW_ZERO)
     if n > 1:
+        # A weight of zero is a tie, which takes the even level: the upper one.
+        below = tf.minimum(thresholds, BELOW_ZERO)
         thresholds = tf.where_v2(middles < 0, below, thresholds)
     step = tf.constant([2 / n], tf.float32)
     return Codebook(levels, thresholds, step, levels[0])
@@ -179,5 +182,7 @@ def _squashed_codebook(w: tf.Tensor, n: int) -> Codebook:
 
 def _two_levels(size: tf.Tensor) -> Codebook:
     """The step function of weights of one bit; zero belongs to the upper level."""
-    levels = tf.reshape(tf.stack([-size, size]), [2, 1])
-    return Codebook(levels, tf.constant([[BELOW_ZERO]]), levels[1] - levels[0], levels[0])
+    levels = tf.stack([-size, size])[:, None]  # [2, 1]
+    threshold = tf.constant([[BELOW_ZERO]])
+    lowest, highest = tf.unstack(levels)
+    return Codebook(levels, threshold, highest - lowest, lowest)

@@ -92,7 +92,9 @@ class EWGS(Quantizer):
         tower = weights.tower
 
         def reach(*_: Any, **__: Any) -> tf.Tensor:
-            return first_steps.or_one(3 * _deviation(_moments(weights.first())))
+            moments = _moments(weights.first())
+            reached = 3 * _deviation(moments)
+            return first_steps.or_one(reached)
 
         def below(*_: Any, **__: Any) -> tf.Tensor:
             return -reach()
@@ -100,7 +102,8 @@ class EWGS(Quantizer):
         upper, lower = tower.once(lambda: self._variables(tower, reach, below))
         width = uniform.positive(upper - lower)
         tower.report(lambda: self._codebook(lower, width, -1.0))
-        return 2 * self._unit(w, lower, width) - 1
+        unit = self._unit(w, lower, width)
+        return 2 * unit - 1
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations from 0 to 1, with one interval, whatever their bounds."""
@@ -110,8 +113,10 @@ class EWGS(Quantizer):
         initializers = tf.ones_initializer(), tf.zeros_initializer()
         upper, lower = tower.once(lambda: self._variables(tower, *initializers))
         if activations.collect:
-            tower.start_from(upper, _moments(x), _first_upper)
-            tower.start_from(lower, first_steps.extremes(x), _first_lower)
+            moments = _moments(x)
+            extremes = first_steps.extremes(x)
+            tower.start_from(upper, moments, _first_upper)
+            tower.start_from(lower, extremes, _first_lower)
         width = uniform.positive(upper - lower)
         tower.report(lambda: self._codebook(lower, width, 0.0))
         return self._unit(x, lower, width)
@@ -182,21 +187,29 @@ def _moments(x: tf.Tensor) -> tf.Tensor:
     """[3] float64: number, sum and sum of squares of values, which add up."""
     values = tf.cast(x, tf.float64)
     count = tf.cast(tf.size(x), tf.float64)
-    return tf.stack([count, tf.reduce_sum(values), tf.reduce_sum(values**2)])
+    total = tf.reduce_sum(values)
+    squares = tf.reduce_sum(values**2)
+    return tf.stack([count, total, squares])
 
 
 def _deviation(moments: tf.Tensor) -> tf.Tensor:
     """[1] float32, the unbiased standard deviation."""
     count, total, squares = tf.unstack(moments)
-    rest = squares - total**2 / tf.maximum(count, 1.0)
-    variance = tf.maximum(rest, 0.0) / tf.maximum(count - 1, 1.0)
-    return tf.cast(tf.reshape(tf.sqrt(variance), [1]), tf.float32)
+    of_mean = total**2 / tf.maximum(count, 1.0)
+    rest = tf.maximum(squares - of_mean, 0.0)
+    freedom = tf.maximum(count - 1, 1.0)
+    deviation = tf.sqrt(rest / freedom)
+    deviation = tf.cast(deviation, tf.float32)
+    return tf.reshape(deviation, [1])
 
 
 def _first_upper(moments: tf.Tensor) -> tf.Tensor:
     """Of a half normal distribution, three deviations of the whole one."""
-    return first_steps.or_one(3 * _deviation(moments) / math.sqrt(1 - 2 / math.pi))
+    of_half = math.sqrt(1 - 2 / math.pi)
+    reached = 3 * _deviation(moments) / of_half
+    return first_steps.or_one(reached)
 
 
 def _first_lower(table: tf.Tensor) -> tf.Tensor:
-    return first_steps.interval_of_extremes(table)[:1]
+    ends = first_steps.interval_of_extremes(table)
+    return ends[:1]

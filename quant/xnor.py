@@ -57,15 +57,19 @@ class XNOR(Quantizer):
         """Signs of centred weights, times a scale per channel of the last axis of ``w``."""
         centred = w
         if w.shape[-2] > 1:
-            centred = w - tf.reduce_mean(w, -2, keepdims=True)
-        scale = mean_magnitude(tf.clip_by_value(centred, -1.0, 1.0))
+            mean = tf.reduce_mean(w, -2, keepdims=True)
+            centred = w - mean
+        clipped = tf.clip_by_value(centred, -1.0, 1.0)
+        scale = mean_magnitude(clipped)
         weights.tower.report(lambda: codebook(scale, self.zero))
         weights.tower.describes(centred)
-        return _scaled_signs(centred, tf.stop_gradient(scale), self.zero)
+        fixed = tf.stop_gradient(scale)
+        return _scaled_signs(centred, fixed, self.zero)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Signs, which take the place of a ReLU before them."""
-        activations.tower.report(lambda: codebook(tf.ones([1]), self.zero))
+        one = tf.ones([1])
+        activations.tower.report(lambda: codebook(one, self.zero))
         return binary(x, self.zero, 'clipped')
 
 

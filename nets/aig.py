@@ -168,6 +168,9 @@ class AIG(Network):
                 times the gate, ``all`` for all without a gate; None masks in training (unless
                 ``train_skip``) and skips at inference.
         """
+        if self.options.train_skip:
+            # Bodies see another number of images in every step, and each would be compiled anew.
+            blocks.quantization.compiles = False
         logits, extras = {}, {}
         for size, point in zip(self.sizes, self.points):
             gates: list[tf.Tensor] = []

@@ -64,6 +64,7 @@ class Quantization:
         training: whether to collect the statistics that ``refit`` and ``starts`` need.
         opaque: whether a quantizer of activations becomes one node, for what reads the graph and
             does not run it: ``IdentityN`` of x, levels [L] and thresholds [L - 1].
+        compiles: whether quantizers that can are programs of XLA, see ``compiled``.
 
     Attributes:
         collected: what ``refit`` works from, by variable name.
@@ -74,10 +75,13 @@ class Quantization:
             quantizer changes what it is given before.
     """
 
-    def __init__(self, policy: Policy, *, training: bool, opaque: bool = False):
+    def __init__(
+        self, policy: Policy, *, training: bool, opaque: bool = False, compiles: bool = False
+    ):
         self.policy = policy
         self.training = training
         self.opaque = opaque
+        self.compiles = compiles
         self.collected: dict[str, Collected] = {}
         self.starts: dict[str, Start] = {}
         self.codebooks: dict[str, Callable[[], Codebook]] = {}
@@ -85,6 +89,7 @@ class Quantization:
         self.described: dict[str, tf.Tensor] = {}
         self._root = tf.get_variable_scope().name
         self._once: dict[str, Any] = {}
+        self._programs: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._point = ''
 
     def relative(self, scope: str) -> str:
@@ -102,6 +107,17 @@ class Quantization:
         if scope not in self._once:
             self._once[scope] = make()
         return self._once[scope]
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of tensors as programs of XLA, one for each shape, that its equals share.
+
+        A few kernels take the place of dozens, which a GPU waits for longer than it computes. No
+        gradient goes through.
+        """
+        if function not in self._programs:
+            program = tf.function(function, jit_compile=True, autograph=False)
+            self._programs[function] = program
+        return self._programs[function]
 
     def variable(
         self,

@@ -200,6 +200,11 @@ class MachineOptions:
     )
     trainer: str = option('replicated', 'where variables of several towers live', choices=TRAINERS)
     bf16: bool = option(False, 'train with activations in bfloat16; everything else stays float32')
+    xla: str = option(
+        'auto',
+        'LQ quantizers of a training step as programs of XLA: auto where there is a GPU',
+        choices=('auto', 'on', 'off'),
+    )
     sync_bn: bool = option(
         False, 'batch statistics of all towers together; else of each tower, as published'
     )

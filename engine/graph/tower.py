@@ -15,7 +15,7 @@ from engine.optimization.rule import PerVariable, RuleOptimizer
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
 from nets.losses import Teaching
-from quant.backend import tf
+from quant.backend import has_gpu, tf
 from quant.state import TRAINED, Kind, declared
 
 
@@ -90,7 +90,10 @@ class Model(InferenceModel, ModelDesc):
         tower = get_current_tower_context()
         main = tower.is_main_training_tower
         of_step = self._of_step()
-        blocks = self.blocks(training=True, main=main, exchange=self.exchange, **of_step)
+        compiles = self._compiles()
+        blocks = self.blocks(
+            training=True, main=main, exchange=self.exchange, compiles=compiles, **of_step
+        )
         views = self.views(images)
         if self.config.bf16:
             views = {size: tf.cast(view, tf.bfloat16) for size, view in views.items()}
@@ -115,6 +118,12 @@ class Model(InferenceModel, ModelDesc):
         """What the teacher says of a batch: once, for all operating points."""
         options = self.config.teaching
         return Teaching(teacher.logits(images), options.teacher_weight, options.label_weight)
+
+    def _compiles(self) -> bool:
+        """Whether quantizers are compiled."""
+        if self.config.xla == 'auto':
+            return has_gpu()
+        return self.config.xla == 'on'
 
     def _weight_decay(self, blocks: Blocks) -> list[tf.Tensor]:
         """Terms of the loss by which trained variables of the current tower decay.

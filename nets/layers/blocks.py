@@ -74,6 +74,7 @@ class Blocks(Normalisation):
         progress: share of the training that is done, for what is annealed.
         exchange: see ``Normalisation``.
         opaque: see ``Quantization``.
+        compiles: see ``Quantization``.
         observing: whether quantizers see what they start from though nothing is trained.
         activation: of ``ACTIVATIONS``; others than ``relu`` come before every quantizer of
             activations but that of the stem's images and its output, and behind the sum of
@@ -99,11 +100,12 @@ class Blocks(Normalisation):
         progress: tf.Tensor | float = 0.0,
         exchange: sync_norm.Exchange | None = None,
         opaque: bool = False,
+        compiles: bool = False,
         observing: bool = False,
         activation: str = 'relu',
     ):
         super().__init__(
-            Quantization(policy, training=training or observing, opaque=opaque),
+            Quantization(policy, training=training or observing, opaque=opaque, compiles=compiles),
             points[0],
             training=training,
             data_format=data_format,

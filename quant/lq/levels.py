@@ -55,6 +55,7 @@ class Encoder(NamedTuple):
         bases: [L - 1, C], what the sums above each threshold are taken from: no rectified value
             lies between a threshold below zero and zero.
         rows: of these tables, where values are encoded by comparisons.
+        fused: whether a compiler fuses what is compared and counted.
     """
 
     grid: Grid
@@ -62,6 +63,7 @@ class Encoder(NamedTuple):
     edges: tf.Tensor
     bases: tf.Tensor
     rows: Rows | None
+    fused: bool = False
 
     @property
     def largest(self) -> tf.Tensor:
@@ -97,7 +99,7 @@ def grid(basis: tf.Tensor, low: int) -> Grid:
     return Grid(basis, levels, thresholds, tf.gather(table, order))
 
 
-def encoder(g: Grid, *, relu: bool = False) -> Encoder:
+def encoder(g: Grid, *, relu: bool = False, fused: bool = False) -> Encoder:
     """All that encoding ``x``, or ``max(x, 0)``, needs."""
     edges = g.thresholds
     bases = g.thresholds
@@ -107,7 +109,7 @@ def encoder(g: Grid, *, relu: bool = False) -> Encoder:
     rows = None
     if cells.are_compared(g.thresholds.shape[0]):
         rows = Rows(cells.rows(g.levels), cells.rows(edges), cells.rows(bases))
-    return Encoder(g, relu, edges, bases, rows)
+    return Encoder(g, relu, edges, bases, rows, fused)
 
 
 def quantize(x: tf.Tensor, e: Encoder, *, collect: bool) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -155,7 +157,11 @@ def _of_masks(x: tf.Tensor, e: Encoder, rows: Rows, masks: Sequence[tf.Tensor]) 
         masks: whether each x lies above a threshold.
     """
     shape = e.grid.thresholds.shape
-    above = tf.cast(tf.reshape(tf.stack(_counts(masks, shape[1] > 1)), shape), tf.float64)
+    if e.fused and shape[1] == 1:
+        counts = [tf.reduce_sum(tf.cast(mask, tf.int32)) for mask in masks]
+    else:
+        counts = _counts(masks, shape[1] > 1)
+    above = tf.cast(tf.reshape(tf.stack(counts), shape), tf.float64)
     excesses = []
     # Sums of x - t over the x above t: nothing cancels when few are, no masked copy of x is made.
     for base in rows.bases:

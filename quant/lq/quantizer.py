@@ -109,8 +109,8 @@ class LQ(Quantizer):
             lambda: self._encoder(tower, w.shape[-1], weights.init_std, start, low=-1)
         )
         grid = encoder.grid
-        y, table = levels.quantize(tf.stop_gradient(w), encoder, collect=weights.collect)
-        y = tf.where_v2(tf.math.is_nan(w), w, y)
+        rule = _Rule(weights=True)
+        y, table, _ = rule.applied(tower, tf.stop_gradient(w), encoder, collect=weights.collect)
         if table is not None:
             statistics = refit.LevelStatistics(grid, table, 1e-4, relative=False, same=True)
             tower.collect(self, variable, statistics)
@@ -134,28 +134,14 @@ class LQ(Quantizer):
             lambda: self._encoder(tower, 1, 1.0, start, low=low, relu=activations.relu)
         )
         rest = tf.stop_gradient(activations.shifted(x))
-        y, table = levels.quantize(rest, encoder, collect=activations.collect)
+        rule = _Rule(relu=activations.relu, signed=activations.signed)
+        # Of where a gradient passes, one byte per value is kept for the backward pass.
+        y, table, inside = rule.applied(tower, rest, encoder, collect=activations.collect)
         if table is not None:
             statistics = refit.LevelStatistics(encoder.grid, table, 1e-8, relative=True, same=False)
             tower.collect(self, variable, statistics)
         tower.report(lambda: self._codebook(encoder, activations))
-        # Only one byte per value is kept for the backward pass.
-        inside = self._inside(rest, encoder.largest, activations)
         return straight_through_inside(activations.shifted_back(y), x, inside)
-
-    def _inside(self, x: tf.Tensor, largest: tf.Tensor, activations: Activations) -> tf.Tensor:
-        """Whether a gradient passes, like ``x``.
-
-        Args:
-            x: shifted values.
-            largest: level, scalar.
-            activations: what is known about them.
-        """
-        if activations.signed:
-            return tf.abs(x) <= largest
-        if activations.relu:
-            return tf.logical_and(x <= largest, x > 0)
-        return x <= largest
 
     def _codebook(self, encoder: levels.Encoder, activations: Activations) -> Codebook:
         edges = activations.shifted_back(encoder.edges)
@@ -194,3 +180,64 @@ class LQ(Quantizer):
         )
         grid = levels.grid(tf.convert_to_tensor(variable), low)
         return variable, levels.encoder(grid, relu=relu)
+
+
+# Output, statistics, and where a gradient passes.
+_Taken = tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """What a step takes of values, as a function of tensors, so that it can be compiled.
+
+    Attributes:
+        weights: what is not a number stays, and nobody asks where a gradient passes.
+        relu: activations are rectified.
+        signed: activations of both signs can occur.
+    """
+
+    weights: bool = False
+    relu: bool = False
+    signed: bool = False
+
+    def applied(
+        self, tower: Any, x: tf.Tensor, encoder: levels.Encoder, *, collect: bool
+    ) -> _Taken:
+        """Output, statistics or None, and where a gradient passes or None.
+
+        Compiled where the tower compiles, statistics are wanted, and shapes are the same in every
+        step; of the number of images that is taken for granted.
+
+        Args:
+            tower: of the quantizer.
+            x: values.
+            encoder: of the quantizer.
+            collect: whether statistics are wanted.
+        """
+        fixed = x.shape[1:].is_fully_defined()
+        if tower.compiles and collect and encoder.rows is not None and fixed:
+            return tower.compiled(self)(x, encoder.grid)
+        return self._taken(x, encoder, collect)
+
+    def __call__(self, x: tf.Tensor, grid: levels.Grid) -> _Taken:
+        encoder = levels.encoder(grid, relu=self.relu, fused=True)
+        return self._taken(x, encoder, collect=True)
+
+    def _taken(self, x: tf.Tensor, encoder: levels.Encoder, collect: bool) -> _Taken:
+        y, table = levels.quantize(x, encoder, collect=collect)
+        if self.weights:
+            return tf.where_v2(tf.math.is_nan(x), x, y), table, None
+        return y, table, self._inside(x, encoder.largest)
+
+    def _inside(self, x: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
+        """Whether a gradient passes.
+
+        Args:
+            x: shifted values.
+            largest: level, scalar.
+        """
+        if self.signed:
+            return tf.abs(x) <= largest
+        if self.relu:
+            return tf.logical_and(x <= largest, x > 0)
+        return x <= largest

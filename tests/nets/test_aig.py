@@ -40,8 +40,14 @@ def noise(sizes, batch):
     return {size: tf.constant(images[:, :size, :size]) for size in sizes}
 
 
-def build(net, *, training=False, policy=None, batch=4, **options):
-    blocks = Blocks(policy or Policy(), net.points, training=training, padding=net.padding)
+def build(net, *, training=False, policy=None, batch=4, compiles=False, **options):
+    blocks = Blocks(
+        policy or Policy(),
+        net.points,
+        training=training,
+        padding=net.padding,
+        compiles=compiles,
+    )
     with tf.variable_scope('', reuse=tf.AUTO_REUSE):
         return blocks, net.outputs(noise(net.sizes, batch), blocks, **options)
 
@@ -172,7 +178,10 @@ def test_training_survives_a_batch_without_open_gates(batch, run):
 def test_statistics_of_skipping_training_are_those_of_open_images(run):
     net = aig(sizes=(20,), train_skip=True)
     picked = [[1, 0, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
-    blocks, _ = build(net, training=True, decisions=tf.constant(picked, tf.float32))
+    given = tf.constant(picked, tf.float32)
+    blocks, _ = build(net, training=True, decisions=given, compiles=True)
+    # Every number of images would be compiled anew.
+    assert not blocks.quantization.compiles
     counts = {name: run(row.count) for name, row in blocks.statistics.items()}
     assert (counts['group0/block0/conv1/bn/s20'], counts['group1/block0/conv1/bn/s20']) == (
         2 * 400,

@@ -61,6 +61,28 @@ def test_what_goes_on_from_a_preset_is_a_preset():
     assert followers <= set(PRESETS)
 
 
+QUANTIZERS = ('quantizer', 'weight_quantizer', 'activation_quantizer', 'policy')
+
+
+@pytest.mark.parametrize('bits', [(32, 32), (4, 4), (2, 4), (2, 2)])
+def test_what_goes_on_from_a_preset_has_its_quantizers(bits):
+    given = dict(zip(('qw', 'qa'), bits))
+    for preset in PRESETS.values():
+        if not preset.then:
+            continue
+        before, after = preset.at(given), PRESETS[preset.then].at(given)
+        for name in QUANTIZERS:
+            assert before.get(name) == after.get(name)
+
+
+def test_a_network_of_few_bits_does_not_teach_itself_where_another_teaches():
+    few = {'qw': 2, 'qa': 2}
+    taught = PRESETS['demo-dsnet'].at({**few, 'teacher': 'RUN'})
+    assert (taught['label_weight'], taught['inplace_bootstrap']) == (0, False)
+    alone = PRESETS['demo-dsnet'].at(few)
+    assert alone['epochs'] == taught['epochs'] and 'inplace_bootstrap' not in alone
+
+
 @pytest.mark.parametrize('net', ['rsnet', 'san', 'aig', 'msdnet'])
 def test_widths_are_asked_of_networks_that_have_some(net):
     family = families.get(net)

@@ -3,20 +3,21 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.config.config import Config
 from engine.data.classes import differences
-from engine.deployment import run_backend
 from engine.errors import UsageError
 from engine.files import read_json, write_json
-from engine.graph import freeze
-from engine.graph.teacher import Teacher, teacher
 from engine.optimization import teaching
-from engine.runs.checkpoint import Checkpoint
 from engine.runs.folder import Run
 from nets.points import Point
+
+if TYPE_CHECKING:
+    from engine.graph.teacher import Teacher
+    from engine.runs.checkpoint import Checkpoint
 
 # The record in a run folder.
 FILE = 'teacher.json'
@@ -41,7 +42,7 @@ class TeacherRecord:
 class Found:
     """A teacher, and what is recorded of it."""
 
-    teacher: Teacher
+    teacher: 'Teacher'
     record: TeacherRecord
 
     def note(self, run: Run) -> None:
@@ -85,6 +86,8 @@ def find(
     """
     if not config.teacher:
         return None
+    from engine.graph.teacher import teacher
+
     there = _recorded(folder)
     path, point = _split(config.teacher)
     try:
@@ -120,12 +123,14 @@ def _recorded(folder: Path | None) -> TeacherRecord | None:
     return read_json(folder / FILE, TeacherRecord, 'the run began with this teacher; put it back')
 
 
-def _read(path: str, there: TeacherRecord | None) -> Checkpoint:
+def _read(path: str, there: TeacherRecord | None) -> 'Checkpoint':
     """The checkpoint at a path; of a folder the one that a record names, or its last.
 
     Raises:
         UsageError: there is none, or it cannot be read.
     """
+    from engine.deployment import run_backend
+
     if there is None or not there.checkpoint or not Path(path).is_dir():
         return run_backend.read(path, None, 'raw')
     prefix = str(Path(path) / there.checkpoint)
@@ -137,19 +142,21 @@ def _read(path: str, there: TeacherRecord | None) -> Checkpoint:
     return run_backend.read(prefix, None, 'raw')
 
 
-def _checkpoint(path: str, source: Checkpoint) -> str:
+def _checkpoint(path: str, source: 'Checkpoint') -> str:
     """Name of a checkpoint in its folder; empty if not the folder was named."""
     if Path(path).is_dir() and source.prefix != path:
         return Path(source.prefix).name
     return ''
 
 
-def _point(source: Checkpoint, point: Point | None) -> str:
+def _point(source: 'Checkpoint', point: Point | None) -> str:
     """Spelling of the operating point; the strongest one where none was named.
 
     Raises:
         UsageError: there is no such point.
     """
+    from engine.graph import freeze
+
     known = freeze.points(source)
     if point is None:
         return known[0]
@@ -158,7 +165,7 @@ def _point(source: Checkpoint, point: Point | None) -> str:
     return str(point)
 
 
-def _columns(source: Checkpoint, config: Config, classes: Sequence[str]) -> np.ndarray:
+def _columns(source: 'Checkpoint', config: Config, classes: Sequence[str]) -> np.ndarray:
     """int [classes of the run]: which answer of the teacher stands for each class.
 
     Raises:

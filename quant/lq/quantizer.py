@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -183,7 +183,7 @@ class LQ(Quantizer):
 
 
 # Output, statistics, and where a gradient passes.
-_Taken = tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]
+_Taken: TypeAlias = 'tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]'
 
 
 @dataclasses.dataclass(frozen=True)

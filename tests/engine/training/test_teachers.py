@@ -54,7 +54,7 @@ def find(monkeypatch, tmp_path):
         if changes:
             source = dataclasses.replace(source, **changes)
         monkeypatch.setattr(run_backend, 'read', lambda *_: source)
-        monkeypatch.setattr(teachers, 'teacher', Made)
+        monkeypatch.setattr('engine.graph.teacher.teacher', Made)
         asked = RUN.replacing(teacher=text, classes=len(classes))
         teachers.check_there(asked)
         return teachers.find(asked, classes, folder=folder, data_format='NHWC')

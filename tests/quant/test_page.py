@@ -80,6 +80,13 @@ def test_what_is_stored():
         assert bool(norm) == bool(method.refuses('head', weights=True))
 
 
+@pytest.mark.parametrize(
+    'spec', ['lsq(symmetric=True)', 'sawb(zero=True)', 'affine(bits=2)', 'xnor(zero=0)', 'ttq']
+)
+def test_three_levels_take_less_than_two_bits(spec):
+    assert quantizer.parse(spec).packed_bits == 1.6
+
+
 @pytest.mark.slow
 def test_pictures_are_what_the_code_draws(tmp_path):
     """Coordinates of all lines; texts are left to the version of matplotlib."""

@@ -25,6 +25,31 @@ def same_numbers(request):
         rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
+@pytest.fixture(scope='session', autouse=True)
+def graphs_as_they_are_built(request):
+    """Sessions of quick tests run graphs as these are built; those of proofs as users' sessions do.
+
+    TensorFlow rewrites a graph before it first runs, which takes longer than the few steps of a
+    quick test.
+    """
+    if request.config.option.markexpr != 'not slow':
+        yield
+        return
+    from quant.backend import tf
+
+    start = tf.Session.__init__
+
+    def started(self, target='', graph=None, config=None):
+        own = tf.ConfigProto()
+        own.CopyFrom(config or own)
+        own.graph_options.rewrite_options.disable_meta_optimizer = True
+        start(self, target, graph, own)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.Session, '__init__', started)
+        yield
+
+
 @pytest.fixture
 def no_garbage():
     """No collection of garbage, whose callbacks swallow what a signal raises in them."""
@@ -55,7 +80,7 @@ class Runner:
 
         self._tf, self._known = tf, set()
         config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=2)
-        # Rewriting a graph that runs once takes longer than running it.
+        # As in ``graphs_as_they_are_built``, in proofs, too.
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         self.session = tf.Session(config=config)
 

@@ -16,8 +16,9 @@ from nets.points import Point
 from quant.backend import tf
 from quant.state import State
 
-# Scope of its weights, which no checkpoint of the learner holds.
+# Scopes of its graph, and of its weights, which no checkpoint of the learner holds.
 SCOPE = 'outside'
+WEIGHTS = 'outside_weights'
 
 # Constants of more values than this are weights: kept once per device, and not in the graph.
 SMALL = 256
@@ -53,8 +54,9 @@ class Teacher:
             images: uint8 [N, side, side, 3] of each view size of the learner.
         """
         inputs = {self.feed: images[self.view]}
-        # Absolute: names that begin with those of towers are taken for copies of others.
-        with tf.name_scope(f'{SCOPE}/'):
+        # Absolute: names that begin with those of towers are taken for copies of others. And not
+        # the scope of the graph, whose placeholders have the same names.
+        with tf.name_scope(f'{WEIGHTS}/'):
             for name, value in self.weights.items():
                 inputs[f'{name}:0'] = _constant(name, value)
         (logits,) = tf.import_graph_def(self.graph_def, inputs, [self.fetch], name=SCOPE)

@@ -6,7 +6,7 @@ from tensorpack.graph_builder.utils import override_to_local_variable
 from tensorpack.tfutils.tower import TowerContext
 
 from engine.config.config import Config
-from engine.graph.teacher import teacher
+from engine.graph.teacher import Teacher, _taken_out, teacher
 from engine.graph.tower import Model
 from quant.backend import tf
 from tests.engine.graph.test_freeze import NETS, evaluated, prepared
@@ -66,6 +66,24 @@ def test_it_says_what_it_says_elsewhere_of_the_same_views(name):
     images = views(learner(**shared))
     expected = evaluated(config, values, images, point)[:, COLUMNS]
     np.testing.assert_allclose(said(name, learner(**shared), images), expected, 1e-4, 1e-4)
+
+
+def test_names_of_weights_are_not_those_of_the_graph():
+    """Where they were, TensorFlow gave others names that there already are."""
+    with tf.Graph().as_default() as graph:
+        images = tf.placeholder(tf.uint8, [None, 2, 2, 3], 'images')
+        flat = tf.reshape(tf.cast(images, tf.float32), [-1, 12])
+        wide = tf.matmul(flat, tf.constant(np.ones([12, 40], np.float32), name='Const'))
+        for number in (1, 2):
+            wide += tf.constant(float(number), name=f'Const_{number}')
+        logits = tf.identity(wide, 'logits')
+        graph_def = graph.as_graph_def()
+    made = Teacher(0, graph_def, _taken_out(graph_def), images.name, logits.name, '')
+    assert list(made.weights) == ['Const']
+    found = [made.logits([tf.ones([1, 2, 2, 3], tf.uint8)]) for _ in range(3)]
+    with tf.Session() as session:
+        session.run(tf.local_variables_initializer())
+        np.testing.assert_array_equal(session.run(found), np.full([3, 1, 40], 15.0))
 
 
 @pytest.mark.slow

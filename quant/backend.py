@@ -11,7 +11,9 @@ import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-__all__ = ['exact', 'has_gpu', 'new_graph', 'scalar_like', 'session', 'tf']
+__all__ = ['exact', 'has_gpu', 'new_graph', 'rounding_kept', 'scalar_like', 'session', 'tf']
+
+_ROUNDING = 'NVIDIA_TF32_OVERRIDE'
 
 
 class _OnFirstUse(types.ModuleType):
@@ -48,7 +50,18 @@ def exact() -> None:
     CPU. What the environment says already stays.
     """
     # Read by NVIDIA's libraries; TensorFlow's own switch does not reach all of them.
-    os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
+    os.environ.setdefault(_ROUNDING, '0')
+
+
+@contextlib.contextmanager
+def rounding_kept() -> 'Iterator[None]':
+    """A block whose sessions leave it to what comes after whether GPUs round: for a training."""
+    said = _ROUNDING in os.environ
+    try:
+        yield
+    finally:
+        if not said:
+            os.environ.pop(_ROUNDING, None)
 
 
 def session(

@@ -13,7 +13,7 @@ from engine.graph import freeze
 from engine.graph.freeze import Part
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
-from quant.backend import tf
+from quant.backend import rounding_kept, tf
 from quant.state import State
 
 # Scopes of its graph, and of its weights, which no checkpoint of the learner holds.
@@ -124,7 +124,8 @@ def teacher(
         logits = tf.gather(outputs.logits[point], columns, axis=1)
         return [Part([feed], [logits])]
 
-    frozen = freeze.folded(freeze.freeze(build, of_network))
+    with rounding_kept():
+        frozen = freeze.folded(freeze.freeze(build, of_network))
     (signature,) = frozen.signatures
     weights = _taken_out(frozen.graph_def)
     (fetch,) = signature.fetches

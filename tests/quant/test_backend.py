@@ -35,6 +35,17 @@ def test_sessions_are_exact_unless_the_environment_says_otherwise(said, monkeypa
     assert os.environ[OVERRIDE] == (said or '0')
 
 
+@pytest.mark.parametrize('said', [None, '1'])
+def test_a_training_may_round_whatever_is_frozen_on_its_way(said, monkeypatch):
+    monkeypatch.setenv(OVERRIDE, said or '')
+    if said is None:
+        monkeypatch.delenv(OVERRIDE)
+    with backend.rounding_kept():
+        backend.exact()
+        assert os.environ[OVERRIDE] == (said or '0')
+    assert os.environ.get(OVERRIDE) == said
+
+
 def test_what_is_not_training_makes_its_sessions_so():
     found = []
     for path in (*ROOT.glob('engine/**/*.py'), *ROOT.glob('scripts/**/*.py')):

@@ -16,6 +16,9 @@ from engine.schema import Amount, Count, Percent
 # What a training was scored on: images that were set aside to choose its rate by, or the test set.
 HOLDOUT, TEST = 'holdout', 'test'
 
+# Points of top-1 below the best that a figure shows; what is worse stands at its edge as a number.
+SHOWN = 12.0
+
 # The file with all records of a study.
 RECORDS = 'records.json'
 
@@ -188,14 +191,21 @@ def rows(study: Study, default: str) -> list[Row]:
 
 
 def table(study: Study, default: str) -> str:
-    """The table of a study in Markdown.
+    """The table of a study in Markdown, without columns that are empty.
 
     Args:
         study: The records.
         default: Spec of the quantizer that others are compared with.
     """
     cells = [_cells(row) for row in rows(study, default)]
-    text = tabulate(cells, HEADERS, tablefmt='github', disable_numparse=True)
+    if not cells:
+        return 'nothing is scored yet; run the study again'
+    columns = []
+    for header, *values in zip(HEADERS, *cells):
+        if any(values):
+            columns.append([header, *values])
+    header, *lines = zip(*columns)
+    text = tabulate(lines, header, tablefmt='github', disable_numparse=True)
     failures = []
     for result in study.results:
         if result.failed:
@@ -276,16 +286,27 @@ def draw(study: Study, default: str) -> Any:
 def _draw_bits(panel: Any, bits: int, found: Sequence[Row], default: str) -> None:
     """Draws the methods of one number of bits, the best at the top."""
     places = range(len(found), 0, -1)
+    lowest = found[0].mean - SHOWN
     for place, row in zip(places, found):
         first = row.results[0]
         colour = 'C0'
         if first.weight == first.activation == default:
             colour = 'C3'
             panel.axvline(row.mean, color='C3', linewidth=0.8, linestyle=':')
+        if row.mean < lowest:
+            panel.text(
+                lowest,
+                place,
+                f'\N{BLACK LEFT-POINTING SMALL TRIANGLE} {row.mean:.1f}',
+                va='center',
+                fontsize=8,
+            )
+            continue
         values = [result.mean for result in row.results]
         panel.plot(values, [place] * len(values), 'o', color=colour, markersize=4, alpha=0.6)
         panel.plot([row.mean], [place], '|', color=colour, markersize=13, markeredgewidth=2)
     panel.set_yticks(list(places), [row.results[0].label for row in found], fontsize=8)
+    panel.set_xlim(left=lowest - 0.3)
     panel.set_ylim(0.3, len(found) + 0.7)
     panel.set_title(f'W{bits}A{bits}', fontsize=10, loc='left')
     panel.grid(axis='x', color='0.9')

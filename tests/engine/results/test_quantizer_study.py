@@ -75,6 +75,9 @@ def test_table(study):
     assert [row['file kB'] for row in found] == ['', '', '', '45.6']
     assert (found[1]['top-1'], found[1]['minus default (sd of pairs)']) == ('91.50', '')
     assert text.endswith('* bad: no number')
+    without = [one for one in study.results if one.file_bytes is None]
+    text = quantizer_study.table(dataclasses.replace(study, results=without), 'lq')
+    assert list(cells_of(text)[0]) == [name for name in found[0] if name != 'file kB']
 
 
 def test_differences_are_of_the_same_seed(study):
@@ -95,7 +98,19 @@ def test_figure(study):
     assert [list(dot) for dot in dots] == expected
 
 
+def test_a_method_far_below_stands_at_the_edge(study):
+    far = result(('ewgs', 'ewgs', 2), 1, (30.0, 20.0))
+    figure = quantizer_study.draw(dataclasses.replace(study, results=[*study.results, far]), 'lq')
+    panel = figure.axes[1]
+    assert [text.get_text() for text in panel.texts] == [
+        '\N{BLACK LEFT-POINTING SMALL TRIANGLE} 25.0'
+    ]
+    best = np.mean(SCORES['sawb', 'pact', 2])
+    assert panel.get_xlim()[0] == pytest.approx(best - quantizer_study.SHOWN - 0.3)
+
+
 def test_a_figure_of_nothing(study):
+    assert 'nothing is scored yet' in quantizer_study.table(Study({}, []), 'lq')
     with pytest.raises(UsageError, match='nothing is scored yet'):
         quantizer_study.draw(dataclasses.replace(study, results=study.results[-1:]), 'lq')
 

@@ -293,7 +293,8 @@ def _draw_bits(panel: Any, bits: int, found: Sequence[Row], default: str) -> Non
         if first.weight == first.activation == default:
             colour = 'C3'
             panel.axvline(row.mean, color='C3', linewidth=0.8, linestyle=':')
-        if row.mean < lowest:
+        values = [result.mean for result in row.results]
+        if min(values) < lowest:
             panel.text(
                 lowest,
                 place,
@@ -302,7 +303,6 @@ def _draw_bits(panel: Any, bits: int, found: Sequence[Row], default: str) -> Non
                 fontsize=8,
             )
             continue
-        values = [result.mean for result in row.results]
         panel.plot(values, [place] * len(values), 'o', color=colour, markersize=4, alpha=0.6)
         panel.plot([row.mean], [place], '|', color=colour, markersize=13, markeredgewidth=2)
     panel.set_yticks(list(places), [row.results[0].label for row in found], fontsize=8)

@@ -11,6 +11,7 @@ from engine.results.quantizer_study import HOLDOUT, TEST
 from quant import pairs
 from scripts import export, quantizer_study, study
 from scripts.quantizer_study import FULL, QUICK, Form, Plan
+from tests.paths import ROOT
 
 SMALL = Form(seeds=2, rates=(0.02, 0.005), steps=3, parent_epochs=1)
 
@@ -164,6 +165,13 @@ def test_quick_says_what_it_is_not(tmp_path, instant, capsys):
     assert run(tmp_path / 'study', '--quick') == 0
     assert quantizer_study.QUICK_IS_NOT in capsys.readouterr().out
     assert not any(name.endswith(('-test', '-file')) for name in instant.names)
+
+
+def test_the_documented_table_is_that_of_its_records(capsys):
+    records = ROOT / 'docs' / 'quantizer_study.json'
+    assert study.main(['quantizers', '--table', str(records)]) == 0
+    table = capsys.readouterr().out.strip()
+    assert table in (ROOT / 'docs' / 'quantizers.md').read_text()
 
 
 @pytest.mark.parametrize(

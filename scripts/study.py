@@ -7,8 +7,8 @@
     python -m scripts.study demo-msdnet      # exits: float, then W2A2
     python -m scripts.study demo-dsnet       # widths and a gate for them: float, then W4A4 and W2A2
     python -m scripts.study study            # 20-30 minutes: 3 seeds, every baseline
-    python -m scripts.study quantizers       # 2-3 hours: every quantizer at W2A2 and W4A4, 3 seeds
-    python -m scripts.study quantizers --quick                 # 10 minutes: one seed, one rate
+    python -m scripts.study quantizers       # hours: every quantizer at W2A2 and W4A4, 3 seeds
+    python -m scripts.study quantizers --quick                 # minutes: one seed, one rate
     python -m scripts.study quantizers --table FOLDER          # its table again, from the records
 
 Each network is a run of its own under ``--folder``; interrupting and starting again continues where

@@ -9,6 +9,7 @@ import nets
 from engine.runs.checkpoint import Restore
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import generate
+from nets.losses import Teaching
 from nets.points import Point
 from nets.san import SAN
 from quant import Policy
@@ -207,6 +208,7 @@ class Fake:
         self.values[0][0], self.values[-1][1] = 0, [0, 0, 100, 0, 0]
         self.logits = dict(zip(net.points, map(tf.constant, self.values)))
         self.extras = {}
+        self.teaching = Teaching()
 
 
 LABELS = np.array([0, 4, 2, 2], 'int32')

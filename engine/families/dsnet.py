@@ -53,12 +53,13 @@ _DEMO: dict[str, Any] = {
 # Fine-tuned to fewer bits. A squeeze-excite leaves nothing near the lower bound of Swish, at which
 # levels without a learned offset begin.
 _LOW_BITS: dict[str, Any] = {'activation_quantizer': 'lsqplus'}
+# At the rate of the weights the steps of activations of the first layers ran away.
+_LOWEST_BITS: dict[str, Any] = {'activation_quantizer': 'lsqplus(lr_factor=0.1)'}
 _FINE_TUNED: dict[str, Any] = {**_LOW_BITS, 'epochs': 2, 'lr': 0.05, 'warmup': 0.5}
 _AT_BITS: dict[str, dict[str, Any]] = {
     'w4a4': {**_FINE_TUNED, 'epochs': 1, 'batch_size': 32, 'lr': 0.02, 'warmup': 0.25},
     'w2a4': {**_FINE_TUNED, 'batch_size': 32},
-    # In batches of 32 the steps of activations of the first layers ran away.
-    'w2a2': _FINE_TUNED,
+    'w2a2': {**_LOWEST_BITS, 'epochs': 4, 'lr': 0.02, 'warmup': 1.0},
 }
 
 
@@ -101,7 +102,7 @@ class DSNetFamily(Family):
                 'target_madds': 2.5e6,
             },
             MEASURED,
-            at_bits=dict.fromkeys(_AT_BITS, _LOW_BITS),
+            at_bits={'w4a4': _LOW_BITS, 'w2a4': _LOW_BITS, 'w2a2': _LOWEST_BITS},
         ),
     }
 

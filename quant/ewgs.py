@@ -48,7 +48,8 @@ class EWGS(Quantizer):
         bits: 1 to 8.
         delta: of the gradient scaling, as published: for errors in widths of the interval.
         private: an interval of activations per input size instead of one for all.
-        lr_factor: of the intervals, times the learning rate.
+        lr_factor: of the intervals, times the learning rate. At the rate of the weights they leave
+            the values within a hundred steps; the published code gives them Adam at 1e-5.
         decay_factor: of the intervals, times the weight decay of kernels.
 
     *Variable names*: ``upper`` [1], ``lower`` [1].
@@ -57,12 +58,12 @@ class EWGS(Quantizer):
     bits: int = 2
     delta: float = 0.001
     private: bool = False
-    lr_factor: float = 1.0
+    lr_factor: float = 0.01
     decay_factor: float = 0.0
 
     recipe: ClassVar[Recipe | None] = Recipe(
         {
-            'quantizer': 'ewgs',
+            'quantizer': 'ewgs(lr_factor=1)',
             'qw': 4,
             'qa': 4,
             'nesterov': False,

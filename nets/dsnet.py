@@ -379,7 +379,7 @@ class DSNet(Network):
 
 
 def _bootstrapped(extras: Mapping[str, tf.Tensor], key: str) -> dict[str, tf.Tensor]:
-    """What the passes below the largest width learn from the moving average, [N, classes] each.
+    """Answers of the moving average that passes below the largest width learn, [N, classes] each.
 
     Args:
         extras: of a training tower.

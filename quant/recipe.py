@@ -29,7 +29,7 @@ class Recipe:
     with_teacher: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def at(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What it sets where these options, by name, are set by flags."""
+        """The options that it sets where these, by name, are set by flags."""
         values = {**self.values, **given}
         bits = f'w{values.get("qw")}a{values.get("qa")}'
         found = {**self.values, **self.at_bits.get(bits, {})}

@@ -50,7 +50,7 @@ def settle(model: openvino.Model) -> None:
 
 
 def _known(condition: openvino.Output) -> bool | None:
-    """What a condition is whatever the images are; None if they decide."""
+    """The value that a condition has whatever the images are; None if they decide."""
     waiting = [condition.get_node()]
     while waiting:
         node = waiting.pop()

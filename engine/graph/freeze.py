@@ -283,7 +283,7 @@ def _constants(
 
 
 def _sources(op: tf.Operation) -> list[tf.Operation]:
-    """What a node reads, or waits for."""
+    """The nodes that a node reads, or waits for."""
     return [*op.control_inputs, *(tensor.op for tensor in op.inputs)]
 
 

@@ -115,7 +115,7 @@ class Model(InferenceModel, ModelDesc):
         return loss
 
     def _teaching(self, teacher: Teacher, images: Sequence[tf.Tensor]) -> Teaching:
-        """What the teacher says of a batch: once, for all operating points."""
+        """The teacher's answers to a batch: once, for all operating points."""
         options = self.config.teaching
         return Teaching(teacher.logits(images), options.teacher_weight, options.label_weight)
 

@@ -118,7 +118,7 @@ def _rows(system: str) -> list[Published]:
 
 
 def _method(row: Published) -> str:
-    """What the authors call their method, also where others have trained it."""
+    """The authors' name of their method, also where others have trained it."""
     return row.system.partition(',')[0]
 
 

@@ -100,7 +100,13 @@ def grid(basis: tf.Tensor, low: int) -> Grid:
 
 
 def encoder(g: Grid, *, relu: bool = False, fused: bool = False) -> Encoder:
-    """All that encoding ``x``, or ``max(x, 0)``, needs."""
+    """All that encoding needs of a grid.
+
+    Args:
+        g: the grid.
+        relu: whether ``max(x, 0)`` is encoded.
+        fused: whether a program of XLA encodes.
+    """
     edges = g.thresholds
     bases = g.thresholds
     if relu:

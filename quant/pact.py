@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from quant import first_steps, uniform
 from quant.backend import tf
 from quant.quantizer import Activations, Quantizer, check_bits, check_bools, check_factors
-from quant.recipe import Recipe
+from quant.recipe import RSNETS_COURSE, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +70,7 @@ class PACT(Quantizer):
             'activation_quantizer': 'pact(start=8.0)',
             'qw': 2,
             'qa': 2,
-            'lr': 0.1,
-            'schedule': 'step',
-            'epochs': 120,
+            **RSNETS_COURSE,
         },
         'ResNet-18 at 224: W2A2 64.4, W3A3 68.1, W4A4 69.2; README of N2UQ '
         '(liuzechun/Nonuniform-to-Uniform-Quantization); course and rate are those of this suite',

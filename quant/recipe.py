@@ -6,6 +6,9 @@ from typing import Any
 
 from quant.policy import Rule
 
+# The course of RS-Nets' quantization code, for what no source says a course of.
+RSNETS_COURSE: Mapping[str, Any] = {'lr': 0.1, 'schedule': 'step', 'epochs': 120}
+
 # Of shortcuts that stay float.
 FLOAT_SHORTCUTS = (Rule(roles=('shortcut',), weight='float'),)
 

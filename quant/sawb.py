@@ -14,7 +14,7 @@ from typing import ClassVar
 from quant import uniform
 from quant.backend import tf
 from quant.quantizer import Quantizer, Weights, check_bits, check_bools, check_factors
-from quant.recipe import FLOAT_SHORTCUTS, Recipe
+from quant.recipe import FLOAT_SHORTCUTS, RSNETS_COURSE, Recipe
 
 # Of the root mean square and of the mean magnitude, by bits; (0, 0) stands for the largest.
 WITHOUT_ZERO = {
@@ -64,9 +64,7 @@ class SAWB(Quantizer):
             'activation_quantizer': 'pact(start=8.0)',
             'qw': 2,
             'qa': 2,
-            'lr': 0.1,
-            'schedule': 'step',
-            'epochs': 120,
+            **RSNETS_COURSE,
             'policy': FLOAT_SHORTCUTS,
         },
         'no number that was checked; course and rate are those of this suite',

@@ -5,6 +5,7 @@ from typing import Any
 
 from engine.families.family import Config, Family, Preset
 from engine.families.recipes import IMAGENET_SIZES, MEASURED, MOBILE, PYTORCH, SMALL
+from quant.recipe import RSNETS_COURSE
 
 _QUANTIZED = (
     'top-1 at 224/192/160/128/96 in the quantization table of the RS-Nets README (yikaiw/RS-Nets)'
@@ -16,10 +17,8 @@ _TENSORFLOW: dict[str, Any] = {
     'kd': True,
     'batch_size': 256,
     'steps_per_epoch': 5000,
-    'epochs': 120,
-    'lr': 0.1,
+    **RSNETS_COURSE,
     'wd': 5e-5,
-    'schedule': 'step',
     'warmup': 0.0,
     'resize': 'nearest',
 }

@@ -125,7 +125,7 @@ def teacher(
         return [Part([feed], [logits])]
 
     with rounding_kept():
-        frozen = freeze.folded(freeze.freeze(build, of_network))
+        frozen = freeze.freeze_folded(build, of_network)
     (signature,) = frozen.signatures
     weights = _taken_out(frozen.graph_def)
     (fetch,) = signature.fetches

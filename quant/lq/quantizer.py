@@ -27,7 +27,7 @@ from quant.quantizer import (
     check_bits,
     check_bools,
 )
-from quant.recipe import Recipe
+from quant.recipe import RSNETS_COURSE, Recipe
 from quant.straight_through import straight_through, straight_through_inside
 
 # Median of the magnitude of a standard normal value.
@@ -78,9 +78,7 @@ class LQ(Quantizer):
             'qw': 2,
             'qa': 2,
             'batch_size': 256,
-            'lr': 0.1,
-            'schedule': 'step',
-            'epochs': 120,
+            **RSNETS_COURSE,
             'wd': 5e-5,
         },
         'ResNet-18 at 224: W2A32 68.0, W2A2 64.9, W3A3 68.2, W4A4 69.3; its README '

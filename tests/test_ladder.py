@@ -39,7 +39,12 @@ LADDER = [
 BACKEND = 'quant/backend.py'
 OPENCV = 'engine/data/opencv.py'
 # Files that may import what others get from them.
-OWNERS = {'tensorflow': BACKEND, 'tf_keras': BACKEND, 'keras': BACKEND, 'cv2': OPENCV}
+OWNERS = {
+    'tensorflow': BACKEND,
+    'tf_keras': BACKEND,
+    'keras': 'scripts/bench/peer_keras.py',  # another framework to be compared with
+    'cv2': OPENCV,
+}
 # Files that settle something for their whole process: programs, what puts back what it found, and
 # sessions that infer, of which NVIDIA's libraries can be told in no other way.
 PROGRAMS = {'engine/config/hardware.py', 'engine/entry.py', OPENCV, BACKEND}

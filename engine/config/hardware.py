@@ -1,11 +1,37 @@
-"""What this machine has for a run: visible GPUs, the data format they take, threads that decode."""
+"""What this machine has for a run: GPUs, the data format they take, bfloat16, decoding threads."""
 
 import os
+from pathlib import Path
 
 from engine.config.config import Config
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from quant import backend
+
+# Where Linux lists what a processor can do, and what multiplies bfloat16 there, the fastest first.
+CPUINFO = Path('/proc/cpuinfo')
+BFLOAT16 = {'amx_bf16': 'AMX', 'avx512_bf16': 'AVX512-BF16', 'bf16': 'Arm BF16'}
+
+
+def bfloat16(cpuinfo: Path = CPUINFO) -> str:
+    """Name of what multiplies bfloat16 in the processor; empty where nothing does."""
+    try:
+        words = set(cpuinfo.read_text(errors='replace').split())
+    except OSError:
+        return ''
+    for flag, name in BFLOAT16.items():
+        if flag in words:
+            return name
+    return ''
+
+
+def line() -> str:
+    """The processor of this machine in words: cores, and whether it has bfloat16."""
+    cores = len(os.sched_getaffinity(0))
+    found = bfloat16()
+    if found:
+        return f'{cores} cores, bfloat16 by {found}'
+    return f'{cores} cores without bfloat16: there --bf16 is slower than float32'
 
 
 def native_format() -> str:

@@ -156,6 +156,7 @@ def _train_one(
         return run.path, threads
     _announce(run, worker)
     print(config.course.line(), flush=True)
+    print(hardware.line(), flush=True)
     train.train(
         config,
         dataset,

@@ -9,6 +9,7 @@
     python -m scripts.bench data               # decoding, augmentation; tensorpack, tf.data
     python -m scripts.bench deploy [RUN]       # exported files by form and runtime
     python -m scripts.bench quantizers         # each alone, and in a training step; --quick
+    python -m scripts.bench peers              # our float step beside PyTorch's and Keras 3's
 
 ``train``: one training step of a configuration (any flags of imagenet_tf.py) against the same in
 float, or with ``--bf16`` against the same in float32. Each of the two runs in a process of its own,
@@ -23,6 +24,7 @@ from scripts import parser, status
 from scripts.bench.data import data
 from scripts.bench.deploy import deploy
 from scripts.bench.infer import infer
+from scripts.bench.peers import peers
 from scripts.bench.quantizers import quantizers
 from scripts.bench.train import train
 
@@ -32,6 +34,7 @@ BENCHMARKS = {
     'data': data,
     'deploy': deploy,
     'quantizers': quantizers,
+    'peers': peers,
 }
 
 

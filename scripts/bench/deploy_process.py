@@ -18,9 +18,7 @@ import numpy as np
 
 from engine.deployment import runtimes
 from engine.errors import UsageError
-
-# The peak of a process's own memory: ``getrusage`` counts that of its parent, too.
-PEAK = 'VmHWM:'
+from scripts.bench.turns import peak_mb
 
 
 class Start(NamedTuple):
@@ -97,15 +95,6 @@ class Served:
             return pickle.load(self._process.stdout)
         except EOFError as error:
             raise UsageError(f'{self._what}: its process ended; see above') from error
-
-
-def peak_mb() -> float:
-    """Megabytes of memory of this process at the peak."""
-    for line in Path('/proc/self/status').read_text().splitlines():
-        name, *words = line.split()
-        if name == PEAK:
-            return int(words[0]) / 1024
-    return float('nan')
 
 
 def serve(argv: Sequence[str]) -> None:

@@ -5,15 +5,10 @@ step by step.
 """
 
 import argparse
-import collections
 import json
-import multiprocessing
-import resource
 import shlex
-import time
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -25,16 +20,9 @@ from engine.config.config import Config
 from engine.config.resolve import resolve
 from engine.errors import UsageError
 from quant import QuantizationOptions
+from scripts.bench import turns
 
 DEFAULTS = shlex.split('--data fake -d 18 --mode preact --qw 2 --qa 2 --batch_size 8 --kd')
-
-
-class Step(NamedTuple):
-    """Cost of one training step: seconds of the CPU and of the clock, and MB at the peak so far."""
-
-    cpu_s: float
-    wall_s: float
-    peak_rss_mb: float
 
 
 def random_batch(config: Config, names: Sequence[str]) -> list[Any]:
@@ -81,49 +69,32 @@ def step_graph(config: Config) -> Callable[[], Any]:
     return session.make_callable(tf.group(train, *updates, *refits))
 
 
-def serve(config: Config, pipe: Connection) -> None:
-    """Sends the number of operations in the graph, then the cost of a step whenever asked."""
-    from quant.backend import new_graph
-
-    with new_graph() as graph:
-        run = step_graph(config)
-        run()
-        pipe.send(len(graph.get_operations()))
-        while pipe.recv():
-            cpu, wall = time.process_time(), time.perf_counter()
-            run()
-            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            pipe.send(Step(cpu, wall, peak))
+def start(config: Config) -> turns.Process:
+    """The process that takes training steps of a configuration, see ``own_step``."""
+    return turns.Process('scripts.bench.own_step', [json.dumps(config.to_json())])
 
 
 def measure(configs: Mapping[str, Config], steps: int) -> dict[str, dict[str, float]]:
-    """Medians of CPU and wall seconds of a step, graph operations and peak memory, by name.
+    """Medians of CPU and wall seconds of a step, and the costs of starting, by name.
 
     Args:
         configs: Configurations by name; they take turns.
         steps: Measured steps of each.
     """
-    context = multiprocessing.get_context('spawn')
-    pipes = {}
-    for name, config in configs.items():
-        pipes[name], other = context.Pipe()
-        context.Process(target=serve, args=(config, other), daemon=True).start()
-    operations = {name: pipe.recv() for name, pipe in pipes.items()}
-    measured = collections.defaultdict(list)
-    for _ in tqdm(range(steps), unit='round'):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            measured[name].append(pipe.recv())
-    for pipe in pipes.values():
-        pipe.send(False)
+    processes = {}
+    for name, config in tqdm(configs.items(), 'starting', unit='process', disable=None):
+        processes[name] = start(config)
+    costs = turns.by_turns(processes, steps)
     found = {}
-    for name, taken in measured.items():
+    for name, taken in costs.items():
         cpu, wall, peak = np.transpose(taken)  # [steps] each
+        about = processes[name].about
         found[name] = {
             'cpu_s': float(np.median(cpu)),
             'wall_s': float(np.median(wall)),
-            'graph_ops': operations[name],
+            'graph_ops': about['graph_ops'],
+            'build_s': about['build_s'],
+            'first_step_s': about['first_step_s'],
             'peak_rss_mb': float(peak.max()),
         }
     return found

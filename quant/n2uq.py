@@ -257,13 +257,14 @@ def _gradients(x: tf.Tensor, y: tf.Tensor, upstream: tf.Tensor, t: Thresholds) -
         t: what is learned.
     """
     ends = t.ends[:, None] / t.scale1
-    slope = cells.at_levels(x, t.slopes, ends)
-    lower = cells.at_levels(x, t.lower_ends, ends)
+    intervals = cells.Cells(x, ends)
+    slope = intervals.at(t.slopes)
+    lower = intervals.at(t.lower_ends)
     through = upstream * slope * t.scale2
     climbed = x * t.scale1 - lower
     # The line through an interval falls with all lengths before it, and turns about its lower end.
-    sums = cells.sums_between(through, x, ends)
-    turned = cells.sums_between(through * climbed, x, ends)
+    sums = intervals.inner_sums(through)
+    turned = intervals.inner_sums(through * climbed)
     after = tf.cumsum(sums, exclusive=True, reverse=True)
     fallen = after + turned / t.lengths
     learned = t.interval > SMALLEST_INTERVAL

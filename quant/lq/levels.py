@@ -136,7 +136,7 @@ def quantize(x: tf.Tensor, e: Encoder, *, collect: bool) -> tuple[tf.Tensor, tf.
         return values, _of_masks(x, e, e.rows, masks) if collect else None
     if not collect:
         return cells.at_levels(x, e.grid.levels, e.edges), None
-    return _search(x, e)
+    return _by_number(x, e)
 
 
 def _table(x: tf.Tensor, total: tf.Tensor, above: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
@@ -218,29 +218,29 @@ def _counts(masks: Sequence[tf.Tensor], per_channel: bool) -> list[tf.Tensor]:
     return counts
 
 
-def _search(x: tf.Tensor, e: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
-    """Encoding by binary search, and its statistics."""
+def _by_number(x: tf.Tensor, e: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
+    """Encoding by the numbers of cells, and its statistics."""
     levels = e.grid.levels
-    count, channels = levels.shape
     if e.relu:
         x = tf.nn.relu(x)
-    codes, values = cells.search(x, e.grid.thresholds)
-    # In float64: adding one value after the other, float32 would stop counting at 2**24.
-    numbers = _per_level(tf.ones_like(values, tf.float64), codes, channels, count)
-    sums = _per_level(tf.cast(values, tf.float64), codes, channels, count)
-    table = _table(x, sums[:1], numbers[1:], sums[1:])
-    return cells.of_cells(codes, levels, x), table
+    numbers = cells.numbers(x, e.grid.thresholds)
+    ones = tf.ones_like(numbers)
+    counts = tf.cast(_per_level(ones, numbers, levels.shape), tf.float64)
+    # In float64: adding one value after the other, float32 loses digits.
+    sums = _per_level(tf.cast(x, tf.float64), numbers, levels.shape)
+    table = _table(x, sums[:1], counts[1:], sums[1:])
+    return cells.of_numbers(numbers, levels), table
 
 
-def _per_level(values: tf.Tensor, codes: tf.Tensor, channels: int, count: int) -> tf.Tensor:
+def _per_level(values: tf.Tensor, numbers: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     """[L, C] sums of the values at each level and above.
 
     Args:
-        values: [C, n] float64.
-        codes: [C, n].
-        channels: C.
-        count: L.
+        values: of any shape.
+        numbers: of their cells, in the same shape.
+        shape: [L, C].
     """
-    sums = tf.math.unsorted_segment_sum(values, codes, channels * count)
+    count, channels = shape
+    sums = tf.math.unsorted_segment_sum(values, numbers, channels * count)
     sums = tf.reshape(sums, [channels, count])
     return tf.transpose(tf.cumsum(sums, axis=1, reverse=True))

@@ -18,7 +18,7 @@ from tests.conftest import Runner
 
 BITS = range(1, 9)
 LOWS = {'weight': -1, 'activation': 0}
-BOUNDARY = 3, 4
+BOUNDARY = 5, 6
 each_bits = pytest.mark.parametrize('bits', BITS)
 each_kind = pytest.mark.parametrize('low', LOWS.values(), ids=LOWS.keys())
 
@@ -187,17 +187,19 @@ def test_counts_of_images_for_any_number_of_channels(bits, channels, run):
 
 @each_kind
 @pytest.mark.parametrize('bits', [2, 5])
-def test_both_encoders_agree(bits, low, run, monkeypatch):
+def test_all_encoders_agree(bits, low, run, monkeypatch):
     basis, x = case(bits, low)
     x[0] = np.nan
     results = []
-    for most in (0, 255):
-        monkeypatch.setattr(cells, 'MAX_COMPARED', most)
+    for compared, counted in ((0, 0), (0, 255), (255, 0)):
+        monkeypatch.setattr(cells, 'MAX_COMPARED', compared)
+        monkeypatch.setattr(cells, 'MAX_COUNTED', counted)
         encoder = lq.encoder(lq.grid(tf.constant(basis), low))
         results.append(lq.quantize(tf.constant(x), encoder, collect=True))
-    (y0, table0), (y1, table1) = run(results)
-    np.testing.assert_array_equal(y0, y1)
-    np.testing.assert_array_equal(table0[2 : 2**bits + 1], table1[2 : 2**bits + 1])
+    (expected, table), *others = run(results)
+    for y, other in others:
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(other[2 : 2**bits + 1], table[2 : 2**bits + 1])
 
 
 @each_kind

@@ -58,7 +58,14 @@ def hard_inputs(learned):
 
 
 @pytest.mark.parametrize(
-    'interval', [[2.3], [0.5, 1.25, 0.25], RNG.uniform(0.05, 0.4, 7), RNG.uniform(0.002, 0.02, 255)]
+    'interval',
+    [
+        [2.3],
+        [0.5, 1.25, 0.25],
+        RNG.uniform(0.05, 0.4, 7),
+        RNG.uniform(0.05, 0.2, 15),
+        RNG.uniform(0.002, 0.02, 255),
+    ],
 )
 def test_values_and_gradients(interval, run):
     learned = interval, [0.12], [0.83], [1.27]

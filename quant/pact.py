@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from quant import first_steps, uniform
 from quant.backend import tf
+from quant.lq import fit
 from quant.quantizer import Activations, Quantizer, check_bits, check_bools, check_factors
 from quant.recipe import RSNETS_COURSE, Recipe
 
@@ -41,8 +42,9 @@ class PACT(Quantizer):
             then gets no gradient. Not where activations have no lower bound.
         zero: whether zero is a level between two clips; False is IBM's default.
         start: a number: the clip to start from, such as 8; ``mean``: LSQ's start from the first
-            batch, 2 mean|x| sqrt(n); ``error``: the clip of least squared error of it. The second
-            clip starts at minus the first one, or with it at the interval of least squared error.
+            batch, 2 mean|x| sqrt(n); ``error``: the clip of least squared error of it; ``lq``: the
+            highest level of LQ-Nets after refits to it. The second clip starts at minus the first
+            one, or with it at the interval of least squared error.
         delta: of EWGS, see ``quant.uniform.Slopes``; 0 is straight through.
         private: a clip per input size instead of one for all.
         lr_factor: of the clips, times the learning rate.
@@ -52,7 +54,7 @@ class PACT(Quantizer):
     """
 
     partner: ClassVar[str] = 'sawb'
-    variants: ClassVar[tuple[str, ...]] = ("pact(start='error')",)
+    variants: ClassVar[tuple[str, ...]] = ("pact(start='error')", "pact(start='lq')")
 
     bits: int = 2
     inner: bool = False
@@ -80,7 +82,7 @@ class PACT(Quantizer):
         check_bits(self)
         check_bools(self, 'inner', 'levels', 'zero', 'private')
         check_factors(self, 'delta', 'lr_factor', 'decay_factor')
-        if self.start not in ('mean', 'error'):
+        if self.start not in ('mean', 'error', 'lq'):
             check_factors(self, 'start')
 
     @property
@@ -153,7 +155,7 @@ class PACT(Quantizer):
     def _start_from(self, tower: Any, clips: list[tf.Variable], x: tf.Tensor) -> None:
         """Lets the clips start from a first batch of activations ``x``."""
         table = first_steps.magnitudes(x)
-        if self.start == 'error':
+        if self.start != 'mean':
             table = first_steps.counts(x)
         two = len(clips) > 1
 
@@ -169,12 +171,18 @@ class PACT(Quantizer):
         """[2] lower and upper clip to start from."""
         if two and self.start == 'error':
             return first_steps.interval_of_counts(total, self.steps, zero=self.zero)
+        clip = self._first_clip(total, two=two)
         if two:
-            half = self.steps / 2
-            clip = half * first_steps.mean_step(total, half)
             return tf.concat([-clip, clip], 0)
+        return tf.concat([tf.zeros_like(clip), clip], 0)
+
+    def _first_clip(self, total: tf.Tensor, *, two: bool) -> tf.Tensor:
+        """[1] the upper clip to start from, where the lower one is 0 or minus it."""
+        if self.start == 'lq':
+            return fit.top_of_counts(total, self.bits, both_signs=two)
+        steps = float(self.steps)
+        if two:
+            steps /= 2
         if self.start == 'error':
-            step = first_steps.step_of_counts(total, 0, self.steps)
-        else:
-            step = first_steps.mean_step(total, self.steps)
-        return tf.concat([tf.zeros_like(step), self.steps * step], 0)
+            return steps * first_steps.step_of_counts(total, 0, self.steps)
+        return steps * first_steps.mean_step(total, steps)

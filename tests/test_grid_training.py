@@ -5,6 +5,7 @@ Whatever is registered has its cells without a line here. All of them take most 
 first ones have every quantizer at all of its bits, with the networks in turn.
 """
 
+import itertools
 import json
 
 import numpy as np
@@ -21,6 +22,7 @@ from engine.runs import checkpoint
 from engine.runs.checkpoint import METRICS
 from engine.runs.folder import Run, open_run
 from engine.training import quantizer_starts, train
+from quant import pairs
 from quant.backend import tf
 from quant.policy import FLOAT_BITS
 from quant.state import Kind
@@ -39,6 +41,13 @@ for shift in range(len(test_grid.NETS)):
     for place, precision in enumerate(PRECISIONS):
         net = sorted(test_grid.NETS)[(place + shift) % len(test_grid.NETS)]
         CELLS.append((net, precision))
+# What quantizers name as possible improvements, with the networks in turn.
+for pair, net in zip(pairs.variants((2,)), itertools.cycle(sorted(test_grid.NETS))):
+    halves = {'weight_quantizer': pair.weight, 'activation_quantizer': pair.activation}
+    flags = pair.flags.split()
+    options = {flag.strip('-'): float(value) for flag, value in zip(flags[::2], flags[1::2])}
+    PRECISIONS[pair.label] = {'qw': pair.bits, 'qa': pair.bits, **halves, **options}
+    CELLS.append((net, pair.label))
 
 
 def config(net: str, precision: str) -> Config:

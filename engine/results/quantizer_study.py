@@ -12,6 +12,7 @@ from engine.errors import UsageError
 from engine.figures import new_figure
 from engine.files import read_json, write_json
 from engine.schema import Amount, Count, Percent
+from quant.pairs import Pair
 
 # What a training was scored on: images that were set aside to choose its rate by, or the test set.
 HOLDOUT, TEST = 'holdout', 'test'
@@ -58,6 +59,7 @@ class Result:
         weight_bytes: Of the packed weights as the cost model has them.
         file_bytes: Of the exported file; None where none was made.
         failed: Why there is no number; empty where there is one.
+        flags: Of the training, beside those of quantizers, bits and course.
     """
 
     task: str
@@ -74,18 +76,12 @@ class Result:
     weight_bytes: Count | None = None
     file_bytes: Count | None = None
     failed: str = ''
+    flags: str = ''
 
     @property
-    def method(self) -> tuple[str, str, int]:
-        """The quantizers and their bits."""
-        return self.weight, self.activation, self.bits
-
-    @property
-    def label(self) -> str:
-        """The quantizers as a table names them."""
-        if self.weight == self.activation:
-            return self.weight
-        return f'{self.weight} + {self.activation}'
+    def method(self) -> Pair:
+        """The quantizers with their bits and flags."""
+        return Pair(self.weight, self.activation, self.bits, self.flags)
 
     @property
     def mean(self) -> float:
@@ -168,15 +164,15 @@ def rows(study: Study, default: str) -> list[Row]:
         study: The records.
         default: Spec of the quantizer that others are compared with.
     """
-    of_method: dict[tuple[str, str, int], list[Result]] = {}
+    of_method: dict[Pair, list[Result]] = {}
     for result in study.results:
         of_method.setdefault(result.method, []).append(result)
     found = []
-    for (_, _, bits), results in of_method.items():
+    for method, results in of_method.items():
         tested = [result for result in results if result.scored == TEST and result.top1]
         if not tested:
             continue
-        reference = of_method.get((default, default, bits), [])
+        reference = of_method.get(Pair(default, default, method.bits), [])
         times = [result.step_ms for result in results if result.step_ms is not None]
         files = [result.file_bytes for result in results if result.file_bytes is not None]
         found.append(
@@ -219,7 +215,7 @@ def _cells(row: Row) -> list[str]:
     bits = 'float' if first.bits == 32 else f'W{first.bits}A{first.bits}'
     return [
         bits,
-        '' if first.bits == 32 else first.label,
+        '' if first.bits == 32 else first.method.label,
         _spread([result.mean for result in row.results]),
         _difference(row),
         ' / '.join(by_point(row.results)),
@@ -290,7 +286,7 @@ def _draw_bits(panel: Any, bits: int, found: Sequence[Row], default: str) -> Non
     for place, row in zip(places, found):
         first = row.results[0]
         colour = 'C0'
-        if first.weight == first.activation == default:
+        if first.method == Pair(default, default, bits):
             colour = 'C3'
             panel.axvline(row.mean, color='C3', linewidth=0.8, linestyle=':')
         values = [result.mean for result in row.results]
@@ -305,7 +301,7 @@ def _draw_bits(panel: Any, bits: int, found: Sequence[Row], default: str) -> Non
             continue
         panel.plot(values, [place] * len(values), 'o', color=colour, markersize=4, alpha=0.6)
         panel.plot([row.mean], [place], '|', color=colour, markersize=13, markeredgewidth=2)
-    panel.set_yticks(list(places), [row.results[0].label for row in found], fontsize=8)
+    panel.set_yticks(list(places), [row.results[0].method.label for row in found], fontsize=8)
     panel.set_xlim(left=lowest - 0.3)
     panel.set_ylim(0.3, len(found) + 0.7)
     panel.set_title(f'W{bits}A{bits}', fontsize=10, loc='left')

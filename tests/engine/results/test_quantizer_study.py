@@ -83,7 +83,7 @@ def test_table(study):
 def test_differences_are_of_the_same_seed(study):
     kept = [one for one in study.results if one.task != 'lq-lq-2-0']
     rows = quantizer_study.rows(dataclasses.replace(study, results=kept), 'lq')
-    (row,) = [row for row in rows if row.results[0].label == 'sawb + pact']
+    (row,) = [row for row in rows if row.results[0].method.label == 'sawb + pact']
     assert row.differences == [87.0 - 86.5, 85.25 - 84.0]
 
 

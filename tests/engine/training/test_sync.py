@@ -3,6 +3,7 @@
 import collections
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from engine.graph.worker import SingleWorker
 from engine.runs.checkpoint import METRICS
 from engine.runs.folder import open_run
 from engine.training import train
+from quant import quantizer
 from tests import checkpoints, test_grid
 from tests.test_grid import NETS
 
@@ -80,6 +82,16 @@ def test_two_towers_score_every_image_once(net, fields, monkeypatch):
     outputs = one.accumulators | one.per_image
     for name, found in (two.accumulators | two.per_image).items():
         np.testing.assert_array_equal(found, outputs[name])
+
+
+def train_alone(monkeypatch) -> None:
+    """Training steps and nothing beside them."""
+    for name in ('Evaluate', 'SaveBest'):
+        monkeypatch.setattr(train, name, lambda *_, **__: Callback())
+    # Rewriting a graph that runs once takes longer than running it.
+    options = sesscreate.get_default_sess_config()
+    options.graph_options.rewrite_options.disable_meta_optimizer = True
+    monkeypatch.setattr(sesscreate, 'get_default_sess_config', lambda: options)
 
 
 def start(config: Config) -> dict[str, np.ndarray]:
@@ -149,12 +161,7 @@ KD = {'sizes': (16, 12), 'kd': True}
 )
 def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_path, monkeypatch):
     """Variables after a step are those of one tower with all images."""
-    for name in ('Evaluate', 'SaveBest'):
-        monkeypatch.setattr(train, name, lambda *_, **__: Callback())
-    # Rewriting a graph that runs once takes longer than running it.
-    options = sesscreate.get_default_sess_config()
-    options.graph_options.rewrite_options.disable_meta_optimizer = True
-    monkeypatch.setattr(sesscreate, 'get_default_sess_config', lambda: options)
+    train_alone(monkeypatch)
     several = config(
         net,
         **{
@@ -178,6 +185,34 @@ def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_pat
     )
     moved = [name for name in values if np.any(found[name] != values[name])]
     assert len(moved) > 0.9 * len(values)
+    assert not far(found, expected)
+
+
+def quantized(name: str) -> dict[str, Any]:
+    """Fields that let a quantizer serve what it can, of whose gradients none counts values: a step
+    of LSQ is scaled by the number of those of a tower.
+    """
+    fields = test_grid.served(name)
+    if 'gradient_scale' in quantizer.options(name):
+        spec = quantizer.with_options(name, {'gradient_scale': 'none'})
+        for half in test_grid.HALVES.values():
+            fields[f'{half}_quantizer'] = spec
+    return fields
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', quantizer.names())
+def test_every_quantizer_of_towers_steps_like_one(name, tmp_path, monkeypatch):
+    """Statistics of starts and of refits are sums over the towers, gradients means."""
+    train_alone(monkeypatch)
+    length = {'batch_size': 8, 'epochs': 1, 'steps_per_epoch': 1, 'schedule': 'linear'}
+    towers = {'gpu': (0, 1), 'sync_bn': True}
+    several = config('rsnet', **{**KD, **quantized(name), **length, **towers, 'mode': 'preact'})
+    values = start(several)
+    found = after_training(several, values, tmp_path / 'several')
+    one = several.replacing(gpu=(0,), sync_bn=False)
+    expected = after_training(one, values, tmp_path / 'one')
+    assert found.keys() == expected.keys()
     assert not far(found, expected)
 
 

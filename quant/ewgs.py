@@ -154,7 +154,8 @@ class EWGS(Quantizer):
         thresholds = (integers[:-1] + 0.5) / steps * width + lower
         offset = tf.constant([lowest])
         levels = integers / steps * (1 - lowest) + offset
-        return Codebook(levels, uniform.zeros_to_even(thresholds, 0), step, offset)
+        thresholds = uniform.near_zero_to_even(thresholds, 0, lower)
+        return Codebook(levels, thresholds, step, offset)
 
 
 def _share(x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

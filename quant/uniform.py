@@ -259,16 +259,36 @@ def codebook(step: tf.Tensor, low: int, high: int, offset: tf.Tensor | float = 0
     integers = np.arange(low, high + 1, dtype='float32')[:, None]  # [L, 1]
     levels = integers * step + offset
     thresholds = (integers[:-1] + 0.5) * step + offset
-    return Codebook(levels, zeros_to_even(thresholds, low), step, levels[0])
+    if tf.is_tensor(offset):
+        thresholds = near_zero_to_even(thresholds, low, offset)
+    return Codebook(levels, thresholds, step, levels[0])
 
 
-def zeros_to_even(thresholds: tf.Tensor, low: int) -> tf.Tensor:
-    """Thresholds [L - 1, C] at which exact zeros, which are common, take the level of ``quantize``.
+def near_zero_to_even(thresholds: tf.Tensor, low: int, offset: tf.Tensor) -> tf.Tensor:
+    """Thresholds [L - 1, C] at which zeros, which are common, take the level of ``quantize``.
+
+    Zero is a tie there, and so is what is lost when the offset is taken from it.
 
     Args:
         thresholds: half way between integers.
         low: the integer of the lowest level.
+        offset: [C] that ``quantize`` takes from values.
     """
     integers = np.arange(low, low + thresholds.shape[0])[:, None]
-    upward = tf.logical_and(integers % 2 == 1, tf.equal(thresholds, 0))
-    return tf.where_v2(upward, BELOW_ZERO, thresholds)
+    above = _lost(offset, np.inf)
+    below = _lost(offset, -np.inf)
+    below = tf.minimum(tf.math.nextafter(below, -np.inf), BELOW_ZERO)
+    nearest = tf.where_v2(integers % 2 == 1, below, above)
+    return tf.where_v2(tf.equal(thresholds, 0), nearest, thresholds)
+
+
+def _lost(offset: tf.Tensor, direction: float) -> tf.Tensor:
+    """The value furthest from zero of which nothing is left when an offset is taken from it.
+
+    Args:
+        offset: [C].
+        direction: inf or -inf, on which side of zero.
+    """
+    half = (tf.math.nextafter(-offset, direction) + offset) / 2
+    is_lost = tf.equal(half - offset, -offset)
+    return tf.where_v2(is_lost, half, tf.math.nextafter(half, 0.0))

@@ -169,17 +169,16 @@ def _toward_basis(upstream: tf.Tensor, x: tf.Tensor, e: Encoder) -> tf.Tensor:
         x: as of ``quantize``.
         e: levels and thresholds.
     """
-    count, channels = e.grid.levels.shape
+    shape = e.grid.levels.shape
     if e.rows is None:
-        places, _ = cells.search(x, e.edges)
-        columns = tf.transpose(tf.reshape(upstream, [-1, channels]))  # [C, n]
-        above = _per_level(tf.cast(columns, tf.float64), places, channels, count)
+        numbers = cells.numbers(x, e.edges)
+        above = _per_level(tf.cast(upstream, tf.float64), numbers, shape)
     else:
         nothing = scalar_like(upstream, tf.zeros([]))
         shares = [upstream]
         for mask in cells.masks(x, e.rows.edges):
             shares.append(tf.where_v2(mask, upstream, nothing))
-        above = _sums(shares, [count, channels])
+        above = _sums(shares, shape)
     above = tf.cast(above, tf.float32)  # [L, C], at each level and above
     of_level = shares_of_levels(above[:1], above[1:])
     weighted = tf.transpose(of_level)[..., None] * e.grid.codes  # [C, L, K]

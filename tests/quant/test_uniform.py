@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from quant.backend import tf
+from quant.quantizer import with_options
 from quant.uniform import Slopes, codebook, gradient_scale, nearest, positive, quantize, snapped
+from tests.quant.asking import ask
 
 SLOPES = [
     Slopes(),
@@ -120,3 +122,17 @@ def test_zero_between_two_levels_takes_the_upper_one(low, high, run):
     np.testing.assert_array_equal(y, np.float32([0.185, 0.185]))
     np.testing.assert_array_equal(shipped, y)
     np.testing.assert_allclose(book.levels, -book.levels[::-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4])
+@pytest.mark.parametrize('spec', ['lsq(centred=True)', 'sawb', 'ewgs'])
+def test_what_an_offset_swallows_is_shipped_as_it_was_trained(spec, bits, run):
+    """A weight of zero is a tie, and so is one that the offset of half a step swallows."""
+    if spec == 'sawb' and bits == 1:
+        return
+    tiny = np.float32(2.0 ** -np.arange(20, 30))
+    w = np.concatenate([tiny, -tiny, [0, -0.0, 1e-20, -1e-20, 1, -1]])[:, None]
+    w = w.astype('float32')
+    for factor in (1, 1.7, 1e20):
+        found = ask(run, with_options(spec, {'bits': bits}), w * np.float32(factor))
+        np.testing.assert_array_equal(np.sign(found.coded()), np.sign(found.y))

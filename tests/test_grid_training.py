@@ -11,7 +11,6 @@ import json
 import numpy as np
 import pytest
 from tensorpack import Callback
-from tensorpack.tfutils import sesscreate
 
 from engine.config.config import Config
 from engine.evaluation import calibrate, evaluate
@@ -80,14 +79,6 @@ def floats(tmp_path_factory):
         return made[key]
 
     return of
-
-
-@pytest.fixture(autouse=True)
-def rewritten_little(monkeypatch):
-    """Rewriting a graph that runs 20 times takes longer than running it."""
-    options = sesscreate.get_default_sess_config()
-    options.graph_options.rewrite_options.disable_meta_optimizer = True
-    monkeypatch.setattr(sesscreate, 'get_default_sess_config', lambda: options)
 
 
 class Watched(quantizer_starts.StartQuantizers):

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from engine.config.config import Config
+from engine.data.opencv import cv2
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from quant import backend
@@ -25,13 +26,19 @@ def bfloat16(cpuinfo: Path = CPUINFO) -> str:
     return ''
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def line() -> str:
     """The processor of this machine in words: cores, and whether it has bfloat16."""
-    cores = len(os.sched_getaffinity(0))
     found = bfloat16()
     if found:
-        return f'{cores} cores, bfloat16 by {found}'
-    return f'{cores} cores without bfloat16: there --bf16 is slower than float32'
+        return f'{cores()} cores, bfloat16 by {found}'
+    return f'{cores()} cores without bfloat16: there --bf16 is slower than float32'
 
 
 def native_format() -> str:
@@ -48,7 +55,7 @@ def prepare(
     threads: int | None = None,
     exact: bool = False,
 ) -> tuple[str, int]:
-    """Chooses the visible GPUs, so nothing may have touched one before.
+    """Chooses the visible GPUs, so nothing may have touched one before, and threads.
 
     Args:
         config: of the run, with the GPUs.
@@ -82,7 +89,9 @@ def prepare(
     if threads is not None and threads < 0:
         raise UsageError(f'--threads {threads}: must be at least 0')
     if threads is None:
-        threads = 1 if dataset.spec.in_memory else os.cpu_count() or 1
+        threads = 1 if dataset.spec.in_memory else cores()
+    # Images are decoded side by side; threads of its own would only get into their way.
+    cv2.setNumThreads(1)
     if data_format is None:
         data_format = native_format()
     return data_format, threads

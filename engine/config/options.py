@@ -193,6 +193,7 @@ class MachineOptions:
 
     Attributes:
         gpu: one tower each; a single 0 without a GPU means the CPU.
+        operation_threads, rewriting: see ``engine.graph.sessions``, which settles them.
     """
 
     gpu: tuple[int, ...] = option(
@@ -204,6 +205,15 @@ class MachineOptions:
         'auto',
         'LQ quantizers of a training step as programs of XLA: auto where there is a GPU',
         choices=('auto', 'on', 'off'),
+    )
+    operation_threads: int = option(
+        0, 'threads within an operation; 0 until the machine is known', low=0, flag=False
+    )
+    rewriting: str = option(
+        'auto',
+        'whether TensorFlow rewrites the graph',
+        choices=('auto', 'on', 'off'),
+        flag=False,
     )
     sync_bn: bool = option(
         False, 'batch statistics of all towers together; else of each tower, as published'
@@ -229,7 +239,14 @@ class FolderFlags:
     data_format: str | None = option(
         None, 'default: NCHW with a GPU, NHWC without', choices=DATA_FORMATS
     )
-    threads: int | None = option(None, 'decoding threads', low=0, high=1024, metavar='N')
+    threads: int | None = option(
+        None,
+        'threads that decode, 0 to do it in between, and threads within an operation on the CPU; '
+        'default: one for each core',
+        low=0,
+        high=1024,
+        metavar='N',
+    )
     workers: str | None = option(
         None,
         'machines that train together, each with this command and its own --worker-index',

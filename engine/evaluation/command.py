@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DRAWS = 5
 
 # What belongs to the machine or to the data, and is settled anew.
-SETTLED_ANEW = ('gpu', 'classes', 'dataset')
+SETTLED_ANEW = ('gpu', 'operation_threads', 'rewriting', 'classes', 'dataset')
 
 
 def run_evaluation(args: argparse.Namespace) -> None:
@@ -46,7 +46,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     config, dataset, source = evaluated(args)
     images = _identity(config, dataset, source)
     from engine.evaluation import borrowing, exit_policy, records
-    from engine.graph import tower
+    from engine.graph import sessions, tower
 
     borrowed = borrowing.borrow(
         source,
@@ -64,6 +64,8 @@ def run_evaluation(args: argparse.Namespace) -> None:
         threads=args.threads,
         exact=True,
     )
+    config = sessions.settled(config, args.threads)
+    print(sessions.line(config, threads), flush=True)
     model = tower.Model(config, data_format=data_format)
     if borrowed.kernels:
         lenders = {size: sizes[0] for size, sizes in borrowed.lenders.items()}

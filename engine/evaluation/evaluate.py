@@ -17,6 +17,7 @@ from engine.config.config import Config
 from engine.data.batches import EvalFlow
 from engine.data.spec import Dataset
 from engine.errors import UsageError
+from engine.graph.sessions import session_config
 from engine.graph.tower import Model
 from engine.runs import checkpoint
 from nets.network import Network
@@ -166,7 +167,9 @@ def predictors(model: Model, values: Mapping[str, np.ndarray]) -> list[Predictor
     In the current graph.
     """
     towers = [_tower(model, device) for device in range(len(model.config.gpu))]
-    session = NewSessionCreator().create_session()
+    creator = NewSessionCreator()
+    creator.config = session_config(model.config, len(towers))
+    session = creator.create_session()
     checkpoint.Restore(values).init(session)
     return [OnlinePredictor(feeds, fetches, sess=session) for feeds, fetches in towers]
 

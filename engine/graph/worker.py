@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +12,12 @@ from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import SessionInit
 
 from engine.errors import WorkerError
+from engine.graph import sessions
 from quant.backend import tf
 
 if TYPE_CHECKING:
     from engine.config.config import Config
     from engine.data.datasets import Dataset
-
-
-def operation_threads(towers: int) -> int:
-    """Threads for operations: at least two, and more than there are towers.
-
-    Every tower that fetches a batch ahead may keep one until the others are as far; TensorFlow's
-    default, which 0 stands for, is the number of cores.
-    """
-    cores = os.cpu_count() or 1
-    if hasattr(os, 'sched_getaffinity'):
-        cores = len(os.sched_getaffinity(0))
-    return 0 if cores > towers else towers + 1
 
 
 class SingleWorker:
@@ -93,15 +81,13 @@ class SingleWorker:
         """A block at whose end all workers wait for each other, however long one of them needs."""
         return contextlib.nullcontext()
 
-    def session(self, state: SessionInit | None, towers: int) -> dict[str, Any]:
+    def session(self, state: SessionInit | None, config: 'Config') -> dict[str, Any]:
         """Arguments of tensorpack's TrainConfig: the session, and its variables from ``state``.
 
         Args:
             state: where variables start.
-            towers: of this process.
+            config: of the run.
         """
         creator = NewSessionCreator()
-        threads = operation_threads(towers)
-        creator.config.inter_op_parallelism_threads = threads
-        creator.config.use_per_session_threads = threads > 0
+        creator.config = sessions.session_config(config, len(config.gpu))
         return {'session_creator': creator, 'session_init': state}

@@ -11,7 +11,10 @@ from engine.optimization.schedules import MARKS
 
 # Fields of Config that say which bad images are known, on which devices a step is computed, and
 # what else is trained in the same chain.
-FREE = ('skip_list', 'max_bad', 'gpu', 'stages')
+FREE = ('skip_list', 'max_bad', 'gpu', 'operation_threads', 'stages')
+
+# What settles the order of sums within an operation: stays, unless other numbers are asked for.
+THREADS = 'operation_threads'
 
 # Where data are; what they are is compared by itself.
 DATA = 'data'
@@ -52,7 +55,9 @@ class Asked:
         Raises:
             UsageError: the folder holds another run, or one that is over.
         """
-        config = self.config
+        config = self.config.replacing(rewriting=there.rewriting)
+        if THREADS not in self.given:
+            config = config.replacing(operation_threads=there.operation_threads)
         if there.absolute:
             kept = {name: getattr(there, name) for name in MARKS if name not in self.given}
             config = config.replacing(absolute=True, **kept)
@@ -122,6 +127,11 @@ def notes(there: Config, here: Config, step: int) -> list[str]:
     found = []
     if len(there.gpu) != len(here.gpu):
         found.append(_of_gpus(there, here))
+    if here.operation_threads != there.operation_threads:
+        found.append(
+            f'--threads {here.operation_threads}, before {there.operation_threads}: sums may be '
+            'rounded otherwise from here on'
+        )
     if here.epochs != there.epochs:
         found.append(_of_epochs(there, here, step))
     if here.absolute:

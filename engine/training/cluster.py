@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 from tensorpack import Callback, StopTraining
-from tensorpack.tfutils.common import get_default_sess_config
 from tensorpack.tfutils.sessinit import SessionInit
 
 from engine.config.config import Config
 from engine.data.datasets import Dataset
 from engine.errors import UsageError, WorkerError
-from engine.graph.worker import SingleWorker, operation_threads
+from engine.graph import sessions
+from engine.graph.worker import SingleWorker
 from engine.training.cluster_session import (
     StateOfFirst,
     StayTogether,
@@ -44,8 +44,8 @@ PATIENCE = 5.0
 # Seconds between two signs of life of a worker that keeps the others waiting.
 PAUSE = 1.0
 
-# Fields of Config that may differ between workers: where files and GPUs are.
-LOCAL = ('gpu', 'data', 'skip_list', 'load', 'teacher')
+# Fields of Config that may differ between workers: where files are, GPUs, cores.
+LOCAL = ('gpu', 'operation_threads', 'data', 'skip_list', 'load', 'teacher')
 
 
 class Lost(WorkerError, StopTraining):
@@ -66,16 +66,23 @@ class WorkerGroup(SingleWorker):
         self.index = index
         self.size = len(hosts)
         self.timeout = timeout
+        self.session_config = tf.ConfigProto()
         self._keys = itertools.count(1)
         self._gathering: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}
 
-    @functools.cached_property
-    def session_config(self) -> tf.ConfigProto:
-        """Configuration of the sessions on this worker's server."""
-        config = get_default_sess_config()
-        config.experimental.collective_group_leader = '/job:worker/replica:0/task:0'
-        config.device_filters.append(f'/job:worker/task:{self.index}')
-        return config
+    def _session_config(self, config: Config) -> tf.ConfigProto:
+        """Configuration of the sessions on this worker's server.
+
+        They share its threads: that of the steps, and that of barriers.
+
+        Args:
+            config: of the run.
+        """
+        made = sessions.session_config(config, len(config.gpu) + 1)
+        made.use_per_session_threads = False
+        made.experimental.collective_group_leader = '/job:worker/replica:0/task:0'
+        made.device_filters.append(f'/job:worker/task:{self.index}')
+        return made
 
     @functools.cached_property
     def server(self) -> tf.train.Server:
@@ -117,9 +124,7 @@ class WorkerGroup(SingleWorker):
             step: global step that it would go on from.
             teacher: digest of the network that it learns from.
         """
-        # The sessions of a server share its threads: that of the steps, and that of barriers.
-        threads = operation_threads(len(config.gpu) + 1)
-        self.session_config.inter_op_parallelism_threads = threads
+        self.session_config = self._session_config(config)
         self.server  # noqa: B018
         for index, host in enumerate(self.hosts):
             self._wait_for(index, host)
@@ -253,7 +258,8 @@ class WorkerGroup(SingleWorker):
     def barrier(self) -> 'Barrier':
         return Barrier(self)
 
-    def session(self, state: SessionInit | None, towers: int) -> dict[str, Any]:
+    def session(self, state: SessionInit | None, config: Config) -> dict[str, Any]:
+        self.session_config = self._session_config(config)
         built = self.barrier()
         built.enter()
         return {

@@ -126,6 +126,7 @@ def _train_one(
     teachers.check_there(config)
     identity = Identity(dataset)
     print('\n'.join([*notes, *checks.notes(dataset, identity)]), flush=True)
+    from engine.graph import sessions
     from engine.training import cluster, train
 
     data_format, threads = hardware.prepare(
@@ -135,6 +136,7 @@ def _train_one(
         data_format=args.data_format,
         threads=args.threads,
     )
+    config = sessions.settled(config, args.threads)
     worker = cluster.join(others)
     # The other workers get from the first one what it reads.
     values = train.starting_values(config) if worker.first else None
@@ -144,11 +146,16 @@ def _train_one(
     if worker.first:
         # The lock has made a new folder.
         action = None if args.action == 'n' else args.action
-        run = _open(config, logdir, action, dataset, images, identity, given)
+        names = set(given)
+        if args.threads is not None:
+            names.add('operation_threads')
+        run = _open(config, logdir, action, dataset, images, identity, names)
         run = dataclasses.replace(run, lock=lock)
         if taught is not None:
             taught.note(run)
     content = taught.record.digest if taught is not None else ''
+    if run.config is not None:
+        config = config.replacing(operation_threads=run.config.operation_threads)
     run = dataclasses.replace(run, step=worker.start(config, dataset, run.step, content))
     config = worker.agree(run.config or config)
     if run.step >= config.epochs * config.steps_per_epoch:
@@ -157,6 +164,7 @@ def _train_one(
     _announce(run, worker)
     print(config.course.line(), flush=True)
     print(hardware.line(), flush=True)
+    print(sessions.line(config, threads), flush=True)
     train.train(
         config,
         dataset,

@@ -180,7 +180,7 @@ def _train(
         finish.append(save.save)
     stop = StopOnSignal(worker, *finish)
     callbacks.extend([*worker.callbacks, stop])
-    session = worker.session(_state(run, values), len(config.gpu))
+    session = worker.session(_state(run, values), config)
     try:
         with watchdog.watching():
             trainer = _launch(model, batches, callbacks, monitors, session, run)

@@ -49,6 +49,7 @@ def step_graph(config: Config) -> Callable[[], Any]:
     """A callable that runs one training step on random images, built in the default graph."""
     from tensorpack.tfutils.tower import TrainTowerContext
 
+    from engine.graph.sessions import session_config
     from engine.graph.tower import Model
     from quant.backend import tf
     from quant.scope import refit
@@ -62,9 +63,7 @@ def step_graph(config: Config) -> Callable[[], Any]:
     train = model.optimizer().minimize(loss)
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
     refits = refit([blocks.quantization for blocks in model.towers])
-    options = tf.ConfigProto(allow_soft_placement=True)
-    options.gpu_options.allow_growth = True  # two of them share a GPU
-    session = tf.Session(config=options)
+    session = tf.Session(config=session_config(config, 1))
     session.run(tf.global_variables_initializer())
     return session.make_callable(tf.group(train, *updates, *refits))
 

@@ -125,3 +125,33 @@ def test_a_mark_that_is_asked_for_is_compared(tmp_path):
     path = begin(tmp_path / 'run', CONFIG.replacing(warmup=0.5), epochs=3, earlier=True)
     with pytest.raises(UsageError, match='warmup: 0.5 there, 1.0 here'):
         open_run(CONFIG.replacing(warmup=1.0), path, None, given=['warmup'])
+
+
+def settled(**values):
+    return CONFIG.replacing(**{'operation_threads': 4, 'rewriting': 'off', **values})
+
+
+def test_the_order_of_sums_stays_on_another_machine(tmp_path, capsys):
+    path = begin(tmp_path / 'run', settled(), epochs=2)
+    run = open_run(settled(operation_threads=16, rewriting='on'), path, None)
+    assert run.config == settled() == read_config(path / 'config.json')
+    assert capsys.readouterr().out == ''
+
+
+def test_other_threads_have_to_be_asked_for(tmp_path, capsys):
+    path = begin(tmp_path / 'run', settled(), epochs=2)
+    run = open_run(settled(operation_threads=2), path, None, given=['operation_threads'])
+    assert run.config == settled(operation_threads=2) == read_config(path / 'config.json')
+    assert '--threads 2, before 4: sums may be rounded otherwise' in capsys.readouterr().out
+
+
+def test_a_run_of_an_earlier_version_keeps_one_thread_and_rewriting(tmp_path):
+    path = begin(tmp_path / 'run', CONFIG, epochs=2)
+    record = json.loads((path / 'config.json').read_text())
+    for added in ('operation_threads', 'rewriting'):
+        del record['machine'][added]
+    for added in ('checked', 'checksum'):
+        del record[added]
+    (path / 'config.json').write_text(json.dumps(record))
+    found = open_run(settled(), path, None).config
+    assert (found.operation_threads, found.rewriting) == (1, 'on')

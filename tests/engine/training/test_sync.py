@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from tensorpack import Callback
-from tensorpack.tfutils import sesscreate
 
 from engine.config.config import Config
 from engine.data import animals28
@@ -88,10 +87,6 @@ def train_alone(monkeypatch) -> None:
     """Training steps and nothing beside them."""
     for name in ('Evaluate', 'SaveBest'):
         monkeypatch.setattr(train, name, lambda *_, **__: Callback())
-    # Rewriting a graph that runs once takes longer than running it.
-    options = sesscreate.get_default_sess_config()
-    options.graph_options.rewrite_options.disable_meta_optimizer = True
-    monkeypatch.setattr(sesscreate, 'get_default_sess_config', lambda: options)
 
 
 def start(config: Config) -> dict[str, np.ndarray]:

@@ -13,7 +13,6 @@ from tensorpack import DataFlow
 
 from engine.data.sources import ArraySource
 from engine.graph.loaders import KeepsError
-from engine.graph.worker import SingleWorker, operation_threads
 from engine.training import watchdog as module
 from engine.training.watchdog import Noted, Watchdog
 from tests.paths import ROOT
@@ -107,18 +106,6 @@ def test_without_a_signal_nothing_ends(quick):
     with Watchdog(KeepsError(Batches(), 10), towers=1).watching():
         time.sleep(1.5)
     assert quick == []
-
-
-@pytest.mark.parametrize(
-    'cores, towers, threads', [(1, 1, 2), (1, 2, 3), (2, 2, 3), (4, 2, 0), (1, 8, 9)]
-)
-def test_there_are_more_threads_than_towers(cores, towers, threads, monkeypatch):
-    """0 leaves it to TensorFlow, which takes one for each core."""
-    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(cores)), raising=False)
-    assert operation_threads(towers) == threads
-    config = SingleWorker().session(None, towers)['session_creator'].config
-    assert config.inter_op_parallelism_threads == threads
-    assert config.use_per_session_threads == (threads > 0)
 
 
 @pytest.mark.slow

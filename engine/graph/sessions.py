@@ -1,0 +1,79 @@
+"""Sessions that train and evaluate: how many threads they have, and whether graphs are rewritten.
+
+TensorFlow makes one pool of threads for the insides of operations in a process, that of its first
+session: all sessions of a program are made from here, or leave the number open.
+"""
+
+from tensorpack.tfutils.common import get_default_sess_config
+
+from engine.config import hardware
+from engine.config.config import Config
+from quant.backend import has_gpu, tf
+
+# Largest image, in pixels, up to which rewriting a graph on the CPU does not pay: the first step
+# of ResNet-18 at W2A2 took 9.4 CPU-seconds with it and 2.1 without, and no step was faster after.
+# At 224 pixels steps are 5 to 10 % faster with it. GPUs need the layouts that it chooses.
+PLAIN = 96
+
+
+def settled(config: Config, asked: int | None = None) -> Config:
+    """The same with what follows from this machine: threads of operations, and rewriting.
+
+    A run records them: sums in another order round otherwise.
+
+    Args:
+        config: of the run.
+        asked: what ``--threads`` says.
+    """
+    threads = config.operation_threads
+    if asked is not None:
+        threads = max(1, asked)
+    if not threads:
+        threads = max(1, hardware.cores() // len(config.gpu))
+    rewriting = config.rewriting
+    if rewriting == 'auto':
+        rewriting = 'on' if has_gpu() or max(config.sizes) > PLAIN else 'off'
+    return config.replacing(operation_threads=threads, rewriting=rewriting)
+
+
+def session_config(config: Config, towers: int) -> tf.ConfigProto:
+    """How TensorFlow's session of a configuration is made.
+
+    Args:
+        config: of the run.
+        towers: of this process that may wait for each other.
+    """
+    config = settled(config)
+    made = get_default_sess_config()
+    made.intra_op_parallelism_threads = config.operation_threads
+    side_by_side = operations_side_by_side(towers)
+    made.inter_op_parallelism_threads = side_by_side
+    made.use_per_session_threads = side_by_side > 0
+    made.graph_options.rewrite_options.disable_meta_optimizer = config.rewriting == 'off'
+    return made
+
+
+def operations_side_by_side(towers: int) -> int:
+    """Threads that start operations: at least two, and more than there are towers.
+
+    Every tower that fetches a batch ahead may keep one until the others are as far; TensorFlow's
+    default, which 0 stands for, is the number of cores.
+    """
+    return 0 if hardware.cores() > towers else towers + 1
+
+
+def line(config: Config, decoding: int) -> str:
+    """The threads of a run, and whether its graph is rewritten, in words.
+
+    Args:
+        config: of the run.
+        decoding: threads that decode images.
+    """
+    config = settled(config)
+    rewritten = 'as it was built'
+    if config.rewriting == 'on':
+        rewritten = 'rewritten by TensorFlow before the first step'
+    return (
+        f'threads: {config.operation_threads} within operations, {decoding} decoding '
+        f'(OpenCV adds none); graph {rewritten}'
+    )

@@ -4,12 +4,12 @@
     python imagenet_tf.py --data /data/ILSVRC2012 --skip-list bad.txt
 
 Bad files are those that cannot be decoded: empty, truncated, no image, unreadable. They are listed
-in --out; the exit status is then 1, without any it is 0. Files that decode but are odd (named after
-another format, an edge below 32 pixels), classes with an unusual number of images and validation
-images that are training images too, byte by byte, are only reported.
+in --out, if that is given; the exit status is then 1, without any it is 0. Files that decode but
+are odd (named after another format, an edge below 32 pixels), classes with an unusual number of
+images and validation images that are training images too, byte by byte, are only reported.
 
-An interrupted scan goes on with --resume. A flipped byte inside a picture cannot be seen: no
-decoder reports it.
+An interrupted scan goes on with --resume, if it had --out. A flipped byte inside a picture cannot
+be seen: no decoder reports it.
 """
 
 import argparse
@@ -27,17 +27,26 @@ from PIL import Image
 from tqdm import tqdm
 
 from engine.data import checks
-from engine.data.batches import ordered_map
 from engine.data.datasets import open_dataset
 from engine.data.folder import IMAGENET
 from engine.data.identity import Identity
+from engine.data.ordered import ordered_map
 from engine.data.sources import BadImage, FileSource, decode
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.files import check_output, read_json, write_json, write_text
 from scripts import status
 
-FORMATS = {'.jpeg': 'JPEG', '.jpg': 'JPEG', '.png': 'PNG', '.bmp': 'BMP', '.webp': 'WEBP'}
+FORMATS = {
+    '.jpeg': 'JPEG',
+    '.jpg': 'JPEG',
+    '.png': 'PNG',
+    '.bmp': 'BMP',
+    '.webp': 'WEBP',
+    '.gif': 'GIF',
+    '.tif': 'TIFF',
+    '.tiff': 'TIFF',
+}
 TINY = 32
 SAVED_EVERY = 2000  # files
 
@@ -54,10 +63,11 @@ ILSVRC = {'train': Counts(1281167, 732, 1300), 'val': Counts(50000, 50, 50)}
 
 
 class Finding(NamedTuple):
-    """What is bad about a file, and what is odd; empty where nothing is."""
+    """What is bad about a file, and what is odd; empty where nothing is. And its format."""
 
     bad: str = ''
     odd: str = ''
+    kind: str = ''
 
 
 @dataclasses.dataclass
@@ -69,12 +79,14 @@ class State:
         done: files of each part that were read.
         bad: what is bad, by path.
         odd: what is odd, by path.
+        kinds: number of files by format, without the bad ones.
     """
 
     names: dict[str, int]
     done: dict[str, int]
     bad: dict[str, str] = dataclasses.field(default_factory=dict)
     odd: dict[str, str] = dataclasses.field(default_factory=dict)
+    kinds: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def add(self, part: str, name: str, finding: Finding) -> None:
         """Note the next file of a part.
@@ -88,6 +100,8 @@ class State:
             self.bad[name] = finding.bad
         if finding.odd:
             self.odd[name] = finding.odd
+        if finding.kind:
+            self.kinds[finding.kind] = self.kinds.get(finding.kind, 0) + 1
         self.done[part] += 1
 
 
@@ -99,13 +113,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
-        'data', metavar='DIR', help='what --data of imagenet_tf.py takes: a folder, or a packed one'
+        'data', metavar='DIR', help='what --data of imagenet_tf.py takes, of image files'
     )
     p.add_argument(
         '--out',
         type=Path,
-        default=Path('bad.txt'),
-        help='list of the bad files (default %(default)s)',
+        metavar='FILE',
+        help='list of the bad files to write, for --skip-list; by default they are only printed',
     )
     p.add_argument('--threads', type=int, default=os.cpu_count() or 1, help='decoding threads')
     p.add_argument(
@@ -139,12 +153,13 @@ def inspect(source: FileSource, i: int) -> Finding:
     except BadImage:
         return Finding(bad=f'truncated {content}' if content else 'no image')
     odd = []
-    named = FORMATS[Path(source.name(i)).suffix.lower()]
+    # Files in shards may have no names.
+    named = FORMATS.get(Path(source.name(i)).suffix.lower(), content)
     if content is not None and content != named:
         odd.append(f'content is {content}')
     if min(height, width) < TINY:
         odd.append(f'tiny: {width} x {height} pixels')
-    return Finding(odd=', '.join(odd))
+    return Finding(odd=', '.join(odd), kind=content or f'named {named}')
 
 
 def scan(source: FileSource, part: str, state: State, threads: int) -> Iterator[None]:
@@ -165,11 +180,11 @@ def scan(source: FileSource, part: str, state: State, threads: int) -> Iterator[
         yield
 
 
-def load_state(path: Path, sources: dict[str, FileSource], *, resume: bool) -> State:
+def load_state(path: Path | None, sources: dict[str, FileSource], *, resume: bool) -> State:
     """State of the interrupted scan, or of a new one.
 
     Args:
-        path: where an interrupted scan keeps its state.
+        path: where an interrupted scan keeps its state; None: nowhere.
         sources: files by part.
         resume: whether to go on.
 
@@ -180,7 +195,7 @@ def load_state(path: Path, sources: dict[str, FileSource], *, resume: bool) -> S
     for part, source in sources.items():
         text = '\n'.join(source.files)
         names[part] = zlib.crc32(text.encode(errors='surrogateescape'))
-    if not (resume and path.exists()):
+    if path is None or not (resume and path.exists()):
         return State(names, dict.fromkeys(sources, 0))
     state: State = read_json(path, State, 'scan without --resume')
     if state.names != names:
@@ -188,12 +203,14 @@ def load_state(path: Path, sources: dict[str, FileSource], *, resume: bool) -> S
     return state
 
 
-def scan_all(sources: dict[str, FileSource], path: Path, *, threads: int, resume: bool) -> State:
+def scan_all(
+    sources: dict[str, FileSource], path: Path | None, *, threads: int, resume: bool
+) -> State:
     """Scan all parts; the state is kept in ``path`` while it is unfinished.
 
     Args:
         sources: files by part.
-        path: of the state.
+        path: of the state; None keeps none.
         threads: decoding threads.
         resume: whether to go on where the last scan was interrupted.
     """
@@ -204,10 +221,11 @@ def scan_all(sources: dict[str, FileSource], path: Path, *, threads: int, resume
             for part, source in sources.items():
                 for _ in scan(source, part, state, threads):
                     bar.update()
-                    if bar.n % SAVED_EVERY == 0:
+                    if path is not None and bar.n % SAVED_EVERY == 0:
                         write_json(path, dataclasses.asdict(state))
         finally:
-            write_json(path, dataclasses.asdict(state))
+            if path is not None:
+                write_json(path, dataclasses.asdict(state))
     return state
 
 
@@ -255,33 +273,45 @@ def run(args: argparse.Namespace, bad: dict[str, str]) -> str:
     """
     if args.threads < 0:
         raise UsageError(f'--threads {args.threads}: must be at least 0')
-    check_output(str(args.out), '--out ')
-    dataset = open_dataset(args.data)
+    if args.out is not None:
+        check_output(str(args.out), '--out ')
+    elif args.resume:
+        raise UsageError('--resume: needs the --out of the scan that was interrupted')
+    dataset = open_dataset(args.data, split=None)
     sources = {}
     for part, source in (('train', dataset.train), ('val', dataset.val)):
         if isinstance(source, FileSource):
             sources[part] = source
     if not sources:
-        raise UsageError(
-            f'{args.data}: has no image files to check; give a folder with train/ and val/'
-        )
-    unfinished = args.out.with_name(args.out.name + '.state')
+        raise UsageError(f'{args.data}: has no image files to check; give a folder of image files')
+    unfinished = None
+    if args.out is not None:
+        unfinished = args.out.with_name(args.out.name + '.state')
     state = scan_all(sources, unfinished, threads=args.threads, resume=args.resume)
     bad.update(state.bad)
-    write_list(args.out, bad)
-    unfinished.unlink()
+    if unfinished is not None:
+        write_list(args.out, bad)
+        unfinished.unlink()
     return _report(dataset, sources, state, args.out)
 
 
-def _report(dataset: Dataset, sources: dict[str, FileSource], state: State, out: Path) -> str:
-    lines = [f'{name}: {what}' for name, what in [*state.bad.items(), *state.odd.items()]]
+def _report(
+    dataset: Dataset, sources: dict[str, FileSource], state: State, out: Path | None
+) -> str:
+    lines = list(filter(None, [dataset.line()]))
+    lines += [f'{name}: {what}' for name, what in [*state.bad.items(), *state.odd.items()]]
     for part, source in sources.items():
         lines += count_notes(dataset, part, source)
-    lines += checks.notes(dataset, Identity(dataset, whole=True))
+    if len(dataset.val):
+        lines += checks.notes(dataset, Identity(dataset, whole=True))
     images = sum(map(len, sources.values()))
-    summary = f'{images} images, {len(state.bad)} bad, {len(state.odd)} odd'
-    if state.bad:
+    kinds = ', '.join(f'{state.kinds[kind]} {kind}' for kind in sorted(state.kinds))
+    shown = f' ({kinds})' if kinds else ''
+    summary = f'{images} images{shown}, {len(state.bad)} bad, {len(state.odd)} odd'
+    if state.bad and out is not None:
         summary += f'; train with --skip-list {out}'
+    elif state.bad:
+        summary += '; --out FILE writes the list for --skip-list'
     return '\n'.join([*lines, summary])
 
 

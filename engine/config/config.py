@@ -21,6 +21,7 @@ from engine.config.options import (
 )
 from engine.data import inputs, randaugment
 from engine.data.preprocessing import Preprocessing
+from engine.data.split import Split
 from engine.errors import UsageError
 from engine.optimization.averages import AverageOptions
 from engine.optimization.optimizers import OptimizerOptions
@@ -146,6 +147,11 @@ class Config:
         }
         parts += [text for text, holds in used.items() if holds]
         return '-'.join([*parts, Path(self.data.replace(':', '-')).name])
+
+    @property
+    def split(self) -> Split:
+        """How images are divided of which none are for validation."""
+        return Split(self.val_split, self.split_seed)
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -113,6 +113,15 @@ class DataOptions:
         f'{datasets.choices()}; animals28 is embedded, and the default',
     )
     dataset: str = option('', 'name of the data set', flag=False)
+    val_split: float = option(
+        0.0,
+        'share of every class to validate on, of data without validation images; equal images '
+        'stay on one side',
+        low=0,
+        below=1,
+        metavar='SHARE',
+    )
+    split_seed: int = option(0, 'of --val-split', low=0, high=2**31 - 1)
     holdout: int = option(
         0,
         'training images to set aside, to choose exit thresholds or a recipe by',

@@ -4,18 +4,19 @@ from typing import Any
 
 from engine import families
 from engine.data import datasets
+from engine.data.spec import DatasetSpec
 
 PRESETS = families.presets()
 
 
-def data_defaults(net: str, dataset: str) -> dict[str, Any]:
+def data_defaults(net: str, dataset: str | DatasetSpec) -> dict[str, Any]:
     """Values that a data set changes in the defaults, for this network.
 
     Args:
         net: name of the network.
-        dataset: as a run records it; nothing is changed for one that is not known.
+        dataset: it, or its name as a run records it; nothing is changed for one that is not known.
     """
-    spec = datasets.SPECS.get(dataset)
+    spec = dataset if isinstance(dataset, DatasetSpec) else datasets.SPECS.get(dataset)
     return families.get(net).data_defaults(spec) if spec else {}
 
 

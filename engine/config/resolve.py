@@ -8,13 +8,15 @@ from typing import Any
 
 from engine.config.config import Config, check_sizes
 from engine.config.groups import refuse_foreign
-from engine.config.options import Architecture, RunOptions, ViewOptions
+from engine.config.options import Architecture, DataOptions, RunOptions, ViewOptions
 from engine.config.presets import PRESETS, data_defaults, network_defaults
 from engine.data import datasets
 from engine.data.spec import Dataset
+from engine.data.split import Split
 from engine.errors import UsageError
 from engine.optimization import optimizers, schedules
 from engine.optimization.optimizers import OptimizerOptions
+from engine.optimization.schedules import ScheduleOptions
 from quant import options as ranges
 from quant.policy import QuantizationOptions
 
@@ -23,6 +25,10 @@ EMBEDDED = 'animals28'
 EMBEDDED_SIZE = 32
 # What ImageNet's sizes are divided by for it.
 DIVISOR = 8
+
+# Steps that a pass over a folder has by default, as far as batches are larger than the least.
+LEAST_STEPS = 16
+LEAST_BATCH = 16
 
 
 def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
@@ -58,7 +64,7 @@ def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
         values.update(_embedded(values))
         notes.append(_embedded_note(values, given.get('sizes')))
     dataset = _open(values)
-    of_data = data_defaults(net, dataset.spec.name)
+    of_data = data_defaults(net, dataset.spec)
     arch = {**of_data, **values}.get('arch', Architecture.arch)
     of_net = network_defaults(net, arch)
     marks = schedules.fitted((of_net, of_data, of_preset), given)
@@ -68,10 +74,13 @@ def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
         notes.append(
             f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet'
         )
+    notes += _of_few_images(values, dataset, given, of_preset)
     _settle(values, dataset)
     known = Config.from_values(net=net).flat()
     config = Config.from_values(**{name: values[name] for name in values if name in known})
     config.check()
+    if dataset.layout:
+        notes += [dataset.line(), _recipe(config)]
     if preset is not None:
         notes.append(f'preset {config.preset}, expected: {preset.expect}')
     return config, dataset, notes
@@ -101,7 +110,18 @@ def _open(values: dict[str, Any]) -> Dataset:
             ranges.check(ViewOptions(image_size=size))
         except ValueError as error:
             raise UsageError(f'--{error}') from error
-    dataset = datasets.open_dataset(values['data'], size=size, skip=values.get('skip_list', ''))
+    names = [name for name in ('val_split', 'split_seed') if name in values]
+    try:
+        options = DataOptions(**{name: values[name] for name in names})
+        ranges.check(options)
+    except ValueError as error:
+        raise UsageError(f'--{error}') from error
+    dataset = datasets.open_dataset(
+        values['data'],
+        size=size,
+        skip=values.get('skip_list', ''),
+        split=Split(options.val_split, options.split_seed),
+    )
     values['data'] = datasets.located(datasets.named(values['data']).data)
     for name in ('skip_list', 'load', 'teacher'):
         if values.get(name):
@@ -121,6 +141,48 @@ def _mode(values: Mapping[str, Any]) -> str:
     except ValueError as error:
         raise UsageError(f'--{error}') from error
     return 'preact' if quantization.qa < QuantizationOptions.qa else 'resnet'
+
+
+def _of_few_images(
+    values: dict[str, Any],
+    dataset: Dataset,
+    given: Mapping[str, Any],
+    of_preset: Mapping[str, Any],
+) -> list[str]:
+    """Makes the default batch smaller where a pass would have few steps; says so.
+
+    Args:
+        values: options by name, which are changed.
+        dataset: the data.
+        given: options that were asked for.
+        of_preset: those of the preset.
+    """
+    asked = {**of_preset, **given}
+    whole = values.get('batch_size', RunOptions.batch_size)
+    if not dataset.layout or 'batch_size' in asked or 'steps_per_epoch' in asked:
+        return []
+    batch = whole
+    images = len(dataset.train)
+    while batch > images or (batch > LEAST_BATCH and images < LEAST_STEPS * batch):
+        batch //= 2
+    if batch == whole:
+        return []
+    values['batch_size'] = batch
+    text = f'batch_size {batch}, not {whole}: there are {images} training images'
+    if 'lr' not in asked:
+        rate = values.get('lr', ScheduleOptions.lr)
+        values['lr'] = rate * batch / whole
+        text += f'; lr {values["lr"]:g} in proportion'
+    return [text]
+
+
+def _recipe(config: Config) -> str:
+    """How images become inputs, in words."""
+    sizes = ' '.join(map(str, config.sizes))
+    return (
+        f'images: --augmentation {config.augmentation}, views of {config.image_size} pixels, '
+        f'--resize {config.resize} to --sizes {sizes}, --inputs {config.inputs}'
+    )
 
 
 def _settle(values: dict[str, Any], dataset: Dataset) -> None:

@@ -5,9 +5,7 @@ content depends on the seed and on its number only, never on the number of threa
 read before: a resumed run sees exactly the images that the interrupted one would have seen.
 """
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, count, islice
 from typing import NamedTuple, TypeVar
@@ -17,13 +15,13 @@ from tensorpack.dataflow import DataFlow
 from tensorpack.utils import logger
 
 from engine.data.augment import Extra
+from engine.data.ordered import ordered_map
 from engine.data.preprocessing import Preprocessing
 from engine.data.sources import BadImage, Source
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 
 Argument = TypeVar('Argument')
-Result = TypeVar('Result')
 Batch = list[np.ndarray]
 
 # Replacements of one image: so many bad ones in a row mean that there is nothing to train on.
@@ -279,43 +277,6 @@ class EvalFlow(DataFlow):
     def _read(self, index: int) -> Sample:
         views = self.preprocessing.eval_views(_pixels(self.source, index))
         return Sample(views, int(self.source.labels[index]))
-
-
-def ordered_map(
-    function: Callable[[Argument], Result],
-    arguments: Iterable[Argument],
-    *,
-    threads: int,
-    ahead: int = 1,
-) -> Generator[Result, None, None]:
-    """Map over threads, in the order of the arguments, a few results ahead of the reader.
-
-    Threads are enough because OpenCV and Pillow work outside of the interpreter lock. They end when
-    the iterator is exhausted, closed or collected.
-
-    Args:
-        function: called from the threads, so it must not change shared state.
-        arguments: may be endless; read only as far as results are needed.
-        threads: threads; 0 calls in the thread that iterates.
-        ahead: results that may wait for the reader while all threads are busy with later ones.
-
-    Yields:
-        function(argument). An exception in a call is raised in its place.
-    """
-    if threads == 0:
-        yield from map(function, arguments)
-        return
-    pool = ThreadPoolExecutor(threads, thread_name_prefix='decode')
-    pending: deque[Future[Result]] = deque()
-    try:
-        for argument in arguments:
-            pending.append(pool.submit(function, argument))
-            if len(pending) > threads + ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _batches(

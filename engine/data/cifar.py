@@ -1,4 +1,7 @@
-"""CIFAR-10 and CIFAR-100 as arrays, from the original Python archives, of which no code is run."""
+"""CIFAR-10 and CIFAR-100 as arrays, from the original archives.
+
+Of those for Python no code is run; the binary ones do as well.
+"""
 
 import functools
 from pathlib import Path
@@ -9,6 +12,7 @@ import numpy as np
 from engine.data.sources import ArraySource
 from engine.data.spec import Dataset, DatasetSpec
 from engine.errors import UsageError
+from engine.files import read_bytes, read_text
 from engine.pickles.arrays import ARRAYS
 from engine.pickles.budget import Budget
 from engine.pickles.machine import Machine
@@ -39,6 +43,29 @@ class Archive(NamedTuple):
         return *self.train, self.val, self.meta
 
 
+class Binary(NamedTuple):
+    """Where one of the two sets lies in its binary archive.
+
+    Attributes:
+        folder: usual name of the folder that holds the files.
+        train: training files.
+        val: validation file.
+        meta: text with the names of the classes, a line each.
+        labels: bytes in front of each image, of which the last one is the class.
+    """
+
+    folder: str
+    train: tuple[str, ...]
+    val: str
+    meta: str
+    labels: int
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files of the archive."""
+        return *self.train, self.val, self.meta
+
+
 ARCHIVES = {
     'cifar10': Archive(
         folder='cifar-10-batches-py',
@@ -58,11 +85,34 @@ ARCHIVES = {
     ),
 }
 
+BINARIES = {
+    'cifar10': Binary(
+        folder='cifar-10-batches-bin',
+        train=tuple(f'data_batch_{k}.bin' for k in range(1, 6)),
+        val='test_batch.bin',
+        meta='batches.meta.txt',
+        labels=1,
+    ),
+    'cifar100': Binary(
+        folder='cifar-100-binary',
+        train=('train.bin',),
+        val='test.bin',
+        meta='fine_label_names.txt',
+        labels=2,
+    ),
+}
+
+# Bytes of a binary file: that of CIFAR-100 has 154 million.
+LARGEST = 2**28
+
+# Bytes of an image: planes R, G, B of 32 x 32.
+PIXELS = 3072
+
 # Bytes that reading a file may take: of Python 2's texts, several copies are made.
 _REPEATS, _ROOM = 4, 2**25
 
 
-def _find(archive: Archive, root: Path) -> Path | None:
+def _find(archive: Archive | Binary, root: Path) -> Path | None:
     """The folder with all files of an archive: `root` or the usual one in it; None without."""
     for folder in (root, root / archive.folder):
         if all((folder / file).is_file() for file in archive.files):
@@ -71,16 +121,23 @@ def _find(archive: Archive, root: Path) -> Path | None:
 
 
 def _claims(name: str, root: Path) -> bool:
-    return _find(ARCHIVES[name], root) is not None
+    return any(_find(forms[name], root) for forms in (ARCHIVES, BINARIES))
 
 
 def _open(name: str, root: str, image_size: int) -> Dataset:
     archive = ARCHIVES[name]
-    folder = _find(archive, Path(root).expanduser())
+    binary = BINARIES[name]
+    place = Path(root).expanduser()
+    folder = _find(archive, place)
+    if folder is None and _find(binary, place):
+        return _open_binary(name, _find(binary, place) or place)
     if folder is None:
+        packed = [path.name for path in sorted(place.glob('cifar-*.tar.gz'))]
+        unpack = f'; unpack {packed[0]} first' if packed else ''
         raise UsageError(
             f'--data {name}:{root}: no batches; expected {", ".join(archive.files)} '
-            f'in {root} or {Path(root) / archive.folder}'
+            f'in {root} or {Path(root) / archive.folder}, or {", ".join(binary.files)} '
+            f'in {root} or {Path(root) / binary.folder}{unpack}'
         )
     classes = _read_names(folder / archive.meta, archive.names_key)
     train = _read_batches([folder / file for file in archive.train], archive.labels_key)
@@ -101,7 +158,7 @@ def _read_batches(files: list[Path], labels_key: str) -> ArraySource:
         known = _whole_numbers(found)
         if known is None:
             raise UsageError(f'--data: {file}: {labels_key} are no list of whole numbers')
-        expected = (len(known), 3072)
+        expected = (len(known), PIXELS)
         if not isinstance(data, np.ndarray) or data.shape != expected or data.dtype != np.uint8:
             shape = getattr(data, 'shape', type(data).__name__)
             raise UsageError(
@@ -110,9 +167,55 @@ def _read_batches(files: list[Path], labels_key: str) -> ArraySource:
             )
         rows.append(data)
         labels.append(known)
-    planes = np.concatenate(rows).reshape(-1, 3, 32, 32)  # RGB
+    return _source(np.concatenate(rows), np.concatenate(labels))
+
+
+def _source(rows: np.ndarray, labels: np.ndarray) -> ArraySource:
+    """Images of rows uint8 [N, 3072] (planes R, G, B)."""
+    planes = rows.reshape(-1, 3, 32, 32)  # RGB
     images = planes[:, ::-1].transpose(0, 2, 3, 1)  # [N, 32, 32, 3], BGR
-    return ArraySource(np.ascontiguousarray(images), np.concatenate(labels))
+    return ArraySource(np.ascontiguousarray(images), labels)
+
+
+def _open_binary(name: str, folder: Path) -> Dataset:
+    """The set in its binary form.
+
+    Raises:
+        UsageError: a file is cut.
+    """
+    binary = BINARIES[name]
+    text = read_text(folder / binary.meta, 'unpack the archive again')
+    classes = tuple(text.split())
+    files = [folder / file for file in binary.train]
+    train = _read_rows(files, binary.labels)
+    val = _read_rows([folder / binary.val], binary.labels)
+    return Dataset(name, SPECS[name], classes, train, val)
+
+
+def _read_rows(files: list[Path], labels: int) -> ArraySource:
+    """The images of binary files, of which each has so many bytes of labels in front.
+
+    Raises:
+        UsageError: a file is cut.
+    """
+    rows = np.concatenate([_rows(path, labels) for path in files])
+    return _source(rows[:, labels:], rows[:, labels - 1])
+
+
+def _rows(path: Path, labels: int) -> np.ndarray:
+    """Labels and pixels of every image, uint8 [n, labels + 3072].
+
+    Raises:
+        UsageError: the file is cut.
+    """
+    content = read_bytes(path, 'unpack the archive again', LARGEST)
+    length = labels + PIXELS
+    if not content or len(content) % length:
+        raise UsageError(
+            f'--data: {path} has {len(content)} bytes, expected a multiple of {length}; unpack the '
+            'archive again'
+        )
+    return np.frombuffer(content, np.uint8).reshape(-1, length)
 
 
 def _whole_numbers(values: Any) -> np.ndarray | None:

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.data import animals28, checks, cifar, fake, folder
+from engine.data.layouts.layout import VAL
 from engine.data.sources import Source, Subset
 from engine.data.spec import Dataset, DatasetSpec
+from engine.data.split import NONE, Split, divided
 from engine.errors import UsageError
 from engine.files import read_names
 
@@ -74,9 +76,9 @@ def located(data: str) -> str:
 
 
 def is_gone(data: str) -> bool:
-    """Whether `--data` names a folder that is not there."""
+    """Whether `--data` names a folder or file that is not there."""
     place = named(data).folder
-    return bool(place) and not Path(place).expanduser().is_dir()
+    return bool(place) and not Path(place).expanduser().exists()
 
 
 def absolute(path: str) -> str:
@@ -84,7 +86,9 @@ def absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path)) if path else path
 
 
-def open_dataset(data: str, *, size: int | None = None, skip: str = '') -> Dataset:
+def open_dataset(
+    data: str, *, size: int | None = None, skip: str = '', split: Split | None = NONE
+) -> Dataset:
     """Open what `--data` names.
 
     Args:
@@ -92,6 +96,7 @@ def open_dataset(data: str, *, size: int | None = None, skip: str = '') -> Datas
         size: edge of the views, pixels; None takes the one the set is meant for.
         skip: file that lists images to leave out, one path relative to the data folder a line;
             lines that start with # are comments.
+        split: how images are divided of which none are for validation; None leaves them together.
 
     Returns:
         The data set. Image files are listed but not opened.
@@ -102,11 +107,35 @@ def open_dataset(data: str, *, size: int | None = None, skip: str = '') -> Datas
     if size is not None and size < 1:
         raise UsageError(f'size is {size}, expected at least 1')
     found = named(data)
-    if found.spec is folder.FOLDER and not Path(data).expanduser().is_dir():
-        raise UsageError(f'--data {data}: no such name and no such folder; give {choices()}')
+    if found.spec is folder.FOLDER and not (data and Path(data).expanduser().exists()):
+        raise UsageError(
+            f'--data {data}: no such name and no such folder or file; give {choices()}'
+        )
     dataset = found.spec.open(found.folder, size or found.spec.image_size)
+    if split is not None:
+        dataset = _divided(dataset, split)
     checks.check(dataset)
     return _without(dataset, Path(skip).expanduser()) if skip else dataset
+
+
+def _divided(dataset: Dataset, wanted: Split) -> Dataset:
+    """A data set with validation images: its own, or a share of the others.
+
+    Raises:
+        UsageError: it has none, and no share of the others is asked for.
+    """
+    if len(dataset.val):
+        if wanted.share:
+            note = f'it has validation images of its own, which --val-split {wanted.share:g} leaves'
+            return dataclasses.replace(dataset, note='; '.join(filter(None, [dataset.note, note])))
+        return dataset
+    if not wanted.share:
+        raise UsageError(
+            f'--data {dataset.name}: {dataset.layout}, but no validation images (looked for '
+            f'{", ".join(VAL)}); give --val-split 0.1 to set a tenth of every class aside'
+        )
+    train, val = divided(dataset.train, wanted, dataset.classes)
+    return dataclasses.replace(dataset, train=train, val=val)
 
 
 def _without(dataset: Dataset, path: Path) -> Dataset:

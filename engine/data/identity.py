@@ -187,16 +187,16 @@ def fingerprints(source: Source, *, whole: bool = False) -> Fingerprints:
     hashes = np.array(names, np.uint32)  # [N], by which a sample does not depend on what is beside
     share = 1 if whole else _share(len(source), SIZED)
     chosen = np.flatnonzero(hashes % share == 0)
-    sizes = _mapped(lambda i: _looked_at(source.stored_size, i, -1), chosen)
+    sizes = mapped(lambda i: looked_at(source.stored_size, i, -1), chosen)
     share = 1 if whole else _share(sum(sizes), READ)
     # The lowest bits have chosen already.
     read = (hashes[chosen] >> 16) % share == 0
-    stored = _mapped(lambda i: _hash(_looked_at(source.stored, i, b'')), chosen[read])
+    stored = mapped(lambda i: hashed(looked_at(source.stored, i, b'')), chosen[read])
     contents = np.zeros(len(source), np.uint64)
     contents[chosen[read]] = stored
     images = np.zeros(len(source), np.uint64)
     for i, size in zip(chosen.tolist(), sizes):
-        images[i] = _hash(f'{source.name(i)}\0{size}\0{contents[i]}'.encode(errors='replace'))
+        images[i] = hashed(f'{source.name(i)}\0{size}\0{contents[i]}'.encode(errors='replace'))
     return Fingerprints(contents, images)
 
 
@@ -208,7 +208,7 @@ def _share(count: int, limit: int) -> int:
     return share
 
 
-def _mapped(function: Callable[[int], int], numbers: np.ndarray) -> list[int]:
+def mapped(function: Callable[[int], int], numbers: np.ndarray) -> list[int]:
     """Results of a function of each number, by threads: a file system answers several at a time."""
 
     def work(task: Sequence[int]) -> list[int]:
@@ -222,7 +222,7 @@ def _mapped(function: Callable[[int], int], numbers: np.ndarray) -> list[int]:
     return found
 
 
-def _looked_at(look: Callable[[int], T], i: int, otherwise: T) -> T:
+def looked_at(look: Callable[[int], T], i: int, otherwise: T) -> T:
     """Result of looking at image ``i``; a file that cannot be read is named when it is used."""
     try:
         return look(i)
@@ -230,7 +230,7 @@ def _looked_at(look: Callable[[int], T], i: int, otherwise: T) -> T:
         return otherwise
 
 
-def _hash(content: bytes) -> int:
+def hashed(content: bytes) -> int:
     """A number of 64 bits, never 0."""
     digest = hashlib.blake2b(content, digest_size=8).digest()
     return int.from_bytes(digest, 'little') or 1

@@ -63,6 +63,7 @@ class Pack:
         labels: int64 [N].
         names: of the files.
         skipped: names of the files that were left out; None: not known, in an earlier pack.
+        form: what was done to the files, see ``engine.data.shrink``; empty: nothing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,6 +80,7 @@ class Pack:
             self.labels = index['label'].astype(np.int64)
             self.names = list(map(os.fsdecode, index['name'].tolist()))
             self.skipped = _skipped(index)
+            self.form = str(index['form']) if 'form' in index else ''
             self._offset = index['offset']  # [N], as the next two
             self._length = index['length']
             self._crc = index['crc']
@@ -128,6 +130,10 @@ class PackedSource(FileSource):
         """Bytes of file `i`, which may be damaged."""
         return self._pack.stored(i)
 
+    def opened(self, i: int) -> BinaryIO:
+        """The bytes of file `i`."""
+        return io.BytesIO(self.stored(i))
+
     def _bytes(self, i: int) -> np.ndarray:
         return self._pack.read(i)
 
@@ -137,9 +143,10 @@ def checksum(name: bytes, content: bytes | memoryview) -> int:
     return zlib.crc32(content, zlib.crc32(name))
 
 
-def unfinished(path: Path) -> Path:
-    """Where the pack `path` is while it is written."""
-    return path.with_name(path.name + '.part')
+def unfinished(path: Path, form: str = '') -> Path:
+    """Where the pack `path` is while it is written, by what is done to its files."""
+    middle = f'.{form}' if form else ''
+    return path.with_name(f'{path.name}{middle}.part')
 
 
 def recover(path: Path) -> list[Entry]:
@@ -169,6 +176,7 @@ def write(
     *,
     classes: Sequence[str],
     skipped: Iterable[str] = (),
+    form: str = '',
 ) -> None:
     """Write a pack after the `entries` that `recover` found in the unfinished one.
 
@@ -178,11 +186,12 @@ def write(
         files: those that are not.
         classes: names of the classes.
         skipped: names of the files that are left out.
+        form: what was done to the files.
 
     Raises:
         OSError: it cannot be written; what was written so far stays.
     """
-    part = unfinished(path)
+    part = unfinished(path, form)
     with part.open('r+b' if part.exists() else 'w+b') as file:
         file.write(MAGIC)
         start = entries[-1].end if entries else len(MAGIC)
@@ -190,7 +199,7 @@ def write(
         file.truncate()
         for one in files:
             entries.append(_append(file, one))
-        _write_index(file, entries, classes, skipped)
+        _write_index(file, entries, classes, skipped, form)
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
@@ -241,8 +250,21 @@ def _skipped(index: Mapping[str, np.ndarray]) -> frozenset[str] | None:
 
 
 def _write_index(
-    file: BinaryIO, entries: Sequence[Entry], classes: Sequence[str], skipped: Iterable[str]
+    file: BinaryIO,
+    entries: Sequence[Entry],
+    classes: Sequence[str],
+    skipped: Iterable[str],
+    form: str,
 ) -> None:
+    """Writes the index of a pack, and where it begins.
+
+    Args:
+        file: of the pack, behind its files.
+        entries: these files.
+        classes: names of the classes.
+        skipped: names of the files that are left out.
+        form: what was done to the files.
+    """
     offset, length, crc, label, name = zip(*entries)
     index = io.BytesIO()
     np.savez(
@@ -254,6 +276,7 @@ def _write_index(
         name=np.array(name),
         classes=np.array(classes),
         skipped=np.array([os.fsencode(one) for one in sorted(skipped)], np.bytes_),
+        form=np.array(form),
     )
     start = file.tell()
     file.write(index.getvalue())

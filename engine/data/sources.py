@@ -1,10 +1,14 @@
 """Labelled images that can be read one by one, from memory or from files."""
 
+from __future__ import annotations
+
 import errno
+import io
 import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -109,6 +113,25 @@ class Source:
         """
         return self.read(i).tobytes()
 
+    def opened(self, i: int) -> BinaryIO:
+        """Image `i` as it is stored, of which as much is read as is asked for.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return io.BytesIO(self.stored(i))
+
+    def part(self, numbers: np.ndarray) -> Source:
+        """Some of the images as data of their own, of which nothing tells that there are more.
+
+        Args:
+            numbers: of the images, int64 [n].
+
+        Raises:
+            NotImplementedError: they come in fixed parts.
+        """
+        raise NotImplementedError(f'{type(self).__name__} has fixed parts')
+
 
 class ArraySource(Source):
     """Images in memory."""
@@ -128,6 +151,10 @@ class ArraySource(Source):
     def stored(self, i: int) -> bytes:
         """The pixels of image `i` as they are kept."""
         return self.images[i].tobytes()
+
+    def part(self, numbers: np.ndarray) -> ArraySource:
+        """See ``Source.part``."""
+        return ArraySource(self.images[numbers], self.labels[numbers])
 
 
 class Subset(Source):
@@ -225,6 +252,15 @@ class FileSource(Source):
     def stored(self, i: int) -> bytes:
         """The bytes of file `i`."""
         return self._bytes(i).tobytes()
+
+    def opened(self, i: int) -> BinaryIO:
+        """File `i`."""
+        return open(os.path.join(self.root, self.files[i]), 'rb')
+
+    def part(self, numbers: np.ndarray) -> FileSource:
+        """See ``Source.part``."""
+        files = [self.files[number] for number in numbers.tolist()]
+        return FileSource(self.root, files, self.labels[numbers])
 
     def _bytes(self, i: int) -> np.ndarray:
         # numpy.fromfile would return what happens to be in memory where the disk fails.

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.data.sources import Source, Subset
 
@@ -64,6 +64,14 @@ class DatasetSpec:
         return found
 
 
+class Edges(NamedTuple):
+    """Shortest edges of images, pixels: the smallest, the median, the largest; 0: not known."""
+
+    least: int = 0
+    median: int = 0
+    most: int = 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Training and validation images of the same classes.
@@ -75,6 +83,9 @@ class Dataset:
         train: training images.
         val: validation images.
         holdout: training images that are not trained on, or None.
+        layout: how they lie in a folder or file; empty for a data set with a name.
+        edges: of some of the images of a folder or file.
+        note: what else is there to say about how they were found.
     """
 
     name: str
@@ -83,3 +94,19 @@ class Dataset:
     train: Source
     val: Source
     holdout: Subset | None = None
+    layout: str = ''
+    edges: Edges = Edges()
+    note: str = ''
+
+    def line(self) -> str:
+        """What was recognised, in words; empty for a data set with a name."""
+        if not self.layout:
+            return ''
+        text = (
+            f'data {self.name}: {self.layout}, {len(self.classes)} classes, {len(self.train)} '
+            f'training and {len(self.val)} validation images'
+        )
+        if self.edges.median:
+            least, median, most = self.edges
+            text += f', shortest edges of {least} to {most} pixels (median {median})'
+        return f'{text}; {self.note}' if self.note else text

@@ -124,7 +124,7 @@ def images(source: Checkpoint, data: str | None, count: int) -> Images:
     if not place:
         return _noise(config.image_size, min(count, BATCH))
     try:
-        dataset = open_dataset(place, size=config.image_size)
+        dataset = open_dataset(place, size=config.image_size, split=config.split)
         if source.class_names:
             dataset, _ = classes.mapped(dataset, source.class_names, source.prefix)
     except UsageError as error:

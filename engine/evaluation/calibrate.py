@@ -291,7 +291,9 @@ def training_data(
             f'--data {data or config.data}: is not there; give --data and where it is now'
         )
     config.check()
-    dataset = open_dataset(config.data, size=config.image_size, skip=config.skip_list)
+    dataset = open_dataset(
+        config.data, size=config.image_size, skip=config.skip_list, split=config.split
+    )
     dataset = holdout.apply(dataset, config, Path(source.prefix).parent)
     _check_images(config, dataset, source)
     _check_numbers(images, config.batch_size, len(dataset.train))

@@ -127,7 +127,7 @@ def _images(source: Checkpoint, model: InferenceModel, asked: Asked) -> list[np.
             f'--data {asked.data or config.data}: is not there; {source.prefix} needs evaluation '
             'images for its activations: --data says where they are, --only weights needs none'
         )
-    images = open_dataset(place, size=config.image_size).val
+    images = open_dataset(place, size=config.image_size, split=config.split).val
     count = min(asked.images, len(images))
     numbers = np.linspace(0, len(images) - 1, count).round().astype(int)
     # The first ones can be of one class.

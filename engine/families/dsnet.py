@@ -113,9 +113,10 @@ class DSNetFamily(Family):
     def data_defaults(self, spec: DatasetSpec) -> dict[str, Any]:
         """Small images at one size, without the heavy augmentation."""
         defaults = super().data_defaults(spec)
-        if not spec.small:
+        if not (spec.small or spec.sizes):
             return defaults
-        return {**defaults, **_SMALL, 'sizes': (spec.largest,)}
+        own = _SMALL if spec.small else {}
+        return {**defaults, **own, 'sizes': (spec.largest,)}
 
     def folder_parts(self, config: Config) -> list[str]:
         """The second stage."""

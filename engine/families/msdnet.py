@@ -103,9 +103,10 @@ class MSDNetFamily(Family):
     def data_defaults(self, spec: DatasetSpec) -> dict[str, Any]:
         """The published form for CIFAR, at one size, for small images."""
         defaults = super().data_defaults(spec)
-        if not spec.small:
+        if not (spec.small or spec.sizes):
             return defaults
-        return {**defaults, **_SMALL, 'sizes': (spec.largest,)}
+        own = _SMALL if spec.small else {}
+        return {**defaults, **own, 'sizes': (spec.largest,)}
 
     def published(self, config: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
         """Networks of equal blocks are spelled by number and length of these."""

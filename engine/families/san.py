@@ -53,9 +53,9 @@ class SANFamily(Family):
         return {**PYTORCH, **mobile, 'kd_type': 'topdown'}
 
     def data_defaults(self, spec: DatasetSpec) -> dict[str, Any]:
-        """Small images with an encoding for their sizes: the largest is 0.7, as 224 of 320 is."""
+        """An encoding for the sizes of smaller images: the largest is 0.7, as 224 of 320 is."""
         defaults = super().data_defaults(spec)
-        if not spec.small:
+        if not (spec.small or spec.sizes):
             return defaults
         encoding = 10 * spec.largest // 7  # pixels
         return {**defaults, 'encoding': float(encoding)}

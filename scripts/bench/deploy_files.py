@@ -159,7 +159,9 @@ def _training_images(source: Checkpoint, side: int) -> np.ndarray:
         raise UsageError(f'--parent {source.prefix}: knows of no training images')
     preprocessing = source.config.preprocessing
     place = preprocessing.view_sizes.index(side)
-    dataset = open_dataset(source.config.data, size=source.config.image_size)
+    dataset = open_dataset(
+        source.config.data, size=source.config.image_size, split=source.config.split
+    )
     views = []
     for number in np.linspace(0, len(dataset.train) - 1, LOOKED_AT).astype(int).tolist():
         views.append(preprocessing.eval_views(dataset.train.read(number))[place])

@@ -14,7 +14,7 @@ import numpy as np
 from engine import arrays
 from engine.config.config import Config, read_config
 from engine.data import datasets, packed
-from engine.data import folder as class_folders
+from engine.data.layouts import label_list
 from engine.errors import UsageError
 from engine.files import read_json, write_json
 from engine.results import exit_records, exit_thresholds, page, records, tables
@@ -216,7 +216,7 @@ def read_skip_list(path: Path) -> Any:
 
 
 def read_labels(path: Path) -> Any:
-    return class_folders._read_labels(path, ['a.png', 'b.png'], {'cat': 0, 'dog': 1})
+    return label_list.read(path, ['a.png', 'b.png'], {'cat': 0, 'dog': 1}, 'val', 'train')
 
 
 CONFIG = Config.from_values(

@@ -3,6 +3,8 @@ interrupted.
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from engine.data.sources import FileSource
 from engine.data.spec import Dataset
 from scripts import check_data
 from tests.engine.data.ilsvrc import BAD, GOOD, make_tree, save
+from tests.engine.data.layouts import makers
 
 EXPECTED = {
     'truncated': 'truncated JPEG',
@@ -52,7 +55,7 @@ def test_every_bad_file_is_listed_and_no_other(tmp_path, scan):
     assert len(pngs) == 4 and all(f'{name}: content is PNG\n' in out for name in pngs)
     assert (
         out.splitlines()[-1]
-        == f'30 images, 8 bad, 4 odd; train with --skip-list {tmp_path}/bad.txt'
+        == f'30 images (18 JPEG, 4 PNG), 8 bad, 4 odd; train with --skip-list {tmp_path}/bad.txt'
     )
     lines = (tmp_path / 'bad.txt').read_text().splitlines()
     assert sorted(line for line in lines if line[0] != '#') == sorted(bad)
@@ -63,10 +66,47 @@ def test_every_bad_file_is_listed_and_no_other(tmp_path, scan):
 
 def test_clean_folder_and_tiny_images(tmp_path, scan):
     make_tree(tmp_path / 'set', train=1, edges=(40, 32))
-    assert scan()[:2] == (0, '9 images, 0 bad, 0 odd\n')
+    line = f'{open_dataset(str(tmp_path / "set")).line()}\n'
+    assert 'data set: class folders in train/ and val/, 3 classes, 3 training' in line
+    assert scan()[:2] == (0, f'{line}9 images (9 JPEG), 0 bad, 0 odd\n')
     name = 'val/ILSVRC2012_val_00000002.JPEG'
     (tmp_path / 'set' / name).write_bytes(save(Image.new('RGB', (31, 200))))
-    assert scan()[:2] == (0, f'{name}: tiny: 31 x 200 pixels\n9 images, 0 bad, 1 odd\n')
+    code, out, _ = scan()
+    assert code == 0
+    assert out.endswith(f'{name}: tiny: 31 x 200 pixels\n9 images (9 JPEG), 0 bad, 1 odd\n')
+
+
+@pytest.mark.parametrize('name', ['a table of paths and labels', 'TFRecord shards'])
+def test_other_layouts_and_formats(tmp_path, scan, name):
+    makers.MAKERS[name](tmp_path / 'set')
+    code, out, _ = scan()
+    assert code == 0 and out.splitlines()[-1] == '18 images (18 PNG), 0 bad, 0 odd'
+
+
+def test_images_that_are_not_divided_yet(tmp_path, capsys, monkeypatch):
+    """And without --out nothing is written."""
+    makers.one_folder(tmp_path / 'set')
+    for form in ('gif', 'tif', 'tiff', 'webp'):
+        path = tmp_path / 'set' / 'apple' / f'a.{form}'
+        Image.new('RGB', (40, 50)).save(path)
+    (tmp_path / 'set' / 'bird' / 'b.gif').write_bytes(b'GIF89a')
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    assert check_data.main([str(tmp_path / 'set'), '--threads', '0']) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        '23 images (1 GIF, 18 PNG, 2 TIFF, 1 WEBP), 1 bad, 0 odd; --out FILE writes the list for '
+        '--skip-list'
+    )
+    assert not list((tmp_path / 'here').iterdir())
+    assert check_data.main([str(tmp_path / 'set'), '--resume']) == 2
+    assert '--resume: needs the --out of the scan' in capsys.readouterr().err
+
+
+def test_help_does_not_wait_for_tensorflow():
+    """What it imports is enough to know: neither TensorFlow nor tensorpack."""
+    code = 'import sys, scripts.check_data, scripts.pack_data; print(*sys.modules)'
+    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert not {'tensorflow', 'tensorpack'} & set(found.stdout.split())
 
 
 @pytest.mark.parametrize('stop', [KeyboardInterrupt, OSError])
@@ -119,7 +159,8 @@ def test_what_pillow_cannot_open_does_not_end_the_scan(tmp_path, scan, monkeypat
         raise RuntimeError('Failed to decode image: Not implemented')
 
     monkeypatch.setattr(check_data.Image, 'open', fail)
-    assert scan()[:2] == (0, '9 images, 0 bad, 0 odd\n')
+    code, out, _ = scan()
+    assert code == 0 and out.endswith('9 images (9 named JPEG), 0 bad, 0 odd\n')
 
 
 def test_a_list_that_cannot_be_written_keeps_the_scan(tmp_path, scan, monkeypatch):
@@ -132,7 +173,8 @@ def test_a_list_that_cannot_be_written_keeps_the_scan(tmp_path, scan, monkeypatc
         patch.setattr(check_data, 'write_list', full)
         assert scan()[0] == 2
     monkeypatch.setattr(check_data, 'inspect', full)
-    assert scan('--resume')[:2] == (0, '9 images, 0 bad, 0 odd\n')
+    code, out, _ = scan('--resume')
+    assert code == 0 and out.endswith('9 images (9 JPEG), 0 bad, 0 odd\n')
     (tmp_path / 'bad.txt').unlink()
     (tmp_path / 'bad.txt').mkdir()
     code, _, err = scan()
@@ -173,7 +215,7 @@ def test_counts_of_other_sets():
     'flags, message',
     [
         (['--threads', '-1'], '--threads -1: must be at least 0'),
-        ([], 'there is no train/ in it'),
+        ([], 'and found nothing'),
     ],
 )
 def test_refusals(tmp_path, scan, flags, message):

@@ -9,11 +9,16 @@ import pytest
 from engine.data import packed
 from engine.data.batches import TrainFlow
 from engine.data.datasets import open_dataset
+from engine.data.identity import Identity
+from engine.data.opencv import cv2
 from engine.data.preprocessing import Preprocessing
-from engine.data.sources import BadImage
+from engine.data.shrink import Shrink
+from engine.data.sources import BadImage, decode
+from engine.data.split import Split
 from engine.errors import UsageError
 from scripts import check_data, pack_data
 from tests.engine.data.ilsvrc import BAD, GOOD, make_tree
+from tests.engine.data.layouts import makers
 
 PREPROCESSING = Preprocessing('area_crop', 32, (32,), 'nearest', 'normalized_bgr')
 FLOW = {'batch_size': 5, 'seed': 1, 'max_bad': 0.1}
@@ -71,6 +76,70 @@ def test_packed_set_is_the_folder(tmp_path, tree, pack):
     code, out, _ = pack()
     assert code == 0 and (tmp_path / 'packed' / 'train.pack').stat().st_mtime_ns == before
     assert f'{tmp_path}/packed/train.pack was there, and its images have not been read again' in out
+
+
+def test_smaller_files(tmp_path, pack):
+    """120 x 160 pixels become 60 x 80 by mean over areas, and are JPEG files of that quality."""
+    code, out, err = pack('--shortest', '60', '--quality', '80')
+    # What is damaged is not copied unseen.
+    assert code == 2 and '--skip-list' in err
+    folder = open_dataset(str(tmp_path / 'set'))
+    bad = []
+    for i, name in enumerate(folder.train.files):
+        try:
+            folder.train.read(i)
+        except BadImage:
+            bad.append(name)
+    (tmp_path / 'bad.txt').write_text('\n'.join(bad))
+    flags = ['--skip-list', str(tmp_path / 'bad.txt')]
+    assert pack('--shortest', '60', '--quality', '80', *flags)[0] == 0
+    copy = open_dataset(str(tmp_path / 'packed'))
+    folder = open_dataset(str(tmp_path / 'set'), skip=flags[1])
+    assert [copy.train.name(i) for i in range(len(copy.train))] == [
+        folder.train.name(i) for i in range(len(folder.train))
+    ]
+    for i in (0, 5):
+        image = folder.train.read(i)
+        means = image.reshape(60, 2, 80, 2, 3).mean((1, 3))
+        small = copy.train.read(i)
+        assert small.shape == (60, 80, 3) and np.abs(small - means).mean() < 4
+    for other in (['--shortest', '60', '--quality', '81'], ['--shortest', '61'], []):
+        code, _, err = pack(*other, *flags)
+        assert code == 2 and 'with another --shortest or --quality' in err
+
+
+@pytest.mark.parametrize(
+    'flags, message',
+    [
+        (['--quality', '90'], '--quality 90: needs --shortest'),
+        (['--shortest', '0'], '--shortest 0: must be at least 1'),
+        (['--shortest', '9', '--quality', '101'], '--quality 101: must be 1 to 100'),
+        (['--val-split', '1'], '--val-split 1: must be at least 0 and below 1'),
+    ],
+)
+def test_wrong_flags(pack, flags, message):
+    code, _, err = pack(*flags)
+    assert code == 2 and message in err
+
+
+def test_a_jpeg_that_is_small_already_is_copied():
+    shrink = Shrink(100, 50)
+    image = np.full((90, 200, 3), 77, np.uint8)
+    for suffix, same in (('.jpg', True), ('.png', False)):
+        encoded = cv2.imencode(suffix, image)[1].reshape(-1)
+        found = shrink(encoded, 'a')
+        assert np.array_equal(found, encoded) == same
+        assert decode(found, 'a').shape == image.shape
+
+
+def test_a_folder_of_classes_is_packed_divided(tmp_path, capsys):
+    makers.one_folder(tmp_path / 'set')
+    flags = ['--val-split', '0.34', '--split-seed', '3']
+    assert pack_data.main([str(tmp_path / 'set'), str(tmp_path / 'packed'), *flags]) == 0
+    copy = open_dataset(str(tmp_path / 'packed'))
+    folder = open_dataset(str(tmp_path / 'set'), split=Split(0.34, 3))
+    assert_same_source(copy.val, folder.val)
+    assert Identity(copy).val == Identity(folder).val
 
 
 def test_skipped_images_stay_out_and_packs_can_be_scanned(tmp_path, tree, pack, capsys):

@@ -59,6 +59,33 @@ def test_cifar10(tmp_path, as_bytes):
         assert image[y, x].tolist() == [blue, green, red]
 
 
+@pytest.mark.parametrize('name', ['cifar10', 'cifar100'])
+def test_binary_archives(tmp_path, name):
+    binary = cifar.BINARIES[name]
+    folder = tmp_path / binary.folder
+    folder.mkdir()
+    for number, file in enumerate((*binary.train, binary.val)):
+        labels = np.full((2, binary.labels), 200, np.uint8)
+        labels[:, -1] = [number, 3]
+        (folder / file).write_bytes(np.hstack([labels, cifar_rows(2, seed=number)]).tobytes())
+    classes = [f'name{k}' for k in range(10 if name == 'cifar10' else 100)]
+    (folder / binary.meta).write_text('\n'.join([*classes, '']))
+    for data in (f'{name}:{tmp_path}', str(folder)):
+        dataset = open_dataset(data)
+        assert (dataset.name, dataset.classes) == (name, tuple(classes))
+        assert dataset.val.labels.tolist() == [len(binary.train), 3]
+        row, image = cifar_rows(2, seed=0)[1], dataset.train.read(1)
+        assert image[17, 4].tolist() == [row[plane * 1024 + 17 * 32 + 4] for plane in (2, 1, 0)]
+    path = folder / binary.val
+    path.write_bytes(path.read_bytes()[:-5])
+    assert f'{path} has' in refusal(f'{name}:{tmp_path}')
+
+
+def test_an_archive_that_is_packed_is_named(tmp_path):
+    (tmp_path / 'cifar-10-python.tar.gz').write_bytes(b'')
+    assert refusal(f'cifar10:{tmp_path}').endswith('; unpack cifar-10-python.tar.gz first')
+
+
 def test_cifar100_uses_the_fine_labels(tmp_path):
     for name, count in (('train', 6), ('test', 2)):
         write_pickle(

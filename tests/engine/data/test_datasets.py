@@ -14,7 +14,7 @@ from PIL import Image
 from engine.data import folder, sources
 from engine.data.animals28 import EMBEDDED
 from engine.data.datasets import open_dataset
-from engine.data.folder import SUFFIXES
+from engine.data.layouts.layout import SUFFIXES
 from engine.data.sources import BadImage, decode
 from engine.errors import UsageError
 from scripts.bench.image_files import picture
@@ -82,8 +82,9 @@ def test_fake_is_the_same_in_every_process():
 
 def test_folder_with_class_folders(tmp_path):
     dataset = open_dataset(str(make_folder(tmp_path / 'small')))
-    assert (dataset.name, dataset.classes, dataset.spec) == ('small', SYNSETS, folder.FOLDER)
-    assert (dataset.spec.image_size, dataset.spec.augmentation) == (224, 'area_crop')
+    assert (dataset.name, dataset.classes, dataset.spec.name) == ('small', SYNSETS, 'folder')
+    # Shortest edges of 30 to 60 pixels, of which 40 is the median.
+    assert (dataset.spec.image_size, dataset.spec.augmentation) == (40, 'shift')
     np.testing.assert_array_equal(dataset.train.labels, [0, 0, 1, 1, 1, 2, 2, 2, 2])
     np.testing.assert_array_equal(dataset.val.labels, [0, 0, 1, 1, 2, 2])
     assert [dataset.train.read(i).shape for i in (2, 3, 4)] == [
@@ -107,14 +108,14 @@ def test_sizes_are_positive():
         open_dataset('animals28', size=0)
 
 
-@pytest.mark.parametrize('suffix', [*SUFFIXES, '.JPEG', '.Png'])
+@pytest.mark.parametrize('suffix', [*sorted({*SUFFIXES} - {'.gif'}), '.JPEG', '.Png'])
 def test_formats(tmp_path, suffix):
     make_folder(tmp_path)
     image = write_image(tmp_path / 'train' / SYNSETS[0] / f'a{suffix}', value=128)
     dataset = open_dataset(str(tmp_path))
     number = [Path(file).name for file in dataset.train.files].index(f'a{suffix}')
     assert dataset.train.labels[number] == 0
-    if suffix.lower() in ('.png', '.bmp'):
+    if suffix.lower() in ('.png', '.bmp', '.tif', '.tiff'):
         np.testing.assert_array_equal(dataset.train.read(number), image)
     else:
         assert np.abs(dataset.train.read(number).astype(int) - image).mean() < 8
@@ -144,6 +145,18 @@ def test_odd_files_look_as_in_pillow(kind, seed):
     assert np.abs(image.astype(int) - oracle(encoded, kind)).mean() <= (
         1 if kind in ('cmyk', 'ycck') else 0
     )
+
+
+@pytest.mark.parametrize('form', ['GIF', 'TIFF', 'WEBP'])
+@pytest.mark.parametrize('mode', ['RGB', 'L'])
+def test_further_formats_look_as_in_pillow(form, mode):
+    stream = io.BytesIO()
+    shot().convert(mode).save(stream, form, **({'lossless': True} if form == 'WEBP' else {}))
+    encoded = stream.getvalue()
+    image = decode(np.frombuffer(encoded, np.uint8), form)
+    np.testing.assert_array_equal(image, oracle(encoded, form))
+    with pytest.raises(BadImage):
+        decode(np.frombuffer(encoded[: len(encoded) // 2], np.uint8), form)
 
 
 def test_colour_order_and_orientation():
@@ -234,16 +247,18 @@ def test_a_label_list_of_other_images(tmp_path):
 def test_unknown_name_lists_the_choices(tmp_path):
     for data in ('imagenet', str(tmp_path / 'nowhere'), 'cifar10', 'cifar10:'):
         message = refusal(data)
-        assert f'--data {data}: no such name and no such folder' in message
-        assert message.endswith('a folder with train/ and val/, or one that pack_data wrote')
+        assert f'--data {data}: no such name and no such folder or file' in message
+        assert message.endswith(folder.HELP)
 
 
 def test_incomplete_folders(tmp_path):
-    assert 'there is no train/ in it' in refusal(tmp_path)
+    assert refusal(tmp_path).endswith('and found nothing')
     (tmp_path / 'train' / '.hidden').mkdir(parents=True)
-    assert 'there is no val/ in it' in refusal(tmp_path)
+    assert refusal(tmp_path).endswith('and found 1 folders (train/), in train/ nothing')
+    write_image(tmp_path / 'train' / 'cat' / 'a.png')
+    assert 'no validation images (looked for val, validation, valid, test)' in refusal(tmp_path)
     (tmp_path / 'val').mkdir()
-    assert 'train/ holds no class folders' in refusal(tmp_path)
+    assert 'val holds no images' in refusal(tmp_path)
 
 
 def test_empty_classes_are_named(tmp_path):
@@ -255,14 +270,13 @@ def test_empty_classes_are_named(tmp_path):
     (root / 'train' / 'n10').mkdir()
     (root / 'val' / 'n10').mkdir()
     assert (
-        f'{root}/train: these classes hold no images (.jpeg .jpg .png .bmp .webp): n09, n10'
+        f'{root}/train: these classes hold no images ({" ".join(SUFFIXES)}): n09, n10'
         in refusal(root)
     )
     for name in ('n09', 'n10'):
         write_image(root / 'train' / name / 'a.png')
-    assert (
-        f'{root}/val: these classes hold no images (.jpeg .jpg .png .bmp .webp): n09, n10'
-        in refusal(root)
+    assert f'{root}/val: these classes hold no images ({" ".join(SUFFIXES)}): n09, n10' in refusal(
+        root
     )
 
 

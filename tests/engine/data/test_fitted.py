@@ -1,0 +1,75 @@
+"""The recipe follows the size of the images."""
+
+import pytest
+
+from engine.config.resolve import resolve
+from engine.data import fitted, folder
+from engine.data.sources import FileSource
+from tests.engine.data.layouts import makers
+
+
+@pytest.mark.parametrize(
+    'edge, augmentation, sizes',
+    [
+        (0, 'area_crop', ()),
+        (6, 'shift', (8,)),
+        (28, 'shift', (28, 24, 20, 16)),
+        (32, 'shift', (32, 28, 24, 20, 16)),
+        (64, 'shift', (64, 56, 48, 40, 32)),
+        (96, 'area_crop', (96, 80, 72, 56, 40)),
+        (128, 'area_crop', (128, 112, 88, 72, 56)),
+        (223, 'area_crop', (224, 192, 160, 128, 96)),
+        (224, 'area_crop', ()),
+        (500, 'area_crop', ()),
+    ],
+)
+def test_recipes(edge, augmentation, sizes):
+    spec = folder.spec_of(('a', 'b'), edge)
+    assert (spec.name, spec.augmentation, spec.sizes) == ('folder', augmentation, sizes)
+    assert spec.image_size == max(sizes, default=224)
+    assert spec.small == (0 < edge <= 64)
+
+
+def test_imagenet_in_small_is_another_set():
+    classes = [f'n{number:08}' for number in range(1000)]
+    assert folder.spec_of(classes, 375).name == 'imagenet'
+    assert folder.spec_of(classes, 64).name == 'folder'
+
+
+def test_files_that_are_no_images_do_not_count(tmp_path):
+    makers.put(tmp_path / 'a.png', b'')
+    makers.put(tmp_path / 'b.png', makers.png('train', 0, 0, edge=50))
+    source = FileSource(tmp_path, ['a.png', 'b.png', 'gone.png'], [0, 0, 0])
+    assert fitted.edges(source) == (50, 50, 50)
+
+
+@pytest.mark.parametrize(
+    'net, sizes',
+    [
+        ('rsnet', (32, 28, 24, 20, 16)),
+        ('san', (32, 28, 24, 20, 16)),
+        ('aig', (32, 28, 24, 20, 16)),
+        ('msdnet', (32,)),
+        ('dsnet', (32,)),
+    ],
+)
+def test_defaults_of_a_folder_of_small_images(tmp_path, net, sizes):
+    makers.tree(tmp_path)
+    config, _, notes = resolve({'data': str(tmp_path), 'net': net, 'batch_size': 4})
+    assert (config.augmentation, config.resize, config.sizes) == ('shift', 'area', sizes)
+    assert (config.dataset, config.image_size) == ('folder', 32)
+    text = ' '.join(map(str, sizes))
+    assert notes[-1] == (
+        f'images: --augmentation shift, views of 32 pixels, --resize area to --sizes {text}, '
+        f'--inputs {config.inputs}'
+    )
+    # Flags win.
+    config, *_ = resolve({'data': str(tmp_path), 'net': net, 'augmentation': 'area_crop'})
+    assert config.augmentation == 'area_crop'
+
+
+def test_few_images_have_small_batches(tmp_path):
+    makers.tree(tmp_path)
+    config, _, notes = resolve({'data': str(tmp_path)})
+    assert (config.batch_size, config.lr) == (8, 0.1 * 8 / 128)
+    assert 'batch_size 8, not 128: there are 12 training images; lr 0.00625 in proportion' in notes

@@ -18,6 +18,7 @@ from engine.config.options import (
     FolderFlags,
 )
 from engine.config.presets import PRESETS, data_defaults, network_defaults
+from engine.data import augment, inputs
 from engine.errors import UsageError
 
 PROGRAM = 'imagenet_tf.py'
@@ -101,6 +102,24 @@ def _add_spellings(p: Parser) -> None:
     group = p.add_argument_group('short forms')
     group.add_argument('-d', '--depth', type=int, metavar='N', help='-d 18 is --arch resnet18')
     group.add_argument('--fake', action='store_true', help='the same as --data fake')
+    group.add_argument(
+        '--crop',
+        type=float,
+        metavar='SHARE',
+        help='--augmentation area_crop:SHARE: what evaluation keeps of the shortest edge; 0.875 '
+        'is 224 of 256, 1 is all',
+    )
+    for name in ('mean', 'std'):
+        group.add_argument(
+            f'--{name}',
+            type=float,
+            nargs='+',
+            metavar='X',
+            help=f'--inputs: {name} of each channel, of the range [0, 1]; one number for all',
+        )
+    group.add_argument(
+        '--channel_order', choices=inputs.ORDERS, help='--inputs: order of the channels'
+    )
     group.add_argument(
         '--target', type=float, metavar='RATE', help='--net aig: --targets, the same for all blocks'
     )
@@ -189,6 +208,7 @@ def explicit(args: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.fake:
         given['data'] = 'fake'
+    _set_views(args, given)
     if args.target is not None:
         if args.targets is not None:
             raise UsageError(f'--target {args.target} with --targets: give one of them')
@@ -198,6 +218,34 @@ def explicit(args: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f'-d {args.depth} with --arch {args.arch}: give one of them')
         given['arch'] = f'resnet{args.depth}'
     return {name: _hashable(value) for name, value in given.items()}
+
+
+def _set_views(args: argparse.Namespace, given: dict[str, Any]) -> None:
+    """Sets what short forms say of views; what they leave open follows from the defaults.
+
+    Raises:
+        UsageError: two flags set the same.
+    """
+    if args.crop is not None:
+        known = given.get('augmentation', '')
+        if augment.SHARE in known:
+            raise UsageError(f'--crop {args.crop:g} with --augmentation {known}: give one of them')
+        given['augmentation'] = f'{known}{augment.SHARE}{args.crop:g}'
+    parts = [args.channel_order or '']
+    for name in ('mean', 'std'):
+        numbers = getattr(args, name) or []
+        if len(numbers) not in (0, 1, 3):
+            raise UsageError(f'--{name}: give one number for all channels, or three')
+        if len(numbers) == 1:
+            numbers = numbers * 3
+        parts.append(','.join(f'{number:g}' for number in numbers))
+    if any(parts):
+        if 'inputs' in given:
+            raise UsageError(
+                f'--inputs {given["inputs"]} with --mean, --std or --channel-order: give one of '
+                'them'
+            )
+        given['inputs'] = ':'.join(parts)
 
 
 def _hashable(value: Any) -> Any:

@@ -19,7 +19,7 @@ from engine.config.options import (
     RunOptions,
     ViewOptions,
 )
-from engine.data import inputs, randaugment
+from engine.data import augment, inputs, randaugment
 from engine.data.preprocessing import Preprocessing
 from engine.data.split import Split
 from engine.errors import UsageError
@@ -228,6 +228,10 @@ class Config:
                 'of --gpu'
             )
         inputs.parse(self.inputs)
+        try:
+            augment.named(self.augmentation)
+        except ValueError as error:
+            raise UsageError(f'--augmentation {error}') from error
         self._check_recipe()
         try:
             self.network()

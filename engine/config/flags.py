@@ -89,9 +89,10 @@ def add(group: Any, flag: Flag, *, switch: bool = False) -> None:
     text = help_text(flag).replace('%', '%%')
     if flag.kind is bool:
         if switch:
-            group.add_argument(*names, action='store_true', help=text)
+            group.add_argument(*names, dest=flag.name, action='store_true', help=text)
         else:
-            group.add_argument(*names, action=argparse.BooleanOptionalAction, help=text)
+            action = argparse.BooleanOptionalAction
+            group.add_argument(*names, dest=flag.name, action=action, help=text)
         return
     more: dict[str, Any] = {}
     if flag.several and flag.limits.parse is None and not flag.limits.file:
@@ -102,7 +103,12 @@ def add(group: Any, flag: Flag, *, switch: bool = False) -> None:
     if metavar is None:
         metavar = {int: 'N', float: 'X'}.get(flag.kind, 'NAME')
     group.add_argument(
-        *names, type=functools.partial(read, flag), metavar=metavar, help=text, **more
+        *names,
+        dest=flag.name,
+        type=functools.partial(read, flag),
+        metavar=metavar,
+        help=text,
+        **more,
     )
 
 

@@ -7,8 +7,7 @@ them, see ``engine.config.resolve``.
 
 import dataclasses
 
-from engine.data import datasets, inputs
-from engine.data.augment import AUGMENTATIONS
+from engine.data import augment, datasets, inputs
 from engine.data.preprocessing import RESIZES
 from engine.optimization.averages import WEIGHTS
 from quant.options import option
@@ -158,8 +157,10 @@ class ViewOptions:
 
     augmentation: str = option(
         'area_crop',
-        'how training views are drawn, and which views of evaluation belong to them',
-        choices=lambda: tuple(AUGMENTATIONS),
+        f'how training views are drawn, and which views of evaluation belong to them: '
+        f'{", ".join(augment.AUGMENTATIONS)} (imagenet is area_crop, cifar is shift)',
+        parse=augment.parse,
+        short=('--augment',),
     )
     image_size: int = option(
         224,

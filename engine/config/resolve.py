@@ -10,7 +10,7 @@ from engine.config.config import Config, check_sizes
 from engine.config.groups import refuse_foreign
 from engine.config.options import Architecture, DataOptions, RunOptions, ViewOptions
 from engine.config.presets import PRESETS, data_defaults, network_defaults
-from engine.data import datasets
+from engine.data import augment, datasets, inputs
 from engine.data.spec import Dataset
 from engine.data.split import Split
 from engine.errors import UsageError
@@ -69,6 +69,7 @@ def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
     of_net = network_defaults(net, arch)
     marks = schedules.fitted((of_net, of_data, of_preset), given)
     values = {**of_net, **of_data, **values, **marks}
+    values.update(completed_views(given, {**of_net, **of_data, **of_preset}))
     if 'mode' not in values:
         values['mode'] = _mode(values)
         notes.append(
@@ -174,6 +175,23 @@ def _of_few_images(
         values['lr'] = rate * batch / whole
         text += f'; lr {values["lr"]:g} in proportion'
     return [text]
+
+
+def completed_views(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
+    """Options about views of which flags give a part; the rest of them follows from defaults.
+
+    Args:
+        given: options by name.
+        defaults: likewise.
+
+    Raises:
+        UsageError: a part is no such thing.
+    """
+    found = {}
+    for name, complete in (('augmentation', augment.completed), ('inputs', inputs.completed)):
+        if name in given:
+            found[name] = complete(given[name], defaults.get(name, getattr(ViewOptions, name)))
+    return found
 
 
 def _recipe(config: Config) -> str:

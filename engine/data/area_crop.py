@@ -8,8 +8,10 @@ Reference: Going deeper with convolutions, https://arxiv.org/abs/1409.4842, sect
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -33,17 +35,34 @@ EIGENVECTORS = np.array(
 )[::-1, ::-1]
 
 
+@dataclasses.dataclass(frozen=True)
 class AreaCrop:
-    """See the module; the antialiased views follow torchvision, without lighting."""
+    """See the module; the antialiased views follow torchvision, without lighting.
 
-    evaluation = (
-        'scale the shortest edge to round({side} / 0.875) (OpenCV INTER_CUBIC) and cut the centre '
-        '{side} x {side}'
-    )
-    evaluation_antialiased = (
-        'scale the shortest edge to int({side} / 0.875) (Pillow {filter}) and cut the centre '
-        '{side} x {side}'
-    )
+    Attributes:
+        ratio: share of the shortest edge that evaluation keeps.
+    """
+
+    ratio: float = CENTRE_RATIO
+
+    mirrors: ClassVar[bool] = True
+    evaluated_as: ClassVar[str] = ''
+
+    @property
+    def evaluation(self) -> str:
+        """See ``Augmentation``."""
+        return (
+            f'scale the shortest edge to round({{side}} / {self.ratio:g}) (OpenCV INTER_CUBIC) '
+            'and cut the centre {side} x {side}'
+        )
+
+    @property
+    def evaluation_antialiased(self) -> str:
+        """See ``Augmentation``."""
+        return (
+            f'scale the shortest edge to int({{side}} / {self.ratio:g}) (Pillow {{filter}}) and '
+            'cut the centre {side} x {side}'
+        )
 
     def train_view(self, image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
         """Crop a random area to uint8 [size, size, 3], light it and mirror it or not.
@@ -67,7 +86,7 @@ class AreaCrop:
 
     def eval_view(self, image: np.ndarray, size: int) -> np.ndarray:
         """Cut the centre, uint8 [size, size, 3]."""
-        return centre_crop(image, size)
+        return centre_crop(image, size, ratio=self.ratio)
 
     def eval_antialiased(
         self, image: np.ndarray, sizes: Sequence[int], method: Image.Resampling
@@ -80,7 +99,7 @@ class AreaCrop:
             method: filter of Pillow.
         """
         picture = Image.fromarray(image)
-        return [_centre_antialiased(picture, size, method) for size in sizes]
+        return [_centre_antialiased(picture, size, method, self.ratio) for size in sizes]
 
 
 def area_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -168,12 +187,23 @@ def _draw_rectangle(area: int, rng: np.random.Generator) -> tuple[int, int]:
     return (width, height) if rng.random() < 0.5 else (height, width)
 
 
-def _centre_antialiased(picture: Image.Image, size: int, method: Image.Resampling) -> np.ndarray:
-    """Scale the shortest edge to size / 0.875 and cut the centre uint8 [size, size, 3].
+def _centre_antialiased(
+    picture: Image.Image, size: int, method: Image.Resampling, ratio: float
+) -> np.ndarray:
+    """Scale the shortest edge to size / ratio and cut the centre.
 
     Both are rounded as in the published code.
+
+    Args:
+        picture: RGB or BGR.
+        size: edge of the result, pixels.
+        method: filter of Pillow.
+        ratio: share of the shortest edge that is kept.
+
+    Returns:
+        uint8 [size, size, 3].
     """
-    short = int(size / CENTRE_RATIO)
+    short = int(size / ratio)
     shortest = min(picture.size)
     width = int(short * picture.width / shortest)
     height = int(short * picture.height / shortest)

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
 
 from engine.data.area_crop import AreaCrop
 from engine.data.erasing import random_erasing
+from engine.data.plain import Plain, ShiftOnly
 from engine.data.randaugment import RandAugment
 from engine.data.shift import Shift
 from engine.data.transforms import mirror, not_too_long, scale_antialiased
@@ -31,13 +32,20 @@ class Augmentation(Protocol):
     """What makes square views of decoded images, which are uint8 [h, w, 3], BGR, of any size.
 
     Attributes:
-        evaluation: how to make the view of evaluation by other means, in words, in which
-            ``{side}`` stands for its edge in pixels.
-        evaluation_antialiased: the same of an antialiased view; ``{filter}`` stands for the filter.
+        mirrors: whether training swaps left and right by chance.
+        evaluated_as: the augmentation that has the same views of evaluation; empty for itself.
     """
 
-    evaluation: str
-    evaluation_antialiased: str
+    mirrors: ClassVar[bool]
+    evaluated_as: ClassVar[str]
+
+    @property
+    def evaluation(self) -> str:
+        """How to make the view of evaluation by other means; ``{side}`` stands for its edge."""
+
+    @property
+    def evaluation_antialiased(self) -> str:
+        """The same of an antialiased view; ``{filter}`` stands for the filter."""
 
     def train_view(self, image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
         """One random training view, uint8 [size, size, 3].
@@ -76,7 +84,78 @@ class Augmentation(Protocol):
 AUGMENTATIONS: dict[str, Augmentation] = {
     'area_crop': AreaCrop(),
     'shift': Shift(),
+    'shift_only': ShiftOnly(),
+    'none': Plain(),
 }
+
+# What people call them.
+SPELLINGS = {'imagenet': 'area_crop', 'cifar': 'shift'}
+# Smallest share of the shortest edge that evaluation may keep.
+LEAST_SHARE = 0.1
+# Between the name of one that crops and the share that evaluation keeps of the shortest edge.
+SHARE = ':'
+
+
+def named(text: str) -> Augmentation:
+    """The augmentation that ``--augmentation`` and records name: NAME, or NAME:SHARE.
+
+    Raises:
+        ValueError: there is none, or it cannot keep such a share.
+
+    >>> named('area_crop:0.95').evaluation[:52]
+    'scale the shortest edge to round({side} / 0.95) (Ope'
+    """
+    name, separator, share = text.partition(SHARE)
+    if name not in AUGMENTATIONS:
+        names = ', '.join(AUGMENTATIONS)
+        raise ValueError(f'{text!r}: unknown; there are {names}')
+    kind = AUGMENTATIONS[name]
+    if not separator:
+        return kind
+    if not isinstance(kind, AreaCrop):
+        raise ValueError(f'{text!r}: {name} has no share to keep; it takes the whole shortest edge')
+    try:
+        ratio = float(share)
+    except ValueError:
+        ratio = 0.0
+    if not LEAST_SHARE <= ratio <= 1:
+        raise ValueError(f'{text!r}: the share must be a number from {LEAST_SHARE} to 1')
+    return AreaCrop(ratio)
+
+
+def parse(text: str) -> str:
+    """The augmentation that a flag names, as records spell it.
+
+    Raises:
+        ValueError: there is none.
+
+    >>> parse('cifar'), parse('imagenet:0.95')
+    ('shift', 'area_crop:0.95')
+    """
+    name, separator, share = text.partition(SHARE)
+    spelled = SPELLINGS.get(name, name) + separator + share
+    named(spelled)
+    return spelled
+
+
+def completed(text: str, default: str) -> str:
+    """An augmentation of which only the share is given, as ``--crop`` leaves it, or a whole one.
+
+    Args:
+        text: ``:SHARE``, or a whole spelling.
+        default: whose name is taken.
+
+    >>> completed(':0.95', 'area_crop:0.8')
+    'area_crop:0.95'
+    """
+    if not text.startswith(SHARE):
+        return text
+    return default.partition(SHARE)[0] + text
+
+
+def evaluated_as(text: str) -> str:
+    """The simplest augmentation whose views of evaluation are those of this one."""
+    return named(text).evaluated_as or text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +193,7 @@ def train_views(
 
     Args:
         image: uint8 [h, w, 3], BGR.
-        augmentation: one of ``AUGMENTATIONS``.
+        augmentation: see ``named``.
         sizes: edges of the views, pixels; exactly one unless `antialias`.
         rng: source of all chance.
         antialias: follow the published PyTorch code; the views then share their crop, but not the
@@ -136,7 +215,9 @@ def train_views(
     if antialias:
         crop = kind.train_crop(image, max(sizes), rng)
         bicubic = cubic and rng.random() < 0.5
-        views = [mirror(view, rng) for view in scale_antialiased(crop, sizes, _filter(bicubic))]
+        views = scale_antialiased(crop, sizes, _filter(bicubic))
+        if kind.mirrors:
+            views = [mirror(view, rng) for view in views]
     else:
         (size,) = sizes
         views = [kind.train_view(image, size, rng)]
@@ -158,7 +239,7 @@ def eval_views(
 
     Args:
         image: uint8 [h, w, 3], BGR.
-        augmentation: one of ``AUGMENTATIONS``.
+        augmentation: see ``named``.
         sizes: edges of the views, pixels; exactly one unless `antialias`.
         antialias: follow the published PyTorch code; each view is then made from the full image.
         cubic: with `antialias`: scale with the bicubic filter, not the bilinear one.
@@ -183,7 +264,7 @@ def eval_rule(augmentation: str, side: object, *, antialias: bool, cubic: bool =
     """How to make a view of ``eval_views`` by other means, in words.
 
     Args:
-        augmentation: one of ``AUGMENTATIONS``.
+        augmentation: see ``named``.
         side: edge of the view, a number of pixels or what stands for it.
         antialias: as of ``eval_views``.
         cubic: likewise.
@@ -206,9 +287,7 @@ def _known(augmentation: str, antialias: bool, cubic: bool) -> Augmentation:
     Raises:
         ValueError: there is none, or a filter is chosen where there is no choice.
     """
-    if augmentation not in AUGMENTATIONS:
-        names = ', '.join(AUGMENTATIONS)
-        raise ValueError(f'augmentation {augmentation!r} is unknown; there are {names}')
+    kind = named(augmentation)
     if cubic and not antialias:
         raise ValueError('cubic without antialias: only antialiased views have a choice of filter')
-    return AUGMENTATIONS[augmentation]
+    return kind

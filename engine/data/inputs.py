@@ -38,6 +38,45 @@ RULES = {
 }
 
 
+# Parts of a spelling; empty ones stand for those of the default.
+ORDERS = ('rgb', 'bgr')
+
+
+def completed(text: str, default: str) -> str:
+    """A spelling whose empty parts are those of another one, as ``--mean`` leaves them.
+
+    Args:
+        text: ``ORDER:MEAN:DEVIATION``, or a whole spelling.
+        default: what it is completed by.
+
+    Raises:
+        UsageError: a part is no such thing.
+
+    >>> completed('bgr::', 'rgb:0.1,0.2,0.3:0.4,0.5,0.6')
+    'bgr:0.3,0.2,0.1:0.6,0.5,0.4'
+    >>> completed(':0.5,0.5,0.5:', 'unit_rgb')
+    'rgb:0.5,0.5,0.5:1,1,1'
+    """
+    parts = text.split(':')
+    if len(parts) != 3 or all(parts):
+        return text
+    order, mean, std = parts
+    there = parse(default)
+    turned = order not in ('', 'rgb' if there.rgb else 'bgr')
+    step = -1 if turned else 1
+    order = order or ('rgb' if there.rgb else 'bgr')
+    known = (there.mean or (0.0,) * 3)[::step], (there.std or (1.0,) * 3)[::step]
+    spelled = []
+    for given, numbers in zip((mean, std), known):
+        spelled.append(given or ','.join(f'{number:g}' for number in numbers))
+    found = ':'.join([order, *spelled])
+    rule = parse(found)
+    for name, same in RULES.items():
+        if same == rule:
+            return name
+    return found
+
+
 def parse(text: str) -> InputRule:
     """The rule that `--inputs` names, or spells out by its numbers.
 

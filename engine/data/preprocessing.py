@@ -22,8 +22,8 @@ class Preprocessing:
     name of the data.
 
     Attributes:
-        augmentation: one of ``augment.AUGMENTATIONS``: cuts random views for training and the views
-            for evaluation.
+        augmentation: see ``augment.named``: cuts random views for training and the views for
+            evaluation.
         image_size: edge in pixels of the view that ``nearest`` and ``area`` make all sizes from.
         sizes: input sizes of the network, pixels, largest first.
         resize: one of ``RESIZES``.

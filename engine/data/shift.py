@@ -6,6 +6,7 @@ Evaluation takes the image as it is, or its centre square scaled to the size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,8 @@ DIVISOR = 8  # 3 pixels for 28, 4 for 32: the usual padding of CIFAR
 class Shift:
     """See the module."""
 
+    mirrors: ClassVar[bool] = True
+    evaluated_as: ClassVar[str] = ''
     evaluation = (
         'scale the shortest edge to {side} (OpenCV INTER_AREA to shrink, INTER_CUBIC to enlarge) '
         'and cut the centre {side} x {side}; an image of that size stays as it is'

@@ -21,7 +21,7 @@ class DatasetSpec:
             embedded sets.
         help: how it is given to `--data`, for messages.
         image_size: edge of the views that it is meant for, pixels.
-        augmentation: one of ``augment.AUGMENTATIONS``.
+        augmentation: see ``augment.named``.
         resize: one of ``preprocessing.RESIZES``; empty leaves it to the network.
         inputs: channel order, mean and deviation as `--inputs` takes them; empty leaves them to the
             network.

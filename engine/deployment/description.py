@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.data import inputs
+from engine.data import augment, inputs
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import texts
 from engine.deployment.program import Program
@@ -233,7 +233,7 @@ def images(rule: Preprocessing, *, resizes: bool = True) -> texts.ImageText:
         network_channels='RGB' if numbers.rgb else 'BGR',
         mean=numbers.mean,
         std=numbers.std,
-        augmentation=rule.augmentation,
+        augmentation=augment.evaluated_as(rule.augmentation),
         resize=rule.resize,
         inputs=rule.inputs,
         view=None if rule.antialias else rule.image_size,

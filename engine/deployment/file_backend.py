@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.data.augment import AUGMENTATIONS
+from engine.data import augment
 from engine.data.preprocessing import RESIZES, Preprocessing
 from engine.deployment import texts
 from engine.deployment.anytime import Anytime, exits_of
@@ -148,7 +148,12 @@ def way(run: Run, point: PointText, images: ImageText, told: Sequence[str] = ())
     Raises:
         UsageError: its images are made in a way that is not known here.
     """
-    if images.augmentation not in AUGMENTATIONS or images.resize not in RESIZES:
+    try:
+        augment.named(images.augmentation)
+        known = images.resize in RESIZES
+    except ValueError:
+        known = False
+    if not known:
         raise UsageError(
             f'{point.point}: its images are made by {images.augmentation} and {images.resize}, '
             'which this version does not have'

@@ -85,7 +85,8 @@ class ImageText(Part):
         network_channels: order of channels that the network sees.
         mean: of each of these, subtracted from pixels in [0, 1]; none is none.
         std: of each, what divides the difference.
-        augmentation: our name for how evaluation cuts images.
+        augmentation: our name for how evaluation cuts images; behind a colon the share of the
+            shortest edge that it keeps, where that is not 0.875.
         resize: our name for how sizes are made.
         inputs: our name for the numbers that the network takes.
         view: edge in pixels of the view that all sizes are made from; None if each has its own.

@@ -11,7 +11,7 @@ from engine.config import hardware
 from engine.config.cli import explicit, peers
 from engine.config.config import Config, read_config
 from engine.config.options import MachineOptions
-from engine.config.resolve import resolve
+from engine.config.resolve import completed_views, resolve
 from engine.data import classes, datasets
 from engine.data.identity import Identity
 from engine.data.spec import Dataset
@@ -187,7 +187,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
             f'--data {recorded["data"]}: is not there any more, where {prefix} had its data; give '
             '--data and where they are now'
         )
-    given = {**recorded, **given}
+    given = {**recorded, **given, **completed_views(given, recorded)}
     source = checkpoint.read(prefix, flag='-ec', weights=args.weights or 'raw')
     _check_source(source, prefix, given.get('data', ''), bool(recorded))
     given.setdefault('qw', source.qw)

@@ -189,9 +189,9 @@ static void centre_scaled(const unsigned char *pixels, int row_length, int width
 
 /* By Pillow: likewise, with the roundings of torchvision. */
 static void centre_antialiased(const unsigned char *pixels, int row_length, int width, int height,
-                               enum filter filter, int side, unsigned char *view)
+                               enum filter filter, double ratio, int side, unsigned char *view)
 {
-    int edge = (int)(side / CENTRE_RATIO);
+    int edge = (int)(side / ratio);
     int shortest = width < height ? width : height;
     struct axis across = {width, (int)((double)edge * width / shortest), 0, side};
     struct axis down = {height, (int)((double)edge * height / shortest), 0, side};
@@ -206,6 +206,8 @@ void make_view(const unsigned char *pixels, int width, int height, const char *a
     int row_length = width;
     int shortest = width < height ? width : height;
     bool shift = strcmp(augmentation, "shift") == 0;
+    const char *share = strchr(augmentation, ':');
+    double ratio = share ? strtod(share + 1, NULL) : CENTRE_RATIO;
     bool antialias = strncmp(resize, "antialias", 9) == 0;
     /* Of an image that is nearly a line, the middle; of an antialiased small one, the square. */
     int longest = shift && antialias ? shortest : shortest * LONGEST;
@@ -221,12 +223,12 @@ void make_view(const unsigned char *pixels, int width, int height, const char *a
         struct axis edge = {shortest, side, 0, side};
         cut_scaled(pixels, row_length, edge, edge, pillow, view);
     } else if (antialias) {
-        centre_antialiased(pixels, row_length, width, height, pillow, side, view);
+        centre_antialiased(pixels, row_length, width, height, pillow, ratio, side, view);
     } else if (shift) {
         enum filter shrinking = shortest > side ? AREA : CUBIC;
         centre_scaled(pixels, row_length, width, height, side, shrinking, side, view);
     } else {
-        int edge = (int)lround(side / CENTRE_RATIO);
+        int edge = (int)lround(side / ratio);
         centre_scaled(pixels, row_length, width, height, edge, CUBIC, side, view);
     }
 }

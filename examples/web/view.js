@@ -134,8 +134,8 @@ function centreScaled(image, edge, filter, side) {
 }
 
 // By Pillow: likewise, with the roundings of torchvision.
-function centreAntialiased(image, filter, side) {
-  const edge = Math.trunc(side / CENTRE_RATIO);
+function centreAntialiased(image, filter, ratio, side) {
+  const edge = Math.trunc(side / ratio);
   const shortest = Math.min(image.width, image.height);
   const axis = (from) => {
     const to = Math.trunc((edge * from) / shortest);
@@ -159,6 +159,8 @@ export function makeView(pixels, width, height, augmentation, resize, side) {
   const shortest = Math.min(width, height);
   const image = middle(whole, shortest * LONGEST);
   const pillow = PILLOW[resize];
+  const [, share] = augmentation.split(':');
+  const ratio = share ? Number(share) : CENTRE_RATIO;
   if (augmentation === 'shift' && pillow) {
     const edge = { from: shortest, to: side, start: 0, count: side };
     return cutScaled(middle(whole, shortest), edge, edge, pillow);
@@ -166,6 +168,6 @@ export function makeView(pixels, width, height, augmentation, resize, side) {
   if (augmentation === 'shift') {
     return centreScaled(image, side, shortest > side ? AREA : CUBIC, side);
   }
-  if (pillow) return centreAntialiased(image, pillow, side);
-  return centreScaled(image, Math.round(side / CENTRE_RATIO), CUBIC, side);
+  if (pillow) return centreAntialiased(image, pillow, ratio, side);
+  return centreScaled(image, Math.round(side / ratio), CUBIC, side);
 }

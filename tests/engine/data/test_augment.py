@@ -1,12 +1,16 @@
 """Views of training and evaluation: exact against independent computations, random by counting."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from engine.data import augment as augmentations
 from engine.data.area_crop import random_crop
 from engine.data.augment import Extra, eval_views, train_views
 from engine.data.erasing import random_erasing
+from engine.data.opencv import cv2
 from engine.data.randaugment import parse
 from engine.data.shift import shift
 from tests.engine.data.pictures import coordinates, noise, scaled
@@ -239,3 +243,59 @@ def test_lines_are_seen_by_their_middle(height, width, antialias):
         ].shape
         == view.shape
     )
+
+
+@pytest.mark.parametrize('antialias', [False, True])
+@pytest.mark.parametrize('share', [0.5, 1.0])
+def test_evaluation_keeps_a_share_of_the_shortest_edge(antialias, share):
+    image = np.random.default_rng(3).integers(256, size=(60, 90, 3), dtype=np.uint8)
+    rule = f'area_crop:{share}'
+    (found,) = eval_views(image, rule, [40], antialias=antialias)
+    edge = round(40 / share)
+    bilinear = Image.Resampling.BILINEAR
+    if antialias:
+        scaled = np.asarray(Image.fromarray(image).resize((edge * 3 // 2, edge), bilinear))
+    else:
+        scaled = cv2.resize(image, (edge * 3 // 2, edge), interpolation=cv2.INTER_CUBIC)
+    top, left = (edge - 40) // 2, (edge * 3 // 2 - 40) // 2
+    np.testing.assert_array_equal(found, scaled[top : top + 40, left : left + 40])
+    assert f'/ {share:g})' in augmentations.eval_rule(rule, 40, antialias=antialias)
+    # Training is that of any share.
+    for seed in range(3):
+        views = []
+        for name in ('area_crop', rule):
+            rng = np.random.default_rng(seed)
+            views.append(train_views(image, name, [40], rng, antialias=antialias)[0])
+        np.testing.assert_array_equal(*views)
+
+
+@pytest.mark.parametrize('antialias', [False, True])
+def test_without_mirror(antialias):
+    """A picture that is dark on the left stays so, shifted or not."""
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, 16:] = 255
+    for seed in range(12):
+        for name in ('shift_only', 'none'):
+            rng = np.random.default_rng(seed)
+            (view,) = train_views(image, name, [32], rng, antialias=antialias)
+            assert view[:, :8].max() == 0 and view[:, 24:].min() == 255
+            if name == 'none':
+                np.testing.assert_array_equal(view, image)
+    assert augmentations.evaluated_as('none') == 'shift'
+    assert augmentations.evaluated_as('shift_only') == 'shift'
+    assert augmentations.evaluated_as('area_crop:0.9') == 'area_crop:0.9'
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('cutout', 'unknown; there are area_crop, shift, shift_only, none'),
+        ('shift:0.5', 'shift has no share to keep'),
+        ('imagenet:', 'the share must be a number from 0.1 to 1'),
+        ('area_crop:1.1', 'the share must be a number from 0.1 to 1'),
+        ('area_crop:nan', 'the share must be a number from 0.1 to 1'),
+    ],
+)
+def test_wrong_names(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        augmentations.parse(text)

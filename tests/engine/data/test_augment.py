@@ -217,11 +217,11 @@ def test_a_filter_without_antialias_is_refused():
 
 def test_unknown_recipe():
     with pytest.raises(
-        ValueError, match="augmentation 'none' is unknown; there are area_crop, shift"
+        ValueError, match="'cutout': unknown; there are area_crop, shift, shift_only, none"
     ):
-        train_view(noise(8, 8), 'none', 8, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="augmentation 'none'"):
-        eval_view(noise(8, 8), 'none', 8)
+        train_view(noise(8, 8), 'cutout', 8, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="'cutout': unknown"):
+        eval_view(noise(8, 8), 'cutout', 8)
     for augment in ('area_crop', 'shift'):
         with pytest.raises(ValueError, match='too many values'):
             eval_views(noise(8, 8), augment, (8, 4), antialias=False)

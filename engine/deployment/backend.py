@@ -154,6 +154,16 @@ def _installed() -> str:
     return next(iter(RUNTIMES))
 
 
+def _axes() -> set[str]:
+    """Names of the axes of operating points."""
+    return {field.name for field in dataclasses.fields(Point)}
+
+
+def tells(told: Sequence[str]) -> bool:
+    """Whether choices of these names tell an operating point."""
+    return not _axes().isdisjoint(told)
+
+
 def taken(name: str, told: Sequence[str], executed: np.ndarray) -> list[str]:
     """The operating point of each image, where a network chose it.
 
@@ -167,13 +177,13 @@ def taken(name: str, told: Sequence[str], executed: np.ndarray) -> list[str]:
     >>> taken('s28-dynamic', ['group0/block1'], np.array([[1]]))
     ['s28-dynamic']
     """
-    axes = {field.name for field in dataclasses.fields(Point)}
+    if not tells(told):
+        return [name] * len(executed)
+    axes = _axes()
     known = {}
     for place, choice in enumerate(told):
         if choice in axes:
             known[choice] = place
-    if not known:
-        return [name] * len(executed)
     points = []
     for row in executed:
         chosen = {axis: int(row[place]) for axis, place in known.items()}

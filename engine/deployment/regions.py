@@ -10,6 +10,7 @@ from typing import Any
 from engine.deployment.alignment import names, results
 from engine.deployment.choices import Choose
 from engine.deployment.joining import Row
+from engine.deployment.program import Operation
 
 # Name of a choice and number of a branch, from the outermost one inwards.
 Path = tuple[tuple[str, int], ...]
@@ -70,10 +71,20 @@ def _reads(row: Row, place: Path) -> list[tuple[str, Path]]:
             inside = (*place, (first.out, number))
             found.extend((name, inside) for name in branch)
         return found
-    found = []
-    for value in names(first).values():
-        read = (value,) if isinstance(value, str) else value
-        found.extend((name, place) for name in read)
+    return [(name, place) for name in reads(first)]
+
+
+def reads(operation: Operation) -> list[str]:
+    """Names of all results that an operation reads."""
+    found: list[str] = []
+    for field, value in names(operation).items():
+        if field == 'branches':
+            for branch in value:
+                found += branch
+        elif isinstance(value, str):
+            found.append(value)
+        else:
+            found += value
     return found
 
 

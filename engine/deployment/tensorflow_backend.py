@@ -1,16 +1,18 @@
 """TensorFlow as backend of ``Predictor``: every way to run a network that evaluation has."""
 
 import dataclasses
+import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import trace
-from engine.deployment.backend import Prediction, Way, answered, taken
+from engine.deployment.backend import Prediction, Way, answered, taken, tells
 from engine.deployment.early_exit import EarlyExit
+from engine.deployment.program import Program
 from engine.deployment.run_backend import RunBackend
 from engine.deployment.tf_graph import graph_of
 from engine.errors import UsageError
@@ -18,8 +20,65 @@ from engine.graph import freeze
 from engine.quantities import quantity
 from engine.results import selection
 from engine.runs.checkpoint import Checkpoint
-from nets.points import Point
+from nets.points import DYNAMIC, Point
 from quant.backend import has_gpu
+
+
+class Served:
+    """The program of an operating point, or of choices image by image, as TensorFlow runs it.
+
+    Args:
+        whole: the program.
+        name: of the point or of the choices in it.
+        threads: of one operation; 0 takes all cores.
+    """
+
+    def __init__(self, whole: Program, name: str, threads: int):
+        self._whole = whole
+        self._name = name
+        self._threads = threads
+        choices = whole.points[name].choices
+        self._told = [choice.name for choice in choices]
+        # What is no axis of operating points, nobody is told.
+        self._telling = tells(self._told)
+        self._lock = threading.Lock()
+        self._runs: dict[int | None, Callable[..., list[np.ndarray]]] = {}
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        """Logits [N, classes], and the number [N] of each choice that tells a point.
+
+        Args:
+            images: uint8 [N, side, side, 3].
+        """
+        # Where nothing is chosen, any number of images takes the same nodes.
+        batch = 1 if len(images) == 1 and self._told else None
+        with self._lock:
+            if batch not in self._runs:
+                self._runs[batch] = self._made(batch)
+        return self._runs[batch](images)
+
+    def _made(self, batch: int | None) -> Callable[..., list[np.ndarray]]:
+        frozen = graph_of(self._whole, [self._name], batch=batch, telling=self._telling)
+        optimizers: tuple[str, ...] = ()
+        if not has_gpu():
+            # It moves scales into kernels; the others find nothing in seconds.
+            optimizers = ('constfold',)
+        (run,) = frozen.runs(self._threads, optimizers)
+        return run
+
+    def predict(self, point: str, batch: Sequence[np.ndarray]) -> Prediction:
+        """Answers.
+
+        Args:
+            point: what answers, as callers know it.
+            batch: one array of images.
+        """
+        (images,) = batch
+        logits, *executed = self.run(images)
+        if not executed:
+            return answered(logits, [point] * len(logits))
+        numbers = np.stack(executed, axis=1)  # [N, choices]
+        return answered(logits, taken(point, self._told, numbers))
 
 
 class TensorFlowBackend(RunBackend):
@@ -34,7 +93,7 @@ class TensorFlowBackend(RunBackend):
         super().__init__(source, threads)
         network = self.config.network()
         self._dynamic = {name: network.choosing[name] for name in network.dynamic_names}
-        # Of a network that skips layers image by image, a program would execute them all.
+        # At an operating point of a network that skips layers image by image, it does so.
         self._skips = bool(network.static_options)
         self._has_exits = any(point.exit is not None for point in network.points)
         self._lock = threading.Lock()
@@ -42,33 +101,21 @@ class TensorFlowBackend(RunBackend):
         self.points.extend(self._dynamic)
 
     def at(self, point: str) -> Way:
-        """How an operating point answers."""
-        told: list[str] = []
-        optimizers: tuple[str, ...] = ()
+        """How an operating point answers.
+
+        Args:
+            point: one of ``points``; of a network that skips layers image by image, they are.
+        """
+        name = point
+        if self._skips:
+            name = f'{point}-{DYNAMIC}'
         if point in self._dynamic:
             size = self._dynamic[point]
             preprocessing = dataclasses.replace(self.config.preprocessing, sizes=(size,))
-            frozen, told = freeze.of_choices(self._source, point)
-            frozen = freeze.folded(frozen)
-        elif self._skips:
-            preprocessing = self.view_of(point)
-            frozen = freeze.folded(freeze.named(self._source, point))
         else:
             preprocessing = self.view_of(point)
-            frozen = graph_of(trace.of_points(self._source, [point]), [point])
-            if not has_gpu():
-                # It moves scales into kernels; the others find nothing in seconds.
-                optimizers = ('constfold',)
-        (run,) = frozen.runs(self._threads, optimizers)
-
-        def answer(batch: Sequence[np.ndarray]) -> Prediction:
-            logits, *executed = run(*batch)
-            if not executed:
-                return answered(logits, [point] * len(logits))
-            numbers = np.stack(executed, axis=1)  # [N, choices]
-            return answered(logits, taken(point, told, numbers))
-
-        return Way(preprocessing, answer)
+        served = Served(trace.of_points(self._source, [name]), name, self._threads)
+        return Way(preprocessing, functools.partial(served.predict, point))
 
     def within(self, budget: str | float) -> selection.Choice:
         """The most accurate recorded way to run, exits and gates included."""

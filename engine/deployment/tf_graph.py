@@ -6,15 +6,20 @@ TensorFlow has, no padding of its own in a convolution, no fused normalisation.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from engine.deployment import program
+from engine.deployment import choices, program, tf_choices
+from engine.deployment.choices import Choose
 from engine.deployment.program import Operation, Part, Program
+from engine.deployment.regions import Region, reads, regions
+from engine.deployment.tf_choices import Values
 from engine.deployment.tf_steps import step_function
 from engine.graph.freeze import Frozen, Signature
+from nets.losses import log_confidence
 from quant.backend import new_graph, tf
 
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], tf.Tensor]] = {
@@ -25,7 +30,9 @@ _ARITHMETIC: Mapping[str, Callable[[Any, Any], tf.Tensor]] = {
 }
 
 
-def graph_of(whole: Program, points: Sequence[str]) -> Frozen:
+def graph_of(
+    whole: Program, points: Sequence[str], *, batch: int | None = None, telling: bool = False
+) -> Frozen:
     """Operating points in one graph: a part for each, uint8 images -> logits [N, classes].
 
     ``graph_of(whole, [point]).runs(threads)`` gives the function of that point.
@@ -33,15 +40,19 @@ def graph_of(whole: Program, points: Sequence[str]) -> Frozen:
     Args:
         whole: the program.
         points: spellings, in the order of the parts.
+        batch: N; None for any. One image alone needs other nodes than a batch where it is chosen
+            what is executed.
+        telling: whether the logits are followed by the number [N] of each choice.
     """
     with new_graph() as graph:
-        writer = Writer(whole, points)
+        writer = Writer(whole, points, telling=telling)
         signatures = []
         for point in points:
             side = whole.points[point].side
-            images = tf.placeholder(tf.uint8, [None, side, side, 3], f'{point}/images')
-            logits = tf.identity(writer.logits(point, images), f'{point}/logits')
-            signatures.append(Signature([images.name], [logits.name]))
+            images = tf.placeholder(tf.uint8, [batch, side, side, 3], f'{point}/images')
+            found = [tf.identity(one) for one in writer.answers(point, images)]
+            found[0] = tf.identity(found[0], f'{point}/logits')
+            signatures.append(Signature([images.name], [one.name for one in found]))
         return Frozen(graph.as_graph_def(), signatures)
 
 
@@ -51,9 +62,16 @@ class Writer:
     Args:
         whole: the program.
         points: all that will be added.
+        telling: as of ``graph_of``.
+
+    Attributes:
+        telling: likewise.
+        reads: how often results are still to be read, by name.
     """
 
-    def __init__(self, whole: Program, points: Sequence[str]):
+    def __init__(self, whole: Program, points: Sequence[str], *, telling: bool = False):
+        self.telling = telling
+        self.reads: collections.Counter[str] = collections.Counter()
         self._whole = whole
         self._made: dict[str, tf.Tensor] = {}
         # Of a constant, what is stored: the least that holds all parts in use.
@@ -64,19 +82,42 @@ class Writer:
                     known = self._extents.get(part.name, part.shape)
                     self._extents[part.name] = tuple(map(max, known, part.shape))
 
-    def logits(self, point: str, images: tf.Tensor) -> tf.Tensor:
-        """The logits [N, classes] of one operating point.
+    def answers(self, point: str, images: tf.Tensor) -> list[tf.Tensor]:
+        """The logits [N, classes] of one operating point, and what it tells of its choices.
 
         Args:
             point: spelling.
             images: uint8 [N, side, side, 3], BGR.
         """
         one = self._whole.points[point]
-        values = {one.input: images}
+        wanted = [one.output]
+        if self.telling:
+            wanted += [choice.result for choice in one.choices]
+        self.reads = collections.Counter(wanted)
+        for operation in one.operations:
+            self.reads.update(reads(operation))
+        values = Values()
+        values[one.input] = images
+        rows = [(operation,) for operation in one.operations]
         with tf.name_scope(f'{point}/'):
-            for operation in one.operations:
-                values[operation.out] = _RULES[type(operation)](self, operation, values)
-        return values[one.output]
+            self.write(regions(rows, wanted), values)
+        return [values[name] for name in wanted]
+
+    def write(self, region: Region, values: Values) -> None:
+        """Adds operations.
+
+        Args:
+            region: that has them.
+            values: results so far, which get theirs.
+        """
+        for (operation,) in region.rows:
+            if isinstance(operation, Choose):
+                branches = region.branches[operation.out]
+                tf_choices.choose(self, operation, branches, values)
+                self.reads[operation.x] -= 1
+                continue
+            values[operation.out] = _RULES[type(operation)](self, operation, values)
+            self.reads.subtract(reads(operation))
 
     def value(self, part: Part) -> np.ndarray:
         """A constant that a graph is made by, float32."""
@@ -103,9 +144,6 @@ class Writer:
         if turned:
             shape = (*shape[:-2], shape[-1], shape[-2])
         return tf.slice(whole, [0] * len(shape), shape)
-
-
-Values = Mapping[str, tf.Tensor]
 
 
 def _cast(w: Writer, operation: program.Cast, values: Values) -> tf.Tensor:
@@ -203,7 +241,7 @@ def _pool(w: Writer, operation: program.Pool, values: Values) -> tf.Tensor:
 
 
 def _global_pool(w: Writer, operation: program.GlobalPool, values: Values) -> tf.Tensor:
-    return tf.reduce_mean(values[operation.x], [1, 2], keepdims=True)
+    return values.pooled(operation.x)
 
 
 def _pad(w: Writer, operation: program.Pad, values: Values) -> tf.Tensor:
@@ -227,6 +265,23 @@ def _to_images(w: Writer, operation: program.ToImages, values: Values) -> tf.Ten
     return tf.reshape(x, [-1, 1, 1, x.shape[1]])
 
 
+def _number(w: Writer, operation: choices.Number, values: Values) -> tf.Tensor:
+    # The shape of one image is known, and would be there in branches that are not executed; so
+    # would a switch, unlike what reads it.
+    x = tf.identity(values[operation.x])
+    with tf.control_dependencies([x]):
+        return tf.fill(tf.shape(x)[:1], tf.constant(operation.value, tf.int64))
+
+
+def _largest(w: Writer, operation: choices.Largest, values: Values) -> tf.Tensor:
+    return tf.argmax(values[operation.x], axis=1)
+
+
+def _confident(w: Writer, operation: choices.Confident, values: Values) -> tf.Tensor:
+    confidence = log_confidence(values[operation.x])  # [N]
+    return tf.cast(confidence >= w.constant(operation.threshold), tf.int64)
+
+
 # Adds the nodes of an operation, whose result it returns.
 Rule = Callable[[Writer, Any, Values], tf.Tensor]
 
@@ -248,4 +303,7 @@ _RULES: Mapping[type[Operation], Rule] = {
     program.Crop: _crop,
     program.ToRows: _to_rows,
     program.ToImages: _to_images,
+    choices.Number: _number,
+    choices.Largest: _largest,
+    choices.Confident: _confident,
 }

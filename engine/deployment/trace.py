@@ -19,7 +19,7 @@ from engine.graph import freeze
 from engine.graph.inference import InferenceModel
 from engine.runs.checkpoint import Checkpoint
 from nets.layers.choices import CHOICE, CONFIDENT
-from nets.points import Point
+from nets.points import DYNAMIC, Point
 from quant.backend import tf
 
 # Name of the images that a program is given.
@@ -50,16 +50,9 @@ def of_points(
     """
     constants = Constants()
     points = {}
-    assert source.config is not None
-    choosing = source.config.network().choosing
     for name in names:
         reader = Reader(constants, thresholds)
-        if name in choosing:
-            model, values = freeze.choosing_model(source)
-            size = choosing[name]
-        else:
-            model, values = freeze.point_model(source, name)
-            size = model.size_of(Point.parse(name))
+        model, values, size = _model(source, name)
         side = reader.preprocess(model.config.preprocessing, size)
         frozen, told = _opaque(model, name, size, values)
         results = reader.read(frozen, size)
@@ -67,6 +60,26 @@ def of_points(
         choices = tuple(chosen(made, *one) for one in zip(told, results))
         points[name] = PointProgram(IMAGES, side, made, reader.output, choices)
     return Program(points, dict(constants))
+
+
+def _model(source: Checkpoint, name: str) -> tuple[InferenceModel, freeze.Values, int]:
+    """A model that has a point or makes choices, its variables, and the size of its images.
+
+    Args:
+        source: the checkpoint.
+        name: of the point, or of choices, of a calibrated size too.
+
+    Raises:
+        UsageError: there is no such point.
+    """
+    assert source.config is not None
+    choosing = source.config.network().choosing
+    if name in choosing:
+        model, values = freeze.choosing_model(source)
+        return model, values, choosing[name]
+    point = name.removesuffix(f'-{DYNAMIC}')
+    model, values = freeze.point_model(source, point)
+    return model, values, model.size_of(Point.parse(point))
 
 
 def _opaque(

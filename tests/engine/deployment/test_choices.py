@@ -1,5 +1,7 @@
 """Choices image by image: a file answers and executes what the network does."""
 
+import functools
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -16,6 +18,7 @@ from engine.deployment import (
     program,
     snapping,
     texts,
+    tf_graph,
     trace,
 )
 from engine.deployment.pool import Constants
@@ -126,6 +129,105 @@ def test_nested_choices(packed, tmp_path):
     assert seen == {0, 5, 7}
 
 
+def skipping(lasting):
+    """Blocks around which bright images go, the second by a projection.
+
+    ``lasting``: what enters the first is read again at the end.
+    """
+    constants = Constants()
+    rng = np.random.default_rng(0)
+    kernels = [rng.normal(size=(3, 3, 3, 3)), rng.normal(size=(3, 3, 3, 5))]
+    body, wide = (constants.add(value, f'k{n}', kernel=True) for n, value in enumerate(kernels))
+    beside = constants.add(rng.normal(size=(1, 1, 3, 5)), 'beside', kernel=True)
+    scale = constants.add(np.float32([0.01]), 'scale')
+    head = constants.add(rng.normal(size=(5, 4)), 'head', kernel=True)
+    again = constants.add(rng.normal(size=(3, 4)), 'again', kernel=True)
+    # Of black images no gate opens, of white ones each does.
+    gate = constants.add(np.float32([[0, 1], [0, 1], [0, -1.5]]), 'gate')
+    limit = constants.add(np.float32([0.1, 0.0]), 'limit')
+    conv = functools.partial(program.Convolution, stride=1, pads=(1, 1, 1, 1), same=True, groups=1)
+    aside = functools.partial(program.Convolution, stride=2, pads=(0, 0, 0, 0), same=False)
+    operations = [
+        program.Cast('cast', 'images'),
+        program.Arithmetic('small', 'cast', 'multiply', scale),
+        *decided('0', 'small', gate, limit),
+        conv('body0', 'small', kernel=body),
+        program.Combine('sum0', 'body0', 'small', 'add'),
+        program.Activation('y0', 'sum0', 'relu'),
+        choices.Number('no0', 'number0', 0),
+        choices.Number('yes0', 'number0', 1),
+        choices.Choose('out0', 'number0', (('small', 'no0'), ('y0', 'yes0')), ('told0',)),
+        *decided('1', 'out0', gate, limit),
+        aside('beside', 'out0', kernel=beside, groups=1),
+        program.Activation('skipped', 'beside', 'relu'),
+        program.Convolution('body1', 'out0', wide, 2, (1, 1, 1, 1), False, 1),
+        program.Combine('sum1', 'body1', 'beside', 'add'),
+        program.Activation('y1', 'sum1', 'relu'),
+        choices.Number('no1', 'number1', 0),
+        choices.Number('yes1', 'number1', 1),
+        choices.Choose('out1', 'number1', (('skipped', 'no1'), ('y1', 'yes1')), ('told1',)),
+        program.GlobalPool('pool', 'out1'),
+        program.ToRows('rows', 'pool'),
+        program.Dense('logits', 'rows', head),
+    ]
+    if lasting:
+        operations += [
+            program.GlobalPool('pool again', 'small'),
+            program.ToRows('rows again', 'pool again'),
+            program.Dense('more', 'rows again', again),
+            program.Combine('both', 'logits', 'more', 'add'),
+        ]
+    told = [choices.chosen(operations, f'block{n}', f'told{n}') for n in range(2)]
+    output = operations[-1].out
+    point = program.PointProgram('images', 6, tuple(operations), output, tuple(told))
+    return program.Program({'made': point}, constants)
+
+
+def decided(block, x, gate, limit):
+    """The gate of a block."""
+    return [
+        program.GlobalPool(f'pool{block}', x),
+        program.ToRows(f'rows{block}', f'pool{block}'),
+        program.Dense(f'gate{block}', f'rows{block}', gate),
+        program.Arithmetic(f'logits{block}', f'gate{block}', 'add', limit),
+        choices.Largest(f'number{block}', f'logits{block}'),
+    ]
+
+
+MADE = {
+    'widths in an exit': by_hand,
+    'blocks': functools.partial(skipping, False),
+    'blocks, and their input again': functools.partial(skipping, True),
+}
+# Of a batch, the share of full brightness that its images have at most.
+BRIGHTNESS = {'none': 0, 'some': 1, 'few': 0.2, 'one image': 1, 'all': 1}
+
+
+@pytest.mark.parametrize('alone', [False, True])
+@pytest.mark.parametrize('whole', MADE.values(), ids=MADE)
+def test_a_graph_of_tensorflow_chooses_as_the_program(whole, alone):
+    """Batches of which no image takes a branch, some do, or all; and each image alone."""
+    whole = whole()
+    (point,) = whole.points.values()
+    batch = 1 if alone else None
+    graph = tf_graph.graph_of(whole, ['made'], batch=batch, telling=True)
+    (run,) = graph.runs(1)
+    seen = set()
+    for name, most in BRIGHTNESS.items():
+        images = np.random.default_rng(1).integers(256, size=(12, point.side, point.side, 3))
+        share = np.full(12, most) if name == 'all' else np.linspace(0, most, 12)
+        images = (images * share[:, None, None, None]).astype(np.uint8)
+        if name == 'all':
+            images[:] = [200, 200, 20]
+        for part in np.split(images, 12) if alone or name == 'one image' else [images]:
+            logits, *told = run(part)
+            expected, executed = interpreter.answers(whole, 'made', part)
+            np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+            np.testing.assert_array_equal(np.stack(told, 1), executed)
+            seen.add(tuple(np.unique(executed)))
+    assert len(seen) > 1
+
+
 def three_exits():
     """Three exits, each sure of its answer by a threshold of its own."""
     constants = Constants()
@@ -223,6 +325,10 @@ def test_choices_are_those_of_the_network(cell, tmp_path):
     assert narrow or len(np.unique(expected[:, -len(told) :], axis=0)) > 1
     images = MIXED[:, : point.side, : point.side]
     found = np.concatenate(interpreter.answers(whole, name, images), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+    (run,) = tf_graph.graph_of(whole, [name], telling=True).runs()
+    logits_found, *numbers = run(images)
+    found = np.concatenate([logits_found, np.stack(numbers, 1)], axis=1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
     path = tmp_path / 'a.onnx'
     onnx_file.save(whole, path, {}, packed=True)

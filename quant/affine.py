@@ -208,7 +208,6 @@ class Affine(Quantizer):
         """
         if not activations.collect:
             return
-        x = tf.debugging.check_numerics(x, 'quantizer affine: a first batch of activations')
         table, ends = first_steps.extremes, first_steps.interval_of_extremes
         if self.method == 'percentile':
             table = observed

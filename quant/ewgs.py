@@ -114,7 +114,7 @@ class EWGS(Quantizer):
         initializers = tf.ones_initializer(), tf.zeros_initializer()
         upper, lower = tower.once(lambda: self._variables(tower, *initializers))
         if activations.collect:
-            moments = _moments(x)
+            moments = _moments(first_steps.checked(x))
             extremes = first_steps.extremes(x)
             tower.start_from(upper, moments, _first_upper)
             tower.start_from(lower, extremes, _first_lower)

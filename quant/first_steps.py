@@ -24,8 +24,18 @@ LOWER = np.append(2.0 ** (-np.arange(12) / 4), 0.0)
 UPPER = np.append(2.0 ** (-np.arange(24) / 4), 0.0)
 
 
+# What an error says of NaN and infinity.
+OF_FIRST_BATCH = 'activations of a first batch'
+
+
+def checked(x: tf.Tensor) -> tf.Tensor:
+    """Activations of a first batch, of which NaN and infinity are an error."""
+    return tf.debugging.check_numerics(x, OF_FIRST_BATCH)
+
+
 def magnitudes(x: tf.Tensor) -> tf.Tensor:
     """[2] float64, number of values and sum of their magnitudes."""
+    x = checked(x)
     size = tf.cast(tf.abs(x), tf.float64)
     count = tf.cast(tf.size(x), tf.float64)
     return tf.stack([count, tf.reduce_sum(size)])
@@ -46,6 +56,7 @@ def mean_step(table: tf.Tensor, high: float) -> tf.Tensor:
 
 def extremes(x: tf.Tensor) -> tf.Tensor:
     """[3] float64: 1, minimum and maximum; zeros where there is no value."""
+    x = checked(x)
     low = tf.reduce_min(x)
     high = tf.reduce_max(x)
     row = tf.stack([1.0, low, high])
@@ -79,7 +90,7 @@ def centres() -> np.ndarray:
 
 def counts(x: tf.Tensor) -> tf.Tensor:
     """[2 BINS + 1] float64, number of values in each bin."""
-    flat = tf.reshape(x, [-1])
+    flat = tf.reshape(checked(x), [-1])
     logarithm = tf.math.log(tf.abs(flat))
     octave = logarithm / np.float32(np.log(2))
     place = (octave + LARGEST) * PER_OCTAVE

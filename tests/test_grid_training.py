@@ -66,7 +66,7 @@ def floats(tmp_path_factory):
 
     def of(wanted: Config) -> str:
         plain = wanted.replacing(
-            qw=FLOAT_BITS, qa=FLOAT_BITS, weight_quantizer='', activation_quantizer=''
+            qw=FLOAT_BITS, qa=FLOAT_BITS, weight_quantizer='', activation_quantizer='', damping=0.0
         )
         key = plain.net, plain.mode
         if key not in made:

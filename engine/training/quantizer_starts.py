@@ -1,12 +1,14 @@
 """Starts of quantizers from a first batch, before the first step."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from tensorpack import Callback
 
+from engine.errors import UsageError
 from engine.graph.tower import Model
 from quant.backend import tf
+from quant.first_steps import OF_FIRST_BATCH
 from quant.scope import starts
 
 
@@ -21,6 +23,9 @@ class StartQuantizers(Callback):
         model: whose training towers are built.
         first_batch: makes the first batch of this worker.
         loaded: names of variables that were loaded, and are left as they are.
+
+    Raises:
+        UsageError: before training, where activations of the first batch are NaN or infinite.
     """
 
     def __init__(
@@ -59,10 +64,27 @@ class StartQuantizers(Callback):
         if not wanted.any():
             return
         feed = self._feed(self._first_batch())
-        for start, is_wanted in zip(self._starts.values(), wanted):
+        for name, is_wanted in zip(self._starts, wanted):
             if is_wanted:
-                session.run(start, feed)
+                self._start(name, feed)
         session.run(self._follow)
+
+    def _start(self, name: str, feed: Mapping[tf.Tensor, np.ndarray]) -> None:
+        """Gives a variable its start.
+
+        Raises:
+            UsageError: what it codes is not finite.
+            InvalidArgumentError: of any other cause.
+        """
+        try:
+            self.trainer.sess.run(self._starts[name], feed)
+        except tf.errors.InvalidArgumentError as error:
+            if OF_FIRST_BATCH not in error.message:
+                raise
+            raise UsageError(
+                f'{name}: cannot start, since of the {OF_FIRST_BATCH} one is NaN or infinite; '
+                'look at the weights that --load gives'
+            ) from error
 
     def _feed(self, batch: Sequence[np.ndarray]) -> dict[tf.Tensor, np.ndarray]:
         """The parts of a batch as the towers take them."""

@@ -174,7 +174,7 @@ def test_degenerate_input(method, names, run):
 
 def test_nan(run):
     """In a first batch it is an error, later it stays."""
-    with pytest.raises(tf.errors.InvalidArgumentError, match='quantizer affine: a first batch'):
+    with pytest.raises(tf.errors.InvalidArgumentError, match='activations of a first batch'):
         ask(run, 'affine', [np.nan, 1.0], half='activation')
     assert np.isnan(ask(run, 'affine(per_channel=False)', [np.nan, 1.0]).y[0])
 

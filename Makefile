@@ -7,7 +7,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup demo study test proofs fuzz lint clean
+.PHONY: setup native demo study test proofs fuzz lint clean
 
 setup: $(READY)
 
@@ -16,7 +16,12 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet --editable '.[plots,export,dev]'
+	-$(PY) -m quant.native.build
 	touch $@
+
+# Quantizers as C++ operations, after their sources have changed; setup makes them, too, where there is a compiler.
+native: setup
+	$(PY) -m quant.native.build
 
 demo: setup
 	$(PY) -m scripts.study demo

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from quant import native
 from quant.backend import has_gpu, scalar_like, tf
 
 # Up to this many thresholds, values are given their levels by one comparison after the other.
@@ -67,8 +68,12 @@ class Cells:
     """
 
     def __init__(self, x: tf.Tensor, thresholds: tf.Tensor):
-        self._count = thresholds.shape[0] + 1
+        self._x = x
+        self._thresholds = thresholds
         self._masks: list[tf.Tensor] = []
+        self._native = native.used()
+        if self._native:
+            return
         if are_compared(thresholds.shape[0]):
             self._masks = masks(x, rows(thresholds))
         else:
@@ -76,6 +81,8 @@ class Cells:
 
     def at(self, levels: tf.Tensor) -> tf.Tensor:
         """What each value has in a table [L, C] of its cell."""
+        if self._native:
+            return native.encode(self._x, levels, self._thresholds).y
         if self._masks:
             return of_masks(self._masks, rows(levels))
         return of_numbers(self._numbers, levels)
@@ -86,9 +93,13 @@ class Cells:
         Args:
             values: like ``x``.
         """
+        if self._native:
+            sums = native.cell_sums(self._x, values, self._thresholds[:, 0])
+            return tf.cast(sums[1:-1], tf.float32)
         if not self._masks:
+            count = self._thresholds.shape[0] + 1
             wide = tf.cast(values, tf.float64)
-            sums = tf.math.unsorted_segment_sum(wide, self._numbers, self._count)
+            sums = tf.math.unsorted_segment_sum(wide, self._numbers, count)
             return tf.cast(sums[1:-1], tf.float32)
         nothing = scalar_like(values, tf.zeros([]))
         totals = []

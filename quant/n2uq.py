@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from quant import cells, uniform
+from quant import cells, native, uniform
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.quantizer import (
     Activations,
@@ -242,7 +242,7 @@ def quantize(x: tf.Tensor, thresholds: Thresholds) -> tf.Tensor:
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
             return _gradients(x, y, upstream, t)
 
-        return y, gradient
+        return y, native.as_now(gradient)
 
     return fake_quantized(x, *thresholds)
 

@@ -73,6 +73,7 @@ class Activations:
         axis: of the channels.
         channels: number of them in the widest network, of which a narrow one has the first; None:
             those of what is quantized.
+        given: what is quantized in the type in which the network computes; None: in float32.
     """
 
     tower: Any
@@ -81,6 +82,7 @@ class Activations:
     collect: bool
     axis: int = -1
     channels: int | None = None
+    given: Any = None
 
     @property
     def signed(self) -> bool:
@@ -93,6 +95,12 @@ class Activations:
         if self.relu or self.signed:
             return 0.0
         return self.lower
+
+    def as_given(self, x: Any) -> Any:
+        """Float32 values in the type in which the network computes, unless they are shifted."""
+        if self.given is None or self.offset:
+            return x
+        return self.given
 
     def shifted(self, x: Any) -> Any:
         """Values relative to the offset."""

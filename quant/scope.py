@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from quant.backend import tf
+from quant.native import used, using
 from quant.policy import Policy
 from quant.quantizer import Activations, Codebook, InitStd, Quantizer, Weights
 from quant.state import Kind, declare, declared
@@ -65,6 +66,7 @@ class Quantization:
         opaque: whether a quantizer of activations becomes one node, for what reads the graph and
             does not run it: ``IdentityN`` of x, levels [L] and thresholds [L - 1].
         compiles: whether quantizers that can are programs of XLA, see ``compiled``.
+        native: whether they are operations of ``quant.native``, which a block can also say for all.
 
     Attributes:
         collected: what ``refit`` works from, by variable name.
@@ -76,12 +78,19 @@ class Quantization:
     """
 
     def __init__(
-        self, policy: Policy, *, training: bool, opaque: bool = False, compiles: bool = False
+        self,
+        policy: Policy,
+        *,
+        training: bool,
+        opaque: bool = False,
+        compiles: bool = False,
+        native: bool = False,
     ):
         self.policy = policy
         self.training = training
         self.opaque = opaque
         self.compiles = compiles
+        self.native = native or used()
         self.collected: dict[str, Collected] = {}
         self.starts: dict[str, Start] = {}
         self.codebooks: dict[str, Callable[[], Codebook]] = {}
@@ -208,7 +217,8 @@ class Quantization:
         weights = Weights(self, init_std, first or (lambda: w), self.training)
         with self._below('weight_quant', point):
             self.readings[self.current] = Reading(quantizer, True, w)
-            return quantizer.weight(w, weights)
+            with using(self.native):
+                return quantizer.weight(w, weights)
 
     def activation(
         self,
@@ -247,11 +257,12 @@ class Quantization:
             return tf.nn.relu(x) if relu else x
         _refuse(quantizer, role, scope, weights=False)
         collect = self.training and quantizer.collects(strongest=strongest)
-        activations = Activations(self, relu, lower, collect, axis, channels)
+        activations = Activations(self, relu, lower, collect, axis, channels, given=x)
         owner = point if quantizer.private else ''
         with self._below(name, owner):
             self.readings[self.current] = Reading(quantizer, False, x)
-            y = quantizer.activation(tf.cast(x, tf.float32), activations)
+            with using(self.native):
+                y = quantizer.activation(tf.cast(x, tf.float32), activations)
             if self.opaque:
                 book = self.codebooks[self.current]()
                 if book.levels.shape[1] != 1:

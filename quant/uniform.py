@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from quant import native
 from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
 from quant.cells import BELOW_ZERO
 from quant.quantizer import Codebook
@@ -81,14 +82,17 @@ def quantize(
     ...     print(session.run(quantize(x, tf.constant([0.5]), 0, 3)))
     [0.  0.  0.  1.  1.5]
     """
-    rule = _Rule(low, high, slopes, scale)
+    rule: _Rule | native.Uniform = _Rule(low, high, slopes, scale)
+    if native.used():
+        x, relu = native.before_relu(x)
+        rule = native.Uniform(low, high, scale, relu=relu, **vars(slopes))
     parameters = [step]
     if offset is not None:
         parameters.append(offset)
 
     @tf.custom_gradient
     def fake_quantized(x: tf.Tensor, *parameters: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        y = nearest(x, parameters[0], low, high, *parameters[1:])
+        y = rule.levels(x, *parameters)
         return y, lambda upstream: rule.gradients(upstream, x, *parameters)
 
     return fake_quantized(x, *parameters)
@@ -144,12 +148,16 @@ def _ratio(x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None) -> tf.Tensor
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-    """The backward pass of ``quantize``, whose arguments these are."""
+    """Forward and backward pass of ``quantize``, whose arguments these are."""
 
     low: int
     high: int
     slopes: Slopes
     scale: tf.Tensor | float
+
+    def levels(self, x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None = None) -> tf.Tensor:
+        """The nearest level of each value, see ``nearest``."""
+        return nearest(x, step, self.low, self.high, offset)
 
     def gradients(
         self, upstream: tf.Tensor, x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None = None

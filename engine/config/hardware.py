@@ -7,7 +7,7 @@ from engine.config.config import Config
 from engine.data.opencv import cv2
 from engine.data.spec import Dataset
 from engine.errors import UsageError
-from quant import backend
+from quant import backend, native
 
 # Where Linux lists what a processor can do, and what multiplies bfloat16 there, the fastest first.
 CPUINFO = Path('/proc/cpuinfo')
@@ -31,6 +31,34 @@ def cores() -> int:
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def check_native(config: Config) -> None:
+    """Checks that there is what ``--native require`` asks for; TensorFlow is not loaded.
+
+    Raises:
+        UsageError: the library is not built.
+    """
+    if config.native == 'require' and not native.is_built():
+        raise UsageError(
+            '--native require: the operations are not built for this TensorFlow; '
+            'python -m quant.native.build does it'
+        )
+
+
+def takes_native(config: Config) -> bool:
+    """Whether quantizers are operations of ``quant.native``, which are for CPUs."""
+    return config.native != 'off' and native.is_built() and not backend.has_gpu()
+
+
+def quantizer_line(config: Config) -> str:
+    """How quantizers are computed on this machine, in words."""
+    if takes_native(config):
+        return 'quantizers in one pass each (quant.native)'
+    reason = ''
+    if config.native != 'off' and not backend.has_gpu():
+        reason = '; python -m quant.native.build makes them faster'
+    return f'quantizers of plain TensorFlow operations{reason}'
 
 
 def line() -> str:

@@ -10,6 +10,7 @@ import dataclasses
 from engine.data import augment, datasets, inputs
 from engine.data.preprocessing import RESIZES
 from engine.optimization.averages import WEIGHTS
+from quant import native
 from quant.options import option
 
 DATA_FORMATS = ('NHWC', 'NCHW')
@@ -224,6 +225,12 @@ class MachineOptions:
         'whether TensorFlow rewrites the graph',
         choices=('auto', 'on', 'off'),
         flag=False,
+    )
+    native: str = option(
+        'auto',
+        'quantizers on the CPU as operations of one pass (python -m quant.native.build): auto '
+        'where they are built; require: without them it is an error',
+        choices=native.CHOICES,
     )
     sync_bn: bool = option(
         False, 'batch statistics of all towers together; else of each tower, as published'

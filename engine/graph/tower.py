@@ -7,6 +7,7 @@ from tensorpack import ModelDesc
 from tensorpack.tfutils.summary import add_moving_summary
 from tensorpack.tfutils.tower import get_current_tower_context
 
+from engine.config import hardware
 from engine.config.config import Config
 from engine.graph.inference import CORRECT, EXTRA, InferenceModel, correct, scored
 from engine.graph.teacher import Teacher
@@ -77,7 +78,8 @@ class Model(InferenceModel, ModelDesc):
 
     def _inference_tower(self, images: Sequence[tf.Tensor], labels: tf.Tensor) -> None:
         """Names the tensors that evaluation takes, see ``fetches``."""
-        blocks = self.blocks(training=False, main=False, exchange=self.exchange)
+        native = hardware.takes_native(self.config)
+        blocks = self.blocks(training=False, main=False, exchange=self.exchange, native=native)
         outputs = self.outputs(self.views(images), blocks, **self.options)
         rows = scored(outputs)
         self.names = list(rows)
@@ -92,8 +94,15 @@ class Model(InferenceModel, ModelDesc):
         main = tower.is_main_training_tower
         of_step = self._of_step()
         compiles = self._compiles()
+        # A program of XLA has none of these operations.
+        native = not compiles and hardware.takes_native(self.config)
         blocks = self.blocks(
-            training=True, main=main, exchange=self.exchange, compiles=compiles, **of_step
+            training=True,
+            main=main,
+            exchange=self.exchange,
+            compiles=compiles,
+            native=native,
+            **of_step,
         )
         views = self.views(images)
         if self.config.bf16:

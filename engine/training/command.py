@@ -21,6 +21,7 @@ from engine.runs import holdout
 from engine.runs.folder import Run, open_run, placed
 from engine.runs.lock import Lock, held
 from engine.training import stages, teachers
+from quant.policy import QuantizationOptions
 
 
 def run_training(args: argparse.Namespace) -> None:
@@ -127,6 +128,8 @@ def _train_one(
     identity = Identity(dataset)
     print('\n'.join([*notes, *checks.notes(dataset, identity)]), flush=True)
     from engine.graph import sessions
+
+    hardware.check_native(config)
     from engine.training import cluster, train
 
     data_format, threads = hardware.prepare(
@@ -165,6 +168,8 @@ def _train_one(
     print(config.course.line(), flush=True)
     print(hardware.line(), flush=True)
     print(sessions.line(config, threads), flush=True)
+    if config.quantization.to_policy() != QuantizationOptions().to_policy():
+        print(hardware.quantizer_line(config), flush=True)
     train.train(
         config,
         dataset,

@@ -75,6 +75,7 @@ class Blocks(Normalisation):
         exchange: see ``Normalisation``.
         opaque: see ``Quantization``.
         compiles: see ``Quantization``.
+        native: see ``Quantization``.
         observing: whether quantizers see what they start from though nothing is trained.
         activation: of ``ACTIVATIONS``; others than ``relu`` come before every quantizer of
             activations but that of the stem's images and its output, and behind the sum of
@@ -101,11 +102,19 @@ class Blocks(Normalisation):
         exchange: sync_norm.Exchange | None = None,
         opaque: bool = False,
         compiles: bool = False,
+        native: bool = False,
         observing: bool = False,
         activation: str = 'relu',
     ):
+        quantization = Quantization(
+            policy,
+            training=training or observing,
+            opaque=opaque,
+            compiles=compiles,
+            native=native,
+        )
         super().__init__(
-            Quantization(policy, training=training or observing, opaque=opaque, compiles=compiles),
+            quantization,
             points[0],
             training=training,
             data_format=data_format,
@@ -170,7 +179,10 @@ class Blocks(Normalisation):
         other.training = False
         other.statistics = {}
         other.averages = {}
-        other.quantization = Quantization(self.quantization.policy, training=False)
+        quantization = self.quantization
+        other.quantization = Quantization(
+            quantization.policy, training=False, native=quantization.native
+        )
         other.weights = Kernels(other.quantization, training=self.training)
         return other
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from quant import cells
+from quant import cells, native
 from quant.backend import scalar_like, tf
 
 
@@ -113,7 +113,7 @@ def encoder(g: Grid, *, relu: bool = False, fused: bool = False) -> Encoder:
         edges = tf.where_v2(g.thresholds < 0, -np.inf, g.thresholds)
         bases = tf.maximum(g.thresholds, 0.0)
     rows = None
-    if cells.are_compared(g.thresholds.shape[0]):
+    if not native.used() and cells.are_compared(g.thresholds.shape[0]):
         rows = Rows(cells.rows(g.levels), cells.rows(edges), cells.rows(bases))
     return Encoder(g, relu, edges, bases, rows, fused)
 

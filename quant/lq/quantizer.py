@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
-from quant import integers, uniform
+from quant import integers, native, uniform
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.lq import fit, levels, refit
 from quant.quantizer import (
@@ -148,15 +148,16 @@ class LQ(Quantizer):
         low = -1 if activations.signed else 0
         basis = tower.once(lambda: self._basis(tower, 1, 1.0, low=low, relu=activations.relu))
         encoder = basis.encoder
-        rest = tf.stop_gradient(activations.shifted(x))
         rule = _Rule(relu=activations.relu, signed=activations.signed)
-        # Of where a gradient passes, one byte per value is kept for the backward pass.
-        y, table, inside = rule.applied(tower, rest, encoder, collect=activations.collect)
+        values = x
+        if native.used() and not self.correction:
+            values = activations.as_given(x)
+        y, table = rule.differentiable(tower, values, encoder, activations)
         if table is not None:
             statistics = refit.LevelStatistics(basis.refit, table, 1e-8, relative=True, same=False)
             tower.collect(self, basis.variable, statistics)
         tower.report(lambda: self._codebook(encoder, activations))
-        y = straight_through_inside(activations.shifted_back(y), x, inside)
+        rest = tf.stop_gradient(activations.shifted(x))
         return self._corrected(y, rest, encoder)
 
     def _codebook(self, encoder: levels.Encoder, activations: Activations) -> Codebook:
@@ -244,6 +245,49 @@ class _Rule:
     relu: bool = False
     signed: bool = False
 
+    def differentiable(
+        self, tower: Any, x: tf.Tensor, encoder: levels.Encoder, activations: Activations
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Activations at their levels with their pseudo-gradient, and statistics or None.
+
+        Args:
+            tower: of the quantizer.
+            x: activations.
+            encoder: of the quantizer.
+            activations: what is known about them.
+        """
+        shifted = activations.shifted(x)
+        if native.used():
+            y, table = self._in_one_pass(shifted, encoder, activations.collect)
+            return activations.shifted_back(y), table
+        rest = tf.stop_gradient(shifted)
+        # Of where a gradient passes, one byte per value is kept for the backward pass.
+        y, table, inside = self.applied(tower, rest, encoder, collect=activations.collect)
+        return straight_through_inside(activations.shifted_back(y), x, inside), table
+
+    def _in_one_pass(
+        self, x: tf.Tensor, encoder: levels.Encoder, collect: bool
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        inside = 'below'
+        if self.weights:
+            inside = 'none'
+        elif self.signed:
+            inside = 'symmetric'
+        elif self.relu:
+            inside = 'positive'
+        y, table = native.encode(
+            x,
+            encoder.grid.levels,
+            encoder.edges,
+            relu=self.relu,
+            keeps_nan=self.weights,
+            collect=collect,
+            inside=inside,
+        )
+        if not collect:
+            return y, None
+        return y, table
+
     def applied(
         self, tower: Any, x: tf.Tensor, encoder: levels.Encoder, *, collect: bool
     ) -> _Taken:
@@ -258,6 +302,8 @@ class _Rule:
             encoder: of the quantizer.
             collect: whether statistics are wanted.
         """
+        if native.used():
+            return *self._in_one_pass(x, encoder, collect), None
         fixed = x.shape[1:].is_fully_defined()
         if tower.compiles and collect and encoder.rows is not None and fixed:
             return tower.compiled(self)(x, encoder.grid)

@@ -6,6 +6,7 @@ over the rounds.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -22,7 +23,7 @@ from engine.config.config import Config
 from engine.config.resolve import resolve
 from engine.errors import UsageError
 from engine.graph import step_functions
-from quant import QuantizationOptions, quantizer
+from quant import QuantizationOptions, native, quantizer
 from scripts.bench.train import step_graph
 
 # A small ResNet on small images.
@@ -34,10 +35,23 @@ SHAPES = {
     step_functions.WEIGHTS: (3, 3, 256, 256),
 }
 
-HEADERS = ('quantizer', 'of', 'CPU ms', 'ms', 'x CPU', 'of the middle half', 'x ms')
+HEADERS = (
+    'quantizer',
+    'of',
+    'CPU ms',
+    'ms',
+    'x CPU',
+    'of the middle half',
+    'x ms',
+    'native CPU ms',
+    'native x CPU',
+)
 
 # What the others are compared with.
 RELU, FLOAT = 'relu', 'float'
+
+# End of the spelling of a quantizer in one operation.
+NATIVE = ' native'
 
 
 class Case(NamedTuple):
@@ -132,11 +146,12 @@ def alone(wanted: Sequence[Case], rounds: int) -> dict[str, list[timing.Taken]]:
         begin: list[Any] = []
         for what, pair in tensors.items():
             fetches[f'{RELU} {what}'] = _passes(pair, tf.nn.relu)
-        for number, case in enumerate(wanted):
-            with tf.variable_scope(f'case{number}') as scope:
+        for case, ending in itertools.product(wanted, endings()):
+            scope = f'case{len(fetches)}'
+            with tf.variable_scope(scope), native.using(ending == NATIVE):
                 towers: list[Any] = []
-                one = _passes(tensors[case.what], _quantized(case, towers), towers, scope.name)
-                fetches[str(case)] = one
+                one = _passes(tensors[case.what], _quantized(case, towers), towers, scope)
+                fetches[f'{case}{ending}'] = one
                 begin += starts(towers).values()
         # Steps of weights start from these.
         session.run([pair.initializer for pair in tensors.values()])
@@ -197,7 +212,9 @@ def steps(config: Config, wanted: Sequence[Case]) -> dict[str, Callable[[], Any]
         options = QuantizationOptions(weight_quantizer=case.spec)
         if case.what == step_functions.ACTIVATIONS:
             options = QuantizationOptions(activation_quantizer=case.spec)
-        configs[str(case)] = config.replacing(**vars(options))
+        for ending in endings():
+            how = 'require' if ending == NATIVE else 'off'
+            configs[f'{case}{ending}'] = config.replacing(**vars(options), native=how)
     runs = {}
     for name, one in tqdm(configs.items(), 'building', unit='network', disable=None):
         with new_graph():
@@ -205,14 +222,29 @@ def steps(config: Config, wanted: Sequence[Case]) -> dict[str, Callable[[], Any]
     return runs
 
 
-def row(case: Case, own: Sequence[timing.Taken], other: Sequence[timing.Taken]) -> list[Any]:
+def endings() -> list[str]:
+    """Endings of the spellings of what is measured of each quantizer."""
+    from quant.backend import has_gpu
+
+    if native.is_built() and not has_gpu():
+        return ['', NATIVE]
+    return ['']
+
+
+def row(case: Case, found: Mapping[str, Sequence[timing.Taken]], beside: str) -> list[Any]:
     """A row of a table, see ``HEADERS``.
 
     Args:
         case: the quantizer.
-        own: what it took, by round.
-        other: what it is compared with took.
+        found: what was taken by round, by spelling.
+        beside: what it is compared with.
     """
+    own, other = found[str(case)], found[beside]
+    in_one: list[Any] = [None, None]
+    if f'{case}{NATIVE}' in found:
+        native_cpu, _ = np.transpose(found[f'{case}{NATIVE}'])  # [rounds] each
+        other_cpu, _ = np.transpose(other)
+        in_one = [1e3 * float(np.median(native_cpu)), float(np.median(native_cpu / other_cpu))]
     cpu, wall = np.transpose(own)  # [rounds] each
     cpu_ratio, wall_ratio = np.transpose(own) / np.transpose(other)
     low, middle, high = np.percentile(cpu_ratio, (25, 50, 75))
@@ -224,6 +256,7 @@ def row(case: Case, own: Sequence[timing.Taken], other: Sequence[timing.Taken]) 
         float(middle),
         f'{low:.3g}-{high:.3g}',
         float(np.median(wall_ratio)),
+        *in_one,
     ]
 
 
@@ -235,10 +268,10 @@ def quantizers(argv: Sequence[str]) -> None:
     found = alone(wanted, args.rounds)
     rows_alone = []
     for case in wanted:
-        rows_alone.append(row(case, found[str(case)], found[f'{RELU} {case.what}']))
+        rows_alone.append(row(case, found, f'{RELU} {case.what}'))
     few = cases(args.names or quantizer.names(), args.bits[:1])
     found = timing.costs_by_turns(steps(config, few), args.rounds)
-    rows_step = [row(case, found[str(case)], found[FLOAT]) for case in few]
+    rows_step = [row(case, found, FLOAT) for case in few]
     shapes = ', '.join(f'{what} {list(shape)}' for what, shape in SHAPES.items())
     print(f'Alone, {shapes}, against a ReLU of the same')
     print(tabulate(rows_alone, HEADERS, floatfmt='.3g'))

@@ -55,8 +55,13 @@ def test_ratios_are_taken_round_by_round():
     """One round in which the machine was ten times slower changes nothing."""
     other = [Taken(1.0, 2.0), Taken(10.0, 20.0), Taken(1.0, 2.0)]
     own = [Taken(3.0, 4.0), Taken(30.0, 40.0), Taken(3.0, 4.0)]
-    row = quantizers.row(Case('lsq(bits=2)', 'weights'), own, other)
-    assert row == ['lsq(bits=2)', 'weights', 3000.0, 4000.0, 3.0, '3-3', 2.0]
+    in_one = [Taken(2.0, 2.0), Taken(20.0, 20.0), Taken(2.0, 2.0)]
+    case = Case('lsq(bits=2)', 'weights')
+    found = {str(case): own, f'{case}{quantizers.NATIVE}': in_one, 'float': other}
+    expected = ['lsq(bits=2)', 'weights', 3000.0, 4000.0, 3.0, '3-3', 2.0]
+    assert quantizers.row(case, found, 'float') == [*expected, 2000.0, 2.0]
+    found.pop(f'{case}{quantizers.NATIVE}')
+    assert quantizers.row(case, found, 'float') == [*expected, None, None]
 
 
 @pytest.mark.slow

@@ -1,0 +1,206 @@
+"""Quantizers as operations of one pass each, written in C++; plain TensorFlow is their definition.
+
+They compute on the CPU: values at their levels, where a gradient passes as a bit per value, counts
+and sums per level, and the gradients of uniform quantizers; with AVX-512, AVX2 or without, whatever
+``SWITCHABLE_ISA`` (``avx512``, ``avx2``, ``generic``) leaves of what the processor has. The numbers
+are those of the plain operations; only sums are rounded differently, the same with any number of
+threads. ``python -m quant.native.build`` makes the library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quant.backend import tf
+
+CHOICES = ('auto', 'off', 'require')
+
+FOLDER = Path(__file__).parent
+SOURCES = ('kernels.h', 'vectors.h', 'kernels.cc', 'ops.cc')
+
+# How many thresholds one operation takes.
+MOST_THRESHOLDS = 511
+
+_USED = contextvars.ContextVar('native', default=False)
+
+
+def library() -> Path:
+    """Where the library for this TensorFlow and these sources lies, or would."""
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        digest.update((FOLDER / name).read_bytes())
+    version = importlib.metadata.version('tensorflow')
+    return FOLDER / f'quantizers-{version}-{digest.hexdigest()[:12]}.so'
+
+
+def is_built() -> bool:
+    """Whether there is a library. TensorFlow is not loaded."""
+    return library().exists()
+
+
+@contextlib.contextmanager
+def using(native: bool) -> Iterator[None]:
+    """A block in which quantizers are built of these operations, or of plain ones."""
+    token = _USED.set(native)
+    try:
+        yield
+    finally:
+        _USED.reset(token)
+
+
+def used() -> bool:
+    """Whether quantizers are to be built of these operations."""
+    return _USED.get()
+
+
+def as_now(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, to be called later, with what ``used`` says now: for gradients."""
+    now = used()
+
+    def called(*args: Any) -> Any:
+        with using(now):
+            return function(*args)
+
+    return called
+
+
+@functools.cache
+def _operations() -> Any:
+    """The loaded library; gradients are made known to TensorFlow."""
+    tf.RegisterGradient('SwitchableEncode')(_encode_gradient)
+    return tf.load_op_library(str(library()))
+
+
+class Encoded(NamedTuple):
+    """Values at their levels.
+
+    Attributes:
+        y: of the type of the values.
+        table: [2 L, C] float64 as ``quant.lq.levels.quantize`` has it; [0, C] where none was asked
+            for.
+    """
+
+    y: tf.Tensor
+    table: tf.Tensor
+
+
+def encode(
+    x: tf.Tensor,
+    levels: tf.Tensor,
+    thresholds: tf.Tensor,
+    *,
+    relu: bool = False,
+    keeps_nan: bool = False,
+    collect: bool = False,
+    inside: str = 'none',
+) -> Encoded:
+    """The level of each value, and statistics.
+
+    A gradient goes to ``x`` alone, where it lies inside, of which a bit per value is kept.
+
+    Args:
+        x: float32 or bfloat16, channels last, or of any shape when C = 1.
+        levels: [L, C] ascending.
+        thresholds: [L - 1, C] ascending.
+        relu: whether values below zero count as zero in sums.
+        keeps_nan: whether what is not a number stays; else it takes the lowest level.
+        collect: whether statistics are wanted.
+        inside: ``below``: up to the largest level; ``positive``: of these those above zero;
+            ``symmetric``: of these those from minus the largest level; ``none``: nowhere.
+    """
+    y, _, table = _operations().switchable_encode(
+        x=x,
+        thresholds=thresholds,
+        levels=levels,
+        relu=relu,
+        keeps_nan=keeps_nan,
+        collect=collect,
+        inside=inside,
+    )
+    return Encoded(y, table)
+
+
+def _encode_gradient(op: tf.Operation, upstream: tf.Tensor, *_: Any) -> list[tf.Tensor | None]:
+    if op.get_attr('inside') == b'none':
+        return [None, None, None]
+    toward_x = _operations().switchable_masked(upstream=upstream, mask=op.outputs[1])
+    return [toward_x, None, None]
+
+
+def cell_sums(x: tf.Tensor, values: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
+    """[L] float64 sums of values by the level of x.
+
+    Args:
+        x: float32.
+        values: like ``x``.
+        thresholds: [L - 1] ascending.
+    """
+    return _operations().switchable_cell_sums(x=x, values=values, thresholds=thresholds)
+
+
+class Uniform:
+    """A uniform quantizer and its gradients, with the arguments of ``quant.uniform.quantize``.
+
+    Args:
+        low: the lowest multiple of the step.
+        high: the highest multiple.
+        scale: factor of the gradients of step and offset.
+        relu: whether values are rectified first.
+        **slopes: which gradients pass, the fields of ``quant.uniform.Slopes``.
+    """
+
+    def __init__(self, low: int, high: int, scale: tf.Tensor | float, *, relu: bool, **slopes: Any):
+        self._scale = scale
+        self._attributes = {'low': low, 'high': high, 'relu': relu, **slopes}
+
+    def levels(self, x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None = None) -> tf.Tensor:
+        """Values at their levels.
+
+        Args:
+            x: float32.
+            step: [1], or [C] along the last axis.
+            offset: shaped like it.
+        """
+        return _operations().switchable_uniform(
+            x=x, step=step, offset=_or_none(offset), **self._attributes
+        )
+
+    def gradients(
+        self, upstream: tf.Tensor, x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None = None
+    ) -> list[tf.Tensor]:
+        """Of x, step and, where there is one, offset.
+
+        Args:
+            upstream: gradient, like ``x``.
+            x: as of ``levels``.
+            step: as of ``levels``.
+            offset: as of ``levels``.
+        """
+        toward_x, *sums = _operations().switchable_uniform_gradient(
+            upstream=upstream, x=x, step=step, offset=_or_none(offset), **self._attributes
+        )
+        found = [toward_x]
+        for parameter, gradient in zip((step, offset), sums):
+            if parameter is not None:
+                found.append(self._scale * gradient)
+        return found
+
+
+def _or_none(offset: tf.Tensor | None) -> tf.Tensor:
+    if offset is None:
+        return tf.zeros([0])
+    return offset
+
+
+def before_relu(x: tf.Tensor) -> tuple[tf.Tensor, bool]:
+    """What a ReLU reads, and True; or x and False where it does not come from one."""
+    if x.op.type == 'Relu':
+        return x.op.inputs[0], True
+    return x, False

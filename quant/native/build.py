@@ -1,0 +1,105 @@
+"""Compiles the operations against the installed TensorFlow: ``python -m quant.native.build``.
+
+Without a compiler it says so and ends well: quantizers are then built of plain operations.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from quant import native
+from quant.backend import tf
+
+# Names of the sets of kernels, and what the compiler is told for each; of x86 all but the first.
+_SETS = {
+    'generic': (),
+    'avx2': ('-mavx2',),
+    'avx512': ('-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl'),
+}
+
+# Products are not fused into sums: plain operations round them, too.
+_COMMON = ('-std=c++17', '-w', '-fPIC', '-fvisibility=hidden', '-ffp-contract=off')
+
+
+def compiler() -> str | None:
+    """The C++ compiler: that of ``CXX``, or ``c++``, ``g++``, ``clang++``; None without."""
+    for name in (os.environ.get('CXX', ''), 'c++', 'g++', 'clang++'):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    return None
+
+
+def build() -> Path:
+    """Compiles and links, and gives the place of the library.
+
+    Raises:
+        OSError: the folder of the package cannot be written, or there is no compiler.
+        subprocess.CalledProcessError: the compiler fails.
+    """
+    command = compiler()
+    if command is None:
+        raise OSError('no C++ compiler found (c++, g++, clang++, or $CXX)')
+    made = native.library()
+    with tempfile.TemporaryDirectory(dir=native.FOLDER, prefix='.build-') as folder:
+        objects = _compiled(command, Path(folder), tf.sysconfig.get_compile_flags())
+        linked = Path(folder) / made.name
+        flags = tf.sysconfig.get_link_flags()
+        _run([command, '-shared', '-o', str(linked), *objects, *flags])
+        for old in native.FOLDER.glob('quantizers-*.so'):
+            old.unlink()
+        linked.replace(made)
+    return made
+
+
+def _compiled(command: str, folder: Path, flags: list[str]) -> list[str]:
+    """Object files.
+
+    Args:
+        command: the compiler.
+        folder: for them.
+        flags: for the headers of TensorFlow.
+    """
+    sets = ['generic']
+    if platform.machine() in ('x86_64', 'AMD64'):
+        sets = list(_SETS)
+    objects = []
+    for name in sets:
+        made = str(folder / f'{name}.o')
+        named = f'-DKERNELS=quant_kernels_{name}'
+        source = str(native.FOLDER / 'kernels.cc')
+        _run([command, *_COMMON, '-O3', *_SETS[name], named, '-c', source, '-o', made])
+        objects.append(made)
+    made = str(folder / 'ops.o')
+    source = str(native.FOLDER / 'ops.cc')
+    _run([command, *flags, *_COMMON, '-O2', '-c', source, '-o', made])
+    return [*objects, made]
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def main() -> int:
+    """Exit status: 0 with a library, and without a compiler; 1 where one fails."""
+    if native.is_built():
+        return 0
+    plain = 'quantizers are built of plain operations, which take longer'
+    try:
+        print(f'built {build()}')
+    except OSError as error:
+        print(f'quant.native: {error}; {plain}')
+    except subprocess.CalledProcessError as error:
+        print(f'{error.stderr}\nquant.native: {error.cmd[0]} failed; {plain}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,75 @@
+// What a set of kernels, compiled for one instruction set, does with a part of a tensor.
+//
+// A part is a run of values that share all numbers, or rows of a few neighbouring channels that
+// have numbers of their own.
+#pragma once
+
+#include <cstdint>
+
+// Thresholds that values can be encoded against.
+constexpr int kMostThresholds = 511;
+
+enum class Inside { kNone, kBelow, kPositive, kSymmetric };
+
+// A tensor's values at the levels between its thresholds; ascending, [count][channels] and
+// [count + 1][channels]. channels is 1 where all values share them.
+struct Encoding {
+  int count;
+  int64_t channels;
+  const float* thresholds;
+  const float* levels;
+  bool bf16;      // type of values, read and written
+  bool relu;      // values below zero count as zero in sums
+  bool keeps_nan;  // else it takes the lowest level
+  bool collect;   // statistics
+  Inside inside;  // up to the highest level, and: anything, above zero, down to minus that
+};
+
+// A uniform quantizer: the nearest of offset + k step, low <= k <= high, and its gradients.
+struct Uniform {
+  int64_t channels;
+  const float* step;
+  const float* offset;  // null: 0
+  float low;
+  float high;
+  float delta;
+  bool bf16;
+  bool relu;
+  bool passes_all;
+  bool passes_ends;
+  bool clip_ends;
+  bool inner;
+};
+
+// Where a part lies: rows of channels from first_channel on, stride values apart; all channels
+// that the kernels take at once. Shared numbers: rows is 1 and there are stride values in it.
+struct Part {
+  int64_t rows;
+  int64_t stride;
+  int64_t first_channel;
+};
+
+struct Kernels {
+  const char* name;
+  int lanes;  // channels of a part
+  // Writes y, the bit mask where there is one, and per level counts and sums of these or of other
+  // values, [2][count + 1][lanes], or [2][count + 1] where thresholds are shared.
+  void (*encode)(const Encoding&, const Part&, const void* x, void* y, uint8_t* mask,
+                 double* table);
+  // Sums of values by the level of x, [count + 1]; thresholds are shared.
+  void (*sums)(const Encoding&, const Part&, const float* x, const float* values, double* table);
+  // The upstream gradient where the bit mask is set.
+  void (*masked)(bool bf16, int64_t size, const void* upstream, const uint8_t* mask, void* y);
+  void (*uniform)(const Uniform&, const Part&, const void* x, void* y);
+  // Gradients of x, and sums for step and offset, [2][lanes] or [2].
+  void (*uniform_gradient)(const Uniform&, const Part&, const void* upstream, const void* x,
+                           void* y, double* table);
+};
+
+extern "C" {
+extern const Kernels quant_kernels_generic;
+#if defined(__x86_64__)
+extern const Kernels quant_kernels_avx2;
+extern const Kernels quant_kernels_avx512;
+#endif
+}

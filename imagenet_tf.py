@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from engine.config.cli import PROGRAM, parse
     from engine.evaluation.command import run_evaluation
-    from engine.training.command import run_training
+    from engine.training.command import joined, run_training
 
     quiet()
     resumed = ''
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(sys.argv[1:] if argv is None else argv)
         with interruptible():
             if args.eval:
-                run_evaluation(args)
+                run_evaluation(args, joined)
             else:
                 resumed = '; the same command resumes '
                 run_training(args)
@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'{PROGRAM}: error: {told(error)}', file=sys.stderr)
         return 2
     except WorkerError as error:
-        advice = 'The same command on all workers resumes from the last checkpoint'
-        print(f'{PROGRAM}: {error}. {advice}', file=sys.stderr)
+        advice = 'resumes from the last checkpoint' if resumed else 'evaluates again'
+        print(f'{PROGRAM}: {error}. The same command on all workers {advice}', file=sys.stderr)
         return os.EX_TEMPFAIL
     except KeyboardInterrupt as stop:
         if resumed:

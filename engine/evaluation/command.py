@@ -2,9 +2,12 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from engine import families
 from engine.config import hardware
@@ -21,6 +24,7 @@ from engine.runs.folder import CONFIG, merge_layers
 from nets.points import Point
 
 if TYPE_CHECKING:
+    from engine.graph.worker import SingleWorker
     from engine.runs.checkpoint import Checkpoint
 
 # Passes over the validation set with sampled gates.
@@ -30,11 +34,18 @@ DRAWS = 5
 SETTLED_ANEW = ('gpu', 'operation_threads', 'rewriting', 'classes', 'dataset')
 
 
-def run_evaluation(args: argparse.Namespace) -> None:
+def run_evaluation(
+    args: argparse.Namespace, join: Callable[[argparse.Namespace], 'SingleWorker'] | None = None
+) -> None:
     """Scores a checkpoint, and writes and prints its records.
+
+    Args:
+        args: flags.
+        join: makes this process one of the workers that the flags name.
 
     Raises:
         UsageError: there is no such checkpoint, or it does not fit the flags or the data.
+        WorkerError: another worker is gone.
     """
     if not args.eval_checkpoint:
         raise UsageError(
@@ -45,7 +56,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
         raise UsageError('--thresholds with --weights ema: they were chosen for the raw weights')
     config, dataset, source = evaluated(args)
     images = _identity(config, dataset, source)
-    from engine.evaluation import borrowing, exit_policy, records
+    from engine.evaluation import borrowing, evaluate, exit_policy, records
     from engine.graph import sessions, tower
 
     borrowed = borrowing.borrow(
@@ -72,11 +83,21 @@ def run_evaluation(args: argparse.Namespace) -> None:
         model.net = model.net.encoded_as(lenders)
     variables, layers = model.inspect()
     values = borrowing.variable_values(source, variables, borrowed, model.net.detachable)
+    worker = evaluate.ALONE
+    if join is not None and args.workers:
+        worker = join(args)
+        labels = evaluate.eval_flow(config, dataset, 0).source.labels
+        contents = {'data': _digest({'labels': labels}), 'eval_checkpoint': _digest(values)}
+        worker.start(config, dataset, 0, contents)
+    if not worker.first:
+        evaluate.evaluate(model, values, dataset, threads=threads, worker=worker)
+        print(f'worker {worker.index} of {worker.size} has scored its part')
+        return
     logdir = Path(args.logdir) if args.logdir else None
     if not args.thresholds:
         folder = records.record_folder(config, source, logdir, images)
         with _saved_in(folder):
-            _score(args, model, values, dataset, layers, folder, threads, borrowed, source)
+            _score(args, model, values, dataset, layers, folder, threads, borrowed, source, worker)
         return
     policy = exit_policy.read_policy(model, args.thresholds)
     folder = records.record_folder(config, source, logdir, images)
@@ -87,6 +108,15 @@ def run_evaluation(args: argparse.Namespace) -> None:
             model, values, dataset, policy, layers, folder, name=name, threads=threads
         )
     print(measured)
+
+
+def _digest(values: Mapping[str, np.ndarray]) -> str:
+    """Digest of arrays by name."""
+    digest = hashlib.sha256()
+    for name in sorted(values):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(values[name]).tobytes())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -115,6 +145,7 @@ def _score(
     threads: int,
     borrowed: Any,
     source: 'Checkpoint',
+    worker: 'SingleWorker',
 ) -> None:
     """Scores every operating point, and reports what the family has beside."""
     from engine.evaluation import evaluate, records
@@ -125,7 +156,9 @@ def _score(
     passes = 1
     if noisy:
         passes = args.draws or DRAWS
-    scores = evaluate.evaluate(model, values, dataset, threads=threads, passes=passes)
+    scores = evaluate.evaluate(
+        model, values, dataset, threads=threads, passes=passes, worker=worker
+    )
     scored = []
     for score in scores:
         found = records.records(
@@ -170,8 +203,9 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     Raises:
         UsageError: there is no such checkpoint, or it does not fit the flags or the data.
     """
-    if peers(args):
-        raise UsageError(f'--workers {args.workers} with --eval: one machine evaluates')
+    workers = peers(args)
+    if workers and args.thresholds:
+        raise UsageError(f'--thresholds with --workers {args.workers}: one machine measures that')
     for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
         if value is not None:
             raise UsageError(f'{flag} with --eval: give {instead}')
@@ -193,6 +227,11 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     given.setdefault('qw', source.qw)
     given.setdefault('qa', source.qa)
     config, dataset, notes = resolve({**given, 'sizes': source.trained})
+    if workers and getattr(config.options, 'gate_noise', False):
+        raise UsageError(
+            f'--gate_noise with --workers {args.workers}: what gates draw depends on the batches '
+            'before; one machine evaluates'
+        )
     if args.draws is not None and not getattr(config.options, 'gate_noise', False):
         raise UsageError(f'--draws {args.draws}: needs --gate_noise')
     if source.class_names:

@@ -3,7 +3,7 @@
 import dataclasses
 import queue
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
@@ -15,15 +15,19 @@ from tensorpack.utils.utils import get_tqdm
 
 from engine.config.config import Config
 from engine.data.batches import EvalFlow
+from engine.data.sources import Subset
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.graph.sessions import session_config
 from engine.graph.tower import Model
+from engine.graph.worker import SingleWorker
 from engine.runs import checkpoint
 from nets.network import Network
 from quant.backend import new_graph, tf
 
 BATCH_SIZE = 100
+
+ALONE = SingleWorker()
 
 # Images and labels of a batch -> arrays in the order of ``Model.fetches``.
 Predictor: TypeAlias = Callable[..., Sequence[np.ndarray]]
@@ -88,9 +92,30 @@ def score(
         total: number of batches.
         net: tells what the results are.
     """
-    pool = _Pool(predictors)
     started = time.perf_counter()
     images = 0
+
+    def counted() -> Iterator[Sequence[np.ndarray]]:
+        nonlocal images
+        for batch in batches:
+            images += len(batch[-1])
+            yield batch
+
+    results = run_batches(predictors, counted(), total)
+    return _score(results, net, images, time.perf_counter() - started)
+
+
+def run_batches(
+    predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray]], total: int
+) -> list[list[np.ndarray]]:
+    """What the predictors give for every batch: arrays in the order of ``Model.fetches``.
+
+    Args:
+        predictors: one per device.
+        batches: images and labels.
+        total: number of batches.
+    """
+    pool = _Pool(predictors)
     results: list[list[np.ndarray]] = []
     waiting: list[Future[list[np.ndarray]]] = []
     with (
@@ -99,14 +124,13 @@ def score(
     ):
         for batch in batches:
             waiting.append(threads.submit(pool.run, batch))
-            images += len(batch[-1])
             if len(waiting) > len(predictors):
                 results.append(waiting.pop(0).result())
                 bar.update()
         for future in waiting:
             results.append(future.result())
             bar.update()
-    return _score(results, net, images, time.perf_counter() - started)
+    return results
 
 
 def _score(
@@ -132,7 +156,12 @@ def _score(
 
 
 def eval_flow(
-    config: Config, dataset: Dataset, threads: int, *, batch_size: int = BATCH_SIZE
+    config: Config,
+    dataset: Dataset,
+    threads: int,
+    *,
+    batch_size: int = BATCH_SIZE,
+    worker: SingleWorker = ALONE,
 ) -> EvalFlow:
     """The images that are scored, as a model takes them: held out ones if it is to be chosen.
 
@@ -141,11 +170,29 @@ def eval_flow(
         dataset: data set.
         threads: decoding threads.
         batch_size: images of a batch.
+        worker: this process among those that share the batches.
     """
     held = dataset.holdout
     if config.score_holdout and held is not None:
         dataset = dataclasses.replace(dataset, val=held)
+    if worker.size > 1:
+        part = Subset(dataset.val, _part(len(dataset.val), batch_size, worker))
+        dataset = dataclasses.replace(dataset, val=part)
     return EvalFlow(dataset, config.preprocessing, batch_size=batch_size, threads=threads)
+
+
+def _part(images: int, batch_size: int, worker: SingleWorker) -> np.ndarray:
+    """Numbers of the images that a worker scores: whole batches, as one machine has them.
+
+    Args:
+        images: of all workers.
+        batch_size: images of a batch.
+        worker: this process.
+    """
+    batches = -(-images // batch_size)
+    first = batches * worker.index // worker.size
+    end = batches * (worker.index + 1) // worker.size
+    return np.arange(first * batch_size, min(end * batch_size, images))
 
 
 def first_images(config: Config, dataset: Dataset, count: int) -> list[np.ndarray]:
@@ -194,8 +241,11 @@ def evaluate(
     *,
     threads: int,
     passes: int = 1,
+    worker: SingleWorker = ALONE,
 ) -> list[Score]:
-    """Scores all points of ``model`` on the whole validation set, split over its GPUs.
+    """Scores all points of ``model`` on the whole validation set, split over workers and GPUs.
+
+    Batches are those of a single worker, and every worker adds them up in the same order.
 
     Args:
         model: the network.
@@ -203,9 +253,22 @@ def evaluate(
         dataset: data set.
         threads: decoding threads.
         passes: over the images; they differ by what the network draws.
+        worker: this process among those that evaluate together.
+
+    Raises:
+        WorkerError: another worker is gone.
     """
+    scores = []
     with new_graph():
         tf.set_random_seed(model.config.seed)
         towers = predictors(model, values)
-        batches = eval_flow(model.config, dataset, threads)
-        return [score(towers, batches, len(batches), model.net) for _ in range(passes)]
+        images = len(eval_flow(model.config, dataset, threads).source)
+        batches = eval_flow(model.config, dataset, threads, worker=worker)
+        for _ in range(passes):
+            started = time.perf_counter()
+            with worker.barrier():
+                results = run_batches(towers, batches, len(batches))
+            results = worker.collect(results)
+            seconds = time.perf_counter() - started
+            scores.append(_score(results, model.net, images, seconds))
+    return scores

@@ -4,9 +4,10 @@
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tensorpack import Callback
 from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import SessionInit
@@ -43,14 +44,16 @@ class SingleWorker:
         """Callbacks that keep the workers together, to run after those that evaluate and write."""
         return []
 
-    def start(self, config: 'Config', dataset: 'Dataset', step: int, teacher: str = '') -> int:
+    def start(
+        self, config: 'Config', dataset: 'Dataset', step: int, contents: Mapping[str, str]
+    ) -> int:
         """Meets the other workers before anything is built.
 
         Args:
             config: the configuration that this worker was started with.
             dataset: its data.
             step: global step that it would go on from.
-            teacher: digest of the network that it learns from; empty without one.
+            contents: digests of what it has read, by flag.
 
         Returns:
             The step of the first worker, from which all go on.
@@ -76,6 +79,14 @@ class SingleWorker:
     def mean(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Means of these tensors over all workers, see ``sum``."""
         return list(tensors)
+
+    def collect(self, results: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+        """Rows of arrays of all workers, those of the first one first.
+
+        Args:
+            results: rows of this worker; all rows have as many arrays.
+        """
+        return [list(row) for row in results]
 
     def barrier(self) -> contextlib.AbstractContextManager:
         """A block at whose end all workers wait for each other, however long one of them needs."""

@@ -9,13 +9,14 @@ which is neither encrypted nor protected: it belongs into a private network.
 
 import contextlib
 import functools
+import io
 import itertools
 import json
 import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,41 +116,41 @@ class WorkerGroup(SingleWorker):
     def callbacks(self) -> list[Callback]:
         return [StayTogether(self)]
 
-    def start(self, config: Config, dataset: Dataset, step: int, teacher: str = '') -> int:
+    def start(
+        self, config: Config, dataset: Dataset, step: int, contents: Mapping[str, str]
+    ) -> int:
         """See ``SingleWorker.start``.
 
         Args:
             config: the configuration that this worker was started with.
             dataset: its data.
             step: global step that it would go on from.
-            teacher: digest of the network that it learns from.
+            contents: digests of what it has read, by flag.
         """
         self.session_config = self._session_config(config)
         self.server  # noqa: B018
         for index, host in enumerate(self.hosts):
             self._wait_for(index, host)
-        self._compare_runs(config, dataset, teacher)
+        self._compare_runs(config, dataset, contents)
         rows = self.gather([step])
         return int(rows[0, 0])
 
     def agree(self, config: Config) -> Config:
-        text = json.dumps(config.to_json()).encode()
-        length = int(self.gather([len(text)])[0, 0])
-        own = text if self.first else bytes(length)
-        of_first = bytes(self.gather(list(own))[0].astype(np.uint8))
+        text = json.dumps(config.to_json()).encode() if self.first else b''
+        of_first = self.share(text)[0]
         if self.first:
             return config
         local = {name: getattr(config, name) for name in LOCAL}
         agreed = Config.from_json(json.loads(of_first), f'worker {self.index}')
         return agreed.replacing(**local)
 
-    def _compare_runs(self, config: Config, dataset: Dataset, teacher: str) -> None:
+    def _compare_runs(self, config: Config, dataset: Dataset, contents: Mapping[str, str]) -> None:
         fields = config.flat()
         for name in LOCAL:
             del fields[name]
         fields['gpu'] = len(config.gpu)
         fields['data'] = zlib.crc32(np.asarray(dataset.train.labels).tobytes())
-        fields['teacher'] = teacher
+        fields.update(contents)
         checksums = {name: zlib.crc32(repr(value).encode()) for name, value in fields.items()}
 
         def error(name: str, worker: int) -> UsageError:
@@ -227,7 +228,7 @@ class WorkerGroup(SingleWorker):
             assigned.append(variable.assign(value))
         return tf.group(*assigned)
 
-    def gather(self, numbers: Sequence[int]) -> np.ndarray:
+    def gather(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """int64 [workers, N]: the N numbers that every worker gives."""
         if len(numbers) not in self._gathering:
             with self._control.graph.as_default():
@@ -238,6 +239,32 @@ class WorkerGroup(SingleWorker):
         own = np.zeros(table.shape, np.int64)  # [workers, N]
         own[self.index] = numbers
         return self._control.run(total, {table: own})
+
+    def share(self, content: bytes) -> list[bytes]:
+        """The contents that the workers give, in their order."""
+        lengths = self.gather([len(content)])[:, 0]
+        words = max(1, -(-int(lengths.max()) // 8))
+        padded = content.ljust(8 * words, b'\0')
+        rows = self.gather(np.frombuffer(padded, np.int64))  # [workers, words]
+        return [row.tobytes()[:length] for row, length in zip(rows, lengths)]
+
+    def collect(self, results: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+        """See ``SingleWorker.collect``."""
+        arrays: dict[str, Any] = {}
+        for number, row in enumerate(results):
+            for column, array in enumerate(row):
+                arrays[f'{number}-{column}'] = array
+        own = io.BytesIO()
+        np.savez(own, **arrays)
+        collected: list[list[np.ndarray]] = []
+        for content in self.share(own.getvalue()):
+            rows: dict[str, list[np.ndarray]] = {}
+            with np.load(io.BytesIO(content)) as found:
+                for name in found.files:
+                    number, _, _ = name.partition('-')
+                    rows.setdefault(number, []).append(found[name])
+            collected += rows.values()
+        return collected
 
     def compare(self, checksums: dict[str, int], error: Callable[[str, int], Exception]) -> None:
         """Compares checksums by name with those of worker 0.

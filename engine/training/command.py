@@ -61,6 +61,13 @@ def _calibrate(args: argparse.Namespace, finished: Path, threads: int) -> None:
                 calibrate.calibrate_run(str(finished), threads=threads)
 
 
+def joined(args: argparse.Namespace) -> Any:
+    """This process among those of ``--workers``, or alone."""
+    from engine.training import cluster
+
+    return cluster.join(peers(args))
+
+
 def train_one(
     args: argparse.Namespace, given: Mapping[str, Any], logdir: Path | None
 ) -> tuple[Path, int]:
@@ -156,10 +163,10 @@ def _train_one(
         run = dataclasses.replace(run, lock=lock)
         if taught is not None:
             taught.note(run)
-    content = taught.record.digest if taught is not None else ''
+    contents = {'teacher': taught.record.digest if taught is not None else ''}
     if run.config is not None:
         config = config.replacing(operation_threads=run.config.operation_threads)
-    run = dataclasses.replace(run, step=worker.start(config, dataset, run.step, content))
+    run = dataclasses.replace(run, step=worker.start(config, dataset, run.step, contents))
     config = worker.agree(run.config or config)
     if run.step >= config.epochs * config.steps_per_epoch:
         print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')

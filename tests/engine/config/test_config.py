@@ -399,7 +399,9 @@ def test_policy_of_activation_bases(private, fixed):
 def test_every_flag_of_a_field_reaches_it():
     fields = {name for net in nets.names() for name in Config.from_values(net=net).flat()}
     dests = {action.dest for action in cli.parser()._actions}
-    assert fields - dests == {'classes', 'dataset', 'sized', 'widths', 'absolute', 'stages'}
+    settled = {'operation_threads', 'rewriting'}
+    of_data = {'classes', 'dataset'}
+    assert fields - dests == settled | of_data | {'sized', 'widths', 'absolute', 'stages'}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Several machines: two workers in one process, real trainings of two processes, lost workers."""
 
+import dataclasses
 import json
 import os
 import re
@@ -21,7 +22,9 @@ import imagenet_tf
 from engine.config.cli import parse, peers
 from engine.config.config import Config
 from engine.data.datasets import open_dataset
+from engine.data.sources import ArraySource
 from engine.errors import Terminated, UsageError, WorkerError
+from engine.evaluation.evaluate import eval_flow
 from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.rule import PerVariable, RuleOptimizer
 from engine.runs.folder import checkpoints
@@ -64,7 +67,9 @@ def pair(dataset):
     """Two workers that have met."""
     hosts = addresses()
     workers = [cluster.WorkerGroup(hosts, index, TIMEOUT) for index in (0, 1)]
-    steps = both(workers, lambda worker: worker.start(CONFIG, dataset, 6 if worker.first else 0))
+    steps = both(
+        workers, lambda worker: worker.start(CONFIG, dataset, 6 if worker.first else 0, {})
+    )
     assert steps == [6, 6]
     return workers
 
@@ -103,6 +108,45 @@ def test_sums_are_those_of_all_workers_by_type(pair):
     for found in both(pair, total):
         for got, first, second in zip(found, *values):
             np.testing.assert_array_equal(got, first + second)
+
+
+def test_rows_of_arrays_come_together_in_the_order_of_the_workers(pair):
+    """To the bit, and from workers that have none."""
+    rng = np.random.default_rng(1)
+    rows = [[rng.normal(size=(2, 3)), np.array(1 / 3 + row)] for row in range(12)]
+    rows[2][0] = np.full((0, 3), np.nan)
+    for first in (5, 12):
+        own = rows[:first], rows[first:]
+        for found in both(pair, lambda worker, own=own: worker.collect(own[worker.index])):
+            assert len(found) == len(rows)
+            for row, expected in zip(found, rows):
+                for array, other in zip(row, expected, strict=True):
+                    assert (array.shape, array.tobytes()) == (other.shape, other.tobytes())
+
+
+@pytest.mark.parametrize('images', [3, 20, 21, 45])
+@pytest.mark.parametrize('parts', [1, 2, 5])
+def test_the_parts_of_an_evaluation_are_the_batches_of_one(parts, images, dataset):
+    few = dataclasses.replace(dataset, val=ArraySource(*some_images(images)))
+
+    def batches(part, parts):
+        worker = SimpleNamespace(index=part, size=parts)
+        flow = eval_flow(CONFIG, few, 0, batch_size=4, worker=worker)
+        found = list(flow)
+        assert len(found) == len(flow)
+        return found
+
+    whole = batches(0, 1)
+    split = [batch for part in range(parts) for batch in batches(part, parts)]
+    assert len(split) == len(whole)
+    for found, expected in zip(split, whole):
+        for array, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(array, other)
+
+
+def some_images(count):
+    pixels = np.random.default_rng(0).integers(256, size=(count, 16, 16, 3), dtype=np.uint8)
+    return pixels, np.arange(count) % 10
 
 
 def test_variables_become_those_of_the_first_worker(pair):
@@ -183,7 +227,7 @@ def test_workers_with_different_flags_do_not_start(change, flag, dataset):
 
     def start(worker):
         with pytest.raises(UsageError, match=f'^{flag}: differs between worker 0 and worker 1'):
-            worker.start(CONFIG if worker.first else CONFIG.replacing(**change), dataset, 0)
+            worker.start(CONFIG if worker.first else CONFIG.replacing(**change), dataset, 0, {})
 
     both(workers, start)
 
@@ -197,6 +241,7 @@ def test_paths_and_numbers_of_gpus_belong_to_the_machine(dataset):
             CONFIG.replacing(gpu=(worker.index,), load=str(worker.index), data=f'/{worker.index}'),
             dataset,
             0,
+            {},
         ),
     ) == [0, 0]
 
@@ -252,20 +297,20 @@ def test_a_worker_that_never_comes_is_named(dataset, monkeypatch):
     with pytest.raises(
         WorkerError, match=f'worker 1 did not come up at {hosts[1]} within 1 seconds'
     ):
-        cluster.WorkerGroup(hosts, 0, 1.0).start(CONFIG, dataset, 0)
+        cluster.WorkerGroup(hosts, 0, 1.0).start(CONFIG, dataset, 0, {})
 
 
 def test_a_port_in_use_is_a_usage_error(pair, dataset):
     with pytest.raises(
         UsageError, match=f'--workers {pair[0].hosts[1]}: this port cannot be opened'
     ):
-        cluster.WorkerGroup(pair[0].hosts, 1, TIMEOUT).start(CONFIG, dataset, 0)
+        cluster.WorkerGroup(pair[0].hosts, 1, TIMEOUT).start(CONFIG, dataset, 0, {})
 
 
 def test_one_machine_needs_nobody(dataset):
     worker = cluster.join(None)
     assert (worker.index, worker.size, worker.first) == (0, 1, True)
-    assert worker.start(CONFIG, dataset, 4) == 4
+    assert worker.start(CONFIG, dataset, 4, {}) == 4
     tensors = [tf.constant(1.0)]
     assert worker.sum(tensors) == worker.mean(tensors) == tensors and worker.callbacks == []
     with worker.barrier():
@@ -333,7 +378,10 @@ def test_flags_that_cannot_work(flags, message):
             ['--batch-size', '6', '--gpu', '0,1'],
             '--batch_size 6: not divisible by the 2 --workers times 2 towers',
         ),
-        (['--eval', '-ec', 'run'], '--workers a:1,b:2 with --eval: one machine evaluates'),
+        (
+            ['--eval', '-ec', 'run', '--thresholds', 'x.json'],
+            '--thresholds with --workers a:1,b:2: one machine measures that',
+        ),
     ],
 )
 def test_flags_that_do_not_go_with_several_machines(flags, message, capsys):
@@ -505,3 +553,61 @@ def test_bad_data_of_one_worker_are_named_there(tmp_path):
     assert re.search(
         'imagenet_tf.py: error: .* training images cannot be decoded, --max_bad 0.001', outputs[1]
     )
+
+
+@pytest.fixture(scope='module')
+def scored(tmp_path_factory) -> Path:
+    """A run of one machine, which has scored its data in the end."""
+    folder = tmp_path_factory.mktemp('scored') / 'run'
+    finish(start('--logdir', folder, data='animals28'))
+    return folder
+
+
+def evaluate(run: Path, *flags) -> subprocess.Popen:
+    line = [sys.executable, str(ROOT / 'imagenet_tf.py'), '--eval', '-ec', str(run), '--threads', 1]
+    line += flags
+    return subprocess.Popen(
+        list(map(str, line)), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT
+    )
+
+
+def evaluate_together(run: Path, logdir: Path, timeout: int = 40) -> list[subprocess.Popen]:
+    hosts = ','.join(addresses())
+    processes = []
+    for index in (0, 1):
+        own = logdir if index == 0 else logdir / 'none'
+        flags = ['--logdir', own, '--workers', hosts, '--worker-index', index]
+        processes.append(evaluate(run, *flags, '--worker-timeout', timeout))
+    return processes
+
+
+def digits(folder: Path) -> dict[str, tuple[float, float, int]]:
+    found = {}
+    for path in folder.glob('eval/*.json'):
+        record = json.loads(path.read_text())
+        found[path.name] = record['top1'], record['top5'], record['images']
+    return found
+
+
+@pytest.mark.slow
+def test_two_machines_evaluate_to_the_digits_of_one(scored, tmp_path):
+    finish(evaluate(scored, '--logdir', tmp_path / 'one'))
+    outputs = finish(*evaluate_together(scored, tmp_path / 'two'))
+    assert digits(tmp_path / 'two') == digits(tmp_path / 'one') != {}
+    assert 'worker 1 of 2 has scored its part' in outputs[1]
+    assert not (tmp_path / 'two' / 'none').exists()
+
+
+@pytest.mark.slow
+def test_an_evaluation_without_its_other_worker_says_so(scored, tmp_path):
+    workers = evaluate_together(scored, tmp_path / 'run', timeout=5)
+    for text in iter(workers[1].stdout.readline, ''):
+        if text.startswith('evaluating') or 'threads:' in text:
+            break
+    time.sleep(3)
+    workers[1].kill()
+    output, _ = workers[0].communicate()
+    workers[1].communicate()
+    assert workers[0].returncode == os.EX_TEMPFAIL, output
+    assert 'The same command on all workers evaluates again' in output
+    assert 'Traceback' not in output

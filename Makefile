@@ -1,13 +1,14 @@
 # make demo: a 2-bit resolution-switchable network on real images in a few minutes. make test: all tests but the slow
 # proofs (resuming bit by bit, parity of whole training steps), which make proofs runs. make fuzz: damaged files for every
-# reader, for ten minutes.
+# reader, for ten minutes. make bench: all benchmarks, half an hour on two idle cores; PEERS=python of an environment with
+# PyTorch compares with that, too.
 # Nothing is assumed but Python >= 3.10 with venv, and make. Choose another Python with PYTHON=python3.12.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup native demo study test proofs fuzz lint clean
+.PHONY: setup native demo study test proofs fuzz bench lint clean
 
 setup: $(READY)
 
@@ -37,6 +38,9 @@ proofs: setup
 
 fuzz: setup
 	$(PY) -m tests.fuzz
+
+bench: setup
+	$(PY) -m scripts.bench all --out bench.json $(if $(PEERS),--python $(PEERS))
 
 lint: setup
 	$(PY) -m ruff check .

@@ -10,6 +10,9 @@
     python -m scripts.bench deploy [RUN]       # exported files by form and runtime
     python -m scripts.bench quantizers         # each alone, and in a training step; --quick
     python -m scripts.bench peers              # our float step beside PyTorch's and Keras 3's
+    python -m scripts.bench steps              # W2A2, W4A4, W8A8 and bfloat16 against float
+    python -m scripts.bench all                # all of them at small settings, as make bench does
+    python -m scripts.bench scaling            # over sizes, bits, depth, towers, exits; --quick
 
 ``train``: one training step of a configuration (any flags of imagenet_tf.py) against the same in
 float, or with ``--bf16`` against the same in float32. Each of the two runs in a process of its own,
@@ -23,9 +26,12 @@ from collections.abc import Sequence
 from scripts import parser, status
 from scripts.bench.data import data
 from scripts.bench.deploy import deploy
+from scripts.bench.everything import everything
 from scripts.bench.infer import infer
 from scripts.bench.peers import peers
 from scripts.bench.quantizers import quantizers
+from scripts.bench.scaling import scaling
+from scripts.bench.steps import steps
 from scripts.bench.train import train
 
 BENCHMARKS = {
@@ -35,6 +41,9 @@ BENCHMARKS = {
     'deploy': deploy,
     'quantizers': quantizers,
     'peers': peers,
+    'scaling': scaling,
+    'steps': steps,
+    'all': everything,
 }
 
 

@@ -1,9 +1,9 @@
 """Data benchmark: decoding and augmentation against tensorpack, tf.data and Pillow.
 
 All read the same generated JPEGs and take turns, see ``scripts.bench.data_paths``. First the CPU
-time of one image on one core. Then images per second of whole pipelines with 0, 1 and 2 workers,
-handed out as batches and consumed by a TensorFlow graph through a queue. Wall times mean something
-on an idle machine only; each pipeline runs in a process of its own.
+time of one image on one core, and of decoders alone. Then images per second of whole pipelines with
+0, 1 and 2 workers, handed out as batches and consumed by a TensorFlow graph through a queue. Wall
+times mean something on an idle machine only; each pipeline runs in a process of its own.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from engine.errors import UsageError
+from scripts.bench import decoders
 from scripts.bench.data_paths import BASE, FLOWS, FRAMEWORKS, OURS
 from scripts.bench.image_files import make_folder
 
@@ -205,6 +206,7 @@ def data(argv: Sequence[str]) -> None:
         root = Path(folder)
         kilobytes = make_folder(root, args.images)
         cores = {part: one_core(root, part, args.images, args.rounds) for part in ('train', 'val')}
+        decoded = decoders.measured(decoders.files(root), args.rounds)
         speeds = pipelines(root, args.batch_size, count, args.rounds)
     # A ratio above 1 means that ours is faster.
     ratios = {part: _ratios(times) for part, times in cores.items()}
@@ -212,9 +214,11 @@ def data(argv: Sequence[str]) -> None:
         f'{args.images} files of {kilobytes:.0f} kB on average, {os.cpu_count()} cores; one core:'
     )
     print(_core_table(cores, ratios))
+    rows = [[row[name] for name in decoders.HEADERS] for row in decoded]
+    print(tabulate(rows, decoders.HEADERS, floatfmt='.3g'))
     print(_pipeline_table(speeds))
     about = {'bench': 'data', 'images': args.images, 'kB': round(kilobytes), 'rounds': args.rounds}
-    print(json.dumps({**about, **_summary(cores, ratios, speeds)}))
+    print(json.dumps({**about, **_summary(cores, ratios, speeds), 'decoders': decoded}))
 
 
 def _ratios(times: Times) -> dict[str, float]:

@@ -104,15 +104,27 @@ def pillow_images(root: Path, part: str) -> Iterator[np.ndarray]:
         yield np.asarray(view(image, rng))
 
 
-def _pillow_train_view(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a random rectangle, as torchvision draws it.
+
+    Args:
+        height: of the image.
+        width: of the image.
+        rng: source of all chance.
+    """
     from engine.data.area_crop import random_crop
 
-    # Drawn on a view without pixels: Pillow crops while it scales.
-    place = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), image.size[::-1], (0, 0))
-    height, width = random_crop(place, rng).shape
-    left = int(rng.integers(image.width - width + 1))
-    top = int(rng.integers(image.height - height + 1))
-    box = (left, top, left + width, top + height)
+    # Drawn on a view without pixels.
+    place = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (height, width), (0, 0))
+    box_height, box_width = random_crop(place, rng).shape
+    left = int(rng.integers(width - box_width + 1))
+    top = int(rng.integers(height - box_height + 1))
+    return left, top, left + box_width, top + box_height
+
+
+def _pillow_train_view(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    box = random_box(image.height, image.width, rng)
+    # Pillow crops while it scales.
     view = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
     if rng.random() < 0.5:
         return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -14,18 +14,20 @@ from scripts.bench.train import step_graph
 
 
 def prepared(config: Config) -> tuple[Mapping[str, Any], Callable[[], Any]]:
-    """Operations and trained numbers of its graph, and its step."""
+    """What is to be said of a training step, and the step."""
     from quant.backend import new_graph, tf
 
     with new_graph() as graph:
-        step = step_graph(config)
+        built = step_graph(config)
         sizes = [variable.shape.num_elements() for variable in tf.trainable_variables()]
         about = {
             'version': f'TensorFlow {tf.version.VERSION}',
             'parameters': sum(sizes),
             'graph_ops': len(graph.get_operations()),
+            'madds': built.madds,
+            'exchanged': built.exchanged,
         }
-        return about, step
+        return about, built.step
 
 
 def main(argv: Sequence[str]) -> None:

@@ -218,7 +218,7 @@ def steps(config: Config, wanted: Sequence[Case]) -> dict[str, Callable[[], Any]
     runs = {}
     for name, one in tqdm(configs.items(), 'building', unit='network', disable=None):
         with new_graph():
-            runs[name] = step_graph(one)
+            runs[name] = step_graph(one).step
     return runs
 
 

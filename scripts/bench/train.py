@@ -8,7 +8,7 @@ import argparse
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tabulate import tabulate
@@ -19,6 +19,7 @@ from engine.config.cli import explicit, parse
 from engine.config.config import Config
 from engine.config.resolve import resolve
 from engine.errors import UsageError
+from nets import cost
 from quant import QuantizationOptions
 from scripts.bench import turns
 
@@ -45,27 +46,68 @@ def random_batch(config: Config, names: Sequence[str]) -> list[Any]:
     return variables
 
 
-def step_graph(config: Config) -> Callable[[], Any]:
-    """A callable that runs one training step on random images, built in the default graph."""
-    from tensorpack.tfutils.tower import TrainTowerContext
+class Built(NamedTuple):
+    """A training step.
 
+    Attributes:
+        step: runs it.
+        madds: multiply-adds of an image that goes forward through all operating points.
+        exchanged: bytes of statistics of quantizers that are added over machines.
+    """
+
+    step: Callable[[], Any]
+    madds: int
+    exchanged: int
+
+
+def step_graph(config: Config) -> Built:
+    """One training step on random images, built in the default graph."""
     from engine.graph.sessions import session_config
     from engine.graph.tower import Model
     from quant.backend import tf
     from quant.scope import refit
 
     model = Model(config, data_format=hardware.native_format())
-    *images, labels = random_batch(config, model.feeds)
+    batch = random_batch(config, model.feeds)
     tf.train.get_or_create_global_step()
-    with TrainTowerContext(''):
-        pixels = [tf.cast(variable, tf.uint8) for variable in images]
-        loss = model.build_graph(*pixels, labels.read_value())
+    loss = tower_loss(model, batch)
     train = model.optimizer().minimize(loss)
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-    refits = refit([blocks.quantization for blocks in model.towers])
-    session = tf.Session(config=session_config(config, 1))
+    exchanged: list[tf.Tensor] = []
+
+    def add(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        exchanged.extend(tensors)
+        return tensors
+
+    refits = refit([blocks.quantization for blocks in model.towers], add=add)
+    session = tf.Session(config=session_config(config, len(config.gpu)))
     session.run(tf.global_variables_initializer())
-    return session.make_callable(tf.group(train, *updates, *refits))
+    step = session.make_callable(tf.group(train, *updates, *refits))
+    layers = model.towers[0].layers.values()
+    # A layer that several points share is one record.
+    records = {id(record): record for records in layers for record in records}
+    sizes = [tensor.shape.num_elements() * tensor.dtype.size for tensor in exchanged]
+    return Built(step, cost.madds(records.values()), sum(sizes))
+
+
+def tower_loss(model: Any, batch: Sequence[Any]) -> Any:
+    """Mean loss of all towers, of which each takes its part of a batch of variables."""
+    from tensorpack.tfutils.tower import TrainTowerContext
+
+    from quant.backend import tf
+
+    towers = len(model.config.gpu)
+    parts = []
+    for variable in batch:
+        parts.append(tf.split(variable.read_value(), towers))
+    losses = []
+    for index in range(towers):
+        *images, labels = [part[index] for part in parts]
+        name = f'tower{index}' if index else ''
+        with TrainTowerContext(name, index=index, total=towers):
+            pixels = [tf.cast(image, tf.uint8) for image in images]
+            losses.append(model.build_graph(*pixels, labels))
+    return tf.add_n(losses) / towers
 
 
 def start(config: Config) -> turns.Process:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.errors import UsageError
-from scripts.bench import data
+from scripts.bench import data, decoders
 from scripts.bench.data_paths import BASE, FRAMEWORKS, SIZE, our_flow
 from scripts.bench.image_files import make_folder
 
@@ -50,6 +50,20 @@ def test_everybody_trains_on_random_crops_of_all_pictures(folder, name):
     found = images(folder, name, 'train')
     assert len(found) == FILES
     assert len({image.tobytes() for image in found}) == FILES
+
+
+def test_decoders_give_the_pixels_of_opencv(folder):
+    """A crop that is decoded alone differs where its border cuts through shared colours."""
+    chosen = decoders.files(folder)
+    assert len(chosen) == FILES
+    rows = {row['decoder']: row for row in decoders.measured(chosen, 1)}
+    assert rows['OpenCV']['largest error'] == 0
+    assert rows['OpenCV']['its speed / OpenCV'] == 1
+    assert rows['TensorFlow, crop alone']['mean error'] < 0.05
+    for name, row in rows.items():
+        assert row['CPU ms'] > 0
+        if name == 'simplejpeg':
+            assert row['largest error'] == 0
 
 
 def test_a_graph_consumes_the_batches(folder):

@@ -1,0 +1,80 @@
+"""Steps benchmark: a training step at several bits and in bfloat16, against float of either type.
+
+All take turns, each in a process of its own with its own peak of memory.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from engine.config import hardware
+from engine.config.cli import explicit, parse
+from engine.config.config import Config
+from engine.config.resolve import resolve
+from engine.errors import UsageError
+from quant import QuantizationOptions
+from scripts.bench import train
+
+FLOAT, BFLOAT = 'float', 'float bf16'
+HEADERS = ('step', 'CPU s', 'MB', 'x float', 'x float bf16', 'MB x float', 'ops', 'first step s')
+
+
+def configs(flags: Sequence[str], bits: Sequence[int]) -> dict[str, Config]:
+    """Configurations by name: float in both types, all bits in float32, the first in bfloat16.
+
+    Args:
+        flags: of the network, which is that of ``bench train`` by default.
+        bits: of weights and activations.
+    """
+    given = explicit(parse(train.DEFAULTS)) | explicit(parse(flags))
+    config, _, _ = resolve({key: value for key, value in given.items() if value is not None})
+    plain = config.replacing(**vars(QuantizationOptions()))
+    found = {FLOAT: plain}
+    for number in bits:
+        found[f'W{number}A{number}'] = plain.replacing(qw=number, qa=number)
+    found[BFLOAT] = plain.replacing(bf16=True)
+    found[f'W{bits[0]}A{bits[0]} bf16'] = plain.replacing(qw=bits[0], qa=bits[0], bf16=True)
+    return found
+
+
+def rows(found: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Rows of the table, see ``HEADERS``, from what ``train.measure`` gives."""
+    table = []
+    for name, costs in found.items():
+        values = (
+            name,
+            costs['cpu_s'],
+            costs['peak_rss_mb'],
+            costs['cpu_s'] / found[FLOAT]['cpu_s'],
+            costs['cpu_s'] / found[BFLOAT]['cpu_s'],
+            costs['peak_rss_mb'] / found[FLOAT]['peak_rss_mb'],
+            costs['graph_ops'],
+            costs['first_step_s'],
+        )
+        table.append(dict(zip(HEADERS, values)))
+    return table
+
+
+def steps(argv: Sequence[str]) -> None:
+    """Measures, and prints a table and a line of JSON.
+
+    Raises:
+        UsageError: a number is out of range.
+    """
+    p = argparse.ArgumentParser(prog='bench steps', allow_abbrev=False)
+    p.add_argument('--bits', type=int, nargs='+', default=[2, 4, 8])
+    p.add_argument('--steps', type=int, default=6)
+    args, flags = p.parse_known_args(argv)
+    if args.steps < 1 or not all(1 <= bits <= 8 for bits in args.bits):
+        raise UsageError('--steps must be at least 1, --bits 1 to 8')
+    chosen = configs(flags, args.bits)
+    table = rows(train.measure(chosen, args.steps))
+    print(tabulate([list(row.values()) for row in table], HEADERS, floatfmt='.3f'))
+    print(f'{hardware.line()}; load {os.getloadavg()[0]:.2f}')
+    first = chosen[FLOAT]
+    about = {'bench': 'steps', 'config': first.name, 'batch_size': first.batch_size}
+    print(json.dumps({**about, 'steps': args.steps, 'rows': table}))

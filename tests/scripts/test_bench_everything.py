@@ -1,0 +1,82 @@
+"""scripts.bench steps and all: configurations, rows, and what stays of a benchmark that fails."""
+
+import json
+import subprocess
+
+import pytest
+
+from engine.files import read_json
+from scripts.bench import __main__ as bench
+from scripts.bench import everything, steps
+
+SMALL = ['--data', 'animals28', '--arch', 'resnet8', '--sizes', '16']
+
+
+def test_steps_at_bits_and_in_both_types():
+    found = steps.configs(SMALL, [2, 4])
+    assert list(found) == ['float', 'W2A2', 'W4A4', 'float bf16', 'W2A2 bf16']
+    assert [(one.qw, one.qa, one.bf16) for one in found.values()] == [
+        (32, 32, False),
+        (2, 2, False),
+        (4, 4, False),
+        (32, 32, True),
+        (2, 2, True),
+    ]
+
+
+def test_rows_of_steps():
+    costs = {'cpu_s': 2.0, 'peak_rss_mb': 100.0, 'graph_ops': 5, 'first_step_s': 1.0}
+    low = {**costs, 'cpu_s': 1.0}
+    mixed = {**costs, 'cpu_s': 3.0, 'peak_rss_mb': 150.0}
+    rows = steps.rows({'float': costs, 'float bf16': low, 'W2A2': mixed})
+    assert rows[2]['x float'] == 1.5 and rows[2]['x float bf16'] == 3
+    assert rows[2]['MB x float'] == 1.5
+
+
+@pytest.mark.parametrize('flags', [['--steps', '0'], ['--bits', '9']])
+def test_usage_of_steps(flags, capsys):
+    assert bench.main(['steps', *flags]) == 2
+    assert flags[0] in capsys.readouterr().err
+
+
+# A record as each benchmark prints it, as far as the table of all reads it.
+RECORDS = {
+    'steps': {'rows': [{'step': 'W2A2', 'x float': 1.1, 'x float bf16': 2, 'MB x float': 1}]},
+    'quantizers': {'step': [{'quantizer': 'lsq', 'of': 'weights', 'x CPU': 1.2}]},
+    'gates': {'net': 'aig', 'rows': [{'batch': 1, 'rate': 0.5, 'time / MAdds': 1.3}]},
+    'exits': {'net': 'msdnet', 'rows': [{'batch': 1, 'budget': 0.5, 'time / MAdds': 1.4}]},
+    'widths': {'net': 'dsnet', 'rows': [{'batch': 1, 'width': 13, 'time / MAdds': 1.0}]},
+    'data': {'ratio': {'val': 1.1}, 'decoders': [{'decoder': 'a', 'its speed / OpenCV': 1.01}]},
+    'peers': {'rows': [{'who': 'torch', 'sizes': 5, 'type': 'f32', 'x CPU': 1.1, 'x MB': 0.7}]},
+    'scaling': {'rounds': 1, 'bits': {'rows': [], 'lines': {'ops': {'departure': 0.02}}}},
+}
+
+
+def test_all(monkeypatch, capsys, tmp_path):
+    """A benchmark that fails is named in the table, and the others go on."""
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        entry = everything.ENTRIES[len(commands) - 1]
+        text = f'a table\n{json.dumps(RECORDS[entry.name])}\n'
+        failed = entry.name == 'exits'
+        return subprocess.CompletedProcess(command, 2 if failed else 0, '' if failed else text)
+
+    monkeypatch.setattr(subprocess, 'run', run)
+    out = tmp_path / 'bench.json'
+    assert bench.main(['all', '--out', str(out), '--python', 'mine']) == 0
+    printed = capsys.readouterr().out
+    record = json.loads(printed.splitlines()[-1])
+    assert list(record['results']) == [entry.name for entry in everything.ENTRIES]
+    assert record['results']['exits']['error'] == 'exit status 2'
+    for text in ('W2A2: CPU against float', 'exit status 2', 'torch, 5 sizes, f32', 'a table'):
+        assert text in printed
+    assert [command[-1] for command in commands if 'peers' in command] == ['mine']
+    assert read_json(out, dict, '')['steps']['rows'] == RECORDS['steps']['rows']
+
+
+def test_every_entry_is_a_benchmark():
+    for entry in everything.ENTRIES:
+        assert entry.flags.split()[0] in bench.BENCHMARKS
+        assert entry.name in RECORDS

@@ -20,7 +20,7 @@ from engine.importers import pytorch
 from engine.runs import checkpoint
 from engine.runs.checkpoint import METRICS
 from engine.runs.folder import Run, open_run
-from engine.training import quantizer_starts, train
+from engine.training import quantizer_starts, starting, train
 from quant import pairs
 from quant.backend import tf
 from quant.policy import FLOAT_BITS
@@ -131,7 +131,7 @@ def stored(folder, step):
 def test_training(net, precision, floats, tmp_path, monkeypatch):
     wanted = config(net, precision)
     wanted = wanted.replacing(load=floats(wanted))
-    loaded = train.starting_values(wanted)
+    loaded = starting.starting_values(wanted)
     variables, _ = Model(wanted, data_format='NHWC').inspect()
     monkeypatch.setattr(train, 'StartQuantizers', Watched)
     run = open_run(wanted, tmp_path / 'run', None)

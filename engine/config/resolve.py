@@ -3,7 +3,7 @@
 Presets, defaults of networks and data sets, the data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from engine.config.config import Config, check_sizes
@@ -31,13 +31,21 @@ LEAST_STEPS = 16
 LEAST_BATCH = 16
 
 
-def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
+# What a network that starts from another one takes from it.
+INHERITED = ('net', 'arch', 'mode', 'width', 'activation', 'inputs')
+
+
+def resolve(
+    given: Mapping[str, Any], loaded: Config | None = None
+) -> tuple[Config, Dataset, list[str]]:
     """The configuration that is asked for.
 
-    Later wins: defaults of the options, of the network, of the data set, the preset, the flags.
+    Later wins: defaults of the options, of the network, of the data set, what is loaded, the
+    preset, the flags.
 
     Args:
         given: options by name, as flags or a record set them.
+        loaded: configuration of the network that training starts from, whose form this one has.
 
     Returns:
         Configuration, data set, and notes for the user on how they came about.
@@ -52,6 +60,9 @@ def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
     if preset is not None:
         of_preset = preset.at(given)
         values = {**of_preset, **given}
+    asked = set(values)
+    of_loaded = _inherited(loaded, values) if loaded is not None else {}
+    values = {**of_loaded, **values}
     net = values.get('net', Architecture.net)
     refuse_foreign(net, given)
     _refuse_of_other_optimizers(values, given)
@@ -69,12 +80,16 @@ def resolve(given: Mapping[str, Any]) -> tuple[Config, Dataset, list[str]]:
     of_net = network_defaults(net, arch)
     marks = schedules.fitted((of_net, of_data, of_preset), given)
     values = {**of_net, **of_data, **values, **marks}
-    values.update(completed_views(given, {**of_net, **of_data, **of_preset}))
+    values.update(completed_views(given, {**of_net, **of_data, **of_loaded, **of_preset}))
     if 'mode' not in values:
         values['mode'] = _mode(values)
         notes.append(
             f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet'
         )
+    elif loaded is not None and 'mode' not in asked:
+        values['mode'] = with_activations(values['mode'], _activation_bits(values))
+    if loaded is not None:
+        notes.append(_inherited_note(values, asked))
     notes += _of_few_images(values, dataset, given, of_preset)
     _settle(values, dataset)
     known = Config.from_values(net=net).flat()
@@ -130,8 +145,55 @@ def _open(values: dict[str, Any]) -> Dataset:
     return dataset
 
 
+def _inherited(loaded: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a network that is loaded, as far as the one that is asked for can have them.
+
+    Args:
+        loaded: configuration of the network that training starts from.
+        asked: options that were asked for.
+    """
+    found = {name: getattr(loaded, name) for name in INHERITED}
+    net = asked.get('net', loaded.net)
+    if net == loaded.net:
+        return found
+    found['net'] = net
+    try:
+        Config.from_values(**found).network()
+    except (UsageError, ValueError):
+        return {'net': net, 'inputs': loaded.inputs}
+    return found
+
+
+def _inherited_note(values: Mapping[str, Any], asked: Collection[str]) -> str:
+    """Says what follows from the network that is loaded."""
+    flags = []
+    for name in INHERITED:
+        if name in values and name not in asked:
+            flags.append(f'--{name} {values[name]}')
+    return f'as --load {values["load"]}: {" ".join(flags) or "nothing that was not given"}'
+
+
+def with_activations(mode: str, bits: int) -> str:
+    """The mode of a network that starts from one of ``mode`` and quantizes its activations.
+
+    ``pytorch`` has the layers of ``resnet``, and pads on both sides.
+
+    Args:
+        mode: of the network that is loaded.
+        bits: of the activations; 32 leaves them float.
+    """
+    if mode == 'resnet' and bits < QuantizationOptions.qa:
+        return 'pytorch'
+    return mode
+
+
 def _mode(values: Mapping[str, Any]) -> str:
-    """The form of blocks that can have activations of these bits.
+    """The form of blocks that can have activations of these bits."""
+    return 'preact' if _activation_bits(values) < QuantizationOptions.qa else 'resnet'
+
+
+def _activation_bits(values: Mapping[str, Any]) -> int:
+    """Bits of the activations; 32 leaves them float.
 
     Raises:
         UsageError: there is no such quantizer, or it has no such bits.
@@ -141,7 +203,7 @@ def _mode(values: Mapping[str, Any]) -> str:
         quantization = QuantizationOptions(**{name: values[name] for name in names})
     except ValueError as error:
         raise UsageError(f'--{error}') from error
-    return 'preact' if quantization.qa < QuantizationOptions.qa else 'resnet'
+    return quantization.qa
 
 
 def _of_few_images(

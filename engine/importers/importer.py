@@ -27,6 +27,7 @@ class Published:
         sizes: input sizes by position, if the user gave them.
         arch: architecture, if the user gave it.
         stage: stage of the training, if the user gave it.
+        told: fields of ``Config`` that the spelling of the names tells.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Published:
     sizes: tuple[int, ...] = ()
     arch: str | None = None
     stage: str | None = None
+    told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def one_size(self, usual: int) -> tuple[int, ...]:
         """The input size of a network that has one: the one that was given, or the usual one.

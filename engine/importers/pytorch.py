@@ -3,6 +3,7 @@
 Which network they hold, under which names, in which layout: the importers of the families say.
 """
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +16,11 @@ from engine import families
 from engine.config.config import Config
 from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
-from engine.importers import torch_file
+from engine.importers import containers, safetensors_file, spellings, torch_file
 from engine.importers.checks import check_lengths, check_numbers
 from engine.importers.importer import Importer, Published
 from engine.runs import checkpoint
+from engine.runs.checkpoint import Checkpoint
 from engine.runs.folder import merge_layers, open_run
 from engine.runs.literal import literal
 from quant import backend
@@ -61,17 +63,118 @@ def read(
     Raises:
         UsageError: it cannot be read, or does not fit a published network on both sides.
     """
-    if Path(path).is_file() and not Path(f'{path}.index').exists():
-        stored = _stored(path)
-        tensors, stored_arch = stored.tensors, stored.arch or ''
-        check_lengths(path, tensors)
-        published = Published(path, tensors, stored_arch, tuple(sizes or ()), arch, stage)
+    if is_file(path):
+        published = _published(path, tuple(sizes or ()), arch, stage)
         importer = _importer(published)
         _check_stage(published.path, stage, importer)
         return _from_tensors(published, importer, allow)
     imported = _from_tensorflow(path)
     _check_stage(path, stage, families.get(imported.config.net).importer)
     return imported
+
+
+def is_file(path: str) -> bool:
+    """Whether a path is a file of PyTorch, Torch7 or safetensors, and no prefix of TensorFlow."""
+    return Path(path).is_file() and not Path(f'{path}.index').exists()
+
+
+def _published(path: str, sizes: tuple[int, ...], arch: str | None, stage: str | None) -> Published:
+    """The tensors of a file, and what the user says about it.
+
+    Args:
+        path: of the file.
+        sizes: input sizes by position, if given.
+        arch: architecture, if given.
+        stage: of the training, if given.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    stored = _stored(path)
+    check_lengths(path, stored.tensors)
+    respelled = spellings.respelled(stored.tensors)
+    if respelled is None:
+        return Published(path, stored.tensors, stored.arch or '', sizes, arch, stage)
+    told = {'inputs': 'normalized_rgb'}
+    sizes = sizes or (224,)
+    return Published(path, respelled, spellings.ARCH, sizes, arch, stage, told)
+
+
+def describe(path: str, arch: str | None, sizes: Sequence[int]) -> Config | None:
+    """The network that the tensors of a file are of; None if they are of none that is known.
+
+    TensorFlow is not loaded.
+
+    Args:
+        path: of the file.
+        arch: architecture, if the user gave it.
+        sizes: input sizes by position, for a file that has not the usual ones.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    known = _known(_published(path, (), arch, None), sizes)
+    return known[1] if known else None
+
+
+def _known(published: Published, sizes: Sequence[int]) -> tuple[Importer, Config] | None:
+    """The importer of a file, and its network; None if it is of none that is known.
+
+    Args:
+        published: the file.
+        sizes: input sizes by position, if it has not the usual ones.
+    """
+    for found in (published, dataclasses.replace(published, sizes=tuple(sizes))):
+        with contextlib.suppress(UsageError):
+            importer = _importer(found)
+            fields = _fields(found, importer)
+            return importer, Config.from_values(**fields, net=importer.family.net)
+    return None
+
+
+def read_fitting(path: str, arch: str | None, sizes: Sequence[int]) -> Checkpoint:
+    """A file as a checkpoint of its network: all that has a place in it.
+
+    What is unknown, of another shape or missing is left out. Tensors of a network that is not known
+    keep their names, kernels in our layout; there is no configuration then.
+
+    Args:
+        path: of the file.
+        arch: architecture, if the user gave it.
+        sizes: input sizes by position, for a file that has not the usual ones.
+
+    Raises:
+        UsageError: it cannot be read, or holds values that no network has.
+    """
+    published = _published(path, (), arch, None)
+    known = _known(published, sizes)
+    if known is None:
+        return Checkpoint(path, _turned(published.tensors), None)
+    importer, config = known
+    names = _our_names(published, importer, config, ['.*'])
+    variables, _ = InferenceModel(config, data_format='NHWC').inspect()
+    shapes = {name: state.shape for name, state in variables.items()}
+    fitting = {}
+    for name, ours in names.items():
+        with contextlib.suppress(ValueError):
+            if importer.converted(published.tensors, {name: ours}, shapes, config):
+                fitting[name] = ours
+    check_numbers(path, fitting, published.tensors)
+    values = importer.converted(published.tensors, fitting, shapes, config)
+    for name, value in values.items():
+        values[name] = value.astype('float32', copy=False)
+    with contextlib.suppress(UsageError):
+        config, values = importer.completed(path, config, values)
+    return Checkpoint(path, values, config, config.qw, config.qa, config.classes)
+
+
+def _turned(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors with inputs before outputs, as our kernels have them."""
+    found = {}
+    for name, value in tensors.items():
+        axes = {2: (1, 0), 4: (2, 3, 1, 0)}.get(value.ndim, tuple(range(value.ndim)))
+        found[name] = value.transpose(axes)
+    return found
 
 
 def write(imported: Imported, out: Path, step: int = 0) -> str:
@@ -109,6 +212,9 @@ def _stored(path: str) -> torch_file.TorchCheckpoint:
         reader = importer.readers.get(Path(path).suffix)
         if reader is not None:
             return torch_file.TorchCheckpoint(None, reader(path))
+    if Path(path).suffix == safetensors_file.SUFFIX:
+        tensors = safetensors_file.read_safetensors(Path(path))
+        return torch_file.TorchCheckpoint(None, containers.unwrapped(tensors))
     return torch_file.read_checkpoint(Path(path))
 
 
@@ -233,13 +339,24 @@ def _from_tensorflow(path: str) -> Imported:
     source = checkpoint.read(checkpoint.find(path, None, 'FILE'), flag='FILE')
     if source.config is not None or not source.sizes:
         raise UsageError(f'{path}: is no published checkpoint (variables imagenet/...)')
-    (importer,) = (importer for importer in families.importers() if importer.tensorflow)
     try:
-        told = importer.tensorflow_fields(list(source.values))
+        config = _of_tensorflow(source)
     except ValueError as error:
         raise UsageError(f'{path}: {error}') from error
-    config = Config.from_values(
-        **told,
+    variables, _ = InferenceModel(config, data_format='NHWC').inspect()
+    values = checkpoint.select(source, variables, flag='FILE')
+    return Imported(config, values, sorted(set(source.values) - set(values)))
+
+
+def _of_tensorflow(source: Checkpoint) -> Config:
+    """The configuration that the variables of a published TensorFlow checkpoint tell.
+
+    Raises:
+        ValueError: they are of no published network.
+    """
+    (importer,) = (importer for importer in families.importers() if importer.tensorflow)
+    return Config.from_values(
+        **importer.tensorflow_fields(list(source.values)),
         net=importer.family.net,
         sizes=tuple(source.sizes),
         classes=source.classes,
@@ -247,6 +364,15 @@ def _from_tensorflow(path: str) -> Imported:
         qa=source.qa,
         image_size=max(source.sizes),
     )
-    variables, _ = InferenceModel(config, data_format='NHWC').inspect()
-    values = checkpoint.select(source, variables, flag='FILE')
-    return Imported(config, values, sorted(set(source.values) - set(values)))
+
+
+def with_config(source: Checkpoint) -> Checkpoint:
+    """A TensorFlow checkpoint without a run folder, with the configuration that follows from it.
+
+    None follows from one of no published network.
+    """
+    try:
+        config = _of_tensorflow(source)
+    except (UsageError, ValueError):
+        return source
+    return dataclasses.replace(source, config=config)

@@ -113,7 +113,7 @@ class RSNetImporter(Importer):
         """Whether normalisations are numbered and no kernel is generated, or it is a ResNet."""
         if switchable(tensors):
             return not generated(tensors)
-        return residual(tensors) and 'fc.bias' in tensors and not gated(tensors)
+        return residual(tensors) and not gated(tensors)
 
     def fields(self, published: Published) -> dict[str, Any]:
         """Fields of ``Config``.
@@ -122,11 +122,12 @@ class RSNetImporter(Importer):
             UsageError: the sizes do not fit, or the architecture is not known.
         """
         if not switchable(published.tensors):
-            return {**PYTORCH, **one_size_fields(published, published.tensors['fc.bias'])}
+            return {**PYTORCH, **one_size_fields(published, _head_bias(published.tensors))}
         return {
             **switchable_fields(published),
             'kd': 'alpha' in published.tensors,
             'kd_type': 'ens_topdown',
+            **published.told,
         }
 
     def tensorflow_fields(self, names: Sequence[str]) -> dict[str, Any]:
@@ -135,7 +136,8 @@ class RSNetImporter(Importer):
         Raises:
             ValueError: no ResNet has these blocks.
         """
-        if not any('bn_preact' in name for name in names):
+        # A group of one block has no normalisation before a block.
+        if not any('bn_preact' in name or 'bn_last' in name for name in names):
             mode = 'resnet'
         elif any('convshortcut' in name for name in names):
             mode = 'preact'
@@ -143,6 +145,14 @@ class RSNetImporter(Importer):
             mode = 'preact_typeA'
         arch = resnet_of(names, r'group(\d)/block(\d+)/')
         return {'arch': arch, 'mode': mode, 'kd': 'alpha' in names}
+
+
+def _head_bias(tensors: Tensors) -> np.ndarray | None:
+    """[classes] of the classifier of a plain ResNet; None without one."""
+    for name in ('fc.bias', 'linear.bias'):
+        if name in tensors:
+            return tensors[name]
+    return None
 
 
 def switchable(tensors: Tensors) -> bool:
@@ -226,12 +236,12 @@ def _positions(published: Published) -> tuple[int, ...]:
     return sizes
 
 
-def one_size_fields(published: Published, bias: np.ndarray) -> dict[str, Any]:
+def one_size_fields(published: Published, bias: np.ndarray | None) -> dict[str, Any]:
     """Fields of ``Config`` of a ResNet of one size.
 
     Args:
         published: the file.
-        bias: [classes] of its classifier.
+        bias: [classes] of its classifier; None where it has none.
 
     Raises:
         UsageError: several sizes were given, or no ResNet has these blocks.
@@ -250,14 +260,16 @@ def one_size_fields(published: Published, bias: np.ndarray) -> dict[str, Any]:
     if arch in resnet.FORMS and resnet.FORMS[arch].small:
         recipe, usual = _CIFAR, 32
     sizes = published.one_size(usual)
-    return {
+    fields: dict[str, Any] = {
         **recipe,
         'resize': 'antialias',
         'arch': arch,
         'sizes': sizes,
         'image_size': sizes[0],
-        'classes': len(bias),
     }
+    if bias is not None:
+        fields['classes'] = len(bias)
+    return fields
 
 
 def resnet_of(names: Iterable[str], pattern: str, groups: int = 1) -> str:

@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from engine.errors import UsageError
-from engine.importers import torch_pickle
+from engine.importers import containers, torch_pickle
 from engine.pickles.budget import Budget
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -44,44 +44,31 @@ class TorchCheckpoint:
 def read_checkpoint(path: Path) -> TorchCheckpoint:
     """Reads the model tensors.
 
-    Those under 'state_dict_ema' (a moving average, kept to be evaluated) if there are any, else
-    those under 'state_dict', or the whole object if it is a flat dict of tensors.
+    Those under the first of ``containers.ENTRIES`` that holds some, or the whole object if it is a
+    flat dict of tensors.
 
     Args:
         path: file written by torch.save.
 
     Returns:
-        C-contiguous arrays of the stored shapes and types (bfloat16 as float32), named without the
-        'module.' of DataParallel if all names had it.
+        C-contiguous arrays of the stored shapes and types (bfloat16 as float32), named without what
+        wrappers put in front, see ``containers.unwrapped``.
 
     Raises:
         UsageError: the file cannot be read, or holds no such tensors.
     """
     content = read_torch(path)
     whole = content if isinstance(content, dict) else {}
-    found = whole.get('state_dict_ema')
-    if not _tensors(found):
-        found = whole.get('state_dict', whole)
-    tensors = _tensors(found)
-    if not tensors or found is whole and len(tensors) < len(whole):
+    tensors = containers.find_tensors(content)
+    flat = tensors.keys() <= whole.keys()
+    if not tensors or flat and len(tensors) < len(whole):
         keys = ', '.join(repr(key)[:40] for key in list(whole)[:8] if isinstance(key, str))
         raise UsageError(
-            f"{path}: no model tensors, neither under 'state_dict' nor as a flat dict; it has "
-            f'{keys or "no names at all"}'
+            f"{path}: no model tensors, neither under 'state_dict', 'model', ... nor as a flat "
+            f'dict; it has {keys or "no names at all"}'
         )
-    if all(name.startswith('module.') for name in tensors):
-        tensors = {name.removeprefix('module.'): value for name, value in tensors.items()}
     arch = whole.get('arch')
-    return TorchCheckpoint(arch if isinstance(arch, str) else None, tensors)
-
-
-def _tensors(found: Any) -> dict[str, np.ndarray]:
-    tensors = {}
-    if isinstance(found, dict):
-        for name, value in found.items():
-            if isinstance(name, str) and isinstance(value, np.ndarray):
-                tensors[name] = value
-    return tensors
+    return TorchCheckpoint(arch if isinstance(arch, str) else None, containers.unwrapped(tensors))
 
 
 def read_torch(path: Path) -> Any:

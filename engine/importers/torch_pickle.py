@@ -39,6 +39,18 @@ OBJECTS = 40 * 2**20
 PIECE, DIMENSIONS = 2**18, 64
 
 
+# Starts of names whose objects stand for nothing: what trainings put beside a model.
+INERT = (
+    'pytorch_lightning.',
+    'lightning.',
+    'lightning_fabric.',
+    'lightning_utilities.',
+    'omegaconf.',
+    'pathlib.',
+    'torch.optim.',
+)
+
+
 class Numbers(Protocol):
     """Raw numbers of a storage, from its start."""
 
@@ -156,6 +168,18 @@ class Storages:
         return view.copy()
 
 
+class _Names(dict):
+    """Names that a pickle may ask for; those of ``INERT`` things are made without a call."""
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a pickle may ask for it."""
+        return super().__contains__(name) or str(name).startswith(INERT)
+
+    def __missing__(self, name: str) -> Class:
+        """What stands for an inert class: it makes an empty dict, whatever it is called with."""
+        return Class(lambda *args: Record())
+
+
 class _Part:
     """A storage, or a part of one; a pickle can do nothing to it."""
 
@@ -226,17 +250,19 @@ def load(stream: BinaryIO, path: Path, fetch: Fetch, budget: Budget) -> Any:
     """
     storages = Storages(fetch, path.stat().st_size, budget)
     tensor = Function(storages.tensor)
-    names = {
-        **NUMBERS,
-        **{f'torch.{kind}': kind for kind in STORAGES},
-        'torch._utils._rebuild_tensor': tensor,
-        'torch._utils._rebuild_tensor_v2': tensor,
-        'torch._utils._rebuild_parameter': Function(lambda data, *_: data),
-        'torch.Size': Function(_size),
-        'torch.device': Function(lambda *args: args),
-        # Made without a call, its attributes dropped.
-        'argparse.Namespace': Class(Record),
-    }
+    names = _Names(
+        {
+            **NUMBERS,
+            **{f'torch.{kind}': kind for kind in STORAGES},
+            'torch._utils._rebuild_tensor': tensor,
+            'torch._utils._rebuild_tensor_v2': tensor,
+            'torch._utils._rebuild_parameter': Function(lambda data, *_: data),
+            'torch.Size': Function(_size),
+            'torch.device': Function(lambda *args: args),
+            # Made without a call, its attributes dropped.
+            'argparse.Namespace': Class(Record),
+        }
+    )
     try:
         return Machine(stream, names, budget, text=True, find=storages.find).load()
     except NotAdmitted as error:

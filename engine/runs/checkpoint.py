@@ -302,7 +302,6 @@ def select(
     variables: Mapping[str, State],
     *,
     flag: str,
-    fresh: bool = False,
     partial: bool = False,
     detachable: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
@@ -312,8 +311,6 @@ def select(
         source: where to take them.
         variables: their declarations by name.
         flag: to name in errors.
-        fresh: whether those that are declared to may start afresh, where the checkpoint lacks them
-            or has them in another shape.
         partial: ``variables`` are only some of a network's, so that the checkpoint may have others.
         detachable: scopes that the checkpoint may have beside.
 
@@ -330,8 +327,6 @@ def select(
         value = source.values.get(name)
         if value is not None and value.shape == state.shape:
             taken[name] = value
-        elif fresh and state.fresh:
-            continue
         elif value is None:
             lost[name] = state
         else:

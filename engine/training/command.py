@@ -20,7 +20,7 @@ from engine.errors import UsageError
 from engine.runs import holdout
 from engine.runs.folder import Run, open_run, placed
 from engine.runs.lock import Lock, held
-from engine.training import stages, teachers
+from engine.training import stages, starting, teachers
 from quant.policy import QuantizationOptions
 
 
@@ -99,10 +99,18 @@ def train_one(
         # Before anything that takes time, where the folder is known.
         if logdir is not None:
             logdir, lock = claimed(logdir)
-        config, dataset, notes = resolve(given)
+        config, dataset, notes = resolve(given, _described(given, first))
         if logdir is None:
             logdir, lock = claimed(Path('train_log') / config.name)
         return _train_one(args, given, logdir, lock, config, dataset, notes)
+
+
+def _described(given: Mapping[str, Any], first: bool) -> Config | None:
+    """The configuration of what is loaded, which other workers than the first may not have."""
+    load = given.get('load')
+    if not first and load and not Path(load).exists() and not Path(f'{load}.index').exists():
+        return None
+    return starting.described(given)
 
 
 def _train_one(
@@ -149,7 +157,7 @@ def _train_one(
     config = sessions.settled(config, args.threads)
     worker = cluster.join(others)
     # The other workers get from the first one what it reads.
-    values = train.starting_values(config) if worker.first else None
+    values = starting.starting_values(config) if worker.first else None
     known = logdir if resumes and worker.first else None
     taught = teachers.find(config, dataset.classes, folder=known, data_format=data_format)
     run = Run(logdir)

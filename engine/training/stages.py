@@ -13,6 +13,7 @@ from engine.config.resolve import resolve
 from engine.errors import UsageError
 from engine.runs import resuming
 from engine.runs.folder import CONFIG
+from engine.training import starting
 from quant.policy import FLOAT_BITS
 
 # What was said of a stage and does not hold for the next, whose recipe differs.
@@ -185,7 +186,7 @@ def _check_folders(chain: Sequence[Stage], logdir: Path | None, resumes: bool) -
 
 def _resolved(stage: Stage) -> Config:
     try:
-        config, _, _ = resolve(stage.given)
+        config, _, _ = resolve(stage.given, starting.described(stage.given))
     except UsageError as error:
         if not stage.title:
             raise

@@ -1,8 +1,5 @@
 """Training: what a run starts from, the order of a step, and what ended it."""
 
-import dataclasses
-import os
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,13 +13,11 @@ from engine.data.datasets import Dataset
 from engine.data.identity import Identity
 from engine.data.sources import BadImage, some
 from engine.errors import UsageError
-from engine.graph.inference import InferenceModel
 from engine.graph.loaders import KeepsError, SharedBatches, train_flow
 from engine.graph.teacher import Teacher
 from engine.graph.tower import Model
 from engine.graph.worker import SingleWorker
-from engine.runs import checkpoint, data_record
-from engine.runs.checkpoint import Checkpoint
+from engine.runs import data_record
 from engine.runs.folder import Run
 from engine.training.averages import AverageWeights
 from engine.training.callbacks import (
@@ -42,50 +37,6 @@ from engine.training.signals import StopAtNaN, StopOnSignal
 from engine.training.trainers import make_trainer
 from engine.training.watchdog import Watchdog
 from quant.backend import new_graph, tf
-from quant.state import State
-
-
-def starting_values(config: Config) -> dict[str, np.ndarray] | None:
-    """Values of the network's variables from ``--load``.
-
-    Those that are declared ``fresh``, such as quantizers and gates, may be missing in it.
-
-    Raises:
-        UsageError: the checkpoint cannot be read, or is of another network.
-    """
-    if not config.load:
-        return None
-    # For messages: below the current folder without that, where a configuration names it in full.
-    place = os.path.relpath(config.load)
-    if place.startswith(os.pardir):
-        place = config.load
-    source = checkpoint.read(checkpoint.find(place, None, '--load'), flag='--load')
-    model = Model(config, data_format='NHWC')
-    checkpoint.check_points(source, model.net.loaded_points, '--load')
-    variables, _ = model.inspect()
-    source = _without_other_bits(source, variables)
-    values = checkpoint.select(
-        source, variables, flag='--load', fresh=True, detachable=model.net.detachable
-    )
-    beside = {}
-    for name in values:
-        for part in variables[name].beside:
-            if f'{name}/{part}' in source.values:
-                beside[f'{name}/{part}'] = source.values[f'{name}/{part}']
-    return values | beside
-
-
-def _without_other_bits(source: Checkpoint, variables: Mapping[str, State]) -> Checkpoint:
-    """A checkpoint without the states of quantizers that are meant for other bits than ours."""
-    ours = {name: state.bits for name, state in variables.items() if state.bits}
-    if source.config is None or not ours:
-        return source
-    there, _ = InferenceModel(source.config, data_format='NHWC').inspect()
-    kept = {}
-    for name, value in source.values.items():
-        if name not in there or ours.get(name, 0) in (0, there[name].bits):
-            kept[name] = value
-    return dataclasses.replace(source, values=kept)
 
 
 def train(
@@ -107,7 +58,7 @@ def train(
         config: what to train.
         dataset: on what.
         run: where. All workers but the first know only its step and write nothing.
-        values: initial values of a fresh run by name, see ``starting_values``.
+        values: initial values of a fresh run by name, see ``engine.training.starting``.
         data_format: ``NHWC`` or ``NCHW``.
         threads: that decode images.
         worker: this process among those that train together.

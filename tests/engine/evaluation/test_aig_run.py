@@ -195,10 +195,10 @@ def test_ways_to_train(flags, tmp_path):
 def test_gates_are_added_to_a_plain_network(tmp_path):
     plain, gated = tmp_path / 'plain', tmp_path / 'gated'
     main('--net', 'rsnet', '--mode', 'pytorch', *SMALL[2:], '--epochs', '1', '--logdir', plain)
-    from engine.training import train
+    from engine.training import starting
 
     given = explicit(parse([*SMALL, '--load', str(plain)]))
-    start = train.starting_values(resolve(given)[0])
+    start = starting.starting_values(resolve(given)[0])
     saved = values(plain / 'model-3')
     assert np.array_equal(start['group2/block0/conv2/W'], saved['group2/block0/conv2/W'])
     assert not any('gate' in name for name in start)

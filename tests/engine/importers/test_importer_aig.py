@@ -15,7 +15,7 @@ from engine.config.config import read_config
 from engine.graph.tower import Model
 from engine.results.records import read_layers
 from engine.runs import checkpoint
-from engine.training import train
+from engine.training import starting
 from nets.layers.blocks import Blocks
 from quant.backend import tf
 from scripts import import_checkpoint
@@ -205,7 +205,7 @@ def test_a_plain_resnet_is_a_start_for_gates(plain):
     config = read_config(plain / 'config.json')
     gated = config.replacing(net='aig', load=str(plain))
     start, saved = (
-        train.starting_values(gated),
+        starting.starting_values(gated),
         checkpoint.read(str(plain / 'model-0'), flag='-ec').values,
     )
     assert not any('gate' in name for name in start)

@@ -21,7 +21,7 @@ from engine.graph.tower import Model
 from engine.importers import torch_file, torch_pickle
 from engine.results.records import read_layers
 from engine.runs import checkpoint
-from engine.training import train
+from engine.training import starting
 from quant.backend import tf
 from scripts import import_checkpoint
 from tests.engine.importers.torch_format import of, write
@@ -243,7 +243,7 @@ def test_widths_with_statistics_are_evaluated(run, few_validation_images, capsys
 
 def test_a_start_for_a_gate(run):
     config = read_config(run / 'config.json')
-    start = train.starting_values(
+    start = starting.starting_values(
         config.replacing(stage='gate', routes=(0, 9), widths=(), load=str(run))
     )
     assert 'slimming_gate/W' not in start

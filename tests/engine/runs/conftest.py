@@ -6,10 +6,10 @@ import pytest
 @pytest.fixture
 def every_network_is_built_once(monkeypatch):
     """Declarations of a configuration's variables come from a cache."""
-    from engine.graph.tower import Model
+    from engine.graph.inference import InferenceModel
     from tests.engine.runs import test_checkpoint
 
-    monkeypatch.setattr(Model, 'inspect', test_checkpoint.inspected)
+    monkeypatch.setattr(InferenceModel, 'inspect', test_checkpoint.inspected)
 
 
 @pytest.fixture(scope='module')

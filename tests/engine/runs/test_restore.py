@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import UsageError
 from engine.runs import checkpoint
-from engine.training import train
+from engine.training import starting
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import MetaConv
 from nets.layers.kernels import _first as first
@@ -71,7 +71,7 @@ def test_restore_makes_generated_kernels_anew(given, run):
 
 
 def starting_values(folder: Path, **change):
-    return train.starting_values(SMALL.replacing(load=str(folder), **change))
+    return starting.starting_values(SMALL.replacing(load=str(folder), **change))
 
 
 def test_fine_tuning_starts_new_quantizers_afresh(ours):
@@ -79,7 +79,7 @@ def test_fine_tuning_starts_new_quantizers_afresh(ours):
     assert set(starting_values(folder)) == set(values)
     shared = set(starting_values(folder, private_basis=False))
     assert shared == {name for name in values if not re.search(r'/quant\w+/s\d+/basis$', name)}
-    assert train.starting_values(SMALL) is None
+    assert starting.starting_values(SMALL) is None
 
 
 def test_fine_tuning_takes_the_averages_of_a_basis_with_it(tmp_path):
@@ -106,10 +106,15 @@ def test_the_averages_of_a_basis_of_other_bits_are_left_behind(tmp_path):
     assert not [name for name in starting_values(Path(prefix), qw=1) if name.startswith(basis)]
 
 
-def test_fine_tuning_at_a_new_size_is_not_told_of_an_evaluation_flag(ours):
-    with pytest.raises(UsageError, match='no statistics for size 24') as caught:
-        starting_values(ours[0], sizes=(24,), kd=False)
-    assert '-eos' not in str(caught.value)
+def test_fine_tuning_at_a_new_size_starts_from_the_nearest_one(ours, capsys):
+    folder, values = ours
+    found = starting_values(folder, sizes=(24, 13), kd=False)
+    for size, lender in ((24, 16), (13, 12)):
+        for name, value in values.items():
+            if f'/s{lender}/' in name:
+                np.testing.assert_array_equal(found[name.replace(f's{lender}', f's{size}')], value)
+    said = capsys.readouterr().out
+    assert 'that of s16' in said and 'that of s12' in said and '-eos' not in said
 
 
 NEW = {

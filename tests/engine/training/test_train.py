@@ -119,11 +119,11 @@ def test_a_size_without_statistics_is_refused(trained, capsys):
 
 @pytest.mark.slow
 def test_fine_tuning_starts_from_the_loaded_weights(trained, tmp_path):
-    from engine.training import train
+    from engine.training import starting
 
     given = cli.explicit(cli.parse([*TINY, '--qa', '3', '--load', str(trained)]))
     config, _, _ = resolve.resolve(given | {'qa': 32, 'mode': 'preact'})
-    start, saved = train.starting_values(config), values(trained / 'model-6')
+    start, saved = starting.starting_values(config), values(trained / 'model-6')
     assert np.array_equal(start['group0/block0/conv1/W'], saved['group0/block0/conv1/W'])
     assert start['group0/block0/conv1/weight_quant/basis/local_step'] == 6
     assert (

@@ -27,7 +27,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument(
         'file',
         metavar='FILE',
-        help='*.pth, *.pth.tar, *.safetensors, *.t7, or the prefix or folder of a TensorFlow checkpoint',
+        help='file of PyTorch, Torch7, safetensors; prefix or folder of a TensorFlow checkpoint',
     )
     p.add_argument('--out', type=Path, required=True, metavar='RUN', help='run folder to make')
     p.add_argument('--data', default='', help='data set that --eval will use; else give it there')

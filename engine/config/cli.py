@@ -35,6 +35,7 @@ TITLES = {
     'run': 'training',
     'course': 'training',
     'optimization': 'training',
+    'parts': 'training',
     'teaching': 'training',
     'architecture': 'network',
     'images': 'data',

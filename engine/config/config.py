@@ -25,6 +25,7 @@ from engine.data.split import Split
 from engine.errors import UsageError
 from engine.optimization.averages import AverageOptions
 from engine.optimization.optimizers import OptimizerOptions
+from engine.optimization.parts import PartOptions
 from engine.optimization.schedules import ScheduleOptions
 from engine.optimization.teaching import TeachingOptions
 from quant import options as ranges
@@ -46,6 +47,7 @@ class Config:
         views: how images become inputs.
         course: length of the training and its learning rate.
         optimization: how gradients become a step.
+        parts: which parts of the network learn at another rate, or not.
         averages: what is averaged over the steps.
         teaching: what it learns from beside the labels.
         run: batch, seed, start.
@@ -63,6 +65,7 @@ class Config:
     views: ViewOptions
     course: ScheduleOptions
     optimization: OptimizerOptions
+    parts: PartOptions
     averages: AverageOptions
     teaching: TeachingOptions
     run: RunOptions
@@ -143,6 +146,7 @@ class Config:
             **dict.fromkeys(family.folder_parts(self), True),
             f'seed{self.seed}': self.seed != 0,
             'finetune': bool(self.load),
+            'parts': self.parts.used,
             'taught': bool(self.teacher),
         }
         parts += [text for text, holds in used.items() if holds]
@@ -264,6 +268,7 @@ class Config:
                 f'--cooldown {self.cooldown}: must be 0 to {self.epochs - 1}, since --epochs '
                 f'{self.epochs} counts these epochs too'
             )
+        _checked(lambda parts: parts.factors, self.parts)
         if self.randaugment:
             try:
                 randaugment.parse(self.randaugment)

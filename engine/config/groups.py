@@ -15,6 +15,7 @@ from engine.config.options import (
 from engine.errors import UsageError
 from engine.optimization.averages import AverageOptions
 from engine.optimization.optimizers import OptimizerOptions
+from engine.optimization.parts import PartOptions
 from engine.optimization.schedules import ScheduleOptions
 from engine.optimization.teaching import TeachingOptions
 from quant.policy import QuantizationOptions
@@ -27,6 +28,7 @@ GROUPS: dict[str, type[Any]] = {
     'views': ViewOptions,
     'course': ScheduleOptions,
     'optimization': OptimizerOptions,
+    'parts': PartOptions,
     'averages': AverageOptions,
     'teaching': TeachingOptions,
     'run': RunOptions,

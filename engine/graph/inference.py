@@ -1,5 +1,7 @@
 """The network of a configuration in a graph: inputs, views, layers, scores."""
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -12,6 +12,7 @@ from engine.config.config import Config
 from engine.graph.inference import CORRECT, EXTRA, InferenceModel, correct, scored
 from engine.graph.teacher import Teacher
 from engine.graph.worker import SingleWorker
+from engine.optimization import parts
 from engine.optimization.rule import PerVariable, RuleOptimizer
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
@@ -148,6 +149,7 @@ class Model(InferenceModel, ModelDesc):
         states = declared()
         kernels = {variable.ref() for variable in blocks.weights.variables}
         every = self._optimizer.decay == 'all'
+        network = parts.Parts(parts.layers_of(blocks.layers))
         terms = []
         if not every:
             terms = [tf.nn.l2_loss(value) for value in blocks.kernels]
@@ -161,7 +163,10 @@ class Model(InferenceModel, ModelDesc):
             if share and (every or not is_kernel):
                 terms.append(share * tf.nn.l2_loss(variable))
             decay = share * self._optimizer.wd if share else None
-            rate, rule = state.lr_factor, None
+            name = variable.op.name.removeprefix(f'{tower.vs_name}/')
+            beside = state.fresh and state.kind is Kind.TRAINED
+            factor = network.factor(name, self.config.parts, beside=beside)
+            rate, rule = state.lr_factor * factor, None
             if state.kind is Kind.QUANTIZER:
                 rate *= (self._optimizer.quantizer_lr or self.config.lr) / self.config.lr
                 rule = self._quantizer_rule

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from quant.backend import tf
 
@@ -51,7 +51,7 @@ class PerVariable:
     """Settings of one variable that others need not share.
 
     Attributes:
-        rate: factor on the learning rate.
+        rate: factor on the learning rate; 0 where the variable does not learn.
         decay: weight decay beside the step; None if it is exempt.
         rule: how it is updated; None as most are.
     """
@@ -96,6 +96,19 @@ class RuleOptimizer(tf.train.Optimizer):
         self._mean = mean
         self._decoupled = decoupled
         self._means: Sequence[tf.Tensor] | None = None
+
+    def compute_gradients(
+        self, loss: tf.Tensor, var_list: Sequence[tf.Variable] | None = None, **options: Any
+    ) -> list[tuple[tf.Tensor, tf.Variable]]:
+        """Gradients of the variables that learn; nothing is computed for the others.
+
+        Args:
+            loss: scalar.
+            var_list: variables of the tower.
+            **options: of the base class.
+        """
+        learning = [variable for variable in var_list or () if self._settings(variable).rate]
+        return super().compute_gradients(loss, var_list=learning, **options)
 
     def apply_gradients(
         self,

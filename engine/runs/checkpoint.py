@@ -1,5 +1,7 @@
 """Reading checkpoints by our variable names, and what is said when one does not fit."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import operator

@@ -157,6 +157,7 @@ def _train_one(
     config = sessions.settled(config, args.threads)
     worker = cluster.join(others)
     # The other workers get from the first one what it reads.
+    starting.check_parts(config)
     values = starting.starting_values(config) if worker.first else None
     known = logdir if resumes and worker.first else None
     taught = teachers.find(config, dataset.classes, folder=known, data_format=data_format)

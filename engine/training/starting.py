@@ -1,8 +1,9 @@
 """Where a training starts: what ``--load`` gives to each variable, and what starts afresh."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from engine.config.resolve import INHERITED, with_activations
 from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
 from engine.importers import pytorch
+from engine.optimization import parts
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.folder import CONFIG
@@ -38,9 +40,23 @@ def described(given: Mapping[str, Any]) -> Config | None:
     if not load:
         return None
     if pytorch.is_file(load):
-        return pytorch.describe(load, given.get('arch'), given.get('sizes', ()))
+        with _named():
+            return pytorch.describe(load, given.get('arch'), given.get('sizes', ()))
     record = Path(checkpoint.find(load, None, '--load')).parent / CONFIG
     return read_config(record) if record.exists() else None
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """A block whose errors about a file name the flag too.
+
+    Raises:
+        UsageError: as the block did, with the flag in front.
+    """
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f'--load {error}') from error
 
 
 def starting_values(config: Config) -> dict[str, np.ndarray] | None:
@@ -66,6 +82,21 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     return values | _beside(source, here, found)
 
 
+def check_parts(config: Config) -> None:
+    """Checks that the network has the parts that are to learn at other rates.
+
+    Raises:
+        UsageError: it has not; the message names those that it has.
+    """
+    if not config.parts.used:
+        return
+    _, layers = InferenceModel(config, data_format='NHWC').inspect()
+    try:
+        parts.Parts(parts.layers_of(layers)).check(config.parts)
+    except ValueError as error:
+        raise UsageError(f'--{error}') from error
+
+
 def read(config: Config) -> Checkpoint:
     """What ``--load`` names, by our variable names.
 
@@ -78,7 +109,8 @@ def read(config: Config) -> Checkpoint:
     if place.startswith(os.pardir):
         place = config.load
     if pytorch.is_file(place):
-        return pytorch.read_fitting(place, config.arch, config.sizes)
+        with _named():
+            return pytorch.read_fitting(place, config.arch, config.sizes)
     source = checkpoint.read(checkpoint.find(place, None, '--load'), flag='--load')
     if source.config is not None:
         return source

@@ -40,8 +40,9 @@ def here(tmp_path, monkeypatch, saved) -> Path:
     Training and evaluation only tell that they were reached.
     """
     from engine.evaluation import evaluate
-    from engine.training import train
+    from engine.training import similar, train
 
+    monkeypatch.setattr(similar, 'archs', lambda: ('resnet8',))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     shutil.copytree(saved, tmp_path, dirs_exist_ok=True)

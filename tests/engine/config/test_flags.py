@@ -22,6 +22,8 @@ WITHOUT_TENSORFLOW = [
     ('--net dsnet --private_basis', 2),
     ('--preset demo --dropout 1.5', 2),
     ('--data animals28 --net aig --targets 0.5 0.5', 2),
+    ('--eval -ec nowhere', 2),
+    ('--load nowhere', 2),
 ]
 
 PROGRAM = """

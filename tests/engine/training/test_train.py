@@ -298,3 +298,24 @@ def test_bad_images_that_end_the_training_are_named(tmp_path, capfd):
         in message.partition('error: training stopped at step ')[2]
     )
     assert 'train/cat/3.JPEG' in message.partition('error: ')[2]
+
+
+@pytest.mark.slow
+def test_frozen_parts_stay_as_they_were_loaded_and_a_run_goes_on_exactly(trained, tmp_path):
+    run = tmp_path / 'frozen'
+    flags = [*TINY, '--load', trained, '--freeze', 'stem,group0', '--lr-factor', 'head=10']
+    main(*flags, '--logdir', run)
+    before, after = values(trained / 'model-6'), values(run / 'model-6')
+    learned = [name for name in before if name.rpartition('/')[2] in ('W', 'gamma', 'beta', 'b')]
+    for name in learned:
+        same = np.array_equal(before[name], after[name])
+        assert same == name.startswith(('conv0/', 'group0/')), name
+    assert 'conv0/W/Momentum' not in after and 'linear/W/Momentum' in after
+    assert read_config(run / 'config.json').lr_factor == 'head=10'
+    for file in run.glob('model-6*'):
+        file.unlink()
+    main(*flags, '--logdir', run)
+    again = values(run / 'model-6')
+    assert all(np.array_equal(again[name], after[name]) for name in learned)
+    assert imagenet_tf.main([*map(str, flags[:-1]), 'hed=10', '--logdir', str(tmp_path / 'x')]) == 2
+    assert not (tmp_path / 'x').exists() or not any((tmp_path / 'x').glob('model*'))

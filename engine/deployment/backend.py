@@ -30,11 +30,14 @@ class Prediction(NamedTuple):
         scores: [N] float32, its probability.
         points: what answered: the operating point by image, also where the network chose it; with
             gates of blocks, which are no axis of operating points, that of the run or file.
+        probabilities: [N, classes] float32, of a batch; None in what joins the batches of any
+            number of images.
     """
 
     labels: np.ndarray
     scores: np.ndarray
     points: list[str]
+    probabilities: np.ndarray | None = None
 
 
 class Way(NamedTuple):
@@ -55,10 +58,12 @@ class Backend(Protocol):
     Attributes:
         points: spellings of the operating points, strongest first.
         classes: names of the classes, by label; none if they are not known.
+        has_exits: whether it can stop at exits.
     """
 
     points: list[str]
     classes: tuple[str, ...]
+    has_exits: bool
 
     @property
     def config(self) -> Config:
@@ -75,8 +80,12 @@ class Backend(Protocol):
             point: one of ``points``.
         """
 
-    def within(self, budget: str | float) -> Choice:
-        """The most accurate recorded way to run within a budget of multiply-adds.
+    def within(self, budget: str | float | None, ms: float | None = None) -> Choice:
+        """The most accurate recorded way to run within limits.
+
+        Args:
+            budget: mean multiply-adds of an image; None is no limit.
+            ms: milliseconds of one image; None is no limit.
 
         Raises:
             UsageError: nothing was evaluated, or nothing is within the budget.
@@ -202,14 +211,18 @@ def answered(logits: np.ndarray, points: list[str]) -> Prediction:
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)  # [N, classes]
     labels = probabilities.argmax(axis=1)
     scores = probabilities[np.arange(len(labels)), labels]
-    return Prediction(labels, scores, points)
+    return Prediction(labels, scores, points, probabilities)
 
 
 def joined(parts: Sequence[Prediction]) -> Prediction:
     """Answers of several batches, in order."""
     labels = np.concatenate([part.labels for part in parts])
     scores = np.concatenate([part.scores for part in parts])
+    known = [part.probabilities for part in parts if part.probabilities is not None]
+    probabilities = None
+    if len(known) == len(parts):
+        probabilities = np.concatenate(known)
     points: list[str] = []
     for part in parts:
         points += part.points
-    return Prediction(labels, scores, points)
+    return Prediction(labels, scores, points, probabilities)

@@ -22,11 +22,13 @@ class Answers(NamedTuple):
         labels: [N] int64, the class with the largest score.
         confidence: [N] float32, logarithm of its probability.
         exits: [N] int64, the exit that answered.
+        logits: [N, classes] float32, what it said.
     """
 
     labels: np.ndarray
     confidence: np.ndarray
     exits: np.ndarray
+    logits: np.ndarray
 
 
 class _Map(NamedTuple):
@@ -42,7 +44,8 @@ class _Stage(NamedTuple):
     Attributes:
         reads: maps that it takes; none for the first, which takes the images.
         makes: maps that it leaves to later ones.
-        run: (images, or a map and the rows to take of it in turn) -> labels, confidence, maps.
+        run: (images, or a map and the rows to take of it in turn) -> labels, confidence, logits,
+            maps.
     """
 
     reads: list[Node]
@@ -75,6 +78,7 @@ class EarlyExit:
         self._stages = []
         for stage, run in zip(stages, frozen.runs(threads), strict=True):
             self._stages.append(stage._replace(run=run))
+        self._classes = model.config.classes
         # Seconds per image of every stage, as it ran the last time.
         self._seconds = np.zeros(len(self._stages))
 
@@ -100,6 +104,7 @@ class EarlyExit:
             labels=np.zeros(count, np.int64),
             confidence=np.zeros(count, np.float32),
             exits=np.zeros(count, np.int64),
+            logits=np.zeros([count, self._classes], np.float32),
         )
         rows = np.arange(count)  # images that are still here
         maps: dict[Node, _Map] = {}
@@ -109,11 +114,12 @@ class EarlyExit:
             if k and 1e3 * expected_end > deadline_ms:
                 break
             feeds = _feeds(stage.reads, maps, rows) if k else images
-            labels, confidence, *made = stage.run(*feeds)
+            labels, confidence, logits, *made = stage.run(*feeds)
             self._seconds[k] = (time.perf_counter() - begun) / len(rows)
             answers.labels[rows] = labels
             answers.confidence[rows] = confidence
             answers.exits[rows] = k
+            answers.logits[rows] = logits
             for node, value in zip(stage.makes, made, strict=True):
                 maps[node] = _Map(value, rows)
             if k < last and thresholds is not None:
@@ -151,7 +157,7 @@ def _build(model: InferenceModel, size: int, stages: list[_Stage]) -> list[Part]
             maps[node] = take_rows(value, rows)
         logits, after = model.net.exit(k, size, view, dict(maps), blocks)
         makes = [node for node in after if node not in maps]
-        fetches = [tf.argmax(logits, axis=1), log_confidence(logits)]
+        fetches = [tf.argmax(logits, axis=1), log_confidence(logits), logits]
         fetches.extend(after[node] for node in makes)
         parts.append(Part(feeds, fetches))
         stages.append(_Stage(reads, makes))

@@ -42,6 +42,7 @@ class FileBackend:
     Attributes:
         points: spellings of the operating points, strongest first.
         classes: names of the classes, by label.
+        has_exits: whether it can stop at exits.
 
     Raises:
         UsageError: the file cannot be read, was not exported, or the runtime is not installed.
@@ -55,6 +56,9 @@ class FileBackend:
         self._texts = texts.parse(self._loaded.texts, self._file)
         self.points = [point.point for point in self._texts.points]
         self.classes = self._texts.class_names
+        choices = [choice.name for choice in self._texts.choices]
+        exits = [name for name in self.points if Point.within(name).exit is not None]
+        self.has_exits = bool(exits) or 'exit' in choices
         self._lock = threading.Lock()
         self._exits: dict[tuple[int | None, tuple[float, ...] | None], Anytime] = {}
 
@@ -87,12 +91,21 @@ class FileBackend:
             return found
         return _one_by_one(found)
 
-    def within(self, budget: str | float) -> Choice:
+    def within(self, budget: str | float | None, ms: float | None = None) -> Choice:
         """The most accurate way to run within a budget, by what is recorded in the file.
+
+        Args:
+            budget: mean multiply-adds of an image.
+            ms: of no use: a file has recorded no times.
 
         Raises:
             UsageError: nothing is.
         """
+        if ms is not None or budget is None:
+            raise UsageError(
+                f'deadline_ms {ms}: {self._file} has no exits and no recorded times; give a point '
+                'or a budget'
+            )
         if self._texts.choices:
             return within(self._file, self._texts.budgets, budget)
         return within(self._file, self._texts.points, budget)

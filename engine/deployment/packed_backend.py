@@ -45,9 +45,22 @@ class PackedBackend(RunBackend):
         images = description.images(self.view_of(point))
         return file_backend.way(loaded.at(0, about.side), about, images)
 
-    def within(self, budget: str | float) -> Choice:
-        """The most accurate recorded point within a budget, with every layer executed."""
-        self._check_recorded(budget)
+    def within(self, budget: str | float | None, ms: float | None = None) -> Choice:
+        """The most accurate recorded point within a budget, with every layer executed.
+
+        Args:
+            budget: mean multiply-adds of an image.
+            ms: of no use: recorded times are those of TensorFlow.
+
+        Raises:
+            UsageError: nothing was evaluated, or nothing is within the budget.
+        """
+        if ms is not None or budget is None:
+            raise UsageError(
+                f'deadline_ms {ms}: {self._source.prefix} has recorded times of TensorFlow, not '
+                f'of {self._runtime}; give a point or a budget'
+            )
+        self._check_recorded(f'budget {budget}')
         sides = {}
         for point in self.points:
             rule = self.view_of(point)

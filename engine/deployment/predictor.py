@@ -5,33 +5,48 @@ Images of any size in, labels and scores out.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.data.sources import BadImage
+from engine.deployment import answers
+from engine.deployment import images as inputs
+from engine.deployment.answers import Answer
 from engine.deployment.backend import Prediction, Way, joined, open_backend
 from engine.deployment.views import batches, views
 from engine.errors import UsageError
 
 if TYPE_CHECKING:
     from engine.config.config import Config
+    from engine.deployment.backend import Backend
     from engine.results.selection import Choice
 
-__all__ = ['Prediction', 'Predictor']
+__all__ = ['Answer', 'Prediction', 'Predictor']
+
+# What is told of an image that cannot be read, and why.
+Bad = Callable[[str, str], None]
 
 
 class Predictor:
     """Predicts with a trained, imported or published network, or with an exported file.
 
-    What computes a point is made when the point is first used. Calls from several threads are safe.
-    A file with ONNX Runtime or OpenVINO needs no TensorFlow.
+    What computes a point is made when the point is first used. Calls from several threads are safe,
+    and run side by side. A file with ONNX Runtime or OpenVINO needs no TensorFlow. Called with
+    images it gives an ``Answer`` for each.
 
     Args:
         run: run folder, checkpoint prefix in one, a published checkpoint (PyTorch, Torch7,
             TensorFlow), or an ONNX file that ``scripts.export`` wrote.
+        point: operating point of calls that name none; by default the strongest.
+        budget: in place of a point, see ``predict``.
+        deadline_ms: in place of a point, see ``__call__``.
         backend: ``tensorflow``, ``onnxruntime`` or ``openvino``; by default TensorFlow for a run,
             and for a file the first of the others that is installed. For these a run is exported in
             memory, which executes every layer for every image.
@@ -51,18 +66,51 @@ class Predictor:
         self,
         run: str | Path,
         *,
+        point: str | None = None,
+        budget: str | float | None = None,
+        deadline_ms: float | None = None,
         backend: str | None = None,
         epoch: int | None = None,
         threads: int = 0,
         weights: str = 'raw',
     ):
-        self._backend = open_backend(
+        self._opened = open_backend(
             str(run), backend, epoch=epoch, threads=threads, weights=weights
         )
         self._run = str(run)
         self._lock = threading.Lock()
         self._points: dict[str, Way] = {}
-        self.points = self._backend.points
+        self._closed = False
+        self._default = point, budget, deadline_ms
+        self.points = self._opened.points
+        _check_one(point, budget, deadline_ms)
+        if point is not None:
+            self._check_point(point)
+
+    def __enter__(self) -> Predictor:
+        """The predictor, which is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it."""
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of everything that was built; a closed predictor answers nothing."""
+        with self._lock:
+            self._closed = True
+            self._points.clear()
+
+    @property
+    def _backend(self) -> Backend:
+        """What answers.
+
+        Raises:
+            UsageError: it is closed.
+        """
+        if self._closed:
+            raise UsageError(f'{self._run}: this predictor is closed; make a new one')
+        return self._opened
 
     @property
     def config(self) -> Config:
@@ -77,6 +125,137 @@ class Predictor:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, by label; none if the checkpoint does not know them."""
         return self._backend.classes
+
+    @property
+    def has_exits(self) -> bool:
+        """Whether a network stops when time is up: it has classifiers at several depths."""
+        return self._opened.has_exits
+
+    def __call__(
+        self,
+        images: Any,
+        *,
+        point: str | None = None,
+        budget: str | float | None = None,
+        deadline_ms: float | None = None,
+        RGB: bool | None = None,
+        bad: Bad | None = None,
+        total: int | None = None,
+    ) -> Any:
+        """The answer to an image, or an iterator of the answers to several.
+
+        Several images go through the network in batches, a batch when its first answer is taken;
+        with a deadline one by one.
+
+        Args:
+            images: a path, an image of Pillow, an array uint8 [H, W, 3] or [H, W]; or a list, an
+                array or a generator of such. Files are decoded as in evaluation, which does not
+                turn them as their EXIF data ask for.
+            point: operating point; by default that of the predictor.
+            budget: in place of a point, see ``predict``.
+            deadline_ms: milliseconds for an image, in place of a point: a network with exits gives
+                the best answer that it has by then, others run the most accurate point that
+                ``scripts.profile`` has measured to be as fast.
+            RGB: colour order of arrays [H, W, 3]: RGB, or BGR as OpenCV reads them.
+            bad: is told the name of an image that cannot be read and why, and it is left out;
+                without it that is an error.
+            total: how many images there are, for the progress that a terminal shows.
+
+        Raises:
+            UsageError: there is no such point, nothing is within the budget, or something is no
+                image that can be read.
+        """
+        way, single = self._chosen(point, budget, deadline_ms)
+        if inputs.is_one(images):
+            (answer,) = self._answers(way, [images], True, RGB, None, 1)
+            return answer
+        if total is None and isinstance(images, Sequence | np.ndarray):
+            total = len(images)
+        return self._answers(way, images, single, RGB, bad, total)
+
+    def _answers(
+        self,
+        way: Way,
+        images: Iterable[Any],
+        single: bool,
+        rgb: bool | None,
+        bad: Bad | None,
+        total: int | None,
+    ) -> Iterator[Answer]:
+        """The answers of a way to several images.
+
+        Args:
+            way: that answers.
+            images: as of ``__call__``.
+            single: whether each image is a batch of its own.
+            rgb: colour order of arrays.
+            bad: as of ``__call__``.
+            total: likewise.
+        """
+        names: collections.deque[str] = collections.deque()
+        read = _read(images, rgb, bad, names)
+        begun = time.perf_counter()
+        for batch in batches(read, way.preprocessing, single=single, total=total):
+            found = way.answer(batch)
+            count = len(found.labels)
+            ms = 1e3 * (time.perf_counter() - begun) / count
+            own = [names.popleft() for _ in range(count)]
+            yield from answers.of_batch(found, own, ms, self.classes)
+            begun = time.perf_counter()
+
+    def warm_up(self, *points: str) -> None:
+        """Builds what answers and runs it, so that a first answer takes no longer than others.
+
+        Args:
+            *points: operating points; by default what calls use that name none. Exits that answer
+                by a deadline are warmed up too.
+
+        Raises:
+            UsageError: there is no such point, or nothing is within the budget.
+        """
+        ways = [self._at(point) for point in points]
+        if not points:
+            ways.append(self._chosen(None, None, None)[0])
+        if self.has_exits:
+            with contextlib.suppress(UsageError):
+                ways.append(self._backend.leaving_early(None, None, float('inf')))
+        for way in ways:
+            sides = way.preprocessing.view_sizes
+            blank = [np.zeros([1, side, side, 3], np.uint8) for side in sides]
+            # The first run prepares, and the second takes its time.
+            way.answer(blank)
+            way.answer(blank)
+
+    def _chosen(
+        self, point: str | None, budget: str | float | None, deadline_ms: float | None
+    ) -> tuple[Way, bool]:
+        """What answers a call, and whether it takes images one by one.
+
+        Args:
+            point: as of ``__call__``.
+            budget: likewise.
+            deadline_ms: likewise.
+
+        Raises:
+            UsageError: two of them are given, there is no such point, or nothing is within limits.
+        """
+        if point is None and budget is None and deadline_ms is None:
+            point, budget, deadline_ms = self._default
+        _check_one(point, budget, deadline_ms)
+        if deadline_ms is not None:
+            if self.has_exits:
+                return self._backend.leaving_early(None, None, deadline_ms), True
+            return self._way(self._backend.within(None, deadline_ms)), True
+        if budget is not None:
+            return self._way(self.within(budget)), False
+        return self._at(point or self.points[0]), False
+
+    def _way(self, choice: Choice) -> Way:
+        """How a recorded choice answers."""
+        policy = choice.policy
+        if policy is not None:
+            return self._backend.leaving_early(policy.size, policy.thresholds, float('inf'))
+        return self._at(choice.point)
 
     def predict(
         self,
@@ -103,17 +282,12 @@ class Predictor:
             UsageError: there is no such point, nothing is within the budget, or something is no
                 image.
         """
-        if point is not None and budget is not None:
-            raise UsageError(f'point {point} and budget {budget}: give one of them')
-        policy = None
-        if budget is not None:
-            chosen = self.within(budget)
-            policy, point = chosen.policy, chosen.point
-        if policy is not None:
-            way = self._backend.leaving_early(policy.size, policy.thresholds, float('inf'))
-        else:
-            way = self._at(point or self.points[0])
-        return joined([way.answer(batch) for batch in batches(images, way.preprocessing)])
+        way, _ = self._chosen(point, budget, None)
+        found = []
+        for batch in batches(images, way.preprocessing):
+            # Of any number of images, those of every class would fill the memory.
+            found.append(way.answer(batch)._replace(probabilities=None))
+        return joined(found)
 
     def anytime(
         self,
@@ -154,9 +328,57 @@ class Predictor:
         Raises:
             UsageError: there is no such point.
         """
-        if point not in self.points:
-            raise UsageError(f'point {point!r}: {self._run} has {" ".join(self.points)}')
+        self._check_point(point)
+        backend = self._backend
         with self._lock:
             if point not in self._points:
-                self._points[point] = self._backend.at(point)
+                self._points[point] = backend.at(point)
             return self._points[point]
+
+    def _check_point(self, point: str) -> None:
+        if point not in self.points:
+            raise UsageError(f'point {point!r}: {self._run} has {" ".join(self.points)}')
+
+
+def _check_one(point: str | None, budget: str | float | None, deadline_ms: float | None) -> None:
+    """Checks that at most one of three ways to choose is given.
+
+    Args:
+        point: operating point.
+        budget: multiply-adds.
+        deadline_ms: milliseconds.
+
+    Raises:
+        UsageError: there are more.
+    """
+    given = {'point': point, 'budget': budget, 'deadline_ms': deadline_ms}
+    named = [f'{name} {value}' for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise UsageError(f'{" and ".join(named)}: give one of them')
+
+
+def _read(
+    images: Iterable[Any], rgb: bool | None, bad: Bad | None, names: collections.deque[str]
+) -> Iterator[np.ndarray]:
+    """The pixels of images, whose names are kept meanwhile.
+
+    Args:
+        images: as of ``Predictor.__call__``.
+        rgb: colour order of arrays.
+        bad: is told of those that cannot be read.
+        names: to which those of the others are added.
+
+    Raises:
+        BadImage: one cannot be read, and there is nobody to tell.
+    """
+    for number, image in enumerate(images):
+        name = inputs.name_of(image, number)
+        try:
+            found = inputs.pixels(image, number, rgb)
+        except BadImage as error:
+            if bad is None:
+                raise
+            bad(name, str(error))
+            continue
+        names.append(name)
+        yield found

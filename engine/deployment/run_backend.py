@@ -9,6 +9,8 @@ from engine.data.preprocessing import Preprocessing
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.importers import pytorch
+from engine.quantities import quantity
+from engine.results import selection
 from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
@@ -25,6 +27,7 @@ class RunBackend:
         config: the configuration of the run.
         points: spellings of its operating points, strongest first.
         classes: names of the classes, by label.
+        has_exits: whether it can stop at exits.
     """
 
     def __init__(self, source: Checkpoint, threads: int):
@@ -32,6 +35,7 @@ class RunBackend:
         self.config: Config = source.config
         self.points = freeze.points(source)
         self.classes = source.class_names
+        self.has_exits = any(Point.within(name).exit is not None for name in self.points)
         self._source = source
         self._threads = threads
 
@@ -42,8 +46,11 @@ class RunBackend:
         size = named.size or max(config.sizes)
         return dataclasses.replace(config.preprocessing, sizes=(size,))
 
-    def _check_recorded(self, budget: str | float) -> None:
+    def _check_recorded(self, limit: str) -> None:
         """Refuses weights of which no evaluation is recorded.
+
+        Args:
+            limit: that was asked for, for messages.
 
         Raises:
             UsageError: they are averages.
@@ -51,9 +58,24 @@ class RunBackend:
         weights = self._source.weights
         if weights != 'raw':
             raise UsageError(
-                f'budget {budget}: evaluation recorded what the trained weights can do, and these '
+                f'{limit}: evaluation recorded what the trained weights can do, and these '
                 f'are weights={weights!r}; give a point'
             )
+
+    def _recorded(self, budget: str | float | None, ms: float | None) -> selection.Choice:
+        """The most accurate way to run that the run folder has recorded.
+
+        Args:
+            budget: mean multiply-adds of an image; None is no limit.
+            ms: milliseconds of one image; None is no limit.
+
+        Raises:
+            UsageError: nothing was evaluated, or nothing is within the limits.
+        """
+        self._check_recorded(f'budget {budget}' if ms is None else f'deadline_ms {ms:g}')
+        madds = None if budget is None else quantity('budget', str(budget))
+        found = selection.choices(Path(self._source.prefix).parent)
+        return selection.best(found, selection.Limits(madds=madds, ms=ms))
 
 
 def read(run: str, epoch: int | None, weights: str) -> Checkpoint:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from engine.deployment.run_backend import RunBackend
 from engine.deployment.tf_graph import graph_of
 from engine.errors import UsageError
 from engine.graph import freeze
-from engine.quantities import quantity
 from engine.results import selection
 from engine.runs.checkpoint import Checkpoint
 from nets.points import DYNAMIC, Point
@@ -95,7 +93,6 @@ class TensorFlowBackend(RunBackend):
         self._dynamic = {name: network.choosing[name] for name in network.dynamic_names}
         # At an operating point of a network that skips layers image by image, it does so.
         self._skips = bool(network.static_options)
-        self._has_exits = any(point.exit is not None for point in network.points)
         self._lock = threading.Lock()
         self._exits: dict[int, tuple[EarlyExit, Preprocessing]] = {}
         self.points.extend(self._dynamic)
@@ -117,11 +114,9 @@ class TensorFlowBackend(RunBackend):
         served = Served(trace.of_points(self._source, [name]), name, self._threads)
         return Way(preprocessing, functools.partial(served.predict, point))
 
-    def within(self, budget: str | float) -> selection.Choice:
-        """The most accurate recorded way to run, exits and gates included."""
-        self._check_recorded(budget)
-        limits = selection.Limits(madds=quantity('budget', str(budget)))
-        return selection.best(selection.choices(Path(self._source.prefix).parent), limits)
+    def within(self, budget: str | float | None, ms: float | None = None) -> selection.Choice:
+        """The most accurate recorded way to run within limits, exits and gates included."""
+        return self._recorded(budget, ms)
 
     def leaving_early(
         self, size: int | None, thresholds: Sequence[float] | None, deadline_ms: float
@@ -136,7 +131,7 @@ class TensorFlowBackend(RunBackend):
         Raises:
             UsageError: there are no exits.
         """
-        if not self._has_exits:
+        if not self.has_exits:
             raise UsageError(
                 f'anytime: {self._source.prefix} is a {self.config.net}, which has no exits'
             )
@@ -151,6 +146,7 @@ class TensorFlowBackend(RunBackend):
         def answer(batch: Sequence[np.ndarray]) -> Prediction:
             found = exits.predict(batch, thresholds, deadline_ms=deadline_ms)
             points = [str(Point(size=size, exit=int(k))) for k in found.exits]
-            return Prediction(found.labels, np.exp(found.confidence), points)
+            probabilities = answered(found.logits, points).probabilities
+            return Prediction(found.labels, np.exp(found.confidence), points, probabilities)
 
         return Way(preprocessing, answer)

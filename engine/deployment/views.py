@@ -15,20 +15,31 @@ LARGEST_BATCH, BATCH_PIXELS = 256, 2**21
 
 
 def batches(
-    images: Iterable[np.ndarray], preprocessing: Preprocessing
+    images: Iterable[np.ndarray],
+    preprocessing: Preprocessing,
+    *,
+    single: bool = False,
+    total: int | None = None,
 ) -> Iterator[list[np.ndarray]]:
     """Views of so many images at a time that a network of their size runs them well.
+
+    Args:
+        images: uint8 [H, W, 3].
+        preprocessing: makes the views.
+        single: whether each image is a batch of its own.
+        total: how many there are, where it does not show.
 
     Raises:
         UsageError: there are no images, or one is not uint8 [H, W, 3]; of a list before any is run.
     """
-    total = None
     if isinstance(images, Sequence | np.ndarray):
         total = len(images)
         for number, image in enumerate(images):
             _check_image(image, number)
     pixels = sum(side**2 for side in preprocessing.view_sizes)
     count = max(1, min(LARGEST_BATCH, BATCH_PIXELS // pixels))
+    if single:
+        count = 1
     rest = iter(images)
     done = 0
     # A log gets a line per minute.

@@ -1,0 +1,90 @@
+"""Answers of a predictor, an image each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.deployment.backend import Prediction
+
+
+class Ranked(NamedTuple):
+    """A class and how probable it is.
+
+    Attributes:
+        label: number of the class.
+        name: of the class; its number where names are not known.
+        score: its probability.
+    """
+
+    label: int
+    name: str
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a network says of one image.
+
+    Attributes:
+        image: its path, or its number among those that were given.
+        point: the operating point that answered, also where the network chose it.
+        ms: milliseconds from the image to the answer; of a batch, each image's part of it.
+        probabilities: float32 [classes].
+        names: of the classes; none if they are not known.
+    """
+
+    image: str
+    point: str
+    ms: float
+    probabilities: np.ndarray = dataclasses.field(repr=False)
+    names: Sequence[str] = dataclasses.field(default=(), repr=False)
+
+    @property
+    def label(self) -> int:
+        """Number of the most probable class."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def name(self) -> str:
+        """Name of the most probable class; its number where names are not known."""
+        return self._name(self.label)
+
+    @property
+    def score(self) -> float:
+        """Probability of the most probable class."""
+        return float(self.probabilities[self.label])
+
+    def top(self, count: int = 5) -> list[Ranked]:
+        """The most probable classes, the first one first.
+
+        Args:
+            count: how many; of fewer classes all.
+        """
+        order = np.argsort(-self.probabilities, kind='stable')
+        found = []
+        for label in map(int, order[:count]):
+            found.append(Ranked(label, self._name(label), float(self.probabilities[label])))
+        return found
+
+    def _name(self, label: int) -> str:
+        return self.names[label] if self.names else str(label)
+
+
+def of_batch(
+    found: Prediction, images: Sequence[str], ms: float, names: Sequence[str]
+) -> Iterator[Answer]:
+    """The answers of a batch.
+
+    Args:
+        found: what the network said.
+        images: what to call the images.
+        ms: milliseconds of each.
+        names: of the classes.
+    """
+    assert found.probabilities is not None
+    for image, point, row in zip(images, found.points, found.probabilities, strict=True):
+        yield Answer(image, point, ms, row, names)

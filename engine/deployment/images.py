@@ -1,0 +1,80 @@
+"""What a program hands to a predictor as an image, as pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.sources import BadImage, FileSource
+from engine.errors import UsageError
+
+
+def is_one(images: object) -> bool:
+    """Whether this is one image, and not several."""
+    if isinstance(images, np.ndarray):
+        return images.ndim < 4
+    return isinstance(images, str | Path) or is_pillow(images)
+
+
+def is_pillow(image: object) -> bool:
+    """Whether this is an image of Pillow."""
+    return type(image).__module__.startswith('PIL.') and hasattr(image, 'convert')
+
+
+def name_of(image: object, number: int) -> str:
+    """What to call an image: its path, or its number.
+
+    Args:
+        image: as it was given.
+        number: among those that were given.
+    """
+    if isinstance(image, str | Path):
+        return str(image)
+    return getattr(image, 'filename', '') or f'image {number}'
+
+
+def pixels(image: Any, number: int, rgb: bool | None) -> np.ndarray:
+    """An image uint8 [H, W, 3] in BGR order, as evaluation decodes it: files are not turned.
+
+    Args:
+        image: path, image of Pillow, or array uint8 [H, W, 3] or [H, W] (grey).
+        number: among those that were given, for messages.
+        rgb: colour order of arrays.
+
+    Raises:
+        BadImage: a file cannot be read.
+        UsageError: it is none of these, or an array whose colour order was not told.
+    """
+    if isinstance(image, str | Path):
+        return _decoded(image)
+    if is_pillow(image):
+        return np.ascontiguousarray(np.asarray(image.convert('RGB'))[:, :, ::-1])
+    if not isinstance(image, np.ndarray):
+        raise UsageError(
+            f'images: number {number} is a {type(image).__name__}; give a path, an image of Pillow '
+            'or an array uint8 [H, W, 3]'
+        )
+    if image.ndim == 2:
+        return np.stack([image] * 3, axis=2)
+    if rgb is None:
+        raise UsageError(
+            f'images: number {number} is an array, which does not say its colour order; give '
+            "RGB=True, or RGB=False for OpenCV's BGR"
+        )
+    return np.ascontiguousarray(image[..., ::-1]) if rgb else image
+
+
+def _decoded(path: str | Path) -> np.ndarray:
+    """The pixels of a file.
+
+    Raises:
+        BadImage: it cannot be read.
+    """
+    source = FileSource(Path(), [str(path)], [0])
+    try:
+        return source.read(0)
+    except BadImage as error:
+        why = str(error).removeprefix('--data: ').partition('; repair')[0]
+        raise BadImage(why, str(path)) from error

@@ -1,0 +1,235 @@
+"""What a network says of images: a table, a CSV file that grows, a page with the pictures.
+
+    python -m scripts.predict RUN cat.jpg FOLDER --top 5
+    python -m scripts.predict net.onnx --list images.txt --csv out.csv --budget 300M
+    python -m scripts.predict RUN FOLDER --csv out-3.csv --shard 3/16      # one of 16 jobs
+    python -m scripts.predict --join out-*.csv --csv out.csv               # all of them
+
+RUN is a run folder, a checkpoint or an exported file. The same command goes on after an
+interruption where it has --csv. Images that cannot be read are named, and have their row.
+"""
+
+import argparse
+import collections
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from engine.errors import UsageError
+from engine.files import check_output, output_file, read_names
+from engine.results import predictions, predictions_page
+from engine.results.predictions import Growing, Row
+from scripts import parser, status
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
+    p = parser('predict', __doc__)
+    p.add_argument('run', nargs='?', metavar='RUN', help='run folder, checkpoint or exported file')
+    p.add_argument('images', nargs='*', metavar='IMAGE', help='files, or folders of files')
+    p.add_argument('--list', type=Path, metavar='FILE', help='more images, a path a line')
+    p.add_argument('--top', type=int, default=1, metavar='N', help='classes by image (default 1)')
+    p.add_argument('--point', help='operating point; default: the strongest')
+    p.add_argument('--budget', metavar='N', help='multiply-adds in place of a point, such as 300M')
+    p.add_argument('--deadline-ms', type=float, metavar='MS', help='time of an image, likewise')
+    p.add_argument('--backend', help='tensorflow, onnxruntime or openvino')
+    p.add_argument('--csv', type=Path, metavar='FILE', help='write a row for each image')
+    p.add_argument('--html', metavar='FILE', help='write a page with the pictures')
+    p.add_argument('--shard', default='1/1', metavar='I/N', help='every N-th image, from the I-th')
+    p.add_argument('--join', type=Path, nargs='+', metavar='PART', help='join the files of --shard')
+    return p.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> str:
+    """Predicts, or joins what was predicted.
+
+    Raises:
+        UsageError: flags, network or list do not allow it.
+    """
+    if args.join:
+        return _joined(args)
+    if args.run is None:
+        raise UsageError('RUN: give a run folder, a checkpoint or an exported file, and images')
+    if args.top < 1:
+        raise UsageError(f'--top {args.top}: must be at least 1')
+    images = found_images(args.images, args.list)
+    shard = parsed_shard(args.shard)
+    for flag, target in (('--csv ', args.csv), ('--html ', args.html)):
+        if target:
+            check_output(str(target), flag)
+    growing = None
+    rows: list[Row] = []
+    if args.csv:
+        growing = Growing(args.csv, _settings(args, images), args.top)
+        rows = growing.rows
+        if rows:
+            print(f'{args.csv}: goes on behind {len(rows)} images', flush=True)
+    done = {row.number for row in rows}
+    left = [one for one in predictions.numbered(images, shard) if one[0] not in done]
+    try:
+        for row in predicted(args, left):
+            if growing is None:
+                rows.append(row)
+            else:
+                growing.add(row)
+    finally:
+        if growing is not None:
+            growing.close()
+    if growing is not None:
+        growing.complete()
+    return _report(args, sorted(rows, key=lambda row: row.number))
+
+
+def _joined(args: argparse.Namespace) -> str:
+    """Joins the files of several jobs.
+
+    Raises:
+        UsageError: they are not complete, or the result exists.
+    """
+    if args.run or args.csv is None:
+        raise UsageError('--join: give the parts and --csv for the result, and no RUN')
+    if args.csv.exists():
+        raise UsageError(f'--csv {args.csv}: exists; choose another file, or delete it')
+    check_output(str(args.csv), '--csv ')
+    rows, top = predictions.join(args.join)
+    predictions.write(args.csv, rows, top)
+    return f'{args.csv}: {len(rows)} images of {len(args.join)} parts'
+
+
+def found_images(given: Sequence[str], listed: Path | None) -> list[str]:
+    """Paths of all images: files as given, those in folders by name, those of a list.
+
+    Raises:
+        UsageError: there are none, or the list cannot be read.
+    """
+    from engine.data.folder import SUFFIXES
+
+    found = []
+    for name in given:
+        if not Path(name).is_dir():
+            found.append(name)
+            continue
+        inside = [path for path in Path(name).rglob('*') if path.suffix.lower() in SUFFIXES]
+        found += sorted(map(str, inside))
+    if listed is not None:
+        found += filter(None, read_names(listed, 'give a file with a path a line'))
+    if not found:
+        raise UsageError('IMAGE: none given, or none in the folders; give files or folders')
+    return found
+
+
+def parsed_shard(text: str) -> tuple[int, int]:
+    """Number of a job from 1, and how many there are.
+
+    Raises:
+        UsageError: the text is no such thing.
+    """
+    index, _, count = text.partition('/')
+    if not index.isdecimal() or not count.isdecimal() or not 1 <= int(index) <= int(count):
+        raise UsageError(f'--shard {text}: expected such as 3/16, the third of sixteen jobs')
+    return int(index), int(count)
+
+
+def _settings(args: argparse.Namespace, images: Sequence[str]) -> dict[str, str | None]:
+    """What the rows of a file depend on."""
+    digest = hashlib.sha256('\n'.join(images).encode(errors='surrogateescape')).hexdigest()
+    return {
+        'RUN': predictions.real(args.run),
+        '--point': args.point,
+        '--budget': args.budget,
+        '--deadline-ms': None if args.deadline_ms is None else f'{args.deadline_ms:g}',
+        '--backend': args.backend,
+        '--top': str(args.top),
+        '--shard': args.shard,
+        'images of digest': digest[:12],
+    }
+
+
+def predicted(args: argparse.Namespace, images: Sequence[tuple[int, str]]) -> Iterator[Row]:
+    """A row for each image, as soon as it is known.
+
+    Args:
+        args: the flags.
+        images: numbers and paths.
+
+    Raises:
+        UsageError: there is no such network or point, or nothing is within the limits.
+    """
+    if not images:
+        return
+    from engine.deployment.predictor import Predictor
+
+    read: collections.deque[tuple[int, str]] = collections.deque()
+    failed: list[Row] = []
+
+    def paths() -> Iterator[str]:
+        for one in images:
+            read.append(one)
+            yield one[1]
+
+    def bad(_: str, why: str) -> None:
+        number, image = read.pop()
+        failed.append(Row(number, image, error=why))
+
+    predictor = Predictor(
+        args.run,
+        point=args.point,
+        budget=args.budget,
+        deadline_ms=args.deadline_ms,
+        backend=args.backend,
+    )
+    answered = 0
+    with predictor:
+        try:
+            for answer in predictor(paths(), bad=bad, total=len(images)):
+                yield from failed
+                failed.clear()
+                number, image = read.popleft()
+                answered += 1
+                yield Row(number, image, answer.point, answer.ms, '', tuple(answer.top(args.top)))
+        except UsageError:
+            # Not one image was left.
+            if answered or len(failed) < len(images):
+                raise
+    yield from failed
+
+
+def _report(args: argparse.Namespace, rows: Sequence[Row]) -> str:
+    """The table or where the rows are, the page, and what could not be read."""
+    parts = []
+    if args.html:
+        with output_file(args.html) as temporary:
+            text = predictions_page.page(f'Predictions of {args.run}', rows)
+            temporary.write_text(text, encoding='utf-8', errors='xmlcharrefreplace')
+        parts.append(f'{args.html}: {len(text) / 1e3:.0f} kB')
+    failed = [row for row in rows if row.error]
+    if args.csv:
+        parts.append(f'{args.csv}: {len(rows)} images')
+    else:
+        parts.insert(0, table(rows))
+    if failed:
+        lines = [f'  {row.image}: {row.error}' for row in failed]
+        parts.append('\n'.join([f'{len(failed)} images cannot be read:', *lines]))
+    return '\n'.join(parts)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A row for each image that was read."""
+    cells = []
+    for row in rows:
+        if not row.error:
+            classes = ', '.join(f'{name} {score:.3f}' for _, name, score in row.classes)
+            cells.append([row.image, row.point, f'{row.ms:.1f}', classes])
+    return tabulate(cells, ['image', 'point', 'ms', 'classes'], disable_numparse=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status, see ``scripts.status``."""
+    return status('predict', run, parse_args(argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -4,9 +4,9 @@ import base64
 import html
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 
+from engine.data.opencv import cv2
 from engine.results.predictions import Row
 
 # Longest side of a picture, pixels.

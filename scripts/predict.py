@@ -105,14 +105,14 @@ def found_images(given: Sequence[str], listed: Path | None) -> list[str]:
     Raises:
         UsageError: there are none, or the list cannot be read.
     """
-    from engine.data.folder import SUFFIXES
+    from engine.data.layouts.layout import is_image
 
     found = []
     for name in given:
         if not Path(name).is_dir():
             found.append(name)
             continue
-        inside = [path for path in Path(name).rglob('*') if path.suffix.lower() in SUFFIXES]
+        inside = [path for path in Path(name).rglob('*') if is_image(path.name)]
         found += sorted(map(str, inside))
     if listed is not None:
         found += filter(None, read_names(listed, 'give a file with a path a line'))

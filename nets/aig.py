@@ -76,6 +76,12 @@ class AIGOptions:
     )
     train_skip: bool = option(False, 'skip closed bodies in training too')
     gate_lr: float = option(1.0, 'factor on the learning rate of gates', above=0)
+    open_blocks: tuple[int, ...] = option(
+        (), 'blocks whose gate was removed, always executed', low=0, flag=False
+    )
+    closed_blocks: tuple[int, ...] = option(
+        (), 'blocks that were removed with their gate', low=0, flag=False
+    )
 
 
 class _Gating(NamedTuple):
@@ -137,6 +143,12 @@ class AIG(Network):
         self.forced = [rate == 1 and not options.faithful_gates for rate in self.targets]
         if all(self.forced):
             raise ValueError('all targets are 1: no block has a gate; use --net rsnet')
+        self.removed = set(options.closed_blocks)
+        for index in (*options.open_blocks, *options.closed_blocks):
+            if index >= len(self.blocks):
+                raise ValueError(f'block {index} is none of the {len(self.blocks)} of {arch}')
+        for index in options.open_blocks:
+            self.forced[index] = True
         self.options = options
         self.classes = classes
         self.accumulator_names = ('images', *(f'executed_{point}' for point in self.points))
@@ -208,10 +220,19 @@ class AIG(Network):
         with blocks.at(Point(size=size)):
             logits = self.backbone.logits(views[size], blocks, execute=execute)
         gates = {}
-        for block, forced, gate in zip(self.blocks, self.forced, gating.gates):
-            if not forced:
-                gates[block] = gate
+        for index, gate in enumerate(gating.gates):
+            if not self.forced[index] and index not in self.removed:
+                gates[self.blocks[index]] = gate
         return logits, gates
+
+    def settled(self, executed: Mapping[str, bool]) -> Mapping[str, Any]:
+        """As of ``Network.settled``: blocks without a gate, or without a body."""
+        options = self.options
+        opened, closed = set(options.open_blocks), set(options.closed_blocks)
+        for block, always in executed.items():
+            kind = opened if always else closed
+            kind.add(self.blocks.index(block))
+        return {'open_blocks': tuple(sorted(opened)), 'closed_blocks': tuple(sorted(closed))}
 
     def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Named scalar terms: cross entropy and target-rate loss of every size."""
@@ -276,6 +297,9 @@ class AIG(Network):
         if execution is None:
             masks = b.training and not self.options.train_skip
             execution = 'mask' if masks else 'skip'
+        if index in self.removed:
+            gating.gates.append(tf.zeros([tf.shape(x)[0]]))
+            return shortcut if shortcut is x else tf.nn.relu(shortcut)
         if self.forced[index] or execution == 'all':
             gating.gates.append(tf.ones([tf.shape(x)[0]]))
             return tf.nn.relu(shortcut + body(q))

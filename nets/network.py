@@ -96,6 +96,17 @@ class Network:
         """
         raise NotImplementedError(f'{type(self).__name__} chooses nothing image by image')
 
+    def settled(self, executed: Mapping[str, bool]) -> Mapping[str, Any]:
+        """Options with which some choices are made for good, and what makes them is not there.
+
+        Args:
+            executed: whether what is chosen is executed, by name of the choice as of ``chosen``.
+
+        Raises:
+            NotImplementedError: the network makes no such choice.
+        """
+        raise NotImplementedError(f'{type(self).__name__} has no gate to remove')
+
     @property
     def trained_points(self) -> tuple[Point, ...]:
         """Operating points whose statistics training leaves in order.

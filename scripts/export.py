@@ -36,7 +36,7 @@ from engine.errors import UsageError
 from engine.files import making
 from engine.optimization.averages import WEIGHTS
 from engine.results import exit_thresholds
-from scripts import parser, snap, status
+from scripts import parser, prune_gates, snap, status
 
 ALL, DYNAMIC = 'all', 'dynamic'
 
@@ -93,6 +93,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f'export RUN{snap.SUFFIX}, which is made first, see scripts.snap',
     )
     p.add_argument(
+        '--prune-gates',
+        type=float,
+        metavar='SHARE',
+        help=f'export RUN{prune_gates.SUFFIX}, which is made first, see scripts.prune_gates',
+    )
+    p.add_argument(
         '--show', type=Path, metavar='FILE', help='print what an exported file or folder holds'
     )
     args = p.parse_args(argv)
@@ -129,13 +135,18 @@ def export(args: argparse.Namespace, path: Path) -> str:
         UsageError: There is no such run or point, or there are no images to check it with.
         Differs: It answers differently than evaluation.
     """
+    if args.prune_gates is not None:
+        prune_gates.check_share(args.prune_gates, '--prune-gates')
     from engine.deployment import verification
     from engine.runs import checkpoint
 
     prefix = checkpoint.find(args.run, args.epoch, 'RUN')
     weights = args.weights
+    if args.prune_gates is not None:
+        prefix = _pruned(prefix, args)
+        weights = 'raw'
     if args.snap:
-        prefix = _snapped(prefix, args)
+        prefix = _snapped(prefix, args, weights)
         weights = 'raw'
     source = checkpoint.read(prefix, flag='RUN', weights=weights)
     if source.config is None:
@@ -171,8 +182,33 @@ def export(args: argparse.Namespace, path: Path) -> str:
     return f'{" ".join(points)} of {source.prefix}'
 
 
-def _snapped(prefix: str, args: argparse.Namespace) -> str:
+def _pruned(prefix: str, args: argparse.Namespace) -> str:
+    """Makes and evaluates the copy without gates of a run; returns the prefix of its checkpoint.
+
+    Raises:
+        UsageError: There is one, or the run has no such gates.
+    """
+    from engine.runs import checkpoint
+
+    folder = Path(prefix).parent
+    out = prune_gates.default(folder)
+    if out.exists():
+        raise UsageError(
+            f'--prune-gates: {out} is there; give it instead of {args.run}, or move it away'
+        )
+    share, weights, data = args.prune_gates, args.weights, args.data
+    print(prune_gates.make(prefix, out, share=share, weights=weights, data=data))
+    print(prune_gates.evaluated(folder, out, weights=weights, data=data))
+    return checkpoint.find(str(out), None, 'RUN')
+
+
+def _snapped(prefix: str, args: argparse.Namespace, weights: str) -> str:
     """Makes and evaluates the snapped copy of a run, and returns the prefix of its checkpoint.
+
+    Args:
+        prefix: of the run.
+        args: the flags.
+        weights: of the run, raw or averages.
 
     Raises:
         UsageError: There is one, or the run has no levels to snap.
@@ -183,9 +219,9 @@ def _snapped(prefix: str, args: argparse.Namespace) -> str:
     out = snap.default(folder)
     if out.exists():
         raise UsageError(f'--snap: {out} is there; give it instead of {args.run}, or move it away')
-    print(snap.make(prefix, out, weights=args.weights))
+    print(snap.make(prefix, out, weights=weights))
     snap.evaluate(out, data=args.data)
-    print(snap.accuracies(folder, out, args.weights, 'snapped'))
+    print(snap.accuracies(folder, out, weights, 'snapped'))
     return checkpoint.find(str(out), None, 'RUN')
 
 

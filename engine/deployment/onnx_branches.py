@@ -89,12 +89,12 @@ def choose_by_height(w: OnnxGraph, whole: Program) -> None:
             'and some have the same; give each a file of its own'
         )
     shape = w.node('Shape', [IMAGES], 'shape')
-    height = w.node('Gather', [shape, w.indices(1)], 'height', axis=0)
+    height = w.node('Gather', [shape, w.indices(1)], 'height')
     same = w.node('Equal', [w.indices(*sides), height], 'same')
     found = w.node('NonZero', [same], 'found')
     flat = w.node('Reshape', [found, w.indices(-1)], 'flat')
     # Of all that takes one number it alone refuses none in every runtime.
-    w.node('Split', [flat], POINT, axis=0, split=[1])
+    w.node('Split', [flat], POINT, split=[1])
 
 
 def thresholds(rows: Sequence[Row], whole: Program) -> np.ndarray:

@@ -126,7 +126,7 @@ def _resize(w: OnnxGraph, row: Sequence[program.Resize]) -> None:
     pixels = w.cut([one.pixels.reshape(-1) for one in found], f'{w.place}/pixels')
     apart = [np.array([0, 0, *one.pixels.shape, -1], np.int64) for one in found]
     together = [np.array([0, 0, len(matrix), -1], np.int64) for matrix in matrices]
-    shapes = w.chosen(apart, f'{w.place}/apart'), w.chosen(together, f'{w.place}/together')
+    shapes = w.vector(apart, f'{w.place}/apart'), w.vector(together, f'{w.place}/together')
     joined = []
     x = w.x(row)
     for axis in ('lines', 'columns'):
@@ -156,9 +156,12 @@ def _outputs_first(kernel: np.ndarray) -> np.ndarray:
 
 def _convolve(w: OnnxGraph, row: Sequence[program.Convolution], kernel: str) -> None:
     first = row[0]
-    strides = [first.stride, first.stride]
-    padding = _padding(first)
-    w.add('Conv', row, [w.x(row), kernel], strides=strides, group=first.groups, **padding)
+    options = _padding(first)
+    if first.stride > 1:
+        options['strides'] = [first.stride, first.stride]
+    if first.groups > 1:
+        options['group'] = first.groups
+    w.add('Conv', row, [w.x(row), kernel], **options)
 
 
 def _padding(operation: program.Convolution | program.Pool) -> dict[str, Any]:
@@ -166,6 +169,8 @@ def _padding(operation: program.Convolution | program.Pool) -> dict[str, Any]:
     if operation.same:
         return {'auto_pad': 'SAME_UPPER'}
     top, bottom, left, right = operation.pads
+    if not any(operation.pads):
+        return {}
     return {'pads': [top, left, bottom, right]}
 
 
@@ -225,8 +230,8 @@ def _chain(w: OnnxGraph, row: Sequence[program.Quantize]) -> str:
 
 def _search(w: OnnxGraph, row: Sequence[program.Quantize]) -> str:
     """One comparison per bit: is there more in the upper half of what is left?"""
-    levels = w.constant(row, 'levels')
-    thresholds = w.constant(row, 'thresholds')
+    levels = w.vector(w.values(row, 'levels'), f'{w.place}/levels')
+    thresholds = w.vector(w.values(row, 'thresholds'), f'{w.place}/thresholds')
     out, x = w.place, w.x(row)
     (count,) = row[0].thresholds.shape
     bits = int(count).bit_length()
@@ -238,11 +243,11 @@ def _search(w: OnnxGraph, row: Sequence[program.Quantize]) -> str:
         place = w.indices(half - 1)
         if code:
             place = w.node('Add', [code, place], f'{out}/place{bit}')
-        threshold = w.node('Gather', [padded, place], f'{out}/threshold{bit}', axis=0)
+        threshold = w.node('Gather', [padded, place], f'{out}/threshold{bit}')
         above = w.node('Greater', [x, threshold], f'{out}/above{bit}')
         step = w.node('Where', [above, w.indices(half), w.indices(0)], f'{out}/step{bit}')
         code = w.node('Add', [code, step], f'{out}/code{bit}') if code else step
-    return w.node('Gather', [levels, code], f'{out}/value', axis=0)
+    return w.node('Gather', [levels, code], f'{out}/value')
 
 
 def _combine(w: OnnxGraph, row: Sequence[program.Combine]) -> None:
@@ -289,7 +294,7 @@ def _to_images(w: OnnxGraph, row: Sequence[Operation]) -> None:
 
 
 def _by_point(w: OnnxGraph, row: Sequence[ByPoint]) -> None:
-    w.add('Gather', row, [w.indices(*row[0].numbers), w.x(row)], axis=0)
+    w.add('Gather', row, [w.indices(*row[0].numbers), w.x(row)])
 
 
 def _number(w: OnnxGraph, row: Sequence[Number]) -> None:
@@ -304,7 +309,7 @@ def _confident(w: OnnxGraph, row: Sequence[Confident]) -> None:
     out = w.place
     scores = w.node('LogSoftmax', [w.x(row)], f'{out}/scores', axis=1)
     best = w.node('ReduceMax', [scores], f'{out}/best', axes=[1], keepdims=0)
-    threshold = w.node('Gather', [THRESHOLDS, w.indices(row[0].exit)], f'{out}/least', axis=0)
+    threshold = w.node('Gather', [THRESHOLDS, w.indices(row[0].exit)], f'{out}/least')
     below = w.node('Less', [best, threshold], f'{out}/below')
     reached = w.node('Not', [below], f'{out}/reached')
     w.add('Cast', row, [reached], to=TensorProto.INT64)

@@ -13,6 +13,8 @@ from engine.deployment import onnx_branches, program
 from engine.deployment.choices import Choose, Number
 from engine.deployment.joining import joint, shared_kernels
 from engine.deployment.names import EXECUTED, IMAGES, LOGITS, POINT, THRESHOLDS
+from engine.deployment.onnx_names import shorten
+from engine.deployment.onnx_tables import Tables
 from engine.deployment.onnx_unpacking import unpacked
 from engine.deployment.program import Codes, Operation, Part, Program
 from engine.deployment.regions import Region, regions
@@ -54,7 +56,8 @@ class OnnxGraph:
         self._numbers: set[str] = set()
         self._rules: Mapping[type[Operation], Rule] = {}
         self._root = self._nodes
-        self._row = POINT
+        self._tables = Tables()
+        self._row, self._place = POINT, ''
         self._count = 0
         self._shared = shared_kernels(self._joint.rows)
         self._unpacked_once: dict[str, str] = {}
@@ -87,18 +90,22 @@ class OnnxGraph:
             inputs.append(helper.make_tensor_value_info(THRESHOLDS, TensorProto.FLOAT, extents))
         self._rules = rules
         if any(self._joint.numbers) and self._joint.numbers != list(range(len(points))):
-            self._row = self._by_row(self.indices(*self._joint.numbers), 'row')
+            numbers = self.indices(*self._joint.numbers)
+            self._row = self.node('Gather', [numbers, POINT], 'row')
+        if any(self._joint.numbers):
+            self._place = self.node('Squeeze', [self._row], 'place', axes=[0])
         told = [choice.result for choice in self._joint.choices]
         self.write(regions(self._joint.rows, [self._joint.output, *told]))
         self.node('Identity', [self._names[self._joint.output]], LOGITS)
         classes = self._classes()
         outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [batch, classes])]
         if told:
-            numbers = self.node('Concat', [self._names[one] for one in told], 'numbers', axis=0)
-            self.node('Unsqueeze', [numbers], EXECUTED, axes=[0])
+            found = self.node('Concat', [self._names[one] for one in told], 'numbers', axis=0)
+            self.node('Unsqueeze', [found], EXECUTED, axes=[0])
             shape = [batch, len(told)]
             outputs.append(helper.make_tensor_value_info(EXECUTED, TensorProto.INT64, shape))
         initializers = list(self._initializers.values())
+        shorten(self._nodes, initializers, [one.name for one in (*inputs, *outputs)])
         graph = helper.make_graph(self._nodes, 'network', inputs, outputs, initializers)
         opsets = [helper.make_opsetid('', OPSET)]
         return helper.make_model(
@@ -107,14 +114,20 @@ class OnnxGraph:
 
     def write(self, region: Region) -> None:
         """Adds the nodes of a region."""
-        for row in region.rows:
-            self.place = f'{self._count:x}'
-            self._count += 1
-            first = row[0]
-            if isinstance(first, Choose):
-                onnx_branches.choose(self, first, region.branches[first.out])
-            else:
-                self._rules[type(first)](self, row)
+        outside, self._tables = self._tables, Tables()
+        made: list[Any] = []
+        with self.inside(made):
+            for row in region.rows:
+                self.place = f'{self._count:x}'
+                self._count += 1
+                first = row[0]
+                if isinstance(first, Choose):
+                    onnx_branches.choose(self, first, region.branches[first.out])
+                else:
+                    self._rules[type(first)](self, row)
+        self._tables.write(self)
+        self._nodes.extend(made)
+        self._tables = outside
 
     @contextlib.contextmanager
     def inside(self, nodes: list[Any]) -> Iterator[None]:
@@ -203,9 +216,9 @@ class OnnxGraph:
 
     def channels(self, row: Sequence[Operation], field: str) -> str:
         """A constant [C] as a tensor of the file that meets the channels of what is read."""
-        if row[0].x in self._rows:
-            return self.constant(row, field)
-        return self.constant(row, field, (-1, 1, 1))
+        shape = (-1,) if row[0].x in self._rows else (-1, 1, 1)
+        values = [value.reshape(shape) for value in self.values(row, field)]
+        return self.chosen(values, f'{self.place}/{field}')
 
     def element(self, row: Sequence[Operation], field: str, index: int) -> str:
         """One number of a constant vector, [1].
@@ -237,21 +250,20 @@ class OnnxGraph:
             shape = self.indices(*values[0].shape)
         else:
             ends = np.cumsum([value.size for value in values]).tolist()
-            start = self._by_row(self.indices(0, *ends[:-1]), f'{name}/start')
-            end = self._by_row(self.indices(*ends), f'{name}/end')
+            starts = [self.indices(0, *ends[:-1]), self._row]
+            start = self.node('Gather', starts, f'{name}/start')
+            end = self.node('Gather', [self.indices(*ends), self._row], f'{name}/end')
             flat = self.node('Slice', [flat, start, end, self.indices(0)], f'{name}/flat')
-            shapes = np.array([value.shape for value in values], np.int64)
-            picked = self._by_row(self.array(shapes, f'{name}/shapes'), f'{name}/picked')
-            shape = self.node('Squeeze', [picked], f'{name}/shape', axes=[0])
+            shape = self.vector([np.array(value.shape) for value in values], f'{name}/shape')
         if few:
             places = self.node('Cast', [flat], f'{name}/places', to=TensorProto.INT32)
             table = self.array(levels, f'{name}/levels')
-            flat = self.node('Gather', [table, places], f'{name}/values', axis=0)
+            flat = self.node('Gather', [table, places], f'{name}/values')
         return self.node('Reshape', [flat, shape], name)
 
-    def _by_row(self, table: str, out: str) -> str:
-        """The row of a table that belongs to the point, as a table of one row."""
-        return self.node('Gather', [table, self._row], out, axis=0)
+    def by_row(self, table: str, out: str) -> str:
+        """The row of a table that belongs to the point."""
+        return self.node('Gather', [table, self._place], out)
 
     def add(
         self, kind: str, row: Sequence[Operation], inputs: Sequence[str], **options: Any
@@ -274,28 +286,25 @@ class OnnxGraph:
         """A constant at every point."""
         return [self._whole.value(getattr(operation, field)) for operation in row]
 
-    def constant(
-        self, row: Sequence[Operation], field: str, shape: Sequence[int] | None = None
-    ) -> str:
-        """A constant as a tensor of the file, that of the chosen point if they differ.
-
-        Args:
-            row: the operation at every point.
-            field: of the constant.
-            shape: to give it; None leaves it.
-        """
-        values = []
-        for value in self.values(row, field):
-            values.append(value if shape is None else value.reshape(shape))
-        return self.chosen(values, f'{self.place}/{field}')
-
     def chosen(self, values: Sequence[np.ndarray], name: str) -> str:
-        """One of several arrays of one shape, by the point; all alike are one constant."""
+        """One of several arrays of one shape, by the point; all alike are one constant.
+
+        Where they differ it may have a first axis of length 1 more.
+        """
         if all(np.array_equal(value, values[0]) for value in values):
             return self.array(values[0], name)
-        table = self.array(np.stack(values), f'{name}/table')  # [points, ...]
-        picked = self._by_row(table, f'{name}/row')
-        return self.node('Squeeze', [picked], name, axes=[0])
+        return self._tables.add(np.stack(values), name)
+
+    def vector(self, values: Sequence[np.ndarray], name: str) -> str:
+        """One of several vectors by the point, of its very shape.
+
+        Args:
+            values: at every point.
+            name: that it is to get.
+        """
+        if all(np.array_equal(value, values[0]) for value in values):
+            return self.array(values[0], name)
+        return self.by_row(self.array(np.stack(values), f'{name}/table'), name)
 
     def whole_kernel(
         self, row: Sequence[Kernelled], layout: Callable[[np.ndarray], np.ndarray]
@@ -338,8 +347,7 @@ class OnnxGraph:
             one = self._part(operation.kernel, f'{self.place}/{number}', layout, kind)
             kernels.append(self.node('Unsqueeze', [one], f'{one}/first', axes=[0]))
         table = self.node('Concat', kernels, f'{self.place}/table', axis=0)
-        picked = self._by_row(table, f'{self.place}/row')
-        return self.node('Squeeze', [picked], self.place, axes=[0])
+        return self.by_row(table, self.place)
 
     def _part(
         self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray], kind: Any
@@ -369,7 +377,8 @@ class OnnxGraph:
             return ends
         if ends not in self._cut_at:
             with self.inside(self._root):
-                zero = self._by_row(self.indices(*[0] * len(self._whole.points)), f'{ends}/zero')
+                zeros = self.indices(*[0] * len(self._whole.points))
+                zero = self.node('Gather', [zeros, self._row], f'{ends}/zero')
                 self._cut_at[ends] = self.node('Add', [ends, zero], f'{ends}/cut')
         return self._cut_at[ends]
 
@@ -382,12 +391,4 @@ class OnnxGraph:
             stored = program.coded(self._whole.value(part))
         if not self._packed or not isinstance(stored, Codes):
             return self.array(layout(stored.values).astype(kind), name)
-        codes = layout(stored.codes)  # [out, ...]
-        rows = unpacked(self, codes.reshape(len(codes), -1), len(stored.levels), name)
-        # Levels of one output after those of the one before.
-        first = len(stored.levels) * np.arange(len(codes), dtype=np.int32)[:, None]
-        offsets = self.array(first, f'{name}/offsets')
-        places = self.node('Add', [rows, offsets], f'{name}/indices')
-        levels = self.array(stored.levels.T.reshape(-1).astype(kind), f'{name}/levels')
-        values = self.node('Gather', [levels, places], f'{name}/values', axis=0)
-        return self.node('Reshape', [values, self.indices(*codes.shape)], name)
+        return unpacked(self, layout(stored.codes), stored.levels.astype(kind), name)

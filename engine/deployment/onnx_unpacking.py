@@ -13,12 +13,40 @@ if TYPE_CHECKING:
     from engine.deployment.onnx_graph import OnnxGraph
 
 
-def unpacked(w: OnnxGraph, codes: np.ndarray, levels: int, name: str) -> str:
-    """Packed codes, and the nodes that unpack them: int32 [out, weights of an output].
+def unpacked(w: OnnxGraph, codes: np.ndarray, levels: np.ndarray, name: str) -> str:
+    """A kernel of packed codes with their levels.
 
     Args:
         w: the graph.
-        codes: of that shape.
+        codes: uint8, [out, ...].
+        levels: [L, out].
+        name: start of the names of what is made.
+    """
+    count, outputs = levels.shape
+    half, rest = np.split(levels, [count // 2])
+    opposite = count % 2 == 0 and levels.dtype == np.float32 and np.array_equal(half, -rest[::-1])
+    if opposite:
+        # Levels from zero upwards, then those below zero from it downwards.
+        codes = np.where(codes < count // 2, count - 1 - codes, codes - count // 2)
+        stored = w.array(rest.T, f'{name}/half')  # [out, L / 2]
+        below = w.node('Neg', [stored], f'{name}/below')
+        both = w.node('Concat', [stored, below], f'{name}/both', axis=1)
+        flat = w.node('Reshape', [both, w.indices(-1)], f'{name}/levels')
+    else:
+        flat = w.array(levels.T.reshape(-1), f'{name}/levels')
+    # Levels of one output after those of the one before.
+    first = count * np.arange(outputs, dtype=np.int32)
+    offsets = w.array(first.reshape(-1, *[1] * (codes.ndim - 1)), f'{name}/offsets')
+    places = w.node('Add', [_codes(w, codes, count, name), offsets], f'{name}/indices')
+    return w.node('Gather', [flat, places], name)
+
+
+def _codes(w: OnnxGraph, codes: np.ndarray, levels: int, name: str) -> str:
+    """Packed codes, and the nodes that unpack them to int32.
+
+    Args:
+        w: the graph.
+        codes: as of ``unpacked``.
         levels: that a code can stand for.
         name: start of the names of what is made.
     """
@@ -31,11 +59,10 @@ def unpacked(w: OnnxGraph, codes: np.ndarray, levels: int, name: str) -> str:
     shifted = w.node('Div', [numbers, places], f'{name}/shifted')  # [groups, codes]
     divisor = w.array(np.array(levels, np.int32), f'{name}/base')
     found = w.node('Mod', [shifted, divisor], f'{name}/codes')
-    flat = w.node('Reshape', [found, w.indices(-1)], f'{name}/flat')
     if codes.size % count:
-        ends = [w.indices(0), w.indices(codes.size)]
-        flat = w.node('Slice', [flat, *ends], f'{name}/whole')
-    return w.node('Reshape', [flat, w.indices(len(codes), -1)], f'{name}/rows')
+        flat = w.node('Reshape', [found, w.indices(-1)], f'{name}/flat')
+        found = w.node('Slice', [flat, w.indices(0), w.indices(codes.size)], f'{name}/whole')
+    return w.node('Reshape', [found, w.indices(*codes.shape)], f'{name}/rows')
 
 
 def _joined(w: OnnxGraph, numbers: str, size: int, name: str) -> str:

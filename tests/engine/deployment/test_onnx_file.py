@@ -61,11 +61,34 @@ def test_kernels_take_the_bytes_that_tables_say(runtime, levels, count, tmp_path
     whole = convolution(levels)
     path = tmp_path / 'a.onnx'
     onnx_file.save(whole, path, {}, packed=True)
-    sizes = [one.dims for one in onnx.load(path).graph.initializer if one.name.endswith('/packed')]
-    assert [int(np.prod(size)) for size in sizes] == [count]
+    initializers = onnx.load(path).graph.initializer
+    packed = [one for one in initializers if one.data_type == onnx.TensorProto.UINT8]
+    assert [int(np.prod(one.dims)) for one in packed] == [count]
     assert whole.constants['kernel'].stored_bits == 8 * count + 32 * 5 * levels
     found = load(runtime, path.read_bytes(), 'a.onnx', threads=1).at(0, 4)(IMAGES[:, :4, :4])
     np.testing.assert_allclose(found, interpreter.run(whole, 's4', IMAGES[:, :4, :4]), rtol=1e-6)
+
+
+@pytest.mark.parametrize('runtime', RUNTIMES)
+@pytest.mark.parametrize('levels', [2, 4, 8, 3])
+def test_levels_of_both_signs_are_stored_once(runtime, levels, tmp_path):
+    """Those below zero are the others with their sign, to the last bit; also of idle channels."""
+    whole = convolution(levels)
+    upper = 0.25 * np.arange(1, levels // 2 + 1)[:, None] * np.arange(1, 6)  # sums are exact
+    middle = np.zeros((levels % 2, 5))
+    found = np.concatenate([-upper[::-1], middle, upper]).astype(np.float32)
+    found[:, 2] = 0
+    kernel = program.Codes(whole.constants['kernel'].codes, found)
+    whole = program.Program(whole.points, {**whole.constants, 'kernel': kernel})
+    path = tmp_path / 'a.onnx'
+    onnx_file.save(whole, path, {}, packed=True)
+    floats = 0
+    for one in onnx.load(path).graph.initializer:
+        if one.data_type == onnx.TensorProto.FLOAT and 5 * levels not in one.dims:
+            floats += int(np.prod(one.dims))
+    assert floats == 25 + 5 * levels // 2 * (levels % 2 == 0)
+    answers = load(runtime, path.read_bytes(), 'a.onnx', threads=1).at(0, 4)(IMAGES[:, :4, :4])
+    np.testing.assert_array_equal(answers, interpreter.run(whole, 's4', IMAGES[:, :4, :4]))
 
 
 @functools.cache
@@ -103,6 +126,20 @@ def test_runtimes_answer_as_the_program_at_every_point(cell, tmp_path):
             (found,) = session.run(None, {'images': images, 'point': np.array([number])})
             expected = interpreter.run(whole, point, images)
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+
+
+def test_names_and_tables_take_little_of_a_file(tmp_path):
+    """Arrays of one shape share a table; names are words of one or two letters, each once."""
+    whole, _ = traced('rsnet-sizes-w2a2')
+    onnx_file.save(whole, tmp_path / 'a.onnx', {}, packed=True)
+    graph = onnx.load(tmp_path / 'a.onnx').graph
+    outputs = [name for node in graph.node for name in node.output]
+    named = [*outputs, *(one.name for one in graph.initializer)]
+    assert len(set(named)) == len(named)
+    assert max(len(name) for name in named if name != 'logits') <= 2
+    floats = [one for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT]
+    tables = [tuple(one.dims) for one in floats if len(one.dims) == 5]
+    assert sorted(tables) == [(2, 8, 4, 1, 1), (2, 8, 8, 1, 1)]
 
 
 def test_openvino_is_given_one_point_of_a_file(tmp_path):

@@ -7,6 +7,9 @@ that every level is exact in float32.
 
 import numpy as np
 
+# Entries of a basis whose levels of both signs are whole numbers and a half: 256 of them.
+BITS = 8
+
 # Largest level in 8 bits, of both signs and of one.
 SIGNED = 127
 UNSIGNED = 255
@@ -31,19 +34,23 @@ def snapped(basis: np.ndarray, *, both_signs: bool) -> np.ndarray:
     2.0
     """
     most = UNSIGNED
-    if both_signs or (basis < 0).any():
+    odd = both_signs and len(basis) == BITS
+    if not odd and (both_signs or (basis < 0).any()):
         most = SIGNED
-    integers, scale = nearest(basis, most, both_signs=both_signs)
+    integers, scale = nearest(basis, most, both_signs=both_signs, odd=odd)
     return (integers * scale).astype(np.float32)
 
 
-def nearest(basis: np.ndarray, most: int, *, both_signs: bool) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    basis: np.ndarray, most: int, *, both_signs: bool, odd: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Whole numbers and a scale for each channel with the smallest error of a level.
 
     Args:
         basis: [K, C].
         most: largest sum of the magnitudes of the whole numbers of a channel.
         both_signs: whether codes are -1 and +1; else 0 and 1.
+        odd: whether that sum, and so every level of both signs, is to be an odd number.
 
     Returns:
         int64 [K, C] without a common divisor, and float64 [C].
@@ -58,7 +65,11 @@ def nearest(basis: np.ndarray, most: int, *, both_signs: bool) -> tuple[np.ndarr
         scale = _candidates(exact, sums, most)  # [J, C]
         integers = np.rint(basis[:, None] / scale)  # [K, J, C]
         error = _worst(basis[:, None] - integers * scale, both_signs=both_signs)  # [J, C]
-        error = np.where(np.abs(integers).sum(axis=0) > most, np.inf, error)
+        totals = np.abs(integers).sum(axis=0)  # [J, C]
+        refused = totals > most
+        if odd:
+            refused |= totals % 2 == 0
+        error = np.where(refused, np.inf, error)
         best = error.argmin(axis=0)  # [C]
         channels = np.arange(len(best))
         better = error[best, channels] < least
@@ -138,3 +149,36 @@ def whole(levels: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarr
     if missing.any():
         return None
     return found, scales.astype(np.float32)
+
+
+def whole_or_half(
+    levels: np.ndarray, low: int, high: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Whole numbers, scale and offset of each channel: ``(whole + offset) * scale`` are its levels.
+
+    256 levels of both signs, a step apart and none of them zero, are whole numbers and a half.
+
+    Args:
+        levels: [L, C] float32.
+        low: smallest whole number allowed.
+        high: largest.
+
+    Returns:
+        int64 [L, C], float32 [C], and float32 [C] of 0 and 0.5; None where there are none.
+
+    >>> levels = np.float32([[-255], [-253], [1], [255]])
+    >>> numbers, scale, offset = whole_or_half(levels, -128, 127)
+    >>> print(numbers.ravel(), scale, offset)
+    [-128 -127    0  127] [2.] [0.5]
+    """
+    found = whole(levels, 2 * low + 1, 2 * high + 1)
+    if found is None:
+        return None
+    numbers, scales = found
+    outside = (numbers.min(axis=0) < low) | (numbers.max(axis=0) > high)  # [C]
+    odd = numbers % 2 == 1
+    if not odd.all(axis=0)[outside].all():
+        return None
+    halved = np.where(outside, numbers // 2, numbers)
+    factor = np.where(outside, 2, 1)
+    return halved, (scales * factor).astype(np.float32), np.where(outside, np.float32(0.5), 0)

@@ -2,8 +2,9 @@
 
 Levels that are whole numbers times a scale leave the scale to the affine function behind the
 convolution: what is convolved has 8 bits on both sides, and sums are exact. What reads levels
-otherwise gets them multiplied out. Padding stays exact where zero is a level; where levels count
-from an offset, the convolutions that pad stay as they are.
+otherwise gets them multiplied out. Kernels of 256 levels around zero are whole numbers and a half:
+half of the sum of what a window reads is added. Padding stays exact where zero is a level; where
+levels count from an offset, the convolutions that pad stay as they are.
 """
 
 from __future__ import annotations
@@ -64,11 +65,13 @@ class Kernel(NamedTuple):
     Attributes:
         part: of the pool.
         scale: of each output channel, float32 [C].
-        sums: of the whole numbers of each output channel, float64 [C].
+        offset: of each output channel, that is added to its whole numbers, float32 [C].
+        sums: of the numbers of each output channel, float64 [C].
     """
 
     part: Part
     scale: np.ndarray
+    offset: np.ndarray
     sums: np.ndarray
 
 
@@ -114,6 +117,13 @@ def _pads(operation: Any) -> bool:
     return any(operation.pads) or (operation.same and window != (1, 1))
 
 
+def _grouped(operation: Any) -> bool:
+    """Whether several outputs of a layer read what others of them do not."""
+    if not isinstance(operation, program.Convolution):
+        return False
+    return 1 < operation.groups < operation.kernel.shape[3]
+
+
 def _computes_integers(point: program.PointProgram) -> bool:
     kinds = (program.IntegerConvolution, program.IntegerDense)
     return any(isinstance(operation, kinds) for operation in point.operations)
@@ -140,25 +150,28 @@ class _Kernels:
         """
         stored = self._source.constants[part.name]
         if isinstance(stored, Codes):
-            found = integers.whole(stored.levels, *SIGNED)
+            found = integers.whole_or_half(stored.levels, *SIGNED)
             if found is None:
                 raise NotWhole(part.name)
-            whole, scales = found
+            whole, scales, offsets = found
             made: Constant = Codes(stored.codes, whole.astype(np.float32))
         else:
             columns = stored.values.reshape(-1, stored.shape[-1])  # [weights of a channel, C]
             # Of more weights codes would have been stored, of 8 bits too.
-            found = integers.whole(columns, *SIGNED) if len(columns) <= MOST_UNCODED else None
+            if len(columns) > MOST_UNCODED:
+                return None
+            found = integers.whole_or_half(columns, *SIGNED)
             if found is None:
                 return None
-            whole, scales = found
+            whole, scales, offsets = found
             made = Floats(whole.reshape(stored.shape).astype(np.float32))
         name = f'{part.name}/whole'
         self._constants[name] = made
         corner = tuple(slice(extent) for extent in part.shape)
-        used = made.values[corner]
-        sums = used.reshape(-1, part.shape[-1]).sum(axis=0, dtype=np.float64)
-        return Kernel(Part(name, part.shape), scales[: part.shape[-1]], sums)
+        count = part.shape[-1]
+        used = made.values[corner].reshape(-1, count) + offsets[:count]
+        sums = used.sum(axis=0, dtype=np.float64)
+        return Kernel(Part(name, part.shape), scales[:count], offsets[:count], sums)
 
 
 class _Rewriting:
@@ -255,7 +268,10 @@ class _Rewriting:
         """The kernel of an operation on whole numbers; None where it stays as it is."""
         if self._levels[operation.x].offset and _pads(operation):
             return None
-        return self._kernels.of(operation.kernel)
+        kernel = self._kernels.of(operation.kernel)
+        if kernel is not None and kernel.offset.any() and _grouped(operation):
+            return None
+        return kernel
 
     def _affine_behind(self, output: str) -> dict[str, program.Affine]:
         """Affine functions that alone read a result, by its name."""
@@ -299,7 +315,27 @@ class _Rewriting:
             out = affine.out
         self._made.append(made)
         parts = self._part(scale, out, 'scale'), self._part(shift, out, 'shift')
-        self._made.append(program.Affine(out, made.out, *parts))
+        if not kernel.offset.any():
+            self._made.append(program.Affine(out, made.out, *parts))
+            return
+        self._made.append(program.Affine(f'{out}/most', made.out, *parts))
+        sums = self._summed(made)
+        parts = self._part(scale * kernel.offset, out, 'half'), self._part(0, out, 'zero')
+        self._made.append(program.Affine(f'{out}/rest', sums, *parts))
+        self._made.append(program.Combine(out, f'{out}/most', f'{out}/rest', 'add'))
+
+    def _summed(self, operation: Any) -> str:
+        """Name of the sums of what each window reads, which are added: [..., 1], or by channel.
+
+        Args:
+            operation: whose windows they are.
+        """
+        groups = getattr(operation, 'groups', 1)
+        shape = (*operation.kernel.shape[:-1], groups)
+        ones = self._constants.add(np.ones(shape, np.float32), f'{operation.out}/ones')
+        out = f'{operation.out}/sums'
+        self._made.append(dataclasses.replace(operation, out=out, kernel=ones))
+        return out
 
     def _reading_levels(self, operation: Operation) -> Operation:
         """An operation that reads whole numbers multiplied out."""

@@ -99,11 +99,29 @@ def test_snapped_levels_are_exact_and_stay(bits, both_signs):
     np.testing.assert_array_equal(integers.snapped(snapped, both_signs=both_signs), snapped)
     levels = levels_of(snapped, both_signs=both_signs)
     np.testing.assert_array_equal(levels.astype(np.float32), levels)
-    low = -integers.SIGNED if both_signs else 0
-    found = integers.whole(levels.astype(np.float32), low, MOST[both_signs])
-    assert found is not None
-    whole, scale = found
-    np.testing.assert_array_equal(whole * scale.astype(np.float64), levels)
+    offset: object = 0
+    if both_signs:
+        found = integers.whole_or_half(levels.astype(np.float32), -128, integers.SIGNED)
+        assert found is not None
+        whole, scale, offset = found
+        assert np.all(offset == 0) or bits == 8
+    else:
+        found = integers.whole(levels.astype(np.float32), 0, integers.UNSIGNED)
+        assert found is not None
+        whole, scale = found
+    np.testing.assert_array_equal((whole + offset) * scale.astype(np.float64), levels)
+
+
+def test_eight_bits_of_both_signs_lose_no_more_than_a_step():
+    """The basis that training starts with stays; the levels of others move by half a step."""
+    powers = 0.3 * 2.0 ** np.arange(8, dtype=np.float32)[:, None]
+    # The scale is rounded to the bits that make levels exact.
+    np.testing.assert_allclose(integers.snapped(powers, both_signs=True), powers, rtol=2.0**-16)
+    basis = random_bases(8, 400, low=1.6, high=2.2).astype(np.float32)
+    snapped = integers.snapped(basis, both_signs=True)
+    before = levels_of(basis, both_signs=True)
+    moved = np.abs(levels_of(snapped, both_signs=True) - before).max(axis=0) / before.max(axis=0)
+    assert np.median(moved) < 0.0055 and moved.max() < 2 / 255
 
 
 def test_a_negative_entry_leaves_seven_bits_for_activations():
@@ -137,3 +155,25 @@ def test_levels_that_are_not_whole_are_not_found():
     assert integers.whole(levels[:, :1], 0, 127) is not None
     # Whole, but too large.
     assert integers.whole(np.float32([[0.0], [1.0], [300.0]]), 0, 255) is None
+
+
+@pytest.mark.parametrize('bits', range(1, 9))
+def test_levels_around_zero_are_whole_numbers_and_a_half(bits):
+    """Grids without a level at zero whose ends are -1 and 1; at 8 bits they need the half."""
+    steps = np.random.default_rng(bits).uniform(1e-3, 2, size=16).astype(np.float32)
+    most = 2**bits - 1
+    odd = np.arange(-most, most + 1, 2, dtype=np.float32)[:, None]
+    levels = odd / np.float32(most) * steps
+    whole, scale, offset = integers.whole_or_half(levels, -128, 127)
+    assert whole.min() >= -128 and whole.max() <= 127
+    np.testing.assert_array_equal(offset, np.full(16, 0.5 if bits == 8 else 0))
+    np.testing.assert_allclose((whole + offset) * scale, levels, rtol=1e-5)
+
+
+def test_levels_that_are_neither_are_not_found():
+    """Even and odd numbers beyond 127 are one too many for a half."""
+    levels = np.float32([[-200, 1], [3, 2], [255, 3]])
+    assert integers.whole_or_half(levels, -128, 127) is None
+    whole, _, offset = integers.whole_or_half(levels[:, 1:], -128, 127)
+    assert whole.ravel().tolist() == [1, 2, 3] and offset == [0]
+    assert integers.whole_or_half(np.float32([[1], [2.0**0.5]]), -128, 127) is None

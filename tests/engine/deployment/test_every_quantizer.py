@@ -1,4 +1,4 @@
-"""Every registered quantizer is shipped as it was evaluated at up to 4 bits, and has its costs."""
+"""Every registered quantizer is shipped as it was evaluated, and has its costs."""
 
 import numpy as np
 import onnxruntime
@@ -18,11 +18,13 @@ from tests.engine.deployment.test_program import logits
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('shallow')]
 
 PRECISIONS = test_grid.at_bits((1, 2, 3, 4, 8))
-LOW = [name for name, fields in PRECISIONS.items() if fields['qw'] <= 4]
 RNG = np.random.default_rng(6)
 # Fields of four colours, which networks tell apart better than noise.
 IMAGES = RNG.integers(256, size=(40, 2, 2, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)
 POINT = 's16'
+# An activation so near to a threshold, relative to the largest, is beyond it in another order of
+# sums.
+ROUNDING = 3e-7
 
 
 def config(precision):
@@ -41,10 +43,44 @@ def started(precision):
     return Checkpoint('model-1', values, wanted)
 
 
-def check_answers(found, expected):
-    """The same answers, of logits that differ by rounding alone."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+def check_answers(found, expected, whole):
+    """The same answers, of logits that differ by rounding alone.
+
+    At 8 bits some image of 40 has an activation on a threshold.
+    """
     np.testing.assert_array_equal(found.argmax(1), expected.argmax(1))
+    compared = np.full(len(IMAGES), fill_value=True)
+    if most_levels(whole) > 32:
+        compared = distances(whole) > ROUNDING
+        assert compared.sum() > len(IMAGES) / 2
+    limit = 1e-4 * expected.std()
+    np.testing.assert_allclose(found[compared], expected[compared], rtol=0, atol=limit)
+
+
+def most_levels(whole):
+    operations = whole.points[POINT].operations
+    steps = [one for one in operations if isinstance(one, program.Quantize)]
+    return max(one.levels.shape[0] for one in steps)
+
+
+def distances(whole):
+    """[N]: how far any activation of an image is from a threshold, relative to the largest."""
+    nearest = np.full(len(IMAGES), np.inf)
+    rules = interpreter._RULES
+
+    def measured(operation, values, constants):
+        x = values[operation.x].reshape(len(IMAGES), -1).astype(np.float64)
+        for threshold in constants['thresholds']:
+            distance = np.abs(x - threshold).min(axis=1) / np.abs(constants['thresholds']).max()
+            np.minimum(nearest, distance, out=nearest)
+        return step(operation, values, constants)
+
+    for kind in (program.Quantize, program.Encode):
+        step = rules[kind]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(rules, kind, measured)
+            interpreter.run(whole, POINT, IMAGES)
+    return nearest
 
 
 def in_file(whole, path):
@@ -53,15 +89,15 @@ def in_file(whole, path):
     return session.run(None, {'images': IMAGES})[0]
 
 
-@pytest.mark.parametrize('precision', LOW)
+@pytest.mark.parametrize('precision', PRECISIONS)
 def test_packed_files_answer_as_tensorflow(precision, tmp_path):
     source = started(precision)
     expected = logits(source, IMAGES)[POINT]
     whole = trace.of_points(source, freeze.points(source))
-    check_answers(interpreter.run(whole, POINT, IMAGES), expected)
-    check_answers(in_file(whole, tmp_path / 'a.onnx'), expected)
+    check_answers(interpreter.run(whole, POINT, IMAGES), expected, whole)
+    check_answers(in_file(whole, tmp_path / 'a.onnx'), expected, whole)
     kernels = [one for one in whole.constants.values() if isinstance(one, program.Codes)]
-    assert kernels
+    assert kernels or source.config.qw > 4
     assert all(len(kernel.levels) <= 2**source.config.qw for kernel in kernels)
     check_integers(source, tmp_path / 'b.onnx')
 
@@ -82,7 +118,7 @@ def check_integers(source, path):
     if not equal:
         return
     found = integer_program.integer(before)
-    check_answers(in_file(found, path), logits(source, IMAGES)[POINT])
+    check_answers(in_file(found, path), logits(source, IMAGES)[POINT], found)
 
 
 @pytest.mark.parametrize('precision', PRECISIONS)

@@ -15,7 +15,7 @@ from engine.deployment import (
     snapping,
     trace,
 )
-from engine.deployment.runtimes import load
+from engine.deployment.runtimes import RUNTIMES, load
 from engine.errors import UsageError
 from engine.graph import freeze
 from tests.engine.deployment.test_program import IMAGES, made
@@ -23,6 +23,7 @@ from tests.engine.deployment.test_program import IMAGES, made
 pytestmark = pytest.mark.usefixtures('shallow')
 
 INTEGER = (program.IntegerConvolution, program.IntegerDense)
+RNG = np.random.default_rng(9)
 # Layers in whole numbers at the strongest point. Float stay: the stem, the head, 1x1 convolutions
 # behind a concatenation of an MSDNet, and depthwise ones behind Swish, whose padding is no level.
 CELLS = {
@@ -129,6 +130,55 @@ def test_kernels_of_8_bits_of_any_length(count):
     assert isinstance(found.points['s1'].operations[2], program.IntegerDense)
     affine = found.points['s1'].operations[3]
     np.testing.assert_allclose(found.value(affine.scale), 0.7 * np.float32([0.013, 0.4]), rtol=1e-6)
+
+
+@pytest.mark.parametrize('groups', [1, 2, 6])
+@pytest.mark.parametrize('side', [6, 60])
+def test_kernels_of_whole_numbers_and_a_half(side, groups, tmp_path):
+    """256 levels around zero: one channel needs a half, another one has whole numbers.
+
+    Stored by codes where these take less, else as they are; windows that reach beyond an image.
+    """
+    shape = (3, 3, side // groups, 6)
+    numbers = 2 * RNG.integers(-128, 128, size=shape) + 1
+    numbers[0, 0, 0] = 255
+    numbers[..., 2] = 3 * RNG.integers(-40, 41, size=shape[:3])
+    kernel = (numbers * np.float32([0.013, 0.4, 1, 0.5, 0.25, 2])).astype(np.float32)
+    constants = pool.Constants()
+    entry = constants.add(RNG.uniform(0.1, 1, (1, 1, 3, side)), 'entry')
+    part = constants.add(kernel, 'kernel', kernel=True)
+    levels = constants.add(0.7 * np.arange(4, dtype=np.float32), 'levels')
+    thresholds = constants.add(np.float32([35, 105, 175]), 'thresholds')
+    scale, shift = (constants.add(RNG.uniform(0.5, 2, 6), name) for name in ('scale', 'shift'))
+    head = constants.add(np.eye(6), 'head')
+    operations = (
+        program.Cast('x', 'images'),
+        program.Convolution('e', 'x', entry, 1, (0, 0, 0, 0), False, 1),
+        program.Quantize('q', 'e', thresholds, levels),
+        program.Convolution('c', 'q', part, 2, (1, 1, 1, 1), False, groups),
+        program.Affine('a', 'c', scale, shift),
+        program.GlobalPool('g', 'a'),
+        program.ToRows('r', 'g'),
+        program.Dense('y', 'r', head),
+    )
+    point = program.PointProgram('images', 16, operations, 'y')
+    before = program.Program({'s16': point}, constants)
+    if groups == 2:
+        with pytest.raises(UsageError, match='no layer has both'):
+            integer_program.integer(before)
+        return
+    found = integer_program.integer(before)
+    check_integers(found)
+    expected = interpreter.run(before, 's16', IMAGES)
+    limits = {'rtol': 0, 'atol': 1e-5 * np.abs(expected).max()}
+    np.testing.assert_allclose(interpreter.run(found, 's16', IMAGES), expected, **limits)
+    path = tmp_path / 'a.onnx'
+    onnx_file.save(found, path, {}, packed=True)
+    for runtime in RUNTIMES:
+        answers = load(runtime, path.read_bytes(), 'a.onnx', threads=1).at(0, 16)(IMAGES)
+        np.testing.assert_allclose(answers, expected, **limits)
+    integer = [kind for _, kind in executed(path, 16, 0) if kind.lower().endswith('_i8')]
+    assert len(integer) == 2
 
 
 def test_levels_that_are_not_whole_are_refused():

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.deployment import forms, texts
+from engine.deployment import forms, runtimes, texts
 from engine.errors import UsageError
 from engine.files import making
 from engine.optimization.averages import WEIGHTS
@@ -42,7 +42,7 @@ ALL, DYNAMIC = 'all', 'dynamic'
 
 
 class Differs(Exception):
-    """An exported network that answers differently; the table that shows it."""
+    """An exported network that answers differently, or that a runtime does not take."""
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -102,8 +102,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--show', type=Path, metavar='FILE', help='print what an exported file or folder holds'
     )
     args = p.parse_args(argv)
-    if args.show is None and (args.run is None or args.out is None):
-        p.error('give RUN and --out PATH, or --show FILE')
+    makes = [value for value in (args.run, args.out) if value is not None]
+    if len(makes) != (2 if args.show is None else 0):
+        p.error('give RUN and --out PATH, or --show FILE alone')
     return args
 
 
@@ -133,10 +134,13 @@ def export(args: argparse.Namespace, path: Path) -> str:
 
     Raises:
         UsageError: There is no such run or point, or there are no images to check it with.
-        Differs: It answers differently than evaluation.
+        Differs: It answers differently than evaluation, or a runtime cannot run it.
     """
     if args.prune_gates is not None:
         prune_gates.check_share(args.prune_gates, '--prune-gates')
+    exporter = forms.exporter(args.form or forms.default(args.out))
+    if args.no_preprocess:
+        exporter.leave_resize()
     from engine.deployment import verification
     from engine.runs import checkpoint
 
@@ -154,7 +158,6 @@ def export(args: argparse.Namespace, path: Path) -> str:
             f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py'
         )
     points = _points(args, source)
-    exporter = forms.exporter(args.form or forms.default(args.out))
     choosing = source.config.network().choosing
     if not exporter.chooses and not choosing.keys().isdisjoint(points):
         raise UsageError(
@@ -162,11 +165,12 @@ def export(args: argparse.Namespace, path: Path) -> str:
             '--out NAME.onnx can hold choices'
         )
     exporter.thresholds = _thresholds(args, source, points)
-    if args.no_preprocess:
-        exporter.leave_resize()
     images = verification.images(source, args.data, args.verify)
     exporter.write(source, points, path)
-    found = verification.compare(exporter, path, source, points, images)
+    try:
+        found = verification.compare(exporter, path, source, points, images)
+    except runtimes.CannotRun as error:
+        raise Differs(f'{args.out} is not made: {error}') from error
     if found:
         labelled = images.labels is not None
         print(f'checked with {images.total} {images.what}')
@@ -293,14 +297,19 @@ def show(path: Path) -> str:
     """Texts of an ONNX file, or of the folder of a SavedModel, as tables.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: It is neither, or what reads it is not installed.
     """
     from engine.deployment import texts_table
 
     if path.is_dir():
         from engine.deployment.savedmodel import described
     elif path.is_file():
-        from engine.deployment.onnx_file import described
+        try:
+            from engine.deployment.onnx_file import described
+        except ImportError as error:
+            raise UsageError(
+                f'--show {path}: {error}; {runtimes.REMEDY} installs what it needs'
+            ) from error
     else:
         raise UsageError(f'--show {path}: no such file')
     found = texts.parse(described(path), f'--show {path}')

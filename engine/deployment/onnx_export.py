@@ -11,7 +11,7 @@ from engine.deployment.description import describe
 from engine.deployment.forms import Exporter, Runtime
 from engine.deployment.program import Program
 from engine.deployment.resizing import without_resize
-from engine.deployment.runtimes import REMEDY, Loaded, Run, installed, load
+from engine.deployment.runtimes import REMEDY, CannotRun, Loaded, Run, first_line, installed, load
 from engine.errors import UsageError
 from engine.files import in_shell
 from engine.runs.checkpoint import Checkpoint
@@ -85,19 +85,31 @@ class Packed(Exporter):
         found: dict[str, Runtime] = {'interpreter': self._interpreted}
         content = path.read_bytes()
         for name in installed():
-            loaded = load(name, content, str(path), threads=1)
-            found[f'{name} {loaded.version}'] = self._run_by(loaded)
+            loaded = load(name, content, 'the file', threads=1)
+            found[f'{name} {loaded.version}'] = self._run_by(name, loaded)
         return found
 
-    def _run_by(self, loaded: Loaded) -> Runtime:
-        """A function that runs every point of a loaded file."""
+    def _run_by(self, name: str, loaded: Loaded) -> Runtime:
+        """A function that runs every point of a loaded file.
+
+        Args:
+            name: of the runtime.
+            loaded: the file.
+        """
         runs = []
         for number, point in enumerate(self._program.points.values()):
             one = loaded.at(number, point.side)
             runs.append(_one_by_one(one) if point.choices else one)
 
         def run(images: np.ndarray, number: int) -> np.ndarray:
-            return runs[number](self._sized(images, number))
+            given = self._sized(images, number)
+            try:
+                return runs[number](given)
+            except Exception as error:  # every runtime has classes of its own for every fault
+                point = list(self._program.points)[number]
+                raise CannotRun(
+                    f'the file: {name} cannot run it at {point} ({first_line(error)})'
+                ) from error
 
         return run
 

@@ -17,6 +17,10 @@ REMEDY = "python -m pip install '.[export]'"
 Run = Callable[[np.ndarray], np.ndarray]
 
 
+class CannotRun(UsageError):
+    """A runtime that is installed does not take a file."""
+
+
 class Loaded(Protocol):
     """An ONNX file in a runtime. A runtime is one file with such a class, and a line below.
 
@@ -60,7 +64,8 @@ def load(name: str, content: bytes, file: str, threads: int = 0) -> Loaded:
         threads: of one image; 0 takes all cores.
 
     Raises:
-        UsageError: the runtime is not installed, or it cannot load the file.
+        UsageError: the runtime is not installed.
+        CannotRun: it cannot load the file.
     """
     module, _, cls = RUNTIMES[name].rpartition('.')
     try:
@@ -70,5 +75,10 @@ def load(name: str, content: bytes, file: str, threads: int = 0) -> Loaded:
     try:
         return made(content, threads)
     except Exception as error:  # every runtime has classes of its own for every fault
-        first = (str(error).splitlines() or [''])[0]
-        raise UsageError(f'{file}: {name} cannot load it ({first})') from error
+        raise CannotRun(f'{file}: {name} cannot load it ({first_line(error)})') from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message that has some text."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines or [repr(error)])[0]

@@ -9,7 +9,7 @@ import numpy as np
 from engine.deployment import tf_graph, trace
 from engine.deployment.description import describe
 from engine.deployment.forms import Exporter, Runtime
-from engine.errors import UsageError
+from engine.errors import UsageError, reason
 from engine.graph.freeze import Frozen
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.literal import literal
@@ -86,6 +86,9 @@ def save(frozen: Frozen, points: Sequence[str], folder: Path) -> None:
         frozen: a graph with a part for each operating point.
         points: names of their signatures; the first is ``serving_default``, too.
         folder: to be made.
+
+    Raises:
+        UsageError: it cannot be written.
     """
     signatures = {}
     with new_graph() as graph, backend.session() as session, literal(folder) as path:
@@ -99,4 +102,8 @@ def save(frozen: Frozen, points: Sequence[str], folder: Path) -> None:
         signatures[DEFAULT] = signatures[points[0]]
         builder = tf.saved_model.Builder(path)
         builder.add_meta_graph_and_variables(session, ['serve'], signatures)
-        builder.save()
+        try:
+            builder.save()
+        except tf.errors.OpError as error:
+            place = folder.parent
+            raise UsageError(f'--out: {place} cannot be written ({reason(error)})') from error

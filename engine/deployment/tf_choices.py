@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.deployment.tf_graph import Writer
 
 
-class Values(dict[str, tf.Tensor]):
+class Values(dict[str, 'tf.Tensor']):
     """Results by name.
 
     Attributes:

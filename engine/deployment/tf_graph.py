@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -283,7 +283,7 @@ def _confident(w: Writer, operation: choices.Confident, values: Values) -> tf.Te
 
 
 # Adds the nodes of an operation, whose result it returns.
-Rule = Callable[[Writer, Any, Values], tf.Tensor]
+Rule: TypeAlias = 'Callable[[Writer, Any, Values], tf.Tensor]'
 
 _RULES: Mapping[type[Operation], Rule] = {
     program.Cast: _cast,

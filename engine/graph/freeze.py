@@ -1,5 +1,7 @@
 """Inference graphs without variables: weights are constants."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

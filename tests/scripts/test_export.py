@@ -1,13 +1,17 @@
 """scripts/export.py: one operating point of a run becomes a file of its own weights."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from engine.data.identity import Part
-from engine.deployment import forms, onnx_export
+from engine.deployment import forms, onnx_export, runtimes
 from engine.deployment.predictor import Predictor
 from engine.graph import freeze
 from engine.importers import pytorch
@@ -25,6 +29,7 @@ from tests.conftest import make_shallow
 from tests.engine.deployment.test_program import made as checkpoint_of
 from tests.engine.graph.test_freeze import NETS, batch, constants, evaluated, made
 from tests.engine.runs.test_checkpoint import save
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures('short_slimmable')
 
@@ -159,6 +164,55 @@ def test_points_that_are_not_there(name, point, part, runs, tmp_path, capsys):
     assert not (tmp_path / 'out').exists()
 
 
+REFUSALS = {
+    'nowhere --out a.onnx': 'RUN nowhere: no such checkpoint or folder',
+    'empty --out a.onnx': 'RUN empty: no checkpoint',
+    'empty --out empty': '--out empty: exists',
+    'empty --out cut.onnx/a.onnx': '--out cut.onnx/a.onnx: ',
+    'empty --out a --no-preprocess': 'only ONNX files can do without',
+    '--show nowhere.onnx': '--show nowhere.onnx: no such file',
+    '--show empty': '--show empty: is no exported SavedModel',
+    '--show cut.onnx': '--show cut.onnx: is no ONNX file',
+    '--show a.onnx --out b.onnx': 'give RUN and --out PATH, or --show FILE alone',
+    'empty --show a.onnx': 'give RUN and --out PATH, or --show FILE alone',
+    'empty': 'give RUN and --out PATH, or --show FILE alone',
+}
+EACH = """
+import sys
+from scripts import export
+for line in sys.argv[1:]:
+    try:
+        print(export.main(line.split()))
+    except SystemExit as left:
+        print(left.code)
+assert 'tensorflow' not in sys.modules
+"""
+
+
+def test_bad_input_is_refused_before_tensorflow_is_loaded(tmp_path):
+    """Each with status 2 and a line that says what; nothing is left."""
+    (tmp_path / 'empty').mkdir()
+    model = helper.make_model(helper.make_graph([], 'a', [], []))
+    (tmp_path / 'cut.onnx').write_bytes(model.SerializeToString()[:-3])
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    command = [sys.executable, '-c', EACH, *REFUSALS]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ['2'] * len(REFUSALS)
+    said = [line for line in done.stderr.splitlines() if 'error: ' in line]
+    for line, part in zip(said, REFUSALS.values(), strict=True):
+        assert part in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['cut.onnx', 'empty']
+
+
+def test_what_shows_a_file_is_not_installed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'engine.deployment.onnx_file', None)
+    (tmp_path / 'a.onnx').touch()
+    assert export.main(['--show', str(tmp_path / 'a.onnx')]) == 2
+    assert "pip install '.[export]' installs what it needs" in capsys.readouterr().err
+
+
 def test_an_existing_folder_is_kept(runs, tmp_path, capsys):
     assert exports(runs[0] / 'dsnet', 'w06', tmp_path) == 2
     assert f'--out {tmp_path}: exists' in capsys.readouterr().err
@@ -211,6 +265,34 @@ def test_levels_that_are_not_whole_are_not_rounded(low_bits, tmp_path, capsys, m
     said = capsys.readouterr().err
     assert said.startswith('export: error: --form int8: group0/block0/quant1/')
     assert f'python -m scripts.snap {low_bits}, makes a run whose levels are' in said
+    assert list(tmp_path.iterdir()) == []
+
+
+class Failing:
+    """A runtime that loads every file and runs none."""
+
+    version = '1.0'
+
+    def __init__(self, content, threads):
+        self.texts = {}
+
+    def at(self, number, side, thresholds=()):
+        def run(images):
+            raise RuntimeError('\nno memory left\nfor this')
+
+        return run
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('shallow')
+def test_a_runtime_that_cannot_run_the_file(low_bits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(runtimes.RUNTIMES, 'onnxruntime', f'{__name__}.Failing')
+    assert export.main([str(low_bits), '--out', str(tmp_path / 'a.onnx'), '--verify', '3']) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (
+        f'export: {tmp_path / "a.onnx"} is not made: the file: onnxruntime cannot run it at s16 '
+        '(no memory left)'
+    )
     assert list(tmp_path.iterdir()) == []
 
 

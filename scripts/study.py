@@ -28,6 +28,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from engine import families
+from engine.families.family import FLOAT_RUN
 from engine.files import read_text, write_text
 from engine.results import tables
 from engine.results.records import read_score
@@ -75,17 +76,16 @@ def demo_jobs() -> list[Job]:
 def low_bit_jobs(experiment: str) -> list[Job]:
     """One network in float, and fine-tuned to the low bits of its preset."""
     preset = PRESETS[experiment]
-    found = [Job('float', 'float', (), preset.values['epochs'])]
-    for qw, qa in preset.low_bits:
-        name = f'w{qw}a{qa}'
-        flags, epochs = of_bits(qw, qa), 2
-        if name in preset.at_bits:
-            epochs = preset.at_bits[name]['epochs']
+    found = [Job('float', FLOAT_RUN, (), preset.values['epochs'])]
+    teacher = FLOAT_RUN if preset.with_teacher else ''
+    for low in preset.low_bits:
+        flags, epochs = of_bits(low.qw, low.qa), 2
+        if low.name in preset.at_bits:
+            epochs = preset.at_bits[low.name]['epochs']
         else:
             flags += course(epochs)
-        taught = bool(preset.with_teacher)
-        row = f'{name.upper()}, fine-tuned'
-        found.append(Job(row, name, flags, epochs, after='float', taught=taught))
+        row = f'{low.name.upper()}, fine-tuned'
+        found.append(Job(row, low.name, flags, epochs, after=low.start, teacher=teacher))
     return found
 
 

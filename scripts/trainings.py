@@ -30,7 +30,7 @@ class Job:
         flags: What it adds to the preset.
         epochs: For the progress bar.
         after: Name of the job whose result it starts from, or empty.
-        taught: Whether that result teaches it, too.
+        teacher: Name of the job whose result teaches it, which ends no later; or empty.
         foreign: Sizes at which it is also tested, with its own normalisation statistics.
     """
 
@@ -39,7 +39,7 @@ class Job:
     flags: tuple[str, ...]
     epochs: int
     after: str = ''
-    taught: bool = False
+    teacher: str = ''
     foreign: tuple[int, ...] = ()
 
 
@@ -134,8 +134,8 @@ class Trainer:
         train = ['--preset', self.preset, *job.flags, '--logdir', path]
         if job.after:
             train += ['--load', str(self.folder / job.after)]
-        if job.taught:
-            train += ['--teacher', str(self.folder / job.after)]
+        if job.teacher:
+            train += ['--teacher', str(self.folder / job.teacher)]
         commands = [train]
         if job.foreign:
             own = job.flags[job.flags.index('--sizes') + 1]

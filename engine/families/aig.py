@@ -3,7 +3,7 @@
 from typing import Any
 
 from engine.errors import UsageError
-from engine.families.family import Family, Preset
+from engine.families.family import Family, LowBits, Preset
 from engine.families.recipes import MEASURED, PYTORCH
 
 # Its loops run one epoch less than they say; here all are run.
@@ -82,7 +82,7 @@ class AIGFamily(Family):
                 'epochs': 8,
             },
             MEASURED,
-            low_bits=((2, 2),),
+            low_bits=(LowBits(2, 2),),
         ),
     }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.data.spec import DatasetSpec
 from engine.errors import UsageError
-from engine.families.family import Config, Family, Preset
+from engine.families.family import Config, Family, LowBits, Preset
 from engine.families.recipes import MEASURED, PYTORCH
 from nets.points import Point
 from quant import quantizer
@@ -89,7 +89,7 @@ class DSNetFamily(Family):
             # At few bits a network is a bad teacher of itself at first.
             with_teacher={'label_weight': 0.0, 'inplace_bootstrap': False},
             then='demo-dsnet-gate',
-            low_bits=((4, 4), (2, 4), (2, 2)),
+            low_bits=(LowBits(4, 4), LowBits(2, 4), LowBits(2, 2, start='w2a4')),
             scored=('', '-gate'),
         ),
         'demo-dsnet-gate': Preset(

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from engine.data.spec import DatasetSpec
 from engine.errors import UsageError
@@ -14,6 +14,29 @@ from quant.recipe import Recipe
 Config: TypeAlias = Any
 
 
+# What the float network of a preset is called in an experiment.
+FLOAT_RUN = 'float'
+
+
+class LowBits(NamedTuple):
+    """A network of fewer bits that ``scripts.study`` fine-tunes.
+
+    Attributes:
+        qw: bits of weights.
+        qa: bits of activations.
+        start: name of the network whose weights it starts from.
+    """
+
+    qw: int
+    qa: int
+    start: str = FLOAT_RUN
+
+    @property
+    def name(self) -> str:
+        """The bits as recipes spell them."""
+        return f'w{self.qw}a{self.qa}'
+
+
 @dataclasses.dataclass(frozen=True)
 class Preset(Recipe):
     """A named recipe: field values of ``Config``.
@@ -21,14 +44,14 @@ class Preset(Recipe):
     Attributes:
         then: name of the preset that goes on from the result, after calibration of all widths;
             empty for none.
-        low_bits: pairs of bits of weights and of activations that ``scripts.study`` fine-tunes the
-            result to, once for each; by ``at_bits`` and ``with_teacher`` where they say how.
+        low_bits: what ``scripts.study`` fine-tunes the result to; by ``at_bits`` and
+            ``with_teacher`` where they say how.
         scored: ends of the folders that its command leaves and that ``scripts.study`` evaluates
             once more, for what training does not score; empty where there is nothing more.
     """
 
     then: str = ''
-    low_bits: tuple[tuple[int, int], ...] = ()
+    low_bits: tuple[LowBits, ...] = ()
     scored: tuple[str, ...] = ()
 
 

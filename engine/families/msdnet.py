@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.data.spec import DatasetSpec
-from engine.families.family import Family, Preset
+from engine.families.family import Family, LowBits, Preset
 from engine.families.recipes import MEASURED, PYTORCH
 
 # The original code's epochs count from 1 and its learning rate falls one epoch early on CIFAR.
@@ -91,7 +91,7 @@ class MSDNetFamily(Family):
                 'epochs': 6,
             },
             MEASURED,
-            low_bits=((2, 2),),
+            low_bits=(LowBits(2, 2),),
             scored=('',),
         ),
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.families.family import Config, Family, Preset
+from engine.families.family import Config, Family, LowBits, Preset
 from engine.families.recipes import IMAGENET_SIZES, MEASURED, MOBILE, PYTORCH, SMALL
 from quant.recipe import RSNETS_COURSE
 
@@ -71,7 +71,7 @@ class RSNetFamily(Family):
                 'epochs': 4,
             },
             MEASURED,
-            low_bits=((4, 4),),
+            low_bits=(LowBits(4, 4),),
         ),
     }
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from engine.data.spec import DatasetSpec
-from engine.families.family import Family, Preset
+from engine.families.family import Family, LowBits, Preset
 from engine.families.recipes import IMAGENET_SIZES, MEASURED, MOBILE, PYTORCH, SMALL
 
 _NO_NUMBER = 'no number in the README of SAN (d-li14/SAN); networks trained at one size reach'
@@ -43,7 +43,7 @@ class SANFamily(Family):
                 'epochs': 4,
             },
             MEASURED,
-            low_bits=((2, 2),),
+            low_bits=(LowBits(2, 2),),
         ),
     }
 

@@ -30,6 +30,8 @@ def test_low_bits_are_those_of_the_preset(tmp_path):
     assert bits == [(None, None), (4, 4), (2, 4), (2, 2)]
     teachers = [cli.parse(first).teacher for first, *_ in commands]
     assert teachers == [None, *[f'{tmp_path}/float'] * 3]
+    starts = [cli.parse(first).load for first, *_ in commands]
+    assert starts == [None, f'{tmp_path}/float', f'{tmp_path}/float', f'{tmp_path}/w2a4']
     scored = [command[-1] for _, *evaluations in commands[:1] for command in evaluations]
     assert scored == [f'{tmp_path}/float', f'{tmp_path}/float-gate']
 

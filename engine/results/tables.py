@@ -201,6 +201,9 @@ def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) ->
     if expected is not None and madds and bit_ops:
         bit_ops = round(bit_ops * expected / madds)
         madds = round(expected)
+    elif score.point.endswith(DYNAMIC):
+        # Which points the gate chose has not been recorded; together they cost more than any.
+        madds = bit_ops = None
     return Row(
         run=run,
         qw=config['qw'],

@@ -26,6 +26,15 @@ def test_rows_cost_and_order(rs_net):
     assert [row.difference for row in rows] == [0.3, -0.3, None, None]
 
 
+def test_a_gate_costs_what_it_was_measured_to(routed):
+    known = tables.read_run(routed, 'run').rows[-1]
+    assert known.is_dynamic and (known.madds, known.bit_ops) == (1_200_000, 1_200_000 * 32 * 32)
+    (routed / 'routes' / 's28.json').unlink()
+    unknown = tables.read_run(routed, 'run').rows[-1]
+    assert unknown.is_dynamic and (unknown.madds, unknown.bit_ops) == (None, None)
+    assert unknown.weight_bytes == known.weight_bytes
+
+
 def test_points_are_strongest_first():
     points = [('w03', 'w03'), ('ensemble', 'ensemble'), ('w13', 'w13'), ('w03', 'w13')]
     rows = [Row('run', 2, 2, point, bn, None, None, 0.0, 0.0) for point, bn in points]

@@ -59,7 +59,8 @@ class Parts {
 
   int64_t count() const { return count_; }
   bool shared() const { return channels_ == 1; }
-  // Of neighbouring channels.
+  // Groups of neighbouring channels.
+  int64_t groups() const { return groups_; }
   int64_t group(int64_t number) const { return shared() ? 0 : number % groups_; }
 
   // The place of a part's first value.
@@ -103,9 +104,9 @@ class PartTables {
   // Row ``row`` of the table, of a channel, over all parts.
   double total(int64_t row, int64_t channel) const {
     double sum = 0;
-    for (int64_t number = 0; number < parts_.count(); ++number) {
-      if (parts_.group(number) != channel / lanes_ && !parts_.shared()) continue;
-      sum += numbers_[number * size_ + row * lanes_ + (parts_.shared() ? 0 : channel % lanes_)];
+    const int64_t first = parts_.shared() ? 0 : channel / lanes_;
+    for (int64_t number = first; number < parts_.count(); number += parts_.groups()) {
+      sum += numbers_[number * size_ + row * lanes_ + channel % lanes_];
     }
     return sum;
   }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from engine.entry import quiet
 from engine.errors import UsageError
+from quant import native
 from quant.backend import exact
 from tests.parity.fixtures import Fixture, Result, load
 
@@ -67,19 +68,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Judges the named files and returns the exit status."""
     parser = argparse.ArgumentParser(prog='python -m tests.parity', description=__doc__)
     parser.add_argument('files', nargs='+', metavar='FILE', help='NAME.json, or a bare NAME.npz')
-    files = parser.parse_args(argv).files
+    parser.add_argument(
+        '--native', action='store_true', help='quantizers as operations of quant.native'
+    )
+    args = parser.parse_args(argv)
     quiet()
     # On an H100 errors of 0.69 deviations without.
     exact()
     os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
     try:
-        fixtures = [load(file) for file in files]
+        fixtures = [load(file) for file in args.files]
     except UsageError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     passed = True
     for fixture in fixtures:
-        result = judge(fixture)
+        with native.using(args.native):
+            result = judge(fixture)
         print(result.line(), flush=True)
         passed &= result.passed
     return 0 if passed else 1

@@ -47,14 +47,16 @@ def build() -> Path:
     if command is None:
         raise OSError('no C++ compiler found (c++, g++, clang++, or $CXX)')
     made = native.library()
-    with tempfile.TemporaryDirectory(dir=native.FOLDER, prefix='.build-') as folder:
+    with tempfile.TemporaryDirectory(dir=made.parent, prefix='.build-') as folder:
         objects = _compiled(command, Path(folder), tf.sysconfig.get_compile_flags())
         linked = Path(folder) / made.name
         flags = tf.sysconfig.get_link_flags()
         _run([command, '-shared', '-o', str(linked), *objects, *flags])
-        for old in native.FOLDER.glob('quantizers-*.so'):
-            old.unlink()
         linked.replace(made)
+    version, _, _ = made.name.rpartition('-')
+    for other in made.parent.glob(f'{version}-*.so'):
+        if other != made:
+            other.unlink()
     return made
 
 

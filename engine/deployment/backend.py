@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -46,10 +46,12 @@ class Way(NamedTuple):
     Attributes:
         preprocessing: how their views are made; a calibrated size has its own.
         answer: of a batch, one array per view size.
+        answer_all: of many batches in order, where that takes less than one after the other.
     """
 
     preprocessing: Preprocessing
     answer: Callable[[Sequence[np.ndarray]], Prediction]
+    answer_all: Callable[[Iterable[Sequence[np.ndarray]]], Prediction] | None = None
 
 
 class Backend(Protocol):

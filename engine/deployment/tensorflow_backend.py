@@ -3,23 +3,39 @@
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import trace
 from engine.deployment.backend import Prediction, Way, answered, taken, tells
-from engine.deployment.early_exit import EarlyExit
+from engine.deployment.early_exit import EarlyExit, Queue
 from engine.deployment.program import Program
 from engine.deployment.run_backend import RunBackend
 from engine.deployment.tf_graph import graph_of
 from engine.errors import UsageError
 from engine.graph import freeze
+from engine.graph.freeze import Frozen
 from engine.results import selection
 from engine.runs.checkpoint import Checkpoint
 from nets.points import DYNAMIC, Point
 from quant.backend import has_gpu
+
+
+def serving(frozen: Frozen, threads: int) -> Callable[..., list[np.ndarray]]:
+    """The function of a graph of one part.
+
+    Args:
+        frozen: the graph, of a program.
+        threads: of one operation; 0 takes all cores.
+    """
+    optimizers: tuple[str, ...] = ()
+    if not has_gpu():
+        # It moves scales into kernels; the others find nothing in seconds.
+        optimizers = ('constfold',)
+    (run,) = frozen.runs(threads, optimizers)
+    return run
 
 
 class Served:
@@ -57,12 +73,7 @@ class Served:
 
     def _made(self, batch: int | None) -> Callable[..., list[np.ndarray]]:
         frozen = graph_of(self._whole, [self._name], batch=batch, telling=self._telling)
-        optimizers: tuple[str, ...] = ()
-        if not has_gpu():
-            # It moves scales into kernels; the others find nothing in seconds.
-            optimizers = ('constfold',)
-        (run,) = frozen.runs(self._threads, optimizers)
-        return run
+        return serving(frozen, self._threads)
 
     def predict(self, point: str, batch: Sequence[np.ndarray]) -> Prediction:
         """Answers.
@@ -149,4 +160,15 @@ class TensorFlowBackend(RunBackend):
             probabilities = answered(found.logits, points).probabilities
             return Prediction(found.labels, np.exp(found.confidence), points, probabilities)
 
-        return Way(preprocessing, answer)
+        def answer_all(batches: Iterable[Sequence[np.ndarray]]) -> Prediction:
+            queue = None
+            for batch in batches:
+                # The first batch is a full one.
+                queue = queue or Queue(exits, thresholds, len(batch[0]))
+                queue.add(batch)
+            assert queue is not None
+            found = queue.finish()
+            points = [str(Point(size=size, exit=int(k))) for k in found.exits]
+            return Prediction(found.labels, np.exp(found.confidence), points)
+
+        return Way(preprocessing, answer, answer_all)

@@ -10,9 +10,9 @@ from tabulate import tabulate
 from tensorpack.utils.utils import get_tqdm
 
 from engine.data.datasets import Dataset
-from engine.deployment.early_exit import EarlyExit
+from engine.deployment.early_exit import EarlyExit, Queue
 from engine.errors import UsageError
-from engine.evaluation.evaluate import eval_flow
+from engine.evaluation.evaluate import BATCH_SIZE, eval_flow
 from engine.evaluation.evaluators.exits import Layers, exit_madds
 from engine.files import write_json
 from engine.graph.tower import Model
@@ -99,18 +99,20 @@ def _run(
     threads: int,
 ) -> Measured:
     batches = eval_flow(model.config, dataset, threads)
-    hits, leaves = [], []
+    queue = Queue(runner, thresholds, BATCH_SIZE)
+    shown = []
     seconds = 0.0
     with get_tqdm(total=len(batches), unit='batch', desc='early exit') as bar:
         for *images, labels in batches:
             started = time.perf_counter()
-            answers = runner.predict(images, thresholds)
+            queue.add(images)
             seconds += time.perf_counter() - started
-            hits.append(answers.labels == labels)
-            leaves.append(answers.exits)
+            shown.append(labels)
             bar.update()
-    right = np.concatenate(hits)  # [N] bool
-    exits = np.concatenate(leaves)  # [N]
-    share = np.bincount(exits, minlength=len(madds)) / len(exits)
+    started = time.perf_counter()
+    answers = queue.finish()
+    seconds += time.perf_counter() - started
+    right = answers.labels == np.concatenate(shown)  # [N]
+    share = np.bincount(answers.exits, minlength=len(madds)) / len(right)
     top1 = 100 * float(right.mean())
     return Measured(top1, float(share @ madds), len(right) / seconds, share.tolist())

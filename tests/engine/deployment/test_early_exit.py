@@ -12,7 +12,7 @@ import pytest
 
 from engine.config.config import Config
 from engine.data.datasets import open_dataset
-from engine.deployment.early_exit import EarlyExit
+from engine.deployment.early_exit import EarlyExit, Queue
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
 from engine.runs.checkpoint import Restore
@@ -193,10 +193,10 @@ def computed(case, monkeypatch):
 
     monkeypatch.setattr(
         case.runner,
-        '_stages',
+        'stages',
         [
             stage._replace(run=functools.partial(watched, k, stage.run))
-            for k, stage in enumerate(case.runner._stages)
+            for k, stage in enumerate(case.runner.stages)
         ],
     )
     return seen
@@ -263,3 +263,25 @@ def test_log_confidence(run):
     assert (run(tf.reduce_max(tf.nn.softmax(tf.constant(far)), axis=1))[[0, 1, 2, 4]] == 1).all()
     np.testing.assert_allclose(saturated[:2], [-np.exp(-50), -2 * np.exp(-50)], rtol=1e-4)
     assert saturated.max() < 0
+
+
+@pytest.mark.parametrize('size', [1, 4, N])
+@pytest.mark.parametrize('batch', [2, 5, N])
+def test_a_queue_answers_as_the_network_and_in_order(case, computed, size, batch):
+    """No stage behind the first runs on fewer than a batch, but for the last images of all."""
+    thresholds = random_thresholds(case.confidence, 1)
+    exits = exit_thresholds.chosen(case.confidence, np.array(thresholds))
+    queue = Queue(case.runner, thresholds, size)
+    for start in range(0, N, batch):
+        queue.add([IMAGES[start : start + batch]])
+    check(case, queue.finish(), exits)
+    for k in range(1, EXITS):
+        left = np.count_nonzero(exits >= k)
+        full, rest = divmod(left, size)
+        assert computed.get(k, []) == [size] * full + [rest] * bool(rest)
+
+
+def test_a_queue_without_thresholds_runs_all_stages(case):
+    queue = Queue(case.runner, None, 4)
+    queue.add([IMAGES])
+    check(case, queue.finish(), np.full(N, EXITS - 1))

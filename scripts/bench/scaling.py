@@ -37,7 +37,7 @@ class Line(NamedTuple):
     Attributes:
         start: its value at 0.
         slope: per unit.
-        departure: of the value that is furthest from it, as a share of the line there.
+        departure: of the value that is furthest from it, as a share of that value.
         where: x of that value.
     """
 
@@ -185,7 +185,7 @@ def fitted(x: Sequence[float], y: Sequence[float]) -> Line:
     """The straight line of least squares through values at x, of which at least two differ."""
     slope, start = np.polyfit(x, y, 1)
     line = start + slope * np.asarray(x)
-    departures = np.asarray(y) / line - 1
+    departures = 1 - line / np.asarray(y)
     worst = int(np.argmax(np.abs(departures)))
     return Line(float(start), float(slope), float(departures[worst]), float(x[worst]))
 

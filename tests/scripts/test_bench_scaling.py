@@ -36,10 +36,10 @@ def test_a_line_and_what_departs_from_it():
     line = scaling.fitted([1, 2, 3, 4], [3.0, 5.0, 7.0, 9.0])
     assert line.start == pytest.approx(1) and line.slope == pytest.approx(2)
     assert line.departure == pytest.approx(0, abs=1e-9)
-    # By hand: the line through these is 4/3 + 0 x; the value in the middle is 1.5 times it.
-    line = scaling.fitted([1, 2, 3], [1.0, 2.0, 1.0])
-    assert line.start == pytest.approx(4 / 3) and line.slope == pytest.approx(0)
-    assert line.departure == pytest.approx(0.5) and line.where == 2
+    # By hand: the line through these is 5/3 + 0 x, 2/3 above the value in the middle.
+    line = scaling.fitted([1, 2, 3], [2.0, 1.0, 2.0])
+    assert line.start == pytest.approx(5 / 3) and line.slope == pytest.approx(0)
+    assert line.departure == pytest.approx(-2 / 3) and line.where == 2
 
 
 def row(n, madds):

@@ -104,10 +104,12 @@ class RuleOptimizer(tf.train.Optimizer):
 
         Args:
             loss: scalar.
-            var_list: variables of the tower.
+            var_list: variables of the tower; by default all that are trained.
             **options: of the base class.
         """
-        learning = [variable for variable in var_list or () if self._settings(variable).rate]
+        if var_list is None:
+            var_list = tf.trainable_variables()
+        learning = [variable for variable in var_list if self._settings(variable).rate]
         return super().compute_gradients(loss, var_list=learning, **options)
 
     def apply_gradients(

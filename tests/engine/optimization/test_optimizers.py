@@ -230,3 +230,16 @@ def test_options_of_other_optimizers(optimizer, given, found):
 def test_values_out_of_range(field, value):
     with pytest.raises(ValueError, match=f'{field} {value}: '):
         check(dataclasses.replace(OptimizerOptions(), **{field: value}))
+
+
+def test_without_a_list_all_that_is_trained_learns():
+    variable = tf.get_variable('w', [3])
+    tf.get_variable('frozen', [3])
+    optimizer = RuleOptimizer(
+        OptimizerOptions().rule(),
+        tf.constant(1.0),
+        count=lambda: tf.constant(1),
+        settings=lambda one: PerVariable(rate=float(one is variable)),
+    )
+    pairs = optimizer.compute_gradients(tf.reduce_sum(variable))
+    assert [one for _, one in pairs] == [variable]

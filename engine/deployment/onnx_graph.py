@@ -60,8 +60,7 @@ class OnnxGraph:
         self._row, self._place = POINT, ''
         self._count = 0
         self._shared = shared_kernels(self._joint.rows)
-        self._unpacked_once: dict[str, str] = {}
-        self._cut_at: dict[str, str] = {}
+        self._once: dict[str, str] = {}
         self.place = ''
 
     def model(self, rules: Mapping[type[Operation], Rule]) -> Any:
@@ -163,9 +162,22 @@ class OnnxGraph:
         """The name of an initializer with a value; equal ones are stored once."""
         key = value.dtype.str, value.shape, value.tobytes()
         if key not in self._made:
-            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+            whole = np.ascontiguousarray(value).reshape(value.shape)  # else numbers are vectors
+            self._initializers[name] = numpy_helper.from_array(whole, name)
             self._made[key] = name
         return self._made[key]
+
+    def once(self, name: str, add: Callable[[OnnxGraph, str], str]) -> str:
+        """Name of what all of the file reads, added where it is first asked for.
+
+        Args:
+            name: of it.
+            add: adds its nodes, whose names start with that name; returns the name of its tensor.
+        """
+        if name not in self._once:
+            with self.inside(self._root):
+                self._once[name] = add(self, name)
+        return self._once[name]
 
     def indices(self, *numbers: int) -> str:
         """A vector of whole numbers of the file, int64."""
@@ -309,18 +321,13 @@ class OnnxGraph:
     def whole_kernel(
         self, row: Sequence[Kernelled], layout: Callable[[np.ndarray], np.ndarray]
     ) -> str:
-        """A kernel of whole numbers as ``kernel`` gives it, int8 in the file."""
-        return self.dequantized(self.kernel(row, layout, np.int8), f'{self.place}/int8', np.int8)
+        """A kernel of whole numbers as ``kernel`` gives it, int8 in the file.
 
-    def dequantized(self, name: str, out: str, kind: Any) -> str:
-        """Whole numbers of 8 bits as floats, by which runtimes know integer arithmetic.
-
-        Args:
-            name: of the whole numbers.
-            out: name of the result.
-            kind: ``np.int8`` or ``np.uint8``.
+        As floats that a node makes of them, by which runtimes know integer arithmetic.
         """
-        return self.node('DequantizeLinear', [name, self.number(1.0), self.zero(kind)], out)
+        whole = self.kernel(row, layout, np.int8)
+        scales = [self.number(1.0), self.zero(np.int8)]
+        return self.node('DequantizeLinear', [whole, *scales], f'{self.place}/int8')
 
     def zero(self, kind: Any) -> str:
         """A scalar 0 of the file."""
@@ -356,10 +363,9 @@ class OnnxGraph:
         if part.name not in self._shared:
             return self._kernel(part, name, layout, kind)
         whole = self._shared[part.name]
-        if part.name not in self._unpacked_once:
-            with self.inside(self._root):
-                self._unpacked_once[part.name] = self._kernel(whole, f'k{name}', layout, kind)
-        kernel = self._unpacked_once[part.name]
+        kernel = self.once(
+            f'kernel {part.name}', lambda w, place: w._kernel(whole, place, layout, kind)
+        )
         if part.shape == whole.shape:
             return kernel
         ends = layout(np.empty(part.shape, np.bool_)).shape
@@ -375,12 +381,12 @@ class OnnxGraph:
         ends = self.indices(*numbers)
         if len(self._whole.points) == 1 or self._joint.choices:
             return ends
-        if ends not in self._cut_at:
-            with self.inside(self._root):
-                zeros = self.indices(*[0] * len(self._whole.points))
-                zero = self.node('Gather', [zeros, self._row], f'{ends}/zero')
-                self._cut_at[ends] = self.node('Add', [ends, zero], f'{ends}/cut')
-        return self._cut_at[ends]
+
+        def add(w: OnnxGraph, name: str) -> str:
+            zeros = w.indices(*[0] * len(w._whole.points))
+            return w.node('Add', [ends, w.node('Gather', [zeros, w._row], f'{name}/zero')], name)
+
+        return self.once(f'{ends}/cut', add)
 
     def _kernel(
         self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray], kind: Any

@@ -134,7 +134,7 @@ def parsed_shard(text: str) -> tuple[int, int]:
 
 
 def _settings(args: argparse.Namespace, images: Sequence[str]) -> dict[str, str | None]:
-    """What the rows of a file depend on."""
+    """Flags and images that the rows of a file depend on."""
     digest = hashlib.sha256('\n'.join(images).encode(errors='surrogateescape')).hexdigest()
     return {
         'RUN': predictions.real(args.run),

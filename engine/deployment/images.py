@@ -24,7 +24,7 @@ def is_pillow(image: object) -> bool:
 
 
 def name_of(image: object, number: int) -> str:
-    """What to call an image: its path, or its number.
+    """The name of an image: its path, or its number.
 
     Args:
         image: as it was given.

@@ -103,7 +103,7 @@ class Predictor:
 
     @property
     def _backend(self) -> Backend:
-        """What answers.
+        """The backend that answers.
 
         Raises:
             UsageError: it is closed.
@@ -229,7 +229,7 @@ class Predictor:
     def _chosen(
         self, point: str | None, budget: str | float | None, deadline_ms: float | None
     ) -> tuple[Way, bool]:
-        """What answers a call, and whether it takes images one by one.
+        """The way that answers a call, and whether it takes images one by one.
 
         Args:
             point: as of ``__call__``.

@@ -82,7 +82,7 @@ def unwrapped(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _wrapper(name: str) -> str:
-    """What wrappers put in front of the name of a layer and of its part, with the last dot."""
+    """The start of a name that wrappers put in front of a layer and its part, with the dot."""
     parts = name.split('.')
     count = 0
     while count < len(parts) - 2 and parts[count] in WRAPPERS:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with path.open('rb') as stream:
-            (length,) = struct.unpack('<Q', stream.read(8))
+            length = int.from_bytes(stream.read(8), 'little')
             table = json.loads(stream.read(min(length, _TABLE)))
             data = stream.read()
         found = {}
@@ -50,7 +49,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
             if name != '__metadata__':
                 found[name] = _tensor(name, entry, data)
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         why = ' '.join(str(error).split())[:200]
         raise UsageError(
             f'{path}: cannot be read as safetensors ({type(error).__name__}: {why}); give a '

@@ -140,7 +140,7 @@ def share(here: Mapping[str, State], found: Mapping[str, Origin]) -> float:
 
 
 def table(source: Checkpoint, here: Mapping[str, State], found: Mapping[str, Origin]) -> str:
-    """What was taken, what is fresh, and why.
+    """A table of the variables that were taken, of the fresh ones, and why.
 
     Args:
         source: the checkpoint.

@@ -98,7 +98,7 @@ def check_parts(config: Config) -> None:
 
 
 def read(config: Config) -> Checkpoint:
-    """What ``--load`` names, by our variable names.
+    """Reads the run, checkpoint or file that ``--load`` names, by our variable names.
 
     Raises:
         UsageError: it cannot be read.
@@ -141,7 +141,7 @@ def _without_other_bits(
 def _beside(
     source: Checkpoint, here: Mapping[str, State], found: Mapping[str, origins.Origin]
 ) -> dict[str, np.ndarray]:
-    """What a training keeps beside variables that were taken as they are."""
+    """State that a training keeps beside variables that were taken as they are."""
     beside = {}
     for name, origin in found.items():
         if origin.value is None or origin.lender != name:

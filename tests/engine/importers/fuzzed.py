@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.data import cifar
+from engine.importers.safetensors_file import read_safetensors
 from engine.importers.t7_file import read_t7
 from engine.importers.torch_file import read_checkpoint
 from tests.engine.importers.t7_writer import Object, write_t7
+from tests.engine.importers.test_safetensors_file import stored
 from tests.engine.importers.torch_format import Storage, of, tensor, write
 
 
@@ -50,6 +52,11 @@ def _t7(folder: Path) -> Path:
     return write_t7(folder / 'model.t7', {'model': [layer, layer], 'epoch': 3.5, 'name': 'x'})
 
 
+def _safetensors(folder: Path) -> Path:
+    tensors = {'w': np.arange(6, dtype='<f4').reshape(2, 3), 'half': np.array([0x3F80], '<u2')}
+    return stored(folder / 'x.safetensors', tensors)
+
+
 def _t7_content(path: Path) -> Any:
     return _plain(read_t7(path), 8)
 
@@ -84,6 +91,7 @@ ENTRIES = (
     Entry('PyTorch, zip', _torch('zip'), read_checkpoint, True),
     Entry('PyTorch, before 1.6', _torch('legacy'), read_checkpoint, False),
     Entry('Torch7', _t7, _t7_content, False),
+    Entry('safetensors', _safetensors, read_safetensors, False),
     Entry('CIFAR, protocol 2', _batch(2), _read_batch, False),
     Entry('CIFAR, protocol 5', _batch(5), _read_batch, False),
 )

@@ -13,6 +13,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from nets import losses
 from nets.backbones.resnet import ResNet
 from nets.layers.blocks import Blocks, Outputs
 from nets.layers.choices import choice, executed
@@ -234,13 +235,13 @@ class AIG(Network):
             kind.add(self.blocks.index(block))
         return {'open_blocks': tuple(sorted(opened)), 'closed_blocks': tuple(sorted(closed))}
 
-    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def loss(self, outputs: Outputs, labels: losses.Labels) -> dict[str, tf.Tensor]:
         """Named scalar terms: cross entropy and target-rate loss of every size."""
         parts = self.cross_entropies(outputs, labels)
         by_class = self.options.rate_loss == 'class'
         rate_loss = self.class_rate_loss if by_class else self.batch_rate_loss
         for point in outputs.logits:
-            value = rate_loss(outputs.extras[f'gates/{point}'], labels)
+            value = rate_loss(outputs.extras[f'gates/{point}'], losses.hard(labels))
             parts[f'loss/rates/{point}'] = self.options.rate_factor * value
         return parts
 

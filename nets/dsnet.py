@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nets import dsnet_passes
+from nets import dsnet_passes, losses
 from nets.backbones import slimmable as slimnets
 from nets.dsnet_passes import TEACHER, Found, Passes
 from nets.layers.blocks import Blocks, Outputs
@@ -301,7 +301,7 @@ class DSNet(Network):
         logits, width = passes.chosen()
         return logits, {'width': width}
 
-    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def loss(self, outputs: Outputs, labels: losses.Labels) -> dict[str, tf.Tensor]:
         """Named scalar terms, whose sum is the training loss without weight decay."""
         terms = self._gate_terms if self.gated else self._sandwich_terms
         parts = {}
@@ -332,7 +332,7 @@ class DSNet(Network):
         return f's{size}-' if self._sized else ''
 
     def _sandwich_terms(
-        self, outputs: Outputs, size: int, labels: tf.Tensor
+        self, outputs: Outputs, size: int, labels: losses.Labels
     ) -> dict[str, tf.Tensor]:
         """The largest width learns from the labels, the others from the moving average or as it.
 
@@ -356,11 +356,13 @@ class DSNet(Network):
                 terms[name] = outputs.teaching.joined(by_labels, logits)
         return terms
 
-    def _gate_terms(self, outputs: Outputs, size: int, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _gate_terms(
+        self, outputs: Outputs, size: int, labels: losses.Labels
+    ) -> dict[str, tf.Tensor]:
         """An image that the narrowest route gets right should take it, any other the widest one."""
         options, extras, key = self.options, outputs.extras, self.key(size)
         narrowest = outputs.logits[self.point(size, self.routes[0])]
-        easy = tf.nn.in_top_k(narrowest, labels, 1)  # [N]
+        easy = tf.nn.in_top_k(narrowest, losses.hard(labels), 1)  # [N]
         wanted = tf.where_v2(easy, 0, len(self.routes) - 1)
         noisy = extras[f'{key}noisy']
         if options.faithful_gates:
@@ -406,11 +408,11 @@ def _cross_entropy(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(each)
 
 
-def _smoothed(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> tf.Tensor:
+def _smoothed(logits: tf.Tensor, labels: losses.Labels, smoothing: float) -> tf.Tensor:
     """Batch mean of the cross entropy with smoothed labels.
 
     The share ``smoothing`` of a label is spread over all classes.
     """
     classes = logits.shape[1]
-    target = (1 - smoothing) * tf.one_hot(labels, classes) + smoothing / classes
+    target = (1 - smoothing) * losses.one_hot(labels, classes) + smoothing / classes
     return _cross_entropy(logits, target)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from quant.backend import tf
 from quant.state import Kind, declare
@@ -16,10 +16,49 @@ from quant.state import Kind, declare
 Distance: TypeAlias = 'Callable[[tf.Tensor, tf.Tensor], tf.Tensor]'
 
 
-def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Batch mean of the cross entropy of [N, classes] logits with [N] int labels."""
-    each = tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels)  # [N]
-    return tf.reduce_mean(each)
+class MixedLabels(NamedTuple):
+    """Labels of images of which each is mixed of two.
+
+    Attributes:
+        main: [N] int, of the image that has the larger share.
+        other: [N] int.
+        share: [N] float, of ``main``, at least 1/2.
+    """
+
+    main: tf.Tensor
+    other: tf.Tensor
+    share: tf.Tensor
+
+
+# Labels [N] int, or those of mixed images.
+Labels: TypeAlias = 'tf.Tensor | MixedLabels'
+
+
+def hard(labels: Labels) -> tf.Tensor:
+    """One label for each image, [N] int: that of the larger share."""
+    return labels.main if isinstance(labels, MixedLabels) else labels
+
+
+def one_hot(labels: Labels, classes: int) -> tf.Tensor:
+    """Labels as probabilities, [N, classes] float32."""
+    if not isinstance(labels, MixedLabels):
+        return tf.one_hot(labels, classes)
+    share = labels.share[:, None]
+    main, other = tf.one_hot(labels.main, classes), tf.one_hot(labels.other, classes)
+    return share * main + (1 - share) * other
+
+
+def cross_entropy(logits: tf.Tensor, labels: Labels) -> tf.Tensor:
+    """Batch mean of the cross entropy of [N, classes] logits with [N] labels."""
+    if isinstance(labels, MixedLabels):
+        main, other = _each(logits, labels.main), _each(logits, labels.other)
+        return tf.reduce_mean(labels.share * main + (1 - labels.share) * other)
+    return tf.reduce_mean(_each(logits, labels))
+
+
+def _each(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The cross entropy of every image, [N]."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels)
 
 
 def soft_cross_entropy(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:

@@ -229,7 +229,7 @@ class MSDNet(Network):
         """
         return self.plan.kept(k)
 
-    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def loss(self, outputs: Outputs, labels: losses.Labels) -> dict[str, tf.Tensor]:
         """Named scalar terms.
 
         Weighted cross entropies and, with distillation, the sum of all divergences.

@@ -122,7 +122,7 @@ class Network:
         """
         return []
 
-    def cross_entropies(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def cross_entropies(self, outputs: Outputs, labels: losses.Labels) -> dict[str, tf.Tensor]:
         """Cross entropy of every operating point, as named terms of the loss.
 
         With a teacher it has a part in each.

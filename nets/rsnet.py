@@ -89,7 +89,7 @@ class RSNet(Network):
                 extras['ensemble'] = losses.ensemble(list(logits.values()))
         return Outputs(logits, extras)
 
-    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def loss(self, outputs: Outputs, labels: losses.Labels) -> dict[str, tf.Tensor]:
         """Named scalar terms, whose sum is the training loss without weight decay."""
         parts = self.cross_entropies(outputs, labels)
         if self.kd:

@@ -106,7 +106,7 @@ class SAN(Network):
                 logits[point] = self.backbone.logits(views[size], blocks, meta)
         return Outputs(logits)
 
-    def loss(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def loss(self, outputs: Outputs, labels: losses.Labels) -> dict[str, tf.Tensor]:
         """Named scalar terms.
 
         A cross entropy per size and, with distillation, the sum of all divergences.

@@ -40,6 +40,7 @@ TITLES = {
     'architecture': 'network',
     'images': 'data',
     'views': 'data',
+    'mixing': 'training',
     'machine': MACHINE,
 }
 

@@ -20,6 +20,7 @@ from engine.config.options import (
     ViewOptions,
 )
 from engine.data import augment, inputs, randaugment
+from engine.data.mixing import MixingOptions
 from engine.data.preprocessing import Preprocessing
 from engine.data.split import Split
 from engine.errors import UsageError
@@ -45,6 +46,7 @@ class Config:
         quantization: bits and quantizers.
         images: what is trained and evaluated on.
         views: how images become inputs.
+        mixing: how images of a batch are mixed.
         course: length of the training and its learning rate.
         optimization: how gradients become a step.
         parts: which parts of the network learn at another rate, or not.
@@ -63,6 +65,7 @@ class Config:
     quantization: QuantizationOptions
     images: DataOptions
     views: ViewOptions
+    mixing: MixingOptions
     course: ScheduleOptions
     optimization: OptimizerOptions
     parts: PartOptions
@@ -230,6 +233,11 @@ class Config:
             raise UsageError(
                 f'--batch_size {self.batch_size}: not divisible by the {len(self.gpu)} towers '
                 'of --gpu'
+            )
+        if self.mixing.mixes and self.batch_size < 2 * len(self.gpu):
+            raise UsageError(
+                f'--batch_size {self.batch_size} with --mixup or --cutmix: each of the '
+                f'{len(self.gpu)} towers needs two images to mix'
             )
         inputs.parse(self.inputs)
         try:

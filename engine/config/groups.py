@@ -12,6 +12,7 @@ from engine.config.options import (
     RunOptions,
     ViewOptions,
 )
+from engine.data.mixing import MixingOptions
 from engine.errors import UsageError
 from engine.optimization.averages import AverageOptions
 from engine.optimization.optimizers import OptimizerOptions
@@ -26,6 +27,7 @@ GROUPS: dict[str, type[Any]] = {
     'quantization': QuantizationOptions,
     'images': DataOptions,
     'views': ViewOptions,
+    'mixing': MixingOptions,
     'course': ScheduleOptions,
     'optimization': OptimizerOptions,
     'parts': PartOptions,

@@ -122,6 +122,9 @@ class DataOptions:
         metavar='SHARE',
     )
     split_seed: int = option(0, 'of --val-split', low=0, high=2**31 - 1)
+    balance: bool = option(
+        False, 'draw training images alike from every class, however many it has'
+    )
     holdout: int = option(
         0,
         'training images to set aside, to choose exit thresholds or a recipe by',
@@ -191,6 +194,13 @@ class RunOptions:
         None, 'a whole recipe, which explicit flags beat, see --list presets', metavar='NAME'
     )
     batch_size: int = option(256, 'images of a step over all GPUs', low=1, high=10**7)
+    val_interval: int = option(
+        1,
+        'epochs from one scoring of the validation images to the next; the last one is scored',
+        low=1,
+        high=10**6,
+        metavar='EPOCHS',
+    )
     seed: int = option(0, 'of initial values, shuffling and augmentation', low=0, high=2**31 - 1)
     load: str | None = option(
         None, 'start from the weights of this run folder or checkpoint', metavar='CKPT'
@@ -348,6 +358,9 @@ class EvaluationFlags:
         False,
         'with -eos: moving mean and variance of the checkpoint whose path has the tested size in '
         'place of the -eos size',
+    )
+    per_class: bool = option(
+        False, 'tables of every class and of what it is taken for, and pictures of them'
     )
     draws: int | None = option(
         None, 'with --gate_noise: evaluations (default 5)', low=1, high=10**6, metavar='N'

@@ -6,11 +6,14 @@ Presets, defaults of networks and data sets, the data.
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from engine.config.config import Config, check_sizes
 from engine.config.groups import refuse_foreign
 from engine.config.options import Architecture, DataOptions, RunOptions, ViewOptions
 from engine.config.presets import PRESETS, data_defaults, network_defaults
 from engine.data import augment, datasets, inputs
+from engine.data.balance import is_uneven
 from engine.data.spec import Dataset
 from engine.data.split import Split
 from engine.errors import UsageError
@@ -97,6 +100,12 @@ def resolve(
     config.check()
     if dataset.layout:
         notes += [dataset.line(), _recipe(config)]
+        if is_uneven(dataset.train.labels) and not config.balance:
+            counts = np.bincount(dataset.train.labels)
+            notes.append(
+                f'classes are uneven, {counts[counts > 0].min()} to {counts.max()} training '
+                'images: --balance draws them alike'
+            )
     if preset is not None:
         notes.append(f'preset {config.preset}, expected: {preset.expect}')
     return config, dataset, notes

@@ -15,6 +15,7 @@ from tensorpack.dataflow import DataFlow
 from tensorpack.utils import logger
 
 from engine.data.augment import Extra
+from engine.data.balance import balanced
 from engine.data.ordered import ordered_map
 from engine.data.preprocessing import Preprocessing
 from engine.data.sources import BadImage, Source
@@ -46,10 +47,23 @@ class Sample(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """An image that a training batch shall hold: number of the pass, place in the source."""
+    """An image that a training batch shall hold.
+
+    Attributes:
+        number: of the pass.
+        place: in the source.
+        again: how often it was in this pass before.
+    """
 
     number: int
     place: int
+    again: int = 0
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """What its views are drawn from, beside the seed."""
+        first = (self.number, self.place)
+        return (*first, 0, self.again) if self.again else first
 
 
 class Decoded(NamedTuple):
@@ -66,6 +80,9 @@ class TrainFlow(DataFlow):
     Batch k belongs to pass p = k // (N // B) over the N images. The order of a pass is a
     permutation drawn from (seed, p), its last N % B images are left out, and the views of an image
     are drawn from (seed, p, image).
+
+    With `balance` a pass has as many images, drawn alike from every class; the views of an image
+    that is there again are drawn from (seed, p, image, 0, times).
 
     An image that cannot be decoded is named in the log once and its place taken by another one,
     drawn from (seed, p, image, 1), and if need be (seed, p, image, 2) and so on.
@@ -84,6 +101,7 @@ class TrainFlow(DataFlow):
         batch_size: int,
         extra: Extra | None = None,
         seed: int,
+        balance: bool = False,
         start_step: int = 0,
         max_bad: float = 0.001,
         threads: int,
@@ -98,6 +116,7 @@ class TrainFlow(DataFlow):
             batch_size: images per batch, B.
             extra: further augmentation.
             seed: not negative.
+            balance: whether all classes are drawn alike.
             start_step: number of the first batch, for a resumed run. Earlier batches are not
                 decoded.
             max_bad: largest share of the images of a pass that may be undecodable; counted from
@@ -128,6 +147,7 @@ class TrainFlow(DataFlow):
         self.batch_size = batch_size
         self.extra = extra
         self.seed = seed
+        self.balance = balance
         self.start_step = start_step
         self.max_bad = max_bad
         self.threads = threads
@@ -197,16 +217,21 @@ class TrainFlow(DataFlow):
         first_pass, first_batch = divmod(self.start_step, len(self))
         used = len(self) * self.batch_size
         for number in count(first_pass):
-            order = np.random.default_rng([self.seed, number]).permutation(len(self.source))
+            rng = np.random.default_rng([self.seed, number])
+            order = np.zeros([len(self.source), 2], np.int64)  # place, again
+            if self.balance:
+                order[:, 0], order[:, 1] = balanced(self.source.labels, rng)
+            else:
+                order[:, 0] = rng.permutation(len(self.source))
             rest = order[first_batch * self.batch_size : used]
-            parts = rest.reshape(-1, self.parts, self.batch_size // self.parts)
-            for place in parts[:, self.part].ravel():
-                yield Planned(number, int(place))
+            parts = rest.reshape(-1, self.parts, self.batch_size // self.parts, 2)
+            for place, again in parts[:, self.part].reshape(-1, 2).tolist():
+                yield Planned(number, place, again)
             first_batch = 0
 
     def _read(self, planned: Planned) -> Sample:
         found = self._decodable(planned)
-        rng = np.random.default_rng([self.seed, *planned])
+        rng = np.random.default_rng([self.seed, *planned.key])
         views = self.preprocessing.train_views(found.image, rng, self.extra)
         label = int(self.source.labels[found.place])
         return Sample(views, label, planned.number, found.bad)
@@ -226,7 +251,7 @@ class TrainFlow(DataFlow):
                 bad.append(error)
                 if len(bad) == TRIES:
                     raise
-            rng = np.random.default_rng([self.seed, *planned, len(bad)])
+            rng = np.random.default_rng([self.seed, *planned.key, len(bad)])
             place = int(rng.integers(len(self.source)))
 
 

@@ -54,6 +54,8 @@ def run_evaluation(
         )
     if args.thresholds and args.weights == 'ema':
         raise UsageError('--thresholds with --weights ema: they were chosen for the raw weights')
+    if args.thresholds and args.per_class:
+        raise UsageError('--per-class with --thresholds: give one of them')
     config, dataset, source = evaluated(args)
     images = _identity(config, dataset, source)
     from engine.evaluation import borrowing, evaluate, exit_policy, records
@@ -176,6 +178,10 @@ def _score(
     weights = args.weights or 'raw'
     print(records.table(found), flush=True)
     place = records.write_records(folder, found, weights)
+    if args.per_class:
+        from engine.evaluation import confusion
+
+        print(confusion.report(place, found, scores[0], dataset.classes), flush=True)
     merge_layers(folder, layers)
     # What the family has beside describes the weights that were trained.
     if weights != 'raw':

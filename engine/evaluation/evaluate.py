@@ -42,6 +42,9 @@ class Score:
         accumulators: what the network adds up, by name.
         per_image: what the network keeps of every image, by name; images first.
         images, seconds: number and wall time.
+        losses: [rows] float64: mean cross entropy; None: not measured.
+        answers: [images, rows] int64: the class that an image was taken for; None: not kept.
+        labels: [images] int64: the class that it is of; None: not kept.
     """
 
     correct: np.ndarray
@@ -49,6 +52,9 @@ class Score:
     per_image: dict[str, np.ndarray]
     images: int
     seconds: float
+    losses: np.ndarray | None = None
+    answers: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
 
 class _Pool:
@@ -152,7 +158,17 @@ def _score(
     per_image = {}
     for name, arrays in zip(net.per_image_names, extras[summed:]):
         per_image[name] = np.concatenate(arrays)
-    return Score(np.sum(correct, axis=0), accumulators, per_image, images, seconds)
+    found = Score(np.sum(correct, axis=0), accumulators, per_image, images, seconds)
+    rest = extras[summed + len(net.per_image_names) :]
+    if not rest:
+        return found
+    losses, answers, labels = rest
+    return dataclasses.replace(
+        found,
+        losses=np.sum(losses, axis=0) / images,
+        answers=np.concatenate(answers).astype(np.int64),
+        labels=np.concatenate(labels).astype(np.int64),
+    )
 
 
 def eval_flow(

@@ -35,6 +35,7 @@ class Record:
         data: what ``--data`` named.
         checkpoint: checkpoint prefix.
         dataset: which data set that is, as in the configuration.
+        loss: mean cross entropy; None in earlier records.
         draws, deviation: number of passes with sampled gates whose mean ``top1`` is, and its
             standard deviation.
     """
@@ -50,6 +51,7 @@ class Record:
     dataset: str = ''
     draws: int = 1
     deviation: float = 0.0
+    loss: float | None = None
 
     @property
     def file(self) -> str:
@@ -86,12 +88,16 @@ def records(
     seconds = round(score.seconds, 3)
     percent = 100 * score.correct / score.images  # [rows, 2]
     found = []
-    for name, (top1, top5) in zip(names, percent.tolist()):
+    losses: list[float | None] = [None] * len(names)
+    if score.losses is not None:
+        losses = score.losses.tolist()
+    for name, (top1, top5), loss in zip(names, percent.tolist(), losses):
         bn = name
         size = Point.within(name).size
         if lenders and size is not None and size in lenders:
             bn = lenders[size]
-        found.append(Record(name, bn, top1, top5, score.images, seconds, data, prefix, dataset))
+        record = Record(name, bn, top1, top5, score.images, seconds, data, prefix, dataset)
+        found.append(dataclasses.replace(record, loss=loss))
     return found
 
 
@@ -189,5 +195,9 @@ def _as_trained(config: Config, source: checkpoint.Checkpoint, images: Identity 
 
 def table(found: Sequence[Record]) -> str:
     """Records as a text table."""
-    rows = [(record.label, record.top1, record.top5, record.images) for record in found]
-    return tabulate(rows, headers=('point', 'top-1', 'top-5', 'images'), floatfmt='.2f')
+    rows = []
+    for record in found:
+        loss = '' if record.loss is None else f'{record.loss:.4f}'
+        rows.append((record.label, record.top1, record.top5, loss, record.images))
+    headers = ('point', 'top-1', 'top-5', 'loss', 'images')
+    return tabulate(rows, headers=headers, floatfmt=('', '.2f', '.2f', '.4f', ''))

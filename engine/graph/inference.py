@@ -17,7 +17,7 @@ from quant import backend
 from quant.backend import new_graph, tf
 from quant.state import State, variables
 
-CORRECT = 'correct'
+CORRECT, LOSSES, ANSWERS, LABELS = 'correct', 'cross_entropies', 'answers', 'true_classes'
 
 # Start of the names of what evaluation takes of a network beside the right answers.
 EXTRA = 'extra_'
@@ -38,6 +38,26 @@ def correct(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
             counts.append(tf.reduce_sum(tf.cast(hits, tf.int32)))
         rows.append(tf.stack(counts))
     return tf.stack(rows)
+
+
+def loss_sums(scored: Mapping[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
+    """[points] float32: sums of the cross entropies of a batch.
+
+    Args:
+        scored: logits [N, classes] by name.
+        labels: int32 [N].
+    """
+    sums = []
+    for logits in scored.values():
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels)  # [N]
+        sums.append(tf.reduce_sum(each))
+    return tf.stack(sums)
+
+
+def answers(scored: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """[N, points] int32: the class that each takes an image for, of logits by name."""
+    found = [tf.argmax(logits, axis=1, output_type=tf.int32) for logits in scored.values()]
+    return tf.stack(found, axis=1)
 
 
 def scored(outputs: Outputs) -> dict[str, tf.Tensor]:
@@ -111,10 +131,11 @@ class InferenceModel:
     def fetches(self) -> list[str]:
         """Names of the tensors of an inference tower that evaluation takes.
 
-        Counts of right answers, what it adds up beside them, and what it keeps of every image.
+        Counts of right answers, what it adds up beside them, what it keeps of every image, sums of
+        cross entropies, answers, and labels.
         """
         extras = (*self.net.accumulator_names, *self.net.per_image_names)
-        return [CORRECT, *(f'{EXTRA}{name}' for name in extras)]
+        return [CORRECT, *(f'{EXTRA}{name}' for name in extras), LOSSES, ANSWERS, LABELS]
 
     def blocks(self, *, training: bool, **options: Any) -> Blocks:
         """A layer builder for one tower of this network; ``options`` as of ``Blocks``."""

@@ -119,6 +119,7 @@ def train_flow(
         batch_size=config.batch_size,
         extra=extra,
         seed=config.seed,
+        balance=config.balance,
         start_step=start_step,
         max_bad=config.max_bad,
         threads=threads,

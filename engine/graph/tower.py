@@ -9,14 +9,26 @@ from tensorpack.tfutils.tower import get_current_tower_context
 
 from engine.config import hardware
 from engine.config.config import Config
-from engine.graph.inference import CORRECT, EXTRA, InferenceModel, correct, scored
+from engine.graph.inference import (
+    ANSWERS,
+    CORRECT,
+    EXTRA,
+    LABELS,
+    LOSSES,
+    InferenceModel,
+    answers,
+    correct,
+    loss_sums,
+    scored,
+)
+from engine.graph.mixing import mixed
 from engine.graph.teacher import Teacher
 from engine.graph.worker import SingleWorker
 from engine.optimization import parts
 from engine.optimization.rule import PerVariable, RuleOptimizer
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
-from nets.losses import Teaching
+from nets.losses import Labels, Teaching, hard
 from quant import damping
 from quant.backend import has_gpu, tf
 from quant.state import TRAINED, Kind, declared
@@ -85,6 +97,9 @@ class Model(InferenceModel, ModelDesc):
         rows = scored(outputs)
         self.names = list(rows)
         tf.identity(correct(rows, labels), name=CORRECT)
+        tf.identity(loss_sums(rows, labels), name=LOSSES)
+        tf.identity(answers(rows), name=ANSWERS)
+        tf.identity(labels, name=LABELS)
         extras = self.net.accumulators(outputs, labels) | self.net.per_image(outputs, labels)
         for name, value in extras.items():
             tf.identity(value, name=f'{EXTRA}{name}')
@@ -94,6 +109,11 @@ class Model(InferenceModel, ModelDesc):
         tower = get_current_tower_context()
         main = tower.is_main_training_tower
         of_step = self._of_step()
+        self.batches.append([*images, labels])
+        targets: Labels = labels
+        mixing = self.config.mixing
+        if mixing.mixes:
+            images, targets = mixed(images, labels, mixing, of_step['seed'])
         compiles = self._compiles()
         # A program of XLA has none of these operations.
         native = not compiles and hardware.takes_native(self.config)
@@ -112,11 +132,10 @@ class Model(InferenceModel, ModelDesc):
         rows = scored(outputs)
         self.names = list(rows)
         self.towers.append(blocks)
-        self.batches.append([*images, labels])
         if self._teacher is not None:
             outputs.teaching = self._teaching(self._teacher, images)
             rows['teacher'] = outputs.teaching.logits
-        terms = self.net.loss(outputs, labels)
+        terms = self.net.loss(outputs, targets)
         if self.config.damping:
             share = self.config.damping * damping.coefficient(of_step['progress'])
             terms['loss/damping'] = share * damping.distances(blocks.quantization)
@@ -125,7 +144,7 @@ class Model(InferenceModel, ModelDesc):
             terms['loss/weight_decay'] = self._optimizer.wd * tf.add_n(decay)
         loss = tf.add_n(list(terms.values()), name='loss')
         self.losses.append({'loss': loss, **terms})
-        _summarize(loss, terms, rows, labels)
+        _summarize(loss, terms, rows, hard(targets))
         return loss
 
     def _teaching(self, teacher: Teacher, images: Sequence[tf.Tensor]) -> Teaching:

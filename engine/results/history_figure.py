@@ -32,7 +32,9 @@ def read(run: str) -> list[history.Row]:
 def scored_points(rows: Sequence[history.Row]) -> list[str]:
     """The strongest and the weakest operating point that was scored, by their spelling."""
     found = []
-    for name in rows[-1]:
+    # An epoch may be left out by --val-interval.
+    scored = [row for row in rows if history.MEAN_TOP1 in row] or rows
+    for name in scored[-1]:
         if name.startswith('val/') and name.endswith('/top1'):
             point = name.split('/')[1]
             if point != 'mean' and not point.startswith(ENSEMBLE):
@@ -83,13 +85,20 @@ def _draw_run(panels: Sequence[Any], name: str, rows: Sequence[history.Row], col
     name = escaped(name)
     epochs = [metrics['epoch_num'] for metrics in rows]
 
-    def values(metric: str) -> list[float]:
-        return [metrics.get(metric, math.nan) for metrics in rows]
+    def values(metric: str) -> tuple[list[float], list[float]]:
+        """Epochs that have a metric, and its values."""
+        found = [(row['epoch_num'], row[metric]) for row in rows if metric in row]
+        return [epoch for epoch, _ in found], [value for _, value in found]
 
-    loss.semilogy(epochs, values('loss'), color=colour, label=name)
-    for point, line in zip(scored_points(rows), LINES):
+    loss.semilogy(*values('loss'), color=colour, label=name)
+    points = scored_points(rows)
+    for point, line in zip(points, LINES):
         label = f'{name} {point}'
-        top1.plot(epochs, values(f'val/{point}/top1'), line, color=colour, label=label)
+        top1.plot(*values(f'val/{point}/top1'), line, color=colour, label=label)
+    of_validation = values(f'val/{points[0]}/loss') if points else ([], [])
+    if of_validation[0]:
+        label = f'{name} {points[0]}, validation'
+        loss.semilogy(*of_validation, ':', color=colour, label=label)
     shares = list(map(dead_levels, rows))
     if not all(map(math.isnan, shares)):
         dead.plot(epochs, shares, color=colour, label=name)

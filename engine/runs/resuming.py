@@ -9,9 +9,9 @@ from engine.data import datasets
 from engine.errors import UsageError
 from engine.optimization.schedules import MARKS
 
-# Fields of Config that say which bad images are known, on which devices a step is computed, and
-# what else is trained in the same chain.
-FREE = ('skip_list', 'max_bad', 'gpu', 'operation_threads', 'stages')
+# Fields of Config that say which bad images are known, on which devices a step is computed, when it
+# is scored, and what else is trained in the same chain.
+FREE = ('skip_list', 'max_bad', 'gpu', 'operation_threads', 'val_interval', 'stages')
 
 # What settles the order of sums within an operation: stays, unless other numbers are asked for.
 THREADS = 'operation_threads'

@@ -165,7 +165,9 @@ class SetLearningRate(Callback):
 
 
 class Evaluate(Callback):
-    """Scores all operating points every epoch, on every GPU of the run; writes records and metrics.
+    """Scores all operating points, on every GPU of the run; writes records and metrics.
+
+    Every epoch, or every ``--val-interval`` and after the last one.
 
     Args:
         model: the network, whose training towers are built.
@@ -202,6 +204,9 @@ class Evaluate(Callback):
         self._generate = generate()
 
     def _trigger_epoch(self) -> None:
+        config = self._model.config
+        if self.epoch_num % config.val_interval and self.epoch_num < config.epochs:
+            return
         result, found = self._score()
         put = self.trainer.monitors.put_scalar
         scored = Scored(self._model, self._model.towers[0].layers, result, self._run.path)
@@ -234,6 +239,8 @@ class Evaluate(Callback):
         for record in found:
             put(f'{start}/{record.point}/top1', record.top1)
             put(f'{start}/{record.point}/top5', record.top5)
+            if record.loss is not None:
+                put(f'{start}/{record.point}/loss', record.loss)
             if not record.point.startswith(ENSEMBLE):
                 of_points.append(record.top1)
         put(f'{start}/mean/top1', sum(of_points) / len(of_points))

@@ -84,6 +84,8 @@ class EpochLine(MonitorBase):
     def _before_epoch(self) -> None:
         self._started = time.perf_counter()
         self._first = self.global_step
+        # A line shows no scores of an earlier epoch.
+        self._latest = {k: v for k, v in self._latest.items() if not k.startswith('val')}
 
     def _after_epoch(self) -> None:
         self._trained = time.perf_counter()

@@ -220,7 +220,10 @@ class SaveBest(Callback):
         self._saver = tf.train.Saver(held, max_to_keep=None)
 
     def _trigger_epoch(self) -> None:
-        mean = self.trainer.monitors.get_latest(history.MEAN_TOP1)
+        try:
+            mean = self.trainer.monitors.get_latest(history.MEAN_TOP1)
+        except KeyError:  # not scored yet, see --val-interval
+            return
         if mean <= self._recorded():
             return
         self._run.check_lock()

@@ -34,6 +34,23 @@ def test_cross_entropy(run):
     )
 
 
+def test_labels_of_mixed_images(run):
+    (value,) = logits(1)
+    others, share = np.array([1, 3, 0]), np.array([0.9, 0.5, 0.75])
+    labels = losses.MixedLabels(
+        tf.constant(LABELS), tf.constant(others), tf.constant(share, tf.float32)
+    )
+    target = np.zeros((3, 4))
+    target[range(3), LABELS] += share
+    target[range(3), others] += 1 - share
+    np.testing.assert_allclose(run(losses.one_hot(labels, 4)), target, rtol=1e-6)
+    expected = -(target * log_softmax(value)).sum(1).mean()
+    found = run(losses.cross_entropy(*constants([value]), labels))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_array_equal(run(losses.hard(labels)), LABELS)
+    np.testing.assert_array_equal(run(losses.hard(tf.constant(LABELS))), LABELS)
+
+
 def test_soft_cross_entropy_keeps_the_entropy_and_teaches_one_way(run):
     values = logits(2)
     teacher, student = constants(values)

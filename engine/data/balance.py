@@ -1,0 +1,42 @@
+"""The order of a pass in which all classes are as frequent, however many images they have."""
+
+import numpy as np
+
+
+def balanced(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Images of a pass, as many as there are, drawn alike from every class.
+
+    Each class gives its images in a random order, again and again; the places that do not divide go
+    to random classes.
+
+    Args:
+        labels: class index of every image, int64 [N].
+        rng: source of all chance.
+
+    Returns:
+        Numbers of images int64 [N], and how often each was there before in this pass, int64 [N].
+
+    >>> numbers, again = balanced(np.array([0, 0, 0, 0, 0, 1]), np.random.default_rng(0))
+    >>> sorted(numbers.tolist())[3:], again.max()
+    ([5, 5, 5], 2)
+    """
+    count = len(labels)
+    present = np.unique(labels)
+    quotas = np.full(len(present), count // len(present))
+    quotas[rng.permutation(len(present))[: count % len(present)]] += 1
+    numbers = []
+    again = []
+    for label, quota in zip(present, quotas):
+        own = rng.permutation(np.flatnonzero(labels == label))
+        places = np.arange(quota)
+        numbers.append(own[places % len(own)])
+        again.append(places // len(own))
+    order = rng.permutation(count)
+    return np.concatenate(numbers)[order], np.concatenate(again)[order]
+
+
+def is_uneven(labels: np.ndarray) -> bool:
+    """Whether some class has more than twice the images of another one that has any."""
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    return bool(counts.max() > 2 * counts.min())

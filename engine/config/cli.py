@@ -123,6 +123,12 @@ def _add_spellings(p: Parser) -> None:
         '--channel_order', choices=inputs.ORDERS, help='--inputs: order of the channels'
     )
     group.add_argument(
+        '--input_channels',
+        type=int,
+        choices=(1, 3),
+        help='1 is --channel_order grey: networks of grey images',
+    )
+    group.add_argument(
         '--target', type=float, metavar='RATE', help='--net aig: --targets, the same for all blocks'
     )
 
@@ -233,7 +239,12 @@ def _set_views(args: argparse.Namespace, given: dict[str, Any]) -> None:
         if augment.SHARE in known:
             raise UsageError(f'--crop {args.crop:g} with --augmentation {known}: give one of them')
         given['augmentation'] = f'{known}{augment.SHARE}{args.crop:g}'
-    parts = [args.channel_order or '']
+    order = args.channel_order or ''
+    if args.input_channels == 1:
+        if order not in ('', inputs.GREY):
+            raise UsageError(f'--input_channels 1 with --channel_order {order}: give one of them')
+        order = inputs.GREY
+    parts = [order]
     for name in ('mean', 'std'):
         numbers = getattr(args, name) or []
         if len(numbers) not in (0, 1, 3):

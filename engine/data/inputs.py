@@ -8,7 +8,15 @@ from engine.errors import UsageError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-SPELLING = 'rgb:MEAN,MEAN,MEAN:DEVIATION,DEVIATION,DEVIATION (or bgr:...), of the range [0, 1]'
+SPELLING = (
+    'rgb:MEAN,MEAN,MEAN:DEVIATION,DEVIATION,DEVIATION (or bgr:...), or grey:MEAN:DEVIATION, of the '
+    'range [0, 1]'
+)
+GREY = 'grey'
+# What parts of a spelling begin with; empty parts stand for those of the default.
+ORDERS = ('rgb', 'bgr', GREY)
+# Weights of red, green and blue in grey.
+WEIGHTS = (0.299, 0.587, 0.114)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,14 +24,29 @@ class InputRule:
     """Channel order, and what is subtracted from pixels in [0, 1] and what divides the difference.
 
     Attributes:
-        rgb: whether channels are in RGB order; else they stay BGR, as OpenCV reads them.
+        rgb: whether channels are in RGB order; else they stay BGR, as OpenCV reads them, or are
+            one.
         mean: of each channel, in that order; empty leaves pixels in [0, 1].
         std: standard deviation of each channel, in that order.
+        grey: whether colours become one channel, as OpenCV weighs them.
     """
 
     rgb: bool
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    grey: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return 1 if self.grey else 3
+
+    @property
+    def order(self) -> str:
+        """One of ``ORDERS``."""
+        if self.grey:
+            return GREY
+        return 'rgb' if self.rgb else 'bgr'
 
 
 # The names that `--inputs` knows. `normalized_bgr` is what the quantized RS-Nets take; ConvNet-AIG
@@ -38,10 +61,6 @@ RULES = {
 }
 
 
-# Parts of a spelling; empty ones stand for those of the default.
-ORDERS = ('rgb', 'bgr')
-
-
 def completed(text: str, default: str) -> str:
     """A spelling whose empty parts are those of another one, as ``--mean`` leaves them.
 
@@ -54,6 +73,8 @@ def completed(text: str, default: str) -> str:
 
     >>> completed('bgr::', 'rgb:0.1,0.2,0.3:0.4,0.5,0.6')
     'bgr:0.3,0.2,0.1:0.6,0.5,0.4'
+    >>> completed('grey::', 'normalized_rgb')
+    'grey:0.459:0.226'
     >>> completed(':0.5,0.5,0.5:', 'unit_rgb')
     'rgb:0.5,0.5,0.5:1,1,1'
     """
@@ -61,20 +82,48 @@ def completed(text: str, default: str) -> str:
     if len(parts) != 3 or all(parts):
         return text
     order, mean, std = parts
-    there = parse(default)
-    turned = order not in ('', 'rgb' if there.rgb else 'bgr')
-    step = -1 if turned else 1
-    order = order or ('rgb' if there.rgb else 'bgr')
-    known = (there.mean or (0.0,) * 3)[::step], (there.std or (1.0,) * 3)[::step]
+    there = _in_order(parse(default), order or parse(default).order)
+    order = there.order
     spelled = []
-    for given, numbers in zip((mean, std), known):
-        spelled.append(given or ','.join(f'{number:g}' for number in numbers))
+    for given, numbers in zip((mean, std), (there.mean, there.std)):
+        if given:
+            numbers = _listed(given)
+        if len(set(numbers)) == 1:
+            numbers = numbers[:1] * there.channels
+        spelled.append(','.join(f'{number:.6g}' for number in numbers))
     found = ':'.join([order, *spelled])
     rule = parse(found)
     for name, same in RULES.items():
         if same == rule:
             return name
     return found
+
+
+def _listed(text: str) -> tuple[float, ...]:
+    """Numbers between commas.
+
+    Raises:
+        UsageError: they are no numbers.
+    """
+    try:
+        return tuple(float(number) for number in text.split(','))
+    except ValueError:
+        raise UsageError(f'--inputs: {text} are no numbers; expected {SPELLING}') from None
+
+
+def _in_order(rule: InputRule, order: str) -> InputRule:
+    """A rule with channels in another order, or one of them, and with all numbers."""
+    mean = rule.mean or (0.0,) * rule.channels
+    std = rule.std or (1.0,) * rule.channels
+    if order == rule.order:
+        return dataclasses.replace(rule, mean=mean, std=std)
+    if rule.grey:
+        return InputRule(order == 'rgb', mean * 3, std * 3)
+    if order != GREY:
+        return InputRule(order == 'rgb', mean[::-1], std[::-1])
+    reds_first = mean if rule.rgb else mean[::-1]
+    weighed = sum(weight * number for weight, number in zip(WEIGHTS, reds_first))
+    return InputRule(False, (round(weighed, 3),), (round(sum(std) / 3, 3),), grey=True)
 
 
 def parse(text: str) -> InputRule:
@@ -89,20 +138,31 @@ def parse(text: str) -> InputRule:
     if text in RULES:
         return RULES[text]
     order, *lists = text.split(':')
-    if order not in ('rgb', 'bgr') or len(lists) != 2:
+    if order not in ORDERS or len(lists) != 2:
         known = ', '.join(RULES)
         raise UsageError(f'--inputs {text}: unknown; there are {known}, or {SPELLING}')
-    mean, std = (_three_numbers(text, numbers) for numbers in lists)
+    count = 1 if order == GREY else 3
+    mean, std = (_numbers(text, numbers, count) for numbers in lists)
     if min(std) <= 0:
         raise UsageError(f'--inputs {text}: deviations must be greater than 0')
-    return InputRule(order == 'rgb', mean, std)
+    return InputRule(order == 'rgb', mean, std, grey=order == GREY)
 
 
-def _three_numbers(text: str, numbers: str) -> tuple[float, ...]:
+def _numbers(text: str, numbers: str, count: int) -> tuple[float, ...]:
+    """The numbers of a part of a spelling.
+
+    Args:
+        text: the whole spelling, for messages.
+        numbers: the part.
+        count: how many there must be.
+
+    Raises:
+        UsageError: there are others.
+    """
     try:
         values = tuple(float(number) for number in numbers.split(','))
     except ValueError:
         values = ()
-    if len(values) != 3 or not all(0 <= value <= 1 for value in values):
-        raise UsageError(f'--inputs {text}: expected {SPELLING}, three numbers from 0 to 1 each')
+    if len(values) != count or not all(0 <= value <= 1 for value in values):
+        raise UsageError(f'--inputs {text}: expected {SPELLING}, numbers from 0 to 1')
     return values

@@ -22,15 +22,15 @@ def views(
     An antialiased view of another edge than the size's is filtered here.
 
     Args:
-        images: uint8 [N, H, H, 3], BGR: one for each of ``preprocessing.view_sizes``.
+        images: uint8 [N, H, H, C], BGR or grey: one for each of ``preprocessing.view_sizes``.
         preprocessing: of the run.
         data_format: ``NHWC`` or ``NCHW``, of the result.
 
     Returns:
-        {size: float32 [N, size, size, 3]} or [N, 3, size, size].
+        {size: float32 [N, size, size, C]} or [N, C, size, size].
     """
     rule = inputs.parse(preprocessing.inputs)
-    values = [_normalized(batch, rule) for batch in images]  # [N, H, H, 3]
+    values = [_normalized(batch, rule) for batch in images]  # [N, H, H, C]
     if not preprocessing.antialias:
         resize = {'nearest': _nearest, 'area': _area_means}[preprocessing.resize]
         return {size: resize(values[0], size, data_format) for size in preprocessing.sizes}
@@ -42,7 +42,7 @@ def views(
 
 
 def _in_format(values: tf.Tensor, data_format: str) -> tf.Tensor:
-    """[N, H, W, 3] in the order of the format."""
+    """[N, H, W, C] in the order of the format."""
     return tf.transpose(values, [0, 3, 1, 2]) if data_format == 'NCHW' else values
 
 
@@ -100,12 +100,12 @@ def resized(images: np.ndarray, resize: str, size: int) -> np.ndarray:
     """Views resized as the graph resizes them, by numpy and before they are normalised.
 
     Args:
-        images: uint8 [N, H, H, 3].
+        images: uint8 [N, H, H, C].
         resize: ``nearest`` or ``area``.
         size: edge of the result, pixels.
 
     Returns:
-        float32 [N, size, size, 3], from 0 to 255: means over areas are no whole numbers.
+        float32 [N, size, size, C], from 0 to 255: means over areas are no whole numbers.
     """
     count, length, _, channels = images.shape
     if size == length:

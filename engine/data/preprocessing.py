@@ -6,8 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from engine.data import augment
+from engine.data import augment, inputs
 from engine.data.augment import Extra
+from engine.data.opencv import cv2
 
 # How the input sizes are made: in the graph from one view, or while loading with an antialiased
 # filter.
@@ -35,6 +36,11 @@ class Preprocessing:
     sizes: tuple[int, ...]
     resize: str
     inputs: str
+
+    @property
+    def channels(self) -> int:
+        """Channels of the views: three, or one of grey images."""
+        return inputs.parse(self.inputs).channels
 
     @property
     def antialias(self) -> bool:
@@ -67,26 +73,33 @@ class Preprocessing:
         )
 
     def eval_views(self, image: np.ndarray) -> list[np.ndarray]:
-        """Views of evaluation: uint8 [size, size, 3], BGR, for each of ``view_sizes``.
+        """Views of evaluation: uint8 [size, size, C], BGR or grey, for each of ``view_sizes``.
 
         Args:
             image: uint8 [h, w, 3], BGR, of any size.
         """
-        return augment.eval_views(
+        views = augment.eval_views(
             image, self.augmentation, self.view_sizes, antialias=self.antialias, cubic=self.cubic
         )
+        return self._in_channels(views)
+
+    def _in_channels(self, views: list[np.ndarray]) -> list[np.ndarray]:
+        """Views uint8 [size, size, 3] as the network takes them, of one channel or three."""
+        if self.channels == 3:
+            return views
+        return [cv2.cvtColor(view, cv2.COLOR_BGR2GRAY)[..., None] for view in views]
 
     def train_views(
         self, image: np.ndarray, rng: np.random.Generator, extra: Extra | None = None
     ) -> list[np.ndarray]:
-        """Random training views: uint8 [size, size, 3], BGR, for each of ``view_sizes``.
+        """Random training views: uint8 [size, size, C], BGR or grey, for each of ``view_sizes``.
 
         Args:
             image: uint8 [h, w, 3], BGR, of any size.
             rng: source of all chance.
             extra: augmentation of the finished views.
         """
-        return augment.train_views(
+        views = augment.train_views(
             image,
             self.augmentation,
             self.view_sizes,
@@ -95,3 +108,4 @@ class Preprocessing:
             cubic=self.cubic,
             extra=extra,
         )
+        return self._in_channels(views)

@@ -73,7 +73,9 @@ class Anytime:
 
 def _seconds(way: Way) -> float:
     """Seconds of one image, of which the first prepares what runs it."""
-    blank = [np.zeros([1, side, side, 3], np.uint8) for side in way.preprocessing.view_sizes]
+    channels = way.preprocessing.channels
+    sides = way.preprocessing.view_sizes
+    blank = [np.zeros([1, side, side, channels], np.uint8) for side in sides]
     way.answer(blank)
     begun = time.perf_counter()
     way.answer(blank)

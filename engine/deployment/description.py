@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine.data import augment, inputs
+from engine.data.inputs import GREY
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import texts
 from engine.deployment.program import Program
@@ -217,7 +218,8 @@ def images(rule: Preprocessing, *, resizes: bool = True) -> texts.ImageText:
         inside.insert(0, 'turn BGR into RGB')
     if numbers.mean:
         inside += ['subtract mean', 'divide by std']
-    before = ['decode to 8-bit BGR, as OpenCV reads files']
+    order = GREY if numbers.grey else 'BGR'
+    before = [f'decode to 8-bit {order}, as OpenCV reads files']
     if rule.antialias:
         before.append(rule.eval_rule('side'))
     else:
@@ -227,10 +229,10 @@ def images(rule: Preprocessing, *, resizes: bool = True) -> texts.ImageText:
     return texts.ImageText(
         dtype='uint8' if resizes else 'float32',
         layout='NHWC',
-        channels='BGR',
+        channels=order,
         before=tuple(before),
         inside=tuple(inside),
-        network_channels='RGB' if numbers.rgb else 'BGR',
+        network_channels='RGB' if numbers.rgb else order,
         mean=numbers.mean,
         std=numbers.std,
         augmentation=augment.evaluated_as(rule.augmentation),

@@ -76,7 +76,8 @@ class OnnxGraph:
         kind = TensorProto.FLOAT if self._by_height else TensorProto.UINT8
         # A branch is chosen for a batch.
         batch: Any = 1 if self._joint.choices else 'N'
-        images = helper.make_tensor_value_info(IMAGES, kind, [batch, side, side, 3])
+        channels = points[0].channels
+        images = helper.make_tensor_value_info(IMAGES, kind, [batch, side, side, channels])
         inputs = [images]
         if len(points) > 1 and self._by_height:
             onnx_branches.choose_by_height(self, self._whole)

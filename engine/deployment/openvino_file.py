@@ -91,7 +91,8 @@ class OpenVinoFile:
 
     def _shaped(self, model: openvino.Model, count: openvino.Dimension, side: int) -> Run:
         shaped = model.clone()
-        shaped.reshape({IMAGES: openvino.PartialShape([count, side, side, 3])})
+        channels = model.input(IMAGES).partial_shape[3]
+        shaped.reshape({IMAGES: openvino.PartialShape([count, side, side, channels])})
         return _run(self._core.compile_model(shaped, 'CPU', self._settings))
 
 

@@ -347,11 +347,12 @@ class PointProgram:
     """What computes one operating point.
 
     Attributes:
-        input: name of the images, uint8 [N, side, side, 3] in BGR order.
+        input: name of the images, uint8 [N, side, side, C] in BGR order or grey.
         side: of the images, in pixels.
         operations: in the order of execution.
         output: name of the logits [N, classes].
         choices: numbers that say what was executed, of a program that chooses image by image.
+        channels: of the images: three, or one of grey ones.
     """
 
     input: str
@@ -359,6 +360,7 @@ class PointProgram:
     operations: tuple[Operation, ...]
     output: str
     choices: tuple[Chosen, ...] = ()
+    channels: int = 3
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,4 +59,4 @@ def _without_resize(point: PointProgram) -> PointProgram:
             names[operation.out] = operation.x
         else:
             operations.append(dataclasses.replace(operation, x=names.get(operation.x, operation.x)))
-    return PointProgram(point.input, side, tuple(operations), point.output)
+    return dataclasses.replace(point, side=side, operations=tuple(operations))

@@ -6,6 +6,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from engine.data.inputs import GREY
 from engine.deployment.texts import Texts
 
 # Names of classes that are shown.
@@ -58,7 +59,8 @@ def _scaled(value: int | None, unit: float) -> float | None:
 def _about(found: Texts) -> str:
     """A line for each other fact."""
     images = found.images
-    shape = '[N, side, side, 3]'
+    channels = 1 if images.channels == GREY else 3
+    shape = f'[N, side, side, {channels}]'
     rows = [
         ('input', f'{images.dtype} {shape}, 0 to 255, {images.channels}'),
         *_steps('before it', images.before),

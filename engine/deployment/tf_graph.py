@@ -49,7 +49,8 @@ def graph_of(
         signatures = []
         for point in points:
             side = whole.points[point].side
-            images = tf.placeholder(tf.uint8, [batch, side, side, 3], f'{point}/images')
+            shape = [batch, side, side, whole.points[point].channels]
+            images = tf.placeholder(tf.uint8, shape, f'{point}/images')
             found = [tf.identity(one) for one in writer.answers(point, images)]
             found[0] = tf.identity(found[0], f'{point}/logits')
             signatures.append(Signature([images.name], [one.name for one in found]))

@@ -58,7 +58,8 @@ def of_points(
         results = reader.read(frozen, size)
         made = tuple(reader.operations)
         choices = tuple(chosen(made, *one) for one in zip(told, results))
-        points[name] = PointProgram(IMAGES, side, made, reader.output, choices)
+        channels = model.config.preprocessing.channels
+        points[name] = PointProgram(IMAGES, side, made, reader.output, choices, channels)
     return Program(points, dict(constants))
 
 
@@ -101,7 +102,8 @@ def _opaque(
     def build() -> list[freeze.Part]:
         views = {}
         for each in model.config.sizes:
-            views[each] = tf.placeholder(tf.float32, [None, each, each, 3], f'view_{each}')
+            shape = [None, each, each, model.config.preprocessing.channels]
+            views[each] = tf.placeholder(tf.float32, shape, f'view_{each}')
         blocks = model.blocks(training=False, opaque=True)
         feeds = list(views.values())
         if name in model.net.choosing:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from engine.data.opencv import cv2
 from engine.data.preprocessing import Preprocessing
 from engine.errors import UsageError
 
@@ -69,6 +70,8 @@ def views(
     made = []
     for number, image in enumerate(images, start):
         _check_image(image, number)
+        if image.ndim == 2 or image.shape[2] == 1:
+            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         own = preprocessing.eval_views(image)
         made.append([np.array(view) for view in own])
     return [np.stack(size) for size in zip(*made)]
@@ -78,17 +81,18 @@ def _check_image(image: object, number: int) -> None:
     """Refuses what is no image.
 
     Raises:
-        UsageError: it is not uint8 [H, W, 3], or empty.
+        UsageError: it is neither uint8 [H, W, 3] nor grey, [H, W] or [H, W, 1], or empty.
     """
     if not _is_image(image):
         kind, shape = getattr(image, 'dtype', type(image)), getattr(image, 'shape', ())
         raise UsageError(
-            f'images: expected uint8 [H, W, 3], found {kind} {list(shape)} (number {number})'
+            'images: expected uint8 [H, W, 3] or grey [H, W], '
+            f'found {kind} {list(shape)} (number {number})'
         )
 
 
 def _is_image(image: object) -> bool:
-    """Whether it is an array uint8 [H, W, 3] of at least one pixel."""
+    """Whether it is an array uint8 [H, W, 3], [H, W] or [H, W, 1] of at least one pixel."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not image.size:
         return False
-    return image.ndim == 3 and image.shape[2] == 3
+    return image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))

@@ -237,7 +237,7 @@ def of_choices(
 
 
 def _images(model: InferenceModel) -> list[tf.Tensor]:
-    """Placeholders of the images, uint8 [N, side, side, 3], one for each view size."""
+    """Placeholders of the images, uint8 [N, side, side, C], one for each view size."""
     *specs, _ = model.inputs()
     return [tf.placeholder(spec.dtype, spec.shape, spec.name) for spec in specs]
 

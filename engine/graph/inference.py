@@ -112,10 +112,12 @@ class InferenceModel:
         self.net = config.network()
 
     def inputs(self) -> list[tf.TensorSpec]:
-        """The images uint8 [N, side, side, 3] of each view size, and the labels int32 [N]."""
+        """The images uint8 [N, side, side, C] of each view size, and the labels int32 [N]."""
         specs = []
+        channels = self.config.preprocessing.channels
         for side in self.config.preprocessing.view_sizes:
-            specs.append(tf.TensorSpec([None, side, side, 3], tf.uint8, f'images_{side}'))
+            shape = [None, side, side, channels]
+            specs.append(tf.TensorSpec(shape, tf.uint8, f'images_{side}'))
         return [*specs, tf.TensorSpec([None], tf.int32, 'labels')]
 
     def size_of(self, point: Point) -> int:
@@ -176,11 +178,12 @@ class InferenceModel:
     def build_inference(self) -> Blocks:
         """Builds the network alone in the current graph, in inference mode."""
         blocks = self.blocks(training=False)
+        channels = self.config.preprocessing.channels
         images = {}
         for size in self.config.sizes:
-            shape = [None, size, size, 3]
+            shape = [None, size, size, channels]
             if self.data_format == 'NCHW':
-                shape = [None, 3, size, size]
+                shape = [None, channels, size, size]
             images[size] = tf.placeholder(tf.float32, shape)
         self.outputs(images, blocks)
         return blocks

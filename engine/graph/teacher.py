@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine.config.config import Config
-from engine.data import preprocess
+from engine.data import inputs, preprocess
 from engine.graph import freeze
 from engine.graph.freeze import Part
 from engine.runs.checkpoint import Checkpoint
@@ -35,7 +35,7 @@ class Teacher:
         view: which of the learner's views it takes.
         graph_def: of a part with one feed and one fetch, without its weights.
         weights: what was taken out of it, by the names of the nodes.
-        feed: name of the images uint8 [N, side, side, 3].
+        feed: name of the images uint8 [N, side, side, C].
         fetch: name of the logits float32 [N, classes of the learner].
         digest: of the variables that it was made of.
     """
@@ -51,7 +51,7 @@ class Teacher:
         """Its answers [N, classes] to a batch, without gradient.
 
         Args:
-            images: uint8 [N, side, side, 3] of each view size of the learner.
+            images: uint8 [N, side, side, C] of each view size of the learner.
         """
         inputs = {self.feed: images[self.view]}
         # Absolute: names that begin with those of towers are taken for copies of others. And not
@@ -116,8 +116,9 @@ def teacher(
         return known
 
     def build() -> list[Part]:
-        feed = tf.placeholder(tf.uint8, [None, sides[view], sides[view], 3], 'images')
-        views = preprocess.views([feed], rule, data_format)
+        channels = learner.preprocessing.channels
+        feed = tf.placeholder(tf.uint8, [None, sides[view], sides[view], channels], 'images')
+        views = preprocess.views([_in_channels(feed, rule.channels)], rule, data_format)
         if learner.teacher_bf16:
             views = {size: tf.cast(views[size], tf.bfloat16)}
         outputs = model.net.outputs(views, model.blocks(training=False))
@@ -137,6 +138,17 @@ def _view(sides: Sequence[int], wanted: int) -> int:
     if wanted in sides:
         return sides.index(wanted)
     return sides.index(max(sides))
+
+
+def _in_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
+    """Images uint8 [N, side, side, C] with the channels that another network takes."""
+    there = int(images.shape[3])
+    if there == channels:
+        return images
+    if channels == 3:
+        return tf.tile(images, [1, 1, 1, 3])
+    grey = tf.tensordot(tf.cast(images, tf.float32), tf.constant(inputs.WEIGHTS[::-1]), 1)
+    return tf.cast(tf.round(grey), tf.uint8)[..., None]
 
 
 def _taken_out(graph_def: Any) -> dict[str, np.ndarray]:

@@ -37,7 +37,7 @@ def random_batch(config: Config, names: Sequence[str]) -> list[Any]:
 
     values = []
     for side in config.preprocessing.view_sizes:
-        shape = [config.batch_size, side, side, 3]
+        shape = [config.batch_size, side, side, config.preprocessing.channels]
         values.append(tf.random.uniform(shape, 0, 256, tf.int32, seed=1))
     values.append(tf.random.uniform([config.batch_size], 0, config.classes, tf.int32, seed=2))
     variables = []

@@ -1,10 +1,15 @@
 """Spellings of what a network takes, whole and in part."""
 
+import dataclasses
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from engine.config.cli import explicit, parse
 from engine.config.resolve import completed_views, resolve
 from engine.data import inputs
+from engine.data.preprocessing import Preprocessing
 from engine.errors import UsageError
 
 
@@ -19,6 +24,12 @@ from engine.errors import UsageError
         (':0.5,0.5,0.5:', 'normalized_bgr', 'bgr:0.5,0.5,0.5:0.225,0.224,0.229'),
         ('rgb:0.5,0.6,0.7:', 'normalized_bgr', 'rgb:0.5,0.6,0.7:0.229,0.224,0.225'),
         ('::0.5,0.5,0.5', 'unit_rgb', 'rgb:0,0,0:0.5,0.5,0.5'),
+        ('grey::', 'normalized_bgr', 'grey:0.459:0.226'),
+        ('grey::', 'normalized_rgb', 'grey:0.459:0.226'),
+        ('grey::', 'unit_rgb', 'grey:0:1'),
+        ('grey:0.5,0.5,0.5:', 'normalized_rgb', 'grey:0.5:0.226'),
+        ('::0.3,0.3,0.3', 'grey:0.5:0.25', 'grey:0.5:0.3'),
+        ('rgb::', 'grey:0.5:0.25', 'rgb:0.5,0.5,0.5:0.25,0.25,0.25'),
     ],
 )
 def test_what_is_left_open_follows_from_the_default(text, default, expected):
@@ -35,6 +46,9 @@ def test_what_is_left_open_follows_from_the_default(text, default, expected):
         ('--channel-order rgb', {'inputs': 'normalized_rgb'}),
         ('--channel-order rgb --net san', {'inputs': 'unit_rgb'}),
         ('--augmentation none', {'augmentation': 'none'}),
+        ('--input-channels 1', {'inputs': 'grey:0.459:0.226'}),
+        ('--input-channels 1 --mean 0.5 --std 0.25', {'inputs': 'grey:0.5:0.25'}),
+        ('--input-channels 3', {'inputs': 'normalized_bgr'}),
     ],
 )
 def test_flags(words, expected):
@@ -62,9 +76,33 @@ def test_an_evaluation_completes_what_was_recorded():
         ('--augment cifar --crop 0.9', 'shift has no share to keep'),
         ('--augment flip', '--augment/--augmentation flip'),
         ('--channel-order gbr', 'channel_order'),
+        ('--channel-order rgb --input-channels 1', '--input_channels 1 with --channel_order rgb'),
+        ('--inputs grey:0.5,0.5,0.5:1', '--inputs grey:0.5,0.5,0.5:1: expected rgb:'),
+        ('--inputs grey:a:', '--inputs: a are no numbers'),
     ],
 )
 def test_bad_flags(words, message):
     with pytest.raises(UsageError) as caught:
         resolve(explicit(parse(words.split())))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize('resize', ['nearest', 'antialias'])
+def test_views_of_one_channel(resize):
+    """Weighed as in Pillow, and what was grey before stays as it was."""
+    views = Preprocessing('shift', 16, (16, 12), resize, 'grey:0.5:0.25')
+    assert views.channels == 1
+    rng = np.random.default_rng(0)
+    colours = rng.integers(256, size=(20, 30, 3), dtype=np.uint8)
+    grey = np.repeat(colours[..., :1], 3, axis=2)
+    plain = dataclasses.replace(views, inputs='unit_rgb')
+    for image in (colours, grey):
+        for found, of_three in zip(views.eval_views(image), plain.eval_views(image)):
+            expected = np.asarray(Image.fromarray(of_three[..., ::-1]).convert('L'))
+            assert found.shape == (*expected.shape, 1)
+            assert np.abs(found[..., 0].astype(int) - expected).max() <= 1
+            if image is grey:
+                np.testing.assert_array_equal(found[..., 0], of_three[..., 0])
+    (first, *_), again = (views.train_views(colours, np.random.default_rng(2)) for _ in range(2))
+    np.testing.assert_array_equal(first, again[0])
+    assert first.shape == (16, 16, 1)

@@ -8,7 +8,7 @@ import pytest
 from engine.data import inputs
 from engine.data.preprocess import shares, views
 from engine.data.preprocessing import Preprocessing
-from engine.deployment import interpreter, program, trace
+from engine.deployment import interpreter, program, tf_graph, trace
 from engine.deployment.pool import Constants
 from engine.deployment.resizing import blocks
 from engine.errors import UsageError
@@ -80,6 +80,25 @@ def test_a_program_gives_what_the_graph_gives(cell):
     assert any(isinstance(one, program.Codes) for one in whole.constants.values()) == (
         'float' not in cell
     )
+
+
+@pytest.mark.parametrize('cell', FEWER_CELLS)
+def test_networks_of_grey_images(cell):
+    """One channel, in the stem, in the program and in the graph that is made of it."""
+    source = made(cell, inputs='grey:0.45:0.226')
+    whole = trace.of_points(source, freeze.points(source))
+    grey = IMAGES[..., :1]
+    expected = logits(source, grey)
+    written = tf_graph.graph_of(whole, list(whole.points))
+    for point, run in zip(whole.points, written.runs(1)):
+        one = whole.points[point]
+        assert one.channels == 1
+        views = grey[:, : one.side, : one.side]
+        rows = expected[point]
+        found = interpreter.run(whole, point, views)
+        np.testing.assert_allclose(found, rows, rtol=0, atol=1e-4 * rows.std())
+        (found,) = run(views)
+        np.testing.assert_allclose(found, rows, rtol=0, atol=1e-4 * rows.std())
 
 
 @pytest.mark.parametrize('resize', ['nearest', 'area', 'antialias'])

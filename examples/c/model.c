@@ -135,6 +135,8 @@ void model_read(const char *path, struct model *model)
     model->resize = needed(model, model->images, "resize");
     if (strcmp(needed(model, model->images, "dtype"), "uint8") != 0)
         fail("%s: leaves preprocessing to others; export it without --no-preprocess", path);
+    if (strcmp(needed(model, model->images, "channels"), "BGR") != 0)
+        fail("%s: is of grey images, which this program does not make", path);
     cJSON *choices = read_text(model, "choices"), *budgets = read_text(model, "budgets");
     model->count = cJSON_GetArraySize(model->points);
     model->point = allocate((size_t)model->count, sizeof *model->point);

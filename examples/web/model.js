@@ -58,5 +58,8 @@ export function describe(bytes) {
   if (images.dtype !== 'uint8') {
     throw new Error('leaves preprocessing to others; export it without --no-preprocess');
   }
+  if (images.channels !== 'BGR') {
+    throw new Error('is of grey images, which this page does not make');
+  }
   return { points, classes: classes ?? [], augmentation: images.augmentation, resize: images.resize };
 }

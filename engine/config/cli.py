@@ -249,7 +249,7 @@ def _set_views(args: argparse.Namespace, given: dict[str, Any]) -> None:
         numbers = getattr(args, name) or []
         if len(numbers) not in (0, 1, 3):
             raise UsageError(f'--{name}: give one number for all channels, or three')
-        if len(numbers) == 1:
+        if len(numbers) == 1 and order != inputs.GREY:
             numbers = numbers * 3
         parts.append(','.join(f'{number:g}' for number in numbers))
     if any(parts):

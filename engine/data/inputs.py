@@ -82,7 +82,10 @@ def completed(text: str, default: str) -> str:
     if len(parts) != 3 or all(parts):
         return text
     order, mean, std = parts
-    there = _in_order(parse(default), order or parse(default).order)
+    known = parse(default)
+    if not (mean or std) and order in ('', known.order):
+        return default
+    there = _in_order(known, order or known.order)
     order = there.order
     spelled = []
     for given, numbers in zip((mean, std), (there.mean, there.std)):

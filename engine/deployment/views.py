@@ -36,7 +36,7 @@ def batches(
     if isinstance(images, Sequence | np.ndarray):
         total = len(images)
         for number, image in enumerate(images):
-            _check_image(image, number)
+            _check_image(image, number, preprocessing.channels)
     pixels = sum(side**2 for side in preprocessing.view_sizes)
     count = max(1, min(LARGEST_BATCH, BATCH_PIXELS // pixels))
     if single:
@@ -69,30 +69,35 @@ def views(
     """
     made = []
     for number, image in enumerate(images, start):
-        _check_image(image, number)
-        if image.ndim == 2 or image.shape[2] == 1:
+        _check_image(image, number, preprocessing.channels)
+        if image.shape[2] == 1:
             image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         own = preprocessing.eval_views(image)
         made.append([np.array(view) for view in own])
     return [np.stack(size) for size in zip(*made)]
 
 
-def _check_image(image: object, number: int) -> None:
+def _check_image(image: object, number: int, channels: int) -> None:
     """Refuses what is no image.
 
+    Args:
+        image: to be checked.
+        number: of it, for messages.
+        channels: of the network: one that has a single one takes images with one, too.
+
     Raises:
-        UsageError: it is neither uint8 [H, W, 3] nor grey, [H, W] or [H, W, 1], or empty.
+        UsageError: it is not uint8 [H, W, 3], or empty.
     """
-    if not _is_image(image):
+    if not _is_image(image, channels):
         kind, shape = getattr(image, 'dtype', type(image)), getattr(image, 'shape', ())
+        wanted = '[H, W, 3]' if channels == 3 else '[H, W, 3] or [H, W, 1]'
         raise UsageError(
-            'images: expected uint8 [H, W, 3] or grey [H, W], '
-            f'found {kind} {list(shape)} (number {number})'
+            f'images: expected uint8 {wanted}, found {kind} {list(shape)} (number {number})'
         )
 
 
-def _is_image(image: object) -> bool:
-    """Whether it is an array uint8 [H, W, 3], [H, W] or [H, W, 1] of at least one pixel."""
+def _is_image(image: object, channels: int) -> bool:
+    """Whether it is an array uint8 [H, W, 3 or the network's channels] of at least one pixel."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not image.size:
         return False
-    return image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
+    return image.ndim == 3 and image.shape[2] in (3, channels)

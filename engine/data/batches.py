@@ -218,15 +218,18 @@ class TrainFlow(DataFlow):
         used = len(self) * self.batch_size
         for number in count(first_pass):
             rng = np.random.default_rng([self.seed, number])
-            order = np.zeros([len(self.source), 2], np.int64)  # place, again
             if self.balance:
-                order[:, 0], order[:, 1] = balanced(self.source.labels, rng)
+                order, again = balanced(self.source.labels, rng)
             else:
-                order[:, 0] = rng.permutation(len(self.source))
-            rest = order[first_batch * self.batch_size : used]
-            parts = rest.reshape(-1, self.parts, self.batch_size // self.parts, 2)
-            for place, again in parts[:, self.part].reshape(-1, 2).tolist():
-                yield Planned(number, place, again)
+                order = rng.permutation(len(self.source))
+                again = np.zeros(len(order), np.int64)
+            own = []
+            for numbers in (order, again):
+                rest = numbers[first_batch * self.batch_size : used]
+                parts = rest.reshape(-1, self.parts, self.batch_size // self.parts)
+                own.append(parts[:, self.part].ravel())
+            for place, times in zip(*own):
+                yield Planned(number, int(place), int(times))
             first_batch = 0
 
     def _read(self, planned: Planned) -> Sample:

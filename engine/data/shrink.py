@@ -25,7 +25,7 @@ class Shrink(NamedTuple):
 
     @property
     def form(self) -> str:
-        """What is done, as packs record it."""
+        """The scaling, as packs record it."""
         return f'shortest{self.shortest}-quality{self.quality}'
 
     def __call__(self, encoded: np.ndarray, name: str) -> np.ndarray:

@@ -19,7 +19,6 @@ from nets.layers.slimmable import act, conv, norm
 from nets.layers.width import Index, Width
 from quant.backend import tf
 
-IMAGE = Width((3,))
 # Number of widths, and of the smallest one relative to the largest in ResNets.
 WIDTHS, NARROWEST = 14, 0.35
 
@@ -113,7 +112,9 @@ class MobileNetV1:
             passes: how many passes of a step take the result.
         """
         width = Width(self.stem.choices, int(wide), passes)
-        x = conv(b, 'conv0', b.image(x), IMAGE, width, 3, stride=self.stem.stride, role='stem')
+        colours = Width((b.channels(x),))
+        stride = self.stem.stride
+        x = conv(b, 'conv0', b.image(x), colours, width, 3, stride=stride, role='stem')
         x = norm(b, 'conv0/bn', x, width)
         x = act(b, 'act0', x, width, role='depthwise')
         for g, stage in enumerate(self.stages[: self.split]):
@@ -199,7 +200,8 @@ class ResNet:
         width = self._width(0, index)
         kernel, stride = (3, 1) if self.form.small else (7, 2)
         x = b.image(images)
-        x = conv(b, 'conv0', x, IMAGE, width, kernel, stride=stride, role='stem')
+        colours = Width((b.channels(x),))
+        x = conv(b, 'conv0', x, colours, width, kernel, stride=stride, role='stem')
         x = norm(b, 'conv0/bn', x, width)
         x = act(b, 'relu0', x, width, role='stem', function='relu')
         if not self.form.small:

@@ -100,7 +100,7 @@ def files(tmp_path):
     return tmp_path / 'net.onnx', tmp_path / 'a.jpg'
 
 
-@pytest.mark.parametrize('augmentation', ['shift', 'area_crop'])
+@pytest.mark.parametrize('augmentation', ['shift', 'area_crop', 'area_crop:0.95'])
 @pytest.mark.parametrize('resize', ['area', 'antialias', 'antialias_cubic'])
 def test_views_are_those_of_evaluation(augmentation, resize, recorder, tmp_path):
     net, path = tmp_path / 'net.onnx', tmp_path / 'a.jpg'

@@ -72,7 +72,7 @@ def in_node():
 
 def test_views_are_those_of_evaluation(in_node):
     cases, calls = [], []
-    for augmentation in ('shift', 'area_crop'):
+    for augmentation in ('shift', 'area_crop', 'area_crop:0.95'):
         for resize in ('area', 'antialias', 'antialias_cubic'):
             for height, width in ((28, 28), (56, 84), (37, 300), (3, 5), (1, 400), (300, 224)):
                 image = RNG.integers(256, size=(height, width, 3), dtype=np.uint8)

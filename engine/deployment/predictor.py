@@ -221,7 +221,8 @@ class Predictor:
                 ways.append(self._backend.leaving_early(None, None, float('inf')))
         for way in ways:
             sides = way.preprocessing.view_sizes
-            blank = [np.zeros([1, side, side, 3], np.uint8) for side in sides]
+            channels = way.preprocessing.channels
+            blank = [np.zeros([1, side, side, channels], np.uint8) for side in sides]
             # The first run prepares, and the second takes its time.
             way.answer(blank)
             way.answer(blank)

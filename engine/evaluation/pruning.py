@@ -8,7 +8,6 @@ import numpy as np
 
 from engine.data.spec import Dataset
 from engine.deployment import trace
-from engine.deployment.backend import tells
 from engine.deployment.tf_graph import graph_of
 from engine.errors import UsageError
 from engine.evaluation.evaluate import eval_flow
@@ -28,25 +27,30 @@ def rates(source: Checkpoint, dataset: Dataset) -> Rates:
         dataset: that has them.
 
     Raises:
-        UsageError: no images were held out, or no gate is there that could be removed.
+        UsageError: no images were held out, or there are no gates of blocks.
     """
     assert source.config is not None
-    found: dict[str, list[float]] = {}
-    names = list(source.config.network().choosing)
-    if not names:
-        raise UsageError(f'{source.prefix}: a {source.config.net} has no gates to remove')
+    network = source.config.network()
+    try:
+        network.settled({})
+    except NotImplementedError as error:
+        raise UsageError(
+            f'{source.prefix}: is a {source.config.net}, which has no gates of blocks to remove'
+        ) from error
     held = dataset.holdout
     if held is None:
         raise UsageError(
             f'{source.prefix}: has no hold-out, by which gates are judged; --holdout N of training '
             'sets images aside'
         )
+    names = list(network.choosing)
     whole = trace.of_points(source, names)
     images = dataclasses.replace(dataset, val=held)
+    found: dict[str, list[float]] = {}
     for name in names:
         told = [choice.name for choice in whole.points[name].choices]
-        if not told or tells(told):
-            raise UsageError(f'{source.prefix}: has no gate whose answer could be settled')
+        if not told:
+            raise UsageError(f'{source.prefix}: has no gate left to remove')
         executed = _executed(source, whole, name, images)  # [images, gates]
         for gate, share in zip(told, executed.mean(axis=0).tolist()):
             found.setdefault(gate, []).append(share)

@@ -94,8 +94,8 @@ def test_rates_are_those_of_held_out_images():
     dataset = of_animals(source, 30)
     found = pruning.rates(source, dataset)
     whole = trace.of_points(source, ['s16-dynamic'])
-    images = np.stack([dataset.holdout.read(number) for number in range(30)])
-    assert images.shape[1:] == (16, 16, 3)
+    views = source.config.preprocessing.eval_views
+    images = np.stack([views(dataset.holdout.read(number))[0] for number in range(30)])
     _, executed = interpreter.answers(whole, 's16-dynamic', images)
     assert list(found) == BLOCKS
     for gate, shares in zip(BLOCKS, executed.T):

@@ -17,7 +17,7 @@ def balanced(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
         Numbers of images int64 [N], and how often each was there before in this pass, int64 [N].
 
     >>> numbers, again = balanced(np.array([0, 0, 0, 0, 0, 1]), np.random.default_rng(0))
-    >>> sorted(numbers.tolist())[3:], again.max()
+    >>> sorted(numbers.tolist())[3:], int(again.max())
     ([5, 5, 5], 2)
     """
     count = len(labels)

@@ -136,7 +136,7 @@ def parse(text: str) -> InputRule:
         UsageError: there is no such name, and it is no spelling of a rule.
 
     >>> parse('rgb:0.5,0.5,0.5:0.25,0.25,0.25')
-    InputRule(rgb=True, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    InputRule(rgb=True, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), grey=False)
     """
     if text in RULES:
         return RULES[text]

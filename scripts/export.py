@@ -15,9 +15,10 @@ runs whose levels are such (scripts.snap, or --snap on the way). `--form float` 
 float32, and `--form savedmodel` makes a folder with a signature for each point, which maps `images`
 to `logits`; `serving_default` is the strongest.
 
-The images of all are uint8 [N, side, side, 3] in BGR order as OpenCV reads them, cut as evaluation
-cuts them; normalisation and resizing are in the file. Evaluation images go through every runtime
-that is installed, and a file that answers differently is not kept.
+The images of all are uint8 [N, side, side, 3] in BGR order as OpenCV reads them (of grey networks
+[N, side, side, 1]), cut as evaluation cuts them; normalisation and resizing are in the file.
+Evaluation images go through every runtime that is installed, and a file that answers differently is
+not kept.
 
 At an operating point every layer is executed for every image. `--points dynamic` writes the choices
 that a network makes image by image: an ONNX file that takes one image, skips blocks, leaves at an

@@ -183,6 +183,11 @@ def predicted(args: argparse.Namespace, images: Sequence[tuple[int, str]]) -> It
     )
     answered = 0
     with predictor:
+        # So that the time of the first images is theirs.
+        if args.deadline_ms is None and args.budget is None:
+            predictor.warm_up(args.point or predictor.points[0])
+        else:
+            predictor.warm_up()
         try:
             for answer in predictor(paths(), bad=bad, total=len(images)):
                 yield from failed
@@ -211,7 +216,7 @@ def _report(args: argparse.Namespace, rows: Sequence[Row]) -> str:
     else:
         parts.insert(0, table(rows))
     if failed:
-        lines = [f'  {row.image}: {row.error}' for row in failed]
+        lines = [f'  {row.error}' for row in failed]
         parts.append('\n'.join([f'{len(failed)} images cannot be read:', *lines]))
     return '\n'.join(parts)
 

@@ -207,8 +207,8 @@ class Predictor:
         """Builds what answers and runs it, so that a first answer takes no longer than others.
 
         Args:
-            *points: operating points; by default what calls use that name none. Exits that answer
-                by a deadline are warmed up too.
+            *points: operating points; by default what calls use that name none, and exits that
+                answer by a deadline.
 
         Raises:
             UsageError: there is no such point, or nothing is within the budget.
@@ -216,7 +216,7 @@ class Predictor:
         ways = [self._at(point) for point in points]
         if not points:
             ways.append(self._chosen(None, None, None)[0])
-        if self.has_exits:
+        if self.has_exits and not points:
             with contextlib.suppress(UsageError):
                 ways.append(self._backend.leaving_early(None, None, float('inf')))
         for way in ways:

@@ -39,7 +39,7 @@ def pixels(image: Any, number: int, rgb: bool | None) -> np.ndarray:
     """An image uint8 [H, W, 3] in BGR order, as evaluation decodes it: files are not turned.
 
     Args:
-        image: path, image of Pillow, or array uint8 [H, W, 3] or [H, W] (grey).
+        image: path, image of Pillow, or array uint8 [H, W, 3], or [H, W] or [H, W, 1] (grey).
         number: among those that were given, for messages.
         rgb: colour order of arrays.
 
@@ -56,6 +56,8 @@ def pixels(image: Any, number: int, rgb: bool | None) -> np.ndarray:
             f'images: number {number} is a {type(image).__name__}; give a path, an image of Pillow '
             'or an array uint8 [H, W, 3]'
         )
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
     if image.ndim == 2:
         return np.stack([image] * 3, axis=2)
     if rgb is None:

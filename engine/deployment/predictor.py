@@ -220,12 +220,11 @@ class Predictor:
             with contextlib.suppress(UsageError):
                 ways.append(self._backend.leaving_early(None, None, float('inf')))
         for way in ways:
-            sides = way.preprocessing.view_sizes
-            channels = way.preprocessing.channels
-            blank = [np.zeros([1, side, side, channels], np.uint8) for side in sides]
+            side = max(way.preprocessing.view_sizes)
+            blank = np.zeros([side, side, 3], np.uint8)
             # The first run prepares, and the second takes its time.
-            way.answer(blank)
-            way.answer(blank)
+            for _ in range(2):
+                list(self._answers(way, [blank], True, False, None, 1))
 
     def _chosen(
         self, point: str | None, budget: str | float | None, deadline_ms: float | None

@@ -90,7 +90,8 @@ def test_one_image_of_every_kind(backend, files):
     ]
     assert {answer.name for answer in found} == {'red'}
     assert {answer.label for answer in found} == {2}
-    assert predictor(grey).probabilities == pytest.approx([1 / 3] * 3)
+    for image in (grey, grey[..., None]):
+        assert predictor(image).probabilities == pytest.approx([1 / 3] * 3)
     answer = found[0]
     weights = np.exp([0, 0, 5.0])
     assert answer.score == pytest.approx(weights[2] / weights.sum())

@@ -1,8 +1,12 @@
-"""Benchmark of early exit (`bench infer --net msdnet`): does time follow the multiply-adds?"""
+"""Benchmark of early exit (`bench infer --net msdnet`): does time follow the multiply-adds?
+
+The static network has the last exit alone and is served as by ``Predictor``. Early exit answers a
+batch at once, or lets those that stay wait for others until a batch is full.
+"""
 
 import argparse
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +15,7 @@ from engine import families, timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from engine.results import exit_thresholds
-from scripts.bench.infer import parser, report
+from scripts.bench.infer import parser, report, worked
 
 HEADERS = (
     'batch',
@@ -19,8 +23,10 @@ HEADERS = (
     'MAdds ratio',
     'time ratio',
     'time / MAdds',
-    'full ms',
+    'queued / MAdds',
+    'static ms',
     'early ms',
+    'queued ms',
     'other answers',
 )
 
@@ -31,7 +37,9 @@ def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: A number is out of its range.
     """
-    p = parser(net, rounds=3, rounds_help='of full and early exit in turn, over all images')
+    p = parser(
+        net, rounds=3, rounds_help='of static, early exit and its queue in turn, over all images'
+    )
     presets = families.get(net).presets
     p.add_argument('--preset', default='msd_imagenet4', choices=tuple(presets))
     p.add_argument(
@@ -107,38 +115,83 @@ def configuration(net: str, preset: str) -> Config:
     return Config.from_values(**values)
 
 
-def full_and_early(
-    runner: Any, batches: Sequence[Any], thresholds: np.ndarray, rounds: int
-) -> tuple[float, float]:
-    """Milliseconds per batch of the full network and of early exit, which take turns.
+class Milliseconds(NamedTuple):
+    """Milliseconds per batch.
+
+    Attributes:
+        static: Of the network with the last exit alone.
+        early: Of early exit, batch by batch.
+        queued: Of early exit, with a queue in front of every stage.
+    """
+
+    static: float
+    early: float
+    queued: float
+
+
+def times(
+    static: Callable[..., Any],
+    runner: Any,
+    batches: Sequence[Any],
+    thresholds: np.ndarray,
+    rounds: int,
+) -> Milliseconds:
+    """Times of ways that take turns.
 
     Args:
+        static: Of images: the logits of the last exit.
         runner: An ``EarlyExit``.
         batches: Each a list with one array of images.
         thresholds: [exits].
         rounds: Number of turns of each, of which the median is taken.
     """
-    runs = {
-        'full': functools.partial(run_all, runner, batches, None),
+    runs: dict[str, Callable[[], Any]] = {
+        'static': functools.partial(_run_static, static, batches),
         'early': functools.partial(run_all, runner, batches, thresholds),
+        'queued': functools.partial(queued, runner, batches, thresholds),
     }
     seconds = timing.median_seconds(runs, rounds)
-    per_batch = 1e3 / len(batches)
-    return per_batch * seconds['full'], per_batch * seconds['early']
+    return Milliseconds(**{name: 1e3 * taken / len(batches) for name, taken in seconds.items()})
+
+
+def _run_static(static: Callable[..., Any], batches: Sequence[Any]) -> None:
+    for (images,) in batches:
+        static(images)
+
+
+def queued(runner: Any, batches: Sequence[Any], thresholds: np.ndarray) -> Any:
+    """Answers to all batches, as of ``Queue``.
+
+    Args:
+        runner: An ``EarlyExit``.
+        batches: Each a list with one array of images.
+        thresholds: [exits].
+    """
+    from engine.deployment.early_exit import Queue
+
+    queue = Queue(runner, thresholds.tolist(), len(batches[0][0]))
+    for images in batches:
+        queue.add(images)
+    return queue.finish()
 
 
 def infer(net: str, argv: Sequence[str]) -> None:
-    """Early exit at budgets against the full network, on random weights and images."""
+    """Early exit at budgets against the static network, on random weights and images."""
     args = parse_args(net, argv)
+    from engine.deployment import trace
     from engine.deployment.early_exit import EarlyExit
+    from engine.deployment.tensorflow_backend import serving
+    from engine.deployment.tf_graph import graph_of
     from engine.evaluation.evaluators.exits import exit_madds
     from engine.graph.tower import Model
 
     model = Model(configuration(net, args.preset), data_format='NHWC')
+    source, layers = worked(model.config)
     side = model.config.image_size
-    _, layers = model.inspect()
     madds = exit_madds(model, layers, side)  # [exits]
-    runner = EarlyExit(model, model.starting_values(), side, threads=args.threads)
+    runner = EarlyExit(model, source.values, side, threads=args.threads)
+    last = str(model.net.points[0])
+    static = serving(graph_of(trace.of_points(source, [last]), [last]), args.threads)
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(args.images, side, side, 3), dtype=np.uint8)
     alone = answers_of_exits(runner, images, len(madds))
@@ -148,11 +201,12 @@ def infer(net: str, argv: Sequence[str]) -> None:
         batches = [[images[start : start + batch]] for start in starts]
         for share in args.budgets:
             thresholds = exit_thresholds.solve(alone.confidence, madds, share * madds[-1])
-            full, early = full_and_early(runner, batches, thresholds, args.rounds)
+            found = times(static, runner, batches, thresholds, args.rounds)
             labels, leaves = run_all(runner, batches, thresholds)
             expected = alone.labels[np.arange(len(labels)), leaves]
             other = int((labels != expected).sum())
             cost = float(madds[leaves].mean() / madds[-1])
-            ratio = early / full
-            rows.append((batch, share, cost, ratio, ratio / cost, full, early, other))
+            ratio = found.early / found.static
+            in_queue = found.queued / found.static / cost
+            rows.append((batch, share, cost, ratio, ratio / cost, in_queue, *found, other))
     report(net, HEADERS, rows, preset=args.preset)

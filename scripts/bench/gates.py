@@ -1,17 +1,26 @@
-"""Benchmark of gates (`bench infer --net aig`): is skipping as fast as the multiply-adds say?"""
+"""Benchmark of gates (`bench infer --net aig`): is skipping as fast as the multiply-adds say?
+
+The static network has no gates and is served in the same way: the folded program of ``Predictor``.
+"""
+
+from __future__ import annotations
 
 import argparse
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 import nets
 from engine import timing
+from engine.config.config import Config
 from engine.errors import UsageError
 from nets import cost
-from scripts.bench.infer import parser, report
+from scripts.bench.infer import parser, report, told, worked
+
+if TYPE_CHECKING:
+    from engine.runs.checkpoint import Checkpoint
 
 HEADERS = (
     'batch',
@@ -19,7 +28,7 @@ HEADERS = (
     'MAdds ratio',
     'time ratio',
     'time / MAdds',
-    'all-on ms',
+    'static ms',
     'dynamic ms',
     'largest error',
 )
@@ -34,7 +43,7 @@ def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: A number is out of its range.
     """
-    p = parser(net, rounds=10, rounds_help='of all-on and dynamic in turn, each with new gates')
+    p = parser(net, rounds=10, rounds_help='of static and dynamic in turn, each with new gates')
     p.add_argument('--arch', default='resnet50')
     p.add_argument('--size', type=int, default=224)
     p.add_argument(
@@ -42,7 +51,7 @@ def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
         type=float,
         nargs='+',
         default=[0.4, 0.5, 0.6, 0.7, 1.0],
-        help='share of images whose gate is open, the same for all blocks',
+        help='chance of a gate to be open, the same for all blocks',
     )
     args = p.parse_args(argv)
     if not all(0 <= rate <= 1 for rate in args.rates) or min(*args.batches, args.rounds) < 1:
@@ -51,87 +60,114 @@ def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
 
 
 def draw_gates(rng: np.random.Generator, blocks: int, batch: int, rate: float) -> np.ndarray:
-    """Gates that are open for a share of the images, chosen at random in every block.
+    """Gates that are open by chance: their number varies from block to block, as that of real ones.
 
     Args:
         rng: Source of chance.
         blocks: Number of blocks.
-        batch: Number of images; the gates of one image alone are open by chance.
-        rate: The share.
+        batch: Number of images.
+        rate: Chance to be open.
 
     Returns:
-        [blocks, batch] float32 of 0 and 1.
+        [blocks, batch] bool.
     """
-    if batch == 1:
-        return (rng.random((blocks, 1)) < rate).astype('float32')
-    order = np.argsort(rng.random((blocks, batch)), axis=1)
-    return (order < round(rate * batch)).astype('float32')
+    return rng.random((blocks, batch)) < rate
 
 
 class Ways(NamedTuple):
-    """Ways to compute a batch: callables of gates [blocks, batch] that give logits [batch, K].
+    """Ways to compute a batch of random images, as ``Predictor`` does.
 
     Attributes:
-        skipping: Leaves the bodies of closed gates out.
-        everything: Computes all bodies and all of their use.
-        masked: Computes all bodies and multiplies them by the gates.
+        skipping: Of gates [blocks, batch]: logits [batch, K], closed bodies left out.
+        static: The logits with every body computed, and no gate.
+        masked: Of gates, the logits with every body computed and multiplied by its gate.
     """
 
     skipping: Callable[[np.ndarray], Any]
-    everything: Callable[[np.ndarray], Any]
+    static: Callable[[], Any]
     masked: Callable[[np.ndarray], Any]
 
 
-def build(net: Any, batch: int, size: int, threads: int) -> tuple[Ways, list[cost.LayerRecord]]:
-    """Ways to compute a batch of random images in the default graph, and the layer records.
+def build(source: Checkpoint, images: np.ndarray, threads: int) -> Ways:
+    """Ways to compute a batch.
 
     Args:
-        net: A network with gates.
-        batch: Number of images.
-        size: Input size in pixels.
+        source: A network with gates.
+        images: uint8 [batch, H, H, 3].
         threads: Of one operation; 0 takes all cores.
     """
-    from nets.layers.blocks import Blocks
-    from quant import Policy, backend
+    from engine.deployment import trace
+    from engine.deployment.tensorflow_backend import serving
+    from engine.deployment.tf_graph import graph_of
+
+    assert source.config is not None
+    network = source.config.network()
+    point = str(network.points[0])
+    (name,) = network.choosing
+    static = serving(graph_of(trace.of_points(source, [point]), [point]), threads)
+    batch = 1 if len(images) == 1 else None
+    frozen = graph_of(trace.of_points(source, [name]), [name], batch=batch)
+    skipping = serving(told(frozen), threads)
+    masked = _masked(source, threads)
+
+    def skip(gates: np.ndarray) -> Any:
+        return skipping(images, *gates.astype(np.int64))
+
+    def simulate(gates: np.ndarray) -> Any:
+        return masked(images, gates.astype(np.float32))
+
+    return Ways(skip, functools.partial(static, images), simulate)
+
+
+def _masked(source: Checkpoint, threads: int) -> Callable[..., Any]:
+    """A callable of images and of gates [blocks, batch], by the graph of evaluation."""
+    from engine.graph import freeze
     from quant.backend import tf
 
-    pixels = np.random.default_rng(0).standard_normal((batch, size, size, 3))
-    images = tf.get_variable('images', initializer=pixels.astype('float32'), trainable=False)
-    decisions = tf.placeholder(tf.float32, [len(net.blocks), batch])
-    session = backend.session(config=tf.ConfigProto(intra_op_parallelism_threads=threads))
-    (point,) = net.points
-    runs = []
-    for execution in ('skip', 'all', 'mask'):
-        blocks = Blocks(Policy(), net.points, training=False, padding=net.padding)
-        with tf.variable_scope('', reuse=tf.AUTO_REUSE):
-            outputs = net.outputs({size: images}, blocks, decisions=decisions, execution=execution)
-        fetches = [outputs.logits[point]]
-        # The heads of the gates run as they would if they decided.
-        for name, value in outputs.extras.items():
-            if name.startswith('gate_logits'):
-                fetches.append(value.op)
-        runs.append(session.make_callable(fetches, [decisions]))
-    session.run(tf.global_variables_initializer())
-    return Ways(*runs), blocks.layers[str(point)]
+    model, values = freeze.choosing_model(source)
+    network = model.net
+
+    def build() -> list[freeze.Part]:
+        feeds = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
+        gates = tf.placeholder(tf.float32, [len(network.blocks), None])
+        blocks, views = model.blocks(training=False), model.views(feeds)
+        outputs = network.outputs(views, blocks, decisions=gates, execution='mask')
+        return [freeze.Part([*feeds, gates], [outputs.logits[network.points[0]]])]
+
+    (run,) = freeze.freeze(build, values).runs(threads)
+    return run
 
 
 def compare(ways: Ways, gates: Sequence[np.ndarray]) -> dict[str, list[float]]:
-    """Wall seconds of skipping and of everything by round; they take turns.
+    """Wall seconds of skipping and of the static network by round; they take turns.
 
     Args:
         ways: See ``build``.
         gates: [blocks, batch] of every round.
     """
-    runs = {}
-    for name in ('skipping', 'everything'):
-        # One more call warms up.
-        turns = iter([gates[0], *gates])
-        runs[name] = functools.partial(_next, getattr(ways, name), turns)
+    # One more call warms up.
+    turns = iter([gates[0], *gates])
+    runs: dict[str, Callable[[], Any]] = {
+        'skipping': functools.partial(_next, ways.skipping, turns),
+        'static': ways.static,
+    }
     return timing.take_turns(runs, len(gates))
 
 
 def _next(run: Callable[[np.ndarray], Any], gates: Iterator[np.ndarray]) -> None:
     run(next(gates))
+
+
+def warm(ways: Ways, blocks: int, batch: int) -> None:
+    """Runs every number of open gates once: what computes so many images is made at first sight.
+
+    Args:
+        ways: See ``build``.
+        blocks: Number of blocks.
+        batch: Number of images.
+    """
+    for count in range(batch + 1):
+        ways.skipping(np.tile(np.arange(batch) < count, (blocks, 1)))
 
 
 def largest_error(ways: Ways, gates: Sequence[np.ndarray]) -> float:
@@ -153,35 +189,39 @@ def measured(ways: Ways, gates: Sequence[np.ndarray], madds: float) -> tuple[flo
     """
     times = compare(ways, gates)
     worst = largest_error(ways, gates)
-    ratio = sum(times['skipping']) / sum(times['everything'])
-    everything_ms = 1e3 * float(np.median(times['everything']))
+    ratio = sum(times['skipping']) / sum(times['static'])
+    static_ms = 1e3 * float(np.median(times['static']))
     skipping_ms = 1e3 * float(np.median(times['skipping']))
-    return madds, ratio, ratio / madds, everything_ms, skipping_ms, worst
+    return madds, ratio, ratio / madds, static_ms, skipping_ms, worst
 
 
 def infer(net: str, argv: Sequence[str]) -> None:
-    """Dynamic against all-on inference with gates set by hand.
+    """Skipping against the static network, both served as by ``Predictor``, with gates by chance.
 
     Raises:
         UsageError: There is no such architecture, or a number is out of its range.
     """
     args = parse_args(net, argv)
-    from quant.backend import new_graph
-
+    values = {'net': net, 'arch': args.arch, 'mode': 'pytorch', 'sizes': (args.size,)}
     try:
-        network = nets.create(net, arch=args.arch, mode='pytorch', sizes=(args.size,), classes=1000)
+        nets.create(net, arch=args.arch, mode='pytorch', sizes=(args.size,), classes=1000)
     except ValueError as error:
         raise UsageError(f'--arch {args.arch}: {error}') from error
+    config = Config.from_values(**values, image_size=args.size, resize='area', classes=1000)
+    network = config.network()
+    source, records = worked(config)
+    layers = records[str(network.points[0])]
     rng = np.random.default_rng(0)
     rows = []
     for batch in args.batches:
-        with new_graph():
-            ways, layers = build(network, batch, args.size, args.threads)
-            for rate in args.rates:
-                gates = []
-                for _ in range(args.rounds):
-                    gates.append(draw_gates(rng, len(network.blocks), batch, rate))
-                open_share = dict(zip(network.blocks, np.mean(gates, axis=(0, 2))))
-                madds = cost.expected_madds(layers, open_share) / cost.madds(layers)
-                rows.append((batch, rate, *measured(ways, gates, madds)))
+        images = rng.integers(256, size=(batch, args.size, args.size, 3), dtype=np.uint8)
+        ways = build(source, images, args.threads)
+        warm(ways, len(network.blocks), batch)
+        for rate in args.rates:
+            gates = []
+            for _ in range(args.rounds):
+                gates.append(draw_gates(rng, len(network.blocks), batch, rate))
+            open_share = dict(zip(network.blocks, np.mean(gates, axis=(0, 2))))
+            madds = cost.expected_madds(layers, open_share) / cost.madds(layers)
+            rows.append((batch, rate, *measured(ways, gates, madds)))
     report(net, HEADERS, rows, arch=args.arch)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
 import nets
@@ -54,3 +55,42 @@ def report(
         print(line)
     records = [dict(zip(headers, map(float, row))) for row in rows]
     print(json.dumps({'bench': 'infer', 'net': net, **more, 'rows': records}))
+
+
+def worked(config: Any) -> tuple[Any, dict[str, Any]]:
+    """A checkpoint at a network's starting values, and its layer records by operating point.
+
+    Its normalisation looks trained: one that adds nothing is left out where a graph is served.
+
+    Args:
+        config: Of the network.
+    """
+    from engine.graph.inference import InferenceModel
+    from engine.runs.checkpoint import Checkpoint
+
+    model = InferenceModel(config, data_format='NHWC')
+    _, layers = model.inspect()
+    rng = np.random.default_rng(0)
+    values = {}
+    for name, value in model.starting_values().items():
+        if name.endswith(('/gamma', '/variance/EMA')):
+            value = rng.uniform(0.8, 1.2, value.shape).astype(np.float32)
+        elif name.endswith(('/beta', '/mean/EMA')):
+            value = rng.normal(0, 0.1, value.shape).astype(np.float32)
+        values[name] = value
+    return Checkpoint('made up', values, config), layers
+
+
+def told(frozen: Any) -> Any:
+    """A graph that takes the answers of its gates behind the images, and still computes gates.
+
+    Args:
+        frozen: Of a program that chooses image by image.
+    """
+    (signature,) = frozen.signatures
+    feeds, fetches = [*signature.feeds], [*signature.fetches]
+    for node in frozen.graph_def.node:
+        if node.op == 'ArgMax':
+            feeds.append(f'{node.name}:0')
+            fetches.append(f'{node.input[0]}:0')
+    return frozen._replace(signatures=[signature._replace(feeds=feeds, fetches=fetches)])

@@ -11,7 +11,7 @@ from engine import families, timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from nets import cost
-from scripts.bench.infer import parser, report
+from scripts.bench.infer import parser, report, told, worked
 
 # A network of many widths with a gate for them.
 PRESET = 'dsnet_mbv1_gate'
@@ -67,20 +67,17 @@ def configuration(arch: str, size: int, widths: Sequence[int]) -> Config:
 def infer(net: str, argv: Sequence[str]) -> None:
     """Widths against the widest one; a mixed batch against its groups."""
     args = parse_args(net, argv)
-    from engine.graph.tower import Model
-
-    model = Model(configuration(args.arch, args.size, args.widths), data_format='NHWC')
-    _, layers = model.inspect()
-    values = model.starting_values()
+    source, layers = worked(configuration(args.arch, args.size, args.widths))
+    network = source.config.network()
     points, madds = {}, {}
     for width in args.widths:
-        points[width] = model.net.point(args.size, width)
-        madds[width] = cost.madds(layers[str(points[width])])
+        points[width] = str(network.point(args.size, width))
+        madds[width] = cost.madds(layers[points[width]])
     rows = []
     lines = []
     mixed: dict[int, dict[str, float]] = {}
     for batch in args.batches:
-        runs = callables(model, values, points, batch, args.threads)
+        runs = callables(source, points, batch, args.threads)
         seconds = timing.median_seconds(runs, args.rounds)
         rows.extend(width_rows(batch, args.widths, seconds, madds))
         if 'mixed' in seconds:
@@ -128,57 +125,42 @@ def mixed_line(batch: int, found: Mapping[str, float]) -> str:
 
 
 def callables(
-    model: Any,
-    values: Mapping[str, np.ndarray],
-    points: Mapping[int, Any],
-    batch: int,
-    threads: int,
+    source: Any, points: Mapping[int, str], batch: int, threads: int
 ) -> dict[str, Callable[[], Any]]:
     """Alternatives that take turns: every width, by its index, for a whole batch of random images.
 
-    With an image for each width, also a batch of all widths (``mixed``), and its groups alone.
+    With an image for each width, also a batch of all widths (``mixed``), and its groups alone. All
+    are served as by ``Predictor``.
 
     Args:
-        model: A network with a gate.
-        values: Its variables by name.
+        source: A network with a gate.
         points: Operating points by width.
         batch: Number of images.
         threads: Of one operation; 0 takes all cores.
     """
-    from engine.graph.freeze import of_point
+    from engine.deployment import trace
+    from engine.deployment.tensorflow_backend import serving
+    from engine.deployment.tf_graph import graph_of
 
-    side = model.config.image_size
+    side = source.config.image_size
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(batch, side, side, 3), dtype=np.uint8)
     alone = {}
     for width, point in points.items():
-        (alone[width],) = of_point(model, point, values).runs(threads)
+        alone[width] = serving(graph_of(trace.of_points(source, [point]), [point]), threads)
     found: dict[str, Callable[[], Any]] = {}
     for width, run in alone.items():
         found[str(width)] = functools.partial(run, images)
     if batch < len(points):
         return found
-    routes = model.net.routes
-    decisions = (np.arange(batch) * len(routes) // batch).astype('int32')  # [batch]
-    found['mixed'] = functools.partial(_by_decisions(model, values, threads), images, decisions)
+    network = source.config.network()
+    (name,) = network.choosing
+    routes = network.routes
+    # Positions in the routes.
+    decisions = (np.arange(batch) * len(routes) // batch).astype(np.int64)  # [batch]
+    choosing = told(graph_of(trace.of_points(source, [name]), [name]))
+    found['mixed'] = functools.partial(serving(choosing, threads), images, decisions)
     for width, run in alone.items():
         group = images[decisions == routes.index(width)]
         found[f'group {width}'] = functools.partial(run, group)
     return found
-
-
-def _by_decisions(model: Any, values: Mapping[str, np.ndarray], threads: int) -> Callable[..., Any]:
-    """A callable of images [N, H, H, 3] and of the index of the route of each, int32 [N]."""
-    from engine.graph.freeze import Part, freeze
-    from quant.backend import tf
-
-    def build() -> list[Part]:
-        feeds = [tf.placeholder(spec.dtype, spec.shape) for spec in model.inputs()[:-1]]
-        chosen = tf.placeholder(tf.int32, [None])
-        views = model.views(feeds)
-        blocks = model.blocks(training=False)
-        outputs = model.net.outputs(views, blocks, execution='group', decisions=chosen)
-        return [Part([*feeds, chosen], [outputs.extras['dynamic']])]
-
-    (run,) = freeze(build, values).runs(threads)
-    return run

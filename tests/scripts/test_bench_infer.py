@@ -9,6 +9,8 @@ import pytest
 from engine.results.exit_thresholds import NEVER
 from scripts.bench import __main__ as bench
 from scripts.bench import exits, gates, infer, train, widths
+from tests.engine.deployment.test_choices import MIXED, undecided
+from tests.engine.deployment.test_early_exit import TINY
 
 
 @pytest.mark.parametrize(
@@ -37,13 +39,12 @@ def test_every_network_that_is_timed_has_its_benchmark(monkeypatch):
     assert called == [(net, ['--rounds', '1']) for net in ('aig', 'msdnet', 'dsnet')]
 
 
-def test_gates_are_open_for_a_share_of_the_images():
+def test_gates_are_open_by_chance_and_not_as_many_in_every_block():
     rng = np.random.default_rng(0)
-    drawn = gates.draw_gates(rng, blocks=50, batch=8, rate=0.25)
-    assert drawn.shape == (50, 8) and drawn.dtype == np.float32
-    assert set(drawn.sum(axis=1)) == {2}
-    alone = [gates.draw_gates(rng, 50, 1, 0.25).mean() for _ in range(100)]
-    assert np.mean(alone) == pytest.approx(0.25, abs=0.02)
+    drawn = gates.draw_gates(rng, blocks=500, batch=8, rate=0.25)
+    assert drawn.shape == (500, 8) and drawn.dtype == bool
+    assert drawn.mean() == pytest.approx(0.25, abs=0.02)
+    assert len(set(drawn.sum(axis=1))) > 4
 
 
 class Answers(NamedTuple):
@@ -71,6 +72,45 @@ def test_answers_of_every_exit():
     labels, leaves = exits.run_all(Runner(), batches, [2, NEVER, -NEVER])
     np.testing.assert_array_equal(leaves, [2, 2, 0, 0])
     np.testing.assert_array_equal(labels, leaves)
+
+
+@pytest.mark.usefixtures('shallow')
+@pytest.mark.parametrize('batch', [1, 4])
+def test_gates_that_are_told_skip_what_they_close(batch):
+    """As the masked simulation; the static network has every body."""
+    source = undecided('aig-gates-float')
+    ways = gates.build(source, MIXED[:batch], 1)
+    gates.warm(ways, 2, batch)
+    drawn = np.array([[True, False, True, False], [False, False, True, True]])[:, :batch]
+    assert gates.largest_error(ways, [drawn, ~drawn, drawn | True]) < 1e-3
+    (static,) = ways.static()
+    np.testing.assert_allclose(ways.skipping(drawn | True)[0], static, rtol=0, atol=1e-3)
+    assert np.abs(ways.skipping(~drawn)[0] - static).max() > 1e-2
+
+
+@pytest.mark.usefixtures('shallow')
+def test_a_mixed_batch_has_each_image_at_its_width():
+    source = undecided('dsnet-gates-float')
+    network = source.config.network()
+    points = {width: str(network.point(16, width)) for width in network.routes}
+    batch = 2 * len(points)
+    runs = widths.callables(source, points, batch, 1)
+    mixed, *_ = runs['mixed']()
+    for place, width in enumerate(network.routes):
+        rows = slice(2 * place, 2 * place + 2)
+        (alone,) = runs[str(width)]()
+        np.testing.assert_allclose(mixed[rows], alone[rows], rtol=0, atol=1e-4 * alone.std())
+        np.testing.assert_allclose(runs[f'group {width}']()[0], alone[rows], rtol=0, atol=1e-3)
+
+
+def test_early_exit_is_compared_with_the_last_exit_alone(monkeypatch, capsys):
+    monkeypatch.setattr(exits, 'configuration', lambda net, preset: TINY.replacing(sizes=(28,)))
+    flags = ['--batches', '4', '--images', '10', '--rounds', '1', '--budgets', '0.5']
+    exits.infer('msdnet', flags)
+    *_, last = capsys.readouterr().out.splitlines()
+    (row,) = json.loads(last)['rows']
+    assert row['other answers'] == 0 and 0 < row['MAdds ratio'] < 1
+    assert min(row['static ms'], row['early ms'], row['queued ms']) > 0
 
 
 def test_the_last_line_is_json(capsys):

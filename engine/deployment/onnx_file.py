@@ -49,8 +49,16 @@ def save(
         metadata: texts by name that the file carries.
         packed: kernels as codes; else as floats.
         by_height: whether images are float32 of the point's own size, by which the point is chosen.
+
+    Raises:
+        UsageError: it cannot be written.
     """
-    path.write_bytes(serialized(whole, metadata, packed=packed, by_height=by_height))
+    content = serialized(whole, metadata, packed=packed, by_height=by_height)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        place = path.parent
+        raise UsageError(f'--out: {place} cannot be written ({error.strerror})') from error
 
 
 def serialized(

@@ -79,6 +79,7 @@ def load(name: str, content: bytes, file: str, threads: int = 0) -> Loaded:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a message that has some text."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines or [repr(error)])[0]
+    """The first line of a message that says what is wrong, not where."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith('Exception from')]
+    return (said or [repr(error)])[0]

@@ -277,16 +277,14 @@ def _by_number(x: tf.Tensor, e: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
     if e.relu:
         x = tf.nn.relu(x)
     numbers = cells.numbers(x, e.grid.thresholds)
-    ones = tf.ones_like(numbers)
-    counts = tf.cast(_per_level(ones, numbers, levels.shape), tf.float64)
-    # In float64: adding one value after the other, float32 loses digits.
-    sums = _per_level(tf.cast(x, tf.float64), numbers, levels.shape)
+    counts = _per_level(tf.ones_like(x), numbers, levels.shape)
+    sums = _per_level(x, numbers, levels.shape)
     table = _table(x, sums[:1], counts[1:], sums[1:])
     return cells.of_numbers(numbers, levels), table
 
 
 def _per_level(values: tf.Tensor, numbers: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
-    """[L, C] sums of the values at each level and above.
+    """[L, C] float64 sums of the values at each level and above.
 
     Args:
         values: of any shape.
@@ -294,6 +292,6 @@ def _per_level(values: tf.Tensor, numbers: tf.Tensor, shape: Sequence[int]) -> t
         shape: [L, C].
     """
     count, channels = shape
-    sums = tf.math.unsorted_segment_sum(values, numbers, channels * count)
+    sums = cells.sums_of(values, numbers, channels * count)
     sums = tf.reshape(sums, [channels, count])
     return tf.transpose(tf.cumsum(sums, axis=1, reverse=True))

@@ -14,7 +14,7 @@ from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.folder import checkpoints
-from engine.training import stages, train
+from engine.training import stages, starting
 from tests.engine.training.test_fault import (
     STEPS,
     assert_same,
@@ -144,5 +144,7 @@ def test_steps_of_other_bits_start_anew(name, kept):
     assert learned
     other = config.replacing(activation_quantizer=f'{name}(bits=4)', qa=4)
     for run, taken in ((config, set(there)), (other, set(there) - (set() if kept else learned))):
-        source = train._without_other_bits(Checkpoint('RUN/model-1', there, run), variables)
+        known, _ = InferenceModel(run, data_format='NHWC').inspect()
+        source = Checkpoint('RUN/model-1', there, run)
+        source = starting._without_other_bits(source, known, variables)
         assert set(source.values) == taken

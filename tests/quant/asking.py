@@ -100,4 +100,7 @@ DEGENERATE = {
     'small': np.linspace(-1e-30, 1e-30, 24).reshape(2, 2, 2, 3),
     'large': np.linspace(-1e30, 1e30, 24).reshape(2, 2, 2, 3),
     'denormal': np.linspace(-1e-40, 1e-40, 24).reshape(2, 2, 2, 3),
+    'mixed': np.linspace(-1, 1, 24).reshape(2, 2, 2, 3) * [1e-20, 1, 1e20],
+    'one': np.full([1, 1, 1, 1], 0.3),
+    'minus zeros': np.full([2, 2, 2, 3], -0.0),
 }

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from quant import pairs
 from quant import quantizer as registry
 from quant.backend import tf
 from tests.quant.asking import DEGENERATE, ask, check_finite
@@ -23,8 +24,16 @@ def specs(half):
     return found
 
 
-WAYS = [(spec, 'weight', {}) for spec in specs('weight')]
-for spec in specs('activation'):
+def variants(half):
+    """What quantizers name as possible improvements, at 2 bits."""
+    found = {}
+    for pair in pairs.variants((2,)):
+        found[registry.with_options(getattr(pair, half), {'bits': pair.bits})] = None
+    return [spec for spec in found if spec not in specs(half)]
+
+
+WAYS = [(spec, 'weight', {}) for spec in specs('weight') + variants('weight')]
+for spec in specs('activation') + variants('activation'):
     for lower in (0.0, -0.25, -np.inf):
         WAYS.append((spec, 'activation', {'lower': lower}))
 NAMES = [f'{spec}-{half}-{options.get("lower", "")}' for spec, half, options in WAYS]
@@ -101,6 +110,8 @@ def test_points_share_a_state_or_have_their_own(spec, run):
     forms = [False]
     if 'private' in registry.options(name):
         forms.append(True)
+    else:
+        assert not ask(run, spec, np.ones([2, 3]), half='activation', lower=0.0).state
     points = {'s8': RNG.normal(size=(6, 5)), 's4': RNG.normal(size=(3, 5))}
     points = {point: np.abs(x).astype('float32') for point, x in points.items()}
     for private in forms:
@@ -136,3 +147,31 @@ def check_points(spec, points, run, *, private):
         for name, gradient in zip(variables, found):
             expected = sum(one.gradients[name] for one in alone)
             np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('spec', specs('activation'))
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16', 'float64'])
+def test_types_of_activations(spec, dtype, run):
+    """Levels are chosen in float32; values and gradients come back in the type that was given."""
+    x = tf.cast(np.abs(RNG.normal(size=(6, 5))), dtype)
+    q = quantization(spec, half='activation')
+    y = activate(q, x, relu=False)
+    gradient = tf.gradients(y, x)[0]
+    assert y.dtype == gradient.dtype == x.dtype
+    expected = activate(q, tf.cast(x, tf.float32), relu=False)
+    y, expected, gradient = run([y, tf.cast(expected, dtype), gradient])
+    np.testing.assert_array_equal(y, expected)
+    assert np.isfinite(np.float32(gradient)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('spec', specs('activation'))
+@pytest.mark.parametrize('shape', [(0, 4, 4, 3), (1, 1, 1, 3)])
+def test_small_batches(spec, shape, run):
+    """An empty one leaves everything finite; statistics of none change nothing in a sum."""
+    found = ask(run, spec, np.full(shape, 0.25), half='activation', lower=0.0)
+    assert found.y.shape == shape
+    check_finite(found)
+    if not np.prod(shape):
+        assert not any(gradient.any() for gradient in found.gradients.values())

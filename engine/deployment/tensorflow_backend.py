@@ -32,8 +32,9 @@ def serving(frozen: Frozen, threads: int) -> Callable[..., list[np.ndarray]]:
     """
     optimizers: tuple[str, ...] = ()
     if not has_gpu():
-        # It moves scales into kernels; the others find nothing in seconds.
-        optimizers = ('constfold',)
+        # The first moves scales into kernels, the second joins convolution, shift and ReLU; the
+        # others find nothing in seconds.
+        optimizers = ('constfold', 'remap')
     (run,) = frozen.runs(threads, optimizers)
     return run
 

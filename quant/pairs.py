@@ -54,7 +54,7 @@ def pair(spec: str, bits: int) -> Pair | None:
     The half that it does not serve gets its partner, or the default quantizer.
 
     >>> pair('pact', 2)
-    Pair(weight='sawb', activation='pact', bits=2)
+    Pair(weight='sawb', activation='pact', bits=2, flags='')
     >>> pair('twn', 4) is None
     True
     """

@@ -26,11 +26,11 @@ def saved(tmp_path_factory) -> Path:
     return root
 
 
-def folder_of_images(root: Path) -> None:
+def folder_of_images(root: Path, edge: int = 32) -> None:
     for part in ('train', 'val'):
         for name in ('cat', 'dog'):
             (root / part / name).mkdir(parents=True)
-            cv2.imwrite(str(root / part / name / '0.png'), np.zeros((32, 32, 3), np.uint8))
+            cv2.imwrite(str(root / part / name / '0.png'), np.zeros((edge, edge, 3), np.uint8))
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def here(tmp_path, monkeypatch, saved) -> Path:
     shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
     for name in ('noval', 'emptyclass', 'oddclass', 'images'):
         folder_of_images(tmp_path / name)
+    folder_of_images(tmp_path / 'photos', edge=256)
     shutil.rmtree('noval/val')
     Path('emptyclass/train/dog/0.png').unlink()
     Path('oddclass/val/cow').mkdir()

@@ -33,8 +33,8 @@ def recognised(root: Path) -> Layout:
     for layout in LAYOUTS:
         if layout.recognise(root):
             return layout
-    looked = '\n'.join(f'  {layout.name}: {layout.wanted}' for layout in LAYOUTS)
+    looked = '; '.join(f'{layout.name}: {layout.wanted}' for layout in LAYOUTS)
     raise UsageError(
-        f'--data {root}: no layout of labelled images is recognised. Looked for\n{looked}\n'
-        f'and found {described(root)}'
+        f'--data {root}: no layout of labelled images is recognised; found {described(root)}, '
+        f'looked for {looked}'
     )

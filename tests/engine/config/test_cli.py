@@ -82,9 +82,9 @@ LONG = 5000 * 'x'
         ('--data nowhere', ['--data nowhere', 'animals28', 'cifar10:DIR', 'train/ and val/']),
         ('--data cifar10', ['--data cifar10', 'cifar10:DIR']),
         ('--data cifar100:nowhere', ['cifar100:nowhere', 'nowhere/cifar-100-python']),
-        ('--data file', ['--data file', 'no such folder']),
-        ('--data empty', ['--data empty', 'no train/']),
-        ('--data noval', ['--data noval', 'no val/']),
+        ('--data file', ['--data file', 'found a file of 1 bytes', 'train/CLASS/*']),
+        ('--data empty', ['--data empty', 'found nothing', 'train/CLASS/*']),
+        ('--data noval', ['--data noval', 'no validation images', 'looked for val']),
         ('--data emptyclass', ['--data', 'emptyclass/train: ', 'no images', ': dog']),
         ('--data oddclass', ['--data', 'oddclass/val/cow']),
         ('--fake --data animals28', ['--fake', '--data animals28']),
@@ -113,7 +113,7 @@ LONG = 5000 * 'x'
         ('--warmup -1', ['--warmup -1', 'at least 0']),
         ('--wd -1', ['--wd -1', 'at least 0']),
         ('--fake --batch_size 512', ['--batch_size 512', 'training images']),
-        ('--data images', ['--batch_size 256', 'only 2 training images']),
+        ('--data images --batch_size 256', ['--batch_size 256', 'only 2 training images']),
         ('--qa 2 --fixed_qa --private_basis', ['--fixed_qa', 'private_basis']),
         ('--sync-bn --net dsnet --data images', ['--sync_bn', '--net dsnet', 'leave it out']),
         ('--sync-bn --net aig --train-skip --data images', ['--sync_bn', '--train_skip']),
@@ -273,7 +273,7 @@ def test_help_lists_the_published_spellings(flag, capsys):
 
 def test_a_published_command_line_means_the_same():
     found = accepted(
-        '--gpu 0,1 --data images -d 50 --mode preact --qw 2 --qa 2 --wd 1e-4 --batch_size 2 '
+        '--gpu 0,1 --data photos -d 50 --mode preact --qw 2 --qa 2 --wd 1e-4 --batch_size 2 '
         '--lr .2 -s 224 192 160 128 96 --kd --fixed_qa'
     )
     assert (found.gpu, found.arch, found.mode, found.qw, found.qa) == (

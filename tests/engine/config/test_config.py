@@ -407,7 +407,8 @@ def test_every_flag_of_a_field_reaches_it():
     dests = {action.dest for action in cli.parser()._actions}
     settled = {'operation_threads', 'rewriting'}
     of_data = {'classes', 'dataset'}
-    assert fields - dests == settled | of_data | {'sized', 'widths', 'absolute', 'stages'}
+    of_commands = {'absolute', 'closed_blocks', 'open_blocks', 'sized', 'stages', 'widths'}
+    assert fields - dests == settled | of_data | of_commands
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_what_is_none_says_what_was_looked_for_and_found(tmp_path):
     message = refusal(tmp_path)
     for layout in layouts.LAYOUTS:
         assert layout.wanted in message
-    assert message.endswith('and found 1 folders (docs/), 1 files .mp4')
+    assert '; found 1 folders (docs/), 1 files .mp4, looked for ' in message
     assert described(tmp_path / 'a.mp4') == 'a file of 0 bytes'
 
 

@@ -215,7 +215,7 @@ def test_counts_of_other_sets():
     'flags, message',
     [
         (['--threads', '-1'], '--threads -1: must be at least 0'),
-        ([], 'and found nothing'),
+        ([], 'found nothing, looked for'),
     ],
 )
 def test_refusals(tmp_path, scan, flags, message):

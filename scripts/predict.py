@@ -203,7 +203,11 @@ def predicted(args: argparse.Namespace, images: Sequence[tuple[int, str]]) -> It
 
 
 def _report(args: argparse.Namespace, rows: Sequence[Row]) -> str:
-    """The table or where the rows are, the page, and what could not be read."""
+    """The table or where the rows are, the page, and what could not be read.
+
+    Raises:
+        UsageError: not one image could be read.
+    """
     parts = []
     if args.html:
         with output_file(args.html) as temporary:
@@ -211,6 +215,9 @@ def _report(args: argparse.Namespace, rows: Sequence[Row]) -> str:
             temporary.write_text(text, encoding='utf-8', errors='xmlcharrefreplace')
         parts.append(f'{args.html}: {len(text) / 1e3:.0f} kB')
     failed = [row for row in rows if row.error]
+    if failed and len(failed) == len(rows):
+        reasons = '; '.join(row.error for row in failed[:3])
+        raise UsageError(f'IMAGE: not one of {len(rows)} can be read: {reasons}')
     if args.csv:
         parts.append(f'{args.csv}: {len(rows)} images')
     else:

@@ -107,8 +107,9 @@ def test_the_same_command_goes_on(backend, folder, tmp_path, capsys, monkeypatch
 
 
 def test_no_image_that_can_be_read(backend, folder, capsys):
-    status, text, _ = said(capsys, 'run', folder / '3.png', folder / 'none.png')
-    assert status == 0 and '2 images cannot be read' in text
+    status, _, error = said(capsys, 'run', folder / '3.png', folder / 'none.png')
+    assert status == 2 and 'IMAGE: not one of 2 can be read: ' in error
+    assert '3.png' in error and 'none.png' in error
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ TensorFlow makes one pool of threads for the insides of operations in a process,
 session: all sessions of a program are made from here, or leave the number open.
 """
 
+import os
+
 from tensorpack.tfutils.common import get_default_sess_config
 
 from engine.config import hardware
@@ -15,11 +17,15 @@ from quant.backend import has_gpu, tf
 # At 224 pixels steps are 5 to 10 % faster with it. GPUs need the layouts that it chooses.
 PLAIN = 96
 
+# A variable of the environment.
+THREADS = 'TF_NUM_INTRAOP_THREADS'
+
 
 def settled(config: Config, asked: int | None = None) -> Config:
     """The same with what follows from this machine: threads of operations, and rewriting.
 
-    A run records them: sums in another order round otherwise.
+    A run records them: sums in another order round otherwise. The variable of the environment that
+    TensorFlow reads, which is set for trainings side by side, comes before the number of cores.
 
     Args:
         config: of the run.
@@ -28,6 +34,9 @@ def settled(config: Config, asked: int | None = None) -> Config:
     threads = config.operation_threads
     if asked is not None:
         threads = max(1, asked)
+    environment = os.environ.get(THREADS, '')
+    if not threads and environment.isdigit():
+        threads = int(environment)
     if not threads:
         threads = max(1, hardware.cores() // len(config.gpu))
     rewriting = config.rewriting

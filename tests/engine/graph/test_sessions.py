@@ -6,6 +6,7 @@ from engine.config import hardware
 from engine.config.config import Config
 from engine.graph import sessions
 from engine.graph.worker import SingleWorker
+from scripts.trainings import ONE_THREAD
 
 
 @pytest.fixture
@@ -16,6 +17,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(hardware, 'cores', lambda: cores)
         monkeypatch.setattr(sessions, 'has_gpu', lambda: gpu)
 
+    monkeypatch.delenv(sessions.THREADS, raising=False)
     has()
     return has
 
@@ -42,6 +44,17 @@ def test_threads_follow_cores_and_towers(cores, towers, within, beside, machine)
 def test_threads_that_are_asked_for(asked, threads, machine):
     machine(8)
     assert sessions.settled(config(), asked).operation_threads == threads
+
+
+def test_the_environment_comes_before_the_cores(machine, monkeypatch):
+    """As for trainings of a study, one thread each; what is asked for comes first."""
+    machine(8)
+    recorded = sessions.settled(config())
+    for name, value in ONE_THREAD.items():
+        monkeypatch.setenv(name, value)
+    assert sessions.session_config(config(), 1).intra_op_parallelism_threads == 1
+    assert sessions.settled(config(), 3).operation_threads == 3
+    assert sessions.settled(recorded) == recorded
 
 
 def test_what_is_recorded_stays(machine):

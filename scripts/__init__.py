@@ -15,17 +15,23 @@ T = TypeVar('T')
 begin()
 
 
-def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+def parser(name: str, description: str | None, more: str = '') -> argparse.ArgumentParser:
     """The parser of a script.
 
     Args:
         name: Of the script, such as ``choose``.
         description: Its docstring, shown as it is.
+        more: What flags of imagenet_tf.py that it takes beside its own are for; empty without.
     """
+    epilog = None
+    if more:
+        epilog = f'Further flags are those of imagenet_tf.py, {more}.'
     return argparse.ArgumentParser(
         prog=f'python -m scripts.{name}',
         description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=not more,  # an abbreviation could be a flag to hand on
     )
 
 

@@ -14,9 +14,7 @@
     python -m scripts.bench all                # all of them at small settings, as make bench does
     python -m scripts.bench scaling            # over sizes, bits, depth, towers, exits; --quick
 
-``train``: one training step of a configuration (any flags of imagenet_tf.py) against the same in
-float, or with ``--bf16`` against the same in float32. Each of the two runs in a process of its own,
-so that each has its own peak memory; they take turns, step by step.
+What each measures, and its flags: python -m scripts.bench NAME --help
 """
 
 import argparse
@@ -47,17 +45,18 @@ BENCHMARKS = {
 }
 
 
-def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The benchmark, and its own flags."""
     p = parser('bench', __doc__)
     p.add_argument('benchmark', choices=tuple(BENCHMARKS))
-    return p.parse_known_args(argv)
+    p.add_argument('flags', nargs=argparse.REMAINDER, help='of the benchmark')
+    return p.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status, see ``scripts.status``."""
-    args, rest = parse_args(argv)
-    return status('bench', BENCHMARKS[args.benchmark], rest)
+    args = parse_args(argv)
+    return status('bench', BENCHMARKS[args.benchmark], args.flags)
 
 
 if __name__ == '__main__':

@@ -24,6 +24,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from engine.errors import UsageError
+from scripts import parser
 from scripts.bench import decoders
 from scripts.bench.data_paths import BASE, FLOWS, FRAMEWORKS, OURS
 from scripts.bench.image_files import make_folder
@@ -49,10 +50,10 @@ Times = dict[str, list[float]]  # CPU milliseconds of an image in every round, b
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """The flags."""
-    p = argparse.ArgumentParser(prog='bench data')
-    p.add_argument('--images', type=int, default=256, help='files of each part')
-    p.add_argument('--batch_size', type=int, default=64)
-    p.add_argument('--rounds', type=int, default=7)
+    p = parser('bench data', __doc__)
+    p.add_argument('--images', type=int, default=256, help='files of each part; default 256')
+    p.add_argument('--batch_size', type=int, default=64, help='of the pipelines; default 64')
+    p.add_argument('--rounds', type=int, default=7, help='turns of everybody; default 7')
     return p.parse_args(argv)
 
 

@@ -5,21 +5,20 @@ operating point take turns.
 """
 
 import argparse
-import contextlib
 import json
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tabulate import tabulate
-from tqdm import tqdm
 
 from engine.deployment import forms, runtimes
 from engine.errors import UsageError
-from scripts.bench.deploy_process import Served
+from scripts import parser
+from scripts.bench import turns
 
 # Without a run: the published network, random but calibrated.
 UNTRAINED = shlex.split(
@@ -49,7 +48,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: A number is too small.
     """
-    p = argparse.ArgumentParser(prog='bench deploy', allow_abbrev=False)
+    p = parser('bench deploy', __doc__)
     p.add_argument(
         'run',
         metavar='RUN',
@@ -113,46 +112,55 @@ def measured(files: Sequence[Any], rounds: int) -> list[list[Any]]:
         files: see ``scripts.bench.deploy_files.File``.
         rounds: of one image by each.
     """
-    with contextlib.ExitStack() as stack:
-        served = []
-        for file in files:
-            one = Served(file.runtime, file.path, file.number, file.side)
-            stack.callback(one.close)
-            served.append(one)
-        rng = np.random.default_rng(0)
-        image = rng.integers(256, size=(1, file.side, file.side, 3), dtype=np.uint8)
-        taken = []  # [rounds, files, 2]
-        for _ in tqdm(range(rounds), files[0].point, unit='round', disable=None):
-            answers = [one.run(image) for one in served]
-            taken.append([(answer.cpu_s, answer.wall_s) for answer in answers])
-    times = np.transpose(taken, (1, 2, 0))  # [files, 2, rounds]
+    processes = {}
+    for file in files:
+        arguments = [file.runtime, str(file.path), str(file.number), str(file.side)]
+        process = turns.Process('scripts.bench.deploy_process', arguments)
+        processes[f'{file.what} {file.runtime}'] = process
+    costs = turns.by_turns(processes, rounds, files[0].point)
     in_float = {}
-    for file, (cpu, _) in zip(files, times):
+    for file, taken in zip(files, costs.values(), strict=True):
         if file.what == 'float':
-            in_float[file.runtime] = cpu
+            in_float[file.runtime] = taken
     rows = []
-    for file, one, (cpu, wall) in zip(files, served, times):
-        low, middle, high = 1e3 * np.percentile(cpu, (25, 50, 75))
-        faster = None
-        if file.runtime in in_float:
-            # Of the same rounds: a machine with other work is faster in some than in others.
-            faster = float(np.median(in_float[file.runtime] / cpu))
-        compared = file.compared
-        rows.append(
-            [
-                file.point,
-                file.what,
-                file.runtime,
-                file.path.stat().st_size / 1e3,
-                float(middle),
-                1e3 * float(cpu.min()),
-                f'{low:.3g}-{high:.3g}',
-                faster,
-                1e3 * float(np.median(wall)),
-                one.start.cpu_s,
-                one.start.rss_mb,
-                compared.differing,
-                compared.percent(compared.right),
-            ]
-        )
+    for file, process, taken in zip(files, processes.values(), costs.values()):
+        rows.append(row(file, process.about, taken, in_float.get(file.runtime)))
     return rows
+
+
+def row(
+    file: Any,
+    about: Mapping[str, Any],
+    taken: Sequence[turns.Step],
+    in_float: Sequence[turns.Step] | None,
+) -> list[Any]:
+    """A row of the table, see ``HEADERS``.
+
+    Args:
+        file: see ``scripts.bench.deploy_files.File``.
+        about: what its process says.
+        taken: by round.
+        in_float: by the float file in the same runtime, if there is one.
+    """
+    cpu, wall, _ = np.transpose(taken)  # [rounds] each
+    low, middle, high = 1e3 * np.percentile(cpu, (25, 50, 75))
+    faster = None
+    if in_float is not None:
+        # Of the same rounds: a machine with other work is faster in some than in others.
+        float_cpu, _, _ = np.transpose(in_float)
+        faster = float(np.median(float_cpu / cpu))
+    return [
+        file.point,
+        file.what,
+        file.runtime,
+        file.path.stat().st_size / 1e3,
+        float(middle),
+        1e3 * float(cpu.min()),
+        f'{low:.3g}-{high:.3g}',
+        faster,
+        1e3 * float(np.median(wall)),
+        about['start_cpu_s'],
+        about['start_mb'],
+        file.compared.differing,
+        file.compared.percent(file.compared.right),
+    ]

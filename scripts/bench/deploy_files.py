@@ -16,6 +16,7 @@ from engine.runs import checkpoint
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
 from scripts.bench import deploy_rivals
+from scripts.bench.train import configuration
 
 # Training images that others look at.
 LOOKED_AT = 300
@@ -177,12 +178,10 @@ def untrained(flags: Sequence[str], folder: Path) -> str:
         flags: of imagenet_tf.py.
         folder: to make.
     """
-    from engine.config.cli import explicit, parse
-    from engine.config.resolve import resolve
     from engine.evaluation import calibrate
     from engine.graph.inference import InferenceModel
 
-    config, _, _ = resolve(explicit(parse(flags)))
+    config = configuration(flags)
     model = InferenceModel(config.adjusted(kd=False), data_format='NHWC')
     values = model.starting_values()
     rng = np.random.default_rng(config.seed)

@@ -4,13 +4,12 @@ Every one runs in a process of its own and ends with a line of JSON; these are k
 which is complete up to the last one that ended.
 """
 
-import argparse
 import json
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from engine.files import write_json
+from scripts import parser
 from scripts.bench import turns
 
 HEADERS = ('benchmark', 'figure', 'value')
@@ -27,35 +27,23 @@ class Entry(NamedTuple):
     """One benchmark.
 
     Attributes:
-        name: for the table and the file.
         flags: of ``python -m scripts.bench``, the benchmark first.
+        figures: rows of the table of all, each a name and a value, from its record.
     """
 
-    name: str
     flags: str
+    figures: Callable[[Mapping[str, Any]], Iterator[tuple[str, float]]]
 
 
-ENTRIES = (
-    Entry('steps', 'steps --steps 4'),
-    Entry('quantizers', 'quantizers --quick'),
-    Entry('gates', 'infer --net aig --size 96 --rates 0.5 0.75 1 --rounds 6'),
-    Entry('exits', 'infer --net msdnet --images 64 --rounds 4'),
-    Entry('widths', 'infer --net dsnet --size 160 --widths 13 0 --rounds 5'),
-    Entry('peers', 'peers --size 112 --batch 4 --rounds 5 --jobs 5'),
-    Entry('data', 'data --images 128 --rounds 3'),
-    Entry('scaling', 'scaling --quick --rounds 3'),
-)
-
-
-def ran(entry: Entry, more: Sequence[str]) -> dict[str, Any]:
+def ran(name: str, flags: Sequence[str]) -> dict[str, Any]:
     """The record of a benchmark, whose tables are printed; ``error`` where it did not end well.
 
     Args:
-        entry: the benchmark.
-        more: flags that only this one has.
+        name: its own.
+        flags: of ``python -m scripts.bench``.
     """
-    command = [sys.executable, '-m', 'scripts.bench', *shlex.split(entry.flags), *more]
-    print(f'\n{entry.name}: python -m scripts.bench {entry.flags}', flush=True)
+    command = [sys.executable, '-m', 'scripts.bench', *flags]
+    print(f'\n{name}: python -m scripts.bench {shlex.join(flags)}', flush=True)
     start = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=turns.ROOT)
     seconds = time.perf_counter() - start
@@ -72,7 +60,7 @@ def figures(results: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str
         if 'error' in record:
             yield name, record['error'], float('nan')
         else:
-            for figure, value in _FIGURES[name](record):
+            for figure, value in ENTRIES[name].figures(record):
                 yield name, figure, value
 
 
@@ -89,8 +77,8 @@ def _quantizers(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _inference(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    varied = {'aig': 'rate', 'msdnet': 'budget', 'dsnet': 'width'}[record['net']]
     for row in record['rows']:
+        _, varied, *_ = row  # the second column is what is chosen at run time
         about = f'batch {row["batch"]:g}, {varied} {row[varied]:g}'
         yield f'{about}: time ratio / MAdds ratio', row['time / MAdds']
 
@@ -110,37 +98,36 @@ def _data(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _scaling(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for name, found in record.items():
-        if isinstance(found, dict):
-            for about, line in found['lines'].items():
-                yield f'{name}: {about}, furthest from a line', line['departure']
+    for name, found in record['sweeps'].items():
+        for about, line in found['lines'].items():
+            yield f'{name}: {about}, furthest from a line', line['departure']
 
 
-_FIGURES = {
-    'steps': _steps,
-    'quantizers': _quantizers,
-    'gates': _inference,
-    'exits': _inference,
-    'widths': _inference,
-    'peers': _peers,
-    'data': _data,
-    'scaling': _scaling,
+ENTRIES = {
+    'steps': Entry('steps --steps 4', _steps),
+    'quantizers': Entry('quantizers --quick', _quantizers),
+    'gates': Entry('infer --net aig --size 96 --rates 0.5 0.75 1 --rounds 6', _inference),
+    'exits': Entry('infer --net msdnet --images 64 --rounds 4', _inference),
+    'widths': Entry('infer --net dsnet --size 160 --widths 13 0 --rounds 5', _inference),
+    'peers': Entry('peers --size 112 --batch 4 --rounds 5 --jobs 5', _peers),
+    'data': Entry('data --images 128 --rounds 3', _data),
+    'scaling': Entry('scaling --quick --rounds 3', _scaling),
 }
 
 
 def everything(argv: Sequence[str]) -> None:
     """Runs them, and prints their tables, a table of all, and a line of JSON."""
-    p = argparse.ArgumentParser(prog='bench all', description=__doc__)
-    p.add_argument('--only', nargs='+', choices=tuple(_FIGURES), default=list(_FIGURES))
+    p = parser('bench all', __doc__)
+    p.add_argument('--only', nargs='+', choices=tuple(ENTRIES), default=list(ENTRIES))
     p.add_argument('--out', type=Path, help='file of all records, JSON')
     p.add_argument('--python', help='of bench peers: interpreter that has PyTorch')
     args = p.parse_args(argv)
     results: dict[str, dict[str, Any]] = {}
-    for entry in tqdm([entry for entry in ENTRIES if entry.name in args.only], unit='benchmark'):
-        more = []
-        if entry.name == 'peers' and args.python:
-            more = ['--python', args.python]
-        results[entry.name] = ran(entry, more)
+    for name in tqdm([name for name in ENTRIES if name in args.only], unit='benchmark'):
+        flags = shlex.split(ENTRIES[name].flags)
+        if name == 'peers' and args.python:
+            flags += ['--python', args.python]
+        results[name] = ran(name, flags)
         if args.out:
             write_json(args.out, results)
     print()

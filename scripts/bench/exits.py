@@ -15,7 +15,7 @@ from engine import families, timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from engine.results import exit_thresholds
-from scripts.bench.infer import parser, report, worked
+from scripts.bench.infer import flags, report, worked
 
 HEADERS = (
     'batch',
@@ -37,8 +37,11 @@ def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: A number is out of its range.
     """
-    p = parser(
-        net, rounds=3, rounds_help='of static, early exit and its queue in turn, over all images'
+    p = flags(
+        net,
+        __doc__,
+        rounds=3,
+        rounds_help='of static, early exit and its queue in turn, over all images',
     )
     presets = families.get(net).presets
     p.add_argument('--preset', default='msd_imagenet4', choices=tuple(presets))
@@ -195,18 +198,30 @@ def infer(net: str, argv: Sequence[str]) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(args.images, side, side, 3), dtype=np.uint8)
     alone = answers_of_exits(runner, images, len(madds))
+    thresholds = {}
+    for share in args.budgets:
+        thresholds[share] = exit_thresholds.solve(alone.confidence, madds, share * madds[-1])
     rows = []
     for batch in args.batches:
         starts = range(0, len(images), batch)
         batches = [[images[start : start + batch]] for start in starts]
-        for share in args.budgets:
-            thresholds = exit_thresholds.solve(alone.confidence, madds, share * madds[-1])
-            found = times(static, runner, batches, thresholds, args.rounds)
-            labels, leaves = run_all(runner, batches, thresholds)
+        for share, chosen in thresholds.items():
+            taken = times(static, runner, batches, chosen, args.rounds)
+            labels, leaves = run_all(runner, batches, chosen)
             expected = alone.labels[np.arange(len(labels)), leaves]
             other = int((labels != expected).sum())
             cost = float(madds[leaves].mean() / madds[-1])
-            ratio = found.early / found.static
-            in_queue = found.queued / found.static / cost
-            rows.append((batch, share, cost, ratio, ratio / cost, in_queue, *found, other))
+            rows.append((batch, share, *compared(taken, cost), *taken, other))
     report(net, HEADERS, rows, preset=args.preset)
+
+
+def compared(taken: Milliseconds, cost: float) -> tuple[float, ...]:
+    """The columns of ``HEADERS`` from the multiply-adds to those over them.
+
+    Args:
+        taken: by both ways of early exit, and by the static network.
+        cost: multiply-adds of early exit, as a share of the static network's.
+    """
+    early = taken.early / taken.static
+    queued = taken.queued / taken.static
+    return cost, early, early / cost, queued / cost

@@ -17,7 +17,7 @@ from engine import timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from nets import cost
-from scripts.bench.infer import parser, report, told, worked
+from scripts.bench.infer import flags, report, told, worked
 
 if TYPE_CHECKING:
     from engine.runs.checkpoint import Checkpoint
@@ -43,7 +43,9 @@ def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: A number is out of its range.
     """
-    p = parser(net, rounds=10, rounds_help='of static and dynamic in turn, each with new gates')
+    p = flags(
+        net, __doc__, rounds=10, rounds_help='of static and dynamic in turn, each with new gates'
+    )
     p.add_argument('--arch', default='resnet50')
     p.add_argument('--size', type=int, default=224)
     p.add_argument(

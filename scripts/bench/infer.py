@@ -11,29 +11,38 @@ from tabulate import tabulate
 
 import nets
 from engine import families
+from scripts import parser
+
+
+def timed() -> list[str]:
+    """Networks that have a benchmark."""
+    return [net for net in nets.names() if families.get(net).benchmark]
 
 
 def infer(argv: Sequence[str]) -> None:
     """Dynamic against static inference."""
-    timed = [net for net in nets.names() if families.get(net).benchmark]
     p = argparse.ArgumentParser(prog='bench infer', add_help=False, allow_abbrev=False)
-    p.add_argument('--net', choices=timed, default=timed[0])
+    p.add_argument('--net', choices=timed(), default=timed()[0])
     own, rest = p.parse_known_args(argv)
     module = importlib.import_module(f'scripts.bench.{families.get(own.net).benchmark}')
     module.infer(own.net, rest)
 
 
-def parser(net: str, *, rounds: int, rounds_help: str) -> argparse.ArgumentParser:
+def flags(
+    net: str, description: str | None, *, rounds: int, rounds_help: str
+) -> argparse.ArgumentParser:
     """The flags that all these benchmarks have.
 
     Args:
         net: Name of the network.
+        description: Docstring of the benchmark.
         rounds: Default of ``--rounds``.
         rounds_help: What takes turns.
     """
-    p = argparse.ArgumentParser(prog=f'bench infer --net {net}')
-    p.add_argument('--batches', type=int, nargs='+', default=[1, 32])
-    p.add_argument('--rounds', type=int, default=rounds, help=rounds_help)
+    p = parser(f'bench infer --net {net}', description)
+    p.add_argument('--net', choices=timed(), default=net, help='each has other flags')
+    p.add_argument('--batches', type=int, nargs='+', default=[1, 32], help='images; default 1 32')
+    p.add_argument('--rounds', type=int, default=rounds, help=f'{rounds_help}; default {rounds}')
     p.add_argument('--threads', type=int, default=0, help='of one operation; 0: all cores')
     return p
 

@@ -14,7 +14,7 @@ from scripts.bench.train import step_graph
 
 
 def prepared(config: Config) -> tuple[Mapping[str, Any], Callable[[], Any]]:
-    """What is to be said of a training step, and the step."""
+    """A description of a training step, and the step."""
     from quant.backend import new_graph, tf
 
     with new_graph() as graph:

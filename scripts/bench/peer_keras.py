@@ -15,12 +15,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from scripts.bench import turns
-
-WIDTHS = (64, 128, 256, 512)
-CLASSES = 1000
-DECAY = 5e-5
-RATE = 1e-4
+from scripts.bench import peer_job, turns
+from scripts.bench.peer_job import CLASSES, DECAY, RATE, WIDTHS
 
 Layer = Callable[[Any], Any]
 
@@ -199,12 +195,7 @@ def prepared(args: argparse.Namespace) -> tuple[Mapping[str, Any], Callable[[], 
 
 def main(argv: Sequence[str]) -> None:
     """Serves the step that the flags name."""
-    p = argparse.ArgumentParser()
-    p.add_argument('--sizes', type=int, nargs='+', required=True)
-    p.add_argument('--batch', type=int, required=True)
-    p.add_argument('--dtype', choices=('f32', 'bf16'), default='f32')
-    p.add_argument('--compile', action='store_true')
-    args = p.parse_args(argv)
+    args = peer_job.flags().parse_args(argv)
     turns.serve(lambda: prepared(args))
 
 

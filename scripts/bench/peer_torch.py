@@ -16,12 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.bench import turns
-
-WIDTHS = (64, 128, 256, 512)
-CLASSES = 1000
-DECAY = 5e-5
-RATE = 1e-4
+from scripts.bench import peer_job, turns
+from scripts.bench.peer_job import CLASSES, DECAY, RATE, WIDTHS
 
 
 class PrivateNorm(nn.ModuleList):
@@ -179,12 +175,8 @@ def prepared(args: argparse.Namespace) -> tuple[Mapping[str, Any], Callable[[], 
 
 def main(argv: Sequence[str]) -> None:
     """Serves the step that the flags name."""
-    p = argparse.ArgumentParser()
-    p.add_argument('--sizes', type=int, nargs='+', required=True)
-    p.add_argument('--batch', type=int, required=True)
-    p.add_argument('--dtype', choices=('f32', 'bf16'), default='f32')
+    p = peer_job.flags()
     p.add_argument('--device', default='cpu')
-    p.add_argument('--compile', action='store_true')
     args = p.parse_args(argv)
     turns.serve(lambda: prepared(args))
 

@@ -2,11 +2,7 @@
 
 The same preact ResNet-18 three times: jobs of five sizes with distillation and of one size. Every
 framework has a process of its own, with its own peak of memory; they take turns, step by step.
-Keras 3 comes with TensorFlow; PyTorch is installed into an environment of its own:
-
-    python3 -m venv peers-env
-    peers-env/bin/pip install torch numpy --index-url https://download.pytorch.org/whl/cpu
-    python -m scripts.bench peers --python peers-env/bin/python
+Keras 3 comes with TensorFlow, PyTorch is looked for in the environment of ``--python``.
 """
 
 import argparse
@@ -23,17 +19,16 @@ import numpy as np
 from tabulate import tabulate
 
 from engine.config import hardware
-from engine.config.cli import explicit, parse
 from engine.config.config import Config
-from engine.config.resolve import resolve
 from engine.errors import UsageError
+from scripts import parser
 from scripts.bench import train, turns
+from scripts.bench.peer_job import DTYPES
 
 OURS = 'ours'
 NETWORK = shlex.split('--data fake --arch resnet18 --mode preact --qw 32 --qa 32')
 SIZES = 5
-DTYPES = ('f32', 'bf16')
-INSTALL = """make an environment for it:
+INSTALL = """make an environment for PyTorch:
     python3 -m venv peers-env
     peers-env/bin/pip install torch numpy --index-url https://download.pytorch.org/whl/cpu
     python -m scripts.bench peers --python peers-env/bin/python"""
@@ -99,9 +94,7 @@ class Job(NamedTuple):
         flags.append('--kd' if len(self.sizes) > 1 else '--no-kd')
         if self.dtype == 'bf16':
             flags.append('--bf16')
-        given = explicit(parse(flags))
-        config, _, _ = resolve({key: value for key, value in given.items() if value is not None})
-        return config
+        return train.configuration(flags)
 
     def start(self, name: str, python: str) -> turns.Process:
         """The process of a peer.
@@ -124,22 +117,30 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: a number is out of range, or a Python that was named lacks PyTorch.
     """
-    p = argparse.ArgumentParser(
-        prog='bench peers',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = parser('bench peers', f'{__doc__}\nFirst {INSTALL}')
     p.add_argument('--python', help='interpreter that has PyTorch')
     p.add_argument(
         '--size', type=int, default=224, help='the largest, a multiple of 7; default 224'
     )
-    p.add_argument('--batch', type=int, default=8)
-    p.add_argument('--rounds', type=int, default=10)
-    p.add_argument('--dtypes', nargs='+', choices=DTYPES, default=list(DTYPES))
+    p.add_argument('--batch', type=int, default=8, help='images of a step; default 8')
+    p.add_argument('--rounds', type=int, default=10, help='measured steps of each; default 10')
     p.add_argument(
-        '--jobs', type=int, nargs='+', default=[SIZES, 1], help='numbers of sizes, 1 to 5'
+        '--dtypes', nargs='+', choices=DTYPES, default=list(DTYPES), help='default: both'
     )
-    p.add_argument('--peers', nargs='+', choices=tuple(PEERS), default=DEFAULT)
+    p.add_argument(
+        '--jobs',
+        type=int,
+        nargs='+',
+        default=[SIZES, 1],
+        help='numbers of sizes, 1 to 5; default: 5 1',
+    )
+    p.add_argument(
+        '--peers',
+        nargs='+',
+        choices=tuple(PEERS),
+        default=DEFAULT,
+        help=f'default: {" ".join(DEFAULT)}',
+    )
     p.add_argument('--cores', type=int, help='that all run on; default: those that there are')
     args = p.parse_args(argv)
     if min(args.batch, args.rounds) < 1 or not all(1 <= job <= SIZES for job in args.jobs):
@@ -228,15 +229,15 @@ def measured(job: Job, peers: Sequence[str], python: str, rounds: int) -> list[d
             processes[name] = job.start(name, python)
         except turns.Ended as error:
             print(f'{name} cannot do it here: {error}', file=sys.stderr)
-    abouts = {name: process.about for name, process in processes.items()}
     costs = turns.by_turns(processes, rounds)
     rows = []
     for name, taken in costs.items():
         row = {'sizes': len(job.sizes), 'type': job.dtype, 'who': name}
         row.update(compared(taken, costs[OURS]))
-        row['first step s'] = abouts[name]['first_step_s']
-        row['version'] = abouts[name]['version']
-        row['parameters'] = abouts[name]['parameters']
+        about = processes[name].about
+        row['first step s'] = about['first_step_s']
+        row['version'] = about['version']
+        row['parameters'] = about['parameters']
         rows.append(row)
     return rows
 

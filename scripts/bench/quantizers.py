@@ -18,13 +18,12 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from engine import timing
-from engine.config.cli import explicit, parse
 from engine.config.config import Config
-from engine.config.resolve import resolve
 from engine.errors import UsageError
 from engine.graph import step_functions
 from quant import QuantizationOptions, native, quantizer
-from scripts.bench.train import step_graph
+from scripts import parser
+from scripts.bench.train import configuration, step_graph
 
 # A small ResNet on small images.
 NETWORK = shlex.split('--data animals28 --sizes 28 --no-kd --batch_size 32')
@@ -75,11 +74,7 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Config]:
     Raises:
         UsageError: A number is out of range, or the network is quantized.
     """
-    p = argparse.ArgumentParser(
-        prog='bench quantizers',
-        allow_abbrev=False,
-        epilog='Further flags, of imagenet_tf.py, are those of the network of the training step.',
-    )
+    p = parser('bench quantizers', __doc__, 'for the network of the training step')
     p.add_argument(
         '--bits', type=int, nargs='+', help='those that a method has (default: 2 4 8, quick: 2)'
     )
@@ -92,8 +87,7 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Config]:
         args.rounds = 5 if args.quick else 21
     if args.rounds < 1 or not all(1 <= bits <= 8 for bits in args.bits):
         raise UsageError('--rounds must be at least 1, --bits 1 to 8')
-    given = explicit(parse(NETWORK)) | explicit(parse(flags))
-    config, _, _ = resolve({key: value for key, value in given.items() if value is not None})
+    config = configuration(NETWORK, flags)
     if config.quantization.to_policy() != QuantizationOptions().to_policy():
         raise UsageError('the network is to be in float; --bits and --names say what is tried')
     return args, config

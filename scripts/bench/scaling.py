@@ -16,17 +16,9 @@ import numpy as np
 from tabulate import tabulate
 
 from engine.config import hardware
-from engine.config.cli import explicit, parse
-from engine.config.config import Config
-from engine.config.resolve import resolve
 from engine.errors import UsageError
+from scripts import parser
 from scripts.bench import train, turns
-
-# Of --quick: a small network on small images; else those of ImageNet.
-SMALL = '--data animals28 --arch resnet8 --mode preact --batch_size 32'
-LARGE = '--data fake --arch resnet18 --mode preact --batch_size 8'
-W2A2 = '--qw 2 --qa 2'
-DEPTHS = {True: (8, 20, 32, 56), False: (18, 34, 50, 101, 152)}
 
 HEADERS = ('n', 'MMAdds', 'ops', 'build s', 'first step s', 'CPU ms', 'ms', 'MB')
 
@@ -46,76 +38,117 @@ class Line(NamedTuple):
     departure: float
     where: float
 
+    def __str__(self) -> str:
+        line = f'{self.start:.4g} + {self.slope:.4g} x'
+        return f'{line}, furthest {self.departure:+.1%} at {self.where:.4g}'
+
+
+class Setting(NamedTuple):
+    """What the sweeps vary: small networks on small images, or those of ImageNet.
+
+    Attributes:
+        resnet: flags of the ResNet of most sweeps.
+        size: edge of its images, pixels.
+        step: pixels between its sizes where there are several.
+        batch: images of a step, of a tower.
+        msdnet: flags of the MSDNet.
+        dsnet: flags of the DS-Net.
+    """
+
+    resnet: str
+    size: int
+    step: int
+    batch: int
+    msdnet: str
+    dsnet: str
+
+    def one_size(self, towers: int = 1) -> str:
+        """Flags of the ResNet at its largest size, with a batch for every tower."""
+        return f'{self.resnet} --batch_size {self.batch * towers} --sizes {self.size} --no-kd'
+
+
+QUICK = Setting(
+    resnet='--data animals28 --arch resnet8 --mode preact',
+    size=28,
+    step=2,
+    batch=32,
+    msdnet='--preset demo-msdnet --stepmode even',
+    dsnet='--preset demo-dsnet-gate',
+)
+WHOLE = Setting(
+    resnet='--data fake --arch resnet18 --mode preact',
+    size=224,
+    step=16,
+    batch=8,
+    msdnet='--preset msd_imagenet4 --data fake',
+    dsnet='--preset dsnet_mbv1_gate --data fake',
+)
+W2A2 = '--qw 2 --qa 2'
+
 
 class Sweep(NamedTuple):
     """One thing that grows.
 
     Attributes:
         what: in words.
-        values: numbers of it, ascending.
+        whole: numbers of it, ascending.
         quick: those of ``--quick``.
-        flags: of a number, and whether it is quick.
+        flags: of a number in a setting.
     """
 
     what: str
-    values: tuple[int, ...]
+    whole: tuple[int, ...]
     quick: tuple[int, ...]
-    flags: Callable[[int, bool], str]
+    flags: Callable[[int, Setting], str]
+
+    def commands(self, quick: bool) -> dict[int, str]:
+        """Flags of imagenet_tf.py, by number."""
+        numbers, setting = self.whole, WHOLE
+        if quick:
+            numbers, setting = self.quick, QUICK
+        return {number: self.flags(number, setting) for number in numbers}
 
 
-def network(quick: bool) -> str:
-    """Flags of the network that most sweeps vary."""
-    return SMALL if quick else LARGE
-
-
-def of_sizes(number: int, quick: bool) -> str:
-    """Flags of that many sizes, one step apart."""
-    largest, step = (28, 2) if quick else (224, 16)
-    edges = [str(largest - step * k) for k in range(number)]
+def of_sizes(number: int, setting: Setting) -> str:
+    """Flags of that many sizes."""
+    edges = [str(setting.size - setting.step * k) for k in range(number)]
     kd = '--kd' if number > 1 else '--no-kd'
-    return f'{network(quick)} {W2A2} --sizes {" ".join(edges)} {kd}'
+    base = f'{setting.resnet} --batch_size {setting.batch}'
+    return f'{base} {W2A2} --sizes {" ".join(edges)} {kd}'
 
 
-def of_bits(number: int, quick: bool) -> str:
+def of_bits(number: int, setting: Setting) -> str:
     """Flags of one size at that many bits."""
-    return f'{network(quick)} --sizes {28 if quick else 224} --no-kd --qw {number} --qa {number}'
+    return f'{setting.one_size()} --qw {number} --qa {number}'
 
 
-def of_depth(number: int, quick: bool) -> str:
+def of_depth(number: int, setting: Setting) -> str:
     """Flags of one size at that depth."""
-    base = network(quick)
-    return f'{base} --arch resnet{number} --sizes {28 if quick else 224} --no-kd {W2A2}'
+    return f'{setting.one_size()} {W2A2} --arch resnet{number}'
 
 
-def of_towers(number: int, quick: bool) -> str:
+def of_towers(number: int, setting: Setting) -> str:
     """Flags of that many towers with a batch each."""
-    base = f'{network(quick)} --sizes {28 if quick else 224} --no-kd {W2A2}'
-    batch = (32 if quick else 8) * number
-    return f'{base} --batch_size {batch} --gpu {",".join(map(str, range(number)))}'
+    devices = ','.join(map(str, range(number)))
+    return f'{setting.one_size(number)} {W2A2} --gpu {devices}'
 
 
-def of_exits(number: int, quick: bool) -> str:
+def of_exits(number: int, setting: Setting) -> str:
     """Flags of an MSDNet with that many exits, two layers apart."""
-    if quick:
-        base = '--preset demo-msdnet --stepmode even --batch_size 32'
-    else:
-        base = '--preset msd_imagenet4 --data fake --batch_size 8'
+    base = f'{setting.msdnet} --batch_size {setting.batch}'
     return f'{base} {W2A2} --nBlocks {number} --step 2 --base 2'
 
 
-def of_routes(number: int, quick: bool) -> str:
+def of_routes(number: int, setting: Setting) -> str:
     """Flags of a DS-Net whose gate chooses among that many widths."""
-    if quick:
-        base = '--preset demo-dsnet-gate --batch_size 32'
-    else:
-        base = '--preset dsnet_mbv1_gate --data fake --batch_size 8'
-    return f'{base} --routes {" ".join(map(str, range(number)))}'
+    widths = ' '.join(map(str, range(number)))
+    return f'{setting.dsnet} --batch_size {setting.batch} --routes {widths}'
 
 
 SWEEPS = {
     'sizes': Sweep('input sizes', tuple(range(1, 9)), (1, 2, 4, 8), of_sizes),
     'bits': Sweep('bits of weights and activations', tuple(range(1, 9)), (1, 2, 4, 8), of_bits),
-    'depth': Sweep('depth', DEPTHS[False], DEPTHS[True], of_depth),
+    'depth': Sweep('depth', (18, 34, 50, 101, 152), (8, 20, 32, 56), of_depth),
     'towers': Sweep('towers on the CPU', (1, 2, 3, 4), (1, 2, 4), of_towers),
     'exits': Sweep('exits of MSDNet', tuple(range(2, 9)), (2, 4, 6), of_exits),
     'routes': Sweep("routes of DS-Net's gate", (2, 4, 6, 8, 10, 12, 14), (2, 4, 8), of_routes),
@@ -128,43 +161,32 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: a number is out of range.
     """
-    p = argparse.ArgumentParser(
-        prog='bench scaling',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = parser('bench scaling', __doc__)
     p.add_argument('--quick', action='store_true', help='small networks, fewer values')
-    p.add_argument('--only', nargs='+', choices=tuple(SWEEPS), default=list(SWEEPS))
-    p.add_argument('--rounds', type=int, default=5)
+    p.add_argument(
+        '--only', nargs='+', choices=tuple(SWEEPS), default=list(SWEEPS), help='default: all'
+    )
+    p.add_argument('--rounds', type=int, default=5, help='measured steps of each; default 5')
     args = p.parse_args(argv)
     if args.rounds < 1:
         raise UsageError(f'--rounds {args.rounds}: must be at least 1')
     return args
 
 
-def configuration(flags: str) -> Config:
-    """The configuration that flags name."""
-    given = explicit(parse(shlex.split(flags)))
-    config, _, _ = resolve({key: value for key, value in given.items() if value is not None})
-    return config
-
-
-def measured(sweep: Sweep, quick: bool, rounds: int) -> list[dict[str, float]]:
+def measured(commands: Mapping[int, str], rounds: int) -> list[dict[str, float]]:
     """A row for every value, see ``HEADERS``.
 
     Args:
-        sweep: what grows.
-        quick: whether the networks are small.
+        commands: flags of imagenet_tf.py by value.
         rounds: measured steps of each.
     """
     processes = {}
-    for number in sweep.quick if quick else sweep.values:
-        processes[str(number)] = train.start(configuration(sweep.flags(number, quick)))
-    abouts = {name: process.about for name, process in processes.items()}
+    for number, flags in commands.items():
+        processes[str(number)] = train.start(train.configuration(shlex.split(flags)))
     rows = []
     for name, taken in turns.by_turns(processes, rounds).items():
         cpu, wall, memory = np.transpose(taken)  # [rounds] each
-        about = abouts[name]
+        about = processes[name].about
         row = {
             'n': int(name),
             'MMAdds': about['madds'] / 1e6,
@@ -207,21 +229,21 @@ def lines(rows: Sequence[Mapping[str, float]]) -> dict[str, Line]:
 def scaling(argv: Sequence[str]) -> None:
     """Measures, and prints a table and the fits of every sweep, and a line of JSON."""
     args = parse_args(argv)
-    record: dict[str, Any] = {'bench': 'scaling', 'quick': args.quick, 'rounds': args.rounds}
+    sweeps: dict[str, Any] = {}
     for name in args.only:
         sweep = SWEEPS[name]
-        rows = measured(sweep, args.quick, args.rounds)
+        commands = sweep.commands(args.quick)
+        *_, largest = commands.values()
+        rows = measured(commands, args.rounds)
         found = lines(rows)
-        print(f'\n{sweep.what}: {sweep.flags(int(rows[-1]["n"]), args.quick)}')
+        print(f'\n{sweep.what}: {largest}')
         print(tabulate([[row[key] for key in HEADERS] for row in rows], HEADERS, floatfmt='.4g'))
         for about, line in found.items():
-            print(
-                f'{about}: {line.start:.4g} + {line.slope:.4g} x, furthest '
-                f'{line.departure:+.1%} at {line.where:.4g}'
-            )
-        record[name] = {
+            print(f'{about}: {line}')
+        sweeps[name] = {
             'rows': rows,
             'lines': {about: line._asdict() for about, line in found.items()},
         }
     print(f'{hardware.line()}; load {os.getloadavg()[0]:.2f}')
+    record = {'bench': 'scaling', 'quick': args.quick, 'rounds': args.rounds, 'sweeps': sweeps}
     print(json.dumps(record))

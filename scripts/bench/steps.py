@@ -3,7 +3,6 @@
 All take turns, each in a process of its own with its own peak of memory.
 """
 
-import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,10 @@ from typing import Any
 from tabulate import tabulate
 
 from engine.config import hardware
-from engine.config.cli import explicit, parse
 from engine.config.config import Config
-from engine.config.resolve import resolve
 from engine.errors import UsageError
 from quant import QuantizationOptions
+from scripts import parser
 from scripts.bench import train
 
 FLOAT, BFLOAT = 'float', 'float bf16'
@@ -30,8 +28,7 @@ def configs(flags: Sequence[str], bits: Sequence[int]) -> dict[str, Config]:
         flags: of the network, which is that of ``bench train`` by default.
         bits: of weights and activations.
     """
-    given = explicit(parse(train.DEFAULTS)) | explicit(parse(flags))
-    config, _, _ = resolve({key: value for key, value in given.items() if value is not None})
+    config = train.configuration(train.DEFAULTS, flags)
     plain = config.replacing(**vars(QuantizationOptions()))
     found = {FLOAT: plain}
     for number in bits:
@@ -65,9 +62,9 @@ def steps(argv: Sequence[str]) -> None:
     Raises:
         UsageError: a number is out of range.
     """
-    p = argparse.ArgumentParser(prog='bench steps', allow_abbrev=False)
-    p.add_argument('--bits', type=int, nargs='+', default=[2, 4, 8])
-    p.add_argument('--steps', type=int, default=6)
+    p = parser('bench steps', __doc__, 'for the network, which is that of bench train by default')
+    p.add_argument('--bits', type=int, nargs='+', default=[2, 4, 8], help='1 to 8; default: 2 4 8')
+    p.add_argument('--steps', type=int, default=6, help='measured steps of each; default 6')
     args, flags = p.parse_known_args(argv)
     if args.steps < 1 or not all(1 <= bits <= 8 for bits in args.bits):
         raise UsageError('--steps must be at least 1, --bits 1 to 8')

@@ -1,10 +1,10 @@
 """Training-step benchmark: a configuration against the same in float, or bfloat16 against float32.
 
-Each of the two runs in a process of its own, so that each has its own peak memory; they take turns,
-step by step.
+The configuration is ResNet-18 at W2A2, five sizes, batch 8, where flags do not say otherwise. Each
+of the two runs in a process of its own, so that each has its own peak memory; they take turns, step
+by step.
 """
 
-import argparse
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,7 @@ from engine.config.resolve import resolve
 from engine.errors import UsageError
 from nets import cost
 from quant import QuantizationOptions
+from scripts import parser
 from scripts.bench import turns
 
 DEFAULTS = shlex.split('--data fake -d 18 --mode preact --qw 2 --qa 2 --batch_size 8 --kd')
@@ -110,6 +111,15 @@ def tower_loss(model: Any, batch: Sequence[Any]) -> Any:
     return tf.add_n(losses) / towers
 
 
+def configuration(*flags: Sequence[str]) -> Config:
+    """The configuration that flags of imagenet_tf.py name; later ones win."""
+    given: dict[str, Any] = {}
+    for some in flags:
+        given |= explicit(parse(some))
+    config, _, _ = resolve(given)
+    return config
+
+
 def start(config: Config) -> turns.Process:
     """The process that takes training steps of a configuration, see ``own_step``."""
     return turns.Process('scripts.bench.own_step', [json.dumps(config.to_json())])
@@ -147,8 +157,7 @@ def pair(argv: Sequence[str]) -> dict[str, Config]:
     Raises:
         UsageError: They are the same.
     """
-    given = explicit(parse(DEFAULTS)) | explicit(parse(argv))
-    config, _, _ = resolve({key: value for key, value in given.items() if value is not None})
+    config = configuration(DEFAULTS, argv)
     if config.bf16:
         return {'bf16': config, 'float32': config.replacing(bf16=False)}
     plain = config.replacing(**vars(QuantizationOptions()))
@@ -161,8 +170,8 @@ def pair(argv: Sequence[str]) -> dict[str, Config]:
 
 def train(argv: Sequence[str]) -> None:
     """Training step: quantized against float, or bfloat16 against float32."""
-    p = argparse.ArgumentParser(prog='bench train', add_help=False, allow_abbrev=False)
-    p.add_argument('--steps', type=int, default=10)
+    p = parser('bench train', __doc__, 'for the configuration')
+    p.add_argument('--steps', type=int, default=10, help='measured steps; default 10')
     args, flags = p.parse_known_args(argv)
     configs = pair(flags)
     found = measure(configs, args.steps)

@@ -49,12 +49,15 @@ def measured(step: Callable[[], Any]) -> Step:
     return Step(cpu, wall, peak_mb())
 
 
-def serve(prepare: Callable[[], tuple[Mapping[str, Any], Callable[[], Any]]]) -> None:
+def serve(
+    prepare: Callable[[], tuple[Mapping[str, Any], Callable[[], Any]]], *, again: bool = False
+) -> None:
     """Prints a line of JSON about a step, and one with its cost for every line of input.
 
     Args:
-        prepare: gives what is to be said of the step, and the step. What it took and the first step
-            are added to the former.
+        prepare: gives what is to be said of the step, and the step. What both took is added to the
+            former, and what the process has taken by the end of the first step.
+        again: whether a step is done twice, of which the second is measured.
     """
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # whatever a library prints is no answer
@@ -62,10 +65,18 @@ def serve(prepare: Callable[[], tuple[Mapping[str, Any], Callable[[], Any]]]) ->
     about, step = prepare()
     build_s = time.perf_counter() - start
     first = measured(step)
+    told = {
+        **about,
+        'build_s': build_s,
+        'first_step_s': first.wall_s,
+        'start_cpu_s': time.process_time(),
+        'start_mb': first.peak_mb,
+    }
     step()
-    told = {**about, 'build_s': build_s, 'first_step_s': first.wall_s}
     print(json.dumps(told), file=answers, flush=True)
     for _ in sys.stdin:
+        if again:
+            step()
         print(json.dumps(measured(step)), file=answers, flush=True)
 
 
@@ -93,6 +104,7 @@ class Process:
         environment: Mapping[str, str] | None = None,
     ):
         variables = {**os.environ, 'PYTHONPATH': str(ROOT), **(environment or {})}
+        self._module = module
         self._process = subprocess.Popen(
             [python, '-m', module, *arguments],
             stdin=subprocess.PIPE,
@@ -120,19 +132,25 @@ class Process:
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
-            raise Ended(f'a process ended with status {self._process.returncode}; see above')
+            code = self._process.returncode
+            raise Ended(f'{self._module} ended with status {code}; see above')
         return json.loads(line)
 
 
-def by_turns(processes: Mapping[str, Process], rounds: int) -> dict[str, list[Step]]:
+def by_turns(
+    processes: Mapping[str, Process], rounds: int, about: str = ''
+) -> dict[str, list[Step]]:
     """Costs of the steps of every process, by round; they end with it.
 
-    Shows its progress.
+    Args:
+        processes: by name.
+        rounds: measured steps of each.
+        about: what its progress is shown with.
     """
     from tqdm import tqdm  # which an environment of another framework may lack
 
     found: dict[str, list[Step]] = {name: [] for name in processes}
-    for _ in tqdm(range(rounds), unit='round', disable=None):
+    for _ in tqdm(range(rounds), about, unit='round', disable=None):
         for name, process in processes.items():
             found[name].append(process.step())
     for process in processes.values():

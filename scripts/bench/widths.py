@@ -11,7 +11,7 @@ from engine import families, timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from nets import cost
-from scripts.bench.infer import parser, report, told, worked
+from scripts.bench.infer import flags, report, told, worked
 
 # A network of many widths with a gate for them.
 PRESET = 'dsnet_mbv1_gate'
@@ -25,7 +25,7 @@ def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: A number is out of its range.
     """
-    p = parser(net, rounds=10, rounds_help='of all widths in turn')
+    p = flags(net, __doc__, rounds=10, rounds_help='of all widths in turn')
     p.add_argument('--arch', default='mobilenetv1')
     p.add_argument('--size', type=int, default=224)
     p.add_argument(

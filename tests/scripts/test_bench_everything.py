@@ -1,4 +1,4 @@
-"""scripts.bench steps and all: configurations, rows, and what stays of a benchmark that fails."""
+"""scripts.bench, its steps and all: help, configurations, rows, a benchmark that fails."""
 
 import json
 import subprocess
@@ -46,9 +46,9 @@ RECORDS = {
     'gates': {'net': 'aig', 'rows': [{'batch': 1, 'rate': 0.5, 'time / MAdds': 1.3}]},
     'exits': {'net': 'msdnet', 'rows': [{'batch': 1, 'budget': 0.5, 'time / MAdds': 1.4}]},
     'widths': {'net': 'dsnet', 'rows': [{'batch': 1, 'width': 13, 'time / MAdds': 1.0}]},
-    'data': {'ratio': {'val': 1.1}, 'decoders': [{'decoder': 'a', 'its speed / OpenCV': 1.01}]},
     'peers': {'rows': [{'who': 'torch', 'sizes': 5, 'type': 'f32', 'x CPU': 1.1, 'x MB': 0.7}]},
-    'scaling': {'rounds': 1, 'bits': {'rows': [], 'lines': {'ops': {'departure': 0.02}}}},
+    'data': {'ratio': {'val': 1.1}, 'decoders': [{'decoder': 'a', 'its speed / OpenCV': 1.01}]},
+    'scaling': {'sweeps': {'bits': {'lines': {'ops': {'departure': 0.02}}}}},
 }
 
 
@@ -58,9 +58,9 @@ def test_all(monkeypatch, capsys, tmp_path):
 
     def run(command, **_):
         commands.append(command)
-        entry = everything.ENTRIES[len(commands) - 1]
-        text = f'a table\n{json.dumps(RECORDS[entry.name])}\n'
-        failed = entry.name == 'exits'
+        name = list(everything.ENTRIES)[len(commands) - 1]
+        text = f'a table\n{json.dumps(RECORDS[name])}\n'
+        failed = name == 'exits'
         return subprocess.CompletedProcess(command, 2 if failed else 0, '' if failed else text)
 
     monkeypatch.setattr(subprocess, 'run', run)
@@ -68,15 +68,47 @@ def test_all(monkeypatch, capsys, tmp_path):
     assert bench.main(['all', '--out', str(out), '--python', 'mine']) == 0
     printed = capsys.readouterr().out
     record = json.loads(printed.splitlines()[-1])
-    assert list(record['results']) == [entry.name for entry in everything.ENTRIES]
+    assert list(record['results']) == list(everything.ENTRIES)
     assert record['results']['exits']['error'] == 'exit status 2'
-    for text in ('W2A2: CPU against float', 'exit status 2', 'torch, 5 sizes, f32', 'a table'):
+    for text in (
+        'W2A2: CPU against float',
+        'batch 1, rate 0.5: time',
+        'batch 1, width 13: time',
+        'exit status 2',
+        'torch, 5 sizes, f32',
+        'bits: ops, furthest from a line',
+        'a table',
+    ):
         assert text in printed
     assert [command[-1] for command in commands if 'peers' in command] == ['mine']
     assert read_json(out, dict, '')['steps']['rows'] == RECORDS['steps']['rows']
 
 
 def test_every_entry_is_a_benchmark():
-    for entry in everything.ENTRIES:
+    assert list(everything.ENTRIES) == list(RECORDS)
+    for entry in everything.ENTRIES.values():
         assert entry.flags.split()[0] in bench.BENCHMARKS
-        assert entry.name in RECORDS
+
+
+OWN_FLAGS = {
+    'train': '--steps',
+    'infer': '--rates',
+    'infer --net msdnet': '--budgets',
+    'data': '--images',
+    'deploy': '--parent',
+    'quantizers': '--names',
+    'peers': 'pip install torch',
+    'scaling': '--quick',
+    'steps': '--bits',
+    'all': '--only',
+}
+
+
+@pytest.mark.parametrize('command', OWN_FLAGS)
+def test_help_is_that_of_the_benchmark(command, capsys):
+    assert set(bench.BENCHMARKS) == {command.partition(' ')[0] for command in OWN_FLAGS}
+    with pytest.raises(SystemExit) as ended:
+        bench.main([*command.split(), '--help'])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert OWN_FLAGS[command] in said and f'scripts.bench {command}' in said

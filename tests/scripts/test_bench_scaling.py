@@ -1,11 +1,12 @@
 """scripts.bench scaling: configurations of the sweeps, fitted lines, and what is printed."""
 
 import json
+import shlex
 
 import pytest
 
 from scripts.bench import __main__ as bench
-from scripts.bench import scaling
+from scripts.bench import scaling, train
 
 
 def test_usage(capsys):
@@ -16,10 +17,10 @@ def test_usage(capsys):
 @pytest.mark.parametrize('name', scaling.SWEEPS)
 @pytest.mark.parametrize('quick', [True, False])
 def test_every_value_is_a_configuration(name, quick):
-    sweep = scaling.SWEEPS[name]
-    values = sweep.quick if quick else sweep.values
-    assert len(values) >= 3 and list(values) == sorted(values)
-    config = scaling.configuration(sweep.flags(values[-1], quick))
+    commands = scaling.SWEEPS[name].commands(quick)
+    *_, largest = values = list(commands)
+    assert len(values) >= 3 and values == sorted(values)
+    config = train.configuration(shlex.split(commands[largest]))
     network = config.network()
     found = {
         'sizes': len(config.sizes),
@@ -29,7 +30,7 @@ def test_every_value_is_a_configuration(name, quick):
         'exits': getattr(network, 'exits', 0),
         'routes': len(getattr(network, 'routes', ())),
     }
-    assert found[name] == values[-1]
+    assert found[name] == largest
 
 
 def test_a_line_and_what_departs_from_it():
@@ -58,6 +59,7 @@ def test_line_of_json(monkeypatch, capsys):
     out = capsys.readouterr().out
     record = json.loads(out.splitlines()[-1])
     assert record['bench'] == 'scaling' and record['quick']
-    assert [one['n'] for one in record['bits']['rows']] == [1, 2]
-    assert record['bits']['lines']['ops over n']['slope'] == pytest.approx(1)
+    bits = record['sweeps']['bits']
+    assert [one['n'] for one in bits['rows']] == [1, 2]
+    assert bits['lines']['ops over n']['slope'] == pytest.approx(1)
     assert 'ops over n: 1 + 1 x, furthest' in out

@@ -133,6 +133,7 @@ def test_ignored_signals_stay_ignored():
     try:
         with entry.interruptible():
             signal.raise_signal(signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -56,7 +56,9 @@ def test_it_is_resumed_and_its_record_stays(run):
 def test_a_record_without_groups_gives_what_it_says(run):
     recorded = json.loads((run / 'config.json').read_text())
     found = read_config(run / 'config.json').flat()
-    for name in set(recorded) & set(found):
+    known = set(recorded) & set(found)
+    assert {'net', 'sizes', 'qw'} <= known
+    for name in known:
         assert found[name] == (
             tuple(recorded[name]) if isinstance(recorded[name], list) else recorded[name]
         )

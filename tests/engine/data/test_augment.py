@@ -71,9 +71,8 @@ def test_antialiased_views_are_cut_first_and_scaled_once_per_size(augment, heigh
     for k in range(40):
         rng = np.random.default_rng(k)
         crop = random_crop(image, rng) if augment == 'area_crop' else shift(image, 5, rng)
-        for size, view in zip(
-            SIZES, train_views(image, augment, SIZES, np.random.default_rng(k), antialias=True)
-        ):
+        views = train_views(image, augment, SIZES, np.random.default_rng(k), antialias=True)
+        for size, view in zip(SIZES, views, strict=True):
             expected = scaled(crop, size, size)
             np.testing.assert_array_equal(
                 view, expected[:, ::-1] if rng.random() < 0.5 else expected

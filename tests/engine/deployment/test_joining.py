@@ -102,7 +102,7 @@ def test_what_cannot_be_told_apart_is_executed_once_and_for_more():
         'y': point('b:cast', 'cc:cast', 'y:b+cc'),
         'z': point('cc:cast', 'a:cast', 'z:cc+a'),
     }
-    for found, one in zip(by_point(program(**points)), points.values()):
+    for found, one in zip(by_point(program(**points)), points.values(), strict=True):
         assert {each.out for each in one.operations[1:]} <= set(found)
         assert len(set(found)) == len(found)
 

@@ -215,7 +215,9 @@ def test_commands(point, flags, run):
 def test_commands_of_thresholds(exits):
     """The first makes the file that the second takes, with the thresholds that were chosen."""
     run, _ = exits
-    for one in (found for found in selection.choices(run) if found.policy):
+    with_thresholds = [found for found in selection.choices(run) if found.policy]
+    assert with_thresholds
+    for one in with_thresholds:
         setting, evaluating = map(shlex.split, one.commands)
         assert setting[:3] == ['python', '-m', 'scripts.thresholds']
         args = thresholds.parse_args(setting[3:])

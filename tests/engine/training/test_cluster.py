@@ -106,7 +106,7 @@ def test_sums_are_those_of_all_workers_by_type(pair):
             return cluster.WorkerSession(worker, graph).run(sums)
 
     for found in both(pair, total):
-        for got, first, second in zip(found, *values):
+        for got, first, second in zip(found, *values, strict=True):
             np.testing.assert_array_equal(got, first + second)
 
 

@@ -168,10 +168,13 @@ def pipelines(root: Path, batch_size: int, count: int, rounds: int) -> dict[str,
     """
     context = multiprocessing.get_context('spawn')
     pipes = {}
+    processes = []
     for name in PIPELINES:
         pipes[name], other = context.Pipe()
         # No daemons: those may not have children, as tensorpack's workers are.
-        context.Process(target=serve, args=(name, root, batch_size, count, other)).start()
+        process = context.Process(target=serve, args=(name, root, batch_size, count, other))
+        process.start()
+        processes.append(process)
         other.close()  # else nobody would notice that the process died
     found: dict[str, list[list[float]]] = {name: [] for name in PIPELINES}
     try:
@@ -182,6 +185,8 @@ def pipelines(root: Path, batch_size: int, count: int, rounds: int) -> dict[str,
     finally:
         for pipe in pipes.values():
             pipe.send(False)
+        for process in processes:
+            process.join()  # what they read ahead is there until they end
     return {name: np.array(rows) for name, rows in found.items()}
 
 

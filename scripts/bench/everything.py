@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from engine.files import write_json
 from scripts import parser
-from scripts.bench import turns
 
 HEADERS = ('benchmark', 'figure', 'value')
 
@@ -45,7 +44,7 @@ def ran(name: str, flags: Sequence[str]) -> dict[str, Any]:
     command = [sys.executable, '-m', 'scripts.bench', *flags]
     print(f'\n{name}: python -m scripts.bench {shlex.join(flags)}', flush=True)
     start = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=turns.ROOT)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - start
     *printed, last = done.stdout.splitlines() or ['']
     print('\n'.join(printed), flush=True)

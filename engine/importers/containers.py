@@ -38,13 +38,20 @@ def find_tensors(content: Any) -> dict[str, np.ndarray]:
     Args:
         content: what the file holds.
     """
-    if not isinstance(content, Mapping):
-        return {}
-    for name in ENTRIES:
-        inner = content.get(name)
-        found = tensors_in(inner) or find_tensors(inner)
-        if found:
-            return found
+    waiting = [content]
+    seen = set()
+    while waiting:
+        found = waiting.pop()
+        # A damaged file may hold a dict that holds itself.
+        if not isinstance(found, Mapping) or id(found) in seen:
+            continue
+        seen.add(id(found))
+        tensors = tensors_in(found)
+        if tensors and found is not content:
+            return tensors
+        for name in reversed(ENTRIES):
+            if name in found:
+                waiting.append(found[name])
     return tensors_in(content)
 
 

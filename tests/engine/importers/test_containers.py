@@ -30,6 +30,18 @@ def test_no_model(content):
     assert containers.find_tensors(content) == {}
 
 
+def test_entries_that_hold_themselves_or_go_deep():
+    itself: dict = {'model': {}}
+    itself['model']['state_dict'] = itself
+    assert containers.find_tensors(itself) == {}
+    itself['model']['net'] = {'fc.bias': ONE}
+    assert list(containers.find_tensors(itself)) == ['fc.bias']
+    deep: dict = {'fc.bias': ONE}
+    for _ in range(10_000):
+        deep = {'model': deep}
+    assert list(containers.find_tensors(deep)) == ['fc.bias']
+
+
 @pytest.mark.parametrize(
     'start', ['', 'module.', '_orig_mod.', 'model.', 'net.', 'model._orig_mod.', 'module.backbone.']
 )

@@ -55,10 +55,16 @@ def quantizer_line(config: Config) -> str:
     """How quantizers are computed on this machine, in words."""
     if takes_native(config):
         return 'quantizers in one pass each (quant.native)'
-    reason = ''
-    if config.native != 'off' and not backend.has_gpu():
-        reason = '; python -m quant.native.build makes them faster'
-    return f'quantizers of plain TensorFlow operations{reason}'
+    found = 'quantizers of plain TensorFlow operations'
+    if backend.has_gpu():
+        return found
+    if config.native == 'require':
+        return (
+            f'{found}; this run began with those of quant.native, whose sums are rounded '
+            'otherwise: python -m quant.native.build makes them'
+        )
+    remedy = '--native require' if native.is_built() else 'python -m quant.native.build'
+    return f'{found}; {remedy} makes them faster'
 
 
 def line() -> str:

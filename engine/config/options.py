@@ -203,7 +203,10 @@ class RunOptions:
     )
     seed: int = option(0, 'of initial values, shuffling and augmentation', low=0, high=2**31 - 1)
     load: str | None = option(
-        None, 'start from the weights of this run folder or checkpoint', metavar='CKPT'
+        None,
+        'start from the weights of this run folder, checkpoint, or file of PyTorch, safetensors or '
+        'Torch7',
+        metavar='CKPT',
     )
     stages: tuple[str, ...] = option((), 'bits of the --progressive chain it is of', flag=False)
 
@@ -215,6 +218,7 @@ class MachineOptions:
     Attributes:
         gpu: one tower each; a single 0 without a GPU means the CPU.
         operation_threads, rewriting: see ``engine.graph.sessions``, which settles them.
+        native: likewise; ``auto`` becomes one of the others.
     """
 
     gpu: tuple[int, ...] = option(

@@ -53,9 +53,10 @@ def options(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     values = _of_groups(data, source) if 'version' in data else _of_flat(data, source)
     if 'schedule' in values:
         values.setdefault('absolute', True)
-        # As sessions were before there was a choice.
+        # As sessions and quantizers were before there was a choice.
         values.setdefault('operation_threads', 1)
         values.setdefault('rewriting', 'on')
+        values.setdefault('native', 'off')
     try:
         return checked_options(values, ranged='version' in data)
     except (Misfit, UsageError) as error:

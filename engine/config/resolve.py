@@ -98,14 +98,7 @@ def resolve(
     known = Config.from_values(net=net).flat()
     config = Config.from_values(**{name: values[name] for name in values if name in known})
     config.check()
-    if dataset.layout:
-        notes += [dataset.line(), _recipe(config)]
-        if is_uneven(dataset.train.labels) and not config.balance:
-            counts = np.bincount(dataset.train.labels)
-            notes.append(
-                f'classes are uneven, {counts[counts > 0].min()} to {counts.max()} training '
-                'images: --balance draws them alike'
-            )
+    notes += _folder_notes(config, dataset)
     if preset is not None:
         notes.append(f'preset {config.preset}, expected: {preset.expect}')
     return config, dataset, notes
@@ -265,13 +258,23 @@ def completed_views(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
     return found
 
 
-def _recipe(config: Config) -> str:
-    """How images become inputs, in words."""
+def _folder_notes(config: Config, dataset: Dataset) -> list[str]:
+    """Lines about images that the user has laid out: what was found, how they become inputs."""
+    if not dataset.layout:
+        return []
     sizes = ' '.join(map(str, config.sizes))
-    return (
+    recipe = (
         f'images: --augmentation {config.augmentation}, views of {config.image_size} pixels, '
         f'--resize {config.resize} to --sizes {sizes}, --inputs {config.inputs}'
     )
+    notes = [dataset.line(), recipe]
+    if is_uneven(dataset.train.labels) and not config.balance:
+        counts = np.bincount(dataset.train.labels)
+        notes.append(
+            f'classes are uneven, {counts[counts > 0].min()} to {counts.max()} training images: '
+            '--balance draws them alike'
+        )
+    return notes
 
 
 def _settle(values: dict[str, Any], dataset: Dataset) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DRAWS = 5
 
 # What belongs to the machine or to the data, and is settled anew.
-SETTLED_ANEW = ('gpu', 'operation_threads', 'rewriting', 'classes', 'dataset')
+SETTLED_ANEW = ('gpu', 'operation_threads', 'rewriting', 'native', 'classes', 'dataset')
 
 
 def run_evaluation(
@@ -57,6 +57,7 @@ def run_evaluation(
     if args.thresholds and args.per_class:
         raise UsageError('--per-class with --thresholds: give one of them')
     config, dataset, source = evaluated(args)
+    hardware.check_native(config)
     images = _identity(config, dataset, source)
     from engine.evaluation import borrowing, evaluate, exit_policy, records
     from engine.graph import sessions, tower

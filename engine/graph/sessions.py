@@ -22,7 +22,7 @@ THREADS = 'TF_NUM_INTRAOP_THREADS'
 
 
 def settled(config: Config, asked: int | None = None) -> Config:
-    """The same with what follows from this machine: threads of operations, and rewriting.
+    """The same with what follows from this machine: threads of operations, rewriting, quantizers.
 
     A run records them: sums in another order round otherwise. The variable of the environment that
     TensorFlow reads, which is set for trainings side by side, comes before the number of cores.
@@ -42,7 +42,10 @@ def settled(config: Config, asked: int | None = None) -> Config:
     rewriting = config.rewriting
     if rewriting == 'auto':
         rewriting = 'on' if has_gpu() or max(config.sizes) > PLAIN else 'off'
-    return config.replacing(operation_threads=threads, rewriting=rewriting)
+    native = config.native
+    if native == 'auto':
+        native = 'require' if hardware.takes_native(config) else 'off'
+    return config.replacing(operation_threads=threads, rewriting=rewriting, native=native)
 
 
 def session_config(config: Config, towers: int) -> tf.ConfigProto:

@@ -11,10 +11,11 @@ from engine.optimization.schedules import MARKS
 
 # Fields of Config that say which bad images are known, on which devices a step is computed, when it
 # is scored, and what else is trained in the same chain.
-FREE = ('skip_list', 'max_bad', 'gpu', 'operation_threads', 'val_interval', 'stages')
+FREE = ('skip_list', 'max_bad', 'gpu', 'operation_threads', 'native', 'val_interval', 'stages')
 
-# What settles the order of sums within an operation: stays, unless other numbers are asked for.
-THREADS = 'operation_threads'
+# What settles the order of sums within an operation, and its flag: stays as it is recorded, unless
+# the flag is given.
+ORDER = {'operation_threads': '--threads', 'native': '--native'}
 
 # Where data are; what they are is compared by itself.
 DATA = 'data'
@@ -56,8 +57,8 @@ class Asked:
             UsageError: the folder holds another run, or one that is over.
         """
         config = self.config.replacing(rewriting=there.rewriting)
-        if THREADS not in self.given:
-            config = config.replacing(operation_threads=there.operation_threads)
+        recorded = {name: getattr(there, name) for name in ORDER if name not in self.given}
+        config = config.replacing(**recorded)
         if there.absolute:
             kept = {name: getattr(there, name) for name in MARKS if name not in self.given}
             config = config.replacing(absolute=True, **kept)
@@ -127,11 +128,12 @@ def notes(there: Config, here: Config, step: int) -> list[str]:
     found = []
     if len(there.gpu) != len(here.gpu):
         found.append(_of_gpus(there, here))
-    if here.operation_threads != there.operation_threads:
-        found.append(
-            f'--threads {here.operation_threads}, before {there.operation_threads}: sums may be '
-            'rounded otherwise from here on'
-        )
+    for name, flag in ORDER.items():
+        now, before = getattr(here, name), getattr(there, name)
+        if now != before:
+            found.append(
+                f'{flag} {now}, before {before}: sums may be rounded otherwise from here on'
+            )
     if here.epochs != there.epochs:
         found.append(_of_epochs(there, here, step))
     if here.absolute:

@@ -48,6 +48,9 @@ PAUSE = 1.0
 # Fields of Config that may differ between workers: where files are, GPUs, cores.
 LOCAL = ('gpu', 'operation_threads', 'data', 'skip_list', 'load', 'teacher')
 
+# What the first worker settles for all: whether each has built the operations may differ.
+OF_FIRST = ('native',)
+
 
 class Lost(WorkerError, StopTraining):
     """Ends tensorpack's loop without a traceback."""
@@ -146,7 +149,7 @@ class WorkerGroup(SingleWorker):
 
     def _compare_runs(self, config: Config, dataset: Dataset, contents: Mapping[str, str]) -> None:
         fields = config.flat()
-        for name in LOCAL:
+        for name in (*LOCAL, *OF_FIRST):
             del fields[name]
         fields['gpu'] = len(config.gpu)
         fields['data'] = zlib.crc32(np.asarray(dataset.train.labels).tobytes())

@@ -38,7 +38,7 @@ def run_training(args: argparse.Namespace) -> None:
         logdir = Path(args.logdir)
     chain = stages.chain(explicit(args), args.progressive)
     if len(chain) > 1:
-        chain = stages.checked(chain, logdir, args.action)
+        chain = stages.checked(chain, logdir, args.action, first=_is_first(args))
     finished, threads = train_one(args, chain[0].given, chain[0].folder(logdir))
     for stage in chain[1:]:
         if stage.calibrates:
@@ -59,6 +59,12 @@ def _calibrate(args: argparse.Namespace, finished: Path, threads: int) -> None:
         if worker.first and not calibrate.is_calibrated(str(finished)):
             with held(finished):
                 calibrate.calibrate_run(str(finished), threads=threads)
+
+
+def _is_first(args: argparse.Namespace) -> bool:
+    """Whether this process is alone, or the first worker of several."""
+    others = peers(args)
+    return others is None or others[1] == 0
 
 
 def joined(args: argparse.Namespace) -> Any:
@@ -84,8 +90,7 @@ def train_one(
     Raises:
         UsageError: flags, data or folder do not allow it.
     """
-    others = peers(args)
-    first = others is None or others[1] == 0
+    first = _is_first(args)
     lock = None
     with contextlib.ExitStack() as stack:
 
@@ -99,18 +104,10 @@ def train_one(
         # Before anything that takes time, where the folder is known.
         if logdir is not None:
             logdir, lock = claimed(logdir)
-        config, dataset, notes = resolve(given, _described(given, first))
+        config, dataset, notes = resolve(given, starting.described(given, first=first))
         if logdir is None:
             logdir, lock = claimed(Path('train_log') / config.name)
         return _train_one(args, given, logdir, lock, config, dataset, notes)
-
-
-def _described(given: Mapping[str, Any], first: bool) -> Config | None:
-    """The configuration of what is loaded, which other workers than the first may not have."""
-    load = given.get('load')
-    if not first and load and not Path(load).exists() and not Path(f'{load}.index').exists():
-        return None
-    return starting.described(given)
 
 
 def _train_one(
@@ -142,9 +139,8 @@ def _train_one(
     teachers.check_there(config)
     identity = Identity(dataset)
     print('\n'.join([*notes, *checks.notes(dataset, identity)]), flush=True)
-    from engine.graph import sessions
-
     hardware.check_native(config)
+    from engine.graph import sessions
     from engine.training import cluster, train
 
     data_format, threads = hardware.prepare(
@@ -156,8 +152,8 @@ def _train_one(
     )
     config = sessions.settled(config, args.threads)
     worker = cluster.join(others)
-    # The other workers get from the first one what it reads.
     starting.check_parts(config)
+    # The other workers get from the first one what it reads.
     values = starting.starting_values(config) if worker.first else None
     known = logdir if resumes and worker.first else None
     taught = teachers.find(config, dataset.classes, folder=known, data_format=data_format)
@@ -181,11 +177,10 @@ def _train_one(
         print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')
         return run.path, threads
     _announce(run, worker)
-    print(config.course.line(), flush=True)
-    print(hardware.line(), flush=True)
-    print(sessions.line(config, threads), flush=True)
+    lines = [config.course.line(), hardware.line(), sessions.line(config, threads)]
     if config.quantization.to_policy() != QuantizationOptions().to_policy():
-        print(hardware.quantizer_line(config), flush=True)
+        lines.append(hardware.quantizer_line(config))
+    print('\n'.join(lines), flush=True)
     train.train(
         config,
         dataset,
@@ -213,6 +208,11 @@ def _check_batch(config: Config, images: int, workers: int) -> None:
         raise UsageError(
             f'--batch_size {config.batch_size}: not divisible by the {workers} --workers times '
             f'{len(config.gpu)} towers of --gpu'
+        )
+    if config.mixing.mixes and config.batch_size < 2 * workers * len(config.gpu):
+        raise UsageError(
+            f'--batch_size {config.batch_size} with --mixup or --cutmix: each of the {workers} '
+            f'--workers times {len(config.gpu)} towers of --gpu needs two images to mix'
         )
     if workers > 1 and config.sync_bn:
         raise UsageError(

@@ -125,13 +125,16 @@ def _name(bits: tuple[int, int]) -> str:
     return f'w{bits[0]}a{bits[1]}'
 
 
-def checked(chain: Sequence[Stage], logdir: Path | None, action: str | None) -> list[Stage]:
+def checked(
+    chain: Sequence[Stage], logdir: Path | None, action: str | None, *, first: bool = True
+) -> list[Stage]:
     """The stages of a chain with one form of blocks for all, looked at before the first is trained.
 
     Args:
         chain: several stages.
         logdir: of the chain, if given.
         action: what is done with folders that are there.
+        first: whether this is the first worker.
 
     Raises:
         UsageError: a stage cannot be trained, or its folder holds something else.
@@ -143,23 +146,24 @@ def checked(chain: Sequence[Stage], logdir: Path | None, action: str | None) -> 
         )
     # The form of the one with the fewest bits: others can have it too.
     last = [stage for stage in chain if not stage.calibrates][-1]
-    mode = _resolved(last).mode
+    mode = _resolved(last, first).mode
     found = []
     for stage in chain:
         if not stage.calibrates:
             stage = dataclasses.replace(stage, given={'mode': mode, **stage.given})
         found.append(stage)
-    _check_folders(found, logdir, action in RESUMING)
+    _check_folders(found, logdir, action in RESUMING, first)
     return found
 
 
-def _check_folders(chain: Sequence[Stage], logdir: Path | None, resumes: bool) -> None:
+def _check_folders(chain: Sequence[Stage], logdir: Path | None, resumes: bool, first: bool) -> None:
     """Checks every configuration, and what the folders hold that the chain goes on with.
 
     Args:
         chain: the stages.
         logdir: of the chain, if given.
         resumes: whether it goes on with what is there.
+        first: whether this is the first worker.
 
     Raises:
         UsageError: a stage cannot be trained, or its folder holds something else.
@@ -167,7 +171,7 @@ def _check_folders(chain: Sequence[Stage], logdir: Path | None, resumes: bool) -
     load = chain[0].given.get('load')
     longer = ''
     for stage in chain:
-        config = _resolved(stage).replacing(load=load)
+        config = _resolved(stage, first).replacing(load=load)
         folder = stage.folder(logdir) or Path('train_log') / config.name
         load = str(folder)
         if not resumes or not (folder / CONFIG).exists():
@@ -184,9 +188,9 @@ def _check_folders(chain: Sequence[Stage], logdir: Path | None, resumes: bool) -
             longer = f'--epochs {config.epochs}: {folder} was trained for {there.epochs}'
 
 
-def _resolved(stage: Stage) -> Config:
+def _resolved(stage: Stage, first: bool = True) -> Config:
     try:
-        config, _, _ = resolve(stage.given, starting.described(stage.given))
+        config, _, _ = resolve(stage.given, starting.described(stage.given, first=first))
     except UsageError as error:
         if not stage.title:
             raise

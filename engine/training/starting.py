@@ -25,19 +25,22 @@ from quant.state import Kind, State
 LEAST = 0.5
 
 
-def described(given: Mapping[str, Any]) -> Config | None:
+def described(given: Mapping[str, Any], *, first: bool = True) -> Config | None:
     """The configuration of what ``--load`` names; None if it names nothing, or has none.
 
     TensorFlow is not loaded.
 
     Args:
         given: options by name, as flags or a record set them.
+        first: whether this is the first worker; others need not have what is loaded.
 
     Raises:
         UsageError: there is no such run, checkpoint or file, or it cannot be read.
     """
     load = given.get('load')
     if not load:
+        return None
+    if not first and not Path(load).exists() and not Path(f'{load}.index').exists():
         return None
     if pytorch.is_file(load):
         with _named():

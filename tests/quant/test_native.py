@@ -245,6 +245,9 @@ def test_towers_say_whether_they_use_them():
     assert not any(name.startswith('Switchable') for name in operations(False))
 
 
+ASKED = ('auto', 'off', 'require')
+
+
 def test_require_without_a_library_says_how_to_build_it(monkeypatch, tmp_path):
     monkeypatch.setattr(native, 'library', lambda: tmp_path / 'none.so')
     config = Config.from_values(native='require')
@@ -252,7 +255,9 @@ def test_require_without_a_library_says_how_to_build_it(monkeypatch, tmp_path):
         hardware.check_native(config)
     hardware.check_native(Config.from_values())
     assert not hardware.takes_native(Config.from_values())
-    assert 'plain' in hardware.quantizer_line(Config.from_values())
+    said = {asked: hardware.quantizer_line(Config.from_values(native=asked)) for asked in ASKED}
+    assert all('plain' in line and 'python -m quant.native.build' in line for line in said.values())
+    assert 'rounded otherwise' in said['require'] and said['off'] == said['auto']
 
 
 def test_off_is_off():

@@ -67,6 +67,21 @@ def test_what_is_recorded_stays(machine):
 
 
 @pytest.mark.parametrize(
+    ('asked', 'taken', 'native'),
+    [
+        ('auto', True, 'require'),
+        ('auto', False, 'off'),
+        ('require', False, 'require'),
+        ('off', True, 'off'),
+    ],
+)
+def test_operations_of_quantizers_are_settled(asked, taken, native, machine, monkeypatch):
+    """What is built later changes no training that has begun."""
+    monkeypatch.setattr(hardware, 'takes_native', lambda config: taken)
+    assert sessions.settled(config(native=asked)).native == native
+
+
+@pytest.mark.parametrize(
     'sizes, gpu, rewriting',
     [((96, 48), False, 'off'), ((97,), False, 'on'), ((224, 96), False, 'on'), ((32,), True, 'on')],
 )

@@ -128,30 +128,38 @@ def test_a_mark_that_is_asked_for_is_compared(tmp_path):
 
 
 def settled(**values):
-    return CONFIG.replacing(**{'operation_threads': 4, 'rewriting': 'off', **values})
+    machine = {'operation_threads': 4, 'rewriting': 'off', 'native': 'require'}
+    return CONFIG.replacing(**{**machine, **values})
 
 
 def test_the_order_of_sums_stays_on_another_machine(tmp_path, capsys):
     path = begin(tmp_path / 'run', settled(), epochs=2)
-    run = open_run(settled(operation_threads=16, rewriting='on'), path, None)
+    run = open_run(settled(operation_threads=16, rewriting='on', native='off'), path, None)
     assert run.config == settled() == read_config(path / 'config.json')
     assert capsys.readouterr().out == ''
 
 
-def test_other_threads_have_to_be_asked_for(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ('changed', 'said'),
+    [
+        ({'operation_threads': 2}, '--threads 2, before 4'),
+        ({'native': 'off'}, '--native off, before require'),
+    ],
+)
+def test_another_order_has_to_be_asked_for(changed, said, tmp_path, capsys):
     path = begin(tmp_path / 'run', settled(), epochs=2)
-    run = open_run(settled(operation_threads=2), path, None, given=['operation_threads'])
-    assert run.config == settled(operation_threads=2) == read_config(path / 'config.json')
-    assert '--threads 2, before 4: sums may be rounded otherwise' in capsys.readouterr().out
+    run = open_run(settled(**changed), path, None, given=changed)
+    assert run.config == settled(**changed) == read_config(path / 'config.json')
+    assert f'{said}: sums may be rounded otherwise' in capsys.readouterr().out
 
 
-def test_a_run_of_an_earlier_version_keeps_one_thread_and_rewriting(tmp_path):
+def test_a_run_of_an_earlier_version_keeps_its_order_of_sums(tmp_path):
     path = begin(tmp_path / 'run', CONFIG, epochs=2)
     record = json.loads((path / 'config.json').read_text())
-    for added in ('operation_threads', 'rewriting'):
+    for added in ('operation_threads', 'rewriting', 'native'):
         del record['machine'][added]
     for added in ('checked', 'checksum'):
         del record[added]
     (path / 'config.json').write_text(json.dumps(record))
     found = open_run(settled(), path, None).config
-    assert (found.operation_threads, found.rewriting) == (1, 'on')
+    assert (found.operation_threads, found.rewriting, found.native) == (1, 'on', 'off')

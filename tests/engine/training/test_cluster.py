@@ -220,6 +220,18 @@ def test_a_signal_during_the_last_evaluation_stops_both(asked, pair):
     both(pair, end)
 
 
+def test_the_first_worker_settles_how_quantizers_are_computed(dataset):
+    hosts = addresses()
+    workers = [cluster.WorkerGroup(hosts, index, TIMEOUT) for index in (0, 1)]
+
+    def start(worker):
+        config = CONFIG.replacing(native='require' if worker.first else 'off')
+        worker.start(config, dataset, 0, {})
+        return worker.agree(config).native
+
+    assert both(workers, start) == ['require', 'require']
+
+
 @pytest.mark.parametrize('change, flag', [({'lr': 0.5}, '--lr'), ({'gpu': (0, 1)}, '--gpu')])
 def test_workers_with_different_flags_do_not_start(change, flag, dataset):
     hosts = addresses()
@@ -377,6 +389,10 @@ def test_flags_that_cannot_work(flags, message):
         (
             ['--batch-size', '6', '--gpu', '0,1'],
             '--batch_size 6: not divisible by the 2 --workers times 2 towers',
+        ),
+        (
+            ['--batch-size', '2', '--mixup', '0.2'],
+            '--batch_size 2 with --mixup or --cutmix: each of the 2 --workers times 1 towers',
         ),
         (
             ['--eval', '-ec', 'run', '--thresholds', 'x.json'],

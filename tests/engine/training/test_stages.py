@@ -49,6 +49,14 @@ def test_all_stages_have_the_form_that_the_last_one_needs():
     assert [stage.given['mode'] for stage in chain] == ['preact', 'preact']
 
 
+def test_only_the_first_worker_needs_what_is_loaded(tmp_path):
+    chain = stages.chain({**GIVEN, 'load': str(tmp_path / 'gone')}, ('4', '2'))
+    with pytest.raises(UsageError, match='--load'):
+        stages.checked(chain, tmp_path / 'run', None)
+    found = stages.checked(chain, tmp_path / 'run', None, first=False)
+    assert [stage.given['qw'] for stage in found] == [4, 2]
+
+
 def test_presets_follow_the_last_bits():
     chain = stages.chain({'preset': 'demo-dsnet', 'lr': 0.1}, ('4', '2'))
     ends = [stage.end for stage in chain]

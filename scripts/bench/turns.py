@@ -3,6 +3,7 @@
 Python's own library only: a process may run in an environment that has nothing of what we need.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -115,10 +116,15 @@ class Process:
         self.about: dict[str, Any] = self._receive()
 
     def step(self) -> Step:
-        """The cost of the next step."""
+        """The cost of the next step.
+
+        Raises:
+            Ended: the process ended, for instance for want of memory.
+        """
         assert self._process.stdin is not None
-        self._process.stdin.write('\n')
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # of a process that has ended
+            self._process.stdin.write('\n')
+            self._process.stdin.flush()
         return Step(*self._receive())
 
     def close(self) -> None:

@@ -56,8 +56,9 @@ def test_all(monkeypatch, capsys, tmp_path):
     """A benchmark that fails is named in the table, and the others go on."""
     commands = []
 
-    def run(command, **_):
+    def run(command, **how):
         commands.append(command)
+        assert 'cwd' not in how  # else a relative --python would be another one
         name = list(everything.ENTRIES)[len(commands) - 1]
         text = f'a table\n{json.dumps(RECORDS[name])}\n'
         failed = name == 'exits'

@@ -2,7 +2,10 @@
 
 import json
 import os
+import pathlib
+import signal
 import sys
+import time
 
 import pytest
 
@@ -12,11 +15,14 @@ from scripts.bench import peers, turns
 
 # A module that serves without any framework.
 SERVED = """
+import os
+
 from scripts.bench import turns
 
 def prepared():
     print('printed by a library')
-    return {'version': 'none', 'parameters': 3}, lambda: sum(range(1000))
+    about = {'version': 'none', 'parameters': 3, 'process': os.getpid()}
+    return about, lambda: sum(range(1000))
 
 if __name__ == '__main__':
     turns.serve(prepared)
@@ -71,8 +77,19 @@ def test_processes_take_turns(tmp_path):
     costs = turns.by_turns({'one': process}, 2)
     assert [len(taken) for taken in costs.values()] == [2]
     assert all(1 < taken.peak_mb < 1000 for taken in costs['one'])
-    with pytest.raises(turns.Ended, match='ended with status 1'):
+    with pytest.raises(turns.Ended, match='no_such_module ended with status 1'):
         turns.Process('no_such_module', [])
+
+
+def test_a_process_that_is_killed_between_two_steps_is_named(tmp_path):
+    (tmp_path / 'served.py').write_text(SERVED)
+    path = f'{turns.ROOT}{os.pathsep}{tmp_path}'
+    process = turns.Process('served', [], environment={'PYTHONPATH': path})
+    os.kill(process.about['process'], signal.SIGKILL)
+    while pathlib.Path(f'/proc/{process.about["process"]}/cmdline').read_bytes():
+        time.sleep(0.01)
+    with pytest.raises(turns.Ended, match='served ended with status -9'):
+        process.step()
 
 
 def test_cores_are_given_back():

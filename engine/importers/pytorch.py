@@ -135,8 +135,8 @@ def _known(published: Published, sizes: Sequence[int]) -> tuple[Importer, Config
 def read_fitting(path: str, arch: str | None, sizes: Sequence[int]) -> Checkpoint:
     """A file as a checkpoint of its network: all that has a place in it.
 
-    What is unknown, of another shape or missing is left out. Tensors of a network that is not known
-    keep their names, kernels in our layout; there is no configuration then.
+    What is unknown or of another shape keeps its name, so that it can be told of. Of a network that
+    is not known all do, kernels in our layout, and there is no configuration.
 
     Args:
         path: of the file.
@@ -165,7 +165,8 @@ def read_fitting(path: str, arch: str | None, sizes: Sequence[int]) -> Checkpoin
         values[name] = value.astype('float32', copy=False)
     with contextlib.suppress(UsageError):
         config, values = importer.completed(path, config, values)
-    return Checkpoint(path, values, config, config.qw, config.qa, config.classes)
+    others = {name: value for name, value in published.tensors.items() if name not in fitting}
+    return Checkpoint(path, {**others, **values}, config, config.qw, config.qa, config.classes)
 
 
 def _turned(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

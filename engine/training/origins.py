@@ -164,7 +164,7 @@ def table(source: Checkpoint, here: Mapping[str, State], found: Mapping[str, Ori
 
 def _is_layer(name: str) -> bool:
     """Whether a variable is a kernel, or the weight of a normalisation."""
-    return name.rpartition('/')[2] in ('W', 'gamma')
+    return name.rpartition('/')[2] in ('W', 'gamma') or name.endswith('.weight')
 
 
 def _part(name: str, state: State, origin: Origin) -> str:

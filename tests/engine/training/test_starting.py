@@ -117,19 +117,23 @@ def logits(config, values):
         pytest.param('safetensors', marks=pytest.mark.slow),
     ],
 )
-def test_a_plain_resnet_answers_as_in_pytorch(form, tensors, tmp_path):
+def test_a_plain_resnet_answers_as_in_pytorch(form, tensors, tmp_path, capsys):
     path = tmp_path / 'resnet18.pth'
+    stray = {'layer1.0.se.fc1.weight': np.ones((4, 64, 1, 1), '<f4')}
+    held = {**tensors, **stray}
     if form == 'safetensors':
-        path = stored(tmp_path / 'resnet18.safetensors', tensors)
+        path = stored(tmp_path / 'resnet18.safetensors', held)
     else:
         start = 'model._orig_mod.' if form == 'lightning' else ''
         entry = 'state_dict' if form == 'lightning' else 'model_ema'
         state = {}
-        for name, value in tensors.items():
+        for name, value in held.items():
             kind = 'Long' if value.dtype.kind == 'i' else 'Float'
             state[f'{start}{name}'] = of(value, kind)
         write(path, 'zip', {'epoch': 3, entry: state})
     values = starts(PLAIN, path)
+    said = capsys.readouterr().out
+    assert 'not used: 1 variables there, such as layer1.0.se.fc1.weight' in said
     np.testing.assert_allclose(logits(PLAIN, values), LOGITS, atol=1e-4)
 
 

@@ -25,9 +25,6 @@ CHOICES = ('auto', 'off', 'require')
 FOLDER = Path(__file__).parent
 SOURCES = ('kernels.h', 'vectors.h', 'kernels.cc', 'ops.cc')
 
-# How many thresholds one operation takes.
-MOST_THRESHOLDS = 511
-
 _USED = contextvars.ContextVar('native', default=False)
 
 
@@ -74,8 +71,9 @@ def as_now(function: Callable[..., Any]) -> Callable[..., Any]:
 @functools.cache
 def _operations() -> Any:
     """The loaded library; gradients are made known to TensorFlow."""
+    loaded = tf.load_op_library(str(library()))
     tf.RegisterGradient('SwitchableEncode')(_encode_gradient)
-    return tf.load_op_library(str(library()))
+    return loaded
 
 
 class Encoded(NamedTuple):
@@ -158,7 +156,8 @@ class Uniform:
 
     def __init__(self, low: int, high: int, scale: tf.Tensor | float, *, relu: bool, **slopes: Any):
         self._scale = scale
-        self._attributes = {'low': low, 'high': high, 'relu': relu, **slopes}
+        self._rounding = {'low': low, 'high': high, 'relu': relu}
+        self._slopes = slopes
 
     def levels(self, x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None = None) -> tf.Tensor:
         """Values at their levels.
@@ -169,7 +168,7 @@ class Uniform:
             offset: shaped like it.
         """
         return _operations().switchable_uniform(
-            x=x, step=step, offset=_or_none(offset), **self._attributes
+            x=x, step=step, offset=_or_none(offset), **self._rounding
         )
 
     def gradients(
@@ -184,7 +183,12 @@ class Uniform:
             offset: as of ``levels``.
         """
         toward_x, *sums = _operations().switchable_uniform_gradient(
-            upstream=upstream, x=x, step=step, offset=_or_none(offset), **self._attributes
+            upstream=upstream,
+            x=x,
+            step=step,
+            offset=_or_none(offset),
+            **self._rounding,
+            **self._slopes,
         )
         found = [toward_x]
         for parameter, gradient in zip((step, offset), sums):
@@ -200,7 +204,7 @@ def _or_none(offset: tf.Tensor | None) -> tf.Tensor:
 
 
 def before_relu(x: tf.Tensor) -> tuple[tf.Tensor, bool]:
-    """What a ReLU reads, and True; or x and False where it does not come from one."""
+    """The input of the ReLU that made x, and True; x and False where none made it."""
     if x.op.type == 'Relu':
         return x.op.inputs[0], True
     return x, False

@@ -310,10 +310,10 @@ void encode_padded(const Encoding& call, const Tables& tables, const Rows& rows,
                    uint8_t* mask, Totals& totals) {
   Scratch<T> padded(rows.count * W);
   uint8_t bits[W / 8] = {};
-  copy_in(rows, x, static_cast<T*>(padded));
+  copy_in<T>(rows, x, padded);
   encode_rows<T, Collect>(call, tables, padded, padded, mask ? bits : nullptr, rows.count, W,
                           totals);
-  copy_out(rows, static_cast<const T*>(padded), y);
+  copy_out<T>(rows, padded, y);
   if (mask) std::memcpy(mask, bits, (rows.lanes + 7) / 8);
 }
 
@@ -494,16 +494,14 @@ class Steps {
   const Uniform& call_;
 };
 
-template <class T>
-void uniform_rows(const Steps& steps, const T* x, T* y, int64_t rows, int64_t stride) {
+void uniform_rows(const Steps& steps, const float* x, float* y, int64_t rows, int64_t stride) {
   for (int64_t r = 0; r < rows; ++r) {
     const F value = steps.rectified(load(x + r * stride));
     store(y + r * stride, steps.level(steps.clipped(steps.ratio(value))));
   }
 }
 
-template <class T>
-void uniform_as(const Uniform& call, const Part& part, const T* x, T* y) {
+void uniform(const Uniform& call, const Part& part, const float* x, float* y) {
   const Steps steps(call, part);
   Rows rows{part.rows, part.stride, W};
   if (call.channels == 1) {
@@ -517,23 +515,14 @@ void uniform_as(const Uniform& call, const Part& part, const T* x, T* y) {
     if (rows.lanes == W) uniform_rows(steps, x, y, rows.count, rows.stride);
   }
   if (rows.lanes == 0 || rows.lanes == W) return;
-  Scratch<T> padded(rows.count * W);
-  copy_in(rows, x, static_cast<T*>(padded));
-  uniform_rows<T>(steps, padded, padded, rows.count, W);
-  copy_out(rows, static_cast<const T*>(padded), y);
+  Scratch<float> padded(rows.count * W);
+  copy_in<float>(rows, x, padded);
+  uniform_rows(steps, padded, padded, rows.count, W);
+  copy_out<float>(rows, padded, y);
 }
 
-void uniform(const Uniform& call, const Part& part, const void* x, void* y) {
-  if (call.bf16) {
-    uniform_as(call, part, static_cast<const BFloat16*>(x), static_cast<BFloat16*>(y));
-  } else {
-    uniform_as(call, part, static_cast<const float*>(x), static_cast<float*>(y));
-  }
-}
-
-template <class T>
-void gradient_rows(const Steps& steps, const T* upstream, const T* x, T* y, int64_t rows,
-                   int64_t stride, double* table) {
+void gradient_rows(const Steps& steps, const float* upstream, const float* x, float* y,
+                   int64_t rows, int64_t stride, double* table) {
   for (int64_t begin = 0; begin < rows; begin += kFlush) {
     const int64_t end = begin + kFlush < rows ? begin + kFlush : rows;
     Sum of_step, of_offset;
@@ -552,9 +541,8 @@ void gradient_rows(const Steps& steps, const T* upstream, const T* x, T* y, int6
   }
 }
 
-template <class T>
-void gradient_as(const Uniform& call, const Part& part, const T* upstream, const T* x, T* y,
-                 double* table) {
+void uniform_gradient(const Uniform& call, const Part& part, const float* upstream,
+                      const float* x, float* y, double* table) {
   const Steps steps(call, part);
   const bool shared = call.channels == 1;
   const int width = shared ? 1 : W;
@@ -571,12 +559,12 @@ void gradient_as(const Uniform& call, const Part& part, const T* upstream, const
     gradient_rows(steps, upstream, x, y, rows.count, rows.stride, totals);
   }
   if (rest.lanes && rest.lanes < W) {
-    Scratch<T> gs(rest.count * W), xs(rest.count * W);
+    Scratch<float> gs(rest.count * W), xs(rest.count * W);
     double last[2 * W] = {};
-    copy_in(rest, upstream + done, static_cast<T*>(gs));
-    copy_in(rest, x + done, static_cast<T*>(xs));
-    gradient_rows<T>(steps, gs, xs, gs, rest.count, W, last);
-    copy_out(rest, static_cast<const T*>(gs), y + done);
+    copy_in<float>(rest, upstream + done, gs);
+    copy_in<float>(rest, x + done, xs);
+    gradient_rows(steps, gs, xs, gs, rest.count, W, last);
+    copy_out<float>(rest, gs, y + done);
     for (int which = 0; which < 2; ++which) {
       for (int lane = 0; lane < rest.lanes; ++lane) {
         totals[which * W + lane] += last[which * W + lane];
@@ -587,17 +575,6 @@ void gradient_as(const Uniform& call, const Part& part, const T* upstream, const
     for (int lane = 0; lane < W; ++lane) {
       table[which * width + (shared ? 0 : lane)] += totals[which * W + lane];
     }
-  }
-}
-
-void uniform_gradient(const Uniform& call, const Part& part, const void* upstream, const void* x,
-                      void* y, double* table) {
-  if (call.bf16) {
-    gradient_as(call, part, static_cast<const BFloat16*>(upstream),
-                static_cast<const BFloat16*>(x), static_cast<BFloat16*>(y), table);
-  } else {
-    gradient_as(call, part, static_cast<const float*>(upstream), static_cast<const float*>(x),
-                static_cast<float*>(y), table);
   }
 }
 

@@ -1,4 +1,4 @@
-// What a set of kernels, compiled for one instruction set, does with a part of a tensor.
+// A set of kernels, compiled for one instruction set, each of which takes a part of a tensor.
 //
 // A part is a run of values that share all numbers, or rows of a few neighbouring channels that
 // have numbers of their own.
@@ -33,7 +33,6 @@ struct Uniform {
   float low;
   float high;
   float delta;
-  bool bf16;
   bool relu;
   bool passes_all;
   bool passes_ends;
@@ -60,10 +59,10 @@ struct Kernels {
   void (*sums)(const Encoding&, const Part&, const float* x, const float* values, double* table);
   // The upstream gradient where the bit mask is set.
   void (*masked)(bool bf16, int64_t size, const void* upstream, const uint8_t* mask, void* y);
-  void (*uniform)(const Uniform&, const Part&, const void* x, void* y);
+  void (*uniform)(const Uniform&, const Part&, const float* x, float* y);
   // Gradients of x, and sums for step and offset, [2][lanes] or [2].
-  void (*uniform_gradient)(const Uniform&, const Part&, const void* upstream, const void* x,
-                           void* y, double* table);
+  void (*uniform_gradient)(const Uniform&, const Part&, const float* upstream, const float* x,
+                           float* y, double* table);
 };
 
 extern "C" {

@@ -120,6 +120,7 @@ class PartTables {
 char* bytes(Tensor* tensor) { return static_cast<char*>(tensor->data()); }
 const char* bytes(const Tensor& tensor) { return static_cast<const char*>(tensor.data()); }
 
+float* floats(Tensor* tensor) { return static_cast<float*>(tensor->data()); }
 const float* floats(const Tensor& tensor) { return static_cast<const float*>(tensor.data()); }
 
 // An output of the shape of inputs, in the memory of one of them that nobody else needs.
@@ -286,9 +287,6 @@ class UniformKernel : public OpKernel {
     OP_REQUIRES_OK(context, context->GetAttr("low", &call_.low));
     OP_REQUIRES_OK(context, context->GetAttr("high", &call_.high));
     OP_REQUIRES_OK(context, context->GetAttr("relu", &call_.relu));
-    DataType type;
-    OP_REQUIRES_OK(context, context->GetAttr("T", &type));
-    call_.bf16 = type == tensorflow::DT_BFLOAT16;
   }
 
  protected:
@@ -319,11 +317,10 @@ class UniformLevels : public UniformKernel {
     Uniform call;
     Tensor* y;
     if (!complete(context, x, 1, &call) || !output_like(context, {0}, &y)) return;
-    const int64_t width = call.bf16 ? 2 : 4;
     const Parts parts(x.NumElements(), call.channels, kernels_.lanes);
     parts.run(context, [&](int64_t number) {
-      const int64_t begin = parts.begin(number) * width;
-      kernels_.uniform(call, parts.part(number), bytes(x) + begin, bytes(y) + begin);
+      const int64_t begin = parts.begin(number);
+      kernels_.uniform(call, parts.part(number), floats(x) + begin, floats(y) + begin);
     });
   }
 };
@@ -348,13 +345,12 @@ class UniformGradient : public UniformKernel {
     Uniform call;
     Tensor* y;
     if (!complete(context, x, 2, &call) || !output_like(context, {0, 1}, &y)) return;
-    const int64_t width = call.bf16 ? 2 : 4;
     const Parts parts(x.NumElements(), call.channels, kernels_.lanes);
     PartTables tables(parts, 2, 1, kernels_.lanes);
     parts.run(context, [&](int64_t number) {
-      const int64_t begin = parts.begin(number) * width;
-      kernels_.uniform_gradient(call, parts.part(number), bytes(upstream) + begin,
-                                bytes(x) + begin, bytes(y) + begin, tables.of_part(number));
+      const int64_t begin = parts.begin(number);
+      kernels_.uniform_gradient(call, parts.part(number), floats(upstream) + begin,
+                                floats(x) + begin, floats(y) + begin, tables.of_part(number));
     });
     for (int which = 0; which < 2; ++which) {
       Tensor* sums;
@@ -419,29 +415,23 @@ REGISTER_OP("SwitchableCellSums")
     });
 
 REGISTER_OP("SwitchableUniform")
-    .Input("x: T")
+    .Input("x: float")
     .Input("step: float")
     .Input("offset: float")
-    .Output("y: T")
-    .Attr("T: {float, bfloat16}")
+    .Output("y: float")
     .Attr("low: float")
     .Attr("high: float")
     .Attr("relu: bool")
-    .Attr("delta: float")
-    .Attr("passes: {'closed', 'open', 'all'}")
-    .Attr("clip_ends: bool")
-    .Attr("inner: bool")
     .SetShapeFn(like_first);
 
 REGISTER_OP("SwitchableUniformGradient")
-    .Input("upstream: T")
-    .Input("x: T")
+    .Input("upstream: float")
+    .Input("x: float")
     .Input("step: float")
     .Input("offset: float")
-    .Output("toward_x: T")
+    .Output("toward_x: float")
     .Output("toward_step: float")
     .Output("toward_offset: float")
-    .Attr("T: {float, bfloat16}")
     .Attr("low: float")
     .Attr("high: float")
     .Attr("relu: bool")

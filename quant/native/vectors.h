@@ -190,20 +190,6 @@ inline void store(BFloat16* p, F x) {
   store_bits(p, choose(is_nan(x), set_bits(0x7fc00000), up));
 }
 
-template <class T>
-inline F load_some(const T* p, int lanes) {
-  T padded[W] = {};
-  std::memcpy(padded, p, lanes * sizeof(T));
-  return load(padded);
-}
-
-template <class T>
-inline void store_some(T* p, F x, int lanes) {
-  T padded[W];
-  store(padded, x);
-  std::memcpy(p, padded, lanes * sizeof(T));
-}
-
 // Sums of the lanes of a few rows go to double precision: float numbers add up exactly enough.
 struct Sum {
   F lanes = set(0.0f);

@@ -19,7 +19,7 @@ BEGIN = 0.25
 
 
 def coefficient(progress: tf.Tensor) -> tf.Tensor:
-    """What the pull is multiplied by: from 0 at a quarter of a training to 1 at its end.
+    """Factor of the pull: 0 in the first quarter of a training, then up to 1 at its end.
 
     Args:
         progress: share of the training that is done, scalar.

@@ -156,7 +156,13 @@ class _Rule:
     scale: tf.Tensor | float
 
     def levels(self, x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None = None) -> tf.Tensor:
-        """The nearest level of each value, see ``nearest``."""
+        """The nearest level of each value, see ``nearest``.
+
+        Args:
+            x: as of ``quantize``.
+            step: as of ``quantize``.
+            offset: as of ``quantize``.
+        """
         return nearest(x, step, self.low, self.high, offset)
 
     def gradients(
@@ -267,8 +273,7 @@ def codebook(step: tf.Tensor, low: int, high: int, offset: tf.Tensor | float = 0
     integers = np.arange(low, high + 1, dtype='float32')[:, None]  # [L, 1]
     levels = integers * step + offset
     thresholds = (integers[:-1] + 0.5) * step + offset
-    if tf.is_tensor(offset):
-        thresholds = near_zero_to_even(thresholds, low, offset)
+    thresholds = near_zero_to_even(thresholds, low, tf.convert_to_tensor(offset, tf.float32))
     return Codebook(levels, thresholds, step, levels[0])
 
 

@@ -126,6 +126,14 @@ def test_zero_between_two_levels_takes_the_upper_one(low, high, run):
     np.testing.assert_allclose(book.levels, -book.levels[::-1], rtol=1e-6)
 
 
+def test_zero_that_a_bound_moves_between_two_levels_takes_the_even_one(run):
+    """Behind hard swish, whose lowest value is -0.375, zero lies at 1.5 steps of a quarter."""
+    step = tf.constant([0.25])
+    y, book = run([nearest(tf.constant([0.375]), step, 0, 3), codebook(step, 0, 3, -0.375)])
+    shipped = book.levels[(book.thresholds < 0).sum(), 0]
+    assert shipped == y[0] - 0.375 == 0.125
+
+
 @pytest.mark.parametrize(
     'spec, bits',
     [*itertools.product(['lsq(centred=True)', 'ewgs'], [1, 2, 4]), ('sawb', 2), ('sawb', 4)],

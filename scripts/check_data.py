@@ -30,6 +30,7 @@ from engine.data import checks
 from engine.data.datasets import open_dataset
 from engine.data.folder import IMAGENET
 from engine.data.identity import Identity
+from engine.data.layouts.layout import FORMATS
 from engine.data.ordered import ordered_map
 from engine.data.sources import BadImage, FileSource, decode
 from engine.data.spec import Dataset
@@ -37,16 +38,6 @@ from engine.errors import UsageError
 from engine.files import check_output, read_json, write_json, write_text
 from scripts import status
 
-FORMATS = {
-    '.jpeg': 'JPEG',
-    '.jpg': 'JPEG',
-    '.png': 'PNG',
-    '.bmp': 'BMP',
-    '.webp': 'WEBP',
-    '.gif': 'GIF',
-    '.tif': 'TIFF',
-    '.tiff': 'TIFF',
-}
 TINY = 32
 SAVED_EVERY = 2000  # files
 
@@ -153,7 +144,7 @@ def inspect(source: FileSource, i: int) -> Finding:
     except BadImage:
         return Finding(bad=f'truncated {content}' if content else 'no image')
     odd = []
-    # Files in shards may have no names.
+    # Images in TFRecord files have no suffix.
     named = FORMATS.get(Path(source.name(i)).suffix.lower(), content)
     if content is not None and content != named:
         odd.append(f'content is {content}')

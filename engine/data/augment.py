@@ -29,7 +29,7 @@ from engine.data.transforms import mirror, not_too_long, scale_antialiased
 
 
 class Augmentation(Protocol):
-    """What makes square views of decoded images, which are uint8 [h, w, 3], BGR, of any size.
+    """Maker of square views of decoded images, which are uint8 [h, w, 3], BGR, of any size.
 
     Attributes:
         mirrors: whether training swaps left and right by chance.

@@ -61,7 +61,7 @@ class Planned(NamedTuple):
 
     @property
     def key(self) -> tuple[int, ...]:
-        """What its views are drawn from, beside the seed."""
+        """Numbers that its views are drawn from, beside the seed."""
         first = (self.number, self.place)
         return (*first, 0, self.again) if self.again else first
 

@@ -3,9 +3,10 @@
 Of those for Python no code is run; the binary ones do as well.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,56 +19,54 @@ from engine.pickles.budget import Budget
 from engine.pickles.machine import Machine
 
 
-class Archive(NamedTuple):
-    """Where one of the two sets lies in its archive.
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """Where one of the two sets lies in an archive.
 
     Attributes:
         folder: usual name of the folder that holds the files.
         train: training files.
         val: validation file.
         meta: file of the class names.
-        names_key: key of the class names in it.
+    """
+
+    folder: str
+    train: tuple[str, ...]
+    val: str
+    meta: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files of the archive."""
+        return *self.train, self.val, self.meta
+
+
+@dataclasses.dataclass(frozen=True)
+class Pickled(Archive):
+    """The archive for Python.
+
+    Attributes:
+        names_key: key of the class names in their file.
         labels_key: key of the labels in the others.
     """
 
-    folder: str
-    train: tuple[str, ...]
-    val: str
-    meta: str
     names_key: str
     labels_key: str
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All files of the archive."""
-        return *self.train, self.val, self.meta
 
-
-class Binary(NamedTuple):
-    """Where one of the two sets lies in its binary archive.
+@dataclasses.dataclass(frozen=True)
+class Binary(Archive):
+    """The binary archive, whose class names are a text.
 
     Attributes:
-        folder: usual name of the folder that holds the files.
-        train: training files.
-        val: validation file.
-        meta: text with the names of the classes, a line each.
         labels: bytes in front of each image, of which the last one is the class.
     """
 
-    folder: str
-    train: tuple[str, ...]
-    val: str
-    meta: str
     labels: int
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All files of the archive."""
-        return *self.train, self.val, self.meta
 
-
-ARCHIVES = {
-    'cifar10': Archive(
+PICKLED = {
+    'cifar10': Pickled(
         folder='cifar-10-batches-py',
         train=tuple(f'data_batch_{k}' for k in range(1, 6)),
         val='test_batch',
@@ -75,7 +74,7 @@ ARCHIVES = {
         names_key='label_names',
         labels_key='labels',
     ),
-    'cifar100': Archive(
+    'cifar100': Pickled(
         folder='cifar-100-python',
         train=('train',),
         val='test',
@@ -112,7 +111,7 @@ PIXELS = 3072
 _REPEATS, _ROOM = 4, 2**25
 
 
-def _find(archive: Archive | Binary, root: Path) -> Path | None:
+def _find(archive: Archive, root: Path) -> Path | None:
     """The folder with all files of an archive: `root` or the usual one in it; None without."""
     for folder in (root, root / archive.folder):
         if all((folder / file).is_file() for file in archive.files):
@@ -121,27 +120,28 @@ def _find(archive: Archive | Binary, root: Path) -> Path | None:
 
 
 def _claims(name: str, root: Path) -> bool:
-    return any(_find(forms[name], root) for forms in (ARCHIVES, BINARIES))
+    return any(_find(forms[name], root) for forms in (PICKLED, BINARIES))
 
 
 def _open(name: str, root: str, image_size: int) -> Dataset:
-    archive = ARCHIVES[name]
+    pickled = PICKLED[name]
     binary = BINARIES[name]
     place = Path(root).expanduser()
-    folder = _find(archive, place)
-    if folder is None and _find(binary, place):
-        return _open_binary(name, _find(binary, place) or place)
+    folder = _find(pickled, place)
+    folder_of_binary = _find(binary, place)
+    if folder is None and folder_of_binary is not None:
+        return _open_binary(name, folder_of_binary)
     if folder is None:
         packed = [path.name for path in sorted(place.glob('cifar-*.tar.gz'))]
         unpack = f'; unpack {packed[0]} first' if packed else ''
         raise UsageError(
-            f'--data {name}:{root}: no batches; expected {", ".join(archive.files)} '
-            f'in {root} or {Path(root) / archive.folder}, or {", ".join(binary.files)} '
+            f'--data {name}:{root}: no batches; expected {", ".join(pickled.files)} '
+            f'in {root} or {Path(root) / pickled.folder}, or {", ".join(binary.files)} '
             f'in {root} or {Path(root) / binary.folder}{unpack}'
         )
-    classes = _read_names(folder / archive.meta, archive.names_key)
-    train = _read_batches([folder / file for file in archive.train], archive.labels_key)
-    val = _read_batches([folder / archive.val], archive.labels_key)
+    classes = _read_names(folder / pickled.meta, pickled.names_key)
+    train = _read_batches([folder / file for file in pickled.train], pickled.labels_key)
+    val = _read_batches([folder / pickled.val], pickled.labels_key)
     return Dataset(name, SPECS[name], classes=classes, train=train, val=val)
 
 
@@ -290,4 +290,4 @@ def _spec(name: str) -> DatasetSpec:
     )
 
 
-SPECS = {name: _spec(name) for name in ARCHIVES}
+SPECS = {name: _spec(name) for name in PICKLED}

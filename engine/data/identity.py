@@ -223,7 +223,13 @@ def mapped(function: Callable[[int], int], numbers: np.ndarray) -> list[int]:
 
 
 def looked_at(look: Callable[[int], T], i: int, otherwise: T) -> T:
-    """Result of looking at image ``i``; a file that cannot be read is named when it is used."""
+    """Result of looking at an image; a file that cannot be read is named when it is used.
+
+    Args:
+        look: a function of the number of an image.
+        i: number of the image.
+        otherwise: result where that is not possible.
+    """
     try:
         return look(i)
     except OSError:

@@ -85,13 +85,15 @@ def completed(text: str, default: str) -> str:
     known = parse(default)
     if not (mean or std) and order in ('', known.order):
         return default
-    there = _in_order(known, order or known.order)
-    order = there.order
+    order = order or known.order
+    if order not in ORDERS:
+        raise UsageError(f'--inputs {text}: expected {SPELLING}')
+    there = _in_order(known, order)
     spelled = []
     for given, numbers in zip((mean, std), (there.mean, there.std)):
         if given:
             numbers = _listed(given)
-        if len(set(numbers)) == 1:
+        if len(numbers) in (1, 3) and len(set(numbers)) == 1:
             numbers = numbers[:1] * there.channels
         spelled.append(','.join(f'{number:.6g}' for number in numbers))
     found = ':'.join([order, *spelled])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.data.shift import Shift, fit
+from engine.data.shift import Shift
+from engine.data.transforms import centre
 
 
 class ShiftOnly(Shift):
@@ -25,14 +26,24 @@ class ShiftOnly(Shift):
 
 
 class Plain(ShiftOnly):
-    """No augmentation: training sees what evaluation sees."""
+    """No augmentation: training sees what evaluation sees, but for a filter that is drawn."""
+
+    def train_view(self, image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Fit the image to uint8 [size, size, 3].
+
+        Args:
+            image: uint8 [h, w, 3], BGR.
+            size: edge of the view, pixels.
+            rng: not used.
+        """
+        return self.eval_view(image, size)
 
     def train_crop(self, image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Fit the image to uint8 [size, size, 3].
+        """The centre square, uint8 [edge, edge, 3], of which evaluation scales its views.
 
         Args:
             image: uint8 [h, w, 3], BGR.
             size: edge of the largest view, pixels.
             rng: not used.
         """
-        return fit(image, size)
+        return centre(image, min(image.shape[:2]))

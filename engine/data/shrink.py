@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.data.opencv import cv2
-from engine.data.sources import decode
+from engine.data.sources import BadImage, decode
 from engine.data.transforms import scale_shortest
 
 QUALITY = 90
@@ -39,7 +39,7 @@ class Shrink(NamedTuple):
             uint8 [m].
 
         Raises:
-            BadImage: it cannot be decoded.
+            BadImage: it cannot be decoded, or is too long for JPEG.
         """
         image = decode(encoded, name)
         small = min(image.shape[:2]) <= self.shortest
@@ -47,5 +47,12 @@ class Shrink(NamedTuple):
             return encoded
         if not small:
             image = scale_shortest(image, self.shortest, cv2.INTER_AREA)
-        _, content = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+        fits, content = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+        if not fits:
+            height, width = image.shape[:2]
+            raise BadImage(
+                f'--data: {name}: {width} x {height} pixels, too long for JPEG; put it on the list '
+                'of --skip-list',
+                name,
+            )
         return content.reshape(-1)

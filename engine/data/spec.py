@@ -99,7 +99,7 @@ class Dataset:
     note: str = ''
 
     def line(self) -> str:
-        """What was recognised, in words; empty for a data set with a name."""
+        """Layout, numbers and sizes of the images, in words; empty for a data set with a name."""
         if not self.layout:
             return ''
         text = (

@@ -34,7 +34,7 @@ def divided(source: Source, split: Split, classes: tuple[str, ...]) -> tuple[Sou
         classes: names, for messages.
 
     Raises:
-        UsageError: a class has too few images for both.
+        UsageError: a class has too few images for both, or all are too many copies of a few.
     """
     counts = np.bincount(source.labels, minlength=len(classes))  # [classes]
     wanted = np.maximum(1, np.round(split.share * counts)).astype(int)  # [classes]
@@ -45,6 +45,11 @@ def divided(source: Source, split: Split, classes: tuple[str, ...]) -> tuple[Sou
                 'training and validation; give a smaller share, or more images'
             )
     chosen = _chosen(source, split, wanted)
+    if not chosen:
+        raise UsageError(
+            f'--val-split {split.share:g}: no image can be set aside, as those of equal bytes stay '
+            'together; give a larger share, or remove copies'
+        )
     numbers = np.arange(len(source))
     val = np.array(sorted(chosen), np.int64)
     return source.part(np.setdiff1d(numbers, val)), source.part(val)

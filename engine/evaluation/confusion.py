@@ -1,4 +1,4 @@
-"""What images of each class are taken for: tables and pictures beside the records of evaluation."""
+"""Confusion of classes: tables and pictures beside the records of evaluation."""
 
 from collections.abc import Sequence
 from pathlib import Path

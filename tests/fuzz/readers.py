@@ -14,13 +14,14 @@ import numpy as np
 from engine import arrays
 from engine.config.config import Config, read_config
 from engine.data import datasets, packed
-from engine.data.layouts import label_list
+from engine.data.layouts import label_list, shards, table
 from engine.errors import UsageError
 from engine.files import read_json, write_json
 from engine.results import exit_records, exit_thresholds, page, records, tables
 from engine.runs import data_record, history, holdout
 from nets import cost
 from quant.policy import Rule
+from tests.engine.data.layouts import makers
 from tests.engine.importers.fuzzed import ENTRIES
 from tests.fuzz.harness import Reader
 
@@ -134,6 +135,8 @@ def stored(
     read: Callable[[Path], Any],
     file: str,
     errors: tuple[type[Exception], ...] = (UsageError,),
+    *,
+    closed: bool = True,
 ) -> Reader:
     """A reader of a file that is made by a function of the run folder.
 
@@ -143,6 +146,7 @@ def stored(
         read: Reads the path.
         file: Its path in the run folder.
         errors: What a refusal is.
+        closed: Whether the file tells every change.
     """
 
     def make(root: Path) -> Path:
@@ -151,7 +155,7 @@ def stored(
         write(root / FOLDER)
         return path
 
-    return Reader(name, make, read, errors=errors)
+    return Reader(name, make, read, closed, errors)
 
 
 def of_run(read: Callable[..., Any], *given: Any) -> Callable[[Path], Any]:
@@ -193,6 +197,23 @@ def write_pack(root: Path) -> None:
 def read_pack(path: Path) -> Any:
     pack = packed.Pack(path)
     return pack.classes, pack.labels, pack.names, [pack.read(i) for i in range(len(pack))]
+
+
+def write_records(root: Path) -> None:
+    values: dict[str, bytes | int] = {'image/class/label': 7, 'image/encoded': b'pixels'}
+    makers.put(root / 'train-0-of-1', makers.record(makers.example(values)))
+
+
+def read_records(path: Path) -> Any:
+    return list(shards._recorded(path.parent, path.name))
+
+
+def write_archive(root: Path) -> None:
+    makers.archive(root / 'train.tar', [('a.png', b'pixels'), ('a.cls', b'7')])
+
+
+def read_archive(path: Path) -> Any:
+    return shards._archived(path.parent, path.name)
 
 
 def read_arrays(path: Path) -> Any:
@@ -271,7 +292,10 @@ READERS: tuple[Reader, ...] = (
     stored('calibrated.npz', write_calibrated, read_arrays, 'model-6.calibrated.npz'),
     stored('exits/*.npz', write_exits, of_run(exit_records.read_images, 28), 'exits/s28.npz'),
     stored('pack', write_pack, read_pack, 'train.pack', (UsageError, OSError)),
+    stored('TFRecord shard', write_records, read_records, 'train-0-of-1', closed=False),
+    stored('tar shard', write_archive, read_archive, 'train.tar', closed=False),
     *(Reader(*entry) for entry in ENTRIES),
+    text('table', 'path,label,split\n"a.png","x, y",train\nb.png,z,val\n', table._rows, 'x.csv'),
     text('policy', json.dumps(RULES), read_policy, 'policy.json'),
     text('skip list', '# truncated\ntrain/ä/1.png\nval/2.png\n', read_skip_list, 'bad.txt'),
     text('label list', 'val/b.png dog\nval/a.png cat\n', read_labels, 'val.txt'),

@@ -135,6 +135,12 @@ def test_a_jpeg_that_is_small_already_is_copied():
         assert decode(found, 'a').shape == image.shape
 
 
+def test_what_no_jpeg_can_hold_is_named():
+    encoded = cv2.imencode('.png', np.zeros((3, 66_000, 3), np.uint8))[1].reshape(-1)
+    with pytest.raises(BadImage, match='a.png: 66000 x 3 pixels, too long for JPEG'):
+        Shrink(3, 90)(encoded, 'a.png')
+
+
 def test_a_folder_of_classes_is_packed_divided(tmp_path, capsys):
     makers.one_folder(tmp_path / 'set')
     flags = ['--val-split', '0.34', '--split-seed', '3']

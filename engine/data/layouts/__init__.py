@@ -10,14 +10,14 @@ from engine.data.layouts.shards import TFRECORDS, WEBDATASET
 from engine.data.layouts.table import Table
 from engine.errors import UsageError
 
-# In the order in which a folder is offered to them.
+# In the order in which a folder is offered to them: archives may lie beside what they hold.
 LAYOUTS: tuple[Layout, ...] = (
     Packs(),
     TinyImageNet(),
     Kaggle(),
+    TrainAndVal(),
     TFRECORDS,
     WEBDATASET,
-    TrainAndVal(),
     Table(),
     ArrayFile(),
     OneFolder(),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from engine import arrays
-from engine.data.layouts.layout import Parts, class_order, entries
+from engine.data.layouts.layout import Parts, classes_of, entries, numbered, validation
 from engine.data.opencv import cv2
 from engine.data.sources import ArraySource
 from engine.errors import UsageError
@@ -46,19 +46,16 @@ class ArrayFile:
         assert path is not None
         found = arrays.read(path, None, 'write it again by numpy.savez')
         parts = _parts(path, found)
-        named = [tuple(map(str, found[key].tolist())) for key in CLASSES if key in found]
-        train_labels = parts['train'][1]
-        classes = named[0] if named else class_order(map(str, train_labels.tolist()))
-        index = {name: number for number, name in enumerate(classes)}
+        named = [_texts(found[key]) for key in CLASSES if key in found]
+        classes, index = classes_of(_texts(parts['train'][1]), path)
+        if named:
+            classes = tuple(named[0])
         sources = {}
         for part, (images, labels) in parts.items():
-            numbers = labels if named else _numbers(path, part, labels, index)
+            numbers = labels if named else numbered(_texts(labels), index, f'{path}: {part}')
             sources[part] = ArraySource(images, numbers)
-        note = ''
-        if 'val' in sources and 'test' in sources:
-            note = f'{len(sources["test"])} images called test are left alone'
-        val = sources.get('val', sources.get('test'))
-        return Parts(classes, sources['train'], val, note)
+        val, note = validation(sources, 'images')
+        return Parts(classes, sources['train'], sources.get(val), note)
 
 
 def _file(root: Path) -> Path | None:
@@ -107,27 +104,20 @@ def _pair(
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     colours = images.ndim == 4 and images.shape[3] == 3
-    if not (colours or images.ndim == 3) or labels.shape != images.shape[:1] or not len(images):
+    fits = (colours or images.ndim == 3) and labels.shape == images.shape[:1]
+    if not fits or not images.size or images.dtype.kind not in 'iuf':
         raise UsageError(
-            f'--data: {path}: {keys[0]} {list(images.shape)} and {keys[1]} {list(labels.shape)}; '
-            'expected images [N, h, w] or [N, h, w, 1 or 3] and N labels'
+            f'--data: {path}: {keys[0]} {images.dtype} {list(images.shape)} and {keys[1]} '
+            f'{labels.dtype} {list(labels.shape)}; expected images uint8 [N, h, w] or '
+            '[N, h, w, 1 or 3] and N labels'
         )
     if images.dtype == np.uint8 and colours:
         images = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image in images])
     return images, labels
 
 
-def _numbers(path: Path, part: str, labels: np.ndarray, index: dict[str, int]) -> np.ndarray:
-    """Class indices of labels without names.
-
-    Raises:
-        UsageError: training images have no such label.
-    """
-    texts = list(map(str, labels.tolist()))
-    unknown = sorted(set(texts).difference(index))
-    if unknown:
-        raise UsageError(
-            f'--data: {path}: {part} has labels {", ".join(unknown[:10])}, which training images '
-            'lack'
-        )
-    return np.array([index[text] for text in texts], np.int64)
+def _texts(values: np.ndarray) -> list[str]:
+    """Labels or names as texts, of which bytes are UTF-8."""
+    if values.dtype.kind == 'S':
+        values = np.char.decode(values, 'utf-8', 'backslashreplace')
+    return list(map(str, values.reshape(-1).tolist()))

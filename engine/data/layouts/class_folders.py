@@ -21,6 +21,7 @@ from engine.data.sources import FileSource, some
 from engine.errors import UsageError
 
 SOLUTION = 'LOC_val_solution.csv'
+TITLE = 'ImageId'  # of its first column
 # Where Kaggle's archive of ILSVRC has the images.
 KAGGLE = Path('ILSVRC', 'Data', 'CLS-LOC')
 ANNOTATIONS = 'val_annotations.txt'
@@ -136,13 +137,13 @@ class Kaggle:
         train = tree(place, 'train', index, first='train')
         if folders(place / 'val'):
             return Parts(classes, train, tree(place, 'val', index, first='train'))
-        labels = {}
+        labels = []
         for name, solution in label_list.pairs(path, ','):
-            # The class, and boxes of it.
-            labels[f'{name}.JPEG'] = solution.split()[0]
-        labels.pop('ImageId.JPEG', None)
+            if name != TITLE:
+                # The class, and boxes of it.
+                labels.append((f'{name}.JPEG', solution.split()[0]))
         names = images(place / 'val')
-        known = label_list.one_to_one(path, names, list(labels.items()))
+        known = label_list.one_to_one(path, names, labels)
         files = [f'val/{name}' for name in names]
         return Parts(classes, train, FileSource(place, files, numbered(known, index, path)))
 

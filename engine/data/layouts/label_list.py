@@ -137,7 +137,7 @@ def _indices(path: Path, labels: list[str], index: dict[str, int], first: str) -
             'them in another order'
         )
     for label, number in zip(labels, numbers):
-        if label not in index and not 0 <= number <= last:
+        if normal(label) not in index and not 0 <= number <= last:
             raise UsageError(
                 f'--data: {path}: label {label} is neither a class of {first}/ nor 0..{last}'
             )

@@ -1,8 +1,8 @@
-"""What a layout of labelled images is, and what layouts share: names of parts, lists of files."""
+"""Layouts of labelled images, and what they share: names of parts and classes, lists of files."""
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -11,7 +11,18 @@ import numpy as np
 from engine.data.sources import Source, some
 from engine.errors import UsageError
 
-SUFFIXES = ('.jpeg', '.jpg', '.png', '.bmp', '.webp', '.gif', '.tif', '.tiff')
+# Formats of files, by suffix.
+FORMATS = {
+    '.jpeg': 'JPEG',
+    '.jpg': 'JPEG',
+    '.png': 'PNG',
+    '.bmp': 'BMP',
+    '.webp': 'WEBP',
+    '.gif': 'GIF',
+    '.tif': 'TIFF',
+    '.tiff': 'TIFF',
+}
+SUFFIXES = tuple(FORMATS)
 
 # Names that a part goes by, the ones that are looked for first in front. What is called a test set
 # is validated on where nothing else is.
@@ -67,9 +78,9 @@ def entries(folder: Path) -> list[str]:
     Raises:
         UsageError: it cannot be listed.
     """
-    if not folder.is_dir():
-        return []
     try:
+        if not folder.is_dir():
+            return []
         names = os.listdir(folder)
     except OSError as error:
         raise UsageError(f'--data: {folder} cannot be listed: {error.strerror}') from error
@@ -121,6 +132,19 @@ def part_of(name: str) -> str:
     return 'val' if word in VAL else ''
 
 
+def validation(parts: Mapping[str, Sized], things: str) -> tuple[str, str]:
+    """The part that is validated on, empty without one; and what to say of one that is left alone.
+
+    Args:
+        parts: images or shards by part, see ``part_of``; empty ones are none.
+        things: how they are called.
+    """
+    found = [part for part in ('val', 'test') if parts.get(part)]
+    if len(found) < 2:
+        return ''.join(found), ''
+    return 'val', f'{len(parts["test"])} {things} called test are left alone'
+
+
 def normal(name: str) -> str:
     """A name in the form in which equal texts have equal characters: systems store accents apart.
 
@@ -161,6 +185,16 @@ def class_order(labels: Iterable[str]) -> tuple[str, ...]:
     if all(map(is_number, names)):
         names.sort(key=int)
     return tuple(names)
+
+
+def classes_of(labels: Iterable[str], where: object) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Classes that labels name, see ``class_order``, and their indices, see ``by_name``.
+
+    Raises:
+        UsageError: two of them look the same.
+    """
+    classes = class_order(labels)
+    return classes, by_name(classes, where)
 
 
 def numbered(labels: Sequence[str], index: dict[str, int], where: object) -> np.ndarray:

@@ -22,24 +22,25 @@ from engine.data.layouts.layout import (
     TRAIN,
     VAL,
     Parts,
-    by_name,
-    class_order,
+    classes_of,
     entries,
     is_image,
     numbered,
     part_of,
+    validation,
 )
 from engine.data.sources import FileSource, some
 from engine.errors import UsageError
+from engine.schema import shown
 
 TAR = '.tar'
 TFRECORD = re.compile(r'\.(tfrecords?|tfrec)$|-\d+-of-\d+$')
 _WORD = re.compile('[a-z]+')
 
-# Longest label of an archive, bytes.
-LONGEST = 4096
 # Images from which on the list of shards is kept for the next start.
 KEPT = 20_000
+# Of such a list: another number where something else is listed.
+_FORM = 2
 
 
 class Listed(NamedTuple):
@@ -117,20 +118,17 @@ class Shards:
             UsageError: a shard is damaged, or validation images have labels that others lack.
         """
         parts = self._shards(root)
-        note = ''
-        if 'val' in parts and 'test' in parts:
-            note = f'{len(parts.pop("test"))} shards called test are left alone'
         train = parts.get('train') or parts.get('')
         if not train:
             raise UsageError(f'--data: {root}: there are no shards of training images')
         found = self._listed(root, train)
         labels = found['label'].tolist()
-        classes = class_order(labels)
-        index = by_name(classes, root)
+        classes, index = classes_of(labels, root)
         source = ShardSource(root, train, found, numbered(labels, index, root))
-        val = parts.get('val') or parts.get('test')
-        if not val:
-            return Parts(classes, source, None, note)
+        part, note = validation(parts, 'shards')
+        if not part:
+            return Parts(classes, source, None)
+        val = parts[part]
         found = self._listed(root, val)
         numbers = numbered(found['label'].tolist(), index, root / val[0])
         return Parts(classes, source, ShardSource(root, val, found, numbers), note)
@@ -161,12 +159,14 @@ class Shards:
         Raises:
             UsageError: a shard is damaged, or holds no images.
         """
-        kept = _kept(root, shards)
-        if kept.exists():
-            try:
-                return arrays.read(kept, _LIST, 'it is made anew')
-            except UsageError:
-                pass
+        try:
+            kept = _kept(root, shards)
+        except OSError as error:
+            raise UsageError(f'--data: a shard cannot be read: {error}') from error
+        try:
+            return arrays.read(kept, _LIST, 'it is made anew')
+        except UsageError:
+            pass
         images: list[Listed] = []
         numbers: list[int] = []
         read = _archived if self._kind == TAR else _recorded
@@ -202,11 +202,10 @@ _LIST = {
 
 def _kept(root: Path, shards: Sequence[str]) -> Path:
     """Where a list of the images of these shards is kept, as they are now."""
-    digest = hashlib.blake2b(str(root.absolute()).encode(errors='surrogateescape'), digest_size=16)
+    digest = hashlib.blake2b(os.fsencode(f'{_FORM}\0{root.absolute()}'), digest_size=16)
     for name in shards:
         state = (root / name).stat()
-        line = f'{name}\0{state.st_size}\0{state.st_mtime_ns}\n'
-        digest.update(line.encode(errors='surrogateescape'))
+        digest.update(os.fsencode(f'{name}\0{state.st_size}\0{state.st_mtime_ns}\n'))
     cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     return Path(cache, 'switchable-nets', f'shards-{digest.hexdigest()}.npz')
 
@@ -221,50 +220,80 @@ def _keep(path: Path, found: dict[str, np.ndarray]) -> None:
 
 
 def _recorded(root: Path, shard: str) -> Iterator[Listed]:
-    """The images of a TFRecord file: a class is known by its WordNet number, name or number."""
+    """The images of a TFRecord file."""
     for number, record in enumerate(tfrecord.records(root / shard)):
-        texts = [record.label[name] for name in _BEST if name in record.label]
-        yield Listed(f'{shard}/{number}', record.offset, record.length, texts[0])
-
-
-# What tells a class, the best first: numbers begin at 1 in some sets and at 0 in others.
-_BEST = (tfrecord.SYNSET, tfrecord.LABEL, tfrecord.TEXT)
+        yield Listed(f'{shard}/{number}', *record)
 
 
 def _archived(root: Path, shard: str) -> list[Listed]:
     """The images of a tar archive: KEY.jpg (or another image) beside KEY.cls.
 
     Raises:
-        UsageError: it is no archive, or an image has no label.
+        UsageError: it is no archive, or an image has no label, or has it with another one.
+        OSError: of the file system.
     """
-    images: dict[str, tuple[str, int, int]] = {}
+    images: dict[str, tarfile.TarInfo] = {}
     labels = {}
+    pairs = []
     try:
         with tarfile.open(root / shard, 'r:') as archive:
-            for member in archive:
-                folder, _, file = member.name.rpartition('/')
-                stem, _, suffix = file.partition('.')
-                key = f'{folder}/{stem}'
-                if not member.isfile():
-                    continue
-                if is_image(file):
-                    images[key] = (member.name, member.offset_data, member.size)
-                elif suffix == 'cls':
+            for member, key in _members(archive, (root / shard).stat().st_size):
+                if member.name.endswith('.cls'):
                     content = archive.extractfile(member)
                     assert content is not None
-                    labels[key] = content.read(LONGEST).decode().strip()
-    except (tarfile.TarError, UnicodeDecodeError, EOFError) as error:
+                    labels[key] = content.read().decode().strip()
+                    continue
+                before = images.get(key, member).name
+                # One that is added again under its name replaces what was there.
+                if before != member.name:
+                    pairs.append(f'{before} and {member.name}')
+                images[key] = member
+    except OSError:
+        raise
+    except (tarfile.TarError, *arrays.FAULTS) as error:
         raise UsageError(f'--data: {root / shard} is no complete tar archive ({error})') from error
-    without = [name for key, (name, _, _) in images.items() if not labels.get(key)]
+    if pairs:
+        raise UsageError(
+            f'--data: {root / shard}: these images have one label, as KEY ends at the first dot: '
+            f'{some(pairs)}'
+        )
+    without = [member.name for key, member in images.items() if not labels.get(key)]
     if without:
         raise UsageError(
             f'--data: {root / shard}: these images have no label, KEY.cls beside KEY.jpg: '
             f'{some(without)}'
         )
     found = []
-    for key, (name, offset, size) in images.items():
-        found.append(Listed(f'{shard}/{name}', offset, size, labels[key]))
+    for key, member in images.items():
+        name = f'{shard}/{member.name}'
+        found.append(Listed(name, member.offset_data, member.size, labels[key]))
     return found
+
+
+def _members(archive: tarfile.TarFile, size: int) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    """Images and labels of an archive, each with its key: its path up to the first dot of the name.
+
+    Args:
+        archive: that is read.
+        size: of it, bytes.
+
+    Raises:
+        ValueError: one is not all there, or a label or name is too long.
+    """
+    for member in archive:
+        name = shown(member.name, 200)
+        if member.size < 0:
+            raise ValueError(f'{name} has {member.size} bytes')
+        folder, _, file = member.name.rpartition('/')
+        stem, _, suffix = file.partition('.')
+        is_label = suffix == 'cls'
+        if not member.isfile() or not (is_label or is_image(file)):
+            continue
+        if member.issparse() or member.size > size - member.offset_data:
+            raise ValueError(f'{name} is not all there')
+        if max(len(member.name), is_label * member.size) > tfrecord.LONGEST:
+            raise ValueError(f'{name} is too long')
+        yield member, f'{folder}/{stem}'
 
 
 TFRECORDS = Shards(

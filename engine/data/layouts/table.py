@@ -1,9 +1,10 @@
 """Layout of image files that a table lists with their labels: CSV or TSV."""
 
 import csv
+import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from engine.data.layouts.layout import (
@@ -11,12 +12,12 @@ from engine.data.layouts.layout import (
     TRAIN,
     VAL,
     Parts,
-    by_name,
-    class_order,
+    classes_of,
     entries,
     is_image,
     numbered,
     part_of,
+    validation,
 )
 from engine.data.sources import FileSource, some
 from engine.errors import UsageError
@@ -71,18 +72,14 @@ class Table:
         path = tables[0][0]
         if not rows['train']:
             raise UsageError(f'--data: {path} lists no training images')
-        note = ''
-        if rows['val'] and rows['test']:
-            note = f'{len(rows["test"])} images called test are left alone'
-        val_rows = rows['val'] or rows['test']
-        classes = class_order(row.label for row in rows['train'])
-        index = by_name(classes, path)
+        classes, index = classes_of((row.label for row in rows['train']), path)
         files = _Files(folder)
         train = files.source(path, rows['train'], index, 'train')
-        val = None
-        if val_rows:
-            val = files.source(tables[-1][0], val_rows, index, 'val')
-            _check_apart(path, train.files, val.files)
+        part, note = validation(rows, 'images')
+        if not part:
+            return Parts(classes, train, None)
+        val = files.source(tables[-1][0], rows[part], index, 'val')
+        _check_apart(path, train.files, val.files)
         return Parts(classes, train, val, note)
 
 
@@ -110,13 +107,18 @@ def _rows(path: Path) -> list[Row]:
         UsageError: it cannot be read, or has no such columns.
     """
     text = read_text(path, 'give a table as a text', errors='surrogateescape')
-    lines = text.splitlines()
-    first = lines[0] if lines else ''
+    first = text.partition('\n')[0]
     separator = max('\t,;', key=first.count)
-    cells = list(csv.reader(lines, delimiter=separator))
-    columns, start = _columns(path, cells)
+    reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+    try:
+        cells = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise UsageError(
+            f'--data: {path}, line {reader.line_num}: {error}; a quote may be left open'
+        ) from None
+    columns, start = _columns(path, cells[0][1] if cells else [])
     found = []
-    for number, row in enumerate(cells[start:], start + 1):
+    for number, row in cells[start:]:
         if not any(map(str.strip, row)):
             continue
         values = _cells(path, number, row, columns)
@@ -128,17 +130,22 @@ def _rows(path: Path) -> list[Row]:
                     f'--data: {path}, line {number}: split {values[2]!r} is unknown; expected '
                     f'{", ".join((*TRAIN, *VAL))}'
                 )
-        found.append(Row(values[0], values[1], part, number))
+        file = str(PurePosixPath(values[0]))  # ./a.png is a.png
+        found.append(Row(file, values[1], part, number))
     return found
 
 
-def _columns(path: Path, cells: Sequence[Sequence[str]]) -> tuple[list[int], int]:
+def _columns(path: Path, line: Sequence[str]) -> tuple[list[int], int]:
     """Columns of path, label and, where there is one, split; and the first row of images.
+
+    Args:
+        path: of the table, for messages.
+        line: cells of its first line.
 
     Raises:
         UsageError: they cannot be told.
     """
-    first = [cell.strip().lower().lstrip('\ufeff') for cell in cells[0]] if cells else []
+    first = [cell.strip().lower() for cell in line]
     titled = []
     for titles in (PATHS, LABELS, SPLITS):
         here = [first.index(title) for title in titles if title in first]

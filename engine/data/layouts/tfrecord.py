@@ -21,23 +21,25 @@ IMAGE = b'image/encoded'
 LABEL = b'image/class/label'
 SYNSET = b'image/class/synset'
 TEXT = b'image/class/text'
-SHORT = (LABEL, SYNSET, TEXT)  # read; other lists are passed over
+# What tells a class, the best first: numbers begin at 1 in some sets and at 0 in others. Other
+# lists are passed over.
+SHORT = (SYNSET, LABEL, TEXT)
 
 _LENGTH = struct.Struct('<QI')
 _CRC_BYTES = 4
-# Longest label, bytes: more is something else.
-_LONGEST = 4096
+# Longest label or name of a list, bytes: more is something else.
+LONGEST = 4096
 # Read at once, to pass over images.
 _BUFFER = 4096
 _POLYNOMIAL = 0x82F63B78  # of CRC-32C
 
 
 class Record(NamedTuple):
-    """An image of a shard: place and length of its file, and texts of its label by name."""
+    """An image of a shard: place and length of its file, and the best text of its label."""
 
     offset: int
     length: int
-    label: dict[bytes, str]
+    label: str
 
 
 def records(path: Path) -> Iterator[Record]:
@@ -104,7 +106,7 @@ def _record(path: Path, file: BinaryIO, start: int, end: int) -> Record:
         UsageError: it has no image, or no label.
     """
     image = None
-    label = {}
+    labels = {}
     try:
         for _, features, end_of_features in _fields(file, start, end):
             for _, entry, end_of_entry in _fields(file, features, end_of_features):
@@ -112,16 +114,17 @@ def _record(path: Path, file: BinaryIO, start: int, end: int) -> Record:
                 if name == IMAGE:
                     image = _bytes_of(file, *value)
                 elif name in SHORT:
-                    label[name] = _text_of(file, *value)
+                    labels[name] = _text_of(file, *value)
     except (ValueError, IndexError) as error:
         raise UsageError(f'--data: {path}: the record at byte {start} is no Example') from error
-    if image is None or not label:
+    texts = [labels[name] for name in SHORT if labels.get(name)]
+    if image is None or not texts:
         lacking = IMAGE if image is None else LABEL
         raise UsageError(
             f'--data: {path}: the record at byte {start} has no {lacking.decode()}; expected '
             f'{IMAGE.decode()} and {LABEL.decode()}'
         )
-    return Record(image[0], image[1] - image[0], label)
+    return Record(image[0], image[1] - image[0], texts[0])
 
 
 def _entry(file: BinaryIO, start: int, end: int) -> tuple[bytes, tuple[int, int]]:
@@ -130,7 +133,7 @@ def _entry(file: BinaryIO, start: int, end: int) -> tuple[bytes, tuple[int, int]
     value = (end, end)
     for number, first, last in _fields(file, start, end):
         if number == 1:
-            name = _read(file, first, min(last, first + _LONGEST))
+            name = _read(file, first, last)
         elif number == 2:
             value = (first, last)
     return name, value
@@ -159,7 +162,7 @@ def _text_of(file: BinaryIO, start: int, end: int) -> str:
     for kind, first, last in _fields(file, start, end):
         if kind == 1:
             for _, begin, behind in _fields(file, first, last):
-                return _read(file, begin, min(behind, begin + _LONGEST)).decode()
+                return _read(file, begin, behind).decode()
         if kind == 3:
             return str(_whole_number(file, first, last))
     raise ValueError('no value')
@@ -215,5 +218,12 @@ def _varint(file: BinaryIO) -> int:
 
 
 def _read(file: BinaryIO, start: int, end: int) -> bytes:
+    """These bytes of a file.
+
+    Raises:
+        ValueError: they are too many.
+    """
+    if end - start > LONGEST:
+        raise ValueError('a label or name is too long')
     file.seek(start, os.SEEK_SET)
     return file.read(end - start)

@@ -268,6 +268,16 @@ def test_evaluation_keeps_a_share_of_the_shortest_edge(antialias, share):
         np.testing.assert_array_equal(*views)
 
 
+@pytest.mark.parametrize('sizes, antialias', [([40], False), ([40, 24], True)])
+@pytest.mark.parametrize('shape', [(60, 90), (31, 20)])
+def test_without_augmentation_training_sees_what_evaluation_sees(shape, sizes, antialias):
+    image = noise(*shape)
+    rng = np.random.default_rng(0)
+    views = train_views(image, 'none', sizes, rng, antialias=antialias)
+    for view, expected in zip(views, eval_views(image, 'none', sizes, antialias=antialias)):
+        np.testing.assert_array_equal(view, expected)
+
+
 @pytest.mark.parametrize('antialias', [False, True])
 def test_without_mirror(antialias):
     """A picture that is dark on the left stays so, shifted or not."""

@@ -79,6 +79,8 @@ def test_an_evaluation_completes_what_was_recorded():
         ('--channel-order rgb --input-channels 1', '--input_channels 1 with --channel_order rgb'),
         ('--inputs grey:0.5,0.5,0.5:1', '--inputs grey:0.5,0.5,0.5:1: expected rgb:'),
         ('--inputs grey:a:', '--inputs: a are no numbers'),
+        ('--inputs rbg::0.5,0.5,0.5', '--inputs rbg::0.5,0.5,0.5: expected rgb:'),
+        ('--inputs rgb::0.5,0.5', '0.5,0.5: expected rgb:'),
     ],
 )
 def test_bad_flags(words, message):

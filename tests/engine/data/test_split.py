@@ -58,6 +58,14 @@ def test_files_of_equal_bytes_stay_on_one_side(tmp_path):
     assert not Identity(dataset, whole=True).repeated()
 
 
+def test_nothing_but_copies(tmp_path):
+    for label in range(2):
+        for number in range(10):
+            makers.put(tmp_path / f'c{label}' / f'{number}.png', makers.png('train', label, 0))
+    with pytest.raises(UsageError, match=r'--val-split 0\.1: no image can be set aside'):
+        open_dataset(str(tmp_path), split=Split(0.1))
+
+
 def test_a_class_too_small_is_named(tmp_path):
     makers.one_folder(tmp_path)
     makers.put(tmp_path / 'dog' / 'a.png', makers.png('train', 0, 0))

@@ -152,21 +152,27 @@ def tfrecords(root: Path, first: int = 1) -> None:
         put(root / name, content)
 
 
+def archive(path: Path, members: list[tuple[str, bytes]], **headers: str) -> None:
+    """A tar archive of files, of which the first one has further headers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, 'w') as found:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.pax_headers = headers if name == members[0][0] else {}
+            found.addfile(member, io.BytesIO(content))
+
+
 def webdataset(root: Path) -> None:
     """Two shards of a part, in folders; labels behind their images."""
     for part in ('train', 'val'):
         for shard in range(2):
-            path = root / part / f'set-{shard:06}.tar'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tarfile.open(path, 'w') as archive:
-                for of, label, number, content in every():
-                    if of != part or number % 2 != shard:
-                        continue
+            members = []
+            for of, label, number, content in every():
+                if of == part and number % 2 == shard:
                     key = f'{part}{label}{number}'
-                    for suffix, data in (('png', content), ('cls', f'{label}\n'.encode())):
-                        member = tarfile.TarInfo(f'{key}.{suffix}')
-                        member.size = len(data)
-                        archive.addfile(member, io.BytesIO(data))
+                    members += [(f'{key}.png', content), (f'{key}.cls', f'{label}\n'.encode())]
+            archive(root / part / f'set-{shard:06}.tar', members)
 
 
 def arrays(root: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from engine.data import layouts
 from engine.data.batches import TrainFlow
 from engine.data.datasets import open_dataset
+from engine.data.layouts import shards
 from engine.data.layouts.layout import described
 from engine.data.preprocessing import Preprocessing
 from engine.errors import UsageError
@@ -146,6 +147,11 @@ def test_two_forms_of_a_name_are_refused(tmp_path):
         ('a.png,x\na.png,y\n', 'a.png is listed twice, in lines 1 and 2'),
         ('path,label,split\na.png,x,train\nc.png,y,val\n', 'these labels are of no class'),
         ('path,label,split\na.png,x,train\na.png,x,val\n', '1 files are listed for training and'),
+        ('path,label,split\na.png,x,train\n./a.png,x,val\n', '1 files are listed for training and'),
+        ('a.png,x\n./a.png,y\n', 'a.png is listed twice, in lines 1 and 2'),
+        ('a.png,"x\n\nz"\nc.png\n', 'line 4: has 1 columns only'),
+        ('a.png,"x\nc.png,y\n', 'line 2: unexpected end of data; a quote may be left open'),
+        ('a.png,"x\n' + 9 * 2**14 * 'c.png,y\n', 'field limit (131072); a quote may be left open'),
     ],
 )
 def test_bad_tables(tmp_path, text, message):
@@ -181,6 +187,21 @@ def test_bad_records(tmp_path, damage, message):
     assert message in refusal(tmp_path)
 
 
+def test_a_table_of_paths_that_cannot_be(tmp_path):
+    (tmp_path / 'labels.csv').write_text(f'a.png,x\n{"b" * 300}/b.png,x\n')
+    assert 'cannot be listed: File name too long' in refusal(tmp_path)
+
+
+def test_an_empty_text_tells_no_class(tmp_path):
+    content = b''
+    for label in (1, 2):
+        values = {'image/encoded': makers.png('train', label, 0), 'image/class/synset': b''}
+        content += makers.record(makers.example({**values, 'image/class/label': label}))
+    for name in ('train-0-of-1', 'val-0-of-1'):
+        makers.put(tmp_path / name, content)
+    assert open_dataset(str(tmp_path)).classes == ('1', '2')
+
+
 def test_a_label_that_only_validation_images_have(tmp_path):
     makers.tfrecords(tmp_path)
     content = makers.record(makers.example({'image/class/label': 7, 'image/encoded': b'x'}))
@@ -198,13 +219,60 @@ def test_archives_without_labels_and_cut_ones(tmp_path):
     assert 'set-000000.tar is no complete tar archive' in refusal(tmp_path)
 
 
+PAIR = [('a.png', makers.png('train', 0, 0)), ('a.cls', b'0')]
+
+
+@pytest.mark.parametrize(
+    'members, headers, message',
+    [
+        ([*PAIR, ('a.mask.png', b'')], {}, 'these images have one label, as KEY ends at the first'),
+        ([PAIR[0], ('a.cls', b'0' * 5000)], {}, 'is no complete tar archive (a.cls is too long)'),
+        ([('a' * 5000 + '.png', b''), *PAIR], {}, 'is too long'),
+        (PAIR, {'GNU.sparse.map': 'x,y'}, 'is no complete tar archive'),
+        (PAIR, {'GNU.sparse.map': '0,5', 'GNU.sparse.size': f'{2**60}'}, 'a.png is not all there'),
+        (PAIR, {'size': f'{2**80}'}, 'a.png is not all there'),
+    ],
+)
+def test_bad_archives(tmp_path, members, headers, message):
+    for name in ('train.tar', 'val.tar'):
+        makers.archive(tmp_path / name, members, **headers)
+    found = refusal(tmp_path)
+    assert message in found and 'train.tar' in found
+
+
+def test_an_image_that_is_added_again_replaces_the_first(tmp_path):
+    for name in ('train.tar', 'val.tar'):
+        makers.archive(tmp_path / name, [('a.png', b'old'), *PAIR])
+    train = open_dataset(str(tmp_path)).train
+    assert [train.stored(i) for i in range(len(train))] == [PAIR[0][1]]
+
+
+def test_archives_beside_class_folders_are_left_alone(tmp_path):
+    makers.tree(tmp_path)
+    makers.archive(tmp_path / 'ILSVRC2012_img_train.tar', [('n01440764.tar', b'')])
+    makers.archive(tmp_path / 'train' / 'apple.tar', [('a.JPEG', b'')])
+    assert open_dataset(str(tmp_path)).layout == 'class folders in train/ and val/'
+
+
+def test_a_shard_that_is_a_dangling_link(tmp_path):
+    (tmp_path / 'train.tar').symlink_to(tmp_path / 'gone')
+    assert 'train.tar' in refusal(tmp_path)
+
+
+def test_a_solution_that_is_listed_twice(tmp_path):
+    makers.kaggle(tmp_path)
+    path = tmp_path / 'LOC_val_solution.csv'
+    path.write_text(path.read_text() + 'val00,bird 1 2 3 4\n')
+    assert 'has 7 lines for the 6 images' in refusal(tmp_path)
+
+
 @pytest.mark.parametrize(
     'made, message',
     [
         ({'a': np.zeros(3)}, 'no images and labels; it has a, expected one .npz'),
         (
             {'images': np.zeros((3, 8, 8), np.uint8), 'labels': np.zeros(2, int)},
-            'images [3, 8, 8] and labels [2]; expected images',
+            'images uint8 [3, 8, 8] and labels int64 [2]; expected images',
         ),
         (
             {
@@ -213,7 +281,7 @@ def test_archives_without_labels_and_cut_ones(tmp_path):
                 'x_test': np.full((2, 8, 8), 9, np.uint8),
                 'y_test': np.array([1, 5]),
             },
-            'test has labels 5, which training images lack',
+            'test: these labels are of no class of the 2 that training images have: 5',
         ),
         (
             {
@@ -223,6 +291,14 @@ def test_archives_without_labels_and_cut_ones(tmp_path):
                 'y_test': np.arange(2),
             },
             'images are float32, from 0.5 to 0.5; expected uint8',
+        ),
+        (
+            {'images': np.zeros((3, 0, 8, 3), np.uint8), 'labels': np.zeros(3, int)},
+            'images uint8 [3, 0, 8, 3] and labels int64 [3]; expected images',
+        ),
+        (
+            {'images': np.ones((3, 8, 8), bool), 'labels': np.zeros(3, int)},
+            'images bool [3, 8, 8] and labels int64 [3]; expected images uint8',
         ),
     ],
 )
@@ -244,5 +320,26 @@ def test_a_list_of_shards_is_kept_and_made_anew(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.read(5), first.read(5))
     monkeypatch.undo()
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    kept[0].write_bytes(b'damaged')
+    for path in kept:
+        path.write_bytes(b'damaged')
     assert len(open_dataset(str(tmp_path / 'set')).train) == 12
+    # As are lists of shards that have changed since, or of another form.
+    for path in (tmp_path / 'set').glob('train-*'):
+        before = shards._kept(path.parent, [path.name])
+        path.write_bytes(2 * path.read_bytes())
+        assert shards._kept(path.parent, [path.name]) != before
+    monkeypatch.setattr(shards, '_FORM', shards._FORM + 1)
+    assert len(open_dataset(str(tmp_path / 'set')).train) == 24
+
+
+def test_names_and_labels_may_be_bytes(tmp_path):
+    images = np.random.default_rng(0).integers(2, 256, size=(6, 9, 9), dtype=np.uint8)
+    parts = {'x_train': images[:4], 'x_test': images[4:]}
+    labels = np.array(['caf\u00e9'.encode(), b'dog', b'dog', b'dog', b'dog', 'caf\u00e9'.encode()])
+    np.savez(tmp_path / 'set.npz', **parts, y_train=labels[:4], y_test=labels[4:])
+    dataset = open_dataset(str(tmp_path))
+    assert (dataset.classes, dataset.val.labels.tolist()) == (('caf\u00e9', 'dog'), [1, 0])
+    numbers = np.arange(6) % 2
+    names = np.array([b'cat', b'dog'])
+    np.savez(tmp_path / 'set.npz', **parts, y_train=numbers[:4], y_test=numbers[4:], names=names)
+    assert open_dataset(str(tmp_path)).classes == ('cat', 'dog')

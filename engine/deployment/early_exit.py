@@ -223,7 +223,7 @@ class Queue:
         if len(stay):
             kept = {**maps, **dict(zip(stage.makes, made, strict=True))}
             needed = {node: kept[node] for node in self._runner.stages[k + 1].reads}
-            self._waiting[k + 1].append(_Waiting(needed, stay, numbers[stay]))
+            self._waiting[k + 1].append(_staying(needed, stay, numbers))
 
 
 class _Waiting(NamedTuple):
@@ -240,6 +240,22 @@ class _Waiting(NamedTuple):
     numbers: np.ndarray
 
 
+def _staying(maps: Mapping[Node, np.ndarray], rows: np.ndarray, numbers: np.ndarray) -> _Waiting:
+    """Those images of a batch that stay.
+
+    Args:
+        maps: of the batch.
+        rows: of these images.
+        numbers: of all images of the batch.
+    """
+    left = numbers[rows]
+    if len(rows) > len(numbers) // 2:
+        return _Waiting(maps, rows, left)
+    # Else the maps of a whole batch would wait with a few images of it, again and again.
+    few = {node: value[rows] for node, value in maps.items()}
+    return _Waiting(few, np.arange(len(rows)), left)
+
+
 class _Batch(NamedTuple):
     """Images for a stage: its maps, and numbers of the images."""
 
@@ -248,7 +264,7 @@ class _Batch(NamedTuple):
 
 
 def _taken(waiting: list[_Waiting], size: int) -> _Batch:
-    """Takes the first images off a queue, each copied once.
+    """Takes the first images off a queue, and puts their maps together.
 
     Args:
         waiting: the queue, which loses them.

@@ -12,7 +12,7 @@ import pytest
 
 from engine.config.config import Config
 from engine.data.datasets import open_dataset
-from engine.deployment.early_exit import EarlyExit, Queue
+from engine.deployment.early_exit import EarlyExit, Queue, Stage
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
 from engine.runs.checkpoint import Restore
@@ -285,3 +285,42 @@ def test_a_queue_without_thresholds_runs_all_stages(case):
     queue = Queue(case.runner, None, 4)
     queue.add([IMAGES])
     check(case, queue.finish(), np.full(N, EXITS - 1))
+
+
+class Halves:
+    """Two stages, of which the first lets a number of images through; maps are counted.
+
+    Args:
+        left: images of a batch that stay.
+    """
+
+    def __init__(self, left):
+        self.left = left
+        self.stages = [Stage([], ['map'], self._first), Stage(['map'], [], self._second)]
+
+    def _first(self, images):
+        count = len(images)
+        confidence = np.where(np.arange(count) < count - self.left, 0.0, -9.0)
+        return [np.zeros(count, int), confidence, images[:, 0], images]
+
+    def _second(self, maps, rows):
+        taken = maps[rows]
+        return [taken[:, 0].astype(int), np.zeros(len(taken)), taken]
+
+
+@pytest.mark.parametrize('left', [1, 3, 5, 6])
+def test_few_images_that_wait_do_not_keep_the_maps_of_all(left):
+    """However few stay of each batch, memory is that of two batches of maps and the last one."""
+    size, batches = 6, 40
+    queue = Queue(Halves(left), [-1.0, 0.0], size)
+    numbers = np.arange(size * batches)
+    kept = []
+    for start in range(0, len(numbers), size):
+        queue.add([numbers[start : start + size, None]])
+        maps = {id(one.maps['map']): one.maps['map'] for one in queue._waiting[1]}
+        kept.append(sum(len(value) for value in maps.values()))
+    assert max(kept) <= 2 * size
+    found = queue.finish()
+    stays = numbers % size >= size - left
+    np.testing.assert_array_equal(found.exits, stays.astype(int))
+    np.testing.assert_array_equal(found.labels, np.where(stays, numbers, 0))

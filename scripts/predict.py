@@ -1,4 +1,4 @@
-"""What a network says of images: a table, a CSV file that grows, a page with the pictures.
+"""Predicts the classes of images: a table, a CSV file that grows, a page with the pictures.
 
     python -m scripts.predict RUN cat.jpg FOLDER --top 5
     python -m scripts.predict net.onnx --list images.txt --csv out.csv --budget 300M
@@ -12,6 +12,7 @@ interruption where it has --csv. Images that cannot be read are named, and have 
 import argparse
 import collections
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -91,8 +92,7 @@ def _joined(args: argparse.Namespace) -> str:
     """
     if args.run or args.csv is None:
         raise UsageError('--join: give the parts and --csv for the result, and no RUN')
-    if args.csv.exists():
-        raise UsageError(f'--csv {args.csv}: exists; choose another file, or delete it')
+    predictions.check_new(args.csv)
     check_output(str(args.csv), '--csv ')
     rows, top = predictions.join(args.join)
     predictions.write(args.csv, rows, top)
@@ -137,7 +137,7 @@ def _settings(args: argparse.Namespace, images: Sequence[str]) -> dict[str, str 
     """Flags and images that the rows of a file depend on."""
     digest = hashlib.sha256('\n'.join(images).encode(errors='surrogateescape')).hexdigest()
     return {
-        'RUN': predictions.real(args.run),
+        'RUN': os.path.abspath(args.run),
         '--point': args.point,
         '--budget': args.budget,
         '--deadline-ms': None if args.deadline_ms is None else f'{args.deadline_ms:g}',
@@ -181,7 +181,6 @@ def predicted(args: argparse.Namespace, images: Sequence[tuple[int, str]]) -> It
         deadline_ms=args.deadline_ms,
         backend=args.backend,
     )
-    answered = 0
     with predictor:
         # So that the time of the first images is theirs.
         if args.deadline_ms is None and args.budget is None:
@@ -193,11 +192,10 @@ def predicted(args: argparse.Namespace, images: Sequence[tuple[int, str]]) -> It
                 yield from failed
                 failed.clear()
                 number, image = read.popleft()
-                answered += 1
                 yield Row(number, image, answer.point, answer.ms, '', tuple(answer.top(args.top)))
         except UsageError:
-            # Not one image was left.
-            if answered or len(failed) < len(images):
+            # That none was given, it says as well where none could be read.
+            if len(failed) < len(images):
                 raise
     yield from failed
 

@@ -32,7 +32,9 @@ def name_of(image: object, number: int) -> str:
     """
     if isinstance(image, str | Path):
         return str(image)
-    return getattr(image, 'filename', '') or f'image {number}'
+    # An array that is mapped from a file has the name of the file of all.
+    name = getattr(image, 'filename', '') if is_pillow(image) else ''
+    return name or f'image {number}'
 
 
 def pixels(image: Any, number: int, rgb: bool | None) -> np.ndarray:
@@ -44,13 +46,13 @@ def pixels(image: Any, number: int, rgb: bool | None) -> np.ndarray:
         rgb: colour order of arrays.
 
     Raises:
-        BadImage: a file cannot be read.
+        BadImage: a file, or that of an image of Pillow, cannot be read.
         UsageError: it is none of these, or an array whose colour order was not told.
     """
     if isinstance(image, str | Path):
         return _decoded(image)
     if is_pillow(image):
-        return np.ascontiguousarray(np.asarray(image.convert('RGB'))[:, :, ::-1])
+        return _loaded(image, number)
     if not isinstance(image, np.ndarray):
         raise UsageError(
             f'images: number {number} is a {type(image).__name__}; give a path, an image of Pillow '
@@ -66,6 +68,20 @@ def pixels(image: Any, number: int, rgb: bool | None) -> np.ndarray:
             "RGB=True, or RGB=False for OpenCV's BGR"
         )
     return np.ascontiguousarray(image[..., ::-1]) if rgb else image
+
+
+def _loaded(image: Any, number: int) -> np.ndarray:
+    """The pixels of an image of Pillow, which reads a file that was opened only now.
+
+    Raises:
+        BadImage: it cannot be read.
+    """
+    try:
+        found = np.asarray(image.convert('RGB'))
+    except (OSError, SyntaxError) as error:  # the latter of PNG files
+        name = name_of(image, number)
+        raise BadImage(f'{name} cannot be read ({error})', name) from error
+    return np.ascontiguousarray(found[:, :, ::-1])
 
 
 def _decoded(path: str | Path) -> np.ndarray:

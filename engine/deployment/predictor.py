@@ -74,15 +74,13 @@ class Predictor:
         threads: int = 0,
         weights: str = 'raw',
     ):
-        self._opened = open_backend(
-            str(run), backend, epoch=epoch, threads=threads, weights=weights
-        )
+        opened = open_backend(str(run), backend, epoch=epoch, threads=threads, weights=weights)
+        self._opened: Backend | None = opened
         self._run = str(run)
         self._lock = threading.Lock()
         self._points: dict[str, Way] = {}
-        self._closed = False
         self._default = point, budget, deadline_ms
-        self.points = self._opened.points
+        self.points = opened.points
         _check_one(point, budget, deadline_ms)
         if point is not None:
             self._check_point(point)
@@ -98,7 +96,7 @@ class Predictor:
     def close(self) -> None:
         """Lets go of everything that was built; a closed predictor answers nothing."""
         with self._lock:
-            self._closed = True
+            self._opened = None
             self._points.clear()
 
     @property
@@ -108,7 +106,7 @@ class Predictor:
         Raises:
             UsageError: it is closed.
         """
-        if self._closed:
+        if self._opened is None:
             raise UsageError(f'{self._run}: this predictor is closed; make a new one')
         return self._opened
 
@@ -129,7 +127,7 @@ class Predictor:
     @property
     def has_exits(self) -> bool:
         """Whether a network stops when time is up: it has classifiers at several depths."""
-        return self._opened.has_exits
+        return self._backend.has_exits
 
     def __call__(
         self,
@@ -331,8 +329,8 @@ class Predictor:
             UsageError: there is no such point.
         """
         self._check_point(point)
-        backend = self._backend
         with self._lock:
+            backend = self._backend
             if point not in self._points:
                 self._points[point] = backend.at(point)
             return self._points[point]

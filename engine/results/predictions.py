@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -16,6 +15,9 @@ FIRST = ('number', 'image', 'point', 'ms', 'error')
 
 # End of the names of what is being written, and of the settings that it was begun with.
 PART, SETTINGS = '.part', '.part.json'
+
+# Bytes of a file of predictions: a row takes about a hundred.
+LARGEST = 2**32
 
 _REMEDY = 'give a file that scripts.predict wrote'
 
@@ -70,7 +72,11 @@ def parse(text: str, source: str) -> tuple[list[Row], int]:
     # A line end within quotes is no end of a row.
     while whole.count('"') % 2:
         whole, _, _ = whole.rpartition('\n')
-    header, *body = csv.reader(io.StringIO(whole, newline='')) if whole else [[]]
+    try:
+        lines = list(csv.reader(io.StringIO(whole, newline='')))
+    except csv.Error as error:
+        raise UsageError(f'{source}: has no rows of cells ({error}); {_REMEDY}') from error
+    header, *body = lines or [[]]
     top = (len(header) - len(FIRST)) // 3
     if header != columns(max(top, 0)):
         raise UsageError(f'{source}: has other columns than predictions; {_REMEDY}')
@@ -91,6 +97,26 @@ def _row(cells: Sequence[str], top: int) -> Row:
         if label:
             classes.append((int(label), name, float(score)))
     return Row(int(number), image, point, float(ms), error, tuple(classes))
+
+
+def _read(path: Path) -> tuple[list[Row], int]:
+    """The complete rows in a file, and how many classes each has.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
+    text = read_text(path, _REMEDY, errors='surrogateescape', largest=LARGEST)
+    return parse(text, str(path))
+
+
+def check_new(path: Path) -> None:
+    """Checks that there is no such file yet.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if path.exists():
+        raise UsageError(f'--csv {path}: exists; choose another file, or delete it')
 
 
 def write(path: Path, rows: Iterable[Row], top: int) -> None:
@@ -129,13 +155,11 @@ class Growing:
         self._part = path.with_name(f'{path.name}{PART}')
         self._settings = path.with_name(f'{path.name}{SETTINGS}')
         self._top = top
-        if path.exists():
-            raise UsageError(f'--csv {path}: exists; choose another file, or delete it')
+        check_new(path)
         self.rows: list[Row] = []
         if self._settings.exists() and self._part.exists():
             self._check(settings)
-            text = read_text(self._part, _REMEDY, errors='surrogateescape')
-            self.rows, _ = parse(text, str(self._part))
+            self.rows, _ = _read(self._part)
         write(self._part, self.rows, top)
         write_json(self._settings, dict(settings))
         self._stream = _opened(self._part, 'a')
@@ -181,7 +205,7 @@ def join(parts: Sequence[Path]) -> tuple[list[Row], int]:
     found: dict[int, Row] = {}
     tops = set()
     for part in parts:
-        rows, top = parse(read_text(part, _REMEDY, errors='surrogateescape'), str(part))
+        rows, top = _read(part)
         tops.add(top)
         for row in rows:
             if row.number in found:
@@ -216,8 +240,3 @@ def numbered(images: Sequence[str], shard: tuple[int, int]) -> Iterator[tuple[in
     index, count = shard
     for number in range(index - 1, len(images), count):
         yield number, images[number]
-
-
-def real(path: str) -> str:
-    """A path from the root."""
-    return os.path.abspath(path)

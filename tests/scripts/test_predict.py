@@ -5,20 +5,16 @@ import shutil
 
 import pytest
 
-from engine.deployment import predictor as module
 from scripts import predict
-from tests.engine.deployment.test_answers import NAMES, Backend, files  # noqa: F401
+from tests.engine.deployment import test_answers
+from tests.engine.deployment.test_answers import NAMES
+
+backend = test_answers.backend
+files = test_answers.files
 
 
 @pytest.fixture
-def backend(monkeypatch):
-    found = Backend()
-    monkeypatch.setattr(module, 'open_backend', lambda *_, **__: found)
-    return found
-
-
-@pytest.fixture
-def folder(files, tmp_path):  # noqa: F811
+def folder(files, tmp_path):
     """Seven images of three colours, one of which is torn, in folders."""
     place = tmp_path / 'images'
     (place / 'more').mkdir(parents=True)

@@ -1,8 +1,10 @@
 """Answers of a predictor to paths, pictures and arrays, with a backend that knows colours."""
 
+import gc
 import re
 import threading
 import types
+import weakref
 
 import cv2
 import numpy as np
@@ -139,6 +141,31 @@ def test_images_that_cannot_be_read(backend, files, tmp_path):
         list(predictor(images[2:]))
 
 
+@pytest.mark.parametrize('kind', ['png', 'jpg', 'bmp', 'tiff'])
+def test_images_of_pillow_that_cannot_be_read(kind, backend, files, tmp_path):
+    """Pillow opens a file that is torn, and fails when pixels are asked for."""
+    noise = np.random.default_rng(0).integers(256, size=(60, 60, 3), dtype=np.uint8)
+    whole, torn = tmp_path / f'whole.{kind}', tmp_path / f'torn.{kind}'
+    Image.fromarray(noise).save(whole)
+    content = whole.read_bytes()
+    torn.write_bytes(content[: len(content) // 2])
+    predictor = Predictor('run')
+    bad = {}
+    found = predictor([Image.open(torn), Image.open(files[1])], bad=bad.__setitem__)
+    assert [answer.name for answer in found] == ['green']
+    assert list(bad) == [str(torn)] and f'{torn} cannot be read (' in bad[str(torn)]
+    with pytest.raises(UsageError, match='cannot be read'):
+        predictor(Image.open(torn))
+
+
+def test_arrays_that_are_mapped_have_numbers(backend, tmp_path):
+    np.save(tmp_path / 'images.npy', np.stack([RED] * 3))
+    mapped = np.load(tmp_path / 'images.npy', mmap_mode='r')
+    found = list(Predictor('run')(mapped, RGB=False))
+    assert [answer.image for answer in found] == ['image 0', 'image 1', 'image 2']
+    assert {answer.name for answer in found} == {'red'}
+
+
 def test_what_is_no_image(backend):
     predictor = Predictor('run')
     with pytest.raises(UsageError, match='give RGB=True, or RGB=False'):
@@ -185,6 +212,18 @@ def test_a_closed_predictor_answers_nothing(backend):
         assert predictor(RED, RGB=False).name == 'red'
     with pytest.raises(UsageError, match='this predictor is closed'):
         predictor(RED, RGB=False)
+
+
+def test_a_closed_predictor_keeps_nothing(monkeypatch):
+    """Neither points nor what a backend has made beside them, such as exits."""
+    monkeypatch.setattr(module, 'open_backend', lambda *_, **__: Backend())
+    predictor = Predictor('run')
+    predictor.warm_up()
+    there = weakref.ref(predictor._backend)
+    predictor.close()
+    gc.collect()
+    assert there() is None
+    predictor.close()
 
 
 def test_threads_share_a_predictor(backend, files):

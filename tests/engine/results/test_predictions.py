@@ -69,6 +69,23 @@ def test_other_settings_are_refused(tmp_path):
     assert path.read_text() == 'precious'
 
 
+def test_no_row_is_so_long():
+    with pytest.raises(UsageError, match='x.csv: has no rows of cells .*scripts.predict'):
+        predictions.parse(f'{"x" * 200000}\n', 'x.csv')
+
+
+def test_a_file_of_many_images(tmp_path, monkeypatch):
+    """Larger than other texts may be."""
+    path = tmp_path / 'out.csv'
+    predictions.write(path, ROWS, 2)
+    monkeypatch.setattr(predictions, 'LARGEST', path.stat().st_size - 1)
+    with pytest.raises(UsageError, match='has more than'):
+        predictions.join([path])
+    monkeypatch.undo()
+    assert predictions.LARGEST >= 100 * 14_197_122  # a hundred bytes for each image of ImageNet
+    assert len(predictions.join([path])[0]) == len(ROWS)
+
+
 @pytest.mark.parametrize('content', ['', 'a,b\n1,2\n', 'number,image\n', json.dumps({}) + '\n'])
 def test_other_files(content):
     with pytest.raises(UsageError, match='other columns'):

@@ -35,9 +35,8 @@ from typing import Any
 from engine.deployment import forms, runtimes, texts
 from engine.errors import UsageError
 from engine.files import making
-from engine.optimization.averages import WEIGHTS
 from engine.results import exit_thresholds
-from scripts import parser, prune_gates, snap, status
+from scripts import copies, parser, prune_gates, snap, status
 
 ALL, DYNAMIC = 'all', 'dynamic'
 
@@ -68,13 +67,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     p.add_argument('--out', type=Path, metavar='PATH', help='folder or file to make')
     p.add_argument('--form', choices=forms.FORMS, help=forms.texts())
-    p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
-    p.add_argument(
-        '--weights',
-        choices=WEIGHTS,
-        default='raw',
-        help='those that were trained, or their averages (--model-ema)',
-    )
+    copies.checkpoint_flags(p)
     p.add_argument(
         '--verify',
         type=_count,
@@ -187,6 +180,24 @@ def export(args: argparse.Namespace, path: Path) -> str:
     return f'{" ".join(points)} of {source.prefix}'
 
 
+def _place(folder: Path, suffix: str, flag: str, run: str) -> Path:
+    """The folder of a copy of a run.
+
+    Args:
+        folder: of the run.
+        suffix: of the copy.
+        flag: that asks for it, for messages.
+        run: as it was given.
+
+    Raises:
+        UsageError: There is one.
+    """
+    out = copies.default(folder, suffix)
+    if out.exists():
+        raise UsageError(f'{flag}: {out} is there; give it instead of {run}, or move it away')
+    return out
+
+
 def _pruned(prefix: str, args: argparse.Namespace) -> str:
     """Makes and evaluates the copy without gates of a run; returns the prefix of its checkpoint.
 
@@ -196,11 +207,7 @@ def _pruned(prefix: str, args: argparse.Namespace) -> str:
     from engine.runs import checkpoint
 
     folder = Path(prefix).parent
-    out = prune_gates.default(folder)
-    if out.exists():
-        raise UsageError(
-            f'--prune-gates: {out} is there; give it instead of {args.run}, or move it away'
-        )
+    out = _place(folder, prune_gates.SUFFIX, '--prune-gates', args.run)
     share, weights, data = args.prune_gates, args.weights, args.data
     print(prune_gates.make(prefix, out, share=share, weights=weights, data=data))
     print(prune_gates.evaluated(folder, out, weights=weights, data=data))
@@ -221,12 +228,10 @@ def _snapped(prefix: str, args: argparse.Namespace, weights: str) -> str:
     from engine.runs import checkpoint
 
     folder = Path(prefix).parent
-    out = snap.default(folder)
-    if out.exists():
-        raise UsageError(f'--snap: {out} is there; give it instead of {args.run}, or move it away')
+    out = _place(folder, snap.SUFFIX, '--snap', args.run)
     print(snap.make(prefix, out, weights=weights))
-    snap.evaluate(out, data=args.data)
-    print(snap.accuracies(folder, out, weights, 'snapped'))
+    copies.evaluate(out, data=args.data)
+    print(copies.accuracies(folder, out, weights, 'snapped'))
     return checkpoint.find(str(out), None, 'RUN')
 
 

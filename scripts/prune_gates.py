@@ -20,9 +20,9 @@ from tabulate import tabulate
 
 from engine.errors import UsageError
 from engine.files import making, read_json, write_json
-from engine.optimization.averages import WEIGHTS
 from engine.results import records
-from scripts import parser, snap, status
+from nets import cost
+from scripts import copies, parser, status
 
 # End of the name of the folder that is made, and the file in it.
 SUFFIX, RECORD = '-pruned', 'prune_gates.json'
@@ -31,24 +31,13 @@ SUFFIX, RECORD = '-pruned', 'prune_gates.json'
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     p = parser('prune_gates', __doc__)
-    p.add_argument('run', metavar='RUN', help='run folder, or a checkpoint prefix in it')
+    copies.flags(p, SUFFIX)
     p.add_argument(
         '--share',
         type=float,
         default=0.98,
         help='of the held-out images, above one half; default: %(default)s',
     )
-    p.add_argument(
-        '--out', type=Path, metavar='RUN2', help=f'run folder to make; default: RUN{SUFFIX}'
-    )
-    p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
-    p.add_argument(
-        '--weights',
-        choices=WEIGHTS,
-        default='raw',
-        help='those that were trained, or their averages (--model-ema)',
-    )
-    p.add_argument('--data', help='held-out and evaluation images; default: as the run recorded it')
     return p.parse_args(argv)
 
 
@@ -63,7 +52,7 @@ def run(args: argparse.Namespace) -> str:
 
     prefix = checkpoint.find(args.run, args.epoch, 'RUN')
     folder = Path(prefix).parent
-    out = args.out or default(folder)
+    out = args.out or copies.default(folder, SUFFIX)
     made = make(prefix, out, share=args.share, weights=args.weights, data=args.data)
     return f'{evaluated(folder, out, weights=args.weights, data=args.data)}\n{made}'
 
@@ -76,12 +65,6 @@ def check_share(share: float, flag: str) -> None:
     """
     if not 0.5 < share <= 1:
         raise UsageError(f'{flag} {share}: must be greater than 0.5 and at most 1')
-
-
-def default(folder: Path) -> Path:
-    """The folder beside a run folder that its copy gets."""
-    folder = folder.resolve()
-    return folder.with_name(f'{folder.name}{SUFFIX}')
 
 
 def make(prefix: str, out: Path, *, share: float, weights: str, data: str | None) -> str:
@@ -140,7 +123,7 @@ def _dataset(source: Any, data: str | None) -> Any:
     Raises:
         UsageError: It is not there, or the run does not know.
     """
-    from engine.data.datasets import open_dataset
+    from engine.data.datasets import located
     from engine.runs import holdout
 
     if source.config is None:
@@ -151,8 +134,8 @@ def _dataset(source: Any, data: str | None) -> Any:
     place = data or source.config.data
     if not place:
         raise UsageError(f'{source.prefix}: knows of no data; --data names some')
-    dataset = open_dataset(place, size=source.config.image_size)
-    return holdout.apply(dataset, source.config, Path(source.prefix).parent)
+    config = source.config.replacing(data=located(place))
+    return holdout.open_data(config, Path(source.prefix).parent)
 
 
 def evaluated(before: Path, after: Path, *, weights: str, data: str | None) -> str:
@@ -164,12 +147,12 @@ def evaluated(before: Path, after: Path, *, weights: str, data: str | None) -> s
         weights: As of ``--weights``.
         data: As of ``--data``.
     """
-    snap.evaluate(after, data=data)
-    scores = snap.accuracies(before, after, weights, 'without gates')
+    copies.evaluate(after, data=data)
+    scores = copies.accuracies(before, after, weights, 'without gates')
     costs = {}
     rows = []
     for path in sorted((after / 'eval').glob('s*.json')):
-        found = [records.read_expected_madds(folder, path.stem, None) for folder in (before, after)]
+        found = [records.read_expected_madds(before, path.stem, None), _madds(after, path.stem)]
         costs[path.stem] = found
         rows.append([path.stem, *map(_millions, found)])
     path = after / RECORD
@@ -179,6 +162,14 @@ def evaluated(before: Path, after: Path, *, weights: str, data: str | None) -> s
         return scores
     headers = ['point', 'M multiply-adds, as trained', 'without gates']
     return f'{scores}\n{tabulate(rows, headers, floatfmt=".3f", missingval="-")}'
+
+
+def _madds(folder: Path, point: str) -> float:
+    """Mean multiply-adds of an image, which all cost the same where no gate is left."""
+    expected = records.read_expected_madds(folder, point, None)
+    if expected is None:
+        return cost.madds(records.read_layers(folder)[point])
+    return expected
 
 
 def _millions(madds: float | None) -> float | None:

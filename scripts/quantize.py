@@ -16,7 +16,7 @@ from pathlib import Path
 
 from engine.files import making
 from quant.affine import METHODS
-from scripts import parser, snap, status
+from scripts import copies, parser, status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -52,9 +52,9 @@ def run(args: argparse.Namespace) -> str:
     from engine.evaluation.quantize import Asked, quantize_run
     from engine.runs import checkpoint
 
-    before = Path(checkpoint.find(args.run, args.epoch, 'RUN')).parent.resolve()
+    before = Path(checkpoint.find(args.run, args.epoch, 'RUN')).parent
     bits = f'w{args.qw}a{args.qa}'
-    out = args.out or before.with_name(f'{before.name}-{bits}-{args.method}')
+    out = args.out or copies.default(before, f'-{bits}-{args.method}')
     asked = Asked(args.qw, args.qa, f'affine(method={args.method!r})')
     with making(out, '--out') as folder:
         prefix = quantize_run(
@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> str:
             data=args.data,
             threads=args.threads,
         )
-    snap.evaluate(out, data=args.data)
-    table = snap.accuracies(before, out, 'raw', bits)
+    copies.evaluate(out, data=args.data)
+    table = copies.accuracies(before, out, 'raw', bits)
     return f'{table}\n{out / Path(prefix).name}: {bits} by {args.method}, nothing trained'
 
 

@@ -11,18 +11,12 @@ At 2 bits that changes next to nothing; at 3 and 4 bits train with --snap-epochs
 """
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
-from engine.errors import UsageError
-from engine.files import in_shell, making
-from engine.optimization.averages import WEIGHTS
-from engine.results.records import read_score
-from scripts import parser, status
+from engine.files import making
+from scripts import copies, parser, status
 
 # End of the name of the folder that is made.
 SUFFIX = '-snapped'
@@ -31,18 +25,7 @@ SUFFIX = '-snapped'
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     p = parser('snap', __doc__)
-    p.add_argument('run', metavar='RUN', help='run folder, or a checkpoint prefix in it')
-    p.add_argument(
-        '--out', type=Path, metavar='RUN2', help=f'run folder to make; default: RUN{SUFFIX}'
-    )
-    p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
-    p.add_argument(
-        '--weights',
-        choices=WEIGHTS,
-        default='raw',
-        help='those that were trained, or their averages (--model-ema)',
-    )
-    p.add_argument('--data', help='evaluation images; default: as the run recorded it')
+    copies.flags(p, SUFFIX)
     return p.parse_args(argv)
 
 
@@ -56,16 +39,11 @@ def run(args: argparse.Namespace) -> str:
 
     prefix = checkpoint.find(args.run, args.epoch, 'RUN')
     folder = Path(prefix).parent
-    out = args.out or default(folder)
+    out = args.out or copies.default(folder, SUFFIX)
     made = make(prefix, out, weights=args.weights)
-    evaluate(out, data=args.data)
-    return f'{accuracies(folder, out, args.weights, "snapped")}\n{made}'
-
-
-def default(folder: Path) -> Path:
-    """The folder beside a run folder that its snapped copy gets."""
-    folder = folder.resolve()
-    return folder.with_name(f'{folder.name}{SUFFIX}')
+    copies.evaluate(out, data=args.data)
+    table = copies.accuracies(folder, out, args.weights, 'snapped')
+    return f'{table}\n{made}'
 
 
 def make(prefix: str, out: Path, *, weights: str) -> str:
@@ -90,55 +68,6 @@ def make(prefix: str, out: Path, *, weights: str) -> str:
         f'{out / made}: {found.variables} variables with levels snapped, by at most '
         f'{100 * found.moved:.2f} % of the largest entry'
     )
-
-
-def evaluate(folder: Path, *, data: str | None) -> None:
-    """Evaluates a run folder at the points that it was trained at, and at those calibrated.
-
-    Raises:
-        UsageError: Its data are not there.
-    """
-    from engine.config.cli import parse
-    from engine.evaluation.command import run_evaluation
-    from engine.runs import checkpoint
-
-    source = checkpoint.read(checkpoint.find(str(folder), None, 'RUN'), flag='RUN')
-    if not (data or (source.config and source.config.data)):
-        print(f'{folder}: not evaluated, it knows of no data; --data names some')
-        return
-    flags = ['--eval', '-ec', str(folder)]
-    if data:
-        flags += ['--data', data]
-    run_evaluation(parse(flags))
-    calibrated = [str(size) for size in source.sizes if size not in source.trained]
-    if calibrated:
-        run_evaluation(parse([*flags, '-es', *calibrated]))
-
-
-def accuracies(before: Path, after: Path, weights: str, change: str) -> str:
-    """Top-1 of two run folders at every point, as their records have it; empty without any.
-
-    Args:
-        before: folder of the run.
-        after: of its changed copy.
-        weights: of the run that were changed.
-        change: what was done to them, for the head of the table.
-    """
-    own = before / 'eval'
-    if weights != 'raw':
-        own = own / weights
-    rows = []
-    for path in sorted((after / 'eval').glob('*.json')):
-        trained = None
-        with contextlib.suppress(UsageError):
-            trained = read_score(own / path.name).top1
-        rows.append([path.stem, trained, read_score(path).top1])
-    if not rows:
-        return ''
-    if any(row[1] is None for row in rows):
-        print(f'imagenet_tf.py --eval -ec {in_shell(before)} evaluates the run itself')
-    headers = ['point', 'top-1, as trained', f'top-1, {change}']
-    return tabulate(rows, headers, floatfmt='.2f', missingval='-')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -99,9 +99,16 @@ class Packed(Exporter):
         runs = []
         for number, point in enumerate(self._program.points.values()):
             one = loaded.at(number, point.side)
-            runs.append(_one_by_one(one) if point.choices else one)
+            if point.choices:
+                one = _one_by_one(one)
+            runs.append(one)
 
         def run(images: np.ndarray, number: int) -> np.ndarray:
+            """Answers of the runtime.
+
+            Raises:
+                CannotRun: it fails.
+            """
             given = self._sized(images, number)
             try:
                 return runs[number](given)

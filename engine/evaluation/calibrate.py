@@ -13,7 +13,7 @@ from tensorpack.utils.utils import get_tqdm
 
 from engine import families
 from engine.config.config import Config
-from engine.data.datasets import Dataset, is_gone, located, open_dataset
+from engine.data.datasets import Dataset, is_gone, located
 from engine.data.identity import Identity
 from engine.errors import UsageError
 from engine.files import check_writable
@@ -291,10 +291,7 @@ def training_data(
             f'--data {data or config.data}: is not there; give --data and where it is now'
         )
     config.check()
-    dataset = open_dataset(
-        config.data, size=config.image_size, skip=config.skip_list, split=config.split
-    )
-    dataset = holdout.apply(dataset, config, Path(source.prefix).parent)
+    dataset = holdout.open_data(config, Path(source.prefix).parent)
     _check_images(config, dataset, source)
     _check_numbers(images, config.batch_size, len(dataset.train))
     return config, dataset

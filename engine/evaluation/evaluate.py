@@ -114,7 +114,7 @@ def score(
 def run_batches(
     predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray]], total: int
 ) -> list[list[np.ndarray]]:
-    """What the predictors give for every batch: arrays in the order of ``Model.fetches``.
+    """Runs batches; returns arrays in the order of ``Model.fetches`` for each of them.
 
     Args:
         predictors: one per device.

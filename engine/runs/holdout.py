@@ -8,7 +8,7 @@ import numpy as np
 
 from engine import arrays
 from engine.config.config import Config
-from engine.data.datasets import Dataset, Subset
+from engine.data.datasets import Dataset, Subset, open_dataset
 from engine.errors import UsageError
 from engine.files import derived
 
@@ -93,6 +93,22 @@ def _recorded(config: Config, folder: Path, anew: bool) -> tuple[np.ndarray, int
     if anew and config.holdout:
         return derived(folder / FILE, functools.partial(_read, folder))
     return _read(folder, 'imagenet_tf.py with the flags of the training makes its own anew')
+
+
+def open_data(config: Config, folder: Path) -> Dataset:
+    """The data of a run as it was trained on them, its held-out images apart.
+
+    Args:
+        config: of the run, with the place of the data.
+        folder: of the run.
+
+    Raises:
+        UsageError: they are not there, or are others.
+    """
+    dataset = open_dataset(
+        config.data, size=config.image_size, skip=config.skip_list, split=config.split
+    )
+    return apply(dataset, config, folder)
 
 
 def apply(dataset: Dataset, config: Config, folder: Path | None, *, anew: bool = False) -> Dataset:

@@ -347,13 +347,14 @@ class DSNet(Network):
         if self.options.inplace_bootstrap:
             targets = _bootstrapped(outputs.extras, key)
         terms = {}
+        weights = losses.weights_of(labels)
         for name, logits in passes.items():
             if name in targets:
-                loss = _cross_entropy(logits, targets[name])
-                terms[name] = outputs.teaching.added(loss, logits)
+                loss = losses.target_cross_entropy(targets[name], logits, weights)
+                terms[name] = outputs.teaching.added(loss, logits, weights)
             else:
                 by_labels = _smoothed(logits, labels, self.options.smoothing)
-                terms[name] = outputs.teaching.joined(by_labels, logits)
+                terms[name] = outputs.teaching.joined(by_labels, logits, weights)
         return terms
 
     def _gate_terms(
@@ -363,7 +364,10 @@ class DSNet(Network):
         options, extras, key = self.options, outputs.extras, self.key(size)
         narrowest = outputs.logits[self.point(size, self.routes[0])]
         easy = tf.nn.in_top_k(narrowest, losses.hard(labels), 1)  # [N]
-        wanted = tf.where_v2(easy, 0, len(self.routes) - 1)
+        wanted: losses.Labels = tf.where_v2(easy, 0, len(self.routes) - 1)
+        weights = losses.weights_of(labels)
+        if weights is not None:
+            wanted = losses.WeightedLabels(wanted, weights)
         noisy = extras[f'{key}noisy']
         if options.faithful_gates:
             noisy = tf.nn.softmax(noisy)
@@ -375,7 +379,7 @@ class DSNet(Network):
             excess = tf.nn.relu(mean / options.target_madds - 1)
         return {
             'gate': _smoothed(noisy, wanted, options.smoothing),
-            'dynamic': outputs.teaching.joined(by_labels, dynamic),
+            'dynamic': outputs.teaching.joined(by_labels, dynamic, weights),
             'complexity': options.complexity * tf.square(excess),
         }
 
@@ -401,13 +405,6 @@ def _check(name: str, indices: Sequence[int], last: int) -> None:
         raise ValueError(f'{name} {wrong[0]} is no width; there are 0 to {last}')
 
 
-def _cross_entropy(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """Batch mean of the cross entropy with probabilities [N, classes]."""
-    target = tf.stop_gradient(target)
-    each = tf.nn.softmax_cross_entropy_with_logits_v2(labels=target, logits=logits)  # [N]
-    return tf.reduce_mean(each)
-
-
 def _smoothed(logits: tf.Tensor, labels: losses.Labels, smoothing: float) -> tf.Tensor:
     """Batch mean of the cross entropy with smoothed labels.
 
@@ -415,4 +412,4 @@ def _smoothed(logits: tf.Tensor, labels: losses.Labels, smoothing: float) -> tf.
     """
     classes = logits.shape[1]
     target = (1 - smoothing) * losses.one_hot(labels, classes) + smoothing / classes
-    return _cross_entropy(logits, target)
+    return losses.target_cross_entropy(target, logits, losses.weights_of(labels))

@@ -12,8 +12,9 @@ from typing import NamedTuple, TypeAlias
 from quant.backend import tf
 from quant.state import Kind, declare
 
-# Scalar by which logits [N, classes] of a student differ from those of a teacher, given first.
-Distance: TypeAlias = 'Callable[[tf.Tensor, tf.Tensor], tf.Tensor]'
+# Scalar by which logits [N, classes] of a student differ from those of a teacher, given first, and
+# what images count, [N] or None.
+Distance: TypeAlias = 'Callable[[tf.Tensor, tf.Tensor, tf.Tensor | None], tf.Tensor]'
 
 
 class MixedLabels(NamedTuple):
@@ -30,17 +31,54 @@ class MixedLabels(NamedTuple):
     share: tf.Tensor
 
 
-# Labels [N] int, or those of mixed images.
-Labels: TypeAlias = 'tf.Tensor | MixedLabels'
+class WeightedLabels(NamedTuple):
+    """Labels of images that do not count alike.
+
+    Attributes:
+        labels: [N] int, or of mixed images, whose shares are those of the loss: a label's times
+            what it counts.
+        weights: [N] float32, by which all losses of an image are multiplied.
+    """
+
+    labels: tf.Tensor | MixedLabels
+    weights: tf.Tensor
+
+
+# Labels [N] int, or those of mixed images, or of images that do not count alike.
+Labels: TypeAlias = 'tf.Tensor | MixedLabels | WeightedLabels'
+
+
+def weighted(labels: tf.Tensor | MixedLabels, by_class: Sequence[float]) -> WeightedLabels:
+    """Labels that count as their classes do: each of the two of a mixed image as its own.
+
+    Args:
+        labels: of images that count alike.
+        by_class: what a label counts, of each class.
+    """
+    table = tf.constant(by_class, tf.float32)
+    if not isinstance(labels, MixedLabels):
+        return WeightedLabels(labels, tf.gather(table, labels))
+    main = labels.share * tf.gather(table, labels.main)
+    weights = main + (1 - labels.share) * tf.gather(table, labels.other)
+    return WeightedLabels(labels._replace(share=main / weights), weights)
+
+
+def weights_of(labels: Labels) -> tf.Tensor | None:
+    """What each image counts, [N]; None: all alike."""
+    return labels.weights if isinstance(labels, WeightedLabels) else None
 
 
 def hard(labels: Labels) -> tf.Tensor:
-    """One label for each image, [N] int: that of the larger share."""
+    """One label for each image, [N] int: that of the larger share of the image."""
+    if isinstance(labels, WeightedLabels):
+        labels = labels.labels
     return labels.main if isinstance(labels, MixedLabels) else labels
 
 
 def one_hot(labels: Labels, classes: int) -> tf.Tensor:
     """Labels as probabilities, [N, classes] float32."""
+    if isinstance(labels, WeightedLabels):
+        labels = labels.labels
     if not isinstance(labels, MixedLabels):
         return tf.one_hot(labels, classes)
     share = labels.share[:, None]
@@ -48,12 +86,23 @@ def one_hot(labels: Labels, classes: int) -> tf.Tensor:
     return share * main + (1 - share) * other
 
 
+def mean(each: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    """Batch mean of a loss of each image, [N], which counts as ``weights`` [N] say.
+
+    It is divided by the number of images: the means of parts of a batch are those of the whole.
+    """
+    return tf.reduce_mean(each if weights is None else weights * each)
+
+
 def cross_entropy(logits: tf.Tensor, labels: Labels) -> tf.Tensor:
     """Batch mean of the cross entropy of [N, classes] logits with [N] labels."""
+    weights = weights_of(labels)
+    if isinstance(labels, WeightedLabels):
+        labels = labels.labels
     if isinstance(labels, MixedLabels):
         main, other = _each(logits, labels.main), _each(logits, labels.other)
-        return tf.reduce_mean(labels.share * main + (1 - labels.share) * other)
-    return tf.reduce_mean(_each(logits, labels))
+        return mean(labels.share * main + (1 - labels.share) * other, weights)
+    return mean(_each(logits, labels), weights)
 
 
 def _each(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -61,14 +110,32 @@ def _each(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels)
 
 
-def soft_cross_entropy(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+def target_cross_entropy(
+    targets: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Batch mean of the cross entropy with probabilities, which get no gradient.
+
+    Args:
+        targets: [N, classes], of sum 1.
+        logits: [N, classes].
+        weights: what each image counts, [N].
+    """
+    targets = tf.stop_gradient(targets)
+    each = tf.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=logits)  # [N]
+    return mean(each, weights)
+
+
+def soft_cross_entropy(
+    teacher: tf.Tensor, student: tf.Tensor, weights: tf.Tensor | None = None
+) -> tf.Tensor:
     """Batch mean of the cross entropy of the student's logits with the teacher's softmax.
 
-    The teacher gets no gradient.
+    Args:
+        teacher: logits [N, classes], which get no gradient.
+        student: logits [N, classes].
+        weights: what each image counts, [N].
     """
-    targets = tf.stop_gradient(tf.nn.softmax(teacher))
-    each = tf.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=student)  # [N]
-    return tf.reduce_mean(each)
+    return target_cross_entropy(tf.nn.softmax(teacher), student, weights)
 
 
 def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -91,13 +158,20 @@ def ensemble(logits: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.add_n(terms)
 
 
-def divergence(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+def divergence(
+    teacher: tf.Tensor, student: tf.Tensor, weights: tf.Tensor | None = None
+) -> tf.Tensor:
     """Batch mean of KL(teacher || student).
 
     The soft cross entropy less the teacher's own entropy, a constant.
+
+    Args:
+        teacher: logits [N, classes], which get no gradient.
+        student: logits [N, classes].
+        weights: what each image counts, [N].
     """
-    entropy = tf.stop_gradient(soft_cross_entropy(teacher, teacher))
-    return soft_cross_entropy(teacher, student) - entropy
+    entropy = tf.stop_gradient(soft_cross_entropy(teacher, teacher, weights))
+    return soft_cross_entropy(teacher, student, weights) - entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,33 +188,51 @@ class Teaching:
     weight: float = 1.0
     label_weight: float = 1.0
 
-    def joined(self, by_labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """The loss by labels of logits [N, classes], with what they learn from the teacher."""
+    def joined(
+        self, by_labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """A loss by labels, with what the same logits learn from the teacher.
+
+        Args:
+            by_labels: the loss.
+            logits: [N, classes].
+            weights: what each image counts, [N].
+        """
         if self.logits is None:
             return by_labels
-        return self.added(self.label_weight * by_labels, logits)
+        return self.added(self.label_weight * by_labels, logits, weights)
 
-    def added(self, loss: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """A loss of logits [N, classes] that are not compared with labels, the same beside it."""
+    def added(
+        self, loss: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """A loss of logits that are not compared with labels, the same beside it.
+
+        Args:
+            loss: of the logits.
+            logits: [N, classes].
+            weights: what each image counts, [N].
+        """
         if self.logits is None or not self.weight:
             return loss
-        return loss + self.weight * divergence(self.logits, logits)
+        return loss + self.weight * divergence(self.logits, logits, weights)
 
 
-def topdown(logits: Sequence[tf.Tensor]) -> tf.Tensor:
+def topdown(logits: Sequence[tf.Tensor], weights: tf.Tensor | None = None) -> tf.Tensor:
     """Sum of the divergences of every weaker point from every stronger one (SAN), strongest first.
 
-    Temperature 1.
+    Temperature 1; ``weights`` [N] say what each image counts.
     """
-    return tf.add_n(_from_stronger(logits, divergence))
+    return tf.add_n(_from_stronger(logits, divergence, weights))
 
 
-def _from_stronger(logits: Sequence[tf.Tensor], distance: Distance) -> list[tf.Tensor]:
+def _from_stronger(
+    logits: Sequence[tf.Tensor], distance: Distance, weights: tf.Tensor | None
+) -> list[tf.Tensor]:
     """Distance of every weaker point from every stronger one, strongest first."""
     terms = []
     for j, student in enumerate(logits):
         for teacher in logits[:j]:
-            terms.append(distance(teacher, student))
+            terms.append(distance(teacher, student, weights))
     return terms
 
 
@@ -149,6 +241,7 @@ def distillation(
     logits: Sequence[tf.Tensor],
     kd_type: str,
     distance: Distance,
+    weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Distillation loss of the RS-Net codes, temperature 1.
 
@@ -159,11 +252,12 @@ def distillation(
             also teaches every weaker one, and the mean of these S(S+1)/2 terms counts S times.
         distance: ``divergence`` (the PyTorch code) or ``soft_cross_entropy`` (the TensorFlow code)
             of a teacher and a student; their gradients are the same.
+        weights: what each image counts, [N].
     """
-    terms = [distance(teacher, student) for student in logits]
+    terms = [distance(teacher, student, weights) for student in logits]
     if kd_type == 'ens':
         return tf.add_n(terms)
-    terms += _from_stronger(logits, distance)
+    terms += _from_stronger(logits, distance, weights)
     return tf.add_n(terms) / len(terms) * len(logits)
 
 

@@ -241,7 +241,8 @@ class MSDNet(Network):
             terms = []
             for size in self.sizes:
                 points = [point for point in self.points if point.size == size]
-                terms.append(losses.topdown([outputs.logits[point] for point in points]))
+                logits = [outputs.logits[point] for point in points]
+                terms.append(losses.topdown(logits, losses.weights_of(labels)))
             parts['loss/distillation'] = tf.add_n(terms)
         return parts
 

@@ -128,9 +128,10 @@ class Network:
         With a teacher it has a part in each.
         """
         terms = {}
+        weights = losses.weights_of(labels)
         for point, logits in outputs.logits.items():
             by_labels = losses.cross_entropy(logits, labels)
-            terms[f'loss/{point}'] = outputs.teaching.joined(by_labels, logits)
+            terms[f'loss/{point}'] = outputs.teaching.joined(by_labels, logits, weights)
         return terms
 
     def encoded_as(self, sizes: Mapping[int, int]) -> Network:

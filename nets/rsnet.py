@@ -92,12 +92,13 @@ class RSNet(Network):
     def loss(self, outputs: Outputs, labels: losses.Labels) -> dict[str, tf.Tensor]:
         """Named scalar terms, whose sum is the training loss without weight decay."""
         parts = self.cross_entropies(outputs, labels)
+        weights = losses.weights_of(labels)
         if self.kd:
             teacher = outputs.extras['ensemble']
             by_labels = losses.cross_entropy(teacher, labels)
-            parts['loss/ensemble'] = outputs.teaching.joined(by_labels, teacher)
+            parts['loss/ensemble'] = outputs.teaching.joined(by_labels, teacher, weights)
         if self.kd and self.kd_type != 'none':
             parts['loss/distillation'] = losses.distillation(
-                teacher, list(outputs.logits.values()), self.kd_type, self.distance
+                teacher, list(outputs.logits.values()), self.kd_type, self.distance, weights
             )
         return parts

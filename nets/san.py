@@ -113,5 +113,6 @@ class SAN(Network):
         """
         parts = self.cross_entropies(outputs, labels)
         if self.kd and len(self.points) > 1:
-            parts['loss/distillation'] = losses.topdown(list(outputs.logits.values()))
+            weights = losses.weights_of(labels)
+            parts['loss/distillation'] = losses.topdown(list(outputs.logits.values()), weights)
         return parts

@@ -25,6 +25,7 @@ class Limits:
         parse: makes the value of the text of a flag, where its type alone does not.
         unit: what the number counts, as ``engine.quantities`` names it, where people write units.
         metavar: stands for the value in ``--help``.
+        alone: value of a flag that is given without one.
         short: further spellings of the flag, such as ``('-s',)``.
         flag: whether there is a flag; what follows from other things has none.
         evaluation: whether the flag belongs to ``--eval`` alone.
@@ -41,6 +42,7 @@ class Limits:
     parse: Callable[[str], Any] | None = None
     unit: str = ''
     metavar: str | None = None
+    alone: str | None = None
     short: tuple[str, ...] = ()
     flag: bool = True
     evaluation: bool = False

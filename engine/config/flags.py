@@ -97,6 +97,8 @@ def add(group: Any, flag: Flag, *, switch: bool = False) -> None:
     more: dict[str, Any] = {}
     if flag.several and flag.limits.parse is None and not flag.limits.file:
         more['nargs'] = '+'
+    if flag.limits.alone is not None:
+        more.update(nargs='?', const=flag.limits.alone)
     metavar = flag.limits.metavar
     if metavar is None and flag.choices:
         metavar = '{' + ','.join(map(str, flag.choices)) + '}'

@@ -8,6 +8,7 @@ them, see ``engine.config.resolve``.
 import dataclasses
 
 from engine.data import augment, datasets, inputs
+from engine.data.balance import BY_WEIGHT, SAMPLER
 from engine.data.preprocessing import RESIZES
 from engine.optimization.averages import WEIGHTS
 from quant import native
@@ -122,8 +123,15 @@ class DataOptions:
         metavar='SHARE',
     )
     split_seed: int = option(0, 'of --val-split', low=0, high=2**31 - 1)
-    balance: bool = option(
-        False, 'draw training images alike from every class, however many it has'
+    balance: str = option(
+        'none',
+        'of classes that have more or fewer training images: sampler draws images alike from '
+        'every class, weights has every class count alike in the losses; without a value: sampler',
+        choices=('none', SAMPLER, BY_WEIGHT),
+        alone=SAMPLER,
+    )
+    class_weights: tuple[float, ...] = option(
+        (), 'what an image of each class counts in the losses; of --balance weights', flag=False
     )
     holdout: int = option(
         0,

@@ -8,6 +8,7 @@ import nets
 from engine.config import groups
 from engine.config.options import Architecture
 from engine.data import datasets
+from engine.data.balance import SAMPLER
 from engine.errors import UsageError
 from engine.files import read_json
 from engine.schema import Misfit, checked, field_of
@@ -51,6 +52,8 @@ def options(data: Mapping[str, Any], source: str) -> dict[str, Any]:
         UsageError: unknown options or values of another type, or a later version.
     """
     values = _of_groups(data, source) if 'version' in data else _of_flat(data, source)
+    if isinstance(values.get('balance'), bool):
+        values['balance'] = SAMPLER if values['balance'] else 'none'
     if 'schedule' in values:
         values.setdefault('absolute', True)
         # As sessions and quantizers were before there was a choice.

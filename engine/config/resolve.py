@@ -13,7 +13,7 @@ from engine.config.groups import refuse_foreign
 from engine.config.options import Architecture, DataOptions, RunOptions, ViewOptions
 from engine.config.presets import PRESETS, data_defaults, network_defaults
 from engine.data import augment, datasets, inputs
-from engine.data.balance import is_uneven
+from engine.data.balance import BY_WEIGHT, class_weights, is_uneven
 from engine.data.spec import Dataset
 from engine.data.split import Split
 from engine.errors import UsageError
@@ -99,6 +99,7 @@ def resolve(
     config = Config.from_values(**{name: values[name] for name in values if name in known})
     config.check()
     notes += _folder_notes(config, dataset)
+    notes += _weight_notes(config, dataset)
     if preset is not None:
         notes.append(f'preset {config.preset}, expected: {preset.expect}')
     return config, dataset, notes
@@ -268,13 +269,28 @@ def _folder_notes(config: Config, dataset: Dataset) -> list[str]:
         f'--resize {config.resize} to --sizes {sizes}, --inputs {config.inputs}'
     )
     notes = [dataset.line(), recipe]
-    if is_uneven(dataset.train.labels) and not config.balance:
+    if is_uneven(dataset.train.labels) and config.balance == DataOptions.balance:
         counts = np.bincount(dataset.train.labels)
         notes.append(
             f'classes are uneven, {counts[counts > 0].min()} to {counts.max()} training images: '
-            '--balance draws them alike'
+            '--balance sampler draws them alike, --balance weights has them count alike'
         )
     return notes
+
+
+def _weight_notes(config: Config, dataset: Dataset) -> list[str]:
+    """A line about classes that count more or less than others."""
+    weights = {}
+    for name, weight in zip(dataset.classes, config.class_weights):
+        if weight:
+            weights[name] = weight
+    if not weights:
+        return []
+    least, most = min(weights, key=weights.__getitem__), max(weights, key=weights.__getitem__)
+    return [
+        f'--balance weights: an image of {least} counts {weights[least]:.3g} times in the losses, '
+        f'one of {most} {weights[most]:.3g} times'
+    ]
 
 
 def _settle(values: dict[str, Any], dataset: Dataset) -> None:
@@ -287,6 +303,9 @@ def _settle(values: dict[str, Any], dataset: Dataset) -> None:
     batch = max(values.get('batch_size', RunOptions.batch_size), 1)
     images = len(dataset.train) - values.get('holdout', 0)
     values.setdefault('steps_per_epoch', max(1, images // batch))
+    values['class_weights'] = ()
+    if values.get('balance') == BY_WEIGHT:
+        values['class_weights'] = class_weights(dataset.train.labels, len(dataset.classes))
 
 
 def _embedded(values: Mapping[str, Any]) -> dict[str, Any]:

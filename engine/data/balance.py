@@ -1,6 +1,11 @@
-"""The order of a pass in which all classes are as frequent, however many images they have."""
+"""Classes that are as frequent in a pass, or count alike in the losses, whatever they have.
+
+``--balance`` has one of them.
+"""
 
 import numpy as np
+
+SAMPLER, BY_WEIGHT = 'sampler', 'weights'
 
 
 def balanced(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +38,22 @@ def balanced(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
         again.append(places // len(own))
     order = rng.permutation(count)
     return np.concatenate(numbers)[order], np.concatenate(again)[order]
+
+
+def class_weights(labels: np.ndarray, classes: int) -> tuple[float, ...]:
+    """What an image counts, by class: all classes count alike, and images 1 on average.
+
+    Args:
+        labels: class index of every image, int64 [N].
+        classes: number of classes; one without images has 0.
+
+    >>> class_weights(np.array([0, 0, 0, 2]), 3)
+    (0.6666666666666666, 0.0, 2.0)
+    """
+    counts = np.bincount(labels, minlength=classes)  # [classes]
+    present = np.count_nonzero(counts)
+    weights = len(labels) / (present * np.maximum(counts, 1)) * (counts > 0)
+    return tuple(weights.tolist())
 
 
 def is_uneven(labels: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ from tensorpack.dataflow.base import DataFlowTerminated
 from engine.config.config import Config
 from engine.data import randaugment
 from engine.data.augment import Extra
+from engine.data.balance import SAMPLER
 from engine.data.batches import TrainFlow
 from engine.data.datasets import Dataset
 from quant.backend import tf
@@ -119,7 +120,7 @@ def train_flow(
         batch_size=config.batch_size,
         extra=extra,
         seed=config.seed,
-        balance=config.balance,
+        balance=config.balance == SAMPLER,
         start_step=start_step,
         max_bad=config.max_bad,
         threads=threads,

@@ -28,7 +28,7 @@ from engine.optimization import parts
 from engine.optimization.rule import PerVariable, RuleOptimizer
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
-from nets.losses import Labels, Teaching, hard
+from nets.losses import Labels, Teaching, hard, weighted
 from quant import damping
 from quant.backend import has_gpu, tf
 from quant.state import TRAINED, Kind, declared
@@ -114,6 +114,8 @@ class Model(InferenceModel, ModelDesc):
         mixing = self.config.mixing
         if mixing.mixes:
             images, targets = mixed(images, labels, mixing, of_step['seed'])
+        if self.config.class_weights:
+            targets = weighted(targets, self.config.class_weights)
         compiles = self._compiles()
         # A program of XLA has none of these operations.
         native = not compiles and hardware.takes_native(self.config)

@@ -51,6 +51,63 @@ def test_labels_of_mixed_images(run):
     np.testing.assert_array_equal(run(losses.hard(tf.constant(LABELS))), LABELS)
 
 
+BY_CLASS = np.array([0.5, 3.0, 1.25, 2.0])
+WEIGHTS = BY_CLASS[LABELS]
+
+
+def test_weighted_labels(run):
+    (value,) = logits(1)
+    labels = losses.weighted(tf.constant(LABELS), BY_CLASS)
+    expected = -(WEIGHTS * log_softmax(value)[range(3), LABELS]).mean()
+    found = losses.cross_entropy(*constants([value]), labels)
+    np.testing.assert_allclose(run(found), expected, rtol=1e-5)
+    np.testing.assert_allclose(run(losses.weights_of(labels)), WEIGHTS, rtol=1e-6)
+    np.testing.assert_array_equal(run(losses.hard(labels)), LABELS)
+    assert losses.weights_of(tf.constant(LABELS)) is None
+
+
+def test_weighted_labels_of_mixed_images(run):
+    """Each of the two counts as its class does, in hard and in soft targets."""
+    (value,) = logits(1)
+    others, share = np.array([1, 3, 0]), np.array([0.9, 0.5, 0.75])
+    mixed = losses.MixedLabels(
+        tf.constant(LABELS), tf.constant(others), tf.constant(share, tf.float32)
+    )
+    labels = losses.weighted(mixed, BY_CLASS)
+    target = share[:, None] * np.eye(4)[LABELS] + (1 - share)[:, None] * np.eye(4)[others]
+    target *= BY_CLASS  # [N, classes]
+    weights = target.sum(1)
+    expected = -(target * log_softmax(value)).sum(1).mean()
+    found = losses.cross_entropy(*constants([value]), labels)
+    np.testing.assert_allclose(run(found), expected, rtol=1e-5)
+    np.testing.assert_allclose(run(losses.weights_of(labels)), weights, rtol=1e-6)
+    shares = losses.one_hot(labels, 4)
+    np.testing.assert_allclose(run(shares), target / weights[:, None], rtol=1e-6)
+    np.testing.assert_array_equal(run(losses.hard(labels)), LABELS)
+
+
+def test_weighted_distances(run):
+    """As by hand, and as their gradients."""
+    values = logits(3)
+    teacher, *students = constants(values)
+    weights = tf.constant(WEIGHTS, tf.float32)
+    by_hand = [
+        WEIGHTS @ [kl(*(value[i : i + 1] for value in (values[0], one))) for i in range(3)] / 3
+        for one in values[1:]
+    ]
+    found = [losses.divergence(teacher, student, weights) for student in students]
+    np.testing.assert_allclose(run(found), by_hand, rtol=1e-5)
+    p, q = np.exp(log_softmax(values[0])), np.exp(log_softmax(values[1]))
+    expected = WEIGHTS[:, None] * (q - p) / 3
+    (gradient,) = tf.gradients(found[0], students[0])
+    np.testing.assert_allclose(run(gradient), expected, atol=1e-6)
+    ensembles = losses.distillation(teacher, students, 'ens', losses.divergence, weights)
+    np.testing.assert_allclose(run(ensembles), sum(by_hand), rtol=1e-5)
+    among = losses.divergence(students[0], students[1], weights)
+    topdown = losses.topdown([teacher, *students], weights)
+    np.testing.assert_allclose(run(topdown), sum(by_hand) + run(among), rtol=1e-5)
+
+
 def test_soft_cross_entropy_keeps_the_entropy_and_teaches_one_way(run):
     values = logits(2)
     teacher, student = constants(values)

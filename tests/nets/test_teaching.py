@@ -1,11 +1,14 @@
-"""What networks learn from a teacher: at every point, beside or in place of the labels."""
+"""What networks learn from a teacher: at every point, beside or in place of the labels.
+
+And what images count in it.
+"""
 
 import numpy as np
 import pytest
 
 import nets
 from nets.layers.blocks import Outputs
-from nets.losses import Teaching
+from nets.losses import MixedLabels, Teaching, weighted
 from nets.points import Point
 from quant.backend import tf
 
@@ -80,6 +83,47 @@ def test_every_point_learns_from_it(name, run):
         expected[key] = share * plain[key] + 3 * weight * divergence
     assert found.keys() == expected.keys()
     assert found == {key: pytest.approx(value, rel=1e-4) for key, value in expected.items()}
+
+
+# What a label counts, an even number.
+BY_CLASS = (2, 4, 6, 8)
+
+
+@pytest.mark.parametrize('others', [None, [3, 1, 0]], ids=['hard', 'mixed'])
+@pytest.mark.parametrize('name', NETS)
+def test_what_counts_more_is_as_if_there_were_more_of_it(name, others, run):
+    """Losses of whole counts are those of images that are there so many times."""
+    form, options, labelled, beside = NETS[name]
+    cls = nets.get('dsnet' if name == 'gate' else name)
+    net = cls(**form, classes=4, options=cls.Options(**options))
+    outputs, _ = fake(name, net)
+    answers = logits()
+    outputs.teaching = Teaching(tf.constant(answers), 3.0, 0.5)
+    labels = tf.constant(LABELS)
+    rows, seen = [], []
+    if others is None:
+        for row, label in enumerate(LABELS):
+            rows += [row] * BY_CLASS[label]
+            seen += [label] * BY_CLASS[label]
+    else:
+        labels = MixedLabels(labels, tf.constant(others), tf.fill([3], 0.5))
+        for row, pair in enumerate(zip(LABELS, others)):
+            for label in pair:
+                rows += [row] * (BY_CLASS[label] // 2)
+                seen += [label] * (BY_CLASS[label] // 2)
+    found = run(net.loss(outputs, weighted(labels, BY_CLASS)))
+    repeated = Outputs({}, {}, Teaching(tf.constant(answers[rows]), 3.0, 0.5))
+    for point, value in outputs.logits.items():
+        repeated.logits[point] = tf.gather(value, rows)
+    for extra, value in outputs.extras.items():
+        repeated.extras[extra] = tf.gather(value, rows, axis=int(extra.startswith('gates')))
+    expected = run(net.loss(repeated, tf.constant(seen)))
+    of_images = {term for term in expected if 'rates' in term or 'complexity' in term}
+    if others:
+        of_images.add('loss/gate')  # whose easy images are those of one label
+    for term in expected.keys() - of_images:
+        assert found[term] == pytest.approx(len(rows) / 3 * expected[term], rel=1e-4), term
+    assert {f'loss/{term}' for term in (*labelled, *beside)} <= expected.keys() - of_images
 
 
 def test_without_labels_only_it_counts(run):

@@ -406,7 +406,7 @@ def test_every_flag_of_a_field_reaches_it():
     fields = {name for net in nets.names() for name in Config.from_values(net=net).flat()}
     dests = {action.dest for action in cli.parser()._actions}
     settled = {'operation_threads', 'rewriting'}
-    of_data = {'classes', 'dataset'}
+    of_data = {'classes', 'class_weights', 'dataset'}
     of_commands = {'absolute', 'closed_blocks', 'open_blocks', 'sized', 'stages', 'widths'}
     assert fields - dests == settled | of_data | of_commands
 

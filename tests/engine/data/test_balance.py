@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.data.balance import balanced, is_uneven
+from engine.data.balance import balanced, class_weights, is_uneven
 from engine.data.batches import TrainFlow
 from engine.data.folder import FOLDER
 from engine.data.preprocessing import Preprocessing
@@ -28,6 +28,16 @@ def test_classes_are_as_frequent(seed):
 
 def test_what_is_uneven():
     assert is_uneven(LABELS) and not is_uneven(np.array([0, 0, 2])) and is_uneven(np.arange(7) // 6)
+
+
+@pytest.mark.parametrize('labels', [LABELS, np.arange(7), np.zeros(5, int)])
+def test_weights_of_classes(labels):
+    weights = np.array(class_weights(labels, 8))
+    counts = np.bincount(labels, minlength=8)
+    totals = counts * weights
+    assert weights[labels].mean() == pytest.approx(1)
+    np.testing.assert_allclose(totals[counts > 0], totals.max())
+    assert not weights[counts == 0].any()
 
 
 def flow(**more):

@@ -2,6 +2,8 @@
 
 import pytest
 
+from engine.config import cli
+from engine.config.config import Config
 from engine.config.resolve import resolve
 from engine.data import fitted, folder
 from engine.data.sources import FileSource
@@ -73,3 +75,33 @@ def test_few_images_have_small_batches(tmp_path):
     config, _, notes = resolve({'data': str(tmp_path)})
     assert (config.batch_size, config.lr) == (8, 0.1 * 8 / 128)
     assert 'batch_size 8, not 128: there are 12 training images; lr 0.00625 in proportion' in notes
+
+
+def test_weights_of_classes_are_recorded_and_said(tmp_path):
+    makers.tree(tmp_path)
+    for number in range(6):
+        makers.put(
+            tmp_path / 'train' / 'apple' / f'more{number}.png', makers.png('train', 0, number)
+        )
+    config, _, notes = resolve({'data': str(tmp_path)})
+    assert (config.balance, config.class_weights) == ('none', ())
+    assert 'classes are uneven, 4 to 10 training images: --balance sampler draws' in notes[-1]
+    config, dataset, notes = resolve({'data': str(tmp_path), 'balance': 'weights'})
+    assert dict(zip(dataset.classes, config.class_weights)) == {
+        'apple': 18 / 3 / 10,
+        'bird': 18 / 3 / 4,
+        'caf\u00e9': 18 / 3 / 4,
+    }
+    assert notes[-1] == (
+        '--balance weights: an image of apple counts 0.6 times in the losses, one of bird 1.5 times'
+    )
+    assert Config.from_json(config.to_json(), 'record') == config
+
+
+@pytest.mark.parametrize('before, now', [(True, 'sampler'), (False, 'none')])
+def test_records_of_when_there_was_but_a_sampler(before, now):
+    record = Config.from_values(net='san').to_json()
+    record['images']['balance'] = before
+    assert Config.from_json(record, 'record').balance == now
+    words = ['--balance'] if before else []
+    assert cli.explicit(cli.parse(words)).get('balance', 'none') == now

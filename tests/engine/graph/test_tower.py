@@ -104,6 +104,22 @@ def test_damping_grows_over_the_training(run):
         assert found == pytest.approx(share * full, rel=1e-3)
 
 
+def terms_of(**changes):
+    """The terms of the loss of two images of class 0 before the first step."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = build(**changes)
+        session.run(tf.global_variables_initializer())
+        return session.run(model.losses[0])
+
+
+@pytest.mark.parametrize('changes', [{'kd': True}, {'kd': True, 'mixup': 0.2}])
+def test_classes_count_by_their_weights(changes):
+    weighted = terms_of(class_weights=(3.0, *[1.0] * 9), **changes)
+    for name, value in terms_of(**changes).items():
+        if name.startswith(('loss/s', 'loss/ensemble', 'loss/distillation')):
+            assert weighted[name] == pytest.approx(3 * value, rel=1e-4, abs=1e-6), name
+
+
 def moved(gate_lr, optimizer):
     """Step of every bias, with gradients of 1 at learning rate 0.5, by name."""
     with tf.Graph().as_default(), tf.Session() as session:

@@ -4,9 +4,13 @@
     python -m scripts.thresholds RUN --latency 3ms  # mean time of an image, as measured for one
     python -m scripts.thresholds RUN --sweep 20     # 20 budgets from the first exit to the last
 
+    python -m scripts.thresholds RUN --cascade s96 s160 s224 --budget 600M   # sizes in turn
+    python -m scripts.thresholds RUN --cascade auto --accuracy best-1%       # the best chain
+
 Thresholds are set on the hold-out images and checked on the validation images, both as
 `imagenet_tf.py --eval` recorded them. MAdds count all exits that an image passes, each layer once;
-images that stay longest pay for every exit.
+images that stay longest pay for every exit, or, with --cascade, for every stage. What the points
+say of these images is recorded when a first cascade is asked for: the network runs once.
 """
 
 import argparse
@@ -21,11 +25,11 @@ from tabulate import tabulate
 from engine.errors import UsageError
 from engine.files import check_writable, writable, write_json
 from engine.quantities import quantity
-from engine.results import exit_thresholds
+from engine.results import cascade_search, chains, exit_thresholds
 from engine.results.exit_records import HOLDOUT, MADDS, MS, Exits, read_exits
 from engine.results.exit_thresholds import Policy
 from engine.runs.folder import checkpoints
-from scripts import parser, status
+from scripts import cascades, parser, status
 
 
 def readable(value: float, unit: str) -> str:
@@ -94,6 +98,9 @@ def run(args: argparse.Namespace) -> str:
     Raises:
         UsageError: There are no records of exits, or a budget cannot be kept.
     """
+    if args.cascade:
+        return cascades.run(args)
+    _check_flags(args)
     if args.sweep is not None and args.sweep < 2:
         raise UsageError(
             f'--sweep {args.sweep}: at least 2 budgets, for the first exit and the last'
@@ -112,6 +119,23 @@ def run(args: argparse.Namespace) -> str:
     return f'\n{out}: thresholds for {exits.size} pixels'
 
 
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuses flags of cascades without one.
+
+    Raises:
+        UsageError: there are some.
+    """
+    others = {
+        '--accuracy': args.accuracy,
+        '--combine': args.combine != chains.LAST,
+        '--calibrate-confidence': args.calibrate_confidence,
+        '--data': args.data,
+    }
+    for flag, given in others.items():
+        if given:
+            raise UsageError(f'{flag}: needs --cascade; exits have thresholds by budget')
+
+
 def file_name(args: argparse.Namespace) -> str:
     """Of the thresholds, where ``--out`` names none."""
     size = f's{args.size}-' if args.size else ''
@@ -122,7 +146,7 @@ def file_name(args: argparse.Namespace) -> str:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     p = parser('thresholds', __doc__)
-    p.add_argument('run', type=Path, metavar='RUN', help='run folder with records of exits')
+    p.add_argument('run', type=Path, metavar='RUN', help='run folder, with records of exits')
     kinds = p.add_mutually_exclusive_group(required=True)
     kinds.add_argument(
         '--budget', metavar='MADDS', help='mean multiply-adds of an image, such as 60M or 1.2G'
@@ -131,11 +155,36 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     kinds.add_argument(
         '--sweep', type=int, metavar='N', help='N budgets in multiply-adds over the whole range'
     )
+    kinds.add_argument(
+        '--accuracy', metavar='PERCENT', help='of a cascade: the cheapest, such as best-1%% or 94.5'
+    )
+    p.add_argument(
+        '--cascade',
+        nargs='+',
+        metavar='POINT',
+        help='operating points, cheapest first, each for images that the one before is not sure '
+        f'of; `auto`: the best chain of at most {cascade_search.STAGES}',
+    )
+    p.add_argument(
+        '--combine',
+        choices=chains.COMBINES,
+        default=chains.LAST,
+        help='of a cascade: the latest stage answers, or the mean of all that ran',
+    )
+    p.add_argument(
+        '--calibrate-confidence',
+        action='store_true',
+        help='of a cascade: a temperature for each point, fitted on the hold-out images',
+    )
+    p.add_argument('--data', help='of a cascade: default, that of the run')
     p.add_argument(
         '--size', type=int, metavar='PIXELS', help='default: the largest size with records'
     )
     p.add_argument(
-        '--out', type=Path, metavar='FILE', help='default: RUN/exits/thresholds-<budget>.json'
+        '--out',
+        type=Path,
+        metavar='FILE',
+        help='default: RUN/exits/thresholds-<budget>.json, RUN/cascades/<chain>-<budget>.json',
     )
     return p.parse_args(argv)
 

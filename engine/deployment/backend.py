@@ -17,6 +17,7 @@ from nets.points import Point
 
 if TYPE_CHECKING:
     from engine.config.config import Config
+    from engine.deployment.cascade import Turn
     from engine.results.selection import Choice
 
 TENSORFLOW = 'tensorflow'
@@ -32,12 +33,21 @@ class Prediction(NamedTuple):
             gates of blocks, which are no axis of operating points, that of the run or file.
         probabilities: [N, classes] float32, of a batch; None in what joins the batches of any
             number of images.
+        logits: likewise, what they are made of.
+        stages: the operating points that ran for each image, the one that answered last; None
+            where that one ran alone.
     """
 
     labels: np.ndarray
     scores: np.ndarray
     points: list[str]
     probabilities: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    stages: list[tuple[str, ...]] | None = None
+
+    def without_classes(self) -> Prediction:
+        """The same without what it says of every class, which of many images fills the memory."""
+        return self._replace(probabilities=None, logits=None)
 
 
 class Way(NamedTuple):
@@ -100,11 +110,28 @@ class Backend(Protocol):
 
         Args:
             size: input size in pixels; None is the largest.
-            thresholds: as of ``EarlyExit.predict``.
+            thresholds: as of ``Staged.predict``.
             deadline_ms: likewise.
 
         Raises:
             UsageError: there are no exits.
+        """
+
+    def turns(self, points: Sequence[str]) -> list[Turn]:
+        """The passes over the network that give some points.
+
+        Args:
+            points: that one pass can give in turn, see ``engine.results.chains.passes``.
+
+        Raises:
+            UsageError: there is no such point.
+        """
+
+    def identity(self) -> str:
+        """The identity of the checkpoint, see ``engine.runs.fingerprint``.
+
+        Raises:
+            UsageError: it is not known.
         """
 
 
@@ -213,18 +240,27 @@ def answered(logits: np.ndarray, points: list[str]) -> Prediction:
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)  # [N, classes]
     labels = probabilities.argmax(axis=1)
     scores = probabilities[np.arange(len(labels)), labels]
-    return Prediction(labels, scores, points, probabilities)
+    return Prediction(labels, scores, points, probabilities, logits)
 
 
 def joined(parts: Sequence[Prediction]) -> Prediction:
     """Answers of several batches, in order."""
     labels = np.concatenate([part.labels for part in parts])
     scores = np.concatenate([part.scores for part in parts])
-    known = [part.probabilities for part in parts if part.probabilities is not None]
-    probabilities = None
-    if len(known) == len(parts):
-        probabilities = np.concatenate(known)
+    probabilities = _whole([part.probabilities for part in parts])
+    logits = _whole([part.logits for part in parts])
     points: list[str] = []
+    stages: list[tuple[str, ...]] = []
     for part in parts:
         points += part.points
-    return Prediction(labels, scores, points, probabilities)
+        stages += part.stages or []
+    told = stages if len(stages) == len(points) else None
+    return Prediction(labels, scores, points, probabilities, logits, told)
+
+
+def _whole(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Arrays joined; None unless all are there."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return np.concatenate(known)

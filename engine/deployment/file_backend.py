@@ -24,6 +24,7 @@ from nets.points import Point
 
 if TYPE_CHECKING:
     from engine.config.config import Config
+    from engine.deployment.cascade import Turn
     from engine.results.exit_thresholds import Policy
     from engine.results.selection import Choice
 
@@ -117,7 +118,7 @@ class FileBackend:
 
         Args:
             size: input size in pixels; None is the largest.
-            thresholds: as of ``EarlyExit.predict``, for a file whose exits choose.
+            thresholds: as of ``Staged.predict``, for a file whose exits choose.
             deadline_ms: see ``Anytime``.
 
         Raises:
@@ -128,6 +129,22 @@ class FileBackend:
             if key not in self._exits:
                 self._exits[key] = Anytime(self._by_exit(size, thresholds))
             return self._exits[key].by(deadline_ms)
+
+    def turns(self, points: Sequence[str]) -> list[Turn]:
+        """The passes over the network that give some points: one for each."""
+        from engine.deployment.cascade import one_by_one
+
+        return one_by_one(self.at, points)
+
+    def identity(self) -> str:
+        """None.
+
+        Raises:
+            UsageError: always: a file does not tell it.
+        """
+        raise UsageError(
+            f'cascade: {self._file} does not tell of which checkpoint it was made; give the run'
+        )
 
     def _by_exit(self, size: int | None, thresholds: Sequence[float] | None) -> list[Way]:
         """How each exit answers, or, by thresholds, all of them.

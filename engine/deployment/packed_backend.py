@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from engine.deployment import description, file_backend, trace
 from engine.deployment.anytime import Anytime, exits_of
 from engine.deployment.backend import Way
+from engine.deployment.cascade import Turn, one_by_one
 from engine.deployment.run_backend import RunBackend
 from engine.deployment.runtimes import REMEDY, load
 from engine.errors import UsageError
@@ -67,6 +68,10 @@ class PackedBackend(RunBackend):
             (sides[point],) = rule.view_sizes
         known = description.points(self._source, sides)
         return file_backend.within(self._source.prefix, known, budget)
+
+    def turns(self, points: Sequence[str]) -> list[Turn]:
+        """The passes over the network that give some points: one for each."""
+        return one_by_one(self.at, points)
 
     def leaving_early(
         self, size: int | None, thresholds: Sequence[float] | None, deadline_ms: float

@@ -286,7 +286,7 @@ class Predictor:
         found = []
         for batch in batches(images, way.preprocessing):
             # Of any number of images, those of every class would fill the memory.
-            found.append(way.answer(batch)._replace(probabilities=None))
+            found.append(way.answer(batch).without_classes())
         return joined(found)
 
     def anytime(
@@ -300,7 +300,7 @@ class Predictor:
 
         Args:
             images: as of ``predict``, but one batch.
-            deadline_ms: milliseconds from now, see ``EarlyExit.predict``; a file does not compute
+            deadline_ms: milliseconds from now, see ``Staged.predict``; a file does not compute
                 exits in turn, the deepest one answers that will have ended.
             size: input size in pixels; by default the largest.
 

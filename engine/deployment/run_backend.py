@@ -11,7 +11,7 @@ from engine.graph import freeze
 from engine.importers import pytorch
 from engine.quantities import quantity
 from engine.results import selection
-from engine.runs import checkpoint
+from engine.runs import checkpoint, fingerprint
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
 
@@ -45,6 +45,10 @@ class RunBackend:
         config = families.get(self.config.net).at_point(self.config, named)
         size = named.size or max(config.sizes)
         return dataclasses.replace(config.preprocessing, sizes=(size,))
+
+    def identity(self) -> str:
+        """The identity of the checkpoint with what was calibrated for it."""
+        return fingerprint.identity(self._source.prefix)
 
     def _check_recorded(self, limit: str) -> None:
         """Refuses weights of which no evaluation is recorded.

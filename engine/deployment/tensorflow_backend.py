@@ -10,9 +10,11 @@ import numpy as np
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import trace
 from engine.deployment.backend import Prediction, Way, answered, taken, tells
-from engine.deployment.early_exit import EarlyExit, Queue
+from engine.deployment.cascade import Turn, one_by_one
+from engine.deployment.early_exit import EarlyExit
 from engine.deployment.program import Program
 from engine.deployment.run_backend import RunBackend
+from engine.deployment.stages import Queue
 from engine.deployment.tf_graph import graph_of
 from engine.errors import UsageError
 from engine.graph import freeze
@@ -137,7 +139,7 @@ class TensorFlowBackend(RunBackend):
 
         Args:
             size: input size in pixels; None is the largest.
-            thresholds: as of ``EarlyExit.predict``.
+            thresholds: as of ``Staged.predict``.
             deadline_ms: likewise.
 
         Raises:
@@ -148,18 +150,13 @@ class TensorFlowBackend(RunBackend):
                 f'anytime: {self._source.prefix} is a {self.config.net}, which has no exits'
             )
         size = size or max(self.config.sizes)
-        with self._lock:
-            if size not in self._exits:
-                model, values = freeze.point_model(self._source, str(Point(size=size, exit=0)))
-                early = EarlyExit(model, values, size, threads=self._threads)
-                self._exits[size] = early, model.config.preprocessing
-            exits, preprocessing = self._exits[size]
+        exits, preprocessing = self._early(size)
 
         def answer(batch: Sequence[np.ndarray]) -> Prediction:
             found = exits.predict(batch, thresholds, deadline_ms=deadline_ms)
             points = [str(Point(size=size, exit=int(k))) for k in found.exits]
-            probabilities = answered(found.logits, points).probabilities
-            return Prediction(found.labels, np.exp(found.confidence), points, probabilities)
+            whole = answered(found.logits, points)
+            return whole._replace(labels=found.labels, scores=np.exp(found.confidence))
 
         def answer_all(batches: Iterable[Sequence[np.ndarray]]) -> Prediction:
             queue = None
@@ -173,3 +170,23 @@ class TensorFlowBackend(RunBackend):
             return Prediction(found.labels, np.exp(found.confidence), points)
 
         return Way(preprocessing, answer, answer_all)
+
+    def turns(self, points: Sequence[str]) -> list[Turn]:
+        """The passes over the network that give some points: one for all exits."""
+        last = Point.parse(points[-1])
+        if last.exit is None or last.size is None:
+            return one_by_one(self.at, points)
+        runner, preprocessing = self._early(last.size)
+        exits = range(last.exit + 1)
+        names = [str(dataclasses.replace(last, exit=k)) for k in exits]
+        return [Turn(preprocessing, runner.stages[: len(names)], names)]
+
+    def _early(self, size: int) -> tuple[EarlyExit, Preprocessing]:
+        """The exits of a size in turn, and how the images are made that they read."""
+        with self._lock:
+            if size not in self._exits:
+                model, values = freeze.point_model(self._source, str(Point(size=size, exit=0)))
+                early = EarlyExit(model, values, size, threads=self._threads)
+                preprocessing = dataclasses.replace(model.config.preprocessing, sizes=(size,))
+                self._exits[size] = early, preprocessing
+            return self._exits[size]

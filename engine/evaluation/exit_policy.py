@@ -10,7 +10,8 @@ from tabulate import tabulate
 from tensorpack.utils.utils import get_tqdm
 
 from engine.data.datasets import Dataset
-from engine.deployment.early_exit import EarlyExit, Queue
+from engine.deployment.early_exit import EarlyExit
+from engine.deployment.stages import Queue
 from engine.errors import UsageError
 from engine.evaluation.evaluate import BATCH_SIZE, eval_flow
 from engine.evaluation.evaluators.exits import Layers, exit_madds

@@ -10,7 +10,7 @@ import numpy as np
 from engine import arrays
 from engine.errors import UsageError
 from engine.files import in_shell, read_json
-from engine.results.records import read_layers
+from engine.results.records import read_expected_madds, read_layers, read_times
 from engine.schema import Amount, Percent
 from nets import cost
 from nets.points import Point
@@ -164,6 +164,38 @@ def read_milliseconds(folder: Path, points: Sequence[str]) -> np.ndarray:
     if missing:
         raise UsageError(f'{path}: has no cost of {" ".join(missing)}; {remedy}')
     return np.array([times[point][_MEASURED] for point in points], np.float64)
+
+
+def pass_costs(folder: Path, points: Sequence[str], unit: str) -> dict[str, float]:
+    """Cost of one image at each point, of an exit with all earlier ones; those that are known.
+
+    Gates cost what they were measured to.
+
+    Args:
+        folder: Run folder.
+        points: Operating points.
+        unit: ``MAdds``, or ``ms`` of one image alone as ``scripts.profile`` measures them.
+
+    Raises:
+        UsageError: No time was measured, or a record is missing or damaged.
+    """
+    if unit == MS:
+        times = read_times(folder)
+        known = {point: times[point] for point in points if point in times}
+        if not known:
+            raise UsageError(
+                f'--latency: no times of {folder}; python -m scripts.profile {in_shell(folder)} '
+                'measures them; --budget needs none'
+            )
+        return known
+    layers = read_layers(folder)
+    found = {}
+    for point in points:
+        if point in layers:
+            expected = read_expected_madds(folder, point, None)
+            madds = cost.madds(cost.cumulative(layers, point))
+            found[point] = float(madds if expected is None else expected)
+    return found
 
 
 def read_exits(folder: Path, size: int | None, unit: str) -> Exits:

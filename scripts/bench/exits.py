@@ -170,7 +170,7 @@ def queued(runner: Any, batches: Sequence[Any], thresholds: np.ndarray) -> Any:
         batches: Each a list with one array of images.
         thresholds: [exits].
     """
-    from engine.deployment.early_exit import Queue
+    from engine.deployment.stages import Queue
 
     queue = Queue(runner, thresholds.tolist(), len(batches[0][0]))
     for images in batches:

@@ -12,7 +12,8 @@ import pytest
 
 from engine.config.config import Config
 from engine.data.datasets import open_dataset
-from engine.deployment.early_exit import EarlyExit, Queue, Stage
+from engine.deployment.early_exit import EarlyExit
+from engine.deployment.stages import Queue, Stage
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
 from engine.runs.checkpoint import Restore
@@ -229,9 +230,7 @@ def test_no_time_and_much_time(case, computed, deadline, exits, stages):
 def test_a_stage_that_would_end_too_late_is_not_begun(case, deadline, exits, monkeypatch):
     """By a clock on which a stage takes 1 ms and what lies between two stages another one."""
     ticks = itertools.count()
-    monkeypatch.setattr(
-        'engine.deployment.early_exit.time.perf_counter', lambda: next(ticks) / 1000
-    )
+    monkeypatch.setattr('engine.deployment.stages.time.perf_counter', lambda: next(ticks) / 1000)
     case.runner.predict([IMAGES])
     check(case, case.runner.predict([IMAGES], deadline_ms=deadline), np.full(N, exits))
     # What has left before stays as it is.

@@ -1,0 +1,310 @@
+"""A cascade carried out: operating points one after the other, each for the images that are left.
+
+Runs on any backend. Stages are those of ``engine.deployment.stages``, which exits share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from engine.data.preprocessing import Preprocessing
+from engine.deployment.backend import Prediction, Way, answered
+from engine.deployment.stages import Node, Queue, Stage, Staged
+from engine.errors import UsageError
+from engine.results import chains
+from engine.results.chains import LAST, Combination
+from engine.results.exit_thresholds import NEVER
+from nets.points import Point
+
+if TYPE_CHECKING:
+    from engine.deployment.backend import Backend
+    from engine.results.cascades import Cascade
+
+# What stages of a chain leave to later ones beside the maps of a network.
+_TOTAL = 'total'
+
+
+class _View(NamedTuple):
+    """The images of a view, as a node that stages read.
+
+    Attributes:
+        place: among the views.
+    """
+
+    place: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """A pass over a network that gives some operating points one after the other.
+
+    Attributes:
+        preprocessing: how its one view is made.
+        stages: of the pass; the first takes the view. Labels and confidence are not used.
+        points: what the stages give: the spelling of each point.
+    """
+
+    preprocessing: Preprocessing
+    stages: Sequence[Stage]
+    points: Sequence[str]
+
+
+def one_by_one(at: Callable[[str], Way], points: Sequence[str]) -> list[Turn]:
+    """Passes that share nothing, one for each point.
+
+    Args:
+        at: how a point answers.
+        points: that are wanted.
+    """
+    return [_alone(at(name), name) for name in points]
+
+
+def _alone(way: Way, name: str) -> Turn:
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        found = way.answer([images])
+        assert found.logits is not None
+        return [found.labels, found.scores, found.logits]
+
+    return Turn(way.preprocessing, [Stage([], [], run)], [name])
+
+
+def views_of(turns: Sequence[Turn]) -> Preprocessing:
+    """How the views of all passes are made together.
+
+    Raises:
+        UsageError: they are made in different ways.
+    """
+    first = turns[0].preprocessing
+    sizes: set[int] = set()
+    for turn in turns:
+        own = turn.preprocessing
+        sizes.update(own.sizes)
+        if (own.rule, own.image_size) != (first.rule, first.image_size):
+            raise UsageError(
+                f'cascade: {turn.points[0]} reads images of {own.image_size} pixels and '
+                f'{turns[0].points[0]} of {first.image_size}; a chain needs sizes of one view'
+            )
+    return dataclasses.replace(first, sizes=tuple(sorted(sizes, reverse=True)))
+
+
+class _Step:
+    """A stage of a chain: that of a pass, and what the chain makes of its logits.
+
+    Args:
+        inner: stage of a pass.
+        reads: nodes that it takes, those that it only hands on included.
+        makes: nodes that it leaves.
+        view: place of its view among the images; None where it goes on from another stage.
+        number: of the stage in the chain; None where no image leaves.
+        combination: how the chain answers.
+    """
+
+    def __init__(
+        self,
+        inner: Stage,
+        reads: list[Node],
+        makes: list[Node],
+        view: int | None,
+        number: int | None,
+        combination: Combination,
+    ):
+        self._inner = inner
+        self._reads = reads
+        self._makes = makes
+        self._view = view
+        self._number = number
+        self._combination = combination
+
+    def stage(self) -> Stage:
+        """The stage."""
+        return Stage(self._reads, self._makes, self._run)
+
+    def _run(self, *feeds: np.ndarray) -> list[np.ndarray]:
+        maps: dict[Node, tuple[np.ndarray, np.ndarray]] = {}
+        if self._reads:
+            for node, value, rows in zip(self._reads, feeds[::2], feeds[1::2], strict=True):
+                maps[node] = value, rows
+        else:
+            every = np.arange(len(feeds[0]))
+            for place, images in enumerate(feeds):
+                maps[_View(place)] = images, every
+        own: list[np.ndarray] = []
+        if self._view is not None:
+            own.append(_taken(*maps[_View(self._view)]))
+        for node in self._inner.reads:
+            own += maps[node]
+        labels, confidence, logits, *made = self._inner.run(*own)
+        left = dict(zip(self._inner.makes, made, strict=True))
+        if self._number is not None:
+            total = None
+            if _TOTAL in maps:
+                total = _taken(*maps[_TOTAL])
+            found = self._combination.answer(self._number, logits, total)
+            labels, confidence, logits = found.labels, found.confidence, found.scores
+            left[_TOTAL] = found.total
+        for node, (value, _) in maps.items():
+            left.setdefault(node, value)
+        return [labels, confidence, logits, *(left[node] for node in self._makes)]
+
+
+def _taken(value: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of an array, which is not copied where they are all of it."""
+    return value if len(value) == len(rows) else value[rows]
+
+
+class Chain(Staged):
+    """Operating points one after the other.
+
+    Args:
+        backend: runs them.
+        points: spellings, in order.
+        combination: how they answer; by default each for itself.
+
+    Attributes:
+        points: likewise.
+        preprocessing: how the views are made that the stages read.
+        ends: number of the last stage of each point.
+
+    Raises:
+        UsageError: there is no such point, or they read different images.
+    """
+
+    def __init__(
+        self, backend: Backend, points: Sequence[str], combination: Combination | None = None
+    ):
+        self.points = tuple(points)
+        combination = combination or Combination(LAST, (1.0,) * len(points))
+        turns: list[Turn] = []
+        for part in chains.passes(points):
+            turns += backend.turns(part)
+        self.preprocessing = views_of(turns)
+        super().__init__(self._made(turns, combination))
+
+    def _made(self, turns: Sequence[Turn], combination: Combination) -> list[Stage]:
+        """The stages, each of which hands on what later ones read."""
+        inner: list[Stage] = []
+        places: list[int | None] = []
+        numbers: list[int | None] = []
+        self.ends: list[int] = []
+        for turn in turns:
+            (side,) = turn.preprocessing.view_sizes
+            for stage, name in zip(turn.stages, turn.points, strict=True):
+                first = stage is turn.stages[0]
+                places.append(self.preprocessing.view_sizes.index(side) if first else None)
+                number = None
+                if name in self.points:
+                    number = self.points.index(name)
+                    self.ends.append(len(inner))
+                numbers.append(number)
+                inner.append(stage)
+        found = []
+        needed: list[Node] = []  # by the stages behind
+        for k in reversed(range(len(inner))):
+            made = list(inner[k].makes)
+            reads = list(inner[k].reads)
+            place, number = places[k], numbers[k]
+            if place is not None:
+                reads.append(_View(place))
+            if combination.sums and number is not None:
+                made.append(_TOTAL)
+                if number:
+                    reads.append(_TOTAL)
+            if not k:
+                made += [node for node in needed if isinstance(node, _View)]
+            makes = [node for node in needed if node in made]
+            others = [node for node in needed if node not in made]
+            needed = list(dict.fromkeys([*reads, *others]))
+            step = _Step(inner[k], needed if k else [], makes, place, number, combination)
+            found.append(step.stage())
+        return found[::-1]
+
+    def every(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Answers of every point to a batch that no image leaves.
+
+        Logarithms of probabilities, float64 [N, classes] by point.
+
+        Args:
+            images: one array per view size.
+        """
+        found = []
+        maps: dict[Node, np.ndarray] = {}
+        rows = np.arange(len(images[0]))
+        for k, stage in enumerate(self.stages):
+            feeds = list(images)
+            if k:
+                feeds = []
+                for node in stage.reads:
+                    feeds += [maps[node], rows]
+            _, _, logits, *made = stage.run(*feeds)
+            maps.update(zip(stage.makes, made, strict=True))
+            if k in self.ends:
+                found.append(logits)
+        return found
+
+    def thresholds(self, of_points: Sequence[float]) -> list[float]:
+        """Thresholds by stage, of those by point: nobody leaves in between."""
+        found = [NEVER] * len(self.stages)
+        for end, threshold in zip(self.ends, of_points, strict=True):
+            found[end] = threshold
+        return found
+
+    def point_of(self, stage: int) -> int:
+        """Number of the last point that has answered when a stage has run."""
+        return sum(end <= stage for end in self.ends) - 1
+
+    def way(self, thresholds: Sequence[float] | None, deadline_ms: float = float('inf')) -> Way:
+        """How the chain answers.
+
+        Args:
+            thresholds: by point; None leaves nobody before the last one.
+            deadline_ms: see ``Staged.predict``.
+        """
+        by_stage = None if thresholds is None else self.thresholds(thresholds)
+
+        def answer(batch: Sequence[np.ndarray]) -> Prediction:
+            found = self.predict(batch, by_stage, deadline_ms=deadline_ms)
+            told = self._told(found.exits)
+            return answered(found.logits, [ran[-1] for ran in told])._replace(stages=told)
+
+        def answer_all(batches: Iterable[Sequence[np.ndarray]]) -> Prediction:
+            queue = None
+            for batch in batches:
+                # The first batch is a full one.
+                queue = queue or Queue(self, by_stage, len(batch[0]))
+                queue.add(batch)
+            assert queue is not None
+            found = queue.finish()
+            told = self._told(found.exits)
+            points = [ran[-1] for ran in told]
+            return Prediction(found.labels, np.exp(found.confidence), points, stages=told)
+
+        return Way(self.preprocessing, answer, answer_all)
+
+    def _told(self, stages: np.ndarray) -> list[tuple[str, ...]]:
+        """The points that ran, by image, of the stage [N] that answered."""
+        ran = [self.points[: self.point_of(stage) + 1] for stage in range(len(self.stages))]
+        return [ran[stage] for stage in stages.tolist()]
+
+
+def of(backend: Backend, cascade: Cascade) -> Chain:
+    """The chain of a cascade.
+
+    Args:
+        backend: runs it.
+        cascade: its points are among those of the backend.
+    """
+    return Chain(backend, cascade.points, cascade.combination)
+
+
+def ascending(points: Sequence[str]) -> list[str]:
+    """Points that a deadline climbs: of each size the strongest, smallest size first."""
+    strongest: dict[int, str] = {}
+    for name in points:
+        size = Point.within(name).size
+        if size is not None:
+            strongest.setdefault(size, name)
+    return [strongest[size] for size in sorted(strongest)]

@@ -1,0 +1,174 @@
+"""The search for a cascade: thresholds of every chain, and the best of them within a budget.
+
+Pure numpy. All is chosen on the hold-out images.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.errors import UsageError
+from engine.results import chains, exit_thresholds
+from engine.results.cascades import Replay
+
+# Points of a chain that is searched for.
+STAGES = 3
+
+# Points of a search over all chains; of more, those that no other beats.
+MOST_POINTS = 10
+
+# Values of log p, see ``exit_thresholds.shares``: of two stages, from 2 to 98 percent leave early.
+_LOG_P = np.linspace(-4, 4, 81)
+
+
+class Candidate(NamedTuple):
+    """A chain with thresholds, on the hold-out images.
+
+    Attributes:
+        points: of the chain.
+        thresholds: [K].
+        top1: percent right.
+        cost: mean cost of an image.
+    """
+
+    points: tuple[str, ...]
+    thresholds: np.ndarray
+    top1: float
+    cost: float
+
+
+def all_chains(single: Mapping[str, float], top1: Callable[[str], float]) -> list[tuple[str, ...]]:
+    """Chains of at most ``STAGES`` points that ascend in cost.
+
+    Args:
+        single: cost of each point alone.
+        top1: percent right of a point.
+    """
+    ordered = sorted(single, key=lambda name: single[name])
+    if len(ordered) > MOST_POINTS:
+        ordered = _strongest(ordered, top1)
+    found = []
+    for count in range(1, STAGES + 1):
+        for points in itertools.combinations(ordered, count):
+            ascending = [single[name] for name in points]
+            if len(set(ascending)) == count:
+                found.append(points)
+    return found
+
+
+def _strongest(ordered: Sequence[str], top1: Callable[[str], float]) -> list[str]:
+    """Points that nothing cheaper beats, and of too many the same number from all costs.
+
+    Args:
+        ordered: points by cost.
+        top1: percent right of a point.
+    """
+    front: list[str] = []
+    for name in ordered:
+        if not front or top1(name) > top1(front[-1]):
+            front.append(name)
+    if len(front) <= MOST_POINTS:
+        return front
+    places = np.linspace(0, len(front) - 1, MOST_POINTS).round().astype(int)
+    return [front[place] for place in places]
+
+
+def candidates(
+    replay: Replay,
+    points: tuple[str, ...],
+    single: Mapping[str, float],
+    budgets: Iterable[float] = (),
+) -> list[Candidate]:
+    """A chain with many thresholds.
+
+    Args:
+        replay: on the hold-out images.
+        points: of the chain.
+        single: cost of each point alone.
+        budgets: mean costs that are met as closely as can be, beside others.
+    """
+    stages = replay.stages(points)
+    costs = chains.costs(points, single)
+    tried = []
+    if len(points) == 1:
+        tried.append(np.array([exit_thresholds.ALWAYS]))
+    else:
+        for log_p in _LOG_P:
+            share = exit_thresholds.shares(float(np.exp(log_p)), len(points))
+            tried.append(exit_thresholds.thresholds(stages.confidence, share))
+        for budget in budgets:
+            if costs[0] <= budget < costs[-1]:
+                tried.append(exit_thresholds.solve(stages.confidence, costs, budget))
+    found = []
+    for thresholds in tried:
+        top1, cost, _ = exit_thresholds.dynamic(stages.confidence, stages.right, thresholds, costs)
+        found.append(Candidate(points, thresholds, top1, cost))
+    return found
+
+
+def right(replay: Replay, one: Candidate) -> np.ndarray:
+    """Whether a candidate is right, [N] bool."""
+    stages = replay.stages(one.points)
+    leaves = exit_thresholds.chosen(stages.confidence, one.thresholds)
+    return stages.right[np.arange(len(leaves)), leaves]
+
+
+def within(found: Sequence[Candidate], budget: float, replay: Replay) -> Candidate:
+    """The most accurate candidate within a budget; of equals the cheapest.
+
+    Of many, one is the best by luck: a stage less is preferred where the loss is no more than its
+    standard error, over the same images.
+
+    Args:
+        found: candidates, some of which are cheap enough.
+        budget: mean cost of an image.
+        replay: on the hold-out images.
+
+    Raises:
+        UsageError: none is.
+    """
+    kept = [one for one in found if one.cost <= budget]
+    if not kept:
+        least = min(one.cost for one in found)
+        raise UsageError(
+            f'the smallest possible budget is {least:,.10g}, the cost of the first stage; got '
+            f'{budget:,.10g}'
+        )
+    most = max(kept, key=_rank)
+    of_most = right(replay, most)
+    for count in range(1, len(most.points)):
+        shorter = [one for one in kept if len(one.points) == count]
+        if not shorter:
+            continue
+        best = max(shorter, key=_rank)
+        differences = of_most.astype(float) - right(replay, best)
+        error = differences.std() / np.sqrt(len(differences))
+        if differences.mean() <= error:
+            return best
+    return most
+
+
+def _rank(one: Candidate) -> tuple[float, float, int]:
+    return one.top1, -one.cost, -len(one.points)
+
+
+def reaching(found: Sequence[Candidate], top1: float) -> Candidate:
+    """The cheapest candidate of an accuracy.
+
+    Args:
+        found: candidates.
+        top1: percent right, at least.
+
+    Raises:
+        UsageError: none is so accurate.
+    """
+    kept = [one for one in found if one.top1 >= top1]
+    if not kept:
+        most = max(found, key=lambda one: one.top1)
+        raise UsageError(
+            f'{top1:.2f} % on the hold-out images: the most accurate cascade has {most.top1:.2f} % '
+            f'({chains.spelled(most.points)})'
+        )
+    return min(kept, key=lambda one: (one.cost, -one.top1, len(one.points)))

@@ -1,0 +1,360 @@
+"""Cascades for ``scripts.thresholds``: chosen on the hold-out images, judged on the others."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from tabulate import tabulate
+from tqdm import tqdm
+
+from engine.errors import UsageError
+from engine.files import check_writable, in_shell, writable, write_json
+from engine.quantities import quantity
+from engine.results import cascade_search, cascades, chains, exit_records, point_answers, records
+from engine.results.cascade_search import Candidate
+from engine.results.cascades import FOLDER, Calibrated, Cascade, Judged, Replay
+from engine.results.exit_records import HOLDOUT, MADDS, MS, VALIDATION
+from engine.results.point_answers import Answers
+from engine.runs import fingerprint, holdout
+from engine.runs.folder import checkpoints
+
+AUTO = 'auto'
+# Start of an accuracy that is said by its distance from the best point.
+BEST = 'best'
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """All that a cascade of a run is chosen by.
+
+    Attributes:
+        held: chains on the hold-out images.
+        test: on the validation images.
+        single: cost of each point alone.
+        unit: of costs.
+        combine: which stages answer.
+        calibration: by point; empty where it was not asked for.
+        checkpoint: prefix.
+        identity: of the checkpoint.
+    """
+
+    held: Replay
+    test: Replay
+    single: Mapping[str, float]
+    unit: str
+    combine: str
+    calibration: Mapping[str, Calibrated]
+    checkpoint: str
+    identity: str
+
+    def top1(self, point: str) -> float:
+        """Percent right of a point on the hold-out images."""
+        return 100 * float(self.held.stages([point]).right.mean())
+
+    def best_point(self, most: float) -> str:
+        """The most accurate point on the hold-out images that costs at most so much."""
+        cheap = [name for name, cost in self.single.items() if cost <= most]
+        if not cheap:
+            cheap = [min(self.single, key=lambda name: self.single[name])]
+        return max(cheap, key=lambda name: (self.top1(name), -self.single[name]))
+
+
+def run(args: argparse.Namespace) -> str:
+    """Chooses cascades, writes them, and says what they give.
+
+    Raises:
+        UsageError: flags do not fit, there are no records, or nothing keeps the limits.
+    """
+    _check_flags(args)
+    found = list(checkpoints(args.run).values())
+    if not found:
+        raise UsageError(f'{args.run}: no checkpoint (model-<step>.index) in this folder')
+    out = args.out or writable(args.run / FOLDER / file_name(args))
+    check_writable(out.parent, f'--out {out}')
+    study = prepared(args, found[-1])
+    tried = candidates(args, study)
+    chosen = [finished(study, one, asked) for asked, one in selected(args, study, tried)]
+    print(table(chosen))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    if args.sweep:
+        write_json(out, [dataclasses.asdict(one) for one in chosen])
+    else:
+        cascades.write(out, chosen[0])
+        lines = remarks(chosen[0])
+        command = f'python imagenet_tf.py --eval -ec {in_shell(args.run)}'
+        lines.append(f'run it: {command} --cascade {in_shell(out)}')
+    return '\n'.join(['', *lines, f'{out}: cascade of {args.run}'])
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Checks flags before anything is read.
+
+    Raises:
+        UsageError: they do not fit together.
+    """
+    if args.size is not None:
+        raise UsageError(f'--size {args.size} with --cascade: the points of a cascade have sizes')
+    if args.sweep is not None and args.sweep < 2:
+        raise UsageError(f'--sweep {args.sweep}: at least 2 budgets')
+    for flag, text in (('--budget', args.budget), ('--latency', args.latency)):
+        if text:
+            quantity(flag, text)
+    if args.accuracy:
+        below(args.accuracy)
+    if AUTO in args.cascade and len(args.cascade) > 1:
+        named = ' '.join(args.cascade)
+        raise UsageError(f'--cascade {named}: {AUTO} stands alone, or give points')
+
+
+def below(text: str) -> tuple[float | None, float]:
+    """An accuracy: percent, or None and percentage points below the best point.
+
+    Raises:
+        UsageError: the text is none.
+
+    >>> below('best-1%'), below('94.5')
+    ((None, 1.0), (94.5, 0.0))
+    """
+    value = text.strip().removesuffix('%')
+    start, found = None, 0.0
+    try:
+        if value.startswith(BEST):
+            rest = value.removeprefix(BEST)
+            found = -float(rest or 0)
+        else:
+            start = float(value)
+    except ValueError:
+        found = -1.0
+    if found < 0 or not 0 <= (start or 0.0) <= 100:
+        raise UsageError(f'--accuracy {text}: expected such as best-1% or 94.5')
+    return start, abs(found)
+
+
+def file_name(args: argparse.Namespace) -> str:
+    """Of the cascade, where ``--out`` names none."""
+    asked = args.budget or args.latency or args.accuracy or f'sweep{args.sweep}'
+    parts = [chains.spelled(args.cascade), asked.replace('/', '-')]
+    if args.combine != chains.LAST:
+        parts.append(args.combine)
+    if args.calibrate_confidence:
+        parts.append('calibrated')
+    return f'{"-".join(parts)}.json'
+
+
+def prepared(args: argparse.Namespace, prefix: str) -> Study:
+    """The answers that cascades of a run are chosen by, recorded first where they are not.
+
+    Args:
+        args: the flags.
+        prefix: of the last checkpoint.
+
+    Raises:
+        UsageError: something is not there.
+    """
+    unit = MS if args.latency else MADDS
+    identity = fingerprint.identity(prefix)
+    path = args.run / FOLDER / point_answers.FILE
+    found = point_answers.read(path, identity)
+    if found is None:
+        _check_run(args)
+        found = recorded(args)
+    single = exit_records.pass_costs(args.run, list(found[HOLDOUT].points), unit)
+    if not single:
+        raise UsageError(f'{args.run}: no point has a cost; {records.evaluate_again(args.run)}')
+    if args.cascade != [AUTO]:
+        chains.check(args.cascade, single, f'--cascade {" ".join(args.cascade)}')
+    held, test = found[HOLDOUT], found[VALIDATION]
+    calibration = cascades.calibrated(held, test) if args.calibrate_confidence else {}
+    temperatures = {name: one.temperature for name, one in calibration.items()}
+    return Study(
+        Replay(held, args.combine, temperatures),
+        Replay(test, args.combine, temperatures),
+        single,
+        unit,
+        args.combine,
+        calibration,
+        prefix,
+        identity,
+    )
+
+
+def _check_run(args: argparse.Namespace) -> None:
+    """Checks what would stop a recording, before the network is loaded.
+
+    Raises:
+        UsageError: the run set no images aside, or has no such point.
+    """
+    held = holdout.read(args.run)
+    if held is None and not records.read_config(args.run).get('holdout'):
+        raise UsageError(
+            f'{args.run}: set no images aside, which a cascade is chosen by; train with --holdout N'
+        )
+    layers = records.read_layers(args.run)
+    if args.cascade != [AUTO]:
+        known = exit_records.pass_costs(args.run, list(layers), MADDS)
+        chains.check(args.cascade, known, f'--cascade {" ".join(args.cascade)}')
+
+
+def recorded(args: argparse.Namespace) -> dict[str, Answers]:
+    """Answers of all points, which the network gives now."""
+    from engine.config.cli import parse
+    from engine.evaluation import point_answers as recording
+
+    line = ['--eval', '-ec', str(args.run)]
+    if args.data:
+        line += ['--data', args.data]
+    return recording.record(parse(line))
+
+
+def candidates(args: argparse.Namespace, study: Study) -> list[Candidate]:
+    """Every chain that is asked for, with many thresholds."""
+    wanted = [tuple(args.cascade)]
+    if args.cascade == [AUTO]:
+        wanted = cascade_search.all_chains(study.single, study.top1)
+    budgets = budgets_of(args, study, wanted)
+    found = []
+    for points in tqdm(wanted, unit='chain', desc='chains', delay=3):
+        found += cascade_search.candidates(study.held, points, study.single, budgets)
+    return found
+
+
+def budgets_of(
+    args: argparse.Namespace, study: Study, wanted: Sequence[tuple[str, ...]]
+) -> list[float]:
+    """The budgets that are asked for.
+
+    Args:
+        args: the flags.
+        study: of the run.
+        wanted: chains.
+    """
+    if args.budget:
+        return [quantity('--budget', args.budget)]
+    if args.latency:
+        return [quantity('--latency', args.latency)]
+    if args.accuracy:
+        return []
+    costs = [chains.costs(points, study.single) for points in wanted]
+    low = min(one[0] for one in costs)
+    high = max(study.single[points[-1]] for points in wanted)
+    return np.linspace(low, high, args.sweep).tolist()
+
+
+def selected(
+    args: argparse.Namespace, study: Study, tried: Sequence[Candidate]
+) -> list[tuple[str, Candidate]]:
+    """Budgets or accuracy that were asked for, as text, each with the best candidate.
+
+    Args:
+        args: the flags.
+        study: of the run.
+        tried: candidates.
+
+    Raises:
+        UsageError: none keeps the limit.
+    """
+    flag, text = '--budget', args.budget
+    if args.latency:
+        flag, text = '--latency', args.latency
+    if args.accuracy:
+        flag, text = '--accuracy', args.accuracy
+    try:
+        if args.accuracy:
+            start, distance = below(args.accuracy)
+            if start is None:
+                start = study.top1(study.best_point(np.inf))
+            return [(text, cascade_search.reaching(tried, start - distance))]
+        budgets = budgets_of(args, study, [one.points for one in tried])
+        found = []
+        for budget in budgets:
+            found.append(
+                (text or f'{budget:.10g}', cascade_search.within(tried, budget, study.held))
+            )
+    except UsageError as error:
+        raise UsageError(f'{flag} {text}: {error}') from error
+    return found
+
+
+def finished(study: Study, chosen: Candidate, asked: str) -> Cascade:
+    """A candidate with all that is known about it.
+
+    Args:
+        study: of the run.
+        chosen: the candidate.
+        asked: budget or accuracy, as text.
+    """
+    instead = study.best_point(chosen.cost)
+    costs = chains.costs(chosen.points, study.single)
+    found: list[Judged] = []
+    for replay in (study.held, study.test):
+        stages = replay.stages(chosen.points)
+        fixed = replay.stages([instead]).right[:, 0]
+        found.append(cascades.judged(stages, chosen.thresholds, costs, fixed))
+    own = {name: one for name, one in study.calibration.items() if name in chosen.points}
+    temperatures = []
+    for name in chosen.points:
+        temperatures.append(own[name].temperature if own else 1.0)
+    return Cascade(
+        chosen.points,
+        tuple(chosen.thresholds.tolist()),
+        study.combine,
+        tuple(temperatures),
+        asked,
+        study.unit,
+        study.checkpoint,
+        study.identity,
+        instead,
+        found[0],
+        found[1],
+        own,
+    )
+
+
+def readable(value: float, unit: str) -> str:
+    """A cost as text."""
+    return f'{value / 1e6:.2f} M' if unit == MADDS else f'{value:.3g} ms'
+
+
+def table(chosen: Sequence[Cascade]) -> str:
+    """A row for each cascade: accuracy and cost on both sets of images, and where images leave."""
+    unit = chosen[0].unit
+    headers = ['asked', 'chain']
+    for name in (HOLDOUT, VALIDATION):
+        headers += [f'{name} {unit}', 'top-1']
+    headers += ['instead', 'gain', '% by stage']
+    rows = []
+    for one in chosen:
+        row = [one.asked, one.name]
+        for judged in (one.holdout, one.validation):
+            row += [readable(judged.cost, unit), f'{judged.top1:.2f}']
+        shares = ' '.join(f'{100 * share:.1f}' for share in one.validation.shares)
+        rows.append([*row, one.instead, f'{one.validation.gain:+.2f}', shares])
+    return tabulate(rows, headers=headers, disable_numparse=True)
+
+
+def remarks(chosen: Cascade) -> list[str]:
+    """Intervals, whether so many images settle anything, and how sure confidence is."""
+    lines = []
+    for name, judged in ((HOLDOUT, chosen.holdout), (VALIDATION, chosen.validation)):
+        top1, cost = judged.top1_interval, judged.cost_interval
+        cheap, dear = readable(cost.low, chosen.unit), readable(cost.high, chosen.unit)
+        lines.append(
+            f'{judged.images} {name} images: top-1 {judged.top1:.2f} [{top1.low:.2f}, '
+            f'{top1.high:.2f}], {chosen.unit} {readable(judged.cost, chosen.unit)} '
+            f'[{cheap}, {dear}]'
+        )
+    held = chosen.holdout
+    gain = held.gain_interval
+    if gain.low <= 0 <= gain.high and len(chosen.points) > 1:
+        lines.append(
+            f'the hold-out is too small to tell it from {chosen.instead} alone: gain '
+            f'{held.gain:+.2f} points [{gain.low:+.2f}, {gain.high:+.2f}] on {held.images} images'
+        )
+    for name, one in chosen.calibration.items():
+        lines.append(
+            f'{name}: temperature {one.temperature:.3f}, calibration error {100 * one.error:.2f} '
+            f'-> {100 * one.calibrated_error:.2f} % (validation)'
+        )
+    return lines

@@ -4,7 +4,6 @@ Stored logits of a published network, a start for gates.
 """
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from engine.training import starting
 from nets.layers.blocks import Blocks
 from quant.backend import tf
 from scripts import import_checkpoint
-from tests.engine.importers.torch_writer import random_tensors, resnet18, write_published
+from tests.engine.importers.torch_writer import random_tensors, torchvision18, write_published
 from tests.parity.fixtures import draw, fill, load
 from tests.paths import SHARED
 
@@ -54,14 +53,6 @@ def aig8(classes: int) -> dict[str, tuple[int, ...]]:
             }
         inputs = channels
     return shapes | {'linear.weight': (classes, 64), 'linear.bias': (classes,)}
-
-
-def torchvision18(classes: int) -> dict[str, tuple[int, ...]]:
-    named = {
-        re.sub(r'\.module(?=\.)|\.bn_0(?=\.)', '', name): shape
-        for name, shape in resnet18(1, classes, san=False).items()
-    }
-    return {name: shape for name, shape in named.items() if name != 'alpha'}
 
 
 def written(path: Path, shapes, **options) -> Path:

@@ -1,5 +1,6 @@
 """Published PyTorch files of random tensors, with names and shapes of RS-Nets and SAN."""
 
+import re
 from collections import OrderedDict
 from pathlib import Path
 
@@ -90,3 +91,12 @@ def write_published(
         'optimizer': {'state': momentum, 'param_groups': [{'lr': 0.1, 'params': [0]}]},
     }
     return write(path, form, content | ({} if arch is None else {'arch': arch}))
+
+
+def torchvision18(classes: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the ResNet-18 of torchvision."""
+    found = {}
+    for name, shape in resnet18(1, classes, san=False).items():
+        if name != 'alpha':
+            found[re.sub(r'\.module(?=\.)|\.bn_0(?=\.)', '', name)] = shape
+    return found

@@ -26,6 +26,21 @@ FLAGS = {
 }
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in words.
+
+    Args:
+        count: of them.
+        noun: what one of them is called.
+
+    >>> counted(1, 'training image'), counted(0, 'image'), counted(2, 'class')
+    ('1 training image', '0 images', '2 classes')
+    """
+    if count == 1:
+        return f'{count} {noun}'
+    return f'{count} {noun}{"es" if noun.endswith("s") else "s"}'
+
+
 def amount(kind: str, text: str) -> float:
     """The number that ``text`` says, in units of its kind. Upper and lower case are the same.
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from engine.config.config import check_sizes
+from engine.quantities import counted
 from scripts import parser, status
 
 
@@ -74,7 +75,8 @@ def run(args: argparse.Namespace) -> str:
         sizes = ' '.join(map(str, args.sizes))
         calibrated = f'sizes {sizes}'
         command += f' -es {sizes}'
-    return f'{path}: statistics of {args.images} images for {calibrated}; score them with {command}'
+    images = counted(args.images, 'image')
+    return f'{path}: statistics of {images} for {calibrated}; score them with {command}'
 
 
 def main(argv: Sequence[str] | None = None) -> int:

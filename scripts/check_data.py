@@ -36,6 +36,7 @@ from engine.data.sources import BadImage, FileSource, decode
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.files import check_output, read_json, write_json, write_text
+from engine.quantities import counted
 from scripts import status
 
 TINY = 32
@@ -235,7 +236,7 @@ def count_notes(dataset: Dataset, part: str, source: FileSource) -> Iterator[str
         if most > least:
             rule += f' to {most}'
         if len(source) != total:
-            yield f'{part}: {len(source)} images, ILSVRC2012 has {total}'
+            yield f'{part}: {counted(len(source), "image")}, ILSVRC2012 has {total}'
         low, high = float(least), float(most)
     else:
         median = float(np.median(counts))
@@ -243,7 +244,7 @@ def count_notes(dataset: Dataset, part: str, source: FileSource) -> Iterator[str
         low, high = median / 2, median * 2
     for name, images in zip(dataset.classes, counts):
         if not low <= images <= high:
-            yield f'{part} class {name}: {images} images, {rule}'
+            yield f'{part} class {name}: {counted(images, "image")}, {rule}'
 
 
 def write_list(path: Path, bad: dict[str, str]) -> None:
@@ -298,7 +299,7 @@ def _report(
     images = sum(map(len, sources.values()))
     kinds = ', '.join(f'{state.kinds[kind]} {kind}' for kind in sorted(state.kinds))
     shown = f' ({kinds})' if kinds else ''
-    summary = f'{images} images{shown}, {len(state.bad)} bad, {len(state.odd)} odd'
+    summary = f'{counted(images, "image")}{shown}, {len(state.bad)} bad, {len(state.odd)} odd'
     if state.bad and out is not None:
         summary += f'; train with --skip-list {out}'
     elif state.bad:

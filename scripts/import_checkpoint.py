@@ -17,6 +17,7 @@ from pathlib import Path
 
 from engine.errors import UsageError
 from engine.files import making
+from engine.quantities import counted
 from nets.dsnet import STAGES
 from scripts import parser, status
 
@@ -107,9 +108,9 @@ def imported_into(folder: Path, args: argparse.Namespace) -> tuple[str, str]:
     count = len(imported.values.keys() - {checkpoint.POINTS})
     sizes = ' '.join(map(str, config.sizes))
     network = f'{config.net} {config.arch}, mode {config.mode}, sizes {sizes}'
-    quantized = f'W{config.qw}A{config.qa}, {config.classes} classes'
-    unused = f'{len(imported.skipped)} published tensors are not used by the network'
-    about = f'{network}, {quantized}; {count} variables, {unused}'
+    quantized = f'W{config.qw}A{config.qa}, {counted(config.classes, "class")}'
+    unused = f'not used by the network: {counted(len(imported.skipped), "published tensor")}'
+    about = f'{network}, {quantized}; {counted(count, "variable")}, {unused}'
     return Path(prefix).name, about
 
 

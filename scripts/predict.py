@@ -21,6 +21,7 @@ from tabulate import tabulate
 
 from engine.errors import UsageError
 from engine.files import check_output, output_file, read_names
+from engine.quantities import counted
 from engine.results import predictions, predictions_page
 from engine.results.predictions import Growing, Row
 from scripts import parser, status
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> str:
         growing = Growing(args.csv, _settings(args, images), args.top)
         rows = growing.rows
         if rows:
-            print(f'{args.csv}: goes on behind {len(rows)} images', flush=True)
+            print(f'{args.csv}: goes on behind {counted(len(rows), "image")}', flush=True)
     done = {row.number for row in rows}
     left = [one for one in predictions.numbered(images, shard) if one[0] not in done]
     try:
@@ -96,7 +97,8 @@ def _joined(args: argparse.Namespace) -> str:
     check_output(str(args.csv), '--csv ')
     rows, top = predictions.join(args.join)
     predictions.write(args.csv, rows, top)
-    return f'{args.csv}: {len(rows)} images of {len(args.join)} parts'
+    images, parts = counted(len(rows), 'image'), counted(len(args.join), 'part')
+    return f'{args.csv}: {images} of {parts}'
 
 
 def found_images(given: Sequence[str], listed: Path | None) -> list[str]:
@@ -217,12 +219,12 @@ def _report(args: argparse.Namespace, rows: Sequence[Row]) -> str:
         reasons = '; '.join(row.error for row in failed[:3])
         raise UsageError(f'IMAGE: not one of {len(rows)} can be read: {reasons}')
     if args.csv:
-        parts.append(f'{args.csv}: {len(rows)} images')
+        parts.append(f'{args.csv}: {counted(len(rows), "image")}')
     else:
         parts.insert(0, table(rows))
     if failed:
         lines = [f'  {row.error}' for row in failed]
-        parts.append('\n'.join([f'{len(failed)} images cannot be read:', *lines]))
+        parts.append('\n'.join([f'{counted(len(failed), "image")} cannot be read:', *lines]))
     return '\n'.join(parts)
 
 

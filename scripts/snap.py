@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.files import making
+from engine.quantities import counted
 from scripts import copies, parser, status
 
 # End of the name of the folder that is made.
@@ -65,7 +66,7 @@ def make(prefix: str, out: Path, *, weights: str) -> str:
         found = snapping.snapped(checkpoint.read(prefix, flag='RUN', weights=weights))
         made = Path(copying.write(found.source, folder)).name
     return (
-        f'{out / made}: {found.variables} variables with levels snapped, by at most '
+        f'{out / made}: levels of {counted(found.variables, "variable")} snapped, by at most '
         f'{100 * found.moved:.2f} % of the largest entry'
     )
 

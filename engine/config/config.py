@@ -236,8 +236,8 @@ class Config:
             )
         if self.mixing.mixes and self.batch_size < 2 * len(self.gpu):
             raise UsageError(
-                f'--batch_size {self.batch_size} with --mixup or --cutmix: each of the '
-                f'{len(self.gpu)} towers needs two images to mix'
+                f'--batch_size {self.batch_size} with --mixup or --cutmix: each tower of '
+                '--gpu needs two images to mix'
             )
         inputs.parse(self.inputs)
         try:

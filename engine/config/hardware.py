@@ -7,6 +7,7 @@ from engine.config.config import Config
 from engine.data.opencv import cv2
 from engine.data.spec import Dataset
 from engine.errors import UsageError
+from engine.quantities import counted
 from quant import backend, native
 
 # Where Linux lists what a processor can do, and what multiplies bfloat16 there, the fastest first.
@@ -71,8 +72,8 @@ def line() -> str:
     """The processor of this machine in words: cores, and whether it has bfloat16."""
     found = bfloat16()
     if found:
-        return f'{cores()} cores, bfloat16 by {found}'
-    return f'{cores()} cores without bfloat16: there --bf16 is slower than float32'
+        return f'{counted(cores(), "core")}, bfloat16 by {found}'
+    return f'{counted(cores(), "core")} without bfloat16: there --bf16 is slower than float32'
 
 
 def native_format() -> str:

@@ -8,6 +8,7 @@ from engine.data.identity import Identity
 from engine.data.sources import ArraySource, Source, innermost, some
 from engine.data.spec import Dataset
 from engine.errors import UsageError
+from engine.quantities import counted
 
 PARTS = ('train', 'val')
 
@@ -33,7 +34,7 @@ def _check_labels(dataset: Dataset, part: str, labels: np.ndarray) -> None:
         return
     first = outside[0]
     message = (
-        f'--data {dataset.name}: {part}: {len(outside)} labels are outside of the {classes} '
+        f'--data {dataset.name}: {part}: {counted(len(outside), "label")} outside of the {classes} '
         f'classes, the first one {labels[first]} of image {first}; expected 0 to {classes - 1}'
     )
     if labels.min() == 1 and labels.max() == classes:
@@ -92,8 +93,8 @@ def notes(dataset: Dataset, identity: Identity) -> Iterator[str]:
     if repeated:
         train, val = repeated[0]
         yield (
-            f'--data {dataset.name}: {len(repeated)} validation images are training images too, '
-            f'such as {val}, which is {train}: accuracy will be too high'
+            f'--data {dataset.name}: {counted(len(repeated), "validation image")} also among '
+            f'training images, such as {val}, which is {train}: accuracy will be too high'
         )
 
 

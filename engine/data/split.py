@@ -13,6 +13,7 @@ import numpy as np
 from engine.data.identity import hashed, looked_at, mapped
 from engine.data.sources import Source
 from engine.errors import UsageError
+from engine.quantities import counted
 
 
 class Split(NamedTuple):
@@ -41,8 +42,8 @@ def divided(source: Source, split: Split, classes: tuple[str, ...]) -> tuple[Sou
     for name, count, taken in zip(classes, counts, wanted):
         if 0 < count <= taken:
             raise UsageError(
-                f'--val-split {split.share:g}: class {name} has {count} images, too few for '
-                'training and validation; give a smaller share, or more images'
+                f'--val-split {split.share:g}: class {name} has {counted(count, "image")}, too few '
+                'for training and validation; give a smaller share, or more images'
             )
     chosen = _chosen(source, split, wanted)
     if not chosen:

@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.errors import UsageError
 from engine.files import read_json, write_json
+from engine.quantities import counted
 from engine.results.exit_records import MADDS, MS
 from engine.schema import Amount, Count
 from quant.options import Limits
@@ -256,6 +257,7 @@ def policy(folder: Path, size: int, file: Path | None) -> Policy:
 def _check(policy: Policy, path: Path) -> None:
     if len(policy.thresholds) != len(policy.exits) or not policy.exits:
         raise UsageError(
-            f'{path}: {len(policy.thresholds)} thresholds for {len(policy.exits)} exits; there '
+            f'{path}: {counted(len(policy.thresholds), "threshold")} for '
+            f'{counted(len(policy.exits), "exit")}; there '
             'must be one each'
         )

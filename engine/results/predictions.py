@@ -9,6 +9,7 @@ from typing import Any, Literal, TextIO
 
 from engine.errors import UsageError
 from engine.files import read_json, read_text, replacing, write_json
+from engine.quantities import counted
 
 # Columns in front of those of the classes.
 FIRST = ('number', 'image', 'point', 'ms', 'error')
@@ -216,8 +217,8 @@ def join(parts: Sequence[Path]) -> tuple[list[Row], int]:
     missing = sorted(set(range(max(found, default=-1) + 1)) - found.keys())
     if missing:
         raise UsageError(
-            f'--join: {len(missing)} images such as number {missing[0]} are in no part; give all '
-            'parts, each complete'
+            f'--join: no part has {counted(len(missing), "image")}, such as number {missing[0]}; '
+            'give all parts, each complete'
         )
     return list(found.values()), max(tops, default=0)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.errors import UsageError
 from engine.files import to_json
+from engine.quantities import counted
 from engine.results import published, rendering
 from engine.results.published import Published
 from engine.results.records import FLOAT_BITS
@@ -79,7 +80,7 @@ def _bits(bits: int | None) -> str:
     """Bits of a layer's weights in words."""
     if bits is None:
         return UNKNOWN
-    return 'float' if bits == FLOAT_BITS else f'{bits} bits'
+    return 'float' if bits == FLOAT_BITS else counted(bits, 'bit')
 
 
 def _networks(rows: Iterable[Published]) -> dict[str, list[Method]]:

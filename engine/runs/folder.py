@@ -14,6 +14,7 @@ from engine.config.config import Config, read_config
 from engine.data.identity import Identity
 from engine.errors import UsageError
 from engine.files import derived, read_json, sweep, write_json
+from engine.quantities import counted
 from engine.runs import data_record, history, resuming
 from engine.runs.lock import Lock, is_lock
 from nets import cost
@@ -197,8 +198,8 @@ def _resume(path: Path, config: Config, check: Callable[[str], object]) -> Run:
     saved = checkpoints(path)
     if max(saved, default=0) > (recorded + 1) * steps:
         print(
-            f'{path / history.FILE}: records {recorded} epochs, and there are checkpoints of later '
-            'ones: goes on from those'
+            f'{path / history.FILE}: records {counted(recorded, "epoch")}, and there are '
+            'checkpoints of later ones: goes on from those'
         )
         usable = saved
     else:

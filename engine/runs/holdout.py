@@ -11,6 +11,7 @@ from engine.config.config import Config
 from engine.data.datasets import Dataset, Subset, open_dataset
 from engine.errors import UsageError
 from engine.files import derived
+from engine.quantities import counted
 
 FILE = 'holdout.npz'
 
@@ -36,7 +37,7 @@ def draw(images: int, count: int, seed: int) -> np.ndarray:
         UsageError: it would leave nothing to train on.
     """
     if count >= images:
-        raise UsageError(f'--holdout {count}: there are {images} training images; give fewer')
+        raise UsageError(f'--holdout {count}: of {counted(images, "training image")}; give fewer')
     order = np.random.default_rng([seed, count]).permutation(images)  # [images]
     return np.sort(order[:count])
 

@@ -8,6 +8,7 @@ from engine.config.config import Config
 from engine.data import datasets
 from engine.errors import UsageError
 from engine.optimization.schedules import MARKS
+from engine.quantities import counted
 
 # Fields of Config that say which bad images are known, on which devices a step is computed, when it
 # is scored, and what else is trained in the same chain.
@@ -111,8 +112,8 @@ def _check_rate(there: Config, here: Config, step: int) -> None:
     if here.epochs > there.epochs and step >= end and there.course.rate()(end) <= 0:
         raise UsageError(
             f'--epochs {here.epochs}: the learning rate has fallen to 0 over the '
-            f'{there.epochs} epochs of this run (--schedule {there.schedule}) and would be '
-            f'{here.course.rate()(step):.3g} again; -a p goes on like that, and -a n trains '
+            f'{counted(there.epochs, "epoch")} of this run (--schedule {there.schedule}) and would '
+            f'be {here.course.rate()(step):.3g} again; -a p goes on like that, and -a n trains '
             'all epochs anew'
         )
 

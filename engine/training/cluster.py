@@ -179,8 +179,7 @@ class WorkerGroup(SingleWorker):
                 waited = time.monotonic() - started
                 if waited > limit:
                     raise self.fail(
-                        f'worker {index} did not come up at {host} within {limit:g} seconds '
-                        f'({error})'
+                        f'worker {index} did not come up at {host} within {limit:g} s ({error})'
                     ) from error
                 if waited > PATIENCE and not announced:
                     announced = True

@@ -17,6 +17,7 @@ from engine.data import checks
 from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError
+from engine.quantities import counted
 from engine.runs import holdout
 from engine.runs.folder import Run, open_run, placed
 from engine.runs.lock import Lock, held
@@ -174,7 +175,7 @@ def _train_one(
     run = dataclasses.replace(run, step=worker.start(config, dataset, run.step, contents))
     config = worker.agree(run.config or config)
     if run.step >= config.epochs * config.steps_per_epoch:
-        print(f'{run.path} is complete ({config.epochs} epochs); -a n starts a new run')
+        print(f'{run.path} is complete ({counted(config.epochs, "epoch")}); -a n starts a new run')
         return run.path, threads
     _announce(run, worker)
     lines = [config.course.line(), hardware.line(), sessions.line(config, threads)]
@@ -202,17 +203,17 @@ def _check_batch(config: Config, images: int, workers: int) -> None:
     """
     if config.batch_size > images:
         raise UsageError(
-            f'--batch_size {config.batch_size}: there are only {images} training images'
+            f'--batch_size {config.batch_size}: for only {counted(images, "training image")}'
         )
     if config.batch_size % (workers * len(config.gpu)):
         raise UsageError(
             f'--batch_size {config.batch_size}: not divisible by the {workers} --workers times '
-            f'{len(config.gpu)} towers of --gpu'
+            f'{counted(len(config.gpu), "tower")} of --gpu'
         )
     if config.mixing.mixes and config.batch_size < 2 * workers * len(config.gpu):
         raise UsageError(
             f'--batch_size {config.batch_size} with --mixup or --cutmix: each of the {workers} '
-            f'--workers times {len(config.gpu)} towers of --gpu needs two images to mix'
+            f'--workers times {counted(len(config.gpu), "tower")} of --gpu needs two images to mix'
         )
     if workers > 1 and config.sync_bn:
         raise UsageError(

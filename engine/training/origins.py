@@ -7,6 +7,7 @@ import numpy as np
 from tabulate import tabulate
 
 from engine.config.config import Config
+from engine.quantities import counted
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point, split_name
 from quant.state import Kind, State
@@ -117,7 +118,7 @@ def _misfit(shape: tuple[int, ...], state: State, source: Checkpoint, config: Co
     inner = shape[:-1] == state.shape[:-1]
     ends = shape[-1:], state.shape[-1:]
     if inner and ends == ((source.classes,), (config.classes,)):
-        return f'{source.classes} classes there, {config.classes} here'
+        return f'{counted(source.classes, "class")} there, {config.classes} here'
     return f'{list(shape)} there, {list(state.shape)} here'
 
 
@@ -158,7 +159,7 @@ def table(source: Checkpoint, here: Mapping[str, State], found: Mapping[str, Ori
     unused = [name for name in source.values if name not in used and _is_layer(name)]
     text = tabulate(rows, ['start of', 'variables', 'numbers', f'from {source.prefix}'])
     if unused:
-        text += f'\nnot used: {len(unused)} variables there, such as {unused[0]}'
+        text += f'\nnot used: {counted(len(unused), "variable")} there, such as {unused[0]}'
     return text
 
 

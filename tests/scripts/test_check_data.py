@@ -236,4 +236,5 @@ def test_images_of_both_parts_are_reported(tmp_path, scan):
     (tmp_path / 'set' / name).write_bytes((tmp_path / 'set' / other).read_bytes())
     code, out, _ = scan()
     assert code == 0
-    assert f'1 validation images are training images too, such as {name}, which is {other}' in out
+    said = f'1 validation image also among training images, such as {name}, which is {other}'
+    assert said in out

@@ -47,7 +47,7 @@ def test_a_file_and_a_page(backend, folder, tmp_path, capsys):
     out, page = tmp_path / 'out.csv', tmp_path / 'page.html'
     status, text, _ = said(capsys, 'run', folder, '--csv', out, '--html', page, '--top', 2)
     assert status == 0
-    assert '8 images' in text and '1 images cannot be read' in text and '3.png' in text
+    assert '8 images' in text and '1 image cannot be read' in text and '3.png' in text
     found = rows(out)
     assert [int(row['number']) for row in found] == list(range(8))
     for number, row in enumerate(found[:7]):

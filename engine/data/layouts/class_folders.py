@@ -19,6 +19,7 @@ from engine.data.layouts.layout import (
 )
 from engine.data.sources import FileSource, some
 from engine.errors import UsageError
+from engine.quantities import counted
 
 SOLUTION = 'LOC_val_solution.csv'
 TITLE = 'ImageId'  # of its first column
@@ -234,8 +235,8 @@ def _val(root: Path, part: str, index: dict[str, int], *, first: str) -> FileSou
             raise UsageError(f'--data: {val} lacks the folders of these classes: {some(lacking)}')
         if names:
             raise UsageError(
-                f'--data: {val} holds class folders and beside them {len(names)} images; put '
-                f'those into their classes: {some(names)}'
+                f'--data: {val} holds class folders and beside them '
+                f'{counted(len(names), "image")}; put images into their classes: {some(names)}'
             )
         return tree(root, part, index, first=first)
     if not names:

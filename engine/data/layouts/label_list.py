@@ -7,6 +7,7 @@ from engine.data.layouts.layout import is_number, normal
 from engine.data.sources import some
 from engine.errors import UsageError
 from engine.files import read_names
+from engine.quantities import counted
 
 NAMES = ('val.txt', 'val_map.txt', 'val_labels.txt')
 
@@ -111,7 +112,8 @@ def _check_count(path: Path, count: int, names: Sequence[str], part: str) -> Non
         UsageError: it has more or fewer.
     """
     if count != len(names):
-        raise UsageError(f'--data: {path} has {count} lines for the {len(names)} images of {part}/')
+        lines, images = counted(count, 'line'), counted(len(names), 'image')
+        raise UsageError(f'--data: {path} has {lines} for the {images} of {part}/')
 
 
 def _indices(path: Path, labels: list[str], index: dict[str, int], first: str) -> list[int]:

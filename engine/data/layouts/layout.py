@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.data.sources import Source, some
 from engine.errors import UsageError
+from engine.quantities import counted
 
 # Formats of files, by suffix.
 FORMATS = {
@@ -232,9 +233,9 @@ def described(root: Path) -> str:
     if inner:
         more = f' and {len(inner) - SHOWN} more' if len(inner) > SHOWN else ''
         listed = ', '.join(f'{name}/' for name in inner[:SHOWN])
-        texts.append(f'{len(inner)} folders ({listed}{more})')
+        texts.append(f'{counted(len(inner), "folder")} ({listed}{more})')
     for suffix in sorted(counts)[:SHOWN]:
-        texts.append(f'{counts[suffix]} files {suffix}')
+        texts.append(f'{counted(counts[suffix], "file")} {suffix}')
     for name in inner:
         if part_of(name):
             texts.append(f'in {name}/ {described(root / name)}')

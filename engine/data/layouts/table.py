@@ -22,6 +22,7 @@ from engine.data.layouts.layout import (
 from engine.data.sources import FileSource, some
 from engine.errors import UsageError
 from engine.files import read_text
+from engine.quantities import counted
 
 TABLES = ('.csv', '.tsv')
 
@@ -169,7 +170,7 @@ def _cells(path: Path, number: int, row: Sequence[str], columns: Sequence[int]) 
         UsageError: it is too short, or one is empty.
     """
     if len(row) <= max(columns):
-        raise UsageError(f'--data: {path}, line {number}: has {len(row)} columns only')
+        raise UsageError(f'--data: {path}, line {number}: has only {counted(len(row), "column")}')
     values = [row[column].strip() for column in columns]
     if not all(values):
         raise UsageError(f'--data: {path}, line {number}: a path, label or split is empty')
@@ -219,7 +220,7 @@ class _Files:
             files.append(found)
         if missing:
             raise UsageError(
-                f'--data: {table}: {len(missing)} of {len(rows)} images are not there, in '
+                f'--data: {table}: {len(missing)} of {counted(len(rows), "image")} not found in '
                 f'{self._root}: {some(missing)}'
             )
         labels = numbered([row.label for row in rows], index, table)
@@ -253,6 +254,6 @@ def _check_apart(path: Path, train: Sequence[str], val: Sequence[str]) -> None:
     both = set(train).intersection(val)
     if both:
         raise UsageError(
-            f'--data: {path}: {len(both)} files are listed for training and for validation: '
+            f'--data: {path}: {counted(len(both), "file")} listed for training and for validation: '
             f'{some(both)}'
         )

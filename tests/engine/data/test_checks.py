@@ -29,9 +29,9 @@ WHOLE = (0, 0, 1, 1, 2, 2)
 @pytest.mark.parametrize(
     'train, val, message',
     [
-        ((0, 0, 1, 1, 2, 3), (0, 1, 2), 'train: 1 labels are outside of the 3 classes, .* 3 of'),
-        ((0, 0, 1, 1, 2, -1), (0, 1, 2), 'train: 1 labels are outside .* -1 of image 5'),
-        (WHOLE, (0, 7, 9), 'val: 2 labels are outside of the 3 classes, .* 7 of image 1'),
+        ((0, 0, 1, 1, 2, 3), (0, 1, 2), 'train: 1 label outside of the 3 classes, .* 3 of'),
+        ((0, 0, 1, 1, 2, -1), (0, 1, 2), 'train: 1 label outside .* -1 of image 5'),
+        (WHOLE, (0, 7, 9), 'val: 2 labels outside of the 3 classes, .* 7 of image 1'),
         ((1, 1, 2, 2, 3, 3), (1, 2, 3), 'train: .* expected 0 to 2. They seem to count from 1'),
     ],
 )
@@ -103,4 +103,5 @@ def test_images_in_both_parts_are_said():
     found = data(WHOLE)
     both = dataclasses.replace(found, val=ArraySource(IMAGES[[4, 4]], [0, 1]))
     *_, line = checks.notes(both, Identity(both))
-    assert '2 validation images are training images too, such as image 0, which is image 4' in line
+    said = '2 validation images also among training images, such as image 0, which is image 4'
+    assert said in line

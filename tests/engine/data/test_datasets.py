@@ -293,7 +293,7 @@ def test_half_sorted_validation_images_are_refused(tmp_path):
     root = make_folder(tmp_path)
     write_image(root / 'val' / 'left.png')
     assert (
-        f'{root}/val holds class folders and beside them 1 images; put those into their '
+        f'{root}/val holds class folders and beside them 1 image; put images into their '
         'classes: left.png' in (refusal(root))
     )
 

@@ -69,7 +69,7 @@ def test_nothing_but_copies(tmp_path):
 def test_a_class_too_small_is_named(tmp_path):
     makers.one_folder(tmp_path)
     makers.put(tmp_path / 'dog' / 'a.png', makers.png('train', 0, 0))
-    with pytest.raises(UsageError, match='--val-split 0.2: class dog has 1 images, too few'):
+    with pytest.raises(UsageError, match='--val-split 0.2: class dog has 1 image, too few'):
         open_dataset(str(tmp_path), split=Split(0.2))
 
 

@@ -194,7 +194,7 @@ def test_what_is_said(files, tmp_path, capsys):
         'classes' in said
     )
     # Counters of all normalisations, and three projections with theirs.
-    assert f'{2 * 23 + 3 * (1 + 2 * 4)} published tensors are not used' in said
+    assert f'not used by the network: {2 * 23 + 3 * (1 + 2 * 4)} published tensors' in said
     assert read_config(tmp_path / 'run' / 'config.json').data == 'fake'
 
 

@@ -209,7 +209,7 @@ def test_thresholds_survive_the_file_bit_by_bit(tmp_path):
     'change, part',
     [
         ({'size': None}, 'damaged'),
-        ({'thresholds': [0.5]}, '1 thresholds for 3 exits'),
+        ({'thresholds': [0.5]}, '1 threshold for 3 exits'),
         ({'thresholds': 3}, 'damaged'),
         ({'exits': [], 'thresholds': []}, '0 thresholds for 0 exits'),
         ({'more': 1}, '"more": 1, none but size, exits'),

@@ -105,7 +105,7 @@ def test_parts_are_joined(tmp_path):
     assert top == 1
     assert sorted(row.number for row in found) == list(range(7))
     assert {row.number: row.image for row in found} == dict(enumerate(images))
-    with pytest.raises(UsageError, match='2 images such as number 1 are in no part'):
+    with pytest.raises(UsageError, match='no part has 2 images, such as number 1'):
         predictions.join([parts[0], parts[2]])
     with pytest.raises(UsageError, match='in another part too'):
         predictions.join([*parts, parts[0]])

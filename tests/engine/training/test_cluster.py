@@ -384,7 +384,7 @@ def test_flags_that_cannot_work(flags, message):
     [
         (
             ['--batch-size', '9'],
-            '--batch_size 9: not divisible by the 2 --workers times 1 towers of --gpu',
+            '--batch_size 9: not divisible by the 2 --workers times 1 tower of --gpu',
         ),
         (
             ['--batch-size', '6', '--gpu', '0,1'],
@@ -392,7 +392,7 @@ def test_flags_that_cannot_work(flags, message):
         ),
         (
             ['--batch-size', '2', '--mixup', '0.2'],
-            '--batch_size 2 with --mixup or --cutmix: each of the 2 --workers times 1 towers',
+            '--batch_size 2 with --mixup or --cutmix: each of the 2 --workers times 1 tower',
         ),
         (
             ['--eval', '-ec', 'run', '--thresholds', 'x.json'],

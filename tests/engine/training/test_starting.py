@@ -133,7 +133,7 @@ def test_a_plain_resnet_answers_as_in_pytorch(form, tensors, tmp_path, capsys):
         write(path, 'zip', {'epoch': 3, entry: state})
     values = starts(PLAIN, path)
     said = capsys.readouterr().out
-    assert 'not used: 1 variables there, such as layer1.0.se.fc1.weight' in said
+    assert 'not used: 1 variable there, such as layer1.0.se.fc1.weight' in said
     np.testing.assert_allclose(logits(PLAIN, values), LOGITS, atol=1e-4)
 
 

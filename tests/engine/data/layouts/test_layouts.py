@@ -117,7 +117,7 @@ def test_what_is_none_says_what_was_looked_for_and_found(tmp_path):
     message = refusal(tmp_path)
     for layout in layouts.LAYOUTS:
         assert layout.wanted in message
-    assert '; found 1 folders (docs/), 1 files .mp4, looked for ' in message
+    assert '; found 1 folder (docs/), 1 file .mp4, looked for ' in message
     assert described(tmp_path / 'a.mp4') == 'a file of 0 bytes'
 
 
@@ -141,15 +141,15 @@ def test_two_forms_of_a_name_are_refused(tmp_path):
         ('path,label\n', 'lists no training images'),
         ('width,height\n3,4\n', "its first line is 'width,height'. Expected titles such as path"),
         ('path,label,split\na.png,x,fold1\n', "line 2: split 'fold1' is unknown; expected train"),
-        ('path,label\na.png\n', 'line 2: has 1 columns only'),
+        ('path,label\na.png\n', 'line 2: has only 1 column'),
         ('path,label\na.png,\n', 'line 2: a path, label or split is empty'),
-        ('path,label\nb.png,x\n', '1 of 1 images are not there'),
+        ('path,label\nb.png,x\n', '1 of 1 image not found'),
         ('a.png,x\na.png,y\n', 'a.png is listed twice, in lines 1 and 2'),
         ('path,label,split\na.png,x,train\nc.png,y,val\n', 'these labels are of no class'),
-        ('path,label,split\na.png,x,train\na.png,x,val\n', '1 files are listed for training and'),
-        ('path,label,split\na.png,x,train\n./a.png,x,val\n', '1 files are listed for training and'),
+        ('path,label,split\na.png,x,train\na.png,x,val\n', '1 file listed for training and'),
+        ('path,label,split\na.png,x,train\n./a.png,x,val\n', '1 file listed for training and'),
         ('a.png,x\n./a.png,y\n', 'a.png is listed twice, in lines 1 and 2'),
-        ('a.png,"x\n\nz"\nc.png\n', 'line 4: has 1 columns only'),
+        ('a.png,"x\n\nz"\nc.png\n', 'line 4: has only 1 column'),
         ('a.png,"x\nc.png,y\n', 'line 2: unexpected end of data; a quote may be left open'),
         ('a.png,"x\n' + 9 * 2**14 * 'c.png,y\n', 'field limit (131072); a quote may be left open'),
     ],

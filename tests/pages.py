@@ -13,7 +13,7 @@ PAGES = tuple(sorted([ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]))
 # First words of what is a command, wherever its program lies.
 PROGRAM = re.compile(r'(\S*/)?(python3?|pip|make|pytest|imagenet-tf|switchable-[\w-]+)$')
 # Other first words of the lines of a shell.
-OTHERS = re.compile(r'(apt-get|cp|cd|\w+=.*|examples/c/build/\w+)$')
+OTHERS = re.compile(r'(apt-get|cp|cd|git|\.|\w+=.*|examples/c/build/\w+)$')
 
 _FENCE = re.compile(r'^```([\w-]*)\n(.*?)^```\n', re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r'`([^`]+)`')

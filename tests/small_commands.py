@@ -51,6 +51,7 @@ OWN_SETTINGS = {
 SUBSTITUTIONS = (
     (r'--out FOLDER', '--out written'),
     (r'/data/ILSVRC2012|\bDIR\b|\bFOLDER\b', 'photos'),
+    (r'photos/val/\w+', 'photos/val/cat'),
     (r'/scratch/', 'scratch/'),
     (r'thresholds-60M', 'thresholds-1M'),
     (r'--sizes 208 --images 2000', '--sizes 16 --images 16'),

@@ -117,6 +117,8 @@ def fault(command: Command) -> str:
         known = set().union(*map(targets, files))
         wrong = [word for word in words[1:] if '=' not in word and word not in known]
         return f'no target {wrong}' if wrong else ''
+    if not pages.PROGRAM.match(words[0]) and not pages.OTHERS.match(words[0]):
+        return 'no command: what it prints stands in a block of its own'
     if not program.startswith('python') or len(words) == 1:
         return ''
     if command.inline and words[1] == '-m' and len(words) == 3:
@@ -153,6 +155,7 @@ def test_commands_parse(page):
         ('python -m scripts.bench train --stepz 3', '--stepz: unknown flag'),
         ('python -m scripts.bench infer --net aig --budgets 0.5', 'wrong flags'),
         ('make demoo', "no target ['demoo']"),
+        ('s160: top-1 70 %', 'no command'),
         ("python -c 'import'", 'invalid syntax'),
     ],
 )

@@ -14,6 +14,7 @@ from engine.config.options import Architecture, DataOptions, RunOptions, ViewOpt
 from engine.config.presets import PRESETS, data_defaults, network_defaults
 from engine.data import augment, datasets, inputs
 from engine.data.balance import BY_WEIGHT, class_weights, is_uneven
+from engine.data.folder import FOLDER
 from engine.data.spec import Dataset
 from engine.data.split import Split
 from engine.errors import UsageError
@@ -298,7 +299,11 @@ def _settle(values: dict[str, Any], dataset: Dataset) -> None:
     sizes = tuple(sorted(values.get('sizes', Architecture.sizes), reverse=True))
     values['sizes'] = sizes
     values['dataset'] = dataset.spec.name
-    values.setdefault('image_size', max(dataset.spec.image_size, *sizes))
+    side = max(dataset.spec.image_size, *sizes)
+    if dataset.spec.name == FOLDER.name and not dataset.spec.small:
+        # No published recipe has larger views than are used: they would only be thinned out.
+        side = max(sizes)
+    values.setdefault('image_size', side)
     values.setdefault('classes', len(dataset.classes))
     batch = max(values.get('batch_size', RunOptions.batch_size), 1)
     images = len(dataset.train) - values.get('holdout', 0)

@@ -7,6 +7,7 @@ from engine.config.config import Config
 from engine.config.resolve import resolve
 from engine.data import fitted, folder
 from engine.data.sources import FileSource
+from engine.data.spec import Edges
 from tests.engine.data.layouts import makers
 
 
@@ -105,3 +106,22 @@ def test_records_of_when_there_was_but_a_sampler(before, now):
     assert Config.from_json(record, 'record').balance == now
     words = ['--balance'] if before else []
     assert cli.explicit(cli.parse(words)).get('balance', 'none') == now
+
+
+@pytest.mark.parametrize(
+    'sizes, edge, expected',
+    [
+        ((64, 48), 300, 64),
+        ((224, 96), 300, 224),
+        (None, 300, 224),
+        ((64, 48), 120, 64),
+        ((28, 24), 32, 32),
+    ],
+)
+def test_views_are_as_large_as_they_are_used(tmp_path, monkeypatch, sizes, edge, expected):
+    """Of own images: for ImageNet a published recipe says their size."""
+    makers.tree(tmp_path)
+    monkeypatch.setattr(fitted, 'edges', lambda source: Edges(edge, edge, edge))
+    given = {'sizes': sizes} if sizes else {}
+    config, *_ = resolve({'data': str(tmp_path), **given})
+    assert config.image_size == expected

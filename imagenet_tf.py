@@ -23,10 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from engine.evaluation.command import run_evaluation
     from engine.training.command import joined, run_training
 
-    quiet()
+    argv = sys.argv[1:] if argv is None else argv
+    quiet(argv)
     resumed = ''
     try:
-        args = parse(sys.argv[1:] if argv is None else argv)
+        args = parse(argv)
         with interruptible():
             if args.eval:
                 run_evaluation(args, joined)

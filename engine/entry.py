@@ -14,11 +14,12 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from engine import chatter
 from engine.errors import Terminated
 
 # Exit status by signal, as shells count it.
@@ -31,18 +32,28 @@ INSTALLED = ('imagenet-tf', 'switchable-')
 temporaries: set[Path] = set()
 
 
-def quiet() -> None:
-    """Keeps messages of TensorFlow's C++ code below errors off the terminal.
+# Flags with which all messages of the libraries are shown.
+ALL_MESSAGES = ('-v', '--verbose')
 
-    TensorFlow reads this when it is loaded: where that has happened, or the environment says
-    something of its own, nothing changes. What the terminal's character set lacks, such as a name
-    of a file that is no text, is printed escaped.
+
+def quiet(argv: Sequence[str] = ()) -> None:
+    """Keeps off the terminal what TensorFlow and tensorpack say about themselves.
+
+    They heed it when they are loaded: where that has happened, or the environment says something
+    of its own, nothing changes. What the terminal's character set lacks, such as a name of a file
+    that is no text, is printed escaped.
+
+    Args:
+        argv: words of a command line; with one of ``ALL_MESSAGES`` everything is shown.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')
+    if any(word in ALL_MESSAGES for word in argv):
+        return
+    chatter.silence()
     if 'tensorflow' not in sys.modules:
-        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', chatter.level())
 
 
 def begin() -> None:
@@ -56,7 +67,7 @@ def begin() -> None:
     ours = name == '-m' or name.startswith(INSTALLED)
     if ours or name == 'imagenet_tf.py':
         _handle(leave)
-        quiet()
+        quiet(sys.argv[1:])
         # Run last of all: the work is done, and what is left are destructors.
         atexit.register(_handle, signal.SIG_IGN)
 
@@ -68,7 +79,7 @@ def leave(number: int, _: object = None) -> None:
     for path in list(temporaries):
         with contextlib.suppress(OSError):
             remove(path)
-    os.write(2, b'interrupted\n' if number == signal.SIGINT else b'terminated\n')
+    os.write(chatter.screen(), b'interrupted\n' if number == signal.SIGINT else b'terminated\n')
     os._exit(STATUS[signal.Signals(number)])
 
 

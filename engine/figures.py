@@ -1,7 +1,7 @@
 """Figures without a display; the only place that asks whether matplotlib is installed."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from engine.errors import UsageError
@@ -88,7 +88,7 @@ def has_pages(output: str) -> bool:
     return output.lower().endswith('.pdf')
 
 
-def save_pages(figures: Sequence[Any], output: str) -> None:
+def save_pages(figures: Iterable[Any], output: str) -> None:
     """Writes figures as the pages of a PDF.
 
     Raises:

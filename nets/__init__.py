@@ -8,6 +8,8 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from quant.spelling import unknown
+
 # Name on the command line -> class. One line per network.
 _NETS = {
     'aig': 'nets.aig.AIG',
@@ -36,7 +38,7 @@ def get(name: str) -> Any:
         ValueError: no network of that name.
     """
     if name not in _NETS:
-        raise ValueError(f'network {name!r} is unknown; there are {", ".join(names())}')
+        raise ValueError(f'network {name!r} is {unknown(name, names())}')
     return _load(_NETS[name])
 
 
@@ -95,7 +97,7 @@ def backbone(arch: str) -> Any:
     for start, path in _BACKBONES.items():
         if arch.startswith(start):
             return _load(path)
-    raise ValueError(f'arch {arch!r} is unknown; there are {", ".join(archs())}')
+    raise ValueError(f'arch {arch!r} is {unknown(arch, archs())}')
 
 
 def _load(path: str) -> Any:

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from quant.spelling import unknown
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -68,7 +70,7 @@ class Limits:
         """The end of a message that says what is wrong with one value; empty if nothing is."""
         allowed = self.allowed()
         if allowed is not None and value not in allowed:
-            return f'unknown; there are {", ".join(map(str, allowed))}'
+            return unknown(str(value), allowed)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return ''
         text = self.range_text()

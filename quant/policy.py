@@ -8,6 +8,7 @@ from typing import Any
 
 from quant import quantizer
 from quant.options import option
+from quant.spelling import unknown
 
 # ``image`` is what the stem reads; the others are roles of layers with weights.
 ROLES = ('stem', 'body', 'shortcut', 'depthwise', 'gate', 'head', 'image')
@@ -43,9 +44,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'roles', tuple(self.roles))
-        unknown = sorted(set(self.roles) - set(ROLES))
-        if unknown:
-            raise ValueError(f'role {unknown[0]!r} is unknown; there are {", ".join(ROLES)}')
+        foreign = sorted(set(self.roles) - set(ROLES))
+        if foreign:
+            raise ValueError(f'role {foreign[0]!r} is {unknown(foreign[0], ROLES)}')
         if len(self.scope) > LONGEST:
             raise ValueError(f'scope {self.scope[:40]}...: longer than {LONGEST} characters')
         try:
@@ -273,7 +274,8 @@ class QuantizationOptions:
             return
         named = self._named(half)
         if named is None and number == FLOAT_BITS and spec != quantizer.FLOAT:
-            raise ValueError(f'{half} {spec}: says no bits; give --{bits}, or {spec}(bits=2)')
+            whole = quantizer.with_options(spec, {'bits': 2})
+            raise ValueError(f'{half} {spec}: says no bits; give --{bits}, or {whole}')
         if named is not None and named != number:
             raise ValueError(
                 f'{half} {spec}: {bits} is {number}; give the same bits, or leave one out'

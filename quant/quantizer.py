@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from quant.spelling import suggestion, unknown
+
 FLOAT = 'float'
 
 # Characters of a spec: far more than any options need.
@@ -409,7 +411,7 @@ def kind(name: str) -> Any:
         ValueError: there is none.
     """
     if name not in _QUANTIZERS:
-        raise ValueError(f'{name!r} is unknown; there are {", ".join([FLOAT, *names()])}')
+        raise ValueError(f'{name!r} is {unknown(name, [FLOAT, *names()])}')
     module, _, cls = _QUANTIZERS[name].rpartition('.')
     return getattr(importlib.import_module(module), cls)
 
@@ -431,8 +433,10 @@ def parse(spec: str) -> Quantizer | None:
         cls = kind(name)
         foreign = sorted(set(values) - set(options(name)))
         if foreign:
-            known = ', '.join(options(name))
-            raise ValueError(f'{name} has no option {foreign[0]!r}; it has {known}')
+            guess = suggestion(foreign[0], options(name))
+            known = f'it has {", ".join(options(name))}'
+            text = f'{guess} {known}'.strip()
+            raise ValueError(f'{name} has no option {foreign[0]!r}; {text}')
         return cls(**values)
     except ValueError as error:
         raise ValueError(f'quantizer spec {spec!r}: {error}') from error

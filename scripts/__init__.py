@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from engine.entry import STATUS, begin, interruptible, quiet
+from engine.config.flags import Speller
+from engine.entry import ALL_MESSAGES, STATUS, begin, interruptible, quiet
 from engine.errors import Terminated, UsageError, told
 
 T = TypeVar('T')
@@ -15,7 +16,7 @@ T = TypeVar('T')
 begin()
 
 
-def parser(name: str, description: str | None, more: str = '') -> argparse.ArgumentParser:
+def parser(name: str, description: str | None, more: str = '') -> Speller:
     """The parser of a script.
 
     Args:
@@ -26,13 +27,17 @@ def parser(name: str, description: str | None, more: str = '') -> argparse.Argum
     epilog = None
     if more:
         epilog = f'Further flags are those of imagenet_tf.py, {more}.'
-    return argparse.ArgumentParser(
+    made = Speller(
         prog=f'python -m scripts.{name}',
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=not more,  # an abbreviation could be a flag to hand on
     )
+    # Heeded before the libraries are loaded, see ``engine.entry.quiet``.
+    text = 'show all messages of TensorFlow and tensorpack'
+    made.add_argument(*ALL_MESSAGES, action='store_true', help=text)
+    return made
 
 
 def status(name: str, run: Callable[[T], str | None], args: T) -> int:
@@ -46,7 +51,7 @@ def status(name: str, run: Callable[[T], str | None], args: T) -> int:
     Returns:
         Exit status: 0, 2 for bad input, 130 if interrupted, 143 if terminated.
     """
-    quiet()
+    quiet(sys.argv[1:])
     try:
         with interruptible():
             text = run(args)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tabulate import tabulate
-from tqdm import tqdm
 
+from engine.console import followed
 from engine.errors import UsageError
 from engine.files import check_writable, in_shell, writable, write_json
 from engine.quantities import quantity
@@ -215,7 +215,7 @@ def candidates(args: argparse.Namespace, study: Study) -> list[Candidate]:
         wanted = cascade_search.all_chains(study.single, study.top1)
     budgets = budgets_of(args, study, wanted)
     found = []
-    for points in tqdm(wanted, unit='chain', desc='chains', delay=3):
+    for points in followed(wanted, 'choosing', len(wanted), 'chains', delay=3):
         found += cascade_search.candidates(study.held, points, study.single, budgets)
     return found
 

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from engine.console import Progress
 from engine.data import checks
 from engine.data.datasets import open_dataset
 from engine.data.folder import IMAGENET
@@ -37,7 +37,7 @@ from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.files import check_output, read_json, write_json, write_text
 from engine.quantities import counted
-from scripts import status
+from scripts import parser, status
 
 TINY = 32
 SAVED_EVERY = 2000  # files
@@ -99,11 +99,7 @@ class State:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
-    p = argparse.ArgumentParser(
-        prog='python -m scripts.check_data',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = parser('check_data', __doc__)
     p.add_argument(
         'data', metavar='DIR', help='what --data of imagenet_tf.py takes, of image files'
     )
@@ -208,12 +204,13 @@ def scan_all(
     """
     state = load_state(path, sources, resume=resume)
     total = sum(map(len, sources.values()))
-    with tqdm(total=total, initial=sum(state.done.values()), unit='image') as bar:
+    done = sum(state.done.values())
+    with Progress('checking', total, 'images', done=done) as progress:
         try:
             for part, source in sources.items():
                 for _ in scan(source, part, state, threads):
-                    bar.update()
-                    if path is not None and bar.n % SAVED_EVERY == 0:
+                    progress.update()
+                    if path is not None and progress.n % SAVED_EVERY == 0:
                         write_json(path, dataclasses.asdict(state))
         finally:
             if path is not None:

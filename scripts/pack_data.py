@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from engine.console import Progress
 from engine.data import packed
 from engine.data.datasets import open_dataset
 from engine.data.ordered import ordered_map
@@ -30,16 +30,12 @@ from engine.data.sources import FileSource, Source, innermost
 from engine.data.split import Split
 from engine.errors import UsageError
 from engine.files import check_writable
-from scripts import status
+from scripts import parser, status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
-    p = argparse.ArgumentParser(
-        prog='python -m scripts.pack_data',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = parser('pack_data', __doc__)
     p.add_argument(
         'data', metavar='DIR', help='what --data takes, of image files; with --check a packed one'
     )
@@ -110,10 +106,10 @@ class Selection:
         """The files from the one at ``start`` on, with a progress bar."""
         rest = self.numbers[start:].tolist()
         contents = ordered_map(self._content, rest, threads=threads, ahead=threads)
-        with tqdm(total=len(self.numbers), initial=start, unit='image') as bar:
+        with Progress('packing', len(self.numbers), 'images', done=start) as progress:
             for i, content in zip(rest, contents):
                 yield packed.File(self.base.name(i), int(self.base.labels[i]), content)
-                bar.update()
+                progress.update()
 
     def _content(self, i: int) -> np.ndarray:
         """The bytes of file ``i`` as they are packed, uint8 [n]."""
@@ -169,14 +165,14 @@ def check(data: str) -> list[str]:
     """Names of the images of a packed folder that differ from their checksums."""
     packs = [packed.Pack(Path(data).expanduser() / part) for part in PACKS]
     bad = []
-    with tqdm(total=sum(map(len, packs)), unit='image') as bar:
+    with Progress('checking', sum(map(len, packs)), 'images') as progress:
         for found in packs:
             for i, name in enumerate(found.names):
                 try:
                     found.read(i)
                 except OSError:
                     bad.append(name)
-                bar.update()
+                progress.update()
     return bad
 
 

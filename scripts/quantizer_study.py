@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from engine import figures
+from engine.console import Progress
 from engine.errors import UsageError
 from engine.files import read_json, write_json, write_text
 from engine.results import quantizer_study
@@ -295,7 +294,7 @@ def run_tasks(form: Form, folder: Path, processes: int) -> None:
     total = Plan(form, folder, done).total()
     with (
         Workers(processes) as workers,
-        tqdm(total=total, initial=len(done), unit='task', smoothing=0.05) as bar,
+        Progress('study', total, 'tasks', done=len(done)) as progress,
     ):
         while True:
             for task in Plan(form, folder, done).tasks():
@@ -304,13 +303,13 @@ def run_tasks(form: Form, folder: Path, processes: int) -> None:
                 is_ready = all(name in done for name in task.needs)
                 if task.name in done or task.name in workers.busy or not is_ready:
                     continue
-                bar.set_description(task.name)
+                progress.note(task.name)
                 workers.start(asked(task, folder, form))
             if not workers.busy:
                 return
             for result in workers.finished():
                 done[result.task] = result
-                bar.update()
+                progress.update()
 
 
 def collect(folder: Path) -> Study:

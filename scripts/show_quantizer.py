@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tabulate import tabulate
-from tqdm import tqdm
 
 from engine import figures
+from engine.console import followed
 from engine.errors import UsageError
 from engine.files import check_output
 from engine.graph import step_functions
@@ -200,7 +200,7 @@ def draw_run(args: argparse.Namespace, run: str, output: str) -> str:
     lines = [tabulate(layer_levels.states(layers), HEADERS)]
     if figures.has_pages(output):
         drawn = list(levels_figure.pages(layers, title))
-        figures.save_pages(tqdm(drawn, 'drawing', unit='page', delay=3), output)
+        figures.save_pages(followed(drawn, 'drawing', len(drawn), 'pages', delay=3), output)
     else:
         shown = levels_figure.choose(layers, levels_figure.PICTURE)
         if len(shown) < len(layers):
@@ -217,7 +217,8 @@ def run(args: argparse.Namespace) -> str:
     inputs = args.inputs or 'relu'
     if args.all is not None:
         args.all.mkdir(parents=True, exist_ok=True)
-        for name, spec in tqdm(every().items(), 'drawing', unit='method', delay=3):
+        methods = every()
+        for name, spec in followed(methods.items(), 'drawing', len(methods), 'methods', delay=3):
             draw_specs([spec], None, inputs, str(args.all / f'{name}.svg'))
         return str(args.all)
     if is_run(args.what[0]):

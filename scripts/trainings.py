@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
+from engine.console import Progress
 from engine.errors import UsageError
 from engine.runs import history
 
@@ -52,7 +51,7 @@ def finished_epochs(run: Path) -> int:
     return int(rows[-1][history.EPOCH]) if rows else 0
 
 
-class Progress:
+class Epochs:
     """One bar over the epochs of all jobs, read from the run folders."""
 
     def __init__(self, jobs: Sequence[Job], folder: Path):
@@ -60,7 +59,7 @@ class Progress:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> 'Progress':
+    def __enter__(self) -> 'Epochs':
         self._thread.start()
         return self
 
@@ -70,12 +69,11 @@ class Progress:
 
     def _watch(self) -> None:
         total = sum(job.epochs for job in self._jobs)
-        with tqdm(total=total, unit='epoch', desc='training') as bar:
+        with Progress('training', total, 'epochs') as progress:
             finished = False
             while not finished:
                 finished = self._done.wait(1.0)
-                bar.n = sum(finished_epochs(self._folder / job.name) for job in self._jobs)
-                bar.refresh()
+                progress.to(sum(finished_epochs(self._folder / job.name) for job in self._jobs))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +116,7 @@ class Trainer:
         # A job that starts from another waits behind the independent ones, so that it never holds a
         # process idle for long.
         ordered = sorted(jobs, key=lambda job: bool(job.after))
-        with Progress(jobs, self.folder), ThreadPoolExecutor(self.processes) as pool:
+        with Epochs(jobs, self.folder), ThreadPoolExecutor(self.processes) as pool:
             try:
                 list(pool.map(work, ordered))
             except KeyboardInterrupt:

@@ -11,6 +11,8 @@ LADDER = [
     'quant',
     'nets',
     'engine/errors',
+    'engine/chatter',
+    'engine/console',
     'engine/entry',
     'engine/version',
     'engine/timing',

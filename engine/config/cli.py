@@ -8,7 +8,7 @@ from typing import Any
 import nets
 from engine.config import flags, listing
 from engine.config.config import Config
-from engine.config.flags import Flag, Parser, unknown
+from engine.config.flags import Flag, Parser
 from engine.config.groups import GROUPS
 from engine.config.options import (
     WORKER_TIMEOUT,
@@ -20,6 +20,7 @@ from engine.config.options import (
 from engine.config.presets import PRESETS, data_defaults, network_defaults
 from engine.data import augment, inputs
 from engine.errors import UsageError
+from quant.spelling import unknown
 
 PROGRAM = 'imagenet_tf.py'
 DESCRIPTION = """Train or evaluate a network whose cost is chosen at run time.
@@ -83,7 +84,7 @@ def parser(family: str = '', description: str = DESCRIPTION) -> Parser:
     _add_spellings(p)
     _add_network(p, nets.names())
     _add_all(titles['training'], flags.flags([('chain', ChainFlags)]))
-    _add_all(titles[MACHINE], flags.flags([('run folder', FolderFlags)]))
+    _add_all(titles[MACHINE], flags.flags([('run folder', FolderFlags)]), switch=True)
     evaluation = p.add_argument_group('evaluation')
     evaluation.add_argument('--eval', action='store_true', help='evaluate -ec')
     _add_all(evaluation, flags.flags([('evaluation', EvaluationFlags)]), switch=True)
@@ -159,7 +160,7 @@ def parse(argv: Sequence[str], description: str = DESCRIPTION) -> argparse.Names
     """
     words = [_canonical(word) for word in argv]
     _answer(words, description)
-    args = parser().parse(words)
+    args: argparse.Namespace = parser().parse_args(words)
     if args.preset is not None and args.preset not in PRESETS:
         raise UsageError(f'--preset {args.preset}: {unknown(args.preset, PRESETS)}')
     if args.eval and args.progressive is not None:

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import difflib
 import functools
 import typing
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from engine.errors import UsageError
 from engine.files import read_json
 from engine.quantities import amount
 from quant.options import Limits, limits
+from quant.spelling import suggestion, unknown
 
 
 class Flag(NamedTuple):
@@ -154,7 +154,8 @@ def read(flag: Flag, text: str) -> Any:
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f'{text}: {error}') from None
+        told = str(error).removeprefix(f'{text!r}: ')
+        raise argparse.ArgumentTypeError(f'{text}: {told}') from None
     if flag.choices and value not in flag.choices:
         raise argparse.ArgumentTypeError(f'{text}: {unknown(text, flag.choices)}')
     if len(flag.known) == 1 and not flag.choices:
@@ -180,34 +181,35 @@ def _value(flag: Flag, text: str) -> Any:
         raise ValueError(f'must be {words} {bounds}'.rstrip()) from None
 
 
-def suggestion(text: str, known: Iterable[Any]) -> str:
-    """The end of a message, ``did you mean ...?``, for a misspelled word; empty without a guess.
+class Speller(argparse.ArgumentParser):
+    """A parser that names what was probably meant by an unknown flag or value."""
 
-    Args:
-        text: what was given.
-        known: what there is.
-    """
-    guesses = difflib.get_close_matches(text, list(map(str, known)), n=2, cutoff=0.6)
-    if not guesses:
-        return ''
-    return f'did you mean {" or ".join(guesses)}?'
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = action.choices
+        if choices is not None and value not in choices:
+            raise argparse.ArgumentError(action, f'{value}: {unknown(str(value), choices)}')
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The values of flags; what is none of them is an error, see ``error``."""
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.error(self.foreign(rest))
+        return found
+
+    def foreign(self, words: Sequence[str]) -> str:
+        """A message about words of a command line that are no flag of this parser."""
+        first = words[0].partition('=')[0]
+        if not first.startswith('--') or first == '--':
+            return f'unrecognized arguments: {" ".join(words)}'
+        known: list[str] = []
+        for action in self._actions:
+            known += [name for name in action.option_strings if name.startswith('--')]
+        guess = suggestion(first, known) or '--help lists all'
+        return f'{first}: unknown flag; {guess}'
 
 
-def unknown(text: str, known: Iterable[Any]) -> str:
-    """The end of a message about a word that is none of ``known``, with a guess at what was meant.
-
-    >>> unknown('aigg', ['aig', 'san'])
-    'unknown; did you mean aig? There are aig, san'
-    """
-    words = list(map(str, known))
-    guess = suggestion(text, words)
-    if guess:
-        return f'unknown; {guess} There are {", ".join(words)}'
-    return f'unknown; there are {", ".join(words)}'
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and name what was probably meant."""
+class Parser(Speller):
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         """Raises what the message says.
@@ -221,24 +223,3 @@ class Parser(argparse.ArgumentParser):
             # The value that a reader has refused stands behind the flag.
             raise UsageError(f'{flag} {rest}')
         raise UsageError(message)
-
-    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The values of flags.
-
-        Args:
-            argv: words of a command line.
-
-        Raises:
-            UsageError: a flag is unknown, or a value is no such thing.
-        """
-        args, rest = self.parse_known_args(argv)
-        if not rest:
-            return args
-        first = rest[0].partition('=')[0]
-        if not first.startswith('--') or first == '--':
-            raise UsageError(f'unrecognized arguments: {" ".join(rest)}')
-        known: list[str] = []
-        for action in self._actions:
-            known += [name for name in action.option_strings if name.startswith('--')]
-        guess = suggestion(first, known) or '--help lists all'
-        raise UsageError(f'{first}: unknown flag; {guess}')

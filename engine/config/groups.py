@@ -20,6 +20,7 @@ from engine.optimization.parts import PartOptions
 from engine.optimization.schedules import ScheduleOptions
 from engine.optimization.teaching import TeachingOptions
 from quant.policy import QuantizationOptions
+from quant.spelling import unknown
 
 # Group -> its options. Those of the network depend on it, and form the group ``options``.
 GROUPS: dict[str, type[Any]] = {
@@ -62,7 +63,7 @@ def network(name: str) -> Any:
     try:
         return nets.get(name)
     except ValueError:
-        raise UsageError(f'--net {name}: unknown; there are {", ".join(nets.names())}') from None
+        raise UsageError(f'--net {name}: {unknown(name, nets.names())}') from None
 
 
 def of_net(net: str) -> dict[str, type[Any]]:

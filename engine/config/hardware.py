@@ -3,35 +3,26 @@
 import os
 from pathlib import Path
 
+from engine.config import processor
 from engine.config.config import Config
+from engine.config.processor import cores
 from engine.data.opencv import cv2
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.quantities import counted
 from quant import backend, native
 
-# Where Linux lists what a processor can do, and what multiplies bfloat16 there, the fastest first.
-CPUINFO = Path('/proc/cpuinfo')
+# What multiplies bfloat16 in a processor, the fastest first.
 BFLOAT16 = {'amx_bf16': 'AMX', 'avx512_bf16': 'AVX512-BF16', 'bf16': 'Arm BF16'}
 
 
-def bfloat16(cpuinfo: Path = CPUINFO) -> str:
+def bfloat16(cpuinfo: Path = processor.CPUINFO) -> str:
     """Name of what multiplies bfloat16 in the processor; empty where nothing does."""
-    try:
-        words = set(cpuinfo.read_text(errors='replace').split())
-    except OSError:
-        return ''
+    there = processor.features(cpuinfo)
     for flag, name in BFLOAT16.items():
-        if flag in words:
+        if flag in there:
             return name
     return ''
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def check_native(config: Config) -> None:

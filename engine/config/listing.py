@@ -6,12 +6,12 @@ from typing import Any
 
 import nets
 from engine import families
-from engine.config.flags import unknown
 from engine.data import datasets, folder
 from engine.errors import UsageError
 from engine.families.family import Family
 from engine.optimization import optimizers, schedules
 from quant import quantizer
+from quant.spelling import unknown
 
 
 def _summary(described: Any) -> str:

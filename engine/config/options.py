@@ -306,6 +306,7 @@ class FolderFlags:
         'run folder; default: train_log/ and a name made of the configuration',
         metavar='FOLDER',
     )
+    verbose: bool = option(False, 'show all messages of TensorFlow and tensorpack', short=('-v',))
     action: str | None = option(
         None,
         'what to do with an existing run folder: '

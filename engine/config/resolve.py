@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.config import overview
 from engine.config.config import Config, check_sizes
 from engine.config.groups import refuse_foreign
 from engine.config.options import Architecture, DataOptions, RunOptions, ViewOptions
@@ -23,6 +24,7 @@ from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.schedules import ScheduleOptions
 from quant import options as ranges
 from quant.policy import QuantizationOptions
+from quant.spelling import unknown
 
 # The set that comes with the project, and its largest size.
 EMBEDDED = 'animals28'
@@ -109,8 +111,7 @@ def resolve(
 def _refuse_of_other_optimizers(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     name = values.get('optimizer', OptimizerOptions.optimizer)
     if name not in optimizers.names():
-        known = ', '.join(optimizers.names())
-        raise UsageError(f'--optimizer {name}: unknown; there are {known}')
+        raise UsageError(f'--optimizer {name}: {unknown(name, optimizers.names())}')
     for option in optimizers.foreign((name, values.get('quantizer_optimizer', '')), given):
         # A record holds the options of all optimizers.
         if given[option] == getattr(OptimizerOptions, option):
@@ -264,12 +265,7 @@ def _folder_notes(config: Config, dataset: Dataset) -> list[str]:
     """Lines about images that the user has laid out: what was found, how they become inputs."""
     if not dataset.layout:
         return []
-    sizes = ' '.join(map(str, config.sizes))
-    recipe = (
-        f'images: --augmentation {config.augmentation}, views of {config.image_size} pixels, '
-        f'--resize {config.resize} to --sizes {sizes}, --inputs {config.inputs}'
-    )
-    notes = [dataset.line(), recipe]
+    notes = [overview.data_line(dataset), overview.images_line(config)]
     if is_uneven(dataset.train.labels) and config.balance == DataOptions.balance:
         counts = np.bincount(dataset.train.labels)
         notes.append(

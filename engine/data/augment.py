@@ -26,6 +26,7 @@ from engine.data.plain import Plain, ShiftOnly
 from engine.data.randaugment import RandAugment
 from engine.data.shift import Shift
 from engine.data.transforms import mirror, not_too_long, scale_antialiased
+from quant.spelling import unknown
 
 
 class Augmentation(Protocol):
@@ -107,8 +108,7 @@ def named(text: str) -> Augmentation:
     """
     name, separator, share = text.partition(SHARE)
     if name not in AUGMENTATIONS:
-        names = ', '.join(AUGMENTATIONS)
-        raise ValueError(f'{text!r}: unknown; there are {names}')
+        raise ValueError(f'{text!r}: {unknown(name, [*AUGMENTATIONS, *SPELLINGS])}')
     kind = AUGMENTATIONS[name]
     if not separator:
         return kind

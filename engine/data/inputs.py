@@ -3,6 +3,7 @@
 import dataclasses
 
 from engine.errors import UsageError
+from quant.spelling import unknown
 
 # ImageNet statistics of the range [0, 1], in RGB order.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -144,8 +145,7 @@ def parse(text: str) -> InputRule:
         return RULES[text]
     order, *lists = text.split(':')
     if order not in ORDERS or len(lists) != 2:
-        known = ', '.join(RULES)
-        raise UsageError(f'--inputs {text}: unknown; there are {known}, or {SPELLING}')
+        raise UsageError(f'--inputs {text}: {unknown(text, RULES, more=f"or {SPELLING}")}')
     count = 1 if order == GREY else 3
     mean, std = (_numbers(text, numbers, count) for numbers in lists)
     if min(std) <= 0:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from engine import arrays
+from engine.console import Progress
 from engine.data.sources import FileSource
 from engine.errors import UsageError
 
@@ -161,11 +161,11 @@ def recover(path: Path) -> list[Entry]:
     found = []
     with (
         path.open('rb') as file,
-        tqdm(total=size, unit='B', unit_scale=True, desc=f'checking {path.name}') as bar,
+        Progress(f'checking {path.name}', size, 'bytes', scaled=True) as progress,
     ):
         for entry in _entries(file, size):
             found.append(entry)
-            bar.update(file.tell() - bar.n)
+            progress.to(file.tell())
     return found
 
 

@@ -14,6 +14,7 @@ from engine.data.preprocessing import Preprocessing
 from engine.deployment.runtimes import RUNTIMES
 from engine.errors import UsageError
 from nets.points import Point
+from quant.spelling import unknown
 
 if TYPE_CHECKING:
     from engine.config.config import Config
@@ -151,8 +152,7 @@ def open_backend(
         UsageError: there is no such backend, or it cannot read what lies there.
     """
     if name not in (None, TENSORFLOW, *RUNTIMES):
-        known = ', '.join((TENSORFLOW, *RUNTIMES))
-        raise UsageError(f'backend {name!r}: unknown; there are {known}')
+        raise UsageError(f'backend {name!r}: {unknown(str(name), (TENSORFLOW, *RUNTIMES))}')
     path = Path(run)
     if path.suffix != '.onnx' or path.is_dir():
         return _of_run(run, name or TENSORFLOW, epoch, threads, weights)

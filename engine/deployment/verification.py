@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from tabulate import tabulate
-from tqdm import tqdm
 
 from engine import timing
+from engine.console import followed
 from engine.data import classes
 from engine.data.datasets import open_dataset
 from engine.deployment.forms import Exporter
@@ -175,7 +175,7 @@ def compare(
         for name in runtimes:
             found[number, name] = Comparison(name, point, evaluations[number].choices)
     starts = range(0, given.total, BATCH)
-    for start in tqdm(starts, 'verifying', disable=len(starts) < 2 or None):
+    for start in followed(starts, 'verifying', len(starts), 'batches', delay=1):
         numbers = range(start, min(start + BATCH, given.total))
         batch = [given.read(number) for number in numbers]
         labels = np.full(len(batch), -1)

@@ -1,12 +1,11 @@
 """Images of any size as views of evaluation, a batch at a time."""
 
 import itertools
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
+from engine.console import Progress
 from engine.data.opencv import cv2
 from engine.data.preprocessing import Preprocessing
 from engine.errors import UsageError
@@ -43,13 +42,11 @@ def batches(
         count = 1
     rest = iter(images)
     done = 0
-    # A log gets a line per minute.
-    seconds = 0.5 if sys.stderr.isatty() else 60
-    with tqdm(total=total, unit='image', desc='predicting', delay=3, mininterval=seconds) as bar:
+    with Progress('predicting', total, 'images', delay=3) as progress:
         while batch := views(itertools.islice(rest, count), preprocessing, done):
             yield batch
             done += len(batch[0])
-            bar.update(len(batch[0]))
+            progress.update(len(batch[0]))
     if not done:
         raise UsageError('images: none given')
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from tensorpack.utils.utils import get_tqdm
 
 from engine import families
 from engine.config.config import Config
+from engine.console import Progress
 from engine.data.datasets import Dataset, is_gone, located
 from engine.data.identity import Identity
 from engine.errors import UsageError
@@ -133,12 +133,12 @@ def training_batches(
         images: how many images in all.
         threads: decoding threads.
     """
-    with get_tqdm(total=images, unit='image', desc='calibrating') as bar:
+    with Progress('calibrating', images, 'images') as progress:
         for batch in train_flow(config, dataset, start_step=0, threads=threads):
-            part = [array[: images - bar.n] for array in batch]
+            part = [array[: images - progress.n] for array in batch]
             yield part
-            bar.update(len(part[-1]))
-            if bar.n >= images:
+            progress.update(len(part[-1]))
+            if progress.n >= images:
                 return
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine import families
-from engine.config import hardware
+from engine.config import hardware, overview
 from engine.config.cli import explicit, peers
 from engine.config.config import Config, read_config
 from engine.config.options import MachineOptions
@@ -79,12 +79,18 @@ def run_evaluation(
         exact=True,
     )
     config = sessions.settled(config, args.threads)
-    print(sessions.line(config, threads), flush=True)
     model = tower.Model(config, data_format=data_format)
     if borrowed.kernels:
         lenders = {size: sizes[0] for size, sizes in borrowed.lenders.items()}
         model.net = model.net.encoded_as(lenders)
     variables, layers = model.inspect()
+    about = [
+        *overview.data_lines(config, dataset),
+        *overview.network_lines(config),
+        *overview.cost_lines(layers),
+        *overview.machine_lines(config, sessions.line(config, threads)),
+    ]
+    print('\n'.join(about), flush=True)
     values = borrowing.variable_values(source, variables, borrowed, model.net.detachable)
     worker = evaluate.ALONE
     if join is not None and args.workers:

@@ -11,9 +11,9 @@ import numpy as np
 from tensorpack.predict import OnlinePredictor
 from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.tower import PredictTowerContext
-from tensorpack.utils.utils import get_tqdm
 
 from engine.config.config import Config
+from engine.console import Progress
 from engine.data.batches import EvalFlow
 from engine.data.sources import Subset
 from engine.data.spec import Dataset
@@ -89,14 +89,16 @@ def score(
     batches: Iterable[Sequence[np.ndarray]],
     total: int,
     net: Network,
+    first: str = '',
 ) -> Score:
     """Runs every batch through one of the predictors, which work side by side.
 
     Args:
         predictors: one per device.
         batches: images and labels.
-        total: number of batches.
+        total: number of images.
         net: tells what the results are.
+        first: name of the first row, for the progress that is shown.
     """
     started = time.perf_counter()
     images = 0
@@ -107,35 +109,48 @@ def score(
             images += len(batch[-1])
             yield batch
 
-    results = run_batches(predictors, counted(), total)
+    results = run_batches(predictors, counted(), total, first)
     return _score(results, net, images, time.perf_counter() - started)
 
 
 def run_batches(
-    predictors: Sequence[Predictor], batches: Iterable[Sequence[np.ndarray]], total: int
+    predictors: Sequence[Predictor],
+    batches: Iterable[Sequence[np.ndarray]],
+    total: int,
+    first: str = '',
 ) -> list[list[np.ndarray]]:
     """Runs batches; returns arrays in the order of ``Model.fetches`` for each of them.
 
     Args:
         predictors: one per device.
         batches: images and labels.
-        total: number of batches.
+        total: number of images.
+        first: name of the first row, for the progress that is shown.
     """
     pool = _Pool(predictors)
     results: list[list[np.ndarray]] = []
-    waiting: list[Future[list[np.ndarray]]] = []
+    waiting: list[tuple[int, Future[list[np.ndarray]]]] = []
+    right = 0.0
     with (
         ThreadPoolExecutor(len(predictors)) as threads,
-        get_tqdm(total=total, unit='batch', desc='evaluating') as bar,
+        Progress('evaluating', total, 'images') as progress,
     ):
-        for batch in batches:
-            waiting.append(threads.submit(pool.run, batch))
-            if len(waiting) > len(predictors):
-                results.append(waiting.pop(0).result())
-                bar.update()
-        for future in waiting:
+
+        def finish() -> None:
+            """Waits for the oldest batch."""
+            nonlocal right
+            images, future = waiting.pop(0)
             results.append(future.result())
-            bar.update()
+            right += results[-1][0][0, 0]
+            progress.note(f'top-1 {first} {100 * right / (progress.n + images):.2f} %')
+            progress.update(images)
+
+        for batch in batches:
+            waiting.append((len(batch[-1]), threads.submit(pool.run, batch)))
+            if len(waiting) > len(predictors):
+                finish()
+        while waiting:
+            finish()
     return results
 
 
@@ -283,7 +298,7 @@ def evaluate(
         for _ in range(passes):
             started = time.perf_counter()
             with worker.barrier():
-                results = run_batches(towers, batches, len(batches))
+                results = run_batches(towers, batches, len(batches.source), model.names[0])
             results = worker.collect(results)
             seconds = time.perf_counter() - started
             scores.append(_score(results, model.net, images, seconds))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
-from tensorpack.utils.utils import get_tqdm
 
+from engine.console import Progress
 from engine.data.datasets import Dataset
 from engine.deployment.early_exit import EarlyExit
 from engine.deployment.stages import Queue
@@ -103,13 +103,13 @@ def _run(
     queue = Queue(runner, thresholds, BATCH_SIZE)
     shown = []
     seconds = 0.0
-    with get_tqdm(total=len(batches), unit='batch', desc='early exit') as bar:
+    with Progress('early exit', len(batches.source), 'images') as progress:
         for *images, labels in batches:
             started = time.perf_counter()
             queue.add(images)
             seconds += time.perf_counter() - started
             shown.append(labels)
-            bar.update()
+            progress.update(len(labels))
     started = time.perf_counter()
     answers = queue.finish()
     seconds += time.perf_counter() - started

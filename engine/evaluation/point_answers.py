@@ -5,10 +5,10 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from tensorpack.utils.utils import get_tqdm
 
 from engine.config import hardware
 from engine.config.config import Config
+from engine.console import Progress
 from engine.data.batches import EvalFlow
 from engine.data.sources import Source
 from engine.data.spec import Dataset
@@ -94,14 +94,14 @@ def _answers(chain: Chain, dataset: Dataset, images: Source, name: str, threads:
     labels = []
     logits: list[list[point_answers.Logits]] = [[] for _ in chain.points]
     classes = 0
-    with get_tqdm(total=len(batches), unit='batch', desc=f'{name} images') as bar:
+    with Progress(f'{name} images', len(images), 'images') as progress:
         for *views, own in batches:
             for place, found in enumerate(chain.every(views)):
                 classes = found.shape[1]
                 _check(found, chain.points[place])
                 logits[place].append(point_answers.sparse(found))
             labels.append(own)
-            bar.update()
+            progress.update(len(own))
     whole = [point_answers.joined(parts) for parts in logits]
     return Answers(np.concatenate(labels), classes, dict(zip(chain.points, whole)))
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tensorpack.utils.utils import get_tqdm
 
 from engine.config.config import Config
+from engine.console import Progress
 from engine.errors import UsageError
 from engine.evaluation.calibrate import training_batches, training_data
 from engine.graph.inference import InferenceModel
@@ -136,12 +136,12 @@ def _start(
         feeds: the images of every batch.
     """
     total = len(starts) * len(feeds)
-    with get_tqdm(total=total, unit='batch', desc='observing') as bar:
+    with Progress('observing', total, 'batches') as progress:
         for start in starts:
             whole: Any = 0.0
             for feed in feeds:
                 whole = whole + session.run(start.table, feed)
-                bar.update()
+                progress.update()
             session.run(start.assign, {start.whole: whole})
 
 

@@ -16,6 +16,7 @@ from engine.runs.checkpoint import Checkpoint, Restore
 from nets.points import Point
 from quant import backend
 from quant.backend import new_graph, tf
+from quant.spelling import unknown
 from quant.state import State, variables
 
 # Values of variables by name, or what takes them from somewhere by the declarations of a graph.
@@ -141,7 +142,7 @@ def point_model(
     """
     known = points(source)
     if name not in known or source.config is None:
-        raise UsageError(f'point {name!r}: {source.prefix} has {" ".join(known)}')
+        raise UsageError(f'point {name!r}: {unknown(name, known)} (in {source.prefix})')
     point = Point.parse(name)
     config = source.config
     if point.size is not None and point.size in config.sizes:

@@ -49,6 +49,7 @@ class Model(InferenceModel, ModelDesc):
         batches: images and labels as each of them takes them.
         steps: the step by training tower, to be fed: a step writes the graph's counter.
         losses: by training tower, in order: the ``loss`` and what it is the sum of, by name.
+        errors: by training tower, in order: share of wrong answers of the first row.
         names: spelling of what the rows of the ``correct`` tensor stand for, once a tower is built.
         exchange: through which training towers share batch statistics, to be connected when all
             are built, or None.
@@ -70,6 +71,7 @@ class Model(InferenceModel, ModelDesc):
         self.steps: list[tf.Tensor] = []
         self.names: list[str] = []
         self.losses: list[dict[str, tf.Tensor]] = []
+        self.errors: list[tf.Tensor] = []
         towers = len(config.gpu)
         self._optimizer = config.optimization
         self._teacher = teacher
@@ -146,7 +148,7 @@ class Model(InferenceModel, ModelDesc):
             terms['loss/weight_decay'] = self._optimizer.wd * tf.add_n(decay)
         loss = tf.add_n(list(terms.values()), name='loss')
         self.losses.append({'loss': loss, **terms})
-        _summarize(loss, terms, rows, hard(targets))
+        self.errors.append(_summarize(loss, terms, rows, hard(targets)))
         return loss
 
     def _teaching(self, teacher: Teacher, images: Sequence[tf.Tensor]) -> Teaching:
@@ -221,12 +223,18 @@ def _summarize(
     terms: Mapping[str, tf.Tensor],
     rows: Mapping[str, tf.Tensor],
     labels: tf.Tensor,
-) -> None:
-    """Keeps moving averages of the loss, its terms and the training error of every row."""
+) -> tf.Tensor:
+    """Keeps moving averages of the loss, its terms and the training error of every row.
+
+    Returns:
+        The error of the first row.
+    """
     summaries = [loss]
     for name, value in terms.items():
         summaries.append(tf.identity(value, name=name))
+    errors = []
     for name, logits in rows.items():
         right = tf.cast(tf.nn.in_top_k(logits, labels, 1), tf.float32)
-        summaries.append(tf.reduce_mean(1 - right, name=f'train-error/{name}'))
-    add_moving_summary(*summaries)
+        errors.append(tf.reduce_mean(1 - right, name=f'train-error/{name}'))
+    add_moving_summary(*summaries, *errors)
+    return errors[0]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from nets.cost import LayerRecord
 from quant.options import option
+from quant.spelling import unknown
 
 STEM, HEAD, BACKBONE = 'stem', 'head', 'backbone'
 
@@ -119,10 +120,8 @@ class Parts:
         for flag, names in given.items():
             for name in names:
                 if name not in self.names:
-                    raise ValueError(
-                        f'{flag} {getattr(options, flag)}: no part {name!r}; there are '
-                        f'{" ".join(self.names)}'
-                    )
+                    text = unknown(name, self.names)
+                    raise ValueError(f'{flag} {getattr(options, flag)}: no part {name!r}: {text}')
         if all(self.factor(top, options) == 0 for top in self._roles):
             raise ValueError(f'freeze {options.freeze}: nothing is left that could learn')
 

@@ -191,7 +191,9 @@ class Evaluate(Callback):
         self._model = model
         self._run = run
         self._averages = averages
-        self._flow: DataFlow = eval_flow(model.config, dataset, threads)
+        flow = eval_flow(model.config, dataset, threads)
+        self._images = len(flow.source)
+        self._flow: DataFlow = flow
         if watchdog is not None:
             self._flow = Noted(self._flow, watchdog)
 
@@ -223,7 +225,8 @@ class Evaluate(Callback):
         """Scores the network with the present values of its variables."""
         self.trainer.sess.run(self._generate)
         prefix = str(self._run.path / f'model-{self.global_step}')
-        result = score(self._predictors, self._flow, len(self._flow), self._model.net)
+        first = self._model.names[0]
+        result = score(self._predictors, self._flow, self._images, self._model.net, first)
         config = self._model.config
         found = records(
             self._model.names, result, data=config.data, dataset=config.dataset, prefix=prefix

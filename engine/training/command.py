@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.config import hardware
+from engine.config import hardware, overview
 from engine.config.cli import evaluation_flag, explicit, peers
 from engine.config.config import Config
 from engine.config.options import RESUMING
@@ -18,11 +18,10 @@ from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.quantities import counted
-from engine.runs import holdout
+from engine.runs import environment, holdout
 from engine.runs.folder import Run, open_run, placed
 from engine.runs.lock import Lock, held
 from engine.training import stages, starting, teachers
-from quant.policy import QuantizationOptions
 
 
 def run_training(args: argparse.Namespace) -> None:
@@ -139,7 +138,8 @@ def _train_one(
     checks.check_trainable(dataset)
     teachers.check_there(config)
     identity = Identity(dataset)
-    print('\n'.join([*notes, *checks.notes(dataset, identity)]), flush=True)
+    about = [*notes, *overview.data_lines(config, dataset), *checks.notes(dataset, identity)]
+    print('\n'.join(about), flush=True)
     hardware.check_native(config)
     from engine.graph import sessions
     from engine.training import cluster, train
@@ -177,10 +177,14 @@ def _train_one(
     if run.step >= config.epochs * config.steps_per_epoch:
         print(f'{run.path} is complete ({counted(config.epochs, "epoch")}); -a n starts a new run')
         return run.path, threads
+    if worker.first:
+        environment.record(run.path, run.step)
     _announce(run, worker)
-    lines = [config.course.line(), hardware.line(), sessions.line(config, threads)]
-    if config.quantization.to_policy() != QuantizationOptions().to_policy():
-        lines.append(hardware.quantizer_line(config))
+    lines = [
+        *overview.network_lines(config),
+        *overview.training_lines(config),
+        *overview.machine_lines(config, sessions.line(config, threads)),
+    ]
     print('\n'.join(lines), flush=True)
     train.train(
         config,

@@ -1,12 +1,15 @@
-"""Progress of a training for people: one line per epoch, and TensorBoard."""
+"""Progress of a training for people: on the console, in the history, and in TensorBoard."""
 
-import datetime
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from tensorpack import MonitorBase, TFEventWriter
 from tensorpack.utils import logger
 
+from engine.config import overview
+from engine.config.config import Config
+from engine.console import Progress, clock_text, say
 from engine.errors import reason
 from engine.graph.tower import Model
 from engine.runs import history
@@ -65,41 +68,122 @@ class History(MonitorBase):
 
 
 class EpochLine(MonitorBase):
-    """One line per epoch: loss, top-1 of the strongest and the weakest point, images/s, time left.
+    """Progress within an epoch, and one line at its end.
 
+    The line has the loss, top-1 of the strongest and the weakest point, images/s, the time left.
     TensorBoard and stats.json have everything else.
 
     Args:
-        model: whose inference tower has been built when the first epoch ends.
+        model: whose training towers have been built.
+        cost: whether the cost of the network is said before the first step.
     """
 
-    def __init__(self, model: Model):
+    # The newest step counts so much in what is shown of training.
+    NEWEST = 0.05
+
+    def __init__(self, model: Model, *, cost: bool = True):
         self._model = model
+        self._cost = cost
         self._latest: dict[str, float] = {}
+        self._progress: Progress | None = None
+        self._scoring = 0.0
+
+    def _setup_graph(self) -> None:
+        fetched = {'loss': self._model.losses[0]['loss'], 'error': self._model.errors[0]}
+        self._fetches = tf.train.SessionRunArgs(fetched)
 
     def process_scalar(self, name: str, val: float) -> None:
         """Keeps the newest value of a metric."""
         self._latest[name] = val
 
+    def _before_train(self) -> None:
+        if self._cost:
+            say('\n'.join(overview.cost_lines(self._model.towers[0].layers)))
+        self._begun = self.global_step
+
     def _before_epoch(self) -> None:
         self._started = time.perf_counter()
         self._first = self.global_step
+        self._shown: dict[str, float] = {}
         # A line shows no scores of an earlier epoch.
         self._latest = {k: v for k, v in self._latest.items() if not k.startswith('val')}
+        done = self.global_step % self.trainer.steps_per_epoch
+        steps = self.trainer.steps_per_epoch
+        self._progress = Progress(self._epoch, steps, 'steps', done=done, left=False)
+
+    @property
+    def _epoch(self) -> str:
+        return f'epoch {self.epoch_num}/{self.trainer.max_epoch}'
+
+    def _before_run(self, _: Any) -> tf.train.SessionRunArgs:
+        return self._fetches
+
+    def _after_run(self, _: Any, values: tf.train.SessionRunValues) -> None:
+        for name, value in values.results.items():
+            before = self._shown.get(name, value)
+            self._shown[name] = before + self.NEWEST * (value - before)
+
+    def _trigger_step(self) -> None:
+        if self.global_step == self._begun + 1 < self.trainer.steps_per_epoch:
+            # The first step of a session takes longer than all others.
+            self._started = time.perf_counter()
+            self._first = self.global_step
+        progress = self._progress
+        assert progress is not None
+        if self.global_step > self._first:
+            progress.note(self._note())
+        progress.update()
+
+    def _step_seconds(self, until: float) -> float:
+        return (until - self._started) / max(self.global_step - self._first, 1)
+
+    def _left(self, of_step: float) -> tuple[float, float]:
+        """Seconds that are left of the steps of this epoch, and of the run."""
+        steps = self.trainer.steps_per_epoch
+        of_epoch = steps * self.epoch_num - self.global_step
+        of_run = steps * self.trainer.max_epoch - self.global_step
+        scored = scorings(self._model.config, self.epoch_num)
+        return of_epoch * of_step, of_run * of_step + scored * self._scoring
+
+    def _note(self) -> str:
+        of_step = self._step_seconds(time.perf_counter())
+        epoch, run = self._left(of_step)
+        name, top1 = self._model.names[0], 100 * (1 - self._shown['error'])
+        speed = self._model.config.batch_size / of_step
+        return (
+            f'loss {self._shown["loss"]:.4f}, top-1 {name} {top1:.1f} %, {speed:.0f} images/s, '
+            f'{clock_text(epoch)} left of the epoch, {clock_text(run)} of the run'
+        )
 
     def _after_epoch(self) -> None:
         self._trained = time.perf_counter()
+        self._close()
 
     def _trigger_epoch(self) -> None:
-        trainer = self.trainer
-        steps = self.global_step - self._first
-        training = self._trained - self._started
-        evaluating = time.perf_counter() - self._trained
-        speed = steps * self._model.config.batch_size / training
-        of_epoch = training / steps * trainer.steps_per_epoch + evaluating
-        left = (trainer.max_epoch - self.epoch_num) * of_epoch
-        epoch = f'epoch {self.epoch_num}/{trainer.max_epoch}'
-        logger.info(line(self._latest, self._model.names, epoch, speed, left))
+        of_step = self._step_seconds(self._trained)
+        if history.MEAN_TOP1 in self._latest:
+            self._scoring = time.perf_counter() - self._trained
+        speed = self._model.config.batch_size / of_step
+        _, left = self._left(of_step)
+        say(line(self._latest, self._model.names, self._epoch, speed, left))
+
+    def _after_train(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.close()
+
+
+def scorings(config: Config, epoch: int) -> int:
+    """How often a training scores the validation images after an epoch.
+
+    >>> config = Config.from_values(epochs=10, val_interval=4)
+    >>> [scorings(config, epoch) for epoch in (0, 3, 4, 8, 10)]
+    [3, 3, 2, 1, 0]
+    """
+    due = [at for at in range(epoch + 1, config.epochs) if at % config.val_interval == 0]
+    return len(due) + (epoch < config.epochs)
 
 
 def line(
@@ -121,8 +205,7 @@ def line(
             scored.append(f'{name} {top1:.2f}')
     ends = dict.fromkeys([*scored[:1], *scored[-1:]])
     accuracy = ', '.join(ends) or 'not scored'
-    time_left = datetime.timedelta(seconds=round(left))
     return (
         f'{epoch}: loss {latest["loss"]:.4f}, top-1 {accuracy}; {speed:.0f} images/s, '
-        f'{time_left} left'
+        f'{clock_text(left)} left'
     )

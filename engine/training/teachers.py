@@ -14,6 +14,7 @@ from engine.files import read_json, write_json
 from engine.optimization import teaching
 from engine.runs.folder import Run
 from nets.points import Point
+from quant.spelling import unknown
 
 if TYPE_CHECKING:
     from engine.graph.teacher import Teacher
@@ -161,7 +162,7 @@ def _point(source: 'Checkpoint', point: Point | None) -> str:
     if point is None:
         return known[0]
     if str(point) not in known:
-        raise UsageError(f'{source.prefix} has no point {point}; it has {" ".join(known)}')
+        raise UsageError(f'{source.prefix}: point {point} is {unknown(str(point), known)}')
     return str(point)
 
 

@@ -3,7 +3,14 @@
 from typing import Any
 
 import numpy as np
-from tensorpack import Callback, TrainConfig, launch_train_with_config
+from tensorpack import (
+    Callback,
+    MergeAllSummaries,
+    MovingAverageSummary,
+    RunUpdateOps,
+    TrainConfig,
+    launch_train_with_config,
+)
 from tensorpack.tfutils.sessinit import SessionInit
 from tensorpack.utils import logger
 
@@ -127,8 +134,9 @@ def _train(
             model, dataset, run, threads=threads, averages=averages, watchdog=watchdog
         )
         callbacks.extend([evaluate, SaveBest(run), save])
-        monitors.extend([Events(), History(run), EpochLine(model)])
+        monitors.extend([Events(), History(run)])
         finish.append(save.save)
+    monitors.append(EpochLine(model, cost=worker.first))
     stop = StopOnSignal(worker, *finish)
     callbacks.extend([*worker.callbacks, stop])
     session = worker.session(_state(run, values), config)
@@ -163,6 +171,7 @@ def _launch(
         model=model,
         data=batches,
         callbacks=callbacks,
+        extra_callbacks=[MovingAverageSummary(), MergeAllSummaries(), RunUpdateOps()],
         monitors=monitors,
         **session,
         steps_per_epoch=steps,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import MetaConv
 from quant.backend import tf
+from quant.spelling import unknown
 
 
 class Form(NamedTuple):
@@ -84,7 +85,7 @@ class MobileNetV2:
 
     def __init__(self, *, arch: str, mode: str, classes: int, width: float = 1.0):
         if arch not in ARCHS:
-            raise ValueError(f'arch {arch!r} is unknown; there are {", ".join(ARCHS)}')
+            raise ValueError(f'arch {arch!r} is {unknown(arch, ARCHS)}')
         if mode != 'pytorch':
             raise ValueError(f'mode {mode!r} is unknown; {arch} is defined in mode pytorch only')
         self.form = FORMS[arch]

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import MetaConv
 from quant.backend import tf
+from quant.spelling import unknown
 
 MODES = ('resnet', 'preact', 'preact_typeA', 'pytorch')
 
@@ -101,9 +102,9 @@ class ResNet:
 
     def __init__(self, *, arch: str, mode: str, classes: int, width: float = 1.0):
         if arch not in FORMS:
-            raise ValueError(f'arch {arch!r} is unknown; there are {", ".join(ARCHS)}')
+            raise ValueError(f'arch {arch!r} is {unknown(arch, ARCHS)}')
         if mode not in MODES:
-            raise ValueError(f'mode {mode!r} is unknown; there are {", ".join(MODES)}')
+            raise ValueError(f'mode {mode!r} is {unknown(mode, MODES)}')
         self.form = FORMS[arch]
         self.mode = mode
         self.classes = classes

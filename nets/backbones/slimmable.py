@@ -18,6 +18,7 @@ from nets.layers.blocks import SWISH_MIN, Blocks
 from nets.layers.slimmable import act, conv, norm
 from nets.layers.width import Index, Width
 from quant.backend import tf
+from quant.spelling import unknown
 
 # Number of widths, and of the smallest one relative to the largest in ResNets.
 WIDTHS, NARROWEST = 14, 0.35
@@ -271,7 +272,7 @@ def backbone(*, arch: str, classes: int, width: float, dropout: float) -> Mobile
         ValueError: no such architecture.
     """
     if arch not in ARCHS:
-        raise ValueError(f'arch {arch!r} is unknown to dsnet; there are {", ".join(ARCHS)}')
+        raise ValueError(f'arch {arch!r} of dsnet is {unknown(arch, ARCHS)}')
     kind = MobileNetV1 if arch in MOBILENETS else ResNet
     return kind(arch=arch, classes=classes, width=width, dropout=dropout)
 

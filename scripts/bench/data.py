@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 from tabulate import tabulate
-from tqdm import tqdm
 
+from engine.console import followed
 from engine.errors import UsageError
 from scripts import parser
 from scripts.bench import decoders
@@ -75,7 +75,7 @@ def one_core(root: Path, part: str, images: int, rounds: int) -> Times:
         rounds: turns of each framework.
     """
     found: Times = {name: [] for name in FRAMEWORKS}
-    for _ in tqdm(range(rounds), desc=part, unit='round'):
+    for _ in followed(range(rounds), part, rounds, 'rounds'):
         for name, make in FRAMEWORKS.items():
             flow = make(root, part)
             if hasattr(flow, 'reset_state'):
@@ -178,7 +178,7 @@ def pipelines(root: Path, batch_size: int, count: int, rounds: int) -> dict[str,
         other.close()  # else nobody would notice that the process died
     found: dict[str, list[list[float]]] = {name: [] for name in PIPELINES}
     try:
-        for _ in tqdm(range(rounds), desc='pipelines', unit='round'):
+        for _ in followed(range(rounds), 'pipelines', rounds, 'rounds'):
             for name, pipe in pipes.items():
                 pipe.send(True)
                 found[name].append(pipe.recv())

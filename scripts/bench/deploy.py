@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from engine.deployment import forms, runtimes
 from engine.errors import UsageError
+from quant.spelling import unknown
 from scripts import parser
 from scripts.bench import turns
 
@@ -90,9 +91,9 @@ def deploy(argv: Sequence[str]) -> None:
         source = deploy_files.read(run)
         known = freeze.points(source)
         points = args.points or known
-        unknown = sorted(set(points) - set(known))
-        if unknown:
-            raise UsageError(f'--points {unknown[0]}: {run} has {" ".join(known)}')
+        foreign = sorted(set(points) - set(known))
+        if foreign:
+            raise UsageError(f'--points {foreign[0]}: {unknown(foreign[0], known)}')
         files = deploy_files.ours(source, points, args.images, folder, args.forms)
         if args.parent:
             parent = deploy_files.read(args.parent)

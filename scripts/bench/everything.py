@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
-from tqdm import tqdm
 
+from engine.console import followed
 from engine.files import write_json
 from scripts import parser
 
@@ -122,7 +122,8 @@ def everything(argv: Sequence[str]) -> None:
     p.add_argument('--python', help='of bench peers: interpreter that has PyTorch')
     args = p.parse_args(argv)
     results: dict[str, dict[str, Any]] = {}
-    for name in tqdm([name for name in ENTRIES if name in args.only], unit='benchmark'):
+    chosen = [name for name in ENTRIES if name in args.only]
+    for name in followed(chosen, 'running', len(chosen), 'benchmarks'):
         flags = shlex.split(ENTRIES[name].flags)
         if name == 'peers' and args.python:
             flags += ['--python', args.python]

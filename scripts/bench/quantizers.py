@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from tabulate import tabulate
-from tqdm import tqdm
 
 from engine import timing
 from engine.config.config import Config
+from engine.console import followed
 from engine.errors import UsageError
 from engine.graph import step_functions
 from quant import QuantizationOptions, native, quantizer
@@ -210,7 +210,7 @@ def steps(config: Config, wanted: Sequence[Case]) -> dict[str, Callable[[], Any]
             how = 'require' if ending == NATIVE else 'off'
             configs[f'{case}{ending}'] = config.replacing(**vars(options), native=how)
     runs = {}
-    for name, one in tqdm(configs.items(), 'building', unit='network', disable=None):
+    for name, one in followed(configs.items(), 'building', len(configs), 'networks'):
         with new_graph():
             runs[name] = step_graph(one).step
     return runs

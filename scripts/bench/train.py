@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from tabulate import tabulate
-from tqdm import tqdm
 
 from engine.config import hardware
 from engine.config.cli import explicit, parse
 from engine.config.config import Config
 from engine.config.resolve import resolve
+from engine.console import followed
 from engine.errors import UsageError
 from nets import cost
 from quant import QuantizationOptions
@@ -133,7 +133,7 @@ def measure(configs: Mapping[str, Config], steps: int) -> dict[str, dict[str, fl
         steps: Measured steps of each.
     """
     processes = {}
-    for name, config in tqdm(configs.items(), 'starting', unit='process', disable=None):
+    for name, config in followed(configs.items(), 'starting', len(configs), 'processes'):
         processes[name] = start(config)
     costs = turns.by_turns(processes, steps)
     found = {}

@@ -206,7 +206,7 @@ def test_weight_decay_sees_every_kernel_once():
             {'arch': 'mobilenetv2'},
             "mode 'preact' is unknown; mobilenetv2 is defined in mode pytorch only",
         ),
-        ({'kd_type': 'topdown'}, 'kd_type topdown: unknown; there are ens_topdown, ens, none'),
+        ({'kd_type': 'topdown'}, 'kd_type topdown: unknown; did you mean ens_topdown'),
     ],
 )
 def test_unknown_forms_are_named(options, message):

@@ -303,7 +303,10 @@ def test_every_trained_variable_has_a_gradient():
         ({'init': 'he'}, 'init he: unknown; there are published, scaled'),
         ({'kd_type': 'ens'}, 'kd_type ens: unknown; there are topdown'),
         ({'mode': 'preact'}, "mode 'preact' is unknown to san; there is pytorch"),
-        ({'arch': 'resnet19'}, "arch 'resnet19' is unknown; there are resnet8, .*resnet18"),
+        (
+            {'arch': 'resnet19'},
+            "arch 'resnet19' is unknown; did you mean .* There are resnet8, .*18",
+        ),
         ({'arch': 'vgg'}, "arch 'vgg' is unknown; there are .*resnet18.*mobilenetv2"),
         ({'encoding': 0.0}, 'encoding 0.0: must be greater than 0'),
         ({'encoding': -1}, 'encoding -1: must be greater than 0'),

@@ -67,11 +67,11 @@ def test_options_survive_json():
         ({'head_bits': 0}, 'head_bits 0: bits must be 1 to 8'),
         (
             {'qw': 2, 'quantizer': 'lqq'},
-            "quantizer lqq: .*'lqq' is unknown; there are float, .*, lq, ",
+            "quantizer lqq: .*'lqq' is unknown; did you mean lq or lsq. There are float",
         ),
         (
             {'qa': 2, 'quantizer': 'lqq'},
-            "quantizer lqq: 'lqq' is unknown; there are float, .*, lq, ",
+            "quantizer lqq: 'lqq' is unknown; did you mean lq or lsq. There are float",
         ),
         ({'quantizer': 'lq('}, r'quantizer lq\(: .* form such as'),
         ({'weight_quantizer': 'lq('}, r'weight_quantizer lq\(: .* form such as'),

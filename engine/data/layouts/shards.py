@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from engine import arrays
+from engine.console import followed
 from engine.data.layouts import tfrecord
 from engine.data.layouts.layout import (
     TRAIN,
@@ -170,7 +170,8 @@ class Shards:
         images: list[Listed] = []
         numbers: list[int] = []
         read = _archived if self._kind == TAR else _recorded
-        for number, name in enumerate(tqdm(shards, unit='shard', desc='listing', delay=3)):
+        listed = followed(shards, 'listing', len(shards), 'shards', delay=3)
+        for number, name in enumerate(listed):
             try:
                 images += read(root, name)
             except OSError as error:

@@ -289,24 +289,21 @@ def test_many_images_go_in_batches(batches_of_two, make):
         counts.clear()
 
 
-def test_progress_is_shown_for_long_inputs(batches_of_two, monkeypatch, capsys):
+def test_progress_is_shown_for_long_inputs(batches_of_two, monkeypatch):
     made = []
 
-    class Bar(view_batches.tqdm):
-        """One that does not wait."""
+    class Shown(view_batches.Progress):
+        def __init__(self, what, total, *args, delay):
+            assert what == 'predicting' and delay > 0
+            super().__init__(what, total, *args, delay=delay)
+            made.append((self, total))
 
-        def __init__(self, **options):
-            assert options.pop('delay') > 0 and options.pop('mininterval') > 0
-            super().__init__(**options, mininterval=0)
-            made.append(self)
-
-    monkeypatch.setattr(view_batches, 'tqdm', Bar)
+    monkeypatch.setattr(view_batches, 'Progress', Shown)
     found, _ = batches_of_two
     found.predict(IMAGES, point='s16')
     found.predict(iter(IMAGES), point='s16')
-    assert [bar.n for bar in made] == [len(IMAGES)] * 2
-    assert [bar.total for bar in made] == [len(IMAGES), None]
-    assert 'predicting' in capsys.readouterr().err
+    assert [progress.n for progress, _ in made] == [len(IMAGES)] * 2
+    assert [total for _, total in made] == [len(IMAGES), None]
 
 
 def test_a_list_is_checked_before_anything_is_run(batches_of_two):

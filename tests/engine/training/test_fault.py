@@ -106,6 +106,11 @@ def output(run: Path) -> str:
     return log.read_text() if log.exists() else ''
 
 
+def log(run: Path) -> str:
+    file = run / 'log.log'
+    return file.read_text() if file.exists() else ''
+
+
 def finish(run: Path, *flags) -> str:
     process = start(run, *flags)
     process.join()
@@ -195,7 +200,7 @@ def test_a_signal_stops_after_the_step(number, status, word, whole, tmp_path):
 def test_a_signal_waits_for_the_evaluation(number, whole, tmp_path):
     run = tmp_path / 'run'
     process = start(run)
-    wait_for(process, lambda: 'evaluating' in output(run))
+    wait_for(process, lambda: ') finished' in log(run))
     os.kill(process.pid, number)
     process.join()
     assert process.exitcode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
@@ -208,7 +213,7 @@ def test_a_signal_waits_for_the_evaluation(number, whole, tmp_path):
 def test_a_second_ctrl_c_stops_at_once(whole, tmp_path):
     run = tmp_path / 'run'
     process = start(run)
-    wait_for(process, lambda: 'evaluating' in output(run))
+    wait_for(process, lambda: ') finished' in log(run))
     for _ in range(2):
         os.kill(process.pid, signal.SIGINT)
         time.sleep(0.01)
@@ -226,7 +231,7 @@ def test_killed_at_20_random_moments(tmp_path):
     flags = ['--epochs', epochs, '--qw', 2, '--qa', 2]
     whole, run = tmp_path / 'whole', tmp_path / 'run'
     process = start(whole, *flags)
-    wait_for(process, lambda: ') finished' in output(whole))
+    wait_for(process, lambda: ') finished' in log(whole))
     began = time.time()
     process.join()
     epoch, rng, killed = (time.time() - began) / (epochs - 1), np.random.default_rng(0), []

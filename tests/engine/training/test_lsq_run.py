@@ -185,7 +185,10 @@ def test_export(trained, tmp_path, capsys):
 @pytest.mark.parametrize(
     'flags, message',
     [
-        ('--quantizer lqq --qw 2', "--quantizer lqq.*'lqq' is unknown; there are float, .*lq, lsq"),
+        (
+            '--quantizer lqq --qw 2',
+            "--quantizer lqq.*'lqq' is unknown; did you mean lq or lsq. There are",
+        ),
         ('--quantizer lsq --qw 1', '--quantizer lsq: .*1 bit have no positive one'),
         ('--quantizer lsq --qa 2 --mode preact --fixed-qa', 'quantizer lsq has no option'),
         ('--stem-bits 9', '--stem.bits 9: bits must be 1 to 8, or 32'),

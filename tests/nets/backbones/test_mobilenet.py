@@ -279,7 +279,7 @@ def test_every_trained_variable_learns(run):
     [
         (
             {'arch': 'mobilenetv3'},
-            "arch 'mobilenetv3' is unknown; there are mobilenetv2, mobilenetv2_small",
+            "arch 'mobilenetv3' is unknown; did you mean mobilenetv2 or .*. There are ",
         ),
         (
             {'mode': 'preact'},

@@ -304,11 +304,12 @@ def test_padding_follows_from_the_mode(mode, padding):
     [
         (
             {'arch': 'resnet19'},
-            "arch 'resnet19' is unknown; there are resnet8, resnet18, resnet20, .* resnext50_32x4d",
+            "arch 'resnet19' is unknown; did you mean .*resnet18.* There are resnet8, resnet18, "
+            'resnet20, .* resnext50_32x4d',
         ),
         (
             {'mode': 'postact'},
-            "mode 'postact' is unknown; there are resnet, preact, preact_typeA, pytorch",
+            "mode 'postact' is unknown; did you mean preact. There are resnet, preact, preact_",
         ),
         ({'arch': 'resnext50_32x4d'}, 'resnext50_32x4d is defined in mode pytorch'),
         ({'arch': 'resnext50_32x4d', 'mode': 'pytorch', 'width': 0.5}, 'at width 1 only'),

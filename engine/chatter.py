@@ -1,0 +1,160 @@
+"""What the libraries say on the console: their errors and warnings, without the rest.
+
+TensorFlow's C++ code writes about itself while it is loaded, before anything can tell it not to.
+"""
+
+import contextlib
+import importlib.abc
+import importlib.util
+import logging
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+from tqdm import tqdm
+
+# Where Linux shows NVIDIA's driver.
+DRIVERS = (Path('/proc/driver/nvidia'), Path('/dev/nvidiactl'))
+
+# Lines of TensorFlow's C++ code that inform, or warn of its own build.
+_CHATTER = re.compile(
+    r'WARNING: All log messages before absl::InitializeLog|[IW]\d{4} \d\d:\d\d:\d\d|'
+    r'[IW]\d{4} \d\d:\d\d:\d{10}\.|To enable the following instructions:|'
+    r'E\d{4} .*Unable to register cu'
+)
+
+# The stream of errors, wherever that is now.
+_screen = 2
+
+
+def screen() -> int:
+    """Descriptor of standard error, also while what goes there is held back."""
+    return _screen
+
+
+def has_driver() -> bool:
+    """Whether there is a driver of NVIDIA, without which TensorFlow finds no GPU."""
+    return any(path.exists() for path in DRIVERS)
+
+
+def level() -> str:
+    """``TF_CPP_MIN_LOG_LEVEL``: errors, and without a GPU, of which all of them are, none."""
+    asked = os.environ.get('CUDA_VISIBLE_DEVICES')
+    return '2' if has_driver() and asked not in ('', '-1') else '3'
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """A block whose output to standard error is shown when it ends, without chatter."""
+    global _screen
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        before, _screen = _screen, os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(_screen, 2)
+            os.close(_screen)
+            _screen = before
+            kept.seek(0)
+            sys.stderr.write(without_chatter(kept.read().decode(errors='replace')))
+            sys.stderr.flush()
+
+
+def without_chatter(text: str) -> str:
+    """The lines of a text that are not TensorFlow's about itself.
+
+    >>> without_chatter('I0000 00:00:1795771414.318223 22995 port.cc:153] oneDNN is on.\\nfull\\n')
+    'full\\n'
+    """
+    lines = text.splitlines(keepends=True)
+    return ''.join(line for line in lines if not _CHATTER.match(line))
+
+
+@contextlib.contextmanager
+def _loading_tensorflow() -> Iterator[None]:
+    """TensorFlow is loaded. What kills the process while it is must be seen at once."""
+    if not runs_tensorflow():
+        yield
+        return
+    with held_back():
+        yield
+
+
+def runs_tensorflow(cpuinfo: Path = Path('/proc/cpuinfo')) -> bool:
+    """Whether this processor has the instructions (AVX) that TensorFlow is built of on x86."""
+    if platform.machine().lower() not in ('x86_64', 'amd64'):
+        return True
+    try:
+        return ' avx ' in cpuinfo.read_text(errors='replace')
+    except OSError:
+        return True
+
+
+class Warnings(logging.Handler):
+    """Shows warnings and errors of the libraries on standard error, as one line of plain text."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Shows a record, above a progress bar if there is one."""
+        text = f'{record.levelname.lower()}: {record.getMessage()}'
+        tqdm.write(text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _loading_logger() -> Iterator[None]:
+    """The logger of tensorpack is made; what it says of itself goes to the log of the run alone."""
+    yield
+    logger = logging.getLogger('tensorpack')
+    for handler in list(logger.handlers):
+        if not isinstance(handler, logging.FileHandler):
+            logger.removeHandler(handler)
+    logger.addHandler(Warnings(logging.WARNING))
+
+
+# Module -> the block in which it is loaded.
+_AROUND: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
+    'tensorflow': _loading_tensorflow,
+    'tensorpack.utils.logger': _loading_logger,
+}
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules of ``_AROUND`` as all others are found, and loads them in their block."""
+
+    def __init__(self) -> None:
+        self._found: set[str] = set()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The description of a module; None of one that is not listed, or was loaded before."""
+        if fullname not in _AROUND or fullname in self._found:
+            return None
+        self._found.add(fullname)
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return None
+        load = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            with _AROUND[fullname]():
+                load(module)
+
+        # Tools ask the loader of a module for more than loading it.
+        spec.loader.__dict__['exec_module'] = exec_module
+        return spec
+
+
+def silence() -> None:
+    """Keeps from the console what libraries say that are loaded from now on; warnings stay."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+    logging.getLogger('tensorflow').setLevel(logging.ERROR)

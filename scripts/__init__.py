@@ -9,6 +9,7 @@ from typing import TypeVar
 from engine.config.flags import Speller
 from engine.entry import ALL_MESSAGES, STATUS, begin, interruptible, quiet
 from engine.errors import Terminated, UsageError, told
+from engine.results import formats
 
 T = TypeVar('T')
 
@@ -38,6 +39,30 @@ def parser(name: str, description: str | None, more: str = '') -> Speller:
     text = 'show all messages of TensorFlow and tensorpack'
     made.add_argument(*ALL_MESSAGES, action='store_true', help=text)
     return made
+
+
+def add_format(p: argparse.ArgumentParser) -> None:
+    """Adds the flag that says what a script's tables are written as."""
+    p.add_argument(
+        '--format',
+        default='text',
+        choices=formats.FORMATS,
+        help='of tables (default %(default)s); csv and json have numbers without units',
+    )
+
+
+def noted(text: str, note: str, style: str) -> str:
+    """A table with a line below it, which goes to the standard error beside csv and json.
+
+    Args:
+        text: The table.
+        note: The line.
+        style: One of ``formats.FORMATS``.
+    """
+    if style in formats.DATA:
+        print(note, file=sys.stderr)
+        return text
+    return f'{text}\n\n{note}'
 
 
 def status(name: str, run: Callable[[T], str | None], args: T) -> int:

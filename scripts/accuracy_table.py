@@ -1,13 +1,13 @@
 """Accuracy of runs beside the published numbers.
 
-    python -m scripts.accuracy_table RUN... [--format github|latex|csv|json] [--compare]
+    python -m scripts.accuracy_table RUN... [--format markdown|latex|csv|json] [--compare]
     python -m scripts.accuracy_table RUN... --output FILE
     python -m scripts.accuracy_table --published     # all published tables, or those of RS-Nets ...
     python -m scripts.accuracy_table --published --compare quantizers
 
-One row per run and point. github and latex put a side-by-side block (one column of top-1 per curve)
-first when several runs are given or ``--compare`` is; individual models of one network share a
-column. csv holds one table: the rows, or the side-by-side block with ``--compare``. csv and json
+One row per run and point. What is for readers has a side-by-side block (one column of top-1 per
+curve) first when several runs are given or ``--compare`` is; individual models of one network share
+a column. csv holds one table: the rows, or the side-by-side block with ``--compare``. csv and json
 hold plain numbers: MAdds and bytes, not M and MB. Published quantizers side by side: methods by
 network and bits, with what is float in each, the teacher and the source. A published number stands
 beside a run of the same network, data set, quantizer and bits only.
@@ -19,14 +19,17 @@ from collections.abc import Sequence
 
 from engine.files import output_file
 from engine.results import quantizer_table, rendering, tables
-from scripts import parser, status
+from scripts import add_format, parser, status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags; exits with status 2 where runs and ``--published`` are given together."""
     p = parser('accuracy_table', __doc__)
     p.add_argument('runs', nargs='*', metavar='RUN', help='run folder with evaluation records')
-    p.add_argument('--format', default='github', choices=rendering.FORMATS)
+    add_format(p)
+    p.add_argument(
+        '--device', default='', metavar='NAME', help='of milliseconds: part of the name of a device'
+    )
     p.add_argument(
         '--compare',
         action=argparse.BooleanOptionalAction,
@@ -68,7 +71,7 @@ def text_of(args: argparse.Namespace) -> str:
         return quantizer_table.render(args.published, args.format)
     if args.published is not None:
         return rendering.render_published(args.published, args.format)
-    return rendering.render(tables.read_runs(args.runs), args.format, args.compare)
+    return rendering.render(tables.read_runs(args.runs, args.device), args.format, args.compare)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

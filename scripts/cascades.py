@@ -3,21 +3,31 @@
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from engine.console import followed
 from engine.errors import UsageError
 from engine.files import check_writable, in_shell, writable, write_json
 from engine.quantities import quantity
-from engine.results import cascade_search, cascades, chains, exit_records, point_answers, records
+from engine.results import (
+    cascade_search,
+    cascades,
+    chains,
+    exit_records,
+    formats,
+    point_answers,
+    records,
+)
 from engine.results.cascade_search import Candidate
 from engine.results.cascades import FOLDER, Calibrated, Cascade, Judged, Replay
 from engine.results.exit_records import HOLDOUT, MADDS, MS, VALIDATION
+from engine.results.formats import Column, Table
 from engine.results.point_answers import Answers
 from engine.runs import fingerprint, holdout
 from engine.runs.folder import checkpoints
+from scripts import noted
 
 AUTO = 'auto'
 # Start of an accuracy that is said by its distance from the best point.
@@ -75,7 +85,6 @@ def run(args: argparse.Namespace) -> str:
     study = prepared(args, found[-1])
     tried = candidates(args, study)
     chosen = [finished(study, one, asked) for asked, one in selected(args, study, tried)]
-    print(table(chosen))
     out.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     if args.sweep:
@@ -85,7 +94,8 @@ def run(args: argparse.Namespace) -> str:
         lines = remarks(chosen[0])
         command = f'python imagenet_tf.py --eval -ec {in_shell(args.run)}'
         lines.append(f'run it: {command} --cascade {in_shell(out)}')
-    return '\n'.join(['', *lines, f'{out}: cascade of {args.run}'])
+    note = '\n'.join([*lines, f'{out}: cascade of {args.run}'])
+    return noted(formats.render([table(chosen)], args.format), note, args.format)
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -317,21 +327,26 @@ def readable(value: float, unit: str) -> str:
     return f'{value / 1e6:.2f} M' if unit == MADDS else f'{value:.3g} ms'
 
 
-def table(chosen: Sequence[Cascade]) -> str:
+def table(chosen: Sequence[Cascade]) -> Table:
     """A row for each cascade: accuracy and cost on both sets of images, and where images leave."""
-    unit = chosen[0].unit
-    headers = ['asked', 'chain']
-    for name in (HOLDOUT, VALIDATION):
-        headers += [f'{name} {unit}', 'top-1']
-    headers += ['instead', 'gain', '% by stage']
+    unit, millions = ('MAdds, M', 1e6) if chosen[0].unit == MADDS else (chosen[0].unit, 1.0)
+    columns = [Column('asked', 'asked'), Column('chain', 'chain')]
+    for field, name in (('holdout', HOLDOUT), ('validation', VALIDATION)):
+        columns.append(Column(f'{field}_cost', f'{name} {unit}', 2, millions))
+        columns.append(Column(f'{field}_top1', 'top-1', 2))
+    columns += [
+        Column('instead', 'instead'),
+        Column('gain', 'gain'),
+        Column('percent_by_stage', '% by stage'),
+    ]
     rows = []
     for one in chosen:
-        row = [one.asked, one.name]
+        row: list[Any] = [one.asked, one.name]
         for judged in (one.holdout, one.validation):
-            row += [readable(judged.cost, unit), f'{judged.top1:.2f}']
+            row += [judged.cost, judged.top1]
         shares = ' '.join(f'{100 * share:.1f}' for share in one.validation.shares)
         rows.append([*row, one.instead, f'{one.validation.gain:+.2f}', shares])
-    return tabulate(rows, headers=headers, disable_numparse=True)
+    return Table('cascades', columns, rows)
 
 
 def remarks(chosen: Cascade) -> list[str]:

@@ -1,13 +1,13 @@
 """The best operating point within a budget, over all run folders given, and how to evaluate it.
 
     python -m scripts.choose RUN... --madds 300M
-    python -m scripts.choose RUN... --latency 5ms --memory 2MB
+    python -m scripts.choose RUN... --latency 5ms --memory 2MB --device h100
     python -m scripts.choose RUN... --min-top1 70        # the cheapest that is as accurate
-    python -m scripts.choose RUN...                      # all that none beats in accuracy and MAdds
+    python -m scripts.choose RUN... [--format csv]       # all that none beats in accuracy and MAdds
 
-Thresholds of exits and measured gates are among the choices. Latency needs scripts.profile before.
-Runs of other data, or of differently prepared images, are chosen from apart; folders that hold
-records but no checkpoint are left out.
+Thresholds of exits and measured gates are among the choices. Latency needs scripts.profile before;
+times are those of one device: this one, or --device. Runs of other data, or of differently prepared
+images, are chosen from apart; folders that hold records but no checkpoint are left out.
 """
 
 import argparse
@@ -15,14 +15,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
 from engine.errors import UsageError
 from engine.quantities import quantity
-from engine.results import selection
-from scripts import parser, status
+from engine.results import formats, profiles, selection
+from engine.results.formats import Column, Table
+from engine.results.selection import Choice, Limits
+from scripts import add_format, parser, status
 
-HEADERS = ('run', 'point', '', 'top-1', 'M multiply-adds', 'ms', 'kB of weights')
+COLUMNS = (
+    Column('run', 'run'),
+    Column('point', 'point'),
+    Column('', 'exits'),
+    Column('top1', 'top-1, %', 2),
+    Column('madds', 'MAdds, M', 2, 1e6),
+    Column('ms', 'ms', 2),
+    Column('device'),
+    Column('weight_bytes', 'weights, kB', 1, 1e3),
+    Column('thresholds'),
+    Column('conditions'),
+    Column('commands'),
+)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -30,9 +42,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p = parser('choose', __doc__)
     p.add_argument('runs', type=Path, nargs='+', metavar='RUN')
     p.add_argument('--madds', metavar='N', help='mean multiply-adds of an image, such as 300M')
-    p.add_argument('--latency', metavar='TIME', help='of one image alone, such as 5ms')
+    p.add_argument('--latency', '--ms', metavar='TIME', help='of one image alone, such as 5ms')
+    p.add_argument(
+        '--device',
+        default='',
+        metavar='NAME',
+        help='whose times: part of a name that scripts.profile recorded; default: this one',
+    )
     p.add_argument('--memory', metavar='BYTES', help='of the packed weights, such as 2MB')
     p.add_argument('--min-top1', type=float, metavar='PERCENT')
+    add_format(p)
     return p.parse_args(argv)
 
 
@@ -42,39 +61,78 @@ def run(args: argparse.Namespace) -> str:
     Raises:
         UsageError: Nothing keeps the limits.
     """
-    groups = selection.comparable(selection.choices_of(args.runs))
-    limits = selection.Limits(
+    groups = selection.comparable(selection.choices_of(args.runs, device_of(args)))
+    limits = Limits(
         _limit('--madds', args.madds),
         _limit('--latency', args.latency),
         _limit('--memory', args.memory),
         args.min_top1,
     )
+    found: list[Sequence[Choice]] = []
     parts = []
     refusals = []
-    for conditions, found in groups.items():
+    for conditions, choices in groups.items():
         try:
-            part = recommended(found, limits)
+            chosen = recommended(choices, limits)
+            found.append(chosen)
+            part = told(chosen, limits, args.format)
         except UsageError as error:
             part = str(error)
-            refusals.append(error)
+            refusals.append(part)
         parts.append(f'{conditions}\n{part}' if len(groups) > 1 else part)
     if len(refusals) == len(groups):
         raise UsageError('\n'.join(parts))
+    left_out = []
     for folder in args.runs:
         if not selection.has_checkpoint(folder):
-            parts.append(f'{folder}: records without a checkpoint, left out')
-    return '\n\n'.join(parts)
+            left_out.append(f'{folder}: records without a checkpoint, left out')
+    if args.format in formats.DATA:
+        for line in (*refusals, *left_out):
+            print(line, file=sys.stderr)
+        return formats.render(list(map(table, found)), args.format)
+    return '\n\n'.join([*parts, *left_out])
 
 
-def recommended(found: Sequence[selection.Choice], limits: selection.Limits) -> str:
-    """The best of comparable choices with the commands that run it, or their front.
+def device_of(args: argparse.Namespace) -> str:
+    """Name of the device whose times are compared; empty if none is.
+
+    Raises:
+        UsageError: Times are asked for, and it is not clear of which device.
+    """
+    device = profiles.device_of(args.runs, args.device)
+    if args.latency and not device:
+        known: dict[str, None] = {}
+        for folder in args.runs:
+            known.update(dict.fromkeys(profiles.read(folder)))
+        if known:
+            raise UsageError(
+                f'--latency {args.latency}: give --device; {profiles.listed(list(known))}'
+            )
+    return device
+
+
+def recommended(found: Sequence[Choice], limits: Limits) -> list[Choice]:
+    """The best of comparable choices, or without limits their front, cheapest first.
 
     Raises:
         UsageError: Nothing keeps the limits.
     """
-    if limits == selection.Limits():
-        return front_table(found)
-    chosen = selection.best(found, limits)
+    if limits == Limits():
+        return selection.front(found)
+    return [selection.best(found, limits)]
+
+
+def told(found: Sequence[Choice], limits: Limits, style: str) -> str:
+    """The best choice with the commands that run it, or the table of a front.
+
+    Args:
+        found: What is recommended.
+        limits: Within which.
+        style: One of ``formats.FORMATS``.
+    """
+    if limits == Limits() or style != 'text':
+        return formats.render([table(found)], style)
+    (chosen,) = found
     lines = [chosen.describe()]
     for command in chosen.commands:
         lines.append(f'    {command}')
@@ -85,17 +143,31 @@ def _limit(flag: str, text: str | None) -> float | None:
     return quantity(flag, text) if text else None
 
 
-def front_table(found: Sequence[selection.Choice]) -> str:
-    """Table of the choices that no other beats, cheapest first."""
+def table(found: Sequence[Choice]) -> Table:
+    """Table of choices."""
     rows = []
-    for choice in selection.front(found):
-        with_exits = 'thresholds' if choice.policy else ''
-        kilobytes = choice.weight_bytes and choice.weight_bytes / 1e3
-        millions = choice.madds / 1e6
+    for choice in found:
+        thresholds = None
+        if choice.policy is not None:
+            thresholds = ' '.join(map(str, choice.policy.thresholds))
         rows.append(
-            (choice.run, choice.point, with_exits, choice.top1, millions, choice.ms, kilobytes)
+            (
+                choice.run,
+                choice.point,
+                'thresholds' if thresholds else '',
+                choice.top1,
+                choice.madds,
+                choice.ms,
+                choice.device if choice.ms is not None else None,
+                choice.weight_bytes,
+                thresholds,
+                choice.conditions,
+                '; '.join(choice.commands),
+            )
         )
-    return tabulate(rows, floatfmt='.2f', headers=HEADERS)
+    devices = dict.fromkeys(choice.device for choice in found if choice.ms is not None)
+    notes = [f'ms: of one image alone on {device}' for device in devices]
+    return Table('choices', COLUMNS, rows, notes=notes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

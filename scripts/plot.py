@@ -9,7 +9,7 @@ Individual models of one network are one line. A published curve that several ru
 once. Points that ran with another point's BN statistics stand alone. The ensemble is left out: it
 runs every size, so that it is no operating point, and its cost would stretch the axis. Published
 points sit at the cost of the run's own points, since most sources print none. Milliseconds need
-scripts.profile before.
+scripts.profile before, and are of this device, or of --device.
 """
 
 import argparse
@@ -42,6 +42,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='horizontal axis (default %(default)s)',
     )
     p.add_argument(
+        '--device', default='', metavar='NAME', help='of --cost ms: part of the name of a device'
+    )
+    p.add_argument(
         '--curves', action='store_true', help='instead: loss, top-1 and dead levels over the epochs'
     )
     return p.parse_args(argv)
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
             files.append(Path(path))
         else:
             folders.append(path)
-    runs = tables.read_runs(folders)
+    runs = tables.read_runs(folders, args.device)
     for file in files:
         runs += tables.read_table(file)
     figure = accuracy_figure.draw(tables.curves(runs), args.cost)

@@ -3,11 +3,13 @@
     python -m scripts.profile RUN                     # one image alone, and batches of 32
     python -m scripts.profile RUN --batch 8 --threads 1
 
-Writes RUN/profile.json: median and spread over the rounds, in which the points take turns after one
-call of each for warming up. scripts.choose and the tables read it.
+Writes RUN/profile-DEVICE.json: median and spread over the rounds, in which the points take turns
+after one call of each for warming up. scripts.choose and the tables read it; times of other devices
+have files of their own.
 """
 
 import argparse
+import dataclasses
 import functools
 import sys
 from collections.abc import Sequence
@@ -15,12 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from engine import timing
+from engine.config import processor
 from engine.errors import UsageError
 from engine.files import writable, write_json
-from scripts import parser, status
+from engine.results import formats
+from engine.results.formats import Column, Table
+from engine.results.profiles import Device
+from scripts import add_format, noted, parser, status
+
+# What computes at every operating point of a run.
+BACKEND = 'tensorflow'
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,6 +40,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     p.add_argument('--rounds', type=int, default=15)
     p.add_argument('--threads', type=int, default=0, help='of one operation; 0: all cores')
+    add_format(p)
     return p.parse_args(argv)
 
 
@@ -76,10 +85,19 @@ def measure(predictor: Any, batch: int, rounds: int) -> dict[str, dict[str, floa
     return found
 
 
+def this_device(threads: int) -> Device:
+    """The device that measures; its threads are counted where they were left open."""
+    from engine.runs import environment
+
+    gpu, *_ = (*environment.gpus(), '')
+    return Device(processor.name(), gpu, threads or processor.cores(), BACKEND)
+
+
 def run(args: argparse.Namespace) -> str:
     """Measures, writes, tells."""
     check(args)
-    path = writable(args.run / 'profile.json')
+    device = this_device(args.threads)
+    path = writable(args.run / device.file)
     from engine.deployment.predictor import Predictor
 
     predictor = Predictor(args.run, threads=args.threads)
@@ -88,15 +106,32 @@ def run(args: argparse.Namespace) -> str:
     points = {}
     for point, times in alone.items():
         points[point] = times | together[point]
-    about = {'threads': args.threads, 'rounds': args.rounds, 'batch': args.batch}
     rows = []
     for point, times in points.items():
         images_per_second = 1e3 * args.batch / times[f'batch{args.batch}_ms']
         rows.append((point, *times.values(), images_per_second))
-    headers = ('point', 'ms alone', 'spread', f'ms, batch of {args.batch}', 'spread', 'images/s')
-    print(tabulate(rows, headers=headers, floatfmt='.2f'))
-    write_json(path, about | {'points': points})
-    return str(path)
+    about = {
+        'device': dataclasses.asdict(device),
+        'threads': args.threads,
+        'rounds': args.rounds,
+        'batch': args.batch,
+        'points': points,
+    }
+    write_json(path, about)
+    table = Table('points', columns(args.batch), rows)
+    return noted(formats.render([table], args.format), f'{path}: on {device.name}', args.format)
+
+
+def columns(batch: int) -> list[Column]:
+    """Of the table, for batches of so many images beside one image alone."""
+    return [
+        Column('point', 'point'),
+        Column('batch1_ms', 'ms alone', 2),
+        Column('batch1_iqr', 'spread', 2),
+        Column(f'batch{batch}_ms', f'ms, batch of {batch}', 2),
+        Column(f'batch{batch}_iqr', 'spread', 2),
+        Column('images_per_second', 'images/s', 2),
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

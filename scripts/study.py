@@ -198,7 +198,7 @@ def report(experiment: str, todo: Sequence[Job], folder: Path) -> None:
     if experiment == 'study':
         write_text(table, seeds_table(todo, folder) + '\n')
     else:
-        accuracy_table.main([*runs, '--output', str(table)])
+        accuracy_table.main([*runs, '--format', 'markdown', '--output', str(table)])
         if shipped := ship(folder / todo[-1].name):
             write_text(table, f'{read_text(table, "run the experiment again")}\n{shipped}\n')
     print(read_text(table, 'run the experiment again'))

@@ -18,42 +18,40 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from engine.errors import UsageError
 from engine.files import check_writable, writable, write_json
 from engine.quantities import quantity
-from engine.results import cascade_search, chains, exit_thresholds
+from engine.results import cascade_search, chains, exit_thresholds, formats
 from engine.results.exit_records import HOLDOUT, MADDS, MS, Exits, read_exits
 from engine.results.exit_thresholds import Policy
+from engine.results.formats import Column, Table
 from engine.runs.folder import checkpoints
-from scripts import cascades, parser, status
+from scripts import add_format, cascades, noted, parser, status
 
 
-def readable(value: float, unit: str) -> str:
-    """A cost as text."""
-    return f'{value / 1e6:.2f} M' if unit == MADDS else f'{value:.3g} ms'
-
-
-def table(exits: Exits, policies: Sequence[Policy]) -> str:
+def table(exits: Exits, policies: Sequence[Policy]) -> Table:
     """One row per budget: cost and accuracy by images, and where the last of these leave."""
-    rows = []
+    rows: list[list[Any]] = []
     for policy in policies:
         threshold = np.array(policy.thresholds)
-        row = [readable(policy.budget, exits.unit)]
+        row: list[Any] = [policy.budget]
         for images in exits.images.values():
             top1, spent, share = exit_thresholds.dynamic(*images, threshold, exits.costs)
-            row += [readable(spent, exits.unit), f'{top1:.2f}']
+            row += [spent, top1]
         row.append(' '.join(f'{100 * part:.1f}' for part in share))
         rows.append(row)
-    headers = ['budget']
+    unit, millions = ('MAdds, M', 1e6) if exits.unit == MADDS else (exits.unit, 1.0)
+    columns = [Column('budget', f'budget, {unit}', 2, millions)]
     for name in exits.images:
-        headers += [f'{name} {exits.unit}', f'{name} top-1']
-    headers.append(f'% by exit ({name})')
-    align = ['right'] * (len(headers) - 1) + ['left']
-    return tabulate(rows, headers=headers, disable_numparse=True, colalign=align)
+        field = name.replace(' ', '_').replace('-', '_')
+        columns.append(Column(f'{field}_cost', f'{name} {unit}', 2, millions))
+        columns.append(Column(f'{field}_top1', f'{name} top-1', 2))
+    columns.append(Column('percent_by_exit', f'% by exit ({name})'))
+    return Table('budgets', columns, rows)
 
 
 def solved(exits: Exits, args: argparse.Namespace) -> list[tuple[float, np.ndarray]]:
@@ -111,12 +109,12 @@ def run(args: argparse.Namespace) -> str:
     exits = read_exits(args.run, args.size, unit)
     *_, source = [str(args.run), *checkpoints(args.run).values()]
     policies = [to_policy(exits, *found, source) for found in solved(exits, args)]
-    print(table(exits, policies))
     if args.sweep:
         write_json(out, list(map(dataclasses.asdict, policies)))
     else:
         policies[0].write(out)
-    return f'\n{out}: thresholds for {exits.size} pixels'
+    found = formats.render([table(exits, policies)], args.format)
+    return noted(found, f'{out}: thresholds for {exits.size} pixels', args.format)
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -186,6 +184,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar='FILE',
         help='default: RUN/exits/thresholds-<budget>.json, RUN/cascades/<chain>-<budget>.json',
     )
+    add_format(p)
     return p.parse_args(argv)
 
 

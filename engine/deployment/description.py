@@ -150,7 +150,7 @@ def _thresholds(source: Checkpoint, name: str) -> list[texts.BudgetText]:
     if not recorded or any(_score(source, point) is None for point in exits):
         return []
     found = []
-    for choice in selection.front(selection.policies(folder, size)):
+    for choice in selection.front(selection.policies(folder, size, device='')):
         assert choice.policy is not None
         # As exact as the input takes them.
         thresholds = np.array(choice.policy.thresholds, np.float32).tolist()

@@ -11,7 +11,7 @@ from engine import figures
 from engine.evaluation.evaluate import Score
 from engine.evaluation.records import Record
 from engine.files import write_text
-from engine.results.rendering import render_csv
+from engine.results.formats import render_csv
 
 CLASSES, MATRIX, PICTURE = 'classes.csv', 'confusion.csv', 'confusion.png'
 HEADERS = ('class', 'images', 'right', 'top-1', 'most often taken for', 'times')

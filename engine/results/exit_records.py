@@ -10,7 +10,8 @@ import numpy as np
 from engine import arrays
 from engine.errors import UsageError
 from engine.files import in_shell, read_json
-from engine.results.records import read_expected_madds, read_layers, read_times
+from engine.results import profiles
+from engine.results.records import read_expected_madds, read_layers
 from engine.schema import Amount, Percent
 from nets import cost
 from nets.points import Point
@@ -180,12 +181,12 @@ def pass_costs(folder: Path, points: Sequence[str], unit: str) -> dict[str, floa
         UsageError: No time was measured, or a record is missing or damaged.
     """
     if unit == MS:
-        times = read_times(folder)
+        times = profiles.times_of(folder, profiles.device_of([folder]))
         known = {point: times[point] for point in points if point in times}
         if not known:
             raise UsageError(
-                f'--latency: no times of {folder}; python -m scripts.profile {in_shell(folder)} '
-                'measures them; --budget needs none'
+                f'--latency: no times of {folder} on this device; python -m scripts.profile '
+                f'{in_shell(folder)} measures them; --budget needs none'
             )
         return known
     layers = read_layers(folder)

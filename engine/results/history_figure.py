@@ -11,7 +11,6 @@ from engine.figures import escaped, new_figure
 from engine.results import records
 from engine.results.conditions import labels, measured_on
 from engine.runs import history
-from nets.points import ENSEMBLE
 
 PANELS = ('training loss', 'top-1 (%)', 'dead levels (%)')
 LINES = ('-', '--', ':', '-.')
@@ -31,14 +30,9 @@ def read(run: str) -> list[history.Row]:
 
 def scored_points(rows: Sequence[history.Row]) -> list[str]:
     """The strongest and the weakest operating point that was scored, by their spelling."""
-    found = []
     # An epoch may be left out by --val-interval.
     scored = [row for row in rows if history.MEAN_TOP1 in row] or rows
-    for name in scored[-1]:
-        if name.startswith('val/') and name.endswith('/top1'):
-            point = name.split('/')[1]
-            if point != 'mean' and not point.startswith(ENSEMBLE):
-                found.append(point)
+    found = list(history.scores(scored[-1]))
     return list(dict.fromkeys((found[0], found[-1]))) if found else []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from engine.errors import UsageError
 from engine.files import to_json
 from engine.quantities import counted
-from engine.results import published, rendering
+from engine.results import formats, published, rendering
 from engine.results.published import Published
 from engine.results.records import FLOAT_BITS
 
@@ -135,23 +135,23 @@ def render(system: str, style: str) -> str:
 
     Args:
         system: whose; empty for all.
-        style: one of ``rendering.FORMATS``.
+        style: one of ``formats.FORMATS``.
 
     Raises:
         UsageError: there is no published number of such a system.
     """
     rows = _rows(system)
-    if style in ('csv', 'json'):
+    if style in formats.DATA:
         plain = list(map(_plain, rows))
         if style == 'csv':
-            return rendering.render_csv(FIELDS, (row.values() for row in plain))
+            return formats.render_csv(FIELDS, (row.values() for row in plain))
         return to_json({'rows': plain, 'sources': rendering.sources(rows)})
     parts = []
     for arch, methods in _networks(rows).items():
-        heading = rendering.title(f'{arch}, top-1 at 224', style)
+        heading = formats.title(f'{arch}, top-1 at 224', style)
         parts.append(f'{heading}\n\n{_table(methods, style)}')
     lines = [*rendering.source_lines(rows), f'{UNKNOWN}: the source does not say']
-    parts.append(rendering.footnotes(lines, style))
+    parts.append(formats.footnotes(lines, style))
     return '\n\n'.join(parts)
 
 
@@ -165,7 +165,7 @@ def _table(methods: Sequence[Method], style: str) -> str:
     headers = [*BEFORE, *numbers, *BEHIND]
     align = [*len(BEFORE) * ['left'], *len(numbers) * ['right'], *len(BEHIND) * ['left']]
     body = [method.cells(bits) for method in methods]
-    return rendering.aligned(body, headers, style, align)
+    return formats.aligned(body, headers, style, align)
 
 
 def _order(bits: tuple[int, int]) -> tuple[int, int]:

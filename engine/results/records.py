@@ -92,17 +92,6 @@ class Times(Part):
     batch1_ms: Amount
 
 
-@dataclasses.dataclass(frozen=True)
-class Profile(Part):
-    """The file that ``scripts.profile`` writes.
-
-    Attributes:
-        points: Times by operating point.
-    """
-
-    points: dict[str, Times]
-
-
 def evaluate_again(folder: Path) -> str:
     """How to repair the records of evaluation."""
     return f'run `imagenet_tf.py --eval -ec {in_shell(folder)}` again'
@@ -213,16 +202,3 @@ def read_expected_madds(folder: Path, point: str, largest: int | None) -> float 
     if not path.exists():
         return None
     return read_json(path, Decisions, evaluate_again(folder)).madds
-
-
-def read_times(folder: Path) -> dict[str, float]:
-    """Milliseconds of one image alone by operating point, where ``scripts.profile`` measured them.
-
-    Raises:
-        UsageError: The record is damaged.
-    """
-    path = folder / 'profile.json'
-    if not path.exists():
-        return {}
-    found = read_json(path, Profile, f'run python -m scripts.profile {in_shell(folder)} again')
-    return {point: times.batch1_ms for point, times in found.points.items()}

@@ -1,22 +1,18 @@
 """Tables of runs and of published numbers as text, csv or json."""
 
-import csv
-import io
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from engine.errors import UsageError
 from engine.files import to_json
-from engine.results import published, tables
+from engine.results import formats, published, tables
 from engine.results.conditions import labels
+from engine.results.formats import MISSING
 from engine.results.published import Published
 from engine.results.tables import Row, Run, size_label
 from nets.points import ENSEMBLE
 
-FORMATS = ('github', 'latex', 'csv', 'json')
 FIELDS = (*tables.TABLE_FIELDS, 'published_top1', 'published_top5', 'difference', 'source')
 # A field of json, and of csv where rows differ in it.
 CONDITIONS = 'conditions'
@@ -36,7 +32,6 @@ HEADERS = (
 PUBLISHED_HEADERS = ('Network', 'W/A', 'Size', 'MAdds (M)', 'top-1', 'top-5', 'source')
 VALIDATION_IMAGES = 50000
 
-_TABULATE = {'github': 'github', 'latex': 'latex_booktabs'}
 # Fields of a published row that csv and json leave out: sentences, which stand below the tables.
 _SENTENCES = ('title', 'source')
 
@@ -44,7 +39,7 @@ _SENTENCES = ('title', 'source')
 def format_madds(madds: float | None) -> str:
     """Millions: one decimal below 10 M, else an integer."""
     if madds is None:
-        return '-'
+        return MISSING
     decimals = 1 if madds < 10e6 else 0
     return f'{madds / 1e6:.{decimals}f}'
 
@@ -52,14 +47,14 @@ def format_madds(madds: float | None) -> str:
 def format_bytes(size: int | None) -> str:
     """Kilobytes, or megabytes from one on."""
     if size is None:
-        return '-'
+        return MISSING
     return f'{size / 1e3:.1f} kB' if size < 1e6 else f'{size / 1e6:.1f} MB'
 
 
 def format_percent(value: float | None, sign: str = '') -> str:
     """Two decimals; ``sign`` as in a format."""
     if value is None:
-        return '-'
+        return MISSING
     rounded = round(value, 2) + 0.0  # never -0.0
     return f'{rounded:{sign}.2f}'
 
@@ -93,7 +88,7 @@ def pretty(row: Row) -> list[str]:
         format_percent(values['published_top1']),
         format_percent(values['published_top5']),
         format_percent(row.difference, '+'),
-        values['source'] or '-',
+        values['source'] or MISSING,
     ]
 
 
@@ -125,12 +120,12 @@ def side_by_side(runs: Sequence[Run]) -> tuple[list[str], list[list[Any]]]:
 
 
 def text_table(headers: Sequence[str], body: Sequence[Sequence[str]], style: str, left: int) -> str:
-    """A github or latex table.
+    """A table for readers.
 
     Args:
         headers: Of the columns; one is ``Size``, which becomes ``Point`` where not all are sizes.
         body: Rows of cells.
-        style: ``github`` or ``latex``.
+        style: ``text``, ``markdown`` or ``latex``.
         left: Number of left-aligned columns at the start; the others but ``source`` are
             right-aligned.
     """
@@ -143,34 +138,7 @@ def text_table(headers: Sequence[str], body: Sequence[Sequence[str]], style: str
     for i, name in enumerate(headers):
         if i < left or name == 'source':
             align[i] = 'left'
-    return aligned(body, shown, style, align)
-
-
-def aligned(
-    body: Sequence[Sequence[str]], headers: Sequence[str], style: str, align: Sequence[str]
-) -> str:
-    """A github or latex table of texts.
-
-    Args:
-        body: Rows of cells.
-        headers: Of the columns.
-        style: ``github`` or ``latex``.
-        align: ``left`` or ``right`` by column.
-    """
-    return tabulate(
-        body, headers=headers, tablefmt=_TABULATE[style], colalign=align, disable_numparse=True
-    )
-
-
-def footnotes(lines: Iterable[str], style: str) -> str:
-    """Lines below a table."""
-    start = '% ' if style == 'latex' else '- '
-    return '\n'.join(start + line for line in lines)
-
-
-def title(line: str, style: str) -> str:
-    """One line above a table."""
-    return f'% {line}' if style == 'latex' else f'**{line}**'
+    return formats.aligned(body, shown, style, align)
 
 
 def sources(rows: Iterable[Published]) -> dict[str, str]:
@@ -193,7 +161,7 @@ def render_text(runs: Sequence[Run], style: str, compare: bool) -> str:
 
     Args:
         runs: To show.
-        style: ``github`` or ``latex``.
+        style: ``text``, ``markdown`` or ``latex``.
         compare: Whether the side-by-side block comes first.
     """
     rows = tables.all_rows(runs)
@@ -216,17 +184,8 @@ def render_text(runs: Sequence[Run], style: str, compare: bool) -> str:
             lines.append(
                 f'{row.run}, {row.label}: measured on {row.images} of {VALIDATION_IMAGES} images'
             )
-    blocks.append(footnotes(lines, style))
+    blocks.append(formats.footnotes(lines, style))
     return '\n\n'.join(filter(None, blocks))
-
-
-def render_csv(headers: Sequence[str], body: Iterable[Iterable[Any]]) -> str:
-    """Comma-separated values with a header line."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator='\n')
-    writer.writerow(headers)
-    writer.writerows(body)
-    return buffer.getvalue().rstrip('\n')
 
 
 def render_json(runs: Sequence[Run], compare: bool) -> str:
@@ -248,16 +207,16 @@ def render(runs: Sequence[Run], style: str, compare: bool | None) -> str:
 
     Args:
         runs: To show.
-        style: One of ``FORMATS``.
+        style: One of ``formats.FORMATS``.
         compare: Whether to put top-1 side by side; None: for more than one run, except in csv,
             which holds one table.
     """
     if style == 'csv':
         if compare:
-            return render_csv(*side_by_side(runs))
+            return formats.render_csv(*side_by_side(runs))
         rows = tables.all_rows(runs)
         more = [CONDITIONS] if len(labels(row.conditions for row in rows)) > 1 else []
-        return render_csv([*FIELDS, *more], (plain(row, *more).values() for row in rows))
+        return formats.render_csv([*FIELDS, *more], (plain(row, *more).values() for row in rows))
     if compare is None:
         compare = len(runs) > 1
     if style == 'json':
@@ -270,7 +229,7 @@ def render_published(system: str, style: str) -> str:
 
     Args:
         system: Whose; empty for all.
-        style: One of ``FORMATS``.
+        style: One of ``formats.FORMATS``.
 
     Raises:
         UsageError: There is no table of such a system.
@@ -282,19 +241,19 @@ def render_published(system: str, style: str) -> str:
         known = sorted({row.system for row in published.rows()})
         raise UsageError(f'--published {system}: no published table; known are {", ".join(known)}')
     notes = [] if system else published.notes()
-    if style in ('csv', 'json'):
+    if style in formats.DATA:
         fields = list(map(_without_sentences, rows))
         if style == 'csv':
-            return render_csv(list(fields[0]), (row.values() for row in fields))
+            return formats.render_csv(list(fields[0]), (row.values() for row in fields))
         return to_json({'rows': fields, 'sources': sources(rows), 'notes': notes})
     parts = []
     for _, group in itertools.groupby(rows, key=lambda row: row.table):
         table = list(group)
-        heading = title(f'{table[0].system}: {table[0].title}', style)
+        heading = formats.title(f'{table[0].system}: {table[0].title}', style)
         cells = list(map(pretty_published, table))
         parts.append(f'{heading}\n\n{text_table(PUBLISHED_HEADERS, cells, style, 3)}')
     lines = [*source_lines(rows), *notes]
-    parts.append(footnotes(lines, style))
+    parts.append(formats.footnotes(lines, style))
     return '\n\n'.join(parts)
 
 

@@ -14,7 +14,15 @@ import numpy as np
 
 from engine.errors import UsageError
 from engine.files import in_shell
-from engine.results import conditions, exit_records, exit_thresholds, pareto, records, tables
+from engine.results import (
+    conditions,
+    exit_records,
+    exit_thresholds,
+    pareto,
+    profiles,
+    records,
+    tables,
+)
 from engine.results.costs import Layers
 from engine.results.exit_records import HOLDOUT, MADDS, VALIDATION
 from nets import cost
@@ -33,11 +41,12 @@ class Choice:
         top1: Percent right on the validation images.
         madds: Mean multiply-adds of an image.
         weight_bytes: Of the packed weights; None if unknown.
-        ms: Milliseconds of one image alone; None if not measured.
+        ms: Milliseconds of one image alone; None if not measured on the device.
         policy: Thresholds of the exits, or None.
         shares: With a policy, of the validation images, by the exit where they leave.
         conditions: What it was measured on: choices of other conditions are not compared.
         data: What evaluation has to be given as ``--data``; empty where the run knows it.
+        device: That ``ms`` were measured on.
     """
 
     run: str
@@ -50,6 +59,7 @@ class Choice:
     shares: tuple[float, ...] = ()
     conditions: str = dataclasses.field(default='', compare=False)
     data: str = dataclasses.field(default='', compare=False)
+    device: str = dataclasses.field(default='', compare=False)
 
     @property
     def commands(self) -> list[str]:
@@ -85,7 +95,8 @@ class Choice:
             f'{self.madds / 1e6:.2f} M multiply-adds',
         ]
         if self.ms is not None:
-            parts.append(f'{self.ms:.2f} ms')
+            where = f' on {self.device}' if self.device else ''
+            parts.append(f'{self.ms:.2f} ms{where}')
         if self.weight_bytes is not None:
             parts.append(f'{self.weight_bytes / 1e6:.3g} MB of weights')
         return ', '.join(parts)
@@ -122,13 +133,20 @@ class Limits:
         return max(factors)
 
 
-def choices(folder: Path) -> list[Choice]:
+def choices(folder: Path, device: str | None = None) -> list[Choice]:
     """All choices of a run.
+
+    Args:
+        folder: Its path.
+        device: Name of the one that milliseconds are taken of, empty for none; by default as
+            ``profiles.device_of`` says.
 
     Raises:
         UsageError: It is no run folder, or nothing has been evaluated.
     """
-    run = tables.read_run(folder, str(folder))
+    if device is None:
+        device = profiles.device_of([folder])
+    run = tables.read_run(folder, str(folder), device)
     found = []
     known = bool(run.config.get('data'))
     for row in run.rows:
@@ -144,19 +162,24 @@ def choices(folder: Path) -> list[Choice]:
                     row.ms,
                     conditions=row.conditions,
                     data='' if known else row.data,
+                    device=device,
                 )
             )
     for size in exit_records.recorded_sizes(folder):
         rows = [row for row in run.rows if Point.within(row.point).size == size]
         first = (rows or run.rows)[0]
         data = '' if known else first.data
-        for choice in policies(folder, size):
+        for choice in policies(folder, size, device):
             found.append(dataclasses.replace(choice, conditions=first.conditions, data=data))
     return found
 
 
-def choices_of(folders: Sequence[Path]) -> list[Choice]:
+def choices_of(folders: Sequence[Path], device: str = '') -> list[Choice]:
     """All choices of several runs that hold a checkpoint, see ``choices``.
+
+    Args:
+        folders: Their paths.
+        device: Name of the one that milliseconds are taken of; empty for none.
 
     Raises:
         UsageError: None does, or one is no run folder, or nothing has been evaluated.
@@ -164,7 +187,7 @@ def choices_of(folders: Sequence[Path]) -> list[Choice]:
     found: list[Choice] = []
     kept = 0
     for folder in folders:
-        own = choices(folder)
+        own = choices(folder, device)
         if has_checkpoint(folder):
             found += own
             kept += 1
@@ -223,12 +246,13 @@ def front(found: Iterable[Choice]) -> list[Choice]:
     )
 
 
-def policies(folder: Path, size: int) -> list[Choice]:
+def policies(folder: Path, size: int, device: str) -> list[Choice]:
     """Thresholds set on the hold-out images and scored on the validation images, by budget.
 
     Args:
         folder: run folder with records of exits.
         size: of the input, in pixels.
+        device: name of the one that milliseconds are taken of; empty for none.
 
     Raises:
         UsageError: a record is missing or damaged.
@@ -241,7 +265,7 @@ def policies(folder: Path, size: int) -> list[Choice]:
     points = exit_records.points_of(size, exits)
     madds = exit_records.read_madds(folder, points)
     weight_bytes = _stored_bytes(records.read_layers(folder), points)
-    times = records.read_times(folder)
+    times = profiles.times_of(folder, device)
     ms = np.array([times.get(point, math.nan) for point in points])  # [exits]
     found = []
     for asked, thresholds in exit_thresholds.sweep(held.confidence, madds, POLICIES):
@@ -253,7 +277,17 @@ def policies(folder: Path, size: int) -> list[Choice]:
         known = None if math.isnan(mean) else mean
         shares = tuple(share.tolist())
         found.append(
-            Choice(str(folder), f's{size}', top1, spent, weight_bytes, known, policy, shares)
+            Choice(
+                str(folder),
+                f's{size}',
+                top1,
+                spent,
+                weight_bytes,
+                known,
+                policy,
+                shares,
+                device=device,
+            )
         )
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 from engine import families
 from engine.errors import UsageError
 from engine.files import in_shell, read_json
-from engine.results import published, records
+from engine.results import profiles, published, records
 from engine.results.conditions import comparable, labels, measured_on
 from engine.results.costs import Layers, point_cost
 from engine.results.published import Published
@@ -37,9 +37,11 @@ class Row:
         images: How many were evaluated, if the record says so.
         published: Published row about the same, or None.
         bit_ops: Multiply-adds, each times the bits of its factors; None without layer records.
-        ms: Median milliseconds of one image alone, if ``scripts.profile`` has measured them.
+        ms: Median milliseconds of one image alone, if ``scripts.profile`` has measured them on the
+            device.
         conditions: What it was measured on, see ``engine.results.conditions``; empty if unknown.
         data: What ``--data`` named, if the record says so.
+        device: That ``ms`` were measured on.
     """
 
     run: str
@@ -57,6 +59,7 @@ class Row:
     ms: float | None = None
     conditions: str = ''
     data: str = ''
+    device: str = ''
 
     @property
     def label(self) -> str:
@@ -174,7 +177,9 @@ def sort_key(row: Row) -> tuple[Any, ...]:
     return row.is_ensemble, row.is_dynamic, point.axes, strength, foreign, order
 
 
-def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) -> Row:
+def read_row(
+    path: Path, run: str, config: Mapping[str, Any], layers: Layers, device: str = ''
+) -> Row:
     """One record of ``eval/`` with its cost and the published number to compare with.
 
     Args:
@@ -182,6 +187,7 @@ def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) ->
         run: Name of the run.
         config: Fields of its ``config.json``.
         layers: Its layer records.
+        device: Name of the one that its milliseconds are taken of; empty for none.
 
     Raises:
         UsageError: The record is damaged, or the layer records lack its point.
@@ -217,9 +223,10 @@ def read_row(path: Path, run: str, config: Mapping[str, Any], layers: Layers) ->
         images=score.images,
         published=_published(config, score) if own else None,
         bit_ops=bit_ops,
-        ms=records.read_times(folder).get(score.point),
+        ms=profiles.times_of(folder, device).get(score.point),
         conditions=measured_on(folder, config, score),
         data=score.data or '',
+        device=device,
     )
 
 
@@ -234,8 +241,13 @@ def _published(config: Mapping[str, Any], score: records.Score) -> Published | N
     return published.find(config, dataset, score.point)
 
 
-def read_run(folder: Path, name: str) -> Run:
+def read_run(folder: Path, name: str, device: str = '') -> Run:
     """A run folder, its operating points strongest first.
+
+    Args:
+        folder: Its path.
+        name: In tables.
+        device: Name of the one that milliseconds are taken of; empty for none.
 
     Raises:
         UsageError: The folder or a file in it is missing or damaged, or nothing has been evaluated.
@@ -248,22 +260,28 @@ def read_run(folder: Path, name: str) -> Run:
             f'{folder / "eval"}: no evaluation records; '
             f'run `imagenet_tf.py --eval -ec {in_shell(folder)}` first'
         )
-    rows = [read_row(path, name, config, layers) for path in files]
+    rows = [read_row(path, name, config, layers, device) for path in files]
     return Run(name, config, tuple(sorted(rows, key=sort_key)))
 
 
-def read_runs(folders: Sequence[str]) -> list[Run]:
+def read_runs(folders: Sequence[str], device: str = '') -> list[Run]:
     """Run folders under their base names, or under the paths as given where base names repeat.
 
+    Args:
+        folders: Their paths.
+        device: Part of the name of the one that milliseconds are taken of, see
+            ``profiles.device_of``.
+
     Raises:
-        UsageError: See ``read_run``.
+        UsageError: See ``read_run`` and ``profiles.device_of``.
     """
+    timed_on = profiles.device_of(map(Path, folders), device)
     names = {path: path.resolve().name for path in map(Path, folders)}
     all_names = list(names.values())
     runs = []
     for path, name in names.items():
         unique = all_names.count(name) == 1
-        runs.append(read_run(path, name if unique else str(path)))
+        runs.append(read_run(path, name if unique else str(path), timed_on))
     return runs
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.files import Damaged, derived, read_json, write_json
 from engine.schema import Count, Metric, Percent
+from nets.points import ENSEMBLE
 
 FILE = 'stats.json'
 
@@ -78,6 +79,16 @@ def recorded(folder: Path) -> list[Row]:
 def write(folder: Path, rows: Iterable[Row]) -> None:
     """Writes the rows of a run."""
     write_json(folder / FILE, list(rows))
+
+
+def scores(row: Row) -> dict[str, float]:
+    """Top-1 of a row by operating point, in percent, as the row orders them; without ensembles."""
+    found = {}
+    for name, value in row.items():
+        parts = name.split('/')
+        if len(parts) == 3 and parts[0] == 'val' and parts[2] == 'top1' and parts[1] != 'mean':
+            found[parts[1]] = value
+    return {point: top1 for point, top1 in found.items() if not point.startswith(ENSEMBLE)}
 
 
 def best(rows: Sequence[Row]) -> Best | None:

@@ -155,6 +155,19 @@ def _locks(folder: Path) -> list[_Found]:
     return sorted(found, key=lambda lock: lock.number, reverse=True)
 
 
+def holder(folder: Path) -> Owner | None:
+    """The living process that holds a folder, as far as it can be told without waiting.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    now = time.time()
+    for lock in _locks(folder):
+        if lock.lives(now):
+            return lock.owner
+    return None
+
+
 class Lock:
     """A lock that this process holds.
 

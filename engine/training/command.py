@@ -18,7 +18,7 @@ from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.quantities import counted
-from engine.runs import environment, holdout
+from engine.runs import environment, failure, holdout
 from engine.runs.folder import Run, open_run, placed
 from engine.runs.lock import Lock, held
 from engine.training import stages, starting, teachers
@@ -186,16 +186,17 @@ def _train_one(
         *overview.machine_lines(config, sessions.line(config, threads)),
     ]
     print('\n'.join(lines), flush=True)
-    train.train(
-        config,
-        dataset,
-        run,
-        values=values,
-        data_format=data_format,
-        threads=threads,
-        worker=worker,
-        teacher=taught.teacher if taught is not None else None,
-    )
+    with failure.noted(run.path) if worker.first else contextlib.nullcontext():
+        train.train(
+            config,
+            dataset,
+            run,
+            values=values,
+            data_format=data_format,
+            threads=threads,
+            worker=worker,
+            teacher=taught.teacher if taught is not None else None,
+        )
     return run.path, threads
 
 

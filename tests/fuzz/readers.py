@@ -17,7 +17,7 @@ from engine.data import datasets, packed
 from engine.data.layouts import label_list, shards, table
 from engine.errors import UsageError
 from engine.files import read_json, write_json
-from engine.results import exit_records, exit_thresholds, page, records, tables
+from engine.results import exit_records, exit_thresholds, page, profiles, records, tables
 from engine.runs import data_record, history, holdout
 from nets import cost
 from quant.policy import Rule
@@ -281,9 +281,7 @@ READERS: tuple[Reader, ...] = (
     *both('best.json', BEST, read_best, 'best.json'),
     *both('eval/*.json', SCORE, records.read_score, 'eval/s28.json'),
     *both('gates/*.json', GATES, of_run(records.read_expected_madds, 's28', 28), 'gates/s28.json'),
-    *both(
-        'profile.json', {'threads': 1, 'points': TIMES}, of_run(records.read_times), 'profile.json'
-    ),
+    *both('profile.json', {'threads': 1, 'points': TIMES}, of_run(profiles.read), 'profile.json'),
     *both('exits/latency.json', TIMES, read_latency, 'exits/latency.json'),
     *both('thresholds', dataclasses.asdict(POLICY), exit_thresholds.read_policy, 'exits/x.json'),
     *both('exits/*-measured.json', WAYS, of_run(page.measured_exits), 'exits/x-measured.json'),

@@ -114,7 +114,7 @@ def test_a_hold_out_that_is_too_small(folder, capsys):
 
 
 def test_a_sweep(folder, capsys):
-    assert call(folder, '--cascade', 'auto', '--sweep', '5') == 0
+    assert call(folder, '--cascade', 'auto', '--sweep', '5', '--format', 'markdown') == 0
     rows = json.loads((folder / 'cascades' / 'auto-sweep5.json').read_text())
     assert [float(row['asked']) for row in rows] == pytest.approx(np.linspace(2e6, 5e6, 5))
     assert rows[0]['points'] == ['s12'] and rows[0]['holdout']['cost'] == 2e6

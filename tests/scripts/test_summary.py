@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from engine.config import cli, processor
 from engine.config.config import Config
 from engine.files import write_json
 from engine.graph.tower import Model
@@ -90,14 +91,74 @@ def test_exits_include_the_earlier_ones(capsys):
 
 
 def test_layers(capsys):
-    assert summary.main([*RSNET, '--sizes', '16', '--layers', '--qw', '2']) == 0
-    out = capsys.readouterr().out
-    (stem,), (classifier,) = rows(out, 'conv0'), rows(out, 'linear')
-    assert stem[1:6] == ['stem', '3x3x3x4', '16x16', '32', '32'] and stem[-1] == 's16'
-    assert classifier[1:6] == ['head', '1x1x16x10', '1x1', '32', '32']
-    madds = sum(float(row[6]) for row in rows(out, ('conv', 'group', 'linear')))
-    assert madds == pytest.approx(float(rows(out, 's16')[0][2]), abs=0.01)
-    assert {row[4] for row in rows(out, 'group')} == {'2'}
+    flags = [*RSNET, '--sizes', '16', '12', '--layers', '--qw', '2', '--format', 'json']
+    assert summary.main(flags) == 0
+    found = json.loads(capsys.readouterr().out)
+    layers = {layer['layer']: layer for layer in found['layers']}
+    shapes = {name: (row['kernel'], row['output']) for name, row in layers.items()}
+    assert shapes['conv0'] == ('3x3x3x4', '16x16') and shapes['linear'] == ('1x1x16x10', '1x1')
+    assert (layers['conv0']['role'], layers['linear']['role']) == ('stem', 'head')
+    for name in ('madds', 'bit_ops', 'weight_bytes'):
+        total = sum(layer[name] for layer in layers.values())
+        assert total == pytest.approx(found['points'][0][name], abs=1)
+    assert {row['weight_bits'] for name, row in layers.items() if 'group' in name} == {2}
+    assert {row['point'] for row in layers.values()} == {'s16'}
+
+
+def test_one_point(capsys):
+    """An exit has the layers that an image passes on the way to it."""
+    flags = [*MSDNET, '--sizes', '28', '--layers', '--format', 'json']
+    assert summary.main([*flags, '--point', 's28-x1']) == 0
+    found = json.loads(capsys.readouterr().out)
+    (row,) = found['points']
+    assert row['point'] == 's28-x1' and row['layers'] == len(found['layers'])
+    assert {layer['point'] for layer in found['layers']} == {'s28-x1'}
+    assert sum(layer['madds'] for layer in found['layers']) == row['madds']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('net', ['rsnet', 'san', 'aig', 'msdnet', 'dsnet'])
+def test_every_family_without_data(net, capsys):
+    """All points and layers of what a training of the same flags would have, and their times."""
+    assert summary.main(['--net', net, '--layers']) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines()[2:])) <= 100
+    assert summary.main(['--net', net, '--ms', '--qw', '4', '--format', 'json']) == 0
+    layers = json.loads(capsys.readouterr().out)['layers']
+    # Gates are not asked: every layer of a point is computed.
+    assert all(layer['ms'] > 0 for layer in layers if layer['role'] != 'gate')
+
+
+@pytest.mark.parametrize(
+    'flags, classes',
+    [
+        (['--preset', 'msd_imagenet4'], 1000),
+        (['--net', 'rsnet', '--sizes', '224', '160'], 1000),
+        (['--net', 'rsnet'], 10),
+        (['--preset', 'msd_imagenet4', '--data', 'animals28', '--sizes', '28'], 10),
+    ],
+)
+def test_presets_and_large_sizes_are_of_imagenet(flags, classes):
+    config, _ = summary.asked(cli.explicit(cli.parse(flags)))
+    assert config.classes == classes and (max(config.sizes) == 224) == (classes == 1000)
+
+
+def test_a_run_says_what_it_is(trained, capsys):
+    found = point_rows(capsys, str(trained), '--layers')
+    assert list(found) == ['s16', 's12']
+    assert summary.main([str(trained), '--qw', '2']) == 2
+    assert 'leave --qw out' in capsys.readouterr().err
+    assert summary.main([str(trained.parent)]) == 2
+    assert 'no run folder' in capsys.readouterr().err
+
+
+def test_milliseconds_of_layers(trained, capsys):
+    """Each layer of the point takes some time."""
+    assert summary.main([str(trained), '--point', 's12', '--ms', '--format', 'json']) == 0
+    layers = json.loads(capsys.readouterr().out)['layers']
+    assert len(layers) == 10 and {layer['point'] for layer in layers} == {'s12'}
+    assert all(0 < layer['ms'] < 1e4 for layer in layers)
+    assert summary.main([str(trained), '--point', 's8']) == 2
+    assert 'there are s16 s12' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -136,7 +197,11 @@ def trained(tmp_path_factory):
 def test_profile(trained, capsys):
     assert profile.main([str(trained), '--batch', '3', '--rounds', '2', '--threads', '1']) == 0
     out = capsys.readouterr().out
-    written = json.loads((trained / 'profile.json').read_text())
+    (path,) = trained.glob('profile-*.json')
+    written = json.loads(path.read_text())
+    device = written['device']
+    assert (device['threads'], device['gpu'], device['backend']) == (1, '', 'tensorflow')
+    assert device['processor'] == processor.name() and '1-thread-tensorflow' in path.name
     assert (written['threads'], written['rounds'], written['batch']) == (1, 2, 3)
     assert list(written['points']) == ['s16', 's12']
     for point, times in written['points'].items():
@@ -145,7 +210,16 @@ def test_profile(trained, capsys):
         (shown,) = rows(out, point)
         assert float(shown[1]) == pytest.approx(times['batch1_ms'], abs=0.01)
         assert float(shown[5]) == pytest.approx(3e3 / times['batch3_ms'], abs=0.01)
-    assert str(trained / 'profile.json') in out
+    assert f'{path}: on {processor.name()}, 1 thread, tensorflow' in out
+
+
+def test_profiles_of_other_devices_stay(trained, capsys):
+    before = {path.name: path.read_bytes() for path in trained.glob('profile-*.json')}
+    assert profile.main([str(trained), '--rounds', '1', '--threads', '2', '--format', 'csv']) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3 and '2 threads' in err
+    after = {path.name: path.read_bytes() for path in trained.glob('profile-*.json')}
+    assert len(after) == 2 and before.items() < after.items()
 
 
 @pytest.mark.parametrize(

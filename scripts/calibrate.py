@@ -36,7 +36,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='of a slimmable network; default: all',
     )
     p.add_argument(
-        '--images', type=int, default=2000, help='training images to use (default %(default)s)'
+        '--images', type=int, help='training images to use (default 2000, or all there are)'
     )
     p.add_argument(
         '--average',
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> str:
         check_sizes(tuple(args.sizes))
     from engine.evaluation import calibrate
 
-    path, points = calibrate.calibrate_run(
+    path, points, count = calibrate.calibrate_run(
         args.run,
         sizes=args.sizes,
         widths=args.widths,
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> str:
         sizes = ' '.join(map(str, args.sizes))
         calibrated = f'sizes {sizes}'
         command += f' -es {sizes}'
-    images = counted(args.images, 'image')
+    images = counted(count, 'image')
     return f'{path}: statistics of {images} for {calibrated}; score them with {command}'
 
 

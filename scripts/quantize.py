@@ -35,7 +35,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--out', type=Path, metavar='RUN2', help='run folder to make; default: RUN-w8a8-mse'
     )
     p.add_argument(
-        '--images', type=int, default=512, help='training images to observe (default %(default)s)'
+        '--images', type=int, help='training images to observe (default 512, or all there are)'
     )
     p.add_argument('-ep', '--epoch', type=int, help='checkpoint of this epoch; default: the last')
     p.add_argument('--data', help='default: that of the run')

@@ -26,6 +26,9 @@ from nets.layers.norm import Averages, Statistics
 from quant import backend
 from quant.backend import new_graph, tf
 
+# Training images that are taken where their number is not given.
+IMAGES = 2000
+
 
 class Batch(NamedTuple):
     """Statistics of the normalisations for one batch.
@@ -217,20 +220,20 @@ def calibrate_run(
     *,
     sizes: Sequence[int] | None = None,
     widths: Sequence[int] | None = None,
-    images: int = 2000,
+    images: int | None = None,
     average: str = 'pooled',
     epoch: int | None = None,
     data: str | None = None,
     batch_size: int | None = None,
     threads: int,
-) -> tuple[Path, list[str]]:
+) -> tuple[Path, list[str], int]:
     """Calibrates a checkpoint of a run folder and stores the statistics beside it.
 
     Args:
         path: run folder, or checkpoint prefix in one.
         sizes: input sizes; by default those of the run.
         widths: of a slimmable network; by default all.
-        images: number of training images.
+        images: number of training images; by default ``IMAGES``, or all where there are fewer.
         average: see ``calibrate``.
         epoch: of the checkpoint, by default the last.
         data: what ``--data`` says; by default that of the run.
@@ -238,7 +241,7 @@ def calibrate_run(
         threads: decoding threads.
 
     Returns:
-        The file, and the spellings of the operating points.
+        The file, the spellings of the operating points, and the number of images.
 
     Raises:
         UsageError: there is no such run or data, or a number is out of range.
@@ -250,12 +253,11 @@ def calibrate_run(
         )
     check_writable(Path(source.prefix).parent, f'{path}: statistics lie beside the checkpoint')
     config = families.get(source.config.net).calibrated(source.config, sizes, widths)
-    config, dataset = training_data(
-        path, source, config, images=images, data=data, batch_size=batch_size
-    )
-    values = calibrate(config, source, dataset, images=images, average=average, threads=threads)
+    config, dataset = training_data(path, source, config, data=data, batch_size=batch_size)
+    count = number_of(images, IMAGES, dataset)
+    values = calibrate(config, source, dataset, images=count, average=average, threads=threads)
     points = [str(point) for point in config.network().points]
-    return checkpoint.write_calibrated(source.prefix, values), points
+    return checkpoint.write_calibrated(source.prefix, values), points, count
 
 
 def training_data(
@@ -263,7 +265,6 @@ def training_data(
     source: Checkpoint,
     config: Config,
     *,
-    images: int,
     data: str | None,
     batch_size: int | None,
 ) -> tuple[Config, Dataset]:
@@ -273,7 +274,6 @@ def training_data(
         path: of the run, for messages.
         source: its checkpoint.
         config: what is going to take the images.
-        images: how many.
         data: what ``--data`` says; by default that of the run.
         batch_size: by default that of the run.
 
@@ -293,8 +293,25 @@ def training_data(
     config.check()
     dataset = holdout.open_data(config, Path(source.prefix).parent)
     _check_images(config, dataset, source)
-    _check_numbers(images, config.batch_size, len(dataset.train))
+    _check_number('--batch-size', config.batch_size, dataset)
     return config, dataset
+
+
+def number_of(images: int | None, usual: int, dataset: Dataset) -> int:
+    """How many training images to take.
+
+    Args:
+        images: what ``--images`` says, if it is given.
+        usual: without it, of data that have so many.
+        dataset: the data.
+
+    Raises:
+        UsageError: there are fewer than asked for, or a variance needs more.
+    """
+    if images is None:
+        images = min(usual, len(dataset.train))
+    _check_number('--images', images, dataset)
+    return images
 
 
 def _check_images(config: Config, dataset: Dataset, source: Checkpoint) -> None:
@@ -315,19 +332,17 @@ def _check_images(config: Config, dataset: Dataset, source: Checkpoint) -> None:
     print(f'{start}: statistics will be of others', flush=True)
 
 
-def _check_numbers(images: int, batch_size: int, available: int) -> None:
-    """Checks that there are as many training images as are asked for.
+def _check_number(flag: str, value: int, dataset: Dataset) -> None:
+    """Checks that there are as many training images as are asked for, and enough for a variance.
 
     Args:
-        images: what ``--images`` says.
-        batch_size: what ``--batch-size`` says.
-        available: number of training images.
+        flag: that asks.
+        value: of it.
+        dataset: the data.
 
     Raises:
-        UsageError: there are fewer, or a variance needs more.
+        UsageError: there are fewer.
     """
-    for flag, value in (('--images', images), ('--batch-size', batch_size)):
-        if not 2 <= value <= available:
-            raise UsageError(
-                f'{flag} {value}: must lie between 2 and the {available} training images'
-            )
+    available = len(dataset.train)
+    if not 2 <= value <= available:
+        raise UsageError(f'{flag} {value}: must lie between 2 and the {available} training images')

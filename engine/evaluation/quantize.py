@@ -15,7 +15,7 @@ import numpy as np
 from engine.config.config import Config
 from engine.console import Progress
 from engine.errors import UsageError
-from engine.evaluation.calibrate import training_batches, training_data
+from engine.evaluation.calibrate import number_of, training_batches, training_data
 from engine.graph.inference import InferenceModel
 from engine.importers import copying
 from engine.runs import checkpoint
@@ -25,6 +25,9 @@ from quant import backend, quantizer
 from quant.backend import new_graph, tf
 from quant.policy import FLOAT_BITS
 from quant.scope import Start
+
+# Training images that are observed where their number is not given.
+IMAGES = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +173,7 @@ def quantize_run(
     folder: Path,
     asked: Asked,
     *,
-    images: int,
+    images: int | None = None,
     epoch: int | None = None,
     data: str | None = None,
     threads: int,
@@ -181,7 +184,8 @@ def quantize_run(
         path: run folder, or checkpoint prefix in one.
         folder: to make.
         asked: what for.
-        images: number of training images to observe.
+        images: number of training images to observe; by default ``IMAGES``, or all where there are
+            fewer.
         epoch: of the checkpoint, by default the last.
         data: what ``--data`` says; by default that of the run.
         threads: decoding threads.
@@ -198,10 +202,11 @@ def quantize_run(
             f'{path}: no config.json there; import it first with scripts/import_checkpoint.py'
         )
     config = quantized(source.config, asked, path)
-    config, dataset = training_data(path, source, config, images=images, data=data, batch_size=None)
-    narrow = config.adjusted(kd=False, batch_size=min(config.batch_size, images))
+    config, dataset = training_data(path, source, config, data=data, batch_size=None)
+    count = number_of(images, IMAGES, dataset)
+    narrow = config.adjusted(kd=False, batch_size=min(config.batch_size, count))
     values = of_sizes(source.values, config.sizes)
-    batches = list(training_batches(narrow, dataset, images, threads))
+    batches = list(training_batches(narrow, dataset, count, threads))
     ranges = observe(narrow, values, batches)
     copy = Checkpoint(source.prefix, {**values, **ranges}, config)
     return copying.write(copy, folder)

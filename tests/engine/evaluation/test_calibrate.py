@@ -13,7 +13,10 @@ import pytest
 
 import imagenet_tf
 from engine.data import datasets
+from engine.data.folder import FOLDER
 from engine.data.preprocess import views
+from engine.data.sources import ArraySource
+from engine.data.spec import Dataset
 from engine.evaluation import calibrate, evaluate
 from engine.evaluation.calibrate import Batch, image_weighted, pooled, stacked
 from engine.graph.loaders import train_flow
@@ -281,6 +284,15 @@ def test_bad_input(flags, message, copy, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith('calibrate: error: ') and message in error
     assert contents(copy) == before
+
+
+@pytest.mark.parametrize('images, expected', [(None, 40), (7, 7)])
+def test_of_few_images_all_are_taken(images, expected):
+    """Unless their number is given."""
+    source = ArraySource(np.zeros((40, 8, 8, 3), np.uint8), np.zeros(40, int))
+    dataset = Dataset('few', FOLDER, ('a',), source, source)
+    assert calibrate.number_of(images, 2000, dataset) == expected
+    assert calibrate.number_of(images, 20, dataset) == min(expected, 20)
 
 
 def test_no_run_folder(copy, tmp_path, capsys):

@@ -154,6 +154,28 @@ def activation_bytes(layers: Iterable[LayerRecord]) -> int:
     return 4 * max((layer.activations for layer in layers), default=0)
 
 
+def kept_values(layers: Mapping[str, Iterable[LayerRecord]]) -> int:
+    """Values of an image that a training step of all operating points keeps for its gradients.
+
+    Of each layer, what it reads, its output and that output normalised; layers that exits share
+    are counted once.
+
+    >>> conv = LayerRecord('conv', 'body', (3, 3, 16, 32), (8, 8), inputs=1024)
+    >>> kept_values({'s8-x1': [conv], 's8-x0': [conv], 's4-x1': [conv]})  # 2 * (1024 + 2 * 2048)
+    10240
+    """
+    seen: dict[tuple[str, str], LayerRecord] = {}
+    for point, records in layers.items():
+        apart = str(dataclasses.replace(Point.parse(point), exit=None))
+        for layer in records:
+            seen.setdefault((apart, layer.name), layer)
+    total = 0
+    for layer in seen.values():
+        outputs = math.prod(layer.out) * layer.kernel[3]
+        total += layer.inputs + 2 * outputs
+    return total
+
+
 def parameters(layers: Iterable[LayerRecord]) -> int:
     """Weights and biases; normalisation is not counted.
 

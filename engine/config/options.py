@@ -306,6 +306,12 @@ class FolderFlags:
         'run folder; default: train_log/ and a name made of the configuration',
         metavar='FOLDER',
     )
+    dry_run: bool = option(
+        False, 'say what would be trained: steps, cost, memory; train and write nothing'
+    )
+    measure: bool = option(
+        False, '--dry-run with some steps, whose time says how many hours the training would take'
+    )
     verbose: bool = option(False, 'show all messages of TensorFlow and tensorpack', short=('-v',))
     action: str | None = option(
         None,

@@ -96,6 +96,17 @@ def training_lines(config: Config) -> list[str]:
     ]
 
 
+def scorings(config: Config, epoch: int) -> int:
+    """How often a training scores the validation images after an epoch.
+
+    >>> config = Config.from_values(epochs=10, val_interval=4)
+    >>> [scorings(config, epoch) for epoch in (0, 3, 4, 8, 10)]
+    [3, 3, 2, 1, 0]
+    """
+    due = [at for at in range(epoch + 1, config.epochs) if at % config.val_interval == 0]
+    return len(due) + (epoch < config.epochs)
+
+
 def machine_lines(config: Config, threads: str) -> list[str]:
     """What computes the run.
 

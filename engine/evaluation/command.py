@@ -56,6 +56,8 @@ def run_evaluation(
         raise UsageError('--thresholds with --weights ema: they were chosen for the raw weights')
     if args.thresholds and args.per_class:
         raise UsageError('--per-class with --thresholds: give one of them')
+    if args.measure:
+        raise UsageError('--measure: is about training; leave --eval out')
     config, dataset, source = evaluated(args)
     hardware.check_native(config)
     images = _identity(config, dataset, source)
@@ -91,6 +93,9 @@ def run_evaluation(
         *overview.machine_lines(config, sessions.line(config, threads)),
     ]
     print('\n'.join(about), flush=True)
+    if args.dry_run:
+        print('dry run: nothing was evaluated or written')
+        return
     values = borrowing.variable_values(source, variables, borrowed, model.net.detachable)
     worker = evaluate.ALONE
     if join is not None and args.workers:

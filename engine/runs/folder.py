@@ -82,25 +82,59 @@ def open_run(
         UsageError: the folder holds something else, or broken checkpoints only, and nothing has
             been touched; or it cannot be written.
     """
-    if not _is_text(path):
-        raise UsageError(f'--logdir {path}: the name is no UTF-8 text; choose another folder')
     try:
         path = placed(path, action)
-        if path.exists() and not path.is_dir():
-            raise UsageError(f'--logdir {path}: is a file; choose a folder')
+        there = continued(config, path, action, images=images, given=given)
+        if there is not None:
+            return _continue(there, path, check)
         if _holds_something(path):
-            if not (path / CONFIG).exists():
-                raise UsageError(
-                    f'--logdir {path}: the folder is not empty and not a run; choose another '
-                    '--logdir'
-                )
-            if action != 'd':
-                asked = resuming.Asked(config, frozenset(given), prolong=action == 'p')
-                return _continue(asked, path, images, check)
             _empty(path)
         return _begin(config, path, images)
     except OSError as error:
         raise UsageError(f'--logdir {path}: cannot be written ({error.strerror})') from error
+
+
+def continued(
+    config: Config,
+    path: Path,
+    action: str | None,
+    *,
+    images: Identity | None = None,
+    given: Collection[str] = (),
+) -> Config | None:
+    """The configuration with which the run in a folder goes on; None where one begins there.
+
+    Nothing is changed, and TensorFlow is not loaded.
+
+    Args:
+        config: what is going to be run.
+        path: the folder, see ``placed``.
+        action: what to do with an existing one.
+        images: that it trains on and is evaluated on.
+        given: names of the options that flags set.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    if not _is_text(path):
+        raise UsageError(f'--logdir {path}: the name is no UTF-8 text; choose another folder')
+    if path.exists() and not path.is_dir():
+        raise UsageError(f'--logdir {path}: is a file; choose a folder')
+    if not _holds_something(path):
+        return None
+    if not (path / CONFIG).exists():
+        raise UsageError(
+            f'--logdir {path}: the folder is not empty and not a run; choose another --logdir'
+        )
+    if action == 'd':
+        return None
+    there = read_config(path / CONFIG)
+    known = images if (path / data_record.FILE).exists() else None
+    asked = resuming.Asked(config, frozenset(given), action == 'p', known is not None)
+    going_on = asked.of_run(there, path, max(checkpoints(path), default=0))
+    if known is not None:
+        data_record.check(path, known)
+    return going_on
 
 
 def _is_text(path: Path) -> bool:
@@ -148,18 +182,8 @@ def _begin(config: Config, path: Path, images: Identity | None) -> Run:
     return Run(path)
 
 
-def _continue(
-    asked: resuming.Asked,
-    path: Path,
-    images: Identity | None,
-    check: Callable[[str], object],
-) -> Run:
+def _continue(config: Config, path: Path, check: Callable[[str], object]) -> Run:
     there = read_config(path / CONFIG)
-    known = images if (path / data_record.FILE).exists() else None
-    asked = dataclasses.replace(asked, data_known=known is not None)
-    config = asked.of_run(there, path, max(checkpoints(path), default=0))
-    if known is not None:
-        data_record.check(path, known)
     sweep(path)
     run = _resume(path, config, check)
     for note in resuming.notes(there, config, run.step):

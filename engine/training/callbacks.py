@@ -164,6 +164,19 @@ class SetLearningRate(Callback):
             self._last = rate
 
 
+def of_a_step(model: Model) -> list[Callback]:
+    """Callbacks that run with every step, on every worker."""
+    return [
+        ConnectTowers(model),
+        WarnOfSingleValues(model),
+        FeedStep(model),
+        RefitQuantizers(model),
+        FollowWeights(model),
+        SetLearningRate(model.config.course.rate()),
+        MeasureSteps(),
+    ]
+
+
 class Evaluate(Callback):
     """Scores all operating points, on every GPU of the run; writes records and metrics.
 

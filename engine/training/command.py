@@ -13,7 +13,6 @@ from engine.config.cli import evaluation_flag, explicit, peers
 from engine.config.config import Config
 from engine.config.options import RESUMING
 from engine.config.resolve import resolve
-from engine.data import checks
 from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError
@@ -21,7 +20,7 @@ from engine.quantities import counted
 from engine.runs import environment, failure, holdout
 from engine.runs.folder import Run, open_run, placed
 from engine.runs.lock import Lock, held
-from engine.training import stages, starting, teachers
+from engine.training import planning, preparing, stages, starting, teachers
 
 
 def run_training(args: argparse.Namespace) -> None:
@@ -37,6 +36,9 @@ def run_training(args: argparse.Namespace) -> None:
     if args.logdir:
         logdir = Path(args.logdir)
     chain = stages.chain(explicit(args), args.progressive)
+    if args.dry_run or args.measure:
+        planning.show(args, chain, logdir)
+        return
     if len(chain) > 1:
         chain = stages.checked(chain, logdir, args.action, first=_is_first(args))
     finished, threads = train_one(args, chain[0].given, chain[0].folder(logdir))
@@ -131,16 +133,16 @@ def _train_one(
         notes: on how that came about.
     """
     others = peers(args)
-    images = len(dataset.train)
     resumes = args.action in RESUMING
-    dataset = holdout.apply(dataset, config, logdir if resumes else None, anew=True)
-    _check_batch(config, len(dataset.train), 1 if others is None else len(others[0]))
-    checks.check_trainable(dataset)
-    teachers.check_there(config)
-    identity = Identity(dataset)
-    about = [*notes, *overview.data_lines(config, dataset), *checks.notes(dataset, identity)]
-    print('\n'.join(about), flush=True)
-    hardware.check_native(config)
+    # The lock has made a new folder.
+    action = None if args.action == 'n' else args.action
+    options = set(given)
+    if args.threads is not None:
+        options.add('operation_threads')
+    ready = preparing.prepare(
+        args, config, dataset, notes, logdir if lock is not None else None, given=options
+    )
+    dataset, identity = ready.dataset, ready.identity
     from engine.graph import sessions
     from engine.training import cluster, train
 
@@ -160,12 +162,7 @@ def _train_one(
     taught = teachers.find(config, dataset.classes, folder=known, data_format=data_format)
     run = Run(logdir)
     if worker.first:
-        # The lock has made a new folder.
-        action = None if args.action == 'n' else args.action
-        names = set(given)
-        if args.threads is not None:
-            names.add('operation_threads')
-        run = _open(config, logdir, action, dataset, images, identity, names)
+        run = _open(config, logdir, action, dataset, ready.images, identity, options)
         run = dataclasses.replace(run, lock=lock)
         if taught is not None:
             taught.note(run)
@@ -198,33 +195,6 @@ def _train_one(
             teacher=taught.teacher if taught is not None else None,
         )
     return run.path, threads
-
-
-def _check_batch(config: Config, images: int, workers: int) -> None:
-    """Checks that every tower of every machine gets its part of a batch.
-
-    Raises:
-        UsageError: there are too few images, or the batch cannot be divided or shared.
-    """
-    if config.batch_size > images:
-        raise UsageError(
-            f'--batch_size {config.batch_size}: for only {counted(images, "training image")}'
-        )
-    if config.batch_size % (workers * len(config.gpu)):
-        raise UsageError(
-            f'--batch_size {config.batch_size}: not divisible by the {workers} --workers times '
-            f'{counted(len(config.gpu), "tower")} of --gpu'
-        )
-    if config.mixing.mixes and config.batch_size < 2 * workers * len(config.gpu):
-        raise UsageError(
-            f'--batch_size {config.batch_size} with --mixup or --cutmix: each of the {workers} '
-            f'--workers times {counted(len(config.gpu), "tower")} of --gpu needs two images to mix'
-        )
-    if workers > 1 and config.sync_bn:
-        raise UsageError(
-            '--sync-bn with --workers: batch statistics are shared by the GPUs of one machine '
-            'only; leave one of them out'
-        )
 
 
 def _open(

@@ -8,7 +8,6 @@ from tensorpack import MonitorBase, TFEventWriter
 from tensorpack.utils import logger
 
 from engine.config import overview
-from engine.config.config import Config
 from engine.console import Progress, clock_text, say
 from engine.errors import reason
 from engine.graph.tower import Model
@@ -142,7 +141,7 @@ class EpochLine(MonitorBase):
         steps = self.trainer.steps_per_epoch
         of_epoch = steps * self.epoch_num - self.global_step
         of_run = steps * self.trainer.max_epoch - self.global_step
-        scored = scorings(self._model.config, self.epoch_num)
+        scored = overview.scorings(self._model.config, self.epoch_num)
         return of_epoch * of_step, of_run * of_step + scored * self._scoring
 
     def _note(self) -> str:
@@ -173,17 +172,6 @@ class EpochLine(MonitorBase):
     def _close(self) -> None:
         if self._progress is not None:
             self._progress.close()
-
-
-def scorings(config: Config, epoch: int) -> int:
-    """How often a training scores the validation images after an epoch.
-
-    >>> config = Config.from_values(epochs=10, val_interval=4)
-    >>> [scorings(config, epoch) for epoch in (0, 3, 4, 8, 10)]
-    [3, 3, 2, 1, 0]
-    """
-    due = [at for at in range(epoch + 1, config.epochs) if at % config.val_interval == 0]
-    return len(due) + (epoch < config.epochs)
 
 
 def line(

@@ -27,16 +27,7 @@ from engine.graph.worker import SingleWorker
 from engine.runs import data_record
 from engine.runs.folder import Run
 from engine.training.averages import AverageWeights
-from engine.training.callbacks import (
-    ConnectTowers,
-    Evaluate,
-    FeedStep,
-    FollowWeights,
-    MeasureSteps,
-    RefitQuantizers,
-    SetLearningRate,
-    WarnOfSingleValues,
-)
+from engine.training.callbacks import Evaluate, of_a_step
 from engine.training.monitors import EpochLine, Events, History
 from engine.training.quantizer_starts import StartQuantizers
 from engine.training.saving import Resume, Save, SaveBest, Start, keep_class_names
@@ -117,7 +108,7 @@ def _train(
     flow = KeepsError(images, config.course.steps - run.step, ahead)
     batches = SharedBatches(flow, len(config.gpu))
     watchdog = Watchdog(flow, len(config.gpu) * worker.size)
-    callbacks = [watchdog, *_of_a_step(model)]
+    callbacks = [watchdog, *of_a_step(model)]
     if run.step == 0:
         callbacks.append(StartQuantizers(model, lambda: next(iter(images)), values or {}))
     averages = AverageWeights(model, config.model_ema) if config.model_ema else None
@@ -194,19 +185,6 @@ def _flow(
         part=worker.index,
         parts=worker.size,
     )
-
-
-def _of_a_step(model: Model) -> list[Callback]:
-    """Callbacks that run with every step, on every worker."""
-    return [
-        ConnectTowers(model),
-        WarnOfSingleValues(model),
-        FeedStep(model),
-        RefitQuantizers(model),
-        FollowWeights(model),
-        SetLearningRate(model.config.course.rate()),
-        MeasureSteps(),
-    ]
 
 
 def _state(run: Run, values: dict[str, np.ndarray] | None) -> SessionInit | None:

@@ -205,7 +205,7 @@ def test_delete_and_new_only_when_asked(here):
     assert tree(here / 'run') == before
     assert len(list(here.glob('run-*/config.json'))) == 1
     accepted('--logdir run -a d')
-    assert set(tree(here / 'run')) == {'config.json', 'data.json'}
+    assert set(tree(here / 'run')) == {'config.json', 'data.json', 'environment.json'}
 
 
 def test_a_good_command_makes_the_named_folder(here, capsys):

@@ -184,8 +184,9 @@ def of_numbers(found: tf.Tensor, levels: tf.Tensor) -> tf.Tensor:
         found: numbers of the cells, as ``numbers`` gives them.
         levels: [L, C].
     """
-    flat = tf.reshape(tf.transpose(levels), [-1])
-    return tf.gather(flat, found)
+    if levels.shape[1] > 1:
+        levels = tf.transpose(levels)
+    return tf.gather(tf.reshape(levels, [-1]), found)
 
 
 def sums_of(values: tf.Tensor, found: tf.Tensor, count: int) -> tf.Tensor:
@@ -199,16 +200,46 @@ def sums_of(values: tf.Tensor, found: tf.Tensor, count: int) -> tf.Tensor:
     wide = tf.cast(values, tf.float64)
     if has_gpu():
         return tf.math.unsorted_segment_sum(wide, found, count)
-    # Row by row: threads that share one row of few sums take ten times as long. Not where there
-    # would be more sums than values, as of a dense layer: 512 inputs, 1000 outputs and 256 levels
-    # took 2 GB.
-    first = tf.shape(found)[0]
-    number = tf.where_v2(first < tf.size(found) // count, first, 1)
-    shape = tf.stack([number, -1])
-    sums = tf.raw_ops.DenseBincount(
-        input=tf.reshape(found, shape),
-        size=count,
-        weights=tf.reshape(wide, shape),
-        binary_output=False,
-    )  # [rows, count]
+    shape = _binned(found, count)
+    return _bincount(tf.reshape(found, shape), count, tf.reshape(wide, shape))
+
+
+def counts_of(found: tf.Tensor, count: int) -> tf.Tensor:
+    """[count] float64 numbers of the values of each cell.
+
+    Args:
+        found: numbers of the cells of values, of any shape but that of a scalar.
+        count: of all cells.
+    """
+    if has_gpu():
+        return tf.math.unsorted_segment_sum(tf.ones_like(found, tf.float64), found, count)
+    nothing = tf.zeros([0], tf.float64)
+    return _bincount(tf.reshape(found, _binned(found, count)), count, nothing)
+
+
+def _binned(found: tf.Tensor, count: int) -> list[int]:
+    """The shape in which numbers are counted row by row, or in one row.
+
+    Threads that share one row of few sums take ten times as long. But there are no more sums than
+    values: of a dense layer, 512 inputs, 1000 outputs and 256 levels took 2 GB.
+
+    Args:
+        found: numbers.
+        count: of all cells.
+    """
+    inner = found.shape[1:].num_elements()
+    if inner is None or inner < count:
+        return [1, -1]
+    return [-1, inner]
+
+
+def _bincount(found: tf.Tensor, count: int, weights: tf.Tensor) -> tf.Tensor:
+    """Sums over rows of numbers, [count] float64.
+
+    Args:
+        found: [rows, n] numbers.
+        count: of all cells.
+        weights: of the same shape; [0]: 1 each.
+    """
+    sums = tf.raw_ops.DenseBincount(input=found, size=count, weights=weights, binary_output=False)
     return tf.reduce_sum(sums, 0)

@@ -320,7 +320,9 @@ def refit(
     for total, table in zip(totals, add(tables)):
         everything.append(total._replace(table=table))
     ops: list[tf.Operation] = []
-    for name, value in _refit(towers[0].collected, everything).items():
+    with using(towers[0].native):
+        values = _refit(towers[0].collected, everything)
+    for name, value in values.items():
         row = towers[0].collected[name]
         if snapping is not None:
             value = _snapped(row.variable, value, snapping)

@@ -184,7 +184,8 @@ class Model(InferenceModel, ModelDesc):
             if is_kernel or every and state.kind is not Kind.QUANTIZER:
                 share = 1.0
             if share and (every or not is_kernel):
-                terms.append(share * tf.nn.l2_loss(variable))
+                term = tf.nn.l2_loss(variable)
+                terms.append(term if share == 1 else share * term)
             decay = share * self._optimizer.wd if share else None
             name = variable.op.name.removeprefix(f'{tower.vs_name}/')
             beside = state.fresh and state.kind is Kind.TRAINED

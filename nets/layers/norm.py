@@ -90,6 +90,9 @@ class Normalisation(Layout):
         self._point = point
         self._exchange = exchange
         self._exchanged = 0
+        # One operation for all normalisations.
+        self._empty = tf.zeros([0])
+        self._move_by = tf.constant(1 - BN_MOMENTUM)
 
     def norm(self, name: str, x: tf.Tensor, *, zero_gamma: bool = False) -> tf.Tensor:
         """Batch normalisation with statistics of this operating point.
@@ -157,7 +160,7 @@ class Normalisation(Layout):
     def _move(self, variable: tf.Variable, value: tf.Tensor) -> None:
         """Moves an average toward the value of this batch, in the main tower."""
         if self.main:
-            step = (variable - value) * (1 - BN_MOMENTUM)
+            step = (variable - value) * self._move_by
             update = variable.assign_sub(step, read_value=False)
             tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
 
@@ -196,7 +199,7 @@ class Normalisation(Layout):
             return y, mean, variance
         stored = {'mean': mean, 'variance': variance}
         if self.training:
-            stored = {}
+            stored = {'mean': self._empty, 'variance': self._empty}
         return tf.nn.fused_batch_norm(
             x,
             gamma,

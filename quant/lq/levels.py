@@ -27,18 +27,34 @@ class Grid(NamedTuple):
         basis: [K, C].
         levels: [L, C], ascending.
         thresholds: [L - 1, C], midpoints of neighbouring levels.
-        codes: [C, L, K], the code of each sorted level.
+        numbers: [C, L] int32, of the code of each sorted level: bit k is that of vector k.
+        low: 0 or -1, what stands for an unset bit.
     """
 
     basis: tf.Tensor
     levels: tf.Tensor
     thresholds: tf.Tensor
-    codes: tf.Tensor
+    numbers: tf.Tensor
+    low: int
+
+    @property
+    def codes(self) -> tf.Tensor:
+        """[C, L, K] float32, the code of each sorted level."""
+        return tf.gather(code_table(self.basis.shape[0], self.low), self.numbers)
 
 
 class Rows(NamedTuple):
-    """Rows of an encoder's tables, as ``cells.rows`` gives them."""
+    """What values are encoded with by comparisons; rows as ``cells.rows`` gives them.
 
+    Attributes:
+        floors: [L - 1, C], what the sums above each threshold are taken from: no rectified value
+            lies between a threshold below zero and zero.
+        levels: rows.
+        edges: rows.
+        bases: rows of ``floors``.
+    """
+
+    floors: tf.Tensor
     levels: list[tf.Tensor]
     edges: list[tf.Tensor]
     bases: list[tf.Tensor]
@@ -52,51 +68,46 @@ class Encoder(NamedTuple):
         relu: whether values are rectified first.
         edges: [L - 1, C], bounds of the cells: behind a ReLU all values lie above negative
             thresholds.
-        bases: [L - 1, C], what the sums above each threshold are taken from: no rectified value
-            lies between a threshold below zero and zero.
         rows: of these tables, where values are encoded by comparisons.
+        largest: level of the first channel, a scalar.
         fused: whether a compiler fuses what is compared and counted.
     """
 
     grid: Grid
     relu: bool
     edges: tf.Tensor
-    bases: tf.Tensor
     rows: Rows | None
+    largest: tf.Tensor
     fused: bool = False
-
-    @property
-    def largest(self) -> tf.Tensor:
-        """The largest level of the only channel, a scalar."""
-        if self.rows is not None:
-            return self.rows.levels[-1]
-        return self.grid.levels[-1, 0]
 
 
 def code_table(bits: int, low: int) -> np.ndarray:
-    """[2**bits, bits] float32 codes in descending level number.
-
-    Descending, because a stable sort then puts the larger number first among equal levels, as the
-    published code does.
-
-    Args:
-        bits: of a code.
-        low: 0 or -1, what stands for an unset bit.
-    """
-    numbers = np.arange(2**bits)[::-1, None]
+    """[2**bits, bits] float32 codes by their number: of an unset bit ``low``, 0 or -1, else 1."""
+    numbers = np.arange(2**bits)[:, None]
     return np.where(numbers >> np.arange(bits) & 1, 1, low).astype('float32')
 
 
 def grid(basis: tf.Tensor, low: int) -> Grid:
-    """Sorted levels, thresholds and codes of ``basis`` [K, C]."""
+    """Sorted levels, thresholds and codes of a basis.
+
+    The larger number is first among equal levels, as in the published code.
+
+    Args:
+        basis: [K, C].
+        low: 0 or -1, what stands for an unset bit.
+    """
+    if native.used():
+        return Grid(basis, *native.grid(basis, low), low)
     bits = basis.shape[0]
-    table = code_table(bits, low)
-    # Not a matmul: on recent GPUs that may round its inputs to ten bits.
-    sums = tf.reduce_sum(basis[None] * table[..., None], axis=1)  # [L, C]
+    # The larger number first: a stable sort leaves it there.
+    table = code_table(bits, low)[::-1].T  # [K, L]
+    # Not a matmul: on recent GPUs that may round its inputs to ten bits. Along the first axis a sum
+    # is taken in order.
+    sums = tf.reduce_sum(basis[:, None] * table[..., None], axis=0)  # [L, C]
     ascending, order = tf.math.top_k(-tf.transpose(sums), k=2**bits)
     levels = tf.transpose(-ascending)
     thresholds = 0.5 * levels[:-1] + 0.5 * levels[1:]
-    return Grid(basis, levels, thresholds, tf.gather(table, order))
+    return Grid(basis, levels, thresholds, 2**bits - 1 - order, low)
 
 
 def encoder(g: Grid, *, relu: bool = False, fused: bool = False) -> Encoder:
@@ -108,14 +119,15 @@ def encoder(g: Grid, *, relu: bool = False, fused: bool = False) -> Encoder:
         fused: whether a program of XLA encodes.
     """
     edges = g.thresholds
-    bases = g.thresholds
     if relu:
         edges = tf.where_v2(g.thresholds < 0, -np.inf, g.thresholds)
+    if native.used() or not cells.are_compared(g.thresholds.shape[0]):
+        return Encoder(g, relu, edges, None, g.levels[-1, 0], fused)
+    bases = g.thresholds
+    if relu:
         bases = tf.maximum(g.thresholds, 0.0)
-    rows = None
-    if not native.used() and cells.are_compared(g.thresholds.shape[0]):
-        rows = Rows(cells.rows(g.levels), cells.rows(edges), cells.rows(bases))
-    return Encoder(g, relu, edges, bases, rows, fused)
+    rows = Rows(bases, cells.rows(g.levels), cells.rows(edges), cells.rows(bases))
+    return Encoder(g, relu, edges, rows, rows.levels[-1], fused)
 
 
 def quantize(x: tf.Tensor, e: Encoder, *, collect: bool) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -227,7 +239,7 @@ def _of_masks(x: tf.Tensor, e: Encoder, rows: Rows, masks: Sequence[tf.Tensor]) 
         over = tf.nn.bias_add(x, -base) if shape[1] > 1 else x - base
         excesses.append(tf.nn.relu(over))
     excess = _sums(excesses, shape)
-    sums = excess + tf.cast(e.bases, tf.float64) * above
+    sums = excess + tf.cast(rows.floors, tf.float64) * above
     # Behind a ReLU the values in the lowest cell are zero, or its code is.
     total = sums[:1] if e.relu else _sums([x], [1, shape[1]])
     return _table(x, total, above, sums)
@@ -277,9 +289,14 @@ def _by_number(x: tf.Tensor, e: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
     if e.relu:
         x = tf.nn.relu(x)
     numbers = cells.numbers(x, e.grid.thresholds)
-    counts = _per_level(tf.ones_like(x), numbers, levels.shape)
-    sums = _per_level(x, numbers, levels.shape)
-    table = _table(x, sums[:1], counts[1:], sums[1:])
+    count, channels = levels.shape
+    counts = cells.counts_of(numbers, channels * count)
+    sums = cells.sums_of(x, numbers, channels * count)
+    both = tf.reshape(tf.stack([counts, sums]), [2, channels, count])
+    above = tf.transpose(tf.cumsum(both, axis=2, reverse=True), [0, 2, 1])  # [2, L, C]
+    # Counts come first, and sums; of everything, and above each threshold.
+    order = [0, count, *range(1, count), *range(count + 1, 2 * count)]
+    table = tf.gather(tf.reshape(above, [2 * count, channels]), order)
     return cells.of_numbers(numbers, levels), table
 
 

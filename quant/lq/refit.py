@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from quant import native
 from quant.backend import tf
-from quant.lq.levels import Grid, shares_of_levels
+from quant.lq.levels import Grid, code_table, shares_of_levels
 from quant.state import Kind, declare
 
 # Levels whose shares are worth a curve each.
@@ -85,8 +86,13 @@ def refit(
 
 
 def _parts(rows: Sequence[LevelStatistics]) -> list[slice]:
-    """Neighbours whose codes have at most ``MOST_DIGITS`` digits together, or one row alone."""
-    digits = [int(np.prod(row.grid.codes.shape.as_list())) for row in rows]
+    """Neighbours whose codes have at most ``MOST_DIGITS`` digits together, or one row alone.
+
+    One operation needs no codes: then all of them are one part.
+    """
+    if native.used():
+        return [slice(None)]
+    digits = [row.grid.numbers.shape.num_elements() * row.grid.basis.shape[0] for row in rows]
     starts = [0]
     taken = 0
     for number, count in enumerate(digits):
@@ -111,19 +117,42 @@ def solve(rows: Sequence[LevelStatistics]) -> tuple[tf.Tensor, tf.Tensor]:
     Returns:
         Bases [K, C_1 + ... + C_N] float32 and level counts [L, C_1 + ... + C_N] float64.
     """
-    counts, sums = level_counts_and_sums(tf.concat([row.table for row in rows], 1))
-    codes = tf.cast(tf.concat([row.grid.codes for row in rows], 0), tf.float64)  # [C, L, K]
     basis = tf.concat([row.grid.basis for row in rows], 1)
     now = tf.transpose(tf.cast(basis, tf.float64))  # [C, K]
-    ridge = _ridges(rows, counts)  # [C, 1]
-    weighted = codes * tf.transpose(counts)[..., None]
-    gram = tf.matmul(weighted, codes, transpose_a=True)  # [C, K, K]
+    counts, sums = level_counts_and_sums(tf.concat([row.table for row in rows], 1))
+    gram, right, values = _normal_equations(rows, counts, sums)
+    ridge = _ridges(rows, values)  # [C, 1]
     gram = tf.linalg.set_diag(gram, tf.linalg.diag_part(gram) + ridge)
-    right = tf.linalg.matvec(codes, tf.transpose(sums), transpose_a=True) + ridge * now
+    right += ridge * now
     new = tf.linalg.solve(gram, right[..., None])[..., 0]
     finite = tf.reduce_all(tf.math.is_finite(new), axis=1, keepdims=True)
     kept = tf.where_v2(finite, new, now)
     return tf.cast(tf.transpose(kept), tf.float32), counts
+
+
+def _normal_equations(
+    rows: Sequence[LevelStatistics], counts: tf.Tensor, sums: tf.Tensor
+) -> native.NormalEquations:
+    """B'B, B'x and the numbers of values, of all channels side by side.
+
+    Args:
+        rows: of the bases.
+        counts: [L, C], of the levels of all of them; only plain operations ask for it.
+        sums: [L, C], likewise.
+    """
+    bits = rows[0].grid.basis.shape[0]
+    numbers = [row.grid.numbers for row in rows]
+    lows = [row.grid.low for row in rows]
+    if native.used():
+        tables = [row.table for row in rows]
+        return native.normal_equations(tables, numbers, lows, bits)
+    unset = np.repeat(lows, [one.shape[0] for one in numbers])[:, None, None]
+    found = tf.gather(code_table(bits, 0), tf.concat(numbers, 0))
+    codes = tf.cast(found, tf.float64) * (1 - unset) + unset  # [C, L, K]
+    weighted = codes * tf.transpose(counts)[..., None]
+    gram = tf.matmul(weighted, codes, transpose_a=True)  # [C, K, K]
+    right = tf.linalg.matvec(codes, tf.transpose(sums), transpose_a=True)
+    return native.NormalEquations(gram, right, tf.reduce_sum(counts, 0))
 
 
 def _ridges(rows: Sequence[LevelStatistics], counts: tf.Tensor) -> tf.Tensor:
@@ -131,12 +160,12 @@ def _ridges(rows: Sequence[LevelStatistics], counts: tf.Tensor) -> tf.Tensor:
 
     Args:
         rows: of the bases.
-        counts: [L, C], of the levels of all of them.
+        counts: [C], numbers of values of all of them.
     """
-    channels = [row.grid.codes.shape[0] for row in rows]
+    channels = [row.grid.basis.shape[1] for row in rows]
     ridge = np.repeat([row.ridge for row in rows], channels)
     relative = np.repeat([row.relative for row in rows], channels)
-    values = tf.maximum(tf.reduce_sum(counts, 0), 1.0)
+    values = tf.maximum(counts, 1.0)
     weights = ridge * tf.where_v2(relative, values, tf.ones_like(values))
     return weights[:, None]
 

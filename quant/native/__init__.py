@@ -14,7 +14,7 @@ import contextvars
 import functools
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,17 @@ from quant.backend import tf
 CHOICES = ('auto', 'off', 'require')
 
 FOLDER = Path(__file__).parent
-SOURCES = ('kernels.h', 'vectors.h', 'kernels.cc', 'ops.cc')
+SOURCES = (
+    'kernels.h',
+    'vectors.h',
+    'rows.h',
+    'grid.h',
+    'search.h',
+    'uniform.h',
+    'kernels.cc',
+    'ops.cc',
+    'bases.cc',
+)
 
 _USED = contextvars.ContextVar('native', default=False)
 
@@ -141,6 +151,50 @@ def cell_sums(x: tf.Tensor, values: tf.Tensor, thresholds: tf.Tensor) -> tf.Tens
         thresholds: [L - 1] ascending.
     """
     return _operations().switchable_cell_sums(x=x, values=values, thresholds=thresholds)
+
+
+class Grid(NamedTuple):
+    """Sums of a basis, as of ``quant.lq.levels.Grid``: levels, thresholds, and code numbers."""
+
+    levels: tf.Tensor
+    thresholds: tf.Tensor
+    numbers: tf.Tensor
+
+
+def grid(basis: tf.Tensor, low: int) -> Grid:
+    """Sorted sums of a basis [K, C], K from 1 to 8.
+
+    Args:
+        basis: float32.
+        low: 0 or -1, what stands for an unset bit.
+    """
+    found = _operations().switchable_grid(basis=basis, low=low)
+    return Grid(*found)
+
+
+class NormalEquations(NamedTuple):
+    """B'B [C, K, K] and B'x [C, K] of codes B and values x, and numbers of values [C]; float64."""
+
+    gram: tf.Tensor
+    right: tf.Tensor
+    counts: tf.Tensor
+
+
+def normal_equations(
+    tables: Sequence[tf.Tensor], numbers: Sequence[tf.Tensor], lows: Sequence[int], bits: int
+) -> NormalEquations:
+    """The least squares of bases whose C are those of all of them together.
+
+    Args:
+        tables: [2 L, C_i] float64, statistics, see ``quant.lq.levels.quantize``.
+        numbers: [C_i, L], of codes, see ``Grid``.
+        lows: 0 or -1 for each.
+        bits: K.
+    """
+    found = _operations().switchable_normal_equations(
+        tables=tables, codes=numbers, lows=lows, bits=bits
+    )
+    return NormalEquations(*found)
 
 
 class Uniform:

@@ -78,10 +78,12 @@ def _compiled(command: str, folder: Path, flags: list[str]) -> list[str]:
         source = str(native.FOLDER / 'kernels.cc')
         _run([command, *_COMMON, '-O3', *_SETS[name], named, '-c', source, '-o', made])
         objects.append(made)
-    made = str(folder / 'ops.o')
-    source = str(native.FOLDER / 'ops.cc')
-    _run([command, *flags, *_COMMON, '-O2', '-c', source, '-o', made])
-    return [*objects, made]
+    for name in ('ops', 'bases'):
+        made = str(folder / f'{name}.o')
+        source = str(native.FOLDER / f'{name}.cc')
+        _run([command, *flags, *_COMMON, '-O3', '-c', source, '-o', made])
+        objects.append(made)
+    return objects
 
 
 def _run(command: list[str]) -> None:

@@ -9,6 +9,9 @@
 // Thresholds that values can be encoded against.
 constexpr int kMostThresholds = 511;
 
+// Bits of a code.
+constexpr int kMostBits = 8;
+
 enum class Inside { kNone, kBelow, kPositive, kSymmetric };
 
 // A tensor's values at the levels between its thresholds; ascending, [count][channels] and
@@ -40,6 +43,14 @@ struct Uniform {
   bool inner;
 };
 
+// Vectors [bits][channels] of which sums are made: each once, or low times.
+struct Basis {
+  int bits;
+  int64_t channels;
+  const float* values;
+  float low;
+};
+
 // Where a part lies: rows of channels from first_channel on, stride values apart; all channels
 // that the kernels take at once. Shared numbers: rows is 1 and there are stride values in it.
 struct Part {
@@ -63,7 +74,14 @@ struct Kernels {
   // Gradients of x, and sums for step and offset, [2][lanes] or [2].
   void (*uniform_gradient)(const Uniform&, const Part&, const float* upstream, const float* x,
                            float* y, double* table);
+  // Of a few channels: sums [2**bits][channels], ascending, the middles between them, and the
+  // numbers of their codes, [channels][2**bits].
+  void (*grid)(const Basis&, int64_t first_channel, float* levels, float* thresholds,
+               int32_t* codes);
 };
+
+// Those for this processor, of those that an environment variable leaves.
+const Kernels& chosen();
 
 extern "C" {
 extern const Kernels quant_kernels_generic;

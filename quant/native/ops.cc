@@ -9,17 +9,6 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
 
-namespace {
-
-using tensorflow::DataType;
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
-using tensorflow::shape_inference::InferenceContext;
-
-// The kernels for this processor, of those that an environment variable leaves.
 const Kernels& chosen() {
 #if defined(__x86_64__)
   const char* limit = std::getenv("SWITCHABLE_ISA");
@@ -33,6 +22,16 @@ const Kernels& chosen() {
 #endif
   return quant_kernels_generic;
 }
+
+namespace {
+
+using tensorflow::DataType;
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::shape_inference::InferenceContext;
 
 // The parts of a tensor: what is computed of each depends on its shape alone, not on the number
 // of threads.
@@ -100,6 +99,19 @@ class PartTables {
         numbers_(parts.count() * size_) {}
 
   double* of_part(int64_t number) { return numbers_.data() + number * size_; }
+
+  // The table of a group of channels over all its parts, added up in the first.
+  const double* of_group(int64_t group) {
+    double* table = of_part(group);
+    for (int64_t number = group + parts_.groups(); number < parts_.count();
+         number += parts_.groups()) {
+      const double* more = of_part(number);
+      for (int64_t i = 0; i < size_; ++i) table[i] += more[i];
+    }
+    return table;
+  }
+
+  int64_t lanes() const { return lanes_; }
 
   // Row ``row`` of the table, of a channel, over all parts.
   double total(int64_t row, int64_t channel) const {
@@ -197,27 +209,48 @@ class Encode : public OpKernel {
  private:
   // Count and sum of all values, counts above each threshold, sums above each threshold.
   void write_table(OpKernelContext* context, const Encoding& call, int64_t size,
-                   const PartTables& tables) {
+                   PartTables& tables) {
     Tensor* output;
     const int64_t height = call.collect ? 2 * (call.count + 1) : 0;
     OP_REQUIRES_OK(context, context->allocate_output(2, {height, call.channels}, &output));
     if (!call.collect) return;
     auto rows = output->matrix<double>();
-    const int n = call.count;
-    for (int64_t channel = 0; channel < call.channels; ++channel) {
-      double count = 0, sum = 0;
-      for (int k = n; k > 0; --k) {
-        count += tables.total(k, channel);
-        sum += tables.total(n + 1 + k, channel);
-        rows(k + 1, channel) = count;
-        rows(n + k + 1, channel) = sum;
+    rows.setZero();
+    if (!size) return;
+    for (int64_t first = 0; first < call.channels; first += tables.lanes()) {
+      const int64_t lanes = std::min(tables.lanes(), call.channels - first);
+      const double* counts = tables.of_group(first / tables.lanes());
+      const double* sums = counts + (call.count + 1) * tables.lanes();
+      write_rows(call, counts, sums, lanes, tables.lanes(), &rows(0, first));
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        rows(0, first + lane) = double(size / call.channels);
       }
-      rows(0, channel) = double(size / call.channels);
-      // Behind a ReLU the values in the lowest cell are zero, or its code is.
-      rows(1, channel) = call.relu ? sum : sum + tables.total(n + 1, channel);
     }
   }
 
+  // Of neighbouring channels; counts and sums are [count + 1][stride].
+  static void write_rows(const Encoding& call, const double* counts, const double* sums,
+                         int64_t lanes, int64_t stride, double* rows) {
+    const int n = call.count;
+    const int64_t channels = call.channels;
+    double* total = rows + channels;
+    for (int k = n; k > 0; --k) {
+      double* count = rows + (k + 1) * channels;
+      double* sum = rows + (n + k + 1) * channels;
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        const bool last = k == n;
+        count[lane] = counts[k * stride + lane] + (last ? 0 : count[lane + channels]);
+        total[lane] += sums[k * stride + lane];
+        sum[lane] = total[lane];
+      }
+    }
+    // Behind a ReLU the values in the lowest cell are zero, or its code is.
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      if (!call.relu) total[lane] += sums[lane];
+    }
+  }
+
+ private:
   const Kernels& kernels_;
   Encoding call_{};
 };

@@ -53,6 +53,9 @@ inline M at_least(F x, F t) { return _mm512_cmp_ps_mask(x, t, _CMP_GE_OQ); }
 inline M at_most(F x, F t) { return _mm512_cmp_ps_mask(x, t, _CMP_LE_OQ); }
 inline M is_nan(F x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q); }
 inline M both(M a, M b) { return _kand_mask16(a, b); }
+inline M either(M a, M b) { return _kor_mask16(a, b); }
+inline bool any(M m) { return m != 0; }
+inline M below(I a, I b) { return _mm512_cmplt_epi32_mask(a, b); }
 inline F choose(M m, F a, F b) { return _mm512_mask_blend_ps(m, b, a); }
 inline F add_where(M m, F sum, F x) { return _mm512_mask_add_ps(sum, m, sum, x); }
 inline F max(F x, F bound) { return _mm512_max_ps(bound, x); }
@@ -79,9 +82,35 @@ inline I child(I node, M m) {
   const I doubled = _mm512_add_epi32(node, node);
   return _mm512_mask_add_epi32(doubled, m, doubled, _mm512_set1_epi32(1));
 }
-inline I scaled(I index, int log2) { return _mm512_slli_epi32(index, log2); }
+inline I multiplied(I index, int by) { return _mm512_mullo_epi32(index, set_bits(by)); }
 inline F gathered(const float* table, I index) { return _mm512_i32gather_ps(index, table, 4); }
 inline void store_index(int32_t* p, I x) { _mm512_storeu_si512(p, x); }
+// Lane i of row k becomes lane k of row i: pairs of rows, then of these, then of their quarters.
+inline void transpose(F (&rows)[16]) {
+  F pairs[16];
+  for (int i = 0; i < 16; i += 2) {
+    pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    for (int j = 0; j < 2; ++j) {
+      const __m512d first = _mm512_castps_pd(pairs[i + j]);
+      const __m512d second = _mm512_castps_pd(pairs[i + j + 2]);
+      rows[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(first, second));
+      rows[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(first, second));
+    }
+  }
+  for (int j = 0; j < 4; ++j) {
+    const F a = _mm512_shuffle_f32x4(rows[j], rows[4 + j], 0x88);
+    const F b = _mm512_shuffle_f32x4(rows[j], rows[4 + j], 0xdd);
+    const F c = _mm512_shuffle_f32x4(rows[8 + j], rows[12 + j], 0x88);
+    const F d = _mm512_shuffle_f32x4(rows[8 + j], rows[12 + j], 0xdd);
+    rows[j] = _mm512_shuffle_f32x4(a, c, 0x88);
+    rows[8 + j] = _mm512_shuffle_f32x4(a, c, 0xdd);
+    rows[4 + j] = _mm512_shuffle_f32x4(b, d, 0x88);
+    rows[12 + j] = _mm512_shuffle_f32x4(b, d, 0xdd);
+  }
+}
 
 // Elements of a table of 2**bits, from registers while it has at most 128.
 inline F from_32(const float* table, I index) {
@@ -133,6 +162,13 @@ inline M at_least(F x, F t) { return x >= t; }
 inline M at_most(F x, F t) { return x <= t; }
 inline M is_nan(F x) { return x != x; }
 inline M both(M a, M b) { return a & b; }
+inline M either(M a, M b) { return a | b; }
+inline bool any(M m) {
+  int32_t found = 0;
+  for (int i = 0; i < W; ++i) found |= m[i];
+  return found != 0;
+}
+inline M below(I a, I b) { return a < b; }
 inline I choose(M m, I a, I b) { return (a & m) | (b & ~m); }
 inline F choose(M m, F a, F b) { return of_bits(choose(m, bits_of(a), bits_of(b))); }
 inline F add_where(M m, F sum, F x) { return sum + of_bits(bits_of(x) & m); }
@@ -170,8 +206,15 @@ inline M get_mask(const uint8_t* p) {
 }
 inline I lane_numbers() { return I{0, 1, 2, 3, 4, 5, 6, 7}; }
 inline I child(I node, M m) { return node + node - m; }
-inline I scaled(I index, int log2) { return index << log2; }
+inline I multiplied(I index, int by) { return index * by; }
 inline void store_index(int32_t* p, I x) { std::memcpy(p, &x, 32); }
+inline void transpose(F (&rows)[W]) {
+  float x[W][W];
+  for (int i = 0; i < W; ++i) store(x[i], rows[i]);
+  for (int i = 0; i < W; ++i) {
+    for (int k = 0; k < W; ++k) rows[i][k] = x[k][i];
+  }
+}
 inline F looked_up(const float* table, int bits, I index) {
 #if defined(__AVX2__)
   if (bits <= 3) return F(_mm256_permutevar8x32_ps(__m256(load(table)), __m256i(index)));

@@ -72,7 +72,11 @@ def step_graph(config: Config) -> Built:
     batch = random_batch(config, model.feeds)
     tf.train.get_or_create_global_step()
     loss = tower_loss(model, batch)
-    train = model.optimizer().minimize(loss)
+    # As tensorpack's trainers ask for gradients.
+    ungated = tf.train.Optimizer.GATE_NONE
+    train = model.optimizer().minimize(
+        loss, gate_gradients=ungated, colocate_gradients_with_ops=True
+    )
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
     exchanged: list[tf.Tensor] = []
 

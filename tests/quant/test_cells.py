@@ -38,15 +38,19 @@ def test_a_value_lies_above_as_many_thresholds_as_its_cell_says(count, channels,
     np.testing.assert_array_equal(run(found), np.take_along_axis(levels, expected, axis=0))
 
 
-@pytest.mark.parametrize('shape, count', [([64, 5], 1000), ([4, 300], 50), ([0, 3], 8)])
+@pytest.mark.parametrize(
+    'shape, count', [([64, 5], 1000), ([4, 300], 50), ([0, 3], 8), ([0, 30], 8)]
+)
 def test_there_are_never_more_sums_in_between_than_values_or_cells(shape, count, run):
     """A dense layer has a row of values per input, and cells of each output channel."""
     rng = np.random.default_rng(count)
     numbers = rng.integers(count, size=shape)
     values = rng.normal(size=shape).astype('float32')
     sums = cells.sums_of(tf.constant(values), tf.constant(numbers, tf.int32), count)
-    found, rows = run([sums, sums.op.inputs[0]])
+    counts = cells.counts_of(tf.constant(numbers, tf.int32), count)
+    found, rows, counted = run([sums, sums.op.inputs[0], counts])
     np.testing.assert_allclose(found, np.bincount(numbers.ravel(), values.ravel(), count))
+    np.testing.assert_array_equal(counted, np.bincount(numbers.ravel(), minlength=count))
     assert rows.size <= max(values.size, count)
 
 

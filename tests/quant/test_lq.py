@@ -4,6 +4,8 @@ Bases are whole 32nds, so that levels and thresholds are exact in float32 and di
 nearest level.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -108,6 +110,20 @@ def flat_shape(x):
     return x if x.shape[1] > 1 else x[:, 0]
 
 
+class Values(NamedTuple):
+    """Arrays of a grid."""
+
+    basis: Any
+    levels: Any
+    thresholds: Any
+    codes: Any
+
+
+def values_of(g):
+    """What a session is to give of a grid."""
+    return Values(g.basis, g.levels, g.thresholds, g.codes)
+
+
 def statistics(basis, x, low, *, ridge=1e-4, relative=False):
     g = lq.grid(tf.constant(basis), low)
     return refit.LevelStatistics(
@@ -119,7 +135,7 @@ def statistics(basis, x, low, *, ridge=1e-4, relative=False):
 @each_bits
 def test_codes_levels_and_thresholds(bits, low, run):
     basis, _ = case(bits, low)
-    g = run(lq.grid(tf.constant(basis), low))
+    g = run(values_of(lq.grid(tf.constant(basis), low)))
     for c, (levels, codes) in enumerate(oracle_grid(basis, low)):
         np.testing.assert_array_equal(g.levels[:, c], levels)
         np.testing.assert_array_equal(g.codes[c], codes)
@@ -127,7 +143,7 @@ def test_codes_levels_and_thresholds(bits, low, run):
 
 
 def test_of_equal_levels_the_larger_number_comes_first(run):
-    g = run(lq.grid(tf.constant([[1.0], [1.0], [2.0]]), 0))
+    g = run(values_of(lq.grid(tf.constant([[1.0], [1.0], [2.0]]), 0)))
     np.testing.assert_array_equal(g.levels[:, 0], [0, 1, 1, 2, 2, 3, 3, 4])
     np.testing.assert_array_equal(g.codes[0] @ [1, 2, 4], [0, 2, 1, 4, 3, 6, 5, 7])
 
@@ -268,7 +284,7 @@ def test_laws_for_any_basis(drawn):
     with tf.Graph().as_default(), Runner().session as session:
         row = statistics(basis, x, low)
         y = lq.quantize(tf.constant(x), lq.encoder(row.grid), collect=False)[0]
-        y, g, (new, counts) = session.run([y, row.grid, refit.solve([row])])
+        y, g, (new, counts) = session.run([y, values_of(row.grid), refit.solve([row])])
     assert np.all(np.diff(g.levels[:, 0]) >= 0)
     np.testing.assert_allclose(g.levels[:, 0], oracle_grid(basis, low)[0][0], atol=1e-5)
     assert counts.min() >= 0 and counts.sum() == len(x)

@@ -9,6 +9,7 @@ from engine.errors import UsageError
 from quant import native
 from quant import quantizer as registry
 from quant.backend import tf
+from quant.lq import levels as lq
 from quant.native import build
 from quant.scope import refit
 from tests.quant.towers import activate, quantization, weigh
@@ -91,6 +92,90 @@ def test_levels_and_statistics(dtype, kernels, run):
         count = len(rows) // 2
         np.testing.assert_array_equal(table[2 : count + 1], rows[2 : count + 1])
         np.testing.assert_allclose(table, rows, rtol=1e-6, atol=1e-5)
+
+
+@built
+@pytest.mark.parametrize('count', [15, 31, 255])
+def test_rows_beyond_what_float_numbers_count_at_once(count, kernels, run):
+    """Channels that are turned into rows for a while, the last of them not full."""
+    x = np.random.default_rng(count).normal(size=[1200, 19]).astype('float32')
+    thresholds, levels = tables_of(count, 19)
+    found = native.encode(tf.constant(x), levels, thresholds, collect=True)
+    y, table = run(list(found))
+    cells = cells_of(x, thresholds)
+    np.testing.assert_array_equal(y, levels[cells, np.arange(19)])
+    expected = table_of(x, cells, count, relu=False)
+    np.testing.assert_array_equal(table[2 : count + 2], expected[2 : count + 2])
+    summed = np.abs(x).sum(0).max()
+    np.testing.assert_allclose(table, expected, rtol=0, atol=1e-6 * summed)
+
+
+def bases_of(bits, channels):
+    """Ordinary ones, and: all zero, equal vectors, one negative, one that swallows the others."""
+    rng = np.random.default_rng([bits, channels])
+    basis = rng.normal(size=(bits, channels)).astype('float32')
+    for channel, hard in enumerate((0.0, 0.5, None, None)[: channels - 1]):
+        if hard is not None:
+            basis[:, channel] = hard
+    if channels > 3:
+        basis[:, 2] = -np.abs(basis[:, 2])
+        basis[-1, 3] = 1e30
+    return basis
+
+
+def sorted_sums(basis, low):
+    """Levels [L, C] and the numbers of their codes [C, L], the larger first among equals."""
+    bits = len(basis)
+    numbers = np.arange(2**bits)
+    sums = np.zeros([2**bits, basis.shape[1]], 'float32')
+    for bit in range(bits):
+        code = np.where(numbers >> bit & 1, 1, low).astype('float32')
+        sums = sums + code[:, None] * basis[bit]
+    order = [np.lexsort([-numbers, column]) for column in sums.T]
+    return np.take_along_axis(sums, np.transpose(order), axis=0), np.array(order)
+
+
+@built
+@pytest.mark.parametrize('low', [0, -1])
+def test_sums_of_bases_are_sorted_as_by_plain_operations(low, run):
+    fetched, expected = [], []
+    for bits in range(1, 9):
+        for channels in (1, 5, 37):
+            basis = bases_of(bits, channels)
+            with native.using(True):
+                ours = lq.grid(tf.constant(basis), low)
+            plain = lq.grid(tf.constant(basis), low)
+            for grid in (ours, plain):
+                fetched.append([grid.levels, grid.thresholds, grid.numbers])
+                expected.append(sorted_sums(basis, low))
+    for (values, thresholds, numbers), (sums, order) in zip(run(fetched), expected):
+        np.testing.assert_array_equal(values, sums)
+        half = np.float32(0.5)
+        np.testing.assert_array_equal(thresholds, half * sums[:-1] + half * sums[1:])
+        np.testing.assert_array_equal(numbers, order)
+
+
+@built
+@pytest.mark.parametrize('bits', [1, 2, 5, 8])
+def test_normal_equations_of_several_bases(bits, run):
+    tables, numbers, lows, expected = [], [], [-1, 0, -1], []
+    rng = np.random.default_rng(bits)
+    for low, channels in zip(lows, (19, 1, 3)):
+        x = rng.normal(size=[400, channels]).astype('float32')
+        _, order = sorted_sums(bases_of(bits, channels), low)
+        thresholds = np.sort(rng.normal(size=[2**bits - 1, channels]), axis=0)
+        cells = (x[:, None] > thresholds).sum(1)
+        tables.append(table_of(x, cells, 2**bits - 1, relu=False))
+        numbers.append(order.astype('int32'))
+        for channel in range(channels):
+            codes = lq.code_table(bits, low)[order[channel]][cells[:, channel]]
+            codes = codes.astype('float64')
+            expected.append((codes.T @ codes, codes.T @ x[:, channel], 400))
+    found = run(list(native.normal_equations(tables, numbers, lows, bits)))
+    gram, right, counts = (np.stack(part) for part in zip(*expected))
+    np.testing.assert_array_equal(found[0], gram)
+    np.testing.assert_allclose(found[1], right, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(found[2], counts)
 
 
 @built
@@ -208,6 +293,7 @@ QUICK = [
     ('lq(bits=2)', 'weight', ''),
     ('lq(bits=2)', 'activation', 'relu'),
     ('lq(bits=5)', 'activation', 'signed'),
+    ('lq(bits=3, correction=1.0)', 'weight', ''),
     ('lsq(bits=2, per_channel=True, centred=True, delta=0.5)', 'weight', ''),
     ('lsq(bits=4)', 'activation', 'relu'),
     ('lsqplus(bits=3, open_ends=True)', 'activation', 'signed'),

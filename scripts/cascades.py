@@ -144,7 +144,7 @@ def below(text: str) -> tuple[float | None, float]:
 
 def file_name(args: argparse.Namespace) -> str:
     """Of the cascade, where ``--out`` names none."""
-    asked = args.budget or args.latency or args.accuracy or f'sweep{args.sweep}'
+    asked = args.budget or args.latency or args.accuracy or f'{cascades.SWEEP}{args.sweep}'
     parts = [chains.spelled(args.cascade), asked.replace('/', '-')]
     if args.combine != chains.LAST:
         parts.append(args.combine)

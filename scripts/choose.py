@@ -147,14 +147,15 @@ def table(found: Sequence[Choice]) -> Table:
     """Table of choices."""
     rows = []
     for choice in found:
+        policy = choice.policy or choice.cascade
         thresholds = None
-        if choice.policy is not None:
-            thresholds = ' '.join(map(str, choice.policy.thresholds))
+        if policy is not None:
+            thresholds = ' '.join(map(str, policy.thresholds))
         rows.append(
             (
                 choice.run,
                 choice.point,
-                'thresholds' if thresholds else '',
+                choice.kind,
                 choice.top1,
                 choice.madds,
                 choice.ms,

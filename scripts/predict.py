@@ -37,6 +37,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument('--point', help='operating point; default: the strongest')
     p.add_argument('--budget', metavar='N', help='multiply-adds in place of a point, such as 300M')
     p.add_argument('--deadline-ms', type=float, metavar='MS', help='time of an image, likewise')
+    p.add_argument(
+        '--cascade', metavar='FILE', help='chain of points of scripts.thresholds, likewise'
+    )
     p.add_argument('--backend', help='tensorflow, onnxruntime or openvino')
     p.add_argument('--csv', type=Path, metavar='FILE', help='write a row for each image')
     p.add_argument('--html', metavar='FILE', help='write a page with the pictures')
@@ -143,6 +146,7 @@ def _settings(args: argparse.Namespace, images: Sequence[str]) -> dict[str, str 
         '--point': args.point,
         '--budget': args.budget,
         '--deadline-ms': None if args.deadline_ms is None else f'{args.deadline_ms:g}',
+        '--cascade': args.cascade,
         '--backend': args.backend,
         '--top': str(args.top),
         '--shard': args.shard,
@@ -181,11 +185,12 @@ def predicted(args: argparse.Namespace, images: Sequence[tuple[int, str]]) -> It
         point=args.point,
         budget=args.budget,
         deadline_ms=args.deadline_ms,
+        cascade=args.cascade,
         backend=args.backend,
     )
     with predictor:
         # So that the time of the first images is theirs.
-        if args.deadline_ms is None and args.budget is None:
+        if args.deadline_ms is None and args.budget is None and args.cascade is None:
             predictor.warm_up(args.point or predictor.points[0])
         else:
             predictor.warm_up()

@@ -35,6 +35,7 @@ NOT_RUN = {
 OWN_SETTINGS = {
     r'scripts\.thresholds .*60M': '--budget 1M',
     r'--preset rs18_w2a2': '--sizes 28 24',
+    r'--holdout 1000': '--holdout 12',
     r'bench train': '--steps 1 --data animals28 --arch resnet8 --sizes 16 --batch_size 2',
     r'bench data': '--images 8 --batch_size 4 --rounds 1',
     r'bench infer --net aig': '--arch resnet18 --size 64 --batches 2 --rounds 1 --rates 0.5',
@@ -59,25 +60,32 @@ SUBSTITUTIONS = (
     (r'-es 160 -ep 90', '-es 24 -ep 1'),
     (r'\bs160\b', 's24'),
     (r'--shard 3/16', '--shard 1/1'),
+    (r'\bs12(.)s20\b', r's20\1s24'),
     (r'train_log/demo/rs_kd_w2a2', 'train_log/rsnet'),
     (r'\bFLOAT_RUN\b', 'train_log/float'),
 )
 
 # The run that a command is about, by what it is about, else by its page.
 OF_COMMAND = {
-    r'scripts\.thresholds': 'msdnet',
+    r'scripts\.thresholds (?!.*--cascade)': 'msdnet',
     r'scripts\.prune_gates': 'aig',
     r'--points dynamic': 'aig',
     r'scripts\.quantize': 'float',
     r'scripts\.calibrate \S+$': 'dsnet',
     r'--point w03': 'dsnet',
 }
-OF_PAGE = {'docs/exits.md': 'msdnet', 'docs/gates.md': 'aig', 'docs/widths.md': 'dsnet'}
+OF_PAGE = {
+    'docs/cascade.md': 'cascade',
+    'docs/exits.md': 'msdnet',
+    'docs/gates.md': 'aig',
+    'docs/widths.md': 'dsnet',
+}
 
 FEW = '--steps_per_epoch 2 --batch_size 8'
 RUNS = {
     'float': '--arch resnet8 --width 0.25 --sizes 28 24 20 --mode preact --epochs 1',
     'rsnet': '--arch resnet8 --width 0.25 --sizes 28 24 20 --kd --qw 2 --qa 2 --epochs 1',
+    'cascade': '--arch resnet8 --width 0.25 --sizes 28 24 20 --holdout 12 --epochs 1',
     'aig': '--preset demo-aig --epochs 1',
     'msdnet': '--preset demo-msdnet --holdout 12 --epochs 1',
     'dsnet': '--preset demo-dsnet --epochs 1',

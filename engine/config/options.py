@@ -387,3 +387,8 @@ class EvaluationFlags:
     thresholds: str | None = option(
         None, 'leave at exits as this file says, see scripts/thresholds.py', metavar='FILE'
     )
+    cascade: str | None = option(
+        None,
+        'run a chain of operating points as this file says, see scripts/thresholds.py',
+        metavar='FILE',
+    )

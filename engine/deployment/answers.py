@@ -35,6 +35,7 @@ class Answer:
         ms: milliseconds from the image to the answer; of a batch, each image's part of it.
         probabilities: float32 [classes].
         names: of the classes; none if they are not known.
+        stages: the operating points that ran, the one that answered last.
     """
 
     image: str
@@ -42,6 +43,7 @@ class Answer:
     ms: float
     probabilities: np.ndarray = dataclasses.field(repr=False)
     names: Sequence[str] = dataclasses.field(default=(), repr=False)
+    stages: tuple[str, ...] = ()
 
     @property
     def label(self) -> int:
@@ -86,5 +88,6 @@ def of_batch(
         names: of the classes.
     """
     assert found.probabilities is not None
-    for image, point, row in zip(images, found.points, found.probabilities, strict=True):
-        yield Answer(image, point, ms, row, names)
+    stages = found.stages or [(point,) for point in found.points]
+    for image, ran, row in zip(images, stages, found.probabilities, strict=True):
+        yield Answer(image, ran[-1], ms, row, names, ran)

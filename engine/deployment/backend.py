@@ -118,7 +118,7 @@ class Backend(Protocol):
             UsageError: there are no exits.
         """
 
-    def turns(self, points: Sequence[str]) -> list[Turn]:
+    def turns(self, points: Sequence[str]) -> Sequence[Turn]:
         """The passes over the network that give some points.
 
         Args:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,10 +19,6 @@ from engine.results import chains
 from engine.results.chains import LAST, Combination
 from engine.results.exit_thresholds import NEVER
 from nets.points import Point
-
-if TYPE_CHECKING:
-    from engine.deployment.backend import Backend
-    from engine.results.cascades import Cascade
 
 # What stages of a chain leave to later ones beside the maps of a network.
 _TOTAL = 'total'
@@ -53,6 +49,10 @@ class Turn:
     points: Sequence[str]
 
 
+# The passes over a network that give some points.
+Turns: TypeAlias = Callable[[Sequence[str]], Sequence[Turn]]
+
+
 def one_by_one(at: Callable[[str], Way], points: Sequence[str]) -> list[Turn]:
     """Passes that share nothing, one for each point.
 
@@ -72,8 +72,23 @@ def _alone(way: Way, name: str) -> Turn:
     return Turn(way.preprocessing, [Stage([], [], run)], [name])
 
 
-def views_of(turns: Sequence[Turn]) -> Preprocessing:
-    """How the views of all passes are made together.
+class Reading(Protocol):
+    """Reads views of images: a pass, or a chain of them.
+
+    Attributes:
+        preprocessing: how they are made.
+        points: that are computed of them.
+    """
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+
+    @property
+    def points(self) -> Sequence[str]: ...
+
+
+def views_of(turns: Sequence[Reading]) -> Preprocessing:
+    """How the views of several passes or chains are made together.
 
     Raises:
         UsageError: they are made in different ways.
@@ -160,7 +175,7 @@ class Chain(Staged):
     """Operating points one after the other.
 
     Args:
-        backend: runs them.
+        turns: gives the passes over a network, as of ``Backend.turns``.
         points: spellings, in order.
         combination: how they answer; by default each for itself.
 
@@ -173,16 +188,14 @@ class Chain(Staged):
         UsageError: there is no such point, or they read different images.
     """
 
-    def __init__(
-        self, backend: Backend, points: Sequence[str], combination: Combination | None = None
-    ):
+    def __init__(self, turns: Turns, points: Sequence[str], combination: Combination | None = None):
         self.points = tuple(points)
         combination = combination or Combination(LAST, (1.0,) * len(points))
-        turns: list[Turn] = []
+        made: list[Turn] = []
         for part in chains.passes(points):
-            turns += backend.turns(part)
-        self.preprocessing = views_of(turns)
-        super().__init__(self._made(turns, combination))
+            made += turns(tuple(part))
+        self.preprocessing = views_of(made)
+        super().__init__(self._made(made, combination))
 
     def _made(self, turns: Sequence[Turn], combination: Combination) -> list[Stage]:
         """The stages, each of which hands on what later ones read."""
@@ -288,16 +301,6 @@ class Chain(Staged):
         """The points that ran, by image, of the stage [N] that answered."""
         ran = [self.points[: self.point_of(stage) + 1] for stage in range(len(self.stages))]
         return [ran[stage] for stage in stages.tolist()]
-
-
-def of(backend: Backend, cascade: Cascade) -> Chain:
-    """The chain of a cascade.
-
-    Args:
-        backend: runs it.
-        cascade: its points are among those of the backend.
-    """
-    return Chain(backend, cascade.points, cascade.combination)
 
 
 def ascending(points: Sequence[str]) -> list[str]:

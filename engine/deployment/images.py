@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ import numpy as np
 
 from engine.data.sources import BadImage, FileSource
 from engine.errors import UsageError
+
+# What is told of an image that cannot be read, and why.
+Bad = Callable[[str, str], None]
 
 
 def is_one(images: object) -> bool:
@@ -96,3 +101,30 @@ def _decoded(path: str | Path) -> np.ndarray:
     except BadImage as error:
         why = str(error).removeprefix('--data: ').partition('; repair')[0]
         raise BadImage(why, str(path)) from error
+
+
+def read(
+    images: Iterable[Any], rgb: bool | None, bad: Bad | None, names: collections.deque[str]
+) -> Iterator[np.ndarray]:
+    """The pixels of images, whose names are kept meanwhile.
+
+    Args:
+        images: as of ``Predictor.__call__``.
+        rgb: colour order of arrays.
+        bad: is told of those that cannot be read.
+        names: to which those of the others are added.
+
+    Raises:
+        BadImage: one cannot be read, and there is nobody to tell.
+    """
+    for number, image in enumerate(images):
+        name = name_of(image, number)
+        try:
+            found = pixels(image, number, rgb)
+        except BadImage as error:
+            if bad is None:
+                raise
+            bad(name, str(error))
+            continue
+        names.append(name)
+        yield found

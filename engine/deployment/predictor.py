@@ -9,16 +9,16 @@ import collections
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.data.sources import BadImage
 from engine.deployment import answers
 from engine.deployment import images as inputs
 from engine.deployment.answers import Answer
+from engine.deployment.asked import Asked
 from engine.deployment.backend import Prediction, Way, joined, open_backend
 from engine.deployment.views import batches, views
 from engine.errors import UsageError
@@ -26,12 +26,12 @@ from engine.errors import UsageError
 if TYPE_CHECKING:
     from engine.config.config import Config
     from engine.deployment.backend import Backend
+    from engine.deployment.cascade import Chain
+    from engine.results.cascades import Cascade
+    from engine.results.chains import Combination
     from engine.results.selection import Choice
 
 __all__ = ['Answer', 'Prediction', 'Predictor']
-
-# What is told of an image that cannot be read, and why.
-Bad = Callable[[str, str], None]
 
 
 class Predictor:
@@ -47,6 +47,7 @@ class Predictor:
         point: operating point of calls that name none; by default the strongest.
         budget: in place of a point, see ``predict``.
         deadline_ms: in place of a point, see ``__call__``.
+        cascade: in place of a point, see ``predict``.
         backend: ``tensorflow``, ``onnxruntime`` or ``openvino``; by default TensorFlow for a run,
             and for a file the first of the others that is installed. For these a run is exported in
             memory, which executes every layer for every image.
@@ -69,6 +70,7 @@ class Predictor:
         point: str | None = None,
         budget: str | float | None = None,
         deadline_ms: float | None = None,
+        cascade: str | Path | None = None,
         backend: str | None = None,
         epoch: int | None = None,
         threads: int = 0,
@@ -79,9 +81,10 @@ class Predictor:
         self._run = str(run)
         self._lock = threading.Lock()
         self._points: dict[str, Way] = {}
-        self._default = point, budget, deadline_ms
+        self._chains: dict[Any, Chain] = {}
+        self._default = Asked(point, budget, deadline_ms, cascade)
         self.points = opened.points
-        _check_one(point, budget, deadline_ms)
+        self._default.check()
         if point is not None:
             self._check_point(point)
 
@@ -98,6 +101,7 @@ class Predictor:
         with self._lock:
             self._opened = None
             self._points.clear()
+            self._chains.clear()
 
     @property
     def _backend(self) -> Backend:
@@ -136,8 +140,9 @@ class Predictor:
         point: str | None = None,
         budget: str | float | None = None,
         deadline_ms: float | None = None,
+        cascade: str | Path | None = None,
         RGB: bool | None = None,
-        bad: Bad | None = None,
+        bad: inputs.Bad | None = None,
         total: int | None = None,
     ) -> Any:
         """The answer to an image, or an iterator of the answers to several.
@@ -154,6 +159,7 @@ class Predictor:
             deadline_ms: milliseconds for an image, in place of a point: a network with exits gives
                 the best answer that it has by then, others run the most accurate point that
                 ``scripts.profile`` has measured to be as fast.
+            cascade: in place of a point, see ``predict``.
             RGB: colour order of arrays [H, W, 3]: RGB, or BGR as OpenCV reads them.
             bad: is told the name of an image that cannot be read and why, and it is left out;
                 without it that is an error.
@@ -163,7 +169,7 @@ class Predictor:
             UsageError: there is no such point, nothing is within the budget, or something is no
                 image that can be read.
         """
-        way, single = self._chosen(point, budget, deadline_ms)
+        way, single = self._chosen(Asked(point, budget, deadline_ms, cascade))
         if inputs.is_one(images):
             (answer,) = self._answers(way, [images], True, RGB, None, 1)
             return answer
@@ -177,7 +183,7 @@ class Predictor:
         images: Iterable[Any],
         single: bool,
         rgb: bool | None,
-        bad: Bad | None,
+        bad: inputs.Bad | None,
         total: int | None,
     ) -> Iterator[Answer]:
         """The answers of a way to several images.
@@ -191,7 +197,7 @@ class Predictor:
             total: likewise.
         """
         names: collections.deque[str] = collections.deque()
-        read = _read(images, rgb, bad, names)
+        read = inputs.read(images, rgb, bad, names)
         begun = time.perf_counter()
         for batch in batches(read, way.preprocessing, single=single, total=total):
             found = way.answer(batch)
@@ -213,7 +219,10 @@ class Predictor:
         """
         ways = [self._at(point) for point in points]
         if not points:
-            ways.append(self._chosen(None, None, None)[0])
+            ways.append(self._chosen(Asked())[0])
+            with self._lock:
+                # Images that leave early would not reach the last stages.
+                ways += [chain.way(None) for chain in self._chains.values()]
         if self.has_exits and not points:
             with contextlib.suppress(UsageError):
                 ways.append(self._backend.leaving_early(None, None, float('inf')))
@@ -224,32 +233,62 @@ class Predictor:
             for _ in range(2):
                 list(self._answers(way, [blank], True, False, None, 1))
 
-    def _chosen(
-        self, point: str | None, budget: str | float | None, deadline_ms: float | None
-    ) -> tuple[Way, bool]:
+    def _chosen(self, asked: Asked) -> tuple[Way, bool]:
         """The way that answers a call, and whether it takes images one by one.
 
         Args:
-            point: as of ``__call__``.
-            budget: likewise.
-            deadline_ms: likewise.
+            asked: of the call.
 
         Raises:
-            UsageError: two of them are given, there is no such point, or nothing is within limits.
+            UsageError: two ways are asked for, there is no such point, or nothing is within limits.
         """
-        if point is None and budget is None and deadline_ms is None:
-            point, budget, deadline_ms = self._default
-        _check_one(point, budget, deadline_ms)
-        if deadline_ms is not None:
+        if asked == Asked():
+            asked = self._default
+        asked.check()
+        if asked.deadline_ms is not None:
             if self.has_exits:
-                return self._backend.leaving_early(None, None, deadline_ms), True
-            return self._way(self._backend.within(None, deadline_ms)), True
-        if budget is not None:
-            return self._way(self.within(budget)), False
-        return self._at(point or self.points[0]), False
+                return self._backend.leaving_early(None, None, asked.deadline_ms), True
+            return self._way(self._backend.within(None, asked.deadline_ms)), True
+        if asked.budget is not None:
+            return self._way(self.within(asked.budget)), False
+        if asked.cascade is not None:
+            from engine.results import cascades
+
+            found = cascades.read(Path(asked.cascade))
+            found.check_identity(self._backend.identity(), f'cascade {asked.cascade}')
+            return self._of_cascade(found), False
+        return self._at(asked.point or self.points[0]), False
+
+    def _of_cascade(self, cascade: Cascade) -> Way:
+        """How a cascade answers.
+
+        Raises:
+            UsageError: there is no such point.
+        """
+        for point in cascade.points:
+            self._check_point(point)
+        return self._chain(cascade.points, cascade.combination).way(cascade.thresholds)
+
+    def _chain(self, points: Sequence[str], combination: Combination | None = None) -> Chain:
+        """Operating points one after the other, built when they are first used.
+
+        Args:
+            points: in order.
+            combination: how they answer; by default each for itself.
+        """
+        from engine.deployment.cascade import Chain
+
+        key = tuple(points), combination
+        with self._lock:
+            backend = self._backend
+            if key not in self._chains:
+                self._chains[key] = Chain(backend.turns, points, combination)
+            return self._chains[key]
 
     def _way(self, choice: Choice) -> Way:
         """How a recorded choice answers."""
+        if choice.cascade is not None:
+            return self._of_cascade(choice.cascade)
         policy = choice.policy
         if policy is not None:
             return self._backend.leaving_early(policy.size, policy.thresholds, float('inf'))
@@ -261,6 +300,7 @@ class Predictor:
         *,
         point: str | None = None,
         budget: str | float | None = None,
+        cascade: str | Path | None = None,
     ) -> Prediction:
         """Labels and probabilities.
 
@@ -273,14 +313,16 @@ class Predictor:
                 cropped as in evaluation.
             point: operating point; by default the strongest.
             budget: mean multiply-adds per image, such as ``300M``, in place of a point: the most
-                accurate way to run that evaluation has recorded in the run folder, exits and gates
-                included, or in the file.
+                accurate way to run that evaluation has recorded in the run folder, exits, gates
+                and cascades included, or in the file.
+            cascade: file that ``scripts.thresholds`` wrote, in place of a point: images go on to
+                the next operating point of a chain until an answer is sure.
 
         Raises:
             UsageError: there is no such point, nothing is within the budget, or something is no
                 image.
         """
-        way, _ = self._chosen(point, budget, None)
+        way, _ = self._chosen(Asked(point, budget, None, cascade))
         if way.answer_all is not None:
             return way.answer_all(batches(images, way.preprocessing))
         found = []
@@ -296,22 +338,41 @@ class Predictor:
         deadline_ms: float,
         size: int | None = None,
     ) -> Prediction:
-        """The best answers that a network with exits has by the deadline.
+        """The best answers that a network has by the deadline.
+
+        With exits it goes on from one to the next; others run their sizes in turn, smallest first.
 
         Args:
             images: as of ``predict``, but one batch.
             deadline_ms: milliseconds from now, see ``Staged.predict``; a file does not compute
                 exits in turn, the deepest one answers that will have ended.
-            size: input size in pixels; by default the largest.
+            size: input size in pixels of the exits; by default the largest.
 
         Raises:
-            UsageError: the network has no exits, or something is no image.
+            UsageError: the network has neither exits nor sizes, or something is no image.
         """
-        way = self._backend.leaving_early(size, None, deadline_ms)
+        way = self._climbing(size, deadline_ms)
         batch = views(images, way.preprocessing)
         if not batch:
             raise UsageError('images: none given')
         return way.answer(batch)
+
+    def _climbing(self, size: int | None, deadline_ms: float) -> Way:
+        """How exits, or sizes in turn, answer by a deadline.
+
+        Args:
+            size: of the exits.
+            deadline_ms: milliseconds.
+
+        Raises:
+            UsageError: there are none.
+        """
+        from engine.deployment.cascade import ascending
+
+        points = ascending(self.points)
+        if self.has_exits or size is not None or not points:
+            return self._backend.leaving_early(size, None, deadline_ms)
+        return self._chain(points).way(None, deadline_ms)
 
     def within(self, budget: str | float) -> Choice:
         """The most accurate recorded way to run within a budget of multiply-adds.
@@ -338,47 +399,3 @@ class Predictor:
     def _check_point(self, point: str) -> None:
         if point not in self.points:
             raise UsageError(f'point {point!r}: {self._run} has {" ".join(self.points)}')
-
-
-def _check_one(point: str | None, budget: str | float | None, deadline_ms: float | None) -> None:
-    """Checks that at most one of three ways to choose is given.
-
-    Args:
-        point: operating point.
-        budget: multiply-adds.
-        deadline_ms: milliseconds.
-
-    Raises:
-        UsageError: there are more.
-    """
-    given = {'point': point, 'budget': budget, 'deadline_ms': deadline_ms}
-    named = [f'{name} {value}' for name, value in given.items() if value is not None]
-    if len(named) > 1:
-        raise UsageError(f'{" and ".join(named)}: give one of them')
-
-
-def _read(
-    images: Iterable[Any], rgb: bool | None, bad: Bad | None, names: collections.deque[str]
-) -> Iterator[np.ndarray]:
-    """The pixels of images, whose names are kept meanwhile.
-
-    Args:
-        images: as of ``Predictor.__call__``.
-        rgb: colour order of arrays.
-        bad: is told of those that cannot be read.
-        names: to which those of the others are added.
-
-    Raises:
-        BadImage: one cannot be read, and there is nobody to tell.
-    """
-    for number, image in enumerate(images):
-        name = inputs.name_of(image, number)
-        try:
-            found = inputs.pixels(image, number, rgb)
-        except BadImage as error:
-            if bad is None:
-                raise
-            bad(name, str(error))
-            continue
-        names.append(name)
-        yield found

@@ -79,6 +79,9 @@ class RunBackend:
         self._check_recorded(f'budget {budget}' if ms is None else f'deadline_ms {ms:g}')
         madds = None if budget is None else quantity('budget', str(budget))
         found = selection.choices(Path(self._source.prefix).parent)
+        if ms is not None:
+            # Each image has the time, and a mean is no promise.
+            found = [choice for choice in found if choice.cascade is None]
         return selection.best(found, selection.Limits(madds=madds, ms=ms))
 
 

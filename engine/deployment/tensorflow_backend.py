@@ -151,12 +151,14 @@ class TensorFlowBackend(RunBackend):
             )
         size = size or max(self.config.sizes)
         exits, preprocessing = self._early(size)
+        names = tuple(str(Point(size=size, exit=k)) for k in range(len(exits.stages)))
 
         def answer(batch: Sequence[np.ndarray]) -> Prediction:
             found = exits.predict(batch, thresholds, deadline_ms=deadline_ms)
-            points = [str(Point(size=size, exit=int(k))) for k in found.exits]
-            whole = answered(found.logits, points)
-            return whole._replace(labels=found.labels, scores=np.exp(found.confidence))
+            ran = [names[: k + 1] for k in found.exits.tolist()]
+            whole = answered(found.logits, [exits[-1] for exits in ran])
+            scores = np.exp(found.confidence)
+            return whole._replace(labels=found.labels, scores=scores, stages=ran)
 
         def answer_all(batches: Iterable[Sequence[np.ndarray]]) -> Prediction:
             queue = None
@@ -166,8 +168,9 @@ class TensorFlowBackend(RunBackend):
                 queue.add(batch)
             assert queue is not None
             found = queue.finish()
-            points = [str(Point(size=size, exit=int(k))) for k in found.exits]
-            return Prediction(found.labels, np.exp(found.confidence), points)
+            ran = [names[: k + 1] for k in found.exits.tolist()]
+            points = [exits[-1] for exits in ran]
+            return Prediction(found.labels, np.exp(found.confidence), points, stages=ran)
 
         return Way(preprocessing, answer, answer_all)
 

@@ -19,6 +19,7 @@ from engine.data import classes, datasets
 from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError
+from engine.results import cascades
 from engine.runs import data_record, holdout
 from engine.runs.folder import CONFIG, merge_layers
 from nets.points import Point
@@ -58,9 +59,18 @@ def run_evaluation(
         raise UsageError('--per-class with --thresholds: give one of them')
     if args.measure:
         raise UsageError('--measure: is about training; leave --eval out')
+    cascade = None
+    if args.cascade:
+        cascade = cascades.read(Path(args.cascade))
+        _check_cascade(args)
     config, dataset, source = evaluated(args)
     hardware.check_native(config)
     images = _identity(config, dataset, source)
+    if cascade is not None:
+        from engine.evaluation.cascade import evaluate as evaluate_cascade
+
+        print(evaluate_cascade(args, cascade, config, dataset, source, images))
+        return
     from engine.evaluation import borrowing, evaluate, exit_policy, records
     from engine.graph import sessions, tower
 
@@ -122,6 +132,32 @@ def run_evaluation(
             model, values, dataset, policy, layers, folder, name=name, threads=threads
         )
     print(measured)
+
+
+def _check_cascade(args: argparse.Namespace) -> None:
+    """Refuses flags that a cascade does not have.
+
+    Raises:
+        UsageError: there are some.
+    """
+    others = {
+        '--thresholds': args.thresholds,
+        '--per-class': args.per_class,
+        '--weights ema': args.weights == 'ema',
+        '-es': args.eval_scale,
+        '-ew': args.eval_widths,
+        '-eos': args.eval_original_scale,
+        '--untrained': args.untrained,
+        '--fix_mean_var': args.fix_mean_var,
+        '--workers': args.workers,
+        '--draws': args.draws,
+    }
+    for flag, given in others.items():
+        if given:
+            raise UsageError(
+                f'{flag} with --cascade: its points, weights and statistics are those that it was '
+                'chosen for; leave it out'
+            )
 
 
 def _digest(values: Mapping[str, np.ndarray]) -> str:

@@ -52,7 +52,7 @@ def record(args: argparse.Namespace) -> dict[str, Answers]:
         exact=True,
     )
     backend = backend_of(config, source)
-    chain = Chain(backend, ordered(backend))
+    chain = Chain(backend.turns, ordered(backend))
     found = {}
     for name, images in ((HOLDOUT, dataset.holdout), (VALIDATION, dataset.val)):
         found[name] = _answers(chain, dataset, images, name, threads)

@@ -23,6 +23,11 @@ from quant.options import Limits
 # Of a run folder.
 FOLDER = 'cascades'
 
+# In the names of files: several of growing budget, and what evaluation measured of one.
+SWEEP, MEASURED = 'sweep', '-measured'
+
+_REMEDY = 'python -m scripts.thresholds RUN --cascade writes cascades'
+
 Combine = Annotated[str, Limits('which stages answer', choices=COMBINES)]
 
 # Draws of a bootstrap, its seed, and what lies outside of an interval on either side, percent.
@@ -144,6 +149,43 @@ class Cascade:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One way to run a network, on the validation images.
+
+    Attributes:
+        top1, top5: percent right.
+        madds: mean multiply-adds of an image.
+        images_per_second: of the network alone.
+        shares: of the images, by the point that answered.
+        stage_top1: percent right of these; None where there are none.
+    """
+
+    top1: Percent
+    top5: Percent
+    madds: Amount
+    images_per_second: Amount
+    shares: tuple[Amount, ...]
+    stage_top1: tuple[Percent | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A cascade that was carried out, in turns with fixed points.
+
+    Attributes:
+        cascade: that was run.
+        images: how many.
+        batch: images of a batch.
+        measured: by ``cascade`` and point.
+    """
+
+    cascade: Cascade
+    images: Count
+    batch: Count
+    measured: dict[str, Measured]
+
+
 def write(path: Path, cascade: Cascade) -> None:
     """Writes it as JSON."""
     write_json(path, dataclasses.asdict(cascade))
@@ -155,21 +197,27 @@ def read(path: Path) -> Cascade:
     Raises:
         UsageError: it cannot be read, or is none.
     """
-    found = read_json(path, Cascade, 'python -m scripts.thresholds RUN --cascade writes cascades')
+    found = read_json(path, Cascade, _REMEDY)
     _check(found, path)
     return found
 
 
-def read_all(folder: Path) -> dict[Path, Cascade]:
-    """The cascades of a run folder, by file.
+def read_all(folder: Path) -> list[tuple[Path, Cascade]]:
+    """The cascades of a run folder with their files, of which a sweep has many.
 
     Raises:
         UsageError: one cannot be read.
     """
-    found = {}
+    found = []
     for path in sorted((folder / FOLDER).glob('*.json')):
-        if not path.stem.endswith('-measured'):
-            found[path] = read(path)
+        if path.stem.endswith(MEASURED):
+            continue
+        if SWEEP not in path.stem:
+            found.append((path, read(path)))
+            continue
+        for cascade in read_json(path, list[Cascade], _REMEDY):
+            _check(cascade, path)
+            found.append((path, cascade))
     return found
 
 

@@ -14,7 +14,7 @@ from engine.config import cli
 from engine.config.config import read_config
 from engine.errors import UsageError
 from engine.files import Damaged, in_shell, read_json
-from engine.results import accuracy_figure, records, selection, tables
+from engine.results import accuracy_figure, cascades, records, selection, tables
 from engine.results.accuracy_figure import COSTS
 from engine.results.exit_records import EARLY, WHOLE, Measured
 from engine.results.selection import Choice
@@ -30,9 +30,10 @@ pre{background:#f4f4f4;padding:.6em;white-space:pre-wrap}
 summary{cursor:pointer;font-weight:600}h2{border-top:1px solid #bbb;padding-top:.6em}"""
 
 # Folders of a run in which evaluation leaves pictures.
-PICTURES = ('exits', 'routes', 'gates')
+PICTURES = ('exits', 'routes', 'gates', 'cascades')
 
 FRONT_HEADERS = ('run', 'point', '', 'top-1', 'MAdds, M', 'ms')
+CASCADE_HEADERS = ('', 'top-1', 'top-5', 'MAdds, M', 'images/s', '% by stage')
 MEASURED_HEADERS = ('thresholds', '', 'top-1', 'MAdds, M', 'images/s', '% by exit')
 POINT_HEADERS = (
     'point',
@@ -88,9 +89,8 @@ def front(found: Iterable[Choice]) -> str:
     """Table of the choices that no other beats."""
     rows = []
     for choice in selection.front(found):
-        with_exits = 'exit thresholds' if choice.policy else ''
         millions = choice.madds / 1e6
-        rows.append((choice.run, choice.point, with_exits, choice.top1, millions, choice.ms))
+        rows.append((choice.run, choice.point, choice.kind, choice.top1, millions, choice.ms))
     return table(rows, FRONT_HEADERS)
 
 
@@ -138,6 +138,26 @@ def measured_exits(folder: Path) -> str:
             shares = ' / '.join(f'{100 * share:.1f}' for share in found.shares)
             rows.append((name, way, found.top1, millions, found.images_per_second, shares))
     return table(rows, MEASURED_HEADERS) if rows else ''
+
+
+def measured_cascades(folder: Path) -> str:
+    """Tables of the cascades that evaluation has run, in turns with fixed points; nothing without.
+
+    Raises:
+        Damaged: A record of them is.
+    """
+    parts = []
+    for path in sorted((folder / cascades.FOLDER).glob(f'*{cascades.MEASURED}.json')):
+        remedy = f'run `imagenet_tf.py --eval -ec {in_shell(folder)} --cascade` again'
+        record = read_json(path, cascades.Measurement, remedy)
+        rows = []
+        for way, found in record.measured.items():
+            shares = ' / '.join(f'{100 * share:.1f}' for share in found.shares)
+            millions = found.madds / 1e6
+            rows.append((way, found.top1, found.top5, millions, found.images_per_second, shares))
+        name = html.escape(path.stem.removesuffix(cascades.MEASURED))
+        parts.append(f'<h3>Cascade {name}</h3>{table(rows, CASCADE_HEADERS)}')
+    return ''.join(parts)
 
 
 def points(rows: Iterable[Row]) -> str:
@@ -199,6 +219,7 @@ def section(run: Run, folder: Path) -> Iterator[str]:
     for size in sizes:
         yield leaving([choice for choice in found if choice.point == size])
     yield measured_exits(folder)
+    yield measured_cascades(folder)
     yield folded('Bits and cost of every layer', layers(folder))
     yield folded('Configuration', configuration(run))
     lines = '\n'.join(commands(folder, found))
@@ -219,7 +240,7 @@ def commands(folder: Path, found: Sequence[Choice]) -> list[str]:
     lines = [training]
     best = selection.front(found)
     for choice in found:
-        if choice.policy is None or choice in best:
+        if not choice.kind or choice in best:
             lines += choice.commands
     return list(dict.fromkeys(lines))
 

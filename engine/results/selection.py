@@ -15,6 +15,8 @@ import numpy as np
 from engine.errors import UsageError
 from engine.files import in_shell
 from engine.results import (
+    cascade_records,
+    cascades,
     conditions,
     exit_records,
     exit_thresholds,
@@ -23,6 +25,8 @@ from engine.results import (
     records,
     tables,
 )
+from engine.results.cascades import Cascade
+from engine.results.chains import LAST
 from engine.results.costs import Layers
 from engine.results.exit_records import HOLDOUT, MADDS, VALIDATION
 from nets import cost
@@ -43,6 +47,8 @@ class Choice:
         weight_bytes: Of the packed weights; None if unknown.
         ms: Milliseconds of one image alone; None if not measured on the device.
         policy: Thresholds of the exits, or None.
+        cascade: A chain of points with thresholds, or None.
+        file: Of the cascade; of a sweep, which holds many, its command comes first.
         shares: With a policy, of the validation images, by the exit where they leave.
         conditions: What it was measured on: choices of other conditions are not compared.
         data: What evaluation has to be given as ``--data``; empty where the run knows it.
@@ -57,6 +63,8 @@ class Choice:
     ms: float | None = None
     policy: exit_thresholds.Policy | None = None
     shares: tuple[float, ...] = ()
+    cascade: Cascade | None = None
+    file: str = ''
     conditions: str = dataclasses.field(default='', compare=False)
     data: str = dataclasses.field(default='', compare=False)
     device: str = dataclasses.field(default='', compare=False)
@@ -77,6 +85,8 @@ class Choice:
                 f'python -m scripts.thresholds {run} --budget {asked} --size {size}',
                 f'{evaluate} --thresholds {file}',
             ]
+        if self.cascade is not None:
+            return [*self._of_sweep(run), f'{evaluate} --cascade {in_shell(self._file_of_one)}']
         if self.point.endswith(DYNAMIC):
             return [evaluate]
         point = Point.parse(self.point)
@@ -86,11 +96,48 @@ class Choice:
             evaluate += f' -ew {point.width}'
         return [evaluate]
 
+    @property
+    def _file_of_one(self) -> Path:
+        """The file that holds the cascade alone."""
+        assert self.cascade is not None
+        path = Path(self.file)
+        if cascades.SWEEP not in path.stem:
+            return path
+        return path.with_name(f'{self.point}-{self._asked}-{self.cascade.combine}.json')
+
+    @property
+    def _asked(self) -> int:
+        """The budget of a cascade, rounded up: rounded down, its first stage could not be paid."""
+        assert self.cascade is not None
+        return math.ceil(self.cascade.holdout.cost)
+
+    def _of_sweep(self, run: str) -> list[str]:
+        """The command that chooses the cascade once more, where its file holds a sweep."""
+        assert self.cascade is not None
+        if cascades.SWEEP not in Path(self.file).stem:
+            return []
+        flags = [f'--cascade {" ".join(self.cascade.points)}', f'--budget {self._asked}']
+        if self.cascade.combine != LAST:
+            flags.append(f'--combine {self.cascade.combine}')
+        if self.cascade.calibration:
+            flags.append('--calibrate-confidence')
+        flags.append(f'--out {in_shell(self._file_of_one)}')
+        return [f'python -m scripts.thresholds {run} {" ".join(flags)}']
+
+    @property
+    def kind(self) -> str:
+        """How images pass, where they do not all end at one point."""
+        if self.policy is not None:
+            return 'exit thresholds'
+        return 'cascade' if self.cascade is not None else ''
+
     def describe(self) -> str:
         """One line of text."""
-        with_exits = ' with exit thresholds' if self.policy else ''
+        how = f' with {self.kind}' if self.policy else ''
+        if self.cascade is not None:
+            how = f' as a {self.kind}'
         parts = [
-            f'{self.run} at {self.point}{with_exits}',
+            f'{self.run} at {self.point}{how}',
             f'top-1 {self.top1:.2f} %',
             f'{self.madds / 1e6:.2f} M multiply-adds',
         ]
@@ -171,6 +218,42 @@ def choices(folder: Path, device: str | None = None) -> list[Choice]:
         data = '' if known else first.data
         for choice in policies(folder, size, device):
             found.append(dataclasses.replace(choice, conditions=first.conditions, data=data))
+    return [*found, *_cascades(folder, run, known, device)]
+
+
+def _cascades(folder: Path, run: tables.Run, known: bool, device: str) -> list[Choice]:
+    """The cascades that were chosen for a run.
+
+    Args:
+        folder: Of the run.
+        run: What was evaluated of it.
+        known: Whether the run knows its data.
+        device: Name of the one that milliseconds are taken of; empty for none.
+    """
+    found = []
+    for row in cascade_records.recorded(folder, device):
+        cascade = row.cascade
+        judged = cascade.validation
+        same = [one for one in run.rows if one.images in (None, judged.images)]
+        if not same:
+            continue
+        stored = _stored_bytes(records.read_layers(folder), cascade.points)
+        found.append(
+            Choice(
+                str(folder),
+                cascade.name,
+                judged.top1,
+                row.madds,
+                stored,
+                row.ms,
+                shares=judged.shares,
+                cascade=cascade,
+                file=str(row.file),
+                conditions=same[0].conditions,
+                data='' if known else same[0].data,
+                device=device,
+            )
+        )
     return found
 
 

@@ -1,15 +1,17 @@
 """scripts.thresholds --cascade on a made-up run folder, without TensorFlow."""
 
 import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.files import write_json
-from engine.results import cascades, chains, exit_thresholds, point_answers
+from engine.results import cascades, chains, exit_thresholds, page, point_answers, selection
 from engine.results.exit_records import HOLDOUT, VALIDATION
 from engine.runs import fingerprint, holdout
-from scripts import thresholds
+from scripts import choose, thresholds
 from tests.engine.results.conftest import SMALL
 from tests.engine.results.run_folders import layer, score, write_run
 from tests.engine.results.test_cascades import SINGLE, answers
@@ -18,7 +20,7 @@ from tests.engine.results.test_cascades import SINGLE, answers
 @pytest.fixture
 def folder(tmp_path):
     layers = {name: [layer('conv', int(madds))] for name, madds in SINGLE.items()}
-    scores = [score('s12', 80.0), score('s16', 85.0), score('s20', 90.0)]
+    scores = [score(name, 50.0 + 5 * k, images=700) for k, name in enumerate(SINGLE)]
     times = {'s12': 1.0, 's16': 2.0, 's20': 4.0}
     config = {**SMALL, 'sizes': [20, 16, 12], 'holdout': 400}
     run = write_run(tmp_path / 'run', config, layers, scores, times)
@@ -171,3 +173,41 @@ def test_other_weights_have_another_identity(tmp_path):
         seen.add(fingerprint.identity(str(prefix)))
         (tmp_path / 'model-5.calibrated.npz').unlink()
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize('flags', [(), ('--combine', 'mean', '--calibrate-confidence')])
+def test_cascades_of_a_sweep_are_choices(flags, folder, capsys):
+    """Their commands choose the same once more, to a file of its own."""
+    assert call(folder, '--cascade', 'auto', '--sweep', '4', *flags) == 0
+    found = [one for one in selection.choices(folder) if one.cascade is not None]
+    assert len(found) == 4 and [one.madds for one in found] == sorted(one.madds for one in found)
+    best = max(found, key=lambda one: len(one.cascade.points))
+    ms = chains.costs(best.cascade.points, {'s12': 1.0, 's16': 2.0, 's20': 4.0})
+    assert best.point == best.cascade.name and best.ms == pytest.approx(ms @ best.shares)
+    choosing, evaluating = best.commands
+    words = shlex.split(choosing)
+    assert words[:3] == ['python', '-m', 'scripts.thresholds']
+    assert thresholds.main(words[3:]) == 0
+    file = shlex.split(evaluating)[-1]
+    again = cascades.read(Path(file))
+    assert again.points == best.cascade.points and again.validation == best.cascade.validation
+    capsys.readouterr()
+    assert choose.main([str(folder)]) == 0
+    assert 'cascade' in capsys.readouterr().out
+
+
+def test_the_best_choice_is_a_cascade(folder, capsys):
+    assert call(folder, '--cascade', 's12', 's20', '--budget', '4M') == 0
+    capsys.readouterr()
+    assert choose.main([str(folder), '--madds', '4.2M']) == 0
+    first, command = capsys.readouterr().out.splitlines()
+    assert f'{folder} at s12+s20 as a cascade' in first
+    assert command.endswith(f'--eval -ec {folder} --cascade {folder}/cascades/s12+s20-4M.json')
+    text = page.page([str(folder)])
+    assert 's12+s20' in text and 'cascade' in text
+
+
+def test_cascades_of_other_weights_are_no_choices(folder):
+    assert call(folder, '--cascade', 's12', 's20', '--budget', '4M') == 0
+    (folder / 'model-5.data-00000-of-00001').write_bytes(b'trained further')
+    assert all(one.cascade is None for one in selection.choices(folder))

@@ -52,7 +52,7 @@ class Backend:
 
     def within(self, budget, ms=None):
         self.limits.append((budget, ms))
-        return types.SimpleNamespace(policy=None, point='s12')
+        return types.SimpleNamespace(cascade=None, policy=None, point='s12')
 
     def leaving_early(self, size, thresholds, deadline_ms):
         if not self.has_exits:

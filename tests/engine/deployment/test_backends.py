@@ -194,8 +194,10 @@ def test_budgets_by_what_was_recorded(runs):
         assert predictor.within(costs['s16'] - 1).point == 's12'
         with pytest.raises(UsageError, match='the nearest is .* at s12'):
             predictor.predict(MIXED[:1], budget=costs['s12'] - 1)
+        for deadline_ms, point in ((1e6, 's16'), (0, 's12')):
+            assert predictor.anytime(MIXED, deadline_ms=deadline_ms).points == [point] * len(MIXED)
         with pytest.raises(UsageError, match='anytime: .* has no exits'):
-            predictor.anytime(MIXED, deadline_ms=5)
+            predictor.anytime(MIXED, deadline_ms=5, size=16)
     assert found.predict(MIXED[:1], budget=costs['s12']).points == ['s12']
     with pytest.raises(UsageError, match='has no configuration of a run'):
         print(found.config)

@@ -1,7 +1,5 @@
 """Chains of points carried out, on a backend of numpy and on the exits of a network."""
 
-import types
-
 import numpy as np
 import pytest
 
@@ -46,9 +44,9 @@ def at(resize, seen):
     return way
 
 
-def backend(resize='area', seen=None):
+def turns_of(resize='area', seen=None):
     way = at(resize, {} if seen is None else seen)
-    return types.SimpleNamespace(turns=lambda points: cascade.one_by_one(way, points))
+    return lambda points: cascade.one_by_one(way, points)
 
 
 def views(resize):
@@ -85,7 +83,7 @@ def test_answers_and_images_of_every_stage(resize, combine, size):
     labels, confidence, stages = expected(POINTS, THRESHOLDS, combination)
     assert set(stages) == {0, 1, 2}
     seen = {}
-    chain = Chain(backend(resize, seen), POINTS, combination)
+    chain = Chain(turns_of(resize, seen), POINTS, combination)
     assert chain.preprocessing.view_sizes == ((20,) if resize == 'area' else (20, 16, 12))
     way = chain.way(THRESHOLDS)
     found = way.answer(views(resize))
@@ -112,7 +110,7 @@ def test_answers_and_images_of_every_stage(resize, combine, size):
 @pytest.mark.parametrize('top', [1, 3])
 def test_a_queue_tells_the_best_classes(top):
     combination = Combination(chains.MEAN, TEMPERATURES)
-    chain = Chain(backend(), POINTS, combination)
+    chain = Chain(turns_of(), POINTS, combination)
     queue = Queue(chain, chain.thresholds(THRESHOLDS), 8, top)
     queue.add([VIEWS[20]])
     found = queue.finish()
@@ -122,7 +120,7 @@ def test_a_queue_tells_the_best_classes(top):
 
 
 def test_a_chain_of_one_point():
-    chain = Chain(backend(), ['s16'])
+    chain = Chain(turns_of(), ['s16'])
     found = chain.way([ALWAYS]).answer([VIEWS[20]])
     np.testing.assert_array_equal(found.labels, logits_of('s16', IMAGES).argmax(1))
     assert found.stages == [('s16',)] * N
@@ -130,7 +128,7 @@ def test_a_chain_of_one_point():
 
 @pytest.mark.parametrize('deadline, point', [(0, 's12'), (1e9, 's20')])
 def test_a_deadline_is_climbed_to(deadline, point):
-    found = Chain(backend(), POINTS).way(None, deadline).answer([VIEWS[20]])
+    found = Chain(turns_of(), POINTS).way(None, deadline).answer([VIEWS[20]])
     assert set(found.points) == {point}
     np.testing.assert_array_equal(found.labels, logits_of(point, IMAGES).argmax(1))
 
@@ -141,7 +139,7 @@ def test_points_of_other_images():
         return Way(rule, None)
 
     with pytest.raises(UsageError, match='s20 reads images of 21 pixels and s12 of 20'):
-        Chain(types.SimpleNamespace(turns=lambda points: cascade.one_by_one(way, points)), POINTS)
+        Chain(lambda points: cascade.one_by_one(way, points), POINTS)
 
 
 def test_what_a_deadline_climbs():
@@ -151,7 +149,7 @@ def test_what_a_deadline_climbs():
 
 
 def exits(seen):
-    """A backend whose points are exits: each adds to a sum that the one before has left."""
+    """Passes whose points are exits: each adds to a sum that the one before has left."""
 
     def turns(points):
         name, _, last = points[-1].partition('-x')
@@ -175,7 +173,7 @@ def exits(seen):
         rule = Preprocessing('shift', 20, (SIZES[name],), 'area', 'unit_rgb')
         return [Turn(rule, stages, [f'{name}-x{k}' for k in range(count)])]
 
-    return types.SimpleNamespace(turns=turns)
+    return turns
 
 
 @pytest.mark.parametrize('combine', chains.COMBINES)

@@ -20,7 +20,8 @@ from engine.evaluation.evaluate import eval_flow
 from engine.files import write_json
 from engine.graph.tower import Model, scored
 from engine.optimization import averages
-from engine.runs import checkpoint
+from engine.results import cascades
+from engine.runs import checkpoint, fingerprint
 from engine.runs.folder import merge_layers
 from nets import cost
 from nets.backbones import resnet
@@ -30,6 +31,8 @@ from scripts import import_checkpoint, profile
 from tests import test_grid
 from tests.engine.data.test_cifar import make_cifar10
 from tests.engine.importers.test_importer_aig import aig8, written
+from tests.engine.results.run_folders import score
+from tests.engine.results.test_cascades import made as cascade
 from tests.engine.runs.test_checkpoint import save
 
 # A fixture.
@@ -378,7 +381,7 @@ def test_wrong_points(predictors):
         with pytest.raises(UsageError, match=f"point '{point}'"):
             predictors(family).predict(IMAGES, point=point)
     with pytest.raises(UsageError, match='is a rsnet, which has no exits'):
-        predictors('rsnet').anytime(IMAGES, deadline_ms=5)
+        predictors('rsnet').anytime(IMAGES, deadline_ms=5, size=12)
 
 
 def test_wrong_runs(tmp_path):
@@ -473,6 +476,69 @@ def test_anytime(make, predictors):
     expected = evaluated(make('msdnet'), IMAGES)
     check(predictors('msdnet').anytime(IMAGES, deadline_ms=1e6), expected['s16-x1'], 's16-x1')
     check(predictors('msdnet').anytime(IMAGES, deadline_ms=0), expected['s16-x0'], 's16-x0')
+
+
+def test_sizes_are_climbed_in_time(make, predictors):
+    expected = evaluated(make('rsnet'), IMAGES)
+    check(predictors('rsnet').anytime(IMAGES, deadline_ms=1e6), expected['s16'], 's16')
+    found = predictors('rsnet').anytime(IMAGES, deadline_ms=0)
+    check(found, expected['s12'], 's12')
+    assert found.stages == [('s12',)] * len(IMAGES)
+
+
+@pytest.mark.parametrize('combine', ['last', 'mean'])
+def test_a_cascade(combine, make, predictors, tmp_path):
+    """By a file, in batches and with an answer each."""
+    made, predictor = make('rsnet'), predictors('rsnet')
+    small, large = (evaluated(made, IMAGES)[point] for point in ('s12', 's16'))
+    threshold = float(np.log(np.sort(small.max(1))[3:5].mean()))
+    early = np.log(small.max(1)) >= threshold
+    assert early.sum() == 3
+    late = (small + large) / 2 if combine == 'mean' else large
+    expected = np.where(early[:, None], small, late)
+    identity = fingerprint.identity(str(made.path / 'model-1'))
+    wanted = cascade(
+        points=('s12', 's16'),
+        thresholds=(threshold, -1e8),
+        combine=combine,
+        identity=identity,
+    )
+    file = tmp_path / 'cascade.json'
+    cascades.write(file, wanted)
+    found = predictor.predict(IMAGES, cascade=file)
+    points = np.where(early, 's12', 's16').tolist()
+    np.testing.assert_array_equal(found.labels, expected.argmax(1))
+    np.testing.assert_allclose(found.scores, expected.max(1), atol=1e-4)
+    assert found.points == points
+    answers = list(predictor(list(IMAGES), cascade=file, RGB=False))
+    for answer, row, is_early in zip(answers, expected, early):
+        np.testing.assert_allclose(answer.probabilities, row, atol=1e-4)
+        assert answer.stages == (('s12',) if is_early else ('s12', 's16'))
+        assert answer.point == answer.stages[-1]
+    with pytest.raises(UsageError, match=f'point s16 and cascade {file}: give one'):
+        predictor.predict(IMAGES, point='s16', cascade=file)
+    cascades.write(file, dataclasses.replace(wanted, identity='another'))
+    with pytest.raises(UsageError, match='chosen for another checkpoint'):
+        predictor.predict(IMAGES, cascade=file)
+
+
+def test_a_budget_takes_the_best_cascade(make, tmp_path):
+    made = make('rsnet')
+    run = tmp_path / 'run'
+    shutil.copytree(made.path, run)
+    madds = {point: cost.madds(layers) for point, layers in made.layers.items()}
+    for point, top1 in (('s16', 70.0), ('s12', 60.0)):
+        write_json(run / 'eval' / f'{point}.json', score(point, top1, images=10))
+    identity = fingerprint.identity(str(run / 'model-1'))
+    own = cascade(points=('s12', 's16'), identity=identity)
+    (run / 'cascades').mkdir()
+    cascades.write(run / 'cascades' / 'own.json', own)
+    predictor = Predictor(run, threads=1)
+    mean = madds['s12'] + 0.5 * madds['s16']
+    found = predictor.within(mean + 1)
+    assert found.cascade == own and found.madds == pytest.approx(mean) and found.top1 == 90.0
+    assert predictor.within(mean - 1).point == ('s16' if madds['s16'] < mean else 's12')
+    assert predictor.predict(IMAGES, budget=mean + 1).stages is not None
 
 
 @pytest.mark.parametrize(

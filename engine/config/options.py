@@ -306,6 +306,7 @@ class FolderFlags:
         'run folder; default: train_log/ and a name made of the configuration',
         metavar='FOLDER',
     )
+    histograms: bool = option(False, 'TensorBoard gets histograms of the weights, every epoch')
     dry_run: bool = option(
         False, 'say what would be trained: steps, cost, memory; train and write nothing'
     )

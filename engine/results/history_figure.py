@@ -84,12 +84,12 @@ def _draw_run(panels: Sequence[Any], name: str, rows: Sequence[history.Row], col
         found = [(row['epoch_num'], row[metric]) for row in rows if metric in row]
         return [epoch for epoch, _ in found], [value for _, value in found]
 
-    loss.semilogy(*values('loss'), color=colour, label=name)
+    loss.semilogy(*values(history.LOSS), color=colour, label=name)
     points = scored_points(rows)
     for point, line in zip(points, LINES):
         label = f'{name} {point}'
-        top1.plot(*values(f'val/{point}/top1'), line, color=colour, label=label)
-    of_validation = values(f'val/{points[0]}/loss') if points else ([], [])
+        top1.plot(*values(history.metric('top1', point)), line, color=colour, label=label)
+    of_validation = values(history.metric('loss', points[0])) if points else ([], [])
     if of_validation[0]:
         label = f'{name} {points[0]}, validation'
         loss.semilogy(*of_validation, ':', color=colour, label=label)

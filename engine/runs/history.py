@@ -18,7 +18,51 @@ BEST_FILE = 'best.json'
 Row = dict[str, float]
 
 # Names of the metrics that a row is known by.
-EPOCH, STEP, MEAN_TOP1 = 'epoch_num', 'global_step', 'val/mean/top1'
+EPOCH, STEP, MEAN_TOP1 = 'epoch_num', 'global_step', 'val/top1/mean'
+
+# The loss, as its tensor is called and as the history calls it, and the learning rate.
+TENSOR, LOSS, RATE = 'loss', 'train/loss', 'lr'
+
+# What is measured on validation images.
+MEASURED = ('top1', 'top5', 'loss', 'activation')
+
+
+def metric(measured: str, point: str, weights: str = 'raw') -> str:
+    """Name of a metric of validation images.
+
+    Args:
+        measured: one of ``MEASURED``.
+        point: spelling of an operating point, or what else has a row in tables.
+        weights: those that were scored.
+
+    >>> metric('top1', 's224'), metric('loss', 's160-x2', 'ema')
+    ('val/top1/s224', 'val-ema/loss/s160-x2')
+    """
+    start = 'val' if weights == 'raw' else f'val-{weights}'
+    return f'{start}/{measured}/{point}'
+
+
+def tag(name: str) -> str:
+    """Name of a metric, given that of a tensor or of an earlier version.
+
+    >>> tag('loss'), tag('loss/s28'), tag('train-error/s28'), tag('learning_rate')
+    ('train/loss', 'train/loss/s28', 'train/error/s28', 'lr')
+    >>> tag('val/s28/top1'), tag('val-ema/mean/top1'), tag('val/top1/s28'), tag('train/loss')
+    ('val/top1/s28', 'val-ema/top1/mean', 'val/top1/s28', 'train/loss')
+    """
+    start, _, rest = name.partition('/')
+    if name == 'learning_rate':
+        return RATE
+    if start in (TENSOR, 'alpha'):
+        return f'train/{name}'
+    if start == 'train-error':
+        return f'train/error/{rest}'
+    if name.endswith('queue_size'):
+        return 'data/queue_size'
+    point, _, measured = rest.partition('/')
+    if start in ('val', 'val-ema') and measured in MEASURED:
+        return f'{start}/{measured}/{point}'
+    return name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +94,10 @@ def read(folder: Path, remedy: str) -> list[Row]:
     path = folder / FILE
     rows = read_json(path, list[dict[str, Metric]], remedy)
     _check(path, rows, remedy)
-    return rows
+    renamed = []
+    for row in rows:
+        renamed.append({tag(name): value for name, value in row.items()})
+    return renamed
 
 
 def _check(path: Path, rows: Sequence[Row], remedy: str) -> None:
@@ -83,12 +130,13 @@ def write(folder: Path, rows: Iterable[Row]) -> None:
 
 def scores(row: Row) -> dict[str, float]:
     """Top-1 of a row by operating point, in percent, as the row orders them; without ensembles."""
+    start = metric('top1', '')
     found = {}
     for name, value in row.items():
-        parts = name.split('/')
-        if len(parts) == 3 and parts[0] == 'val' and parts[2] == 'top1' and parts[1] != 'mean':
-            found[parts[1]] = value
-    return {point: top1 for point, top1 in found.items() if not point.startswith(ENSEMBLE)}
+        point = name.removeprefix(start)
+        if name.startswith(start) and point != 'mean' and not point.startswith(ENSEMBLE):
+            found[point] = value
+    return found
 
 
 def best(rows: Sequence[Row]) -> Best | None:

@@ -16,6 +16,7 @@ from engine.evaluation.evaluators.evaluator import Scored
 from engine.evaluation.records import Record, records, write_records
 from engine.graph.tower import Model
 from engine.optimization.averages import follow
+from engine.runs import history
 from engine.runs.folder import Run, merge_layers
 from engine.training.averages import AverageWeights
 from engine.training.monitors import STEP_CPU
@@ -154,7 +155,7 @@ class SetLearningRate(Callback):
 
     def _trigger_step(self) -> None:
         if self.local_step == self.trainer.steps_per_epoch - 1:
-            self.trainer.monitors.put_scalar('learning_rate', self._last)
+            self.trainer.monitors.put_scalar(history.RATE, self._last)
         self._set()
 
     def _set(self) -> None:
@@ -247,16 +248,15 @@ class Evaluate(Callback):
         return result, found
 
     def _record(self, found: list[Record], weights: str) -> None:
-        """Writes records, and metrics: ``val/...``, or ``val-ema/...`` of the averages."""
+        """Writes records, and metrics of the history."""
         write_records(self._run.path, found, weights)
-        start = 'val' if weights == 'raw' else f'val-{weights}'
         put = self.trainer.monitors.put_scalar
         of_points = []
         for record in found:
-            put(f'{start}/{record.point}/top1', record.top1)
-            put(f'{start}/{record.point}/top5', record.top5)
+            put(history.metric('top1', record.point, weights), record.top1)
+            put(history.metric('top5', record.point, weights), record.top5)
             if record.loss is not None:
-                put(f'{start}/{record.point}/loss', record.loss)
+                put(history.metric('loss', record.point, weights), record.loss)
             if not record.point.startswith(ENSEMBLE):
                 of_points.append(record.top1)
-        put(f'{start}/mean/top1', sum(of_points) / len(of_points))
+        put(history.metric('top1', 'mean', weights), sum(of_points) / len(of_points))

@@ -193,6 +193,7 @@ def _train_one(
             threads=threads,
             worker=worker,
             teacher=taught.teacher if taught is not None else None,
+            histograms=args.histograms,
         )
     return run.path, threads
 

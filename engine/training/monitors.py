@@ -1,41 +1,18 @@
-"""Progress of a training for people: on the console, in the history, and in TensorBoard."""
+"""Progress of a training for people: on the console, and in the history."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from tensorpack import MonitorBase, TFEventWriter
-from tensorpack.utils import logger
+from tensorpack import MonitorBase
 
 from engine.config import overview
 from engine.console import Progress, clock_text, say
-from engine.errors import reason
 from engine.graph.tower import Model
 from engine.runs import history
 from engine.runs.folder import Run
 from nets.points import ENSEMBLE
 from quant.backend import tf
-
-
-class Events(TFEventWriter):
-    """TensorBoard's file. Where there is no room for it, that is said, and the training goes on."""
-
-    def process_summary(self, summary: tf.Summary) -> None:
-        """Writes a summary."""
-        self._try(lambda: super(Events, self).process_summary(summary))
-
-    def _trigger(self) -> None:
-        self._try(super()._trigger)
-
-    def _after_train(self) -> None:
-        self._try(super()._after_train)
-
-    def _try(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except (OSError, RuntimeError, tf.errors.OpError) as error:
-            logger.warning(f'TensorBoard events cannot be written ({reason(error)})')
-
 
 # Milliseconds of CPU time.
 STEP_CPU = 'step/cpu_ms'
@@ -57,7 +34,7 @@ class History(MonitorBase):
     def process_scalar(self, name: str, val: float) -> None:
         """Keeps the value of a metric until its epoch ends."""
         if not name.endswith(OF_MACHINE):
-            self._now[name] = val
+            self._now[history.tag(name)] = val
 
     def _trigger_epoch(self) -> None:
         about = {history.EPOCH: self.epoch_num, history.STEP: self.global_step}
@@ -88,12 +65,12 @@ class EpochLine(MonitorBase):
         self._scoring = 0.0
 
     def _setup_graph(self) -> None:
-        fetched = {'loss': self._model.losses[0]['loss'], 'error': self._model.errors[0]}
+        fetched = {'loss': self._model.losses[0][history.TENSOR], 'error': self._model.errors[0]}
         self._fetches = tf.train.SessionRunArgs(fetched)
 
     def process_scalar(self, name: str, val: float) -> None:
         """Keeps the newest value of a metric."""
-        self._latest[name] = val
+        self._latest[history.tag(name)] = val
 
     def _before_train(self) -> None:
         if self._cost:
@@ -188,12 +165,12 @@ def line(
     """
     scored = []
     for name in names:
-        top1 = latest.get(f'val/{name}/top1')
+        top1 = latest.get(history.metric('top1', name))
         if top1 is not None and not name.startswith(ENSEMBLE):
             scored.append(f'{name} {top1:.2f}')
     ends = dict.fromkeys([*scored[:1], *scored[-1:]])
     accuracy = ', '.join(ends) or 'not scored'
     return (
-        f'{epoch}: loss {latest["loss"]:.4f}, top-1 {accuracy}; {speed:.0f} images/s, '
+        f'{epoch}: loss {latest[history.LOSS]:.4f}, top-1 {accuracy}; {speed:.0f} images/s, '
         f'{clock_text(left)} left'
     )

@@ -28,7 +28,8 @@ from engine.runs import data_record
 from engine.runs.folder import Run
 from engine.training.averages import AverageWeights
 from engine.training.callbacks import Evaluate, of_a_step
-from engine.training.monitors import EpochLine, Events, History
+from engine.training.events import Events
+from engine.training.monitors import EpochLine, History
 from engine.training.quantizer_starts import StartQuantizers
 from engine.training.saving import Resume, Save, SaveBest, Start, keep_class_names
 from engine.training.signals import StopAtNaN, StopOnSignal
@@ -47,6 +48,7 @@ def train(
     threads: int,
     worker: SingleWorker,
     teacher: Teacher | None = None,
+    histograms: bool = False,
 ) -> None:
     """Trains until ``config.epochs``.
 
@@ -61,6 +63,7 @@ def train(
         threads: that decode images.
         worker: this process among those that train together.
         teacher: another network that is learned from; None without one.
+        histograms: whether TensorBoard gets those of the weights.
 
     Raises:
         UsageError: the loss is no number, the data are bad, memory or disk are full.
@@ -69,7 +72,7 @@ def train(
     """
     try:
         with new_graph():
-            _train(config, dataset, run, values, data_format, threads, worker, teacher)
+            _train(config, dataset, run, values, data_format, threads, worker, teacher, histograms)
     except tf.errors.ResourceExhaustedError as error:
         raise UsageError(too_large(config, worker.size)) from error
     except OSError as error:
@@ -98,6 +101,7 @@ def _train(
     threads: int,
     worker: SingleWorker,
     teacher: Teacher | None,
+    histograms: bool,
 ) -> None:
     tf.set_random_seed(config.seed)
     keep_class_names(dataset.classes)
@@ -125,7 +129,7 @@ def _train(
             model, dataset, run, threads=threads, averages=averages, watchdog=watchdog
         )
         callbacks.extend([evaluate, SaveBest(run), save])
-        monitors.extend([Events(), History(run)])
+        monitors.extend([Events(model, histograms=histograms), History(run)])
         finish.append(save.save)
     monitors.append(EpochLine(model, cost=worker.first))
     stop = StopOnSignal(worker, *finish)

@@ -14,6 +14,7 @@ from engine.evaluation.evaluators.evaluator import Evaluation, Scored
 from engine.evaluation.figures import draw_shares
 from engine.files import write_json
 from engine.graph.tower import Model
+from engine.runs import history
 from nets import cost
 from quant.backend import tf
 
@@ -78,7 +79,10 @@ class Gates:
         """Writes ``gates/<point>.json`` and pictures; returns the mean rate of every point."""
         found = activities(scored)
         write(scored.folder, found)
-        return {f'val/{activity.point}/activation': activity.activation for activity in found}
+        metrics = {}
+        for activity in found:
+            metrics[history.metric('activation', activity.point)] = activity.activation
+        return metrics
 
 
 def activities(scored: Scored) -> list[Activity]:

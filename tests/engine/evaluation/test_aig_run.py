@@ -72,11 +72,11 @@ def test_a_run_records_its_gates(trained):
     assert (config.net, config.targets, config.sizes) == ('aig', (0.6,), (28, 20))
     assert set(records(trained)) == {'s28', 's20'}
     rows = history.read(trained, '')
-    assert {'loss/s28', 'loss/rates/s20', 'val/s28/activation'} <= set(rows[0])
+    assert {'train/loss/s28', 'train/loss/rates/s20', 'val/activation/s28'} <= set(rows[0])
     state = values(trained / 'model-3')
     assert {'group2/block0/gate1/bn/s20/mean/EMA', 'group0/block0/gate2/b'} <= set(state)
     for size in (28, 20):
-        assert rows[-1][f'val/s{size}/activation'] == pytest.approx(
+        assert rows[-1][f'val/activation/s{size}'] == pytest.approx(
             gates(trained, f's{size}')['activation']
         )
 

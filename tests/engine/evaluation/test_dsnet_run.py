@@ -87,12 +87,12 @@ def test_the_supernet_trains(trained):
     assert (config.stage, config.sizes) == ('supernet', (28,))
     history = json.loads((trained / 'stats.json').read_text())
     assert {
-        'loss/largest',
-        'loss/random1',
-        'loss/random2',
-        'loss/smallest',
-        'val/w14/top1',
-        'val/w00/top1',
+        'train/loss/largest',
+        'train/loss/random1',
+        'train/loss/random2',
+        'train/loss/smallest',
+        'val/top1/w14',
+        'val/top1/w00',
     } <= set(history[-1])
     first, second = values(trained / 'model-1'), values(trained / 'model-2')
     assert all(np.isfinite(value).all() for value in second.values())

@@ -92,9 +92,9 @@ def test_a_run_records_exits_and_holdout(trained):
     assert set(records(trained)) == POINTS | ensembles
     assert set(read_layers(trained)) == POINTS
     rows = history.read(trained, '')
-    assert {f'loss/{point}' for point in POINTS} | {f'val/{point}/top1' for point in POINTS} <= set(
-        rows[0]
-    )
+    assert {f'train/loss/{point}' for point in POINTS} | {
+        f'val/top1/{point}' for point in POINTS
+    } <= set(rows[0])
     np.testing.assert_array_equal(holdout.read(trained), holdout.draw(8000, 30, config.seed))
     assert all(np.isfinite(value).all() for value in values(trained / 'model-4').values())
 

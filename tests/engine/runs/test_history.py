@@ -10,9 +10,9 @@ from engine.runs.history import Best
 
 
 def row(epoch: int, top1: float | None = None) -> history.Row:
-    found: history.Row = {'loss': 0.5, 'epoch_num': epoch, 'global_step': 10 * epoch}
+    found: history.Row = {'train/loss': 0.5, 'epoch_num': epoch, 'global_step': 10 * epoch}
     if top1 is not None:
-        found['val/mean/top1'] = top1
+        found['val/top1/mean'] = top1
     return found
 
 
@@ -60,3 +60,13 @@ def test_what_is_no_history(content, message, tmp_path, capsys):
 def test_earlier_versions_wrote_no_checksum(tmp_path):
     (tmp_path / 'stats.json').write_text(json.dumps([row(1, 40), row(2, 50)]))
     assert history.best(history.read(tmp_path, '')) == Best(50, 20, 2)
+
+
+def test_names_of_an_earlier_version_are_read_as_ours(tmp_path):
+    earlier = {'loss': 0.5, 'loss/s28': 0.25, 'val/s28/top1': 40.0, 'val/mean/top1': 41.0}
+    history.write(tmp_path, [{'epoch_num': 1, 'global_step': 10, 'learning_rate': 0.1, **earlier}])
+    (row,) = history.read(tmp_path, '')
+    expected = {'train/loss': 0.5, 'train/loss/s28': 0.25, 'val/top1/s28': 40.0, 'lr': 0.1}
+    assert expected.items() <= row.items()
+    assert history.scores(row) == {'s28': 40.0}
+    assert history.best([row]).mean_top1 == 41

@@ -112,7 +112,7 @@ class Evaluation:
         file = self.folder / history.FILE
         rows = json.loads(file.read_text()) if file.exists() else []
         row = {'epoch_num': trainer.epoch_num, 'global_step': trainer.global_step}
-        write_json(file, [*rows, {**row, 'val/mean/top1': trainer.latest}])
+        write_json(file, [*rows, {**row, 'val/top1/mean': trainer.latest}])
         if last:
             raise Stopped
 
@@ -296,10 +296,10 @@ class RunFolder(RuleBasedStateMachine):
         assert [row['epoch_num'] for row in rows] == list(range(1, len(rows) + 1))
         for row in rows:
             assert row['global_step'] == row['epoch_num'] * STEPS
-            assert row['val/mean/top1'] == score(row['global_step'])
+            assert row['val/top1/mean'] == score(row['global_step'])
         if rows:
             best = json.loads((self.folder / 'best.json').read_text())
-            assert best['mean_top1'] >= max(row['val/mean/top1'] for row in rows)
+            assert best['mean_top1'] >= max(row['val/top1/mean'] for row in rows)
 
     @invariant()
     def records_are_of_their_checkpoints(self):

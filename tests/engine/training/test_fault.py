@@ -278,7 +278,7 @@ def test_optimizers_and_averages_go_on(optimizer, tmp_path, monkeypatch):
     for folder in ('eval', 'eval/ema'):
         accuracy[folder] = json.loads((run / folder / 's12.json').read_text())['top1']
     last = history(run)[-1]
-    assert accuracy == {'eval': last['val/s12/top1'], 'eval/ema': last['val-ema/s12/top1']}
+    assert accuracy == {'eval': last['val/top1/s12'], 'eval/ema': last['val-ema/top1/s12']}
     shutil.rmtree(run / 'eval')
     few = few_images()
     monkeypatch.setattr(datasets, 'open_dataset', lambda *_, **__: few)

@@ -1,18 +1,21 @@
 """What a person sees of a training: the line of an epoch, and the reasons of errors."""
 
+from types import SimpleNamespace
+
 import pytest
 from tensorpack.utils import logger
 
 from engine.errors import reason
-from engine.training.monitors import Events, line
+from engine.training.events import Events
+from engine.training.monitors import line
 from quant.backend import tf
 
 LATEST = {
-    'loss': 1.25,
-    'val/s28/top1': 80.125,
-    'val/s20/top1': 75.0,
-    'val/s12/top1': 60.5,
-    'val/ensemble/top1': 82.0,
+    'train/loss': 1.25,
+    'val/top1/s28': 80.125,
+    'val/top1/s20': 75.0,
+    'val/top1/s12': 60.5,
+    'val/top1/ensemble': 82.0,
 }
 
 
@@ -29,7 +32,8 @@ def test_line_of_an_epoch(names, points):
 def test_no_room_for_events_does_not_end_the_training(tmp_path, monkeypatch):
     lines, seen = [], []
     monkeypatch.setattr(logger, 'warning', lines.append)
-    events = Events(str(tmp_path))
+    model = SimpleNamespace(losses=[{'loss': tf.constant(1.0)}])
+    events = Events(model, str(tmp_path))
     events._setup_graph()
 
     def full():

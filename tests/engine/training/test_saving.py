@@ -226,7 +226,7 @@ def best(run, tmp_path):
             global_step=10 * epoch,
         )
         callback._trigger_epoch()
-        rows.append({'val/mean/top1': top1, 'epoch_num': epoch, 'global_step': 10 * epoch})
+        rows.append({'val/top1/mean': top1, 'epoch_num': epoch, 'global_step': 10 * epoch})
         history.write(tmp_path, rows)
         found = read_json(tmp_path / 'best.json', history.Best, '')
         return found, CHECK(str(tmp_path / 'best'))['x']

@@ -54,11 +54,27 @@ def test_a_run_leaves_what_its_readers_need(trained):
     assert set(read_layers(trained)) == {'s16', 's12'}
     history = json.loads((trained / 'stats.json').read_text())
     assert [row['epoch_num'] for row in history] == [1, 2]
-    assert {'val/s16/top1', 'val/ensemble/top5', 'loss/distillation', 'learning_rate'} <= set(
-        history[0]
-    )
+    assert {'val/top1/s16', 'val/top5/ensemble', 'train/loss/distillation', 'lr'} <= set(history[0])
     assert any('dead_levels' in name for name in history[0])
     assert (trained / 'log.log').exists() and list(trained.glob('events.*'))
+
+
+def test_tags_of_tensorboard(trained):
+    """In groups of the field's terms: the loss by step, scores by point, the configuration."""
+    found, steps = {}, []
+    for path in trained.glob('events.*'):
+        for event in tf.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                found[value.tag] = value
+                if value.tag == 'train/loss':
+                    steps.append(event.step)
+    assert {'lr', 'val/top1/s16', 'val/loss/s12', 'val/top1/mean', 'train/error/s16'} <= set(found)
+    assert len(steps) == 6 and len(set(steps)) == 6
+    text = found['config/text_summary'].tensor.string_val[0].decode()
+    assert '**quantization**' in text and '"qw": 2' in text
+    assert {'_hparams_/experiment', '_hparams_/session_start_info'} <= set(found)
+    groups = {name.split('/')[0] for name in found}
+    assert groups - {'_hparams_'} == {'config', 'lr', 'quant', 'step', 'train', 'val', 'data'}
 
 
 def test_every_basis_is_refit_once_per_step(trained):
@@ -72,7 +88,7 @@ def test_every_basis_is_refit_once_per_step(trained):
 def test_best_checkpoint_is_the_best_epoch(trained):
     history = json.loads((trained / 'stats.json').read_text())
     best = json.loads((trained / 'best.json').read_text())
-    means = [row['val/mean/top1'] for row in history]
+    means = [row['val/top1/mean'] for row in history]
     assert best['mean_top1'] == pytest.approx(max(means))
     assert best['epoch'] == 1 + means.index(max(means))
     assert values(trained / 'best')['global_step'] == best['step']

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from engine.files import output_file
-from engine.results import quantizer_table, rendering, tables
+from engine.results import cascade_records, quantizer_table, rendering, tables
 from scripts import add_format, parser, status
 
 
@@ -71,7 +71,12 @@ def text_of(args: argparse.Namespace) -> str:
         return quantizer_table.render(args.published, args.format)
     if args.published is not None:
         return rendering.render_published(args.published, args.format)
-    return rendering.render(tables.read_runs(args.runs, args.device), args.format, args.compare)
+    runs = tables.read_runs(args.runs, args.device)
+    compare = args.compare
+    if compare is None and len(runs) == 1:
+        compare = False
+    runs += cascade_records.of_runs(runs, args.runs, args.device)
+    return rendering.render(runs, args.format, compare)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

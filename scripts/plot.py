@@ -19,7 +19,7 @@ from pathlib import Path
 
 from engine import figures
 from engine.files import check_output
-from engine.results import accuracy_figure, history_figure, tables
+from engine.results import accuracy_figure, cascade_records, history_figure, tables
 from scripts import parser, status
 
 
@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
         else:
             folders.append(path)
     runs = tables.read_runs(folders, args.device)
+    runs += cascade_records.of_runs(runs, folders, args.device)
     for file in files:
         runs += tables.read_table(file)
     figure = accuracy_figure.draw(tables.curves(runs), args.cost)

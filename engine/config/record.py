@@ -32,12 +32,16 @@ def flat_record(data: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         data: read from the JSON of a run.
     """
-    if 'version' not in data:
-        return dict(data)
     values: dict[str, Any] = {}
-    for options in data.values():
-        if isinstance(options, dict):
-            values.update(options)
+    if 'version' not in data:
+        values.update(data)
+    else:
+        for options in data.values():
+            if isinstance(options, dict):
+                values.update(options)
+    # Whether classes were drawn alike, before they could count alike.
+    if isinstance(values.get('balance'), bool):
+        values['balance'] = SAMPLER if values['balance'] else 'none'
     return values
 
 
@@ -52,8 +56,6 @@ def options(data: Mapping[str, Any], source: str) -> dict[str, Any]:
         UsageError: unknown options or values of another type, or a later version.
     """
     values = _of_groups(data, source) if 'version' in data else _of_flat(data, source)
-    if isinstance(values.get('balance'), bool):
-        values['balance'] = SAMPLER if values['balance'] else 'none'
     if 'schedule' in values:
         values.setdefault('absolute', True)
         # As sessions and quantizers were before there was a choice.
@@ -92,7 +94,7 @@ def _of_flat(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     every: set[str] = set()
     for net in nets.names():
         every.update(groups.option_names(net))
-    data = datasets.completed(data)
+    data = datasets.completed(flat_record(data))
     _refuse_unknown(data, every, source)
     net = data.get('net', Architecture.net)
     if net not in nets.names():

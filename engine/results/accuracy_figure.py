@@ -174,7 +174,7 @@ class Drawing:
     def label_points(self, curves: Sequence[Curve]) -> None:
         """Writes each size once, below the lowest point of all lines that have it at that cost.
 
-        Labels without room are left out; the ends of lines come first.
+        Labels without room, and those of cascades, are left out; the ends of lines come first.
         """
         width, height = self._room(0.05, 0.04)
         placed: list[tuple[float, float]] = []
@@ -214,6 +214,8 @@ class Drawing:
             all_points += line
         lowest: dict[tuple[str, float], float] = {}
         for row in ends + all_points:
+            if row.is_cascade:
+                continue
             key = row.label, self.cost.of(row)
             y = row.top1 if row.published is None else min(row.top1, row.published.top1)
             lowest[key] = min(y, lowest.get(key, 100.0))

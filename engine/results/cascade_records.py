@@ -1,5 +1,6 @@
 """Cascades that were chosen for a run, with their costs; pure numpy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 from engine.results import cascades, chains, exit_records, profiles
 from engine.results.cascades import Cascade
 from engine.results.exit_records import MADDS
+from engine.results.tables import Row, Run
 from engine.runs import fingerprint
 from engine.runs.folder import checkpoints
 
@@ -60,3 +62,59 @@ def recorded(folder: Path, device: str) -> list[Recorded]:
             ms = float(shares @ chains.costs(one.points, times))
         rows.append(Recorded(path, one, madds, ms))
     return sorted(rows, key=lambda row: row.madds)
+
+
+def of_runs(runs: Sequence[Run], folders: Sequence[str], device: str = '') -> list[Run]:
+    """The cascades of runs as runs of their own, which are curves beside those of the points.
+
+    Args:
+        runs: as ``tables.read_runs`` read them.
+        folders: of these.
+        device: as of ``tables.read_runs``.
+
+    Raises:
+        UsageError: a record cannot be read.
+    """
+    timed_on = profiles.device_of(map(Path, folders), device)
+    found = []
+    for run, folder in zip(runs, folders):
+        name = f'{run.name}, cascades'
+        rows: dict[tuple[float, ...], Row] = {}
+        for one in recorded(Path(folder), timed_on):
+            cascade = one.cascade
+            same = [row for row in run.rows if row.images in (None, cascade.validation.images)]
+            if same:
+                rows[one.madds, cascade.validation.top1] = _row(
+                    f'{run.name}, cascades', one, same[0]
+                )
+        if rows:
+            config = {**run.config, 'sizes': []}
+            dearest_first = tuple(reversed(rows.values()))
+            found.append(Run(name, config, dearest_first))
+    return found
+
+
+def _row(name: str, one: Recorded, like: Row) -> Row:
+    """A cascade as a row.
+
+    Args:
+        name: in tables.
+        one: the cascade.
+        like: row of a point that was measured on the same images.
+    """
+    judged = one.cascade.validation
+    return Row(
+        run=name,
+        qw=like.qw,
+        qa=like.qa,
+        point=one.cascade.name,
+        bn=one.cascade.name,
+        madds=one.madds,
+        weight_bytes=like.weight_bytes,
+        top1=judged.top1,
+        top5=judged.top5,
+        images=judged.images,
+        ms=one.ms,
+        conditions=like.conditions,
+        device=like.device,
+    )

@@ -20,7 +20,7 @@ COMBINES = (LAST, MEAN)
 LARGEST_CHAIN = 5
 
 # Between the points of a spelling.
-_BETWEEN = '+'
+BETWEEN = '+'
 
 
 def spelled(points: Sequence[str]) -> str:
@@ -29,7 +29,7 @@ def spelled(points: Sequence[str]) -> str:
     >>> spelled(['s96', 's160'])
     's96+s160'
     """
-    return _BETWEEN.join(points)
+    return BETWEEN.join(points)
 
 
 def passes(points: Sequence[str]) -> Iterator[list[str]]:

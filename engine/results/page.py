@@ -14,7 +14,7 @@ from engine.config import cli
 from engine.config.config import read_config
 from engine.errors import UsageError
 from engine.files import Damaged, in_shell, read_json
-from engine.results import accuracy_figure, cascades, records, selection, tables
+from engine.results import accuracy_figure, cascade_records, cascades, records, selection, tables
 from engine.results.accuracy_figure import COSTS
 from engine.results.exit_records import EARLY, WHOLE, Measured
 from engine.results.selection import Choice
@@ -252,7 +252,7 @@ def page(folders: Sequence[str]) -> str:
         UsageError: A folder is no run, or has not been evaluated; or matplotlib is not installed.
     """
     runs = tables.read_runs(folders)
-    curves = tables.curves(runs)
+    curves = tables.curves([*runs, *cascade_records.of_runs(runs, folders)])
     found: list[Choice] = []
     for place in map(Path, folders):
         if selection.has_checkpoint(place):

@@ -12,6 +12,7 @@ from engine import families
 from engine.errors import UsageError
 from engine.files import in_shell, read_json
 from engine.results import profiles, published, records
+from engine.results.chains import BETWEEN
 from engine.results.conditions import comparable, labels, measured_on
 from engine.results.costs import Layers, point_cost
 from engine.results.published import Published
@@ -76,6 +77,11 @@ class Row:
     def is_dynamic(self) -> bool:
         """Whether a gate chose the operating point image by image."""
         return self.point.endswith(DYNAMIC)
+
+    @property
+    def is_cascade(self) -> bool:
+        """Whether images passed several operating points in turn."""
+        return BETWEEN in self.point
 
     @property
     def difference(self) -> float | None:

@@ -11,7 +11,7 @@ from engine.files import write_json
 from engine.results import cascades, chains, exit_thresholds, page, point_answers, selection
 from engine.results.exit_records import HOLDOUT, VALIDATION
 from engine.runs import fingerprint, holdout
-from scripts import choose, thresholds
+from scripts import accuracy_table, choose, plot, thresholds
 from tests.engine.results.conftest import SMALL
 from tests.engine.results.run_folders import layer, score, write_run
 from tests.engine.results.test_cascades import SINGLE, answers
@@ -211,3 +211,16 @@ def test_cascades_of_other_weights_are_no_choices(folder):
     assert call(folder, '--cascade', 's12', 's20', '--budget', '4M') == 0
     (folder / 'model-5.data-00000-of-00001').write_bytes(b'trained further')
     assert all(one.cascade is None for one in selection.choices(folder))
+
+
+def test_tables_and_plots_have_cascades_as_a_curve(folder, tmp_path, capsys):
+    assert call(folder, '--cascade', 'auto', '--sweep', '3') == 0
+    capsys.readouterr()
+    assert accuracy_table.main([str(folder), '--format', 'json']) == 0
+    rows = json.loads(capsys.readouterr().out)['rows']
+    own = [row for row in rows if row['run'] == 'run, cascades']
+    kept = {(one.madds, one.top1) for one in selection.choices(folder) if one.cascade is not None}
+    assert {(row['madds'], row['top1']) for row in own} == kept
+    assert len(rows) == len(own) + 3
+    assert plot.main([str(folder), '-o', str(tmp_path / 'p.svg')]) == 0
+    assert 'cascades' in (tmp_path / 'p.svg').read_text()

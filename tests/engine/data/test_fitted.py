@@ -8,6 +8,8 @@ from engine.config.resolve import resolve
 from engine.data import fitted, folder
 from engine.data.sources import FileSource
 from engine.data.spec import Edges
+from engine.files import write_json
+from engine.results import records
 from tests.engine.data.layouts import makers
 
 
@@ -100,12 +102,15 @@ def test_weights_of_classes_are_recorded_and_said(tmp_path):
 
 
 @pytest.mark.parametrize('before, now', [(True, 'sampler'), (False, 'none')])
-def test_records_of_when_there_was_but_a_sampler(before, now):
+def test_records_of_when_there_was_but_a_sampler(before, now, tmp_path):
     record = Config.from_values(net='san').to_json()
     record['images']['balance'] = before
     assert Config.from_json(record, 'record').balance == now
     words = ['--balance'] if before else []
     assert cli.explicit(cli.parse(words)).get('balance', 'none') == now
+    write_json(tmp_path / 'config.json', record)
+    # Tables read it, too.
+    assert records.read_config(tmp_path)['balance'] == now
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,10 @@ SOURCES = (
     'grid.h',
     'search.h',
     'uniform.h',
+    'parts.h',
     'kernels.cc',
     'ops.cc',
+    'uniform_ops.cc',
     'bases.cc',
 )
 

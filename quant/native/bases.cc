@@ -1,33 +1,13 @@
 // Operations of bases: their sorted sums, and the normal equations of a refit.
-#include <algorithm>
-#include <vector>
-
-#include "kernels.h"
-#include "tensorflow/core/framework/op.h"
-#include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/framework/shape_inference.h"
+#include "parts.h"
 
 namespace {
 
 using tensorflow::OpInputList;
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
 using tensorflow::shape_inference::DimensionHandle;
-using tensorflow::shape_inference::InferenceContext;
 
 // Neighbouring channels whose numbers lie in the same lines of memory.
 constexpr int64_t kTogether = 16;
-
-template <class Work>
-void run(OpKernelContext* context, int64_t count, int64_t cost, const Work& work) {
-  auto* threads = context->device()->tensorflow_cpu_worker_threads();
-  threads->workers->ParallelFor(count, cost, [&work](int64_t begin, int64_t end) {
-    for (int64_t number = begin; number < end; ++number) work(number);
-  });
-}
 
 class Grid : public OpKernel {
  public:
@@ -220,6 +200,5 @@ REGISTER_OP("SwitchableNormalEquations")
       return absl::OkStatus();
     });
 
-REGISTER_KERNEL_BUILDER(Name("SwitchableGrid").Device(tensorflow::DEVICE_CPU), Grid);
-REGISTER_KERNEL_BUILDER(Name("SwitchableNormalEquations").Device(tensorflow::DEVICE_CPU),
-                        NormalEquations);
+ON_CPU("SwitchableGrid", Grid);
+ON_CPU("SwitchableNormalEquations", NormalEquations);

@@ -1,13 +1,7 @@
-// Operations of TensorFlow that divide tensors among its threads and leave the parts to kernels.
-#include <algorithm>
+// Operations that encode against thresholds, and the choice of kernels.
 #include <cstdlib>
-#include <string>
-#include <vector>
 
-#include "kernels.h"
-#include "tensorflow/core/framework/op.h"
-#include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/framework/shape_inference.h"
+#include "parts.h"
 
 const Kernels& chosen() {
 #if defined(__x86_64__)
@@ -26,131 +20,6 @@ const Kernels& chosen() {
 namespace {
 
 using tensorflow::DataType;
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
-using tensorflow::shape_inference::InferenceContext;
-
-// The parts of a tensor: what is computed of each depends on its shape alone, not on the number
-// of threads.
-class Parts {
- public:
-  static constexpr int64_t kFewest = 16384;  // values of a part, at least
-  static constexpr int64_t kMost = 64;       // parts
-
-  Parts(int64_t size, int64_t channels, int lanes)
-      : size_(size), channels_(channels), lanes_(lanes) {
-    if (channels == 1) {
-      length_ = std::max(kFewest, (size / kMost + 15) / 16 * 16);
-      groups_ = 1;
-      count_ = (size + length_ - 1) / length_;
-      return;
-    }
-    rows_ = size / channels;
-    groups_ = (channels + lanes - 1) / lanes;
-    const int64_t wanted = std::min(rows_ * lanes / kFewest, kMost / groups_);
-    chunks_ = std::max<int64_t>(1, wanted);
-    length_ = (rows_ + chunks_ - 1) / chunks_;
-    count_ = size ? chunks_ * groups_ : 0;
-  }
-
-  int64_t count() const { return count_; }
-  bool shared() const { return channels_ == 1; }
-  // Groups of neighbouring channels.
-  int64_t groups() const { return groups_; }
-  int64_t group(int64_t number) const { return shared() ? 0 : number % groups_; }
-
-  // The place of a part's first value.
-  int64_t begin(int64_t number) const {
-    if (shared()) return number * length_;
-    return number / groups_ * length_ * channels_ + group(number) * lanes_;
-  }
-
-  Part part(int64_t number) const {
-    if (shared()) return {1, std::min(length_, size_ - begin(number)), 0};
-    const int64_t first = number / groups_ * length_;
-    return {std::max<int64_t>(0, std::min(length_, rows_ - first)), channels_,
-            group(number) * lanes_};
-  }
-
-  template <class Work>
-  void run(OpKernelContext* context, const Work& work) const {
-    auto* threads = context->device()->tensorflow_cpu_worker_threads();
-    const int64_t cost = 4 * size_ / std::max<int64_t>(count_, 1);
-    threads->workers->ParallelFor(count_, cost, [&work](int64_t begin, int64_t end) {
-      for (int64_t number = begin; number < end; ++number) work(number);
-    });
-  }
-
- private:
-  int64_t size_, channels_, lanes_;
-  int64_t rows_ = 0, groups_ = 1, chunks_ = 1, length_ = 1, count_ = 0;
-};
-
-// Tables of [kinds][height] numbers per channel: one of each part, and their sum.
-class PartTables {
- public:
-  PartTables(const Parts& parts, int kinds, int64_t height, int lanes)
-      : parts_(parts),
-        lanes_(parts.shared() ? 1 : lanes),
-        size_(kinds * height * lanes_),
-        numbers_(parts.count() * size_) {}
-
-  double* of_part(int64_t number) { return numbers_.data() + number * size_; }
-
-  // The table of a group of channels over all its parts, added up in the first.
-  const double* of_group(int64_t group) {
-    double* table = of_part(group);
-    for (int64_t number = group + parts_.groups(); number < parts_.count();
-         number += parts_.groups()) {
-      const double* more = of_part(number);
-      for (int64_t i = 0; i < size_; ++i) table[i] += more[i];
-    }
-    return table;
-  }
-
-  int64_t lanes() const { return lanes_; }
-
-  // Row ``row`` of the table, of a channel, over all parts.
-  double total(int64_t row, int64_t channel) const {
-    double sum = 0;
-    const int64_t first = parts_.shared() ? 0 : channel / lanes_;
-    for (int64_t number = first; number < parts_.count(); number += parts_.groups()) {
-      sum += numbers_[number * size_ + row * lanes_ + channel % lanes_];
-    }
-    return sum;
-  }
-
- private:
-  const Parts& parts_;
-  int64_t lanes_, size_;
-  std::vector<double> numbers_;
-};
-
-char* bytes(Tensor* tensor) { return static_cast<char*>(tensor->data()); }
-const char* bytes(const Tensor& tensor) { return static_cast<const char*>(tensor.data()); }
-
-float* floats(Tensor* tensor) { return static_cast<float*>(tensor->data()); }
-const float* floats(const Tensor& tensor) { return static_cast<const float*>(tensor.data()); }
-
-// An output of the shape of inputs, in the memory of one of them that nobody else needs.
-bool output_like(OpKernelContext* context, const std::vector<int>& inputs, Tensor** output) {
-  const TensorShape& shape = context->input(inputs[0]).shape();
-  const auto status = context->forward_input_or_allocate_output(inputs, 0, shape, output);
-  if (!status.ok()) context->SetStatus(status);
-  return status.ok();
-}
-
-bool columns_fit(OpKernelContext* context, const Tensor& x, int64_t channels) {
-  const bool fit =
-      channels == 1 || (x.dims() > 0 && x.dim_size(x.dims() - 1) == channels && channels > 0);
-  if (!fit) {
-    context->SetStatus(absl::InvalidArgumentError("numbers per channel need channels last"));
-  }
-  return fit;
-}
 
 class Encode : public OpKernel {
  public:
@@ -197,7 +66,7 @@ class Encode : public OpKernel {
     const Parts parts(size, call.channels, kernels_.lanes);
     PartTables tables(parts, 2, call.collect ? call.count + 1 : 0, kernels_.lanes);
     const int64_t width = call.bf16 ? 2 : 4;
-    parts.run(context, [&](int64_t number) {
+    run(context, parts.count(), parts.cost(), [&](int64_t number) {
       const int64_t begin = parts.begin(number);
       uint8_t* bits = masks ? mask->flat<uint8_t>().data() + begin / 8 : nullptr;
       kernels_.encode(call, parts.part(number), bytes(x) + begin * width,
@@ -270,7 +139,7 @@ class Masked : public OpKernel {
     const bool bf16 = upstream.dtype() == tensorflow::DT_BFLOAT16;
     const int64_t width = bf16 ? 2 : 4;
     const Parts parts(size, 1, kernels_.lanes);
-    parts.run(context, [&](int64_t number) {
+    run(context, parts.count(), parts.cost(), [&](int64_t number) {
       const int64_t begin = parts.begin(number);
       kernels_.masked(bf16, parts.part(number).stride, bytes(upstream) + begin * width,
                       mask.flat<uint8_t>().data() + begin / 8, bytes(y) + begin * width);
@@ -299,7 +168,7 @@ class CellSums : public OpKernel {
     call.thresholds = floats(thresholds);
     const Parts parts(x.NumElements(), 1, kernels_.lanes);
     PartTables tables(parts, 1, call.count + 1, kernels_.lanes);
-    parts.run(context, [&](int64_t number) {
+    run(context, parts.count(), parts.cost(), [&](int64_t number) {
       const int64_t begin = parts.begin(number);
       kernels_.sums(call, parts.part(number), floats(x) + begin, floats(values) + begin,
                     tables.of_part(number));
@@ -312,93 +181,6 @@ class CellSums : public OpKernel {
  private:
   const Kernels& kernels_;
 };
-
-// Attributes and numbers that a uniform quantizer and its gradient share.
-class UniformKernel : public OpKernel {
- public:
-  explicit UniformKernel(OpKernelConstruction* context) : OpKernel(context), kernels_(chosen()) {
-    OP_REQUIRES_OK(context, context->GetAttr("low", &call_.low));
-    OP_REQUIRES_OK(context, context->GetAttr("high", &call_.high));
-    OP_REQUIRES_OK(context, context->GetAttr("relu", &call_.relu));
-  }
-
- protected:
-  bool complete(OpKernelContext* context, const Tensor& x, int step, Uniform* call) const {
-    *call = call_;
-    const Tensor& steps = context->input(step);
-    const Tensor& offsets = context->input(step + 1);
-    call->channels = steps.NumElements();
-    call->step = floats(steps);
-    call->offset = offsets.NumElements() ? floats(offsets) : nullptr;
-    if (call->offset && offsets.NumElements() != call->channels) {
-      context->SetStatus(absl::InvalidArgumentError("as many offsets as steps, or none"));
-      return false;
-    }
-    return columns_fit(context, x, call->channels);
-  }
-
-  const Kernels& kernels_;
-  Uniform call_{};
-};
-
-class UniformLevels : public UniformKernel {
- public:
-  using UniformKernel::UniformKernel;
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& x = context->input(0);
-    Uniform call;
-    Tensor* y;
-    if (!complete(context, x, 1, &call) || !output_like(context, {0}, &y)) return;
-    const Parts parts(x.NumElements(), call.channels, kernels_.lanes);
-    parts.run(context, [&](int64_t number) {
-      const int64_t begin = parts.begin(number);
-      kernels_.uniform(call, parts.part(number), floats(x) + begin, floats(y) + begin);
-    });
-  }
-};
-
-class UniformGradient : public UniformKernel {
- public:
-  explicit UniformGradient(OpKernelConstruction* context) : UniformKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("delta", &call_.delta));
-    OP_REQUIRES_OK(context, context->GetAttr("clip_ends", &call_.clip_ends));
-    OP_REQUIRES_OK(context, context->GetAttr("inner", &call_.inner));
-    std::string passes;
-    OP_REQUIRES_OK(context, context->GetAttr("passes", &passes));
-    call_.passes_all = passes == "all";
-    call_.passes_ends = passes == "closed";
-  }
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& upstream = context->input(0);
-    const Tensor& x = context->input(1);
-    OP_REQUIRES(context, upstream.NumElements() == x.NumElements(),
-                absl::InvalidArgumentError("a gradient for each value"));
-    Uniform call;
-    Tensor* y;
-    if (!complete(context, x, 2, &call) || !output_like(context, {0, 1}, &y)) return;
-    const Parts parts(x.NumElements(), call.channels, kernels_.lanes);
-    PartTables tables(parts, 2, 1, kernels_.lanes);
-    parts.run(context, [&](int64_t number) {
-      const int64_t begin = parts.begin(number);
-      kernels_.uniform_gradient(call, parts.part(number), floats(upstream) + begin,
-                                floats(x) + begin, floats(y) + begin, tables.of_part(number));
-    });
-    for (int which = 0; which < 2; ++which) {
-      Tensor* sums;
-      OP_REQUIRES_OK(context, context->allocate_output(1 + which, {call.channels}, &sums));
-      for (int64_t channel = 0; channel < call.channels; ++channel) {
-        sums->vec<float>()(channel) = float(tables.total(which, channel));
-      }
-    }
-  }
-};
-
-absl::Status like_first(InferenceContext* context) {
-  context->set_output(0, context->input(0));
-  return absl::OkStatus();
-}
 
 }  // namespace
 
@@ -447,43 +229,6 @@ REGISTER_OP("SwitchableCellSums")
       return absl::OkStatus();
     });
 
-REGISTER_OP("SwitchableUniform")
-    .Input("x: float")
-    .Input("step: float")
-    .Input("offset: float")
-    .Output("y: float")
-    .Attr("low: float")
-    .Attr("high: float")
-    .Attr("relu: bool")
-    .SetShapeFn(like_first);
-
-REGISTER_OP("SwitchableUniformGradient")
-    .Input("upstream: float")
-    .Input("x: float")
-    .Input("step: float")
-    .Input("offset: float")
-    .Output("toward_x: float")
-    .Output("toward_step: float")
-    .Output("toward_offset: float")
-    .Attr("low: float")
-    .Attr("high: float")
-    .Attr("relu: bool")
-    .Attr("delta: float")
-    .Attr("passes: {'closed', 'open', 'all'}")
-    .Attr("clip_ends: bool")
-    .Attr("inner: bool")
-    .SetShapeFn([](InferenceContext* context) {
-      context->set_output(0, context->input(1));
-      context->set_output(1, context->input(2));
-      context->set_output(2, context->input(2));
-      return absl::OkStatus();
-    });
-
-#define ON_CPU(NAME, KERNEL) \
-  REGISTER_KERNEL_BUILDER(Name(NAME).Device(tensorflow::DEVICE_CPU), KERNEL)
-
 ON_CPU("SwitchableEncode", Encode);
 ON_CPU("SwitchableMasked", Masked);
 ON_CPU("SwitchableCellSums", CellSums);
-ON_CPU("SwitchableUniform", UniformLevels);
-ON_CPU("SwitchableUniformGradient", UniformGradient);

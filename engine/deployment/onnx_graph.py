@@ -16,6 +16,7 @@ from engine.deployment.names import EXECUTED, IMAGES, LOGITS, POINT, THRESHOLDS
 from engine.deployment.onnx_names import shorten
 from engine.deployment.onnx_tables import Tables
 from engine.deployment.onnx_unpacking import unpacked
+from engine.deployment.onnx_vectors import Vectors
 from engine.deployment.program import Codes, Operation, Part, Program
 from engine.deployment.regions import Region, regions
 from engine.errors import UsageError
@@ -56,7 +57,7 @@ class OnnxGraph:
         self._numbers: set[str] = set()
         self._rules: Mapping[type[Operation], Rule] = {}
         self._root = self._nodes
-        self._tables = Tables()
+        self._tables, self._vectors = Tables(), Vectors()
         self._row, self._place = POINT, ''
         self._count = 0
         self._shared = shared_kernels(self._joint.rows)
@@ -126,6 +127,8 @@ class OnnxGraph:
                 else:
                     self._rules[type(first)](self, row)
         self._tables.write(self)
+        if self._nodes is self._root:
+            self._vectors.write(self)
         self._nodes.extend(made)
         self._tables = outside
 
@@ -367,27 +370,25 @@ class OnnxGraph:
         kernel = self.once(
             f'kernel {part.name}', lambda w, place: w._kernel(whole, place, layout, kind)
         )
+        most, ends = (layout(np.empty(one.shape, np.bool_)).shape for one in (whole, part))
+        if self._joint.choices and kernel not in self._initializers:
+            kernel = self._vectors.taken(self, kernel, most, np.dtype(kind).name)
         if part.shape == whole.shape:
             return kernel
-        ends = layout(np.empty(part.shape, np.bool_)).shape
-        starts = self.indices(*[0] * len(ends))
-        return self.node('Slice', [kernel, starts, self._ends(*ends)], name)
+        first = self.indices(*[0] * len(ends))
+        return self.node('Slice', [kernel, first, self._ends(name, *ends)], name)
 
-    def _ends(self, *numbers: int) -> str:
+    def _ends(self, name: str, *numbers: int) -> str:
         """Where a kernel is cut: in a file of several points, for each image.
 
-        That takes no time that could be measured. Of constants ONNX Runtime would keep the kernels
-        of every point.
+        That takes no time that could be measured; of constants all cut kernels would be kept.
         """
         ends = self.indices(*numbers)
         if len(self._whole.points) == 1 or self._joint.choices:
             return ends
-
-        def add(w: OnnxGraph, name: str) -> str:
-            zeros = w.indices(*[0] * len(w._whole.points))
-            return w.node('Add', [ends, w.node('Gather', [zeros, w._row], f'{name}/zero')], name)
-
-        return self.once(f'{ends}/cut', add)
+        none = self.indices(*[0] * len(self._whole.points))
+        zero = self.once('zero', lambda w, out: w.node('Gather', [none, w._row], out))
+        return self.node('Add', [ends, zero], f'{name}/ends')
 
     def _kernel(
         self, part: Part, name: str, layout: Callable[[np.ndarray], np.ndarray], kind: Any

@@ -44,7 +44,7 @@ def settle(model: openvino.Model) -> None:
                 continue
             taken = _known(node.input_value(0))
             if taken is not None:
-                _inline(node, 0 if taken else 1)
+                inline(node, 0 if taken else 1)
                 changed = True
     model.validate_nodes_and_infer_types()
 
@@ -65,7 +65,7 @@ def _known(condition: openvino.Output) -> bool | None:
     return bool(found.get_data().item())
 
 
-def _inline(node: openvino.Node, branch: int) -> None:
+def inline(node: openvino.Node, branch: int) -> None:
     """Gives all that reads a choice the results of a branch.
 
     Args:

@@ -10,6 +10,7 @@ import openvino
 
 from engine.deployment.names import IMAGES, POINT, THRESHOLDS
 from engine.deployment.openvino_branches import replace, replace_constants, settle
+from engine.deployment.openvino_choosing import Execute, prepared
 from engine.deployment.runtimes import Run
 
 
@@ -93,22 +94,31 @@ class OpenVinoFile:
         shaped = model.clone()
         channels = model.input(IMAGES).partial_shape[3]
         shaped.reshape({IMAGES: openvino.PartialShape([count, side, side, channels])})
-        return _run(self._core.compile_model(shaped, 'CPU', self._settings))
+        execute = prepared(shaped, self._execute)
 
+        def run(images: np.ndarray) -> np.ndarray:
+            found = execute([openvino.Tensor(np.ascontiguousarray(images), shared_memory=True)])
+            # The buffers are used again, not those of the copy.
+            return np.concatenate([tensor.data for tensor in found], axis=1)
 
-def _run(compiled: openvino.CompiledModel) -> Run:
-    """A function of images, which any thread may call."""
-    requests = threading.local()
+        return run
 
-    def run(images: np.ndarray) -> np.ndarray:
-        # A request serves one thread at a time.
-        if not hasattr(requests, 'own'):
-            requests.own = compiled.create_infer_request()
-        found = requests.own.infer(images)
-        # Its buffers are used again, not those of the copy.
-        return np.concatenate([found[output] for output in compiled.outputs], axis=1)
+    def _execute(self, model: openvino.Model) -> Execute:
+        """A compiled model, which any thread may call."""
+        compiled = self._core.compile_model(model, 'CPU', self._settings)
+        requests = threading.local()
 
-    return run
+        def execute(inputs: Sequence[openvino.Tensor]) -> list[openvino.Tensor]:
+            # A request serves one thread at a time.
+            if not hasattr(requests, 'own'):
+                requests.own = compiled.create_infer_request()
+            own = requests.own
+            for number, tensor in enumerate(inputs):
+                own.set_input_tensor(number, tensor)
+            own.infer()
+            return [own.get_output_tensor(number) for number in range(len(compiled.outputs))]
+
+        return execute
 
 
 def _texts(model: openvino.Model) -> dict[str, str]:

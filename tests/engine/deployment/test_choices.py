@@ -396,7 +396,11 @@ def test_kernels_are_stored_once(cell, points, name, tmp_path):
     for names in (points[:1], points, [name]):
         path = tmp_path / 'a.onnx'
         onnx_file.save(trace.of_points(source, names, [0.0]), path, {}, packed=True)
-        sizes.append(kernels(onnx.load(path).graph))
+        graph = onnx.load(path).graph
+        sizes.append(kernels(graph))
+    # OpenVINO reads a branch once for each such value: three are no kernels.
+    if cell.startswith('dsnet'):
+        assert len(from_outside(graph)) <= 4
     one, every, choosing = sizes
     # So small a network is little more than its classifiers.
     assert 0 < one <= every < 2.1 * one
@@ -408,6 +412,17 @@ def kernels(graph):
     """Bytes of the matrices of a graph, which lie outside of its branches."""
     assert not any(branch.initializer for node in graph.node for branch in branches(node))
     return sum(len(one.raw_data) for one in graph.initializer if len(one.dims) > 1)
+
+
+def from_outside(graph):
+    """Names of what branches read from outside of all, and what is not stored."""
+    found = set()
+    own = {one.name for one in graph.initializer}
+    for node in graph.node:
+        for branch in branches(node):
+            found.update(name for inner in branch.node for name in inner.input)
+            own.update(name for inner in branch.node for name in inner.output)
+    return found - own
 
 
 def branches(node):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from onnx import helper
 
 from engine.data.identity import Part
-from engine.deployment import forms, onnx_export, runtimes
+from engine.deployment import forms, onnx_export, runtimes, verification
 from engine.deployment.predictor import Predictor
 from engine.graph import freeze
 from engine.importers import pytorch
@@ -352,6 +353,39 @@ def test_a_file_that_answers_differently_is_not_kept(low_bits, tmp_path, capsys,
     assert export.main([str(low_bits), '--out', str(tmp_path / 'a.onnx'), '--verify', '20']) == 1
     said = capsys.readouterr().err
     assert f'export: {tmp_path / "a.onnx"} is not made: onnxruntime 0 answers' in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('moment', ['write', 'compare', 'note'])
+@pytest.mark.parametrize('out', ['a.onnx', 'a'])
+def test_an_interrupted_export_leaves_nothing(out, moment, runs, tmp_path, capsys, monkeypatch):
+    """While a file or a folder is written, checked, or has its texts written."""
+
+    class Interrupted(forms.Exporter):
+        static = True
+
+        def write(self, source, points, path):
+            if out == 'a':
+                path.mkdir()
+            (path / 'b' if out == 'a' else path).write_text('begun')
+            stop('write')
+
+        def note(self, path, texts):
+            stop('note')
+
+    def stop(here):
+        if here == moment:
+            signal.raise_signal(signal.SIGINT)
+
+    def compare(*_):
+        stop('compare')
+        return []
+
+    monkeypatch.setattr(export.forms, 'exporter', lambda name: Interrupted())
+    monkeypatch.setattr(verification, 'compare', compare)
+    place = tmp_path / 'new'
+    assert exports(runs[0] / 'rsnet', 's12', place / out) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == 'interrupted'
     assert list(tmp_path.iterdir()) == []
 
 

@@ -135,7 +135,13 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The description of a module; None of one that is not listed, or was loaded before."""
+        """The description of a module; None of one that is not listed, or was loaded before.
+
+        Args:
+            fullname: of the module.
+            path: of its package.
+            target: as the import system gives it.
+        """
         if fullname not in _AROUND or fullname in self._found:
             return None
         self._found.add(fullname)

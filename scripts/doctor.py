@@ -101,7 +101,7 @@ def python_version(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
 
 
 def packages(versions: Callable[[str], str] = importlib.metadata.version) -> Finding:
-    """What must be installed."""
+    """Versions of the packages that must be installed."""
     shown, faults = [f'switchable-nets {__version__}'], []
     for name, wanted in NEEDED.items():
         try:

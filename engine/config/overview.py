@@ -108,7 +108,7 @@ def scorings(config: Config, epoch: int) -> int:
 
 
 def machine_lines(config: Config, threads: str) -> list[str]:
-    """What computes the run.
+    """The processor, its threads, and how quantizers are computed.
 
     Args:
         config: of the run.

@@ -19,6 +19,7 @@ from engine.data.spec import Dataset, DatasetSpec
 from engine.data.split import NONE, Split, divided
 from engine.errors import UsageError
 from engine.files import read_names
+from quant.spelling import suggestion
 
 # By name, in the order in which a plain folder is offered to them.
 SPECS: dict[str, DatasetSpec] = {
@@ -108,9 +109,8 @@ def open_dataset(
         raise UsageError(f'size is {size}, expected at least 1')
     found = named(data)
     if found.spec is folder.FOLDER and not (data and Path(data).expanduser().exists()):
-        raise UsageError(
-            f'--data {data}: no such name and no such folder or file; give {choices()}'
-        )
+        advice = f'{suggestion(data.partition(":")[0], SPECS)} give {choices()}'.strip()
+        raise UsageError(f'--data {data}: no such name and no such folder or file; {advice}')
     dataset = found.spec.open(found.folder, size or found.spec.image_size)
     if split is not None:
         dataset = _divided(dataset, split)

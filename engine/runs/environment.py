@@ -137,7 +137,7 @@ def checkout(root: Path = ROOT) -> tuple[str, bool]:
 
 
 def _git(root: Path, *words: str) -> str:
-    """What git answers; empty where there is none or it fails."""
+    """Answer of git; empty where there is none or it fails."""
     command = ['git', '-C', str(root), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)

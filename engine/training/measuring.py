@@ -138,9 +138,15 @@ def measure(
 
 
 def peak_bytes() -> int:
-    """Most memory that the first GPU had in use, or without one this process, in bytes."""
+    """Most memory that the first GPU had in use, or without one this process, in bytes.
+
+    0 where TensorFlow does not say.
+    """
     if has_gpu():
-        return int(tf.config.experimental.get_memory_info('GPU:0')['peak'])
+        try:
+            return int(tf.config.experimental.get_memory_info('GPU:0')['peak'])
+        except (ValueError, RuntimeError, tf.errors.OpError):
+            return 0
     # Kilobytes, but on macOS.
     unit = 1 if sys.platform == 'darwin' else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

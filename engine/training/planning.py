@@ -90,7 +90,7 @@ def _folder_line(folder: Path, step: int, config: Config, goes_on: bool) -> str:
 
 
 def memory_line(config: Config, layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
-    """What a step takes of memory, as far as it follows from the layers.
+    """Memory of a step, as far as it follows from the layers.
 
     Args:
         config: of the run.
@@ -122,10 +122,12 @@ def time_lines(config: Config, step: int, images: int, measured: Any) -> list[st
     scored = overview.scorings(config, step // config.steps_per_epoch)
     scoring = scored * images / measured.scored_per_second
     speed = config.batch_size / measured.step_seconds
+    peak = ''
+    if measured.peak_bytes:
+        peak = f'; peak memory {overview.scaled(measured.peak_bytes)}B'
     return [
         f'measured: {1e3 * measured.step_seconds:.0f} ms a step (median of {measured.steps}), '
-        f'{speed:.0f} images/s in training and {measured.scored_per_second:.0f} in scoring; '
-        f'peak memory {overview.scaled(measured.peak_bytes)}B',
+        f'{speed:.0f} images/s in training and {measured.scored_per_second:.0f} in scoring{peak}',
         f'time: {(training + scoring) / HOUR:.2f} hours: {training / HOUR:.2f} for {steps} steps, '
         f'{scoring / HOUR:.2f} for scoring {images} images {scored} times',
     ]

@@ -174,25 +174,6 @@ class MSDNet(Network):
             self._compute(self.plan.unread, size, views[size], maps, blocks)
         return Outputs({point: logits[point] for point in self.points}, extras)
 
-    def exit(
-        self, k: int, size: int, x: tf.Tensor | None, state: Mapping[Node, tf.Tensor], b: Blocks
-    ) -> tuple[tf.Tensor, dict[Node, tf.Tensor]]:
-        """One step of early exit: ``outputs`` is these steps in turn.
-
-        Args:
-            k: index of the exit; the earlier ones have answered.
-            size: input size.
-            x: float32 images, for the first exit.
-            state: the maps ``kept(k - 1)``; empty for the first exit.
-            b: the layer builder.
-
-        Returns:
-            [N, classes] logits and the maps ``kept(k)``.
-        """
-        maps = dict(state)
-        logits = self._answer(k, size, x, maps, b)
-        return logits, {node: maps[node] for node in self.kept(k)}
-
     @property
     def choosing(self) -> Mapping[str, int]:
         return {f'{Point(size=size)}-{DYNAMIC}': size for size in self.sizes}
@@ -221,13 +202,6 @@ class MSDNet(Network):
         else:
             logits, exit = exits.first_confident(answers, thresholds)
         return logits, {'exit': exit}
-
-    def kept(self, k: int) -> list[Node]:
-        """Maps that later exits read when exit ``k`` has answered, see ``nets.msdnet_plan``.
-
-        None after the last.
-        """
-        return self.plan.kept(k)
 
     def loss(self, outputs: Outputs, labels: losses.Labels) -> dict[str, tf.Tensor]:
         """Named scalar terms.

@@ -224,15 +224,6 @@ class Plan:
             done |= needed
         return found
 
-    def kept(self, k: int) -> list[Node]:
-        """Maps that exist when exit ``k`` has answered and that later exits read."""
-        done: set[Node] = set().union(*self.fresh[: k + 1])
-        read: set[Node] = set()
-        for nodes in self.fresh[k + 1 :]:
-            for node in nodes:
-                read.update(self.reads(node))
-        return sorted(read & done)
-
     @functools.cached_property
     def unread(self) -> list[Node]:
         """Maps that no exit needs.

@@ -15,30 +15,12 @@ from engine.deployment.early_exit import EarlyExit
 from engine.deployment.program import Program
 from engine.deployment.run_backend import RunBackend
 from engine.deployment.stages import Queue
-from engine.deployment.tf_graph import graph_of
+from engine.deployment.tf_graph import graph_of, serving
 from engine.errors import UsageError
 from engine.graph import freeze
-from engine.graph.freeze import Frozen
 from engine.results import selection
 from engine.runs.checkpoint import Checkpoint
 from nets.points import DYNAMIC, Point
-from quant.backend import has_gpu
-
-
-def serving(frozen: Frozen, threads: int) -> Callable[..., list[np.ndarray]]:
-    """The function of a graph of one part.
-
-    Args:
-        frozen: the graph, of a program.
-        threads: of one operation; 0 takes all cores.
-    """
-    optimizers: tuple[str, ...] = ()
-    if not has_gpu():
-        # The first moves scales into kernels, the second joins convolution, shift and ReLU; the
-        # others find nothing in seconds.
-        optimizers = ('constfold', 'remap')
-    (run,) = frozen.runs(threads, optimizers)
-    return run
 
 
 class Served:
@@ -76,7 +58,8 @@ class Served:
 
     def _made(self, batch: int | None) -> Callable[..., list[np.ndarray]]:
         frozen = graph_of(self._whole, [self._name], batch=batch, telling=self._telling)
-        return serving(frozen, self._threads)
+        (run,) = serving(frozen, self._threads)
+        return run
 
     def predict(self, point: str, batch: Sequence[np.ndarray]) -> Prediction:
         """Answers.
@@ -188,8 +171,9 @@ class TensorFlowBackend(RunBackend):
         """The exits of a size in turn, and how the images are made that they read."""
         with self._lock:
             if size not in self._exits:
-                model, values = freeze.point_model(self._source, str(Point(size=size, exit=0)))
-                early = EarlyExit(model, values, size, threads=self._threads)
+                model, _ = freeze.point_model(self._source, str(Point(size=size, exit=0)))
+                alone = dataclasses.replace(self._source, config=model.config)
+                early = EarlyExit(alone, size, threads=self._threads)
                 preprocessing = dataclasses.replace(model.config.preprocessing, sizes=(size,))
                 self._exits[size] = early, preprocessing
             return self._exits[size]

@@ -20,7 +20,7 @@ from engine.deployment.tf_choices import Values
 from engine.deployment.tf_steps import step_function
 from engine.graph.freeze import Frozen, Signature
 from nets.losses import log_confidence
-from quant.backend import new_graph, tf
+from quant.backend import has_gpu, new_graph, tf
 
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], tf.Tensor]] = {
     'add': lambda x, y: x + y,
@@ -55,6 +55,21 @@ def graph_of(
             found[0] = tf.identity(found[0], f'{point}/logits')
             signatures.append(Signature([images.name], [one.name for one in found]))
         return Frozen(graph.as_graph_def(), signatures)
+
+
+def serving(frozen: Frozen, threads: int) -> list[Callable[..., list[np.ndarray]]]:
+    """The functions of a graph's parts.
+
+    Args:
+        frozen: the graph, of a program.
+        threads: of one operation; 0 takes all cores.
+    """
+    optimizers: tuple[str, ...] = ()
+    if not has_gpu():
+        # The first moves scales into kernels, the second joins convolution, shift and ReLU; the
+        # others find nothing in seconds.
+        optimizers = ('constfold', 'remap')
+    return frozen.runs(threads, optimizers)
 
 
 class Writer:

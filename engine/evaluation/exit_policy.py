@@ -19,6 +19,7 @@ from engine.files import write_json
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
 from engine.results.exit_records import EARLY, WHOLE, Measured
+from engine.runs.checkpoint import Checkpoint
 
 
 def read_policy(model: Model, file: str) -> exit_thresholds.Policy:
@@ -69,7 +70,8 @@ def evaluate_policy(
         The file. The table is printed before it is written.
     """
     madds = exit_madds(model, layers, policy.size)
-    runner = EarlyExit(model, values, policy.size)
+    source = Checkpoint(str(folder), dict(values), model.config)
+    runner = EarlyExit(source, policy.size)
     found = {
         EARLY: _run(runner, model, dataset, policy.thresholds, madds, threads),
         WHOLE: _run(runner, model, dataset, None, madds, threads),

@@ -6,7 +6,7 @@ batch at once, or lets those that stay wait for others until a batch is full.
 
 import argparse
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,15 +15,24 @@ from engine import families, timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from engine.results import exit_thresholds
-from scripts.bench.infer import flags, report, worked
+from scripts.bench.infer import (
+    RATIOS,
+    flags,
+    milliseconds,
+    ratios,
+    report,
+    static,
+    unfolded,
+    worked,
+)
 
 HEADERS = (
     'batch',
     'budget',
-    'MAdds ratio',
-    'time ratio',
-    'time / MAdds',
+    *RATIOS,
     'queued / MAdds',
+    'queued CPU / MAdds',
+    'queued CPU / MAdds, unfolded',
     'static ms',
     'early ms',
     'queued ms',
@@ -118,48 +127,34 @@ def configuration(net: str, preset: str) -> Config:
     return Config.from_values(**values)
 
 
-class Milliseconds(NamedTuple):
-    """Milliseconds per batch.
-
-    Attributes:
-        static: Of the network with the last exit alone.
-        early: Of early exit, batch by batch.
-        queued: Of early exit, with a queue in front of every stage.
-    """
-
-    static: float
-    early: float
-    queued: float
-
-
 def times(
-    static: Callable[..., Any],
+    whole: Mapping[str, Callable[..., Any]],
     runner: Any,
     batches: Sequence[Any],
     thresholds: np.ndarray,
     rounds: int,
-) -> Milliseconds:
-    """Times of ways that take turns.
+) -> dict[str, list[timing.Taken]]:
+    """Times of ways that take turns, over all batches.
 
     Args:
-        static: Of images: the logits of the last exit.
+        whole: The last exit's logits of images, by way.
         runner: An ``EarlyExit``.
         batches: Each a list with one array of images.
         thresholds: [exits].
-        rounds: Number of turns of each, of which the median is taken.
+        rounds: Number of turns of each.
     """
     runs: dict[str, Callable[[], Any]] = {
-        'static': functools.partial(_run_static, static, batches),
         'early': functools.partial(run_all, runner, batches, thresholds),
         'queued': functools.partial(queued, runner, batches, thresholds),
     }
-    seconds = timing.median_seconds(runs, rounds)
-    return Milliseconds(**{name: 1e3 * taken / len(batches) for name, taken in seconds.items()})
+    for way, run in whole.items():
+        runs[way] = functools.partial(_run_static, run, batches)
+    return timing.costs_by_turns(runs, rounds)
 
 
-def _run_static(static: Callable[..., Any], batches: Sequence[Any]) -> None:
+def _run_static(whole: Callable[..., Any], batches: Sequence[Any]) -> None:
     for (images,) in batches:
-        static(images)
+        whole(images)
 
 
 def queued(runner: Any, batches: Sequence[Any], thresholds: np.ndarray) -> Any:
@@ -181,10 +176,7 @@ def queued(runner: Any, batches: Sequence[Any], thresholds: np.ndarray) -> Any:
 def infer(net: str, argv: Sequence[str]) -> None:
     """Early exit at budgets against the static network, on random weights and images."""
     args = parse_args(net, argv)
-    from engine.deployment import trace
     from engine.deployment.early_exit import EarlyExit
-    from engine.deployment.tensorflow_backend import serving
-    from engine.deployment.tf_graph import graph_of
     from engine.evaluation.evaluators.exits import exit_madds
     from engine.graph.tower import Model
 
@@ -192,9 +184,12 @@ def infer(net: str, argv: Sequence[str]) -> None:
     source, layers = worked(model.config)
     side = model.config.image_size
     madds = exit_madds(model, layers, side)  # [exits]
-    runner = EarlyExit(model, source.values, side, threads=args.threads)
+    runner = EarlyExit(source, side, threads=args.threads)
     last = str(model.net.points[0])
-    static = serving(graph_of(trace.of_points(source, [last]), [last]), args.threads)
+    whole = {
+        'static': static(source, last, args.threads),
+        'unfolded': unfolded(source, last, args.threads),
+    }
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(args.images, side, side, 3), dtype=np.uint8)
     alone = answers_of_exits(runner, images, len(madds))
@@ -206,22 +201,15 @@ def infer(net: str, argv: Sequence[str]) -> None:
         starts = range(0, len(images), batch)
         batches = [[images[start : start + batch]] for start in starts]
         for share, chosen in thresholds.items():
-            taken = times(static, runner, batches, chosen, args.rounds)
+            costs = times(whole, runner, batches, chosen, args.rounds)
             labels, leaves = run_all(runner, batches, chosen)
             expected = alone.labels[np.arange(len(labels)), leaves]
             other = int((labels != expected).sum())
-            cost = float(madds[leaves].mean() / madds[-1])
-            rows.append((batch, share, *compared(taken, cost), *taken, other))
+            spent = float(madds[leaves].mean() / madds[-1])
+            _, _, *waiting = ratios(costs, 'queued', spent)
+            found = (*ratios(costs, 'early', spent), *waiting)
+            per_batch = []
+            for way in ('static', 'early', 'queued'):
+                per_batch.append(milliseconds(costs, way) / len(batches))
+            rows.append((batch, share, *found, *per_batch, other))
     report(net, HEADERS, rows, preset=args.preset)
-
-
-def compared(taken: Milliseconds, cost: float) -> tuple[float, ...]:
-    """The columns of ``HEADERS`` from the multiply-adds to those over them.
-
-    Args:
-        taken: by both ways of early exit, and by the static network.
-        cost: multiply-adds of early exit, as a share of the static network's.
-    """
-    early = taken.early / taken.static
-    queued = taken.queued / taken.static
-    return cost, early, early / cost, queued / cost

@@ -1,6 +1,7 @@
 """Benchmark of gates (`bench infer --net aig`): is skipping as fast as the multiply-adds say?
 
 The static network has no gates and is served in the same way: the folded program of ``Predictor``.
+It is also computed by the graph of evaluation, unfolded, for comparison.
 """
 
 from __future__ import annotations
@@ -17,21 +18,23 @@ from engine import timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from nets import cost
-from scripts.bench.infer import flags, report, told, worked
+from scripts.bench.infer import (
+    RATIOS,
+    flags,
+    milliseconds,
+    ratios,
+    report,
+    served,
+    static,
+    told,
+    unfolded,
+    worked,
+)
 
 if TYPE_CHECKING:
     from engine.runs.checkpoint import Checkpoint
 
-HEADERS = (
-    'batch',
-    'rate',
-    'MAdds ratio',
-    'time ratio',
-    'time / MAdds',
-    'static ms',
-    'dynamic ms',
-    'largest error',
-)
+HEADERS = ('batch', 'rate', *RATIOS, 'static ms', 'dynamic ms', 'largest error')
 
 # Rounds whose logits are compared with those of the masked simulation.
 CHECKED = 3
@@ -82,11 +85,13 @@ class Ways(NamedTuple):
     Attributes:
         skipping: Of gates [blocks, batch]: logits [batch, K], closed bodies left out.
         static: The logits with every body computed, and no gate.
+        unfolded: The same by the graph of evaluation.
         masked: Of gates, the logits with every body computed and multiplied by its gate.
     """
 
     skipping: Callable[[np.ndarray], Any]
     static: Callable[[], Any]
+    unfolded: Callable[[], Any]
     masked: Callable[[np.ndarray], Any]
 
 
@@ -99,17 +104,15 @@ def build(source: Checkpoint, images: np.ndarray, threads: int) -> Ways:
         threads: Of one operation; 0 takes all cores.
     """
     from engine.deployment import trace
-    from engine.deployment.tensorflow_backend import serving
     from engine.deployment.tf_graph import graph_of
 
     assert source.config is not None
     network = source.config.network()
     point = str(network.points[0])
     (name,) = network.choosing
-    static = serving(graph_of(trace.of_points(source, [point]), [point]), threads)
     batch = 1 if len(images) == 1 else None
     frozen = graph_of(trace.of_points(source, [name]), [name], batch=batch)
-    skipping = serving(told(frozen), threads)
+    skipping = served(told(frozen), threads)
     masked = _masked(source, threads)
 
     def skip(gates: np.ndarray) -> Any:
@@ -118,7 +121,9 @@ def build(source: Checkpoint, images: np.ndarray, threads: int) -> Ways:
     def simulate(gates: np.ndarray) -> Any:
         return masked(images, gates.astype(np.float32))
 
-    return Ways(skip, functools.partial(static, images), simulate)
+    whole = functools.partial(static(source, point, threads), images)
+    plain = functools.partial(unfolded(source, point, threads), images)
+    return Ways(skip, whole, plain, simulate)
 
 
 def _masked(source: Checkpoint, threads: int) -> Callable[..., Any]:
@@ -140,8 +145,8 @@ def _masked(source: Checkpoint, threads: int) -> Callable[..., Any]:
     return run
 
 
-def compare(ways: Ways, gates: Sequence[np.ndarray]) -> dict[str, list[float]]:
-    """Wall seconds of skipping and of the static network by round; they take turns.
+def compare(ways: Ways, gates: Sequence[np.ndarray]) -> dict[str, list[timing.Taken]]:
+    """Times of skipping and of the static network by round; they take turns.
 
     Args:
         ways: See ``build``.
@@ -152,8 +157,9 @@ def compare(ways: Ways, gates: Sequence[np.ndarray]) -> dict[str, list[float]]:
     runs: dict[str, Callable[[], Any]] = {
         'skipping': functools.partial(_next, ways.skipping, turns),
         'static': ways.static,
+        'unfolded': ways.unfolded,
     }
-    return timing.take_turns(runs, len(gates))
+    return timing.costs_by_turns(runs, len(gates))
 
 
 def _next(run: Callable[[np.ndarray], Any], gates: Iterator[np.ndarray]) -> None:
@@ -189,12 +195,10 @@ def measured(ways: Ways, gates: Sequence[np.ndarray], madds: float) -> tuple[flo
         gates: [blocks, batch] of every round.
         madds: What is executed of all multiply-adds, as a share.
     """
-    times = compare(ways, gates)
+    costs = compare(ways, gates)
     worst = largest_error(ways, gates)
-    ratio = sum(times['skipping']) / sum(times['static'])
-    static_ms = 1e3 * float(np.median(times['static']))
-    skipping_ms = 1e3 * float(np.median(times['skipping']))
-    return madds, ratio, ratio / madds, static_ms, skipping_ms, worst
+    found = ratios(costs, 'skipping', madds)
+    return *found, milliseconds(costs, 'static'), milliseconds(costs, 'skipping'), worst
 
 
 def infer(net: str, argv: Sequence[str]) -> None:

@@ -3,7 +3,8 @@
 import argparse
 import importlib
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,20 @@ from tabulate import tabulate
 
 import nets
 from engine import families
+from engine.timing import Taken
 from scripts import parser
+
+# Of something dynamic against the static network: served in the same way, and as the graph of
+# evaluation, whose normalisations are operations of their own.
+RATIOS = (
+    'MAdds ratio',
+    'time ratio',
+    'time / MAdds',
+    'CPU / MAdds',
+    'CPU / MAdds, unfolded',
+)
+
+Costs = Mapping[str, Sequence[Taken]]
 
 
 def timed() -> list[str]:
@@ -66,6 +80,45 @@ def report(
     print(json.dumps({'bench': 'infer', 'net': net, **more, 'rows': records}))
 
 
+def over(costs: Costs, way: str, other: str) -> Taken:
+    """Median over the rounds of what a way takes, divided by what another one takes.
+
+    Args:
+        costs: Of every round, by way.
+        way: That is divided.
+        other: By which.
+    """
+    cpu, wall = [], []
+    for taken, whole in zip(costs[way], costs[other], strict=True):
+        cpu.append(taken.cpu_s / whole.cpu_s)
+        wall.append(taken.wall_s / whole.wall_s)
+    return Taken(statistics.median(cpu), statistics.median(wall))
+
+
+def ratios(costs: Costs, way: str, madds: float) -> tuple[float, ...]:
+    """The columns ``RATIOS``.
+
+    Args:
+        costs: Of every round, by way; ``static`` and ``unfolded`` are the network in whole.
+        way: Something dynamic.
+        madds: What it executes of all multiply-adds, as a share.
+    """
+    served = over(costs, way, 'static')
+    unfolded = over(costs, way, 'unfolded')
+    return (
+        madds,
+        served.wall_s,
+        served.wall_s / madds,
+        served.cpu_s / madds,
+        unfolded.cpu_s / madds,
+    )
+
+
+def milliseconds(costs: Costs, way: str) -> float:
+    """Median wall time of a way."""
+    return 1e3 * statistics.median(taken.wall_s for taken in costs[way])
+
+
 def worked(config: Any) -> tuple[Any, dict[str, Any]]:
     """A checkpoint at a network's starting values, and its layer records by operating point.
 
@@ -88,6 +141,47 @@ def worked(config: Any) -> tuple[Any, dict[str, Any]]:
             value = rng.normal(0, 0.1, value.shape).astype(np.float32)
         values[name] = value
     return Checkpoint('made up', values, config), layers
+
+
+def served(frozen: Any, threads: int) -> Callable[..., list[np.ndarray]]:
+    """A program as ``Predictor`` runs it.
+
+    Args:
+        frozen: its graph.
+        threads: of one operation; 0 takes all cores.
+    """
+    from engine.deployment.tf_graph import serving
+
+    (run,) = serving(frozen, threads)
+    return run
+
+
+def static(source: Any, point: str, threads: int) -> Callable[..., list[np.ndarray]]:
+    """The same of one operating point, in which nothing is left out for an image.
+
+    Args:
+        source: a checkpoint.
+        point: spelling of the point.
+        threads: of one operation; 0 takes all cores.
+    """
+    from engine.deployment import trace
+    from engine.deployment.tf_graph import graph_of
+
+    return served(graph_of(trace.of_points(source, [point]), [point]), threads)
+
+
+def unfolded(source: Any, point: str, threads: int) -> Callable[..., list[np.ndarray]]:
+    """The same by the graph of evaluation, with constants for variables.
+
+    Args:
+        source: a checkpoint.
+        point: spelling of the point.
+        threads: of one operation; 0 takes all cores.
+    """
+    from engine.graph import freeze
+
+    (run,) = freeze.named(source, point, static=True).runs(threads)
+    return run
 
 
 def told(frozen: Any) -> Any:

@@ -11,12 +11,25 @@ from engine import families, timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from nets import cost
-from scripts.bench.infer import flags, report, told, worked
+from scripts.bench.infer import (
+    RATIOS,
+    Costs,
+    flags,
+    milliseconds,
+    over,
+    ratios,
+    report,
+    served,
+    static,
+    told,
+    unfolded,
+    worked,
+)
 
 # A network of many widths with a gate for them.
 PRESET = 'dsnet_mbv1_gate'
 
-HEADERS = ('batch', 'width', 'MAdds ratio', 'time ratio', 'time / MAdds', 'ms')
+HEADERS = ('batch', 'width', *RATIOS, 'ms')
 
 
 def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
@@ -78,41 +91,46 @@ def infer(net: str, argv: Sequence[str]) -> None:
     mixed: dict[int, dict[str, float]] = {}
     for batch in args.batches:
         runs = callables(source, points, batch, args.threads)
-        seconds = timing.median_seconds(runs, args.rounds)
-        rows.extend(width_rows(batch, args.widths, seconds, madds))
-        if 'mixed' in seconds:
-            mixed[batch] = against_groups(seconds, args.widths)
+        costs = timing.costs_by_turns(runs, args.rounds)
+        rows.extend(width_rows(batch, args.widths, costs, madds))
+        if 'mixed' in costs:
+            mixed[batch] = against_groups(costs, args.widths)
             lines.append(mixed_line(batch, mixed[batch]))
     report(net, HEADERS, rows, *lines, arch=args.arch, mixed=mixed)
 
 
 def width_rows(
-    batch: int, widths: Sequence[int], seconds: Mapping[str, float], madds: Mapping[int, float]
+    batch: int, widths: Sequence[int], costs: Costs, madds: Mapping[int, float]
 ) -> list[tuple[float, ...]]:
     """Rows of the table for one batch size.
 
     Args:
         batch: Number of images.
         widths: Others are compared with the first.
-        seconds: For a batch, by what ran.
+        costs: For a batch, by what ran.
         madds: By width.
     """
-    widest = widths[0]
+    whole = {**costs, 'static': costs[str(widths[0])]}
     rows: list[tuple[float, ...]] = []
     for width in widths:
-        time = seconds[str(width)] / seconds[str(widest)]
-        share = madds[width] / madds[widest]
-        rows.append((batch, width, share, time, time / share, 1e3 * seconds[str(width)]))
+        found = ratios(whole, str(width), madds[width] / madds[widths[0]])
+        rows.append((batch, width, *found, milliseconds(costs, str(width))))
     return rows
 
 
-def against_groups(seconds: Mapping[str, float], widths: Sequence[int]) -> dict[str, float]:
-    """A mixed batch against its groups: milliseconds of both, and their ratio."""
-    groups = sum(seconds[f'group {width}'] for width in widths)
+def against_groups(costs: Costs, widths: Sequence[int]) -> dict[str, float]:
+    """A mixed batch against its groups: milliseconds of both, and ratios of wall and CPU time."""
+    together = []
+    for taken in zip(*(costs[f'group {width}'] for width in widths), strict=True):
+        cpu = sum(one.cpu_s for one in taken)
+        together.append(timing.Taken(cpu, sum(one.wall_s for one in taken)))
+    both = {'mixed': costs['mixed'], 'groups': together}
+    ratio = over(both, 'mixed', 'groups')
     return {
-        'ms': 1e3 * seconds['mixed'],
-        'groups_ms': 1e3 * groups,
-        'ratio': seconds['mixed'] / groups,
+        'ms': milliseconds(both, 'mixed'),
+        'groups_ms': milliseconds(both, 'groups'),
+        'ratio': ratio.wall_s,
+        'cpu_ratio': ratio.cpu_s,
     }
 
 
@@ -120,7 +138,8 @@ def mixed_line(batch: int, found: Mapping[str, float]) -> str:
     """The line below the table for a mixed batch, from ``against_groups``."""
     return (
         f'mixed batch of {batch}: {found["ms"]:.1f} ms, '
-        f'its groups {found["groups_ms"]:.1f} ms, ratio {found["ratio"]:.3f}'
+        f'its groups {found["groups_ms"]:.1f} ms, ratio {found["ratio"]:.3f}, '
+        f'of CPU time {found["cpu_ratio"]:.3f}'
     )
 
 
@@ -139,7 +158,6 @@ def callables(
         threads: Of one operation; 0 takes all cores.
     """
     from engine.deployment import trace
-    from engine.deployment.tensorflow_backend import serving
     from engine.deployment.tf_graph import graph_of
 
     side = source.config.image_size
@@ -147,10 +165,12 @@ def callables(
     images = rng.integers(256, size=(batch, side, side, 3), dtype=np.uint8)
     alone = {}
     for width, point in points.items():
-        alone[width] = serving(graph_of(trace.of_points(source, [point]), [point]), threads)
+        alone[width] = static(source, point, threads)
     found: dict[str, Callable[[], Any]] = {}
     for width, run in alone.items():
         found[str(width)] = functools.partial(run, images)
+    widest, *_ = points.values()
+    found['unfolded'] = functools.partial(unfolded(source, widest, threads), images)
     if batch < len(points):
         return found
     network = source.config.network()
@@ -159,7 +179,7 @@ def callables(
     # Positions in the routes.
     decisions = (np.arange(batch) * len(routes) // batch).astype(np.int64)  # [batch]
     choosing = told(graph_of(trace.of_points(source, [name]), [name]))
-    found['mixed'] = functools.partial(serving(choosing, threads), images, decisions)
+    found['mixed'] = functools.partial(served(choosing, threads), images, decisions)
     for width, run in alone.items():
         group = images[decisions == routes.index(width)]
         found[f'group {width}'] = functools.partial(run, group)

@@ -201,38 +201,6 @@ def test_quantized(run):
     assert set(blocks.quantization.collected) >= {f'{layer}/quant/basis' for layer in low | stems}
 
 
-@pytest.mark.parametrize(
-    'options, policy',
-    [
-        ({}, Policy()),
-        ({'nBlocks': 2, 'base': 2, 'prune': 'min'}, Policy()),
-        (TWO_SCALES, low_bit('lq(bits=2)', 'lq(bits=2)')),
-    ],
-)
-def test_steps_of_early_exit_are_the_outputs(run, options, policy):
-    """Every step gets nothing but the kept maps, as arrays, and of some of the images."""
-    net = msdnet(**options)
-    (size,) = net.sizes
-    blocks, outputs = build(net, policy=policy, batch=4)
-    expected = run(outputs.logits)
-    state, rows = {}, np.arange(4)
-    for k in range(net.exits):
-        assert set(state) == set(net.kept(k - 1) if k else ())
-        given = {
-            node: tf.placeholder(tf.float32, [None, *value.shape[1:]])
-            for node, value in state.items()
-        }
-        x = None if k else tf.constant(noise([size], 4)[size])
-        logits, after = net.exit(k, size, x, given, blocks)
-        found, state = run([logits, after], {given[node]: value for node, value in state.items()})
-        np.testing.assert_allclose(
-            found, expected[Point(size=size, exit=k)][rows], rtol=1e-4, atol=1e-5
-        )
-        stay = slice(1, None) if k == 0 else slice(None)
-        rows, state = rows[stay], {node: value[stay] for node, value in state.items()}
-    assert not state and len(rows) == 3
-
-
 def test_an_exit_computes_only_what_it_needs():
     """Published counts.
 

@@ -107,7 +107,7 @@ def needed(found, k):
 @pytest.mark.parametrize(
     'form', [{**ANYTIME, 'blocks': [4, 2, 2]}, {**IMAGENET, 'blocks': [2, 3, 4]}, SHORT]
 )
-def test_exits_kept_and_order(form, prune):
+def test_exits_and_order(form, prune):
     found = plan(form, prune=prune)
     sets = [needed(found, k) for k in range(len(form['blocks']))]
     done = set()
@@ -116,11 +116,6 @@ def test_exits_kept_and_order(form, prune):
         for node in nodes:
             assert done.issuperset(found.reads(node)), 'computed before what it is made of'
             done.add(node)
-        later = [node for exits in found.fresh[k + 1 :] for node in exits]
-        assert set(found.kept(k)) == {
-            node for node in done for reader in later if node in found.reads(reader)
-        }
-    assert found.kept(len(sets) - 1) == []
     assert all(
         found.exits(node) == [k for k, nodes in enumerate(sets) if node in nodes] for node in done
     )

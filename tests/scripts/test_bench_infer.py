@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engine.results.exit_thresholds import NEVER
+from engine.timing import Taken
 from scripts.bench import __main__ as bench
 from scripts.bench import exits, gates, infer, train, widths
 from tests.engine.deployment.test_choices import MIXED, undecided
@@ -84,6 +85,7 @@ def test_gates_that_are_told_skip_what_they_close(batch):
     drawn = np.array([[True, False, True, False], [False, False, True, True]])[:, :batch]
     assert gates.largest_error(ways, [drawn, ~drawn, drawn | True]) < 1e-3
     (static,) = ways.static()
+    np.testing.assert_allclose(ways.unfolded()[0], static, rtol=0, atol=1e-3)
     np.testing.assert_allclose(ways.skipping(drawn | True)[0], static, rtol=0, atol=1e-3)
     assert np.abs(ways.skipping(~drawn)[0] - static).max() > 1e-2
 
@@ -111,6 +113,33 @@ def test_early_exit_is_compared_with_the_last_exit_alone(monkeypatch, capsys):
     (row,) = json.loads(last)['rows']
     assert row['other answers'] == 0 and 0 < row['MAdds ratio'] < 1
     assert min(row['static ms'], row['early ms'], row['queued ms']) > 0
+
+
+def test_ratios_are_medians_over_rounds():
+    costs = {
+        'static': [Taken(2.0, 4.0), Taken(2.0, 4.0), Taken(4.0, 8.0)],
+        'unfolded': [Taken(4.0, 4.0), Taken(4.0, 4.0), Taken(8.0, 8.0)],
+        'skipping': [Taken(1.0, 4.0), Taken(9.0, 9.0), Taken(2.0, 2.0)],
+    }
+    found = infer.ratios(costs, 'skipping', madds=0.25)
+    assert dict(zip(infer.RATIOS, found)) == {
+        'MAdds ratio': 0.25,
+        'time ratio': 1.0,
+        'time / MAdds': 4.0,
+        'CPU / MAdds': 2.0,
+        'CPU / MAdds, unfolded': 1.0,
+    }
+    assert infer.milliseconds(costs, 'skipping') == 4000
+
+
+def test_a_mixed_batch_is_compared_with_all_its_groups():
+    costs = {
+        'mixed': [Taken(3.0, 6.0)],
+        'group 0': [Taken(1.0, 2.0)],
+        'group 4': [Taken(1.0, 1.0)],
+    }
+    found = widths.against_groups(costs, [0, 4])
+    assert found == {'ms': 6000, 'groups_ms': 3000, 'ratio': 2, 'cpu_ratio': 1.5}
 
 
 def test_the_last_line_is_json(capsys):

@@ -10,6 +10,7 @@ import numpy as np
 from engine.data.datasets import Dataset
 from engine.evaluation.evaluate import Score
 from engine.graph.tower import Model
+from engine.runs.checkpoint import Checkpoint
 from nets.cost import LayerRecord
 
 
@@ -47,6 +48,11 @@ class Evaluation(Scored):
     threads: int
     sampled: bool = False
     borrowed: bool = False
+
+    @property
+    def source(self) -> Checkpoint:
+        """The network and its variables as a checkpoint, of which programs are made."""
+        return Checkpoint(str(self.folder), dict(self.values), self.model.config)
 
 
 class Evaluator(Protocol):

@@ -236,7 +236,7 @@ def _latency(found: ExitRecord) -> dict[str, dict[str, float]]:
 def _milliseconds(evaluation: Evaluation, size: int) -> dict[int, list[float]]:
     """Median time up to each exit with real early exit, by batch size; the exits take turns."""
     model = evaluation.model
-    runner = EarlyExit(model, evaluation.values, size)
+    runner = EarlyExit(evaluation.source, size)
     found = {}
     for batch in BATCHES:
         images = first_images(model.config, evaluation.dataset, batch)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,9 @@ from engine.evaluation import throughput
 from engine.evaluation.evaluators.evaluator import Evaluation, Scored
 from engine.evaluation.figures import draw_shares
 from engine.files import write_json
-from engine.graph.tower import Model
 from engine.runs import history
+from engine.runs.checkpoint import Checkpoint
 from nets import cost
-from quant.backend import tf
-
-# How ``outputs`` executes bodies, by name in ``gates/speed.json``.
-EXECUTIONS = {'skipping': 'skip', 'all bodies': 'all'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +64,7 @@ class Gates:
             return 'gates were sampled: their rates are not recorded'
         found = activities(evaluation)
         paths = write(evaluation.folder, found)
-        speed = images_per_second(evaluation.model, evaluation.values, evaluation.dataset)
+        speed = images_per_second(evaluation.source, evaluation.dataset)
         write_json(evaluation.folder / 'gates' / 'speed.json', speed)
         lines = [activity.text() for activity in found]
         lines += [f'{name}: {rate:.1f} images/s' for name, rate in speed.items()]
@@ -133,27 +129,18 @@ def activity(
     )
 
 
-def images_per_second(
-    model: Model, values: Mapping[str, np.ndarray], dataset: Dataset
-) -> dict[str, float]:
+def images_per_second(source: Checkpoint, dataset: Dataset) -> dict[str, float]:
     """Median images/s of all points together: bodies skipped, and all bodies computed.
 
     Args:
-        model: the network.
-        values: its variables by name.
+        source: the network.
         dataset: its first validation images are run.
     """
-
-    def build(views: Any) -> dict[str, list[tf.Tensor]]:
-        logits = {}
-        for name, execution in EXECUTIONS.items():
-            with tf.variable_scope('', reuse=tf.AUTO_REUSE):
-                blocks = model.blocks(training=False)
-                outputs = model.net.outputs(views, blocks, execution=execution)
-            logits[name] = list(outputs.logits.values())
-        return logits
-
-    return throughput.measure(model, values, dataset, build)
+    assert source.config is not None
+    network = source.config.network()
+    points = [str(point) for point in network.points]
+    ways = {'skipping': list(network.choosing), 'all bodies': points}
+    return throughput.measure(source, dataset, ways)
 
 
 def write(folder: Path, found: Sequence[Activity]) -> list[Path]:

@@ -13,9 +13,8 @@ from engine.evaluation import throughput
 from engine.evaluation.evaluators.evaluator import Evaluation, Scored
 from engine.evaluation.figures import draw_shares
 from engine.files import write_json
-from engine.graph.tower import Model
+from engine.runs.checkpoint import Checkpoint
 from nets import cost
-from quant.backend import tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Widths:
         lines = []
         for size, name in zip(net.sizes, net.accumulator_names):
             chosen = evaluation.score.accumulators[name]  # [classes, routes]
-            speed = images_per_second(evaluation.model, evaluation.values, evaluation.dataset, size)
+            speed = images_per_second(evaluation.source, evaluation.dataset, size)
             found = routes(net, evaluation.layers, size, chosen, speed)
             path = evaluation.folder / 'routes' / f'{found.name}.json'
             write_json(path, dataclasses.asdict(found))
@@ -99,28 +98,20 @@ def routes(
     return Routes(f's{size}', points, shares.tolist(), by_class.tolist(), mean, madds, speed)
 
 
-def images_per_second(
-    model: Model, values: Mapping[str, np.ndarray], dataset: Dataset, size: int
-) -> dict[str, float]:
+def images_per_second(source: Checkpoint, dataset: Dataset, size: int) -> dict[str, float]:
     """Median images/s of the gate's choices, and of every route for all images.
 
     Args:
-        model: the network.
-        values: its variables by name.
+        source: the network.
         dataset: its first validation images are run.
         size: input size in pixels.
     """
-    net = model.net
-
-    def build(views: Any) -> dict[str, list[tf.Tensor]]:
-        outputs = net.outputs(views, model.blocks(training=False))
-        logits = {'dynamic': [outputs.extras[f'{net.key(size)}dynamic']]}
-        for route in net.routes:
-            point = net.point(size, route)
-            logits[str(point)] = [outputs.logits[point]]
-        return logits
-
-    return throughput.measure(model, values, dataset, build)
+    assert source.config is not None
+    net: Any = source.config.network()
+    (choice,) = [name for name, other in net.choosing.items() if other == size]
+    points = [str(net.point(size, route)) for route in net.routes]
+    ways = {point: [point] for point in points}
+    return throughput.measure(source, dataset, {'dynamic': [choice], **ways})
 
 
 def draw(found: Routes, path: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from engine.deployment.early_exit import EarlyExit
 from engine.deployment.stages import Queue, Stage
 from engine.graph.tower import Model
 from engine.results import exit_thresholds
-from engine.runs.checkpoint import Restore
+from engine.runs.checkpoint import Checkpoint, Restore
 from nets.losses import log_confidence
 from quant.backend import tf
 from tests.conftest import Runner
@@ -117,7 +117,8 @@ class Case(NamedTuple):
 def case(request):
     bits, size = request.param
     model, values, logits = network(bits)
-    return Case(EarlyExit(model, values, size, threads=1), *answers(logits, size))
+    source = Checkpoint('none', values, model.config)
+    return Case(EarlyExit(source, size, threads=1), *answers(logits, size))
 
 
 def random_thresholds(confidence, seed):

@@ -11,6 +11,7 @@ from engine.evaluation.evaluate import Score
 from engine.evaluation.evaluators import widths as routes
 from engine.evaluation.evaluators.evaluator import Evaluation
 from engine.graph.tower import Model
+from engine.runs.checkpoint import Checkpoint
 from nets import cost
 from nets.cost import LayerRecord
 from tests.engine.graph.test_freeze import DSNET, made
@@ -31,7 +32,7 @@ class Net:
 
 
 class Network:
-    net = Net()
+    net, config = Net(), None
 
 
 def layers():
@@ -94,7 +95,8 @@ def test_measured_speed(monkeypatch):
     model = Model(config, data_format='NHWC')
     monkeypatch.setattr(throughput, 'BATCH', 4)
     monkeypatch.setattr(throughput, 'ROUNDS', 2)
-    found = routes.images_per_second(model, values, open_dataset('animals28', size=16), 16)
+    source = Checkpoint('none', values, config)
+    found = routes.images_per_second(source, open_dataset('animals28', size=16), 16)
     assert set(found) == {'dynamic', 'w00', 'w06'} and min(found.values()) > 0
     _, records = model.inspect()
     assert cost.madds(records['w00']) < cost.madds(records['w06'])

@@ -46,6 +46,23 @@ def new_figure(
     return figure
 
 
+def legend_below(axes: Any, gap: float = 0.15, columns: int = 1) -> None:
+    """Names the lines of axes below them, where no line can be hidden.
+
+    Args:
+        axes: Of matplotlib.
+        gap: Share of their height that labels of the axis take.
+        columns: Names beside each other.
+    """
+    axes.legend(
+        fontsize='small',
+        loc='upper left',
+        bbox_to_anchor=(0, -gap),
+        frameon=False,
+        ncols=columns,
+    )
+
+
 def save(figure: Any, output: str) -> None:
     """Writes a figure as a picture in the format of the file's ending.
 
@@ -120,5 +137,5 @@ def escaped(name: str) -> str:
 def to_png(figure: Any) -> bytes:
     """A figure as the bytes of a PNG file."""
     stream = io.BytesIO()
-    figure.savefig(stream, format='png', dpi=110)
+    figure.savefig(stream, format='png', dpi=160)
     return stream.getvalue()

@@ -17,24 +17,9 @@ from pathlib import Path
 
 from engine.errors import UsageError
 from engine.quantities import quantity
-from engine.results import formats, profiles, selection
-from engine.results.formats import Column, Table
+from engine.results import choice_table, formats, profiles, selection
 from engine.results.selection import Choice, Limits
 from scripts import add_format, parser, status
-
-COLUMNS = (
-    Column('run', 'run'),
-    Column('point', 'point'),
-    Column('', 'exits'),
-    Column('top1', 'top-1, %', 2),
-    Column('madds', 'MAdds, M', 2, 1e6),
-    Column('ms', 'ms', 2),
-    Column('device'),
-    Column('weight_bytes', 'weights, kB', 1, 1e3),
-    Column('thresholds'),
-    Column('conditions'),
-    Column('commands'),
-)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -89,7 +74,7 @@ def run(args: argparse.Namespace) -> str:
     if args.format in formats.DATA:
         for line in (*refusals, *left_out):
             print(line, file=sys.stderr)
-        return formats.render(list(map(table, found)), args.format)
+        return formats.render(list(map(choice_table.table, found)), args.format)
     return '\n\n'.join([*parts, *left_out])
 
 
@@ -131,7 +116,7 @@ def told(found: Sequence[Choice], limits: Limits, style: str) -> str:
         style: One of ``formats.FORMATS``.
     """
     if limits == Limits() or style != 'text':
-        return formats.render([table(found)], style)
+        return formats.render([choice_table.table(found)], style)
     (chosen,) = found
     lines = [chosen.describe()]
     for command in chosen.commands:
@@ -141,34 +126,6 @@ def told(found: Sequence[Choice], limits: Limits, style: str) -> str:
 
 def _limit(flag: str, text: str | None) -> float | None:
     return quantity(flag, text) if text else None
-
-
-def table(found: Sequence[Choice]) -> Table:
-    """Table of choices."""
-    rows = []
-    for choice in found:
-        policy = choice.policy or choice.cascade
-        thresholds = None
-        if policy is not None:
-            thresholds = ' '.join(map(str, policy.thresholds))
-        rows.append(
-            (
-                choice.run,
-                choice.point,
-                choice.kind,
-                choice.top1,
-                choice.madds,
-                choice.ms,
-                choice.device if choice.ms is not None else None,
-                choice.weight_bytes,
-                thresholds,
-                choice.conditions,
-                '; '.join(choice.commands),
-            )
-        )
-    devices = dict.fromkeys(choice.device for choice in found if choice.ms is not None)
-    notes = [f'ms: of one image alone on {device}' for device in devices]
-    return Table('choices', COLUMNS, rows, notes=notes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

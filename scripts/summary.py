@@ -27,7 +27,7 @@ from engine.config.config import Config, read_config
 from engine.config.presets import PRESETS
 from engine.config.resolve import EMBEDDED_SIZE, resolve
 from engine.errors import UsageError
-from engine.results import formats
+from engine.results import formats, layer_table
 from engine.results.formats import Column, Table
 from nets import cost
 from scripts import add_format, parser, status
@@ -44,20 +44,6 @@ POINT_COLUMNS = (
     Column('weight_bytes', 'weights, MB', 3, 1e6),
     Column('activation_bytes', 'activations, MB', 3, 1e6),
 )
-LAYER_COLUMNS = (
-    Column('layer', 'layer'),
-    Column('role', 'role'),
-    Column('kernel', 'kernel'),
-    Column('output', 'output'),
-    Column('weight_bits', 'W'),
-    Column('activation_bits', 'A'),
-    Column('madds', 'MAdds, M', 3, 1e6),
-    Column('bit_ops', 'BitOps, G', 3, 1e9),
-    Column('weight_bytes', 'weights, kB', 3, 1e3),
-    Column('ms', 'ms', 3),
-    Column('point', 'at'),
-)
-
 Layers = Mapping[str, Sequence[cost.LayerRecord]]
 
 
@@ -120,7 +106,7 @@ def run(argv: Sequence[str]) -> str:
         point = args.point or next(iter(layers))
         tables.append(timed(model, args.folder, point, cost.cumulative(layers, point)))
     elif args.layers:
-        tables.append(every_layer(shown))
+        tables.append(layer_table.every(shown))
     text = formats.render(tables, args.format)
     if not notes or args.format != 'text':
         return text
@@ -158,16 +144,6 @@ def points(layers: Layers, names: Sequence[str]) -> Table:
     return Table('points', POINT_COLUMNS, rows)
 
 
-def every_layer(layers: Layers) -> Table:
-    """One row per layer, as the first operating point that has it runs it."""
-    seen = {}
-    for point in reversed(list(layers)):
-        for layer in layers[point]:
-            seen[layer.name] = point, layer
-    rows = [_cells(layer, point, None) for point, layer in seen.values()]
-    return Table('layers', LAYER_COLUMNS, rows)
-
-
 def timed(model: Any, folder: Path | None, point: str, layers: Sequence[cost.LayerRecord]) -> Table:
     """One row per layer that an image passes at a point, with milliseconds.
 
@@ -186,29 +162,13 @@ def timed(model: Any, folder: Path | None, point: str, layers: Sequence[cost.Lay
     else:
         source = checkpoint.read(checkpoint.find(str(folder), None, 'RUN'), flag='RUN')
         found = layer_times.of_run(source, point, names, ROUNDS)
-    rows = [_cells(layer, point, found.get(layer.name)) for layer in layers]
     device, *_ = (*environment.gpus(), processor.name())
     notes = [
         f'ms: medians of {ROUNDS} steps of one image on {device}; operations of no layer, such as '
-        f'quantizers of activations and sums: {found[layer_times.OTHERS]:.3f} ms'
+        f'quantizers of activations and sums: {found[layer_times.OTHERS]:.3f} ms; gates and '
+        'earlier exits are not computed'
     ]
-    return Table('layers', LAYER_COLUMNS, rows, notes=notes)
-
-
-def _cells(layer: cost.LayerRecord, point: str, ms: float | None) -> list[Any]:
-    return [
-        layer.name,
-        layer.role,
-        'x'.join(map(str, layer.kernel)),
-        'x'.join(map(str, layer.out)),
-        layer.weight_bits,
-        layer.activation_bits,
-        layer.madds,
-        layer.bit_ops,
-        layer.memory_bits / 8,
-        ms,
-        point,
-    ]
+    return layer_table.timed(layers, point, found, notes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

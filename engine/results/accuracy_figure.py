@@ -4,10 +4,13 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from engine.errors import UsageError
 from engine.figures import escaped, new_figure
-from engine.results import pareto
+from engine.results import pareto, point_labels
 from engine.results.conditions import comparable
+from engine.results.point_labels import Label
 from engine.results.published import Published
 from engine.results.tables import Curve, Row, rows_of
 
@@ -56,6 +59,14 @@ COSTS = {
 }
 
 
+# Inches of a line of a name.
+LINE = 0.185
+
+
+def _is_compared(row: Row) -> bool:
+    return row.published is not None
+
+
 class Name(NamedTuple):
     """Text at the right end of a line, in data coordinates."""
 
@@ -102,12 +113,15 @@ class Drawing:
         axes: Of matplotlib.
         cost: The horizontal axis.
         names: To be written at the ends of the lines, when all are drawn.
+        labels: Likewise, of lone points.
     """
 
     axes: Any
     cost: CostAxis
     names: list[Name] = dataclasses.field(default_factory=list)
+    labels: list[Label] = dataclasses.field(default_factory=list)
     _published: set[Any] = dataclasses.field(default_factory=set)
+    _lines: list[np.ndarray] = dataclasses.field(default_factory=list)
 
     def draw_front(self, curves: Sequence[Curve]) -> None:
         """Draws the points that no other beats in cost and accuracy as a grey line behind all."""
@@ -133,16 +147,9 @@ class Drawing:
 
     def _draw_alone(self, row: Row, text: str, colour: str) -> None:
         x, y = self.cost.of(row), row.top1
+        self._lines.append(np.array([[x, y]]))
         self.axes.plot([x], [y], 'x', color=colour, markersize=7)
-        self.axes.annotate(
-            text,
-            (x, y),
-            xytext=(8, 0),
-            textcoords='offset points',
-            va='center',
-            fontsize=9,
-            color=colour,
-        )
+        self.labels.append(Label(x, y, text, colour, 9, needed=True))
 
     def draw_published(self, rows: Sequence[Row], colour: str) -> None:
         """Draws the published curve beside a run, unless an earlier run had the same.
@@ -161,6 +168,7 @@ class Drawing:
         self._published.add(key)
         costs, numbers = zip(*known)
         top1 = [number.top1 for number in numbers]
+        self._lines.append(np.column_stack([costs, top1]))
         self.axes.plot(costs, top1, '--', marker='.', color=colour, linewidth=1.2, alpha=0.75)
         first = numbers[0]
         text = f'{first.system} published ({first.qw}/{first.qa})'
@@ -169,39 +177,19 @@ class Drawing:
     def _plot(self, rows: Sequence[Row], style: str, **options: Any) -> None:
         costs = list(map(self.cost.of, rows))
         top1 = [row.top1 for row in rows]
+        self._lines.append(np.column_stack([costs, top1]))
         self.axes.plot(costs, top1, style, **options)
 
     def label_points(self, curves: Sequence[Curve]) -> None:
-        """Writes each size once, below the lowest point of all lines that have it at that cost.
+        """Writes each size once, at the lowest point of all lines that have it at that cost.
 
-        Labels without room, and those of cascades, are left out; the ends of lines come first.
+        Labels without room, and those of cascades, are left out; lone points and the ends of lines
+        come first.
         """
-        width, height = self._room(0.05, 0.04)
-        placed: list[tuple[float, float]] = []
-        for (label, x), y in self._lowest(curves).items():
-            taken = False
-            for other, below in placed:
-                taken |= abs(x - other) <= width and abs(y - below) <= height
-            if not taken:
-                placed.append((x, y))
-                self._label_point(label, x, y)
-
-    def _label_point(self, label: str, x: float, y: float) -> None:
-        self.axes.annotate(
-            label,
-            (x, y),
-            xytext=(3, -6),
-            textcoords='offset points',
-            va='top',
-            fontsize=8,
-            color='0.35',
-        )
-
-    def _room(self, x_share: float, y_share: float) -> tuple[float, float]:
-        """Shares of the ranges of both axes, in data coordinates."""
-        left, right = self.axes.get_xlim()
-        bottom, top = self.axes.get_ylim()
-        return x_share * (right - left), y_share * (top - bottom)
+        labels = list(self.labels)
+        for (text, x), y in self._lowest(curves).items():
+            labels.append(Label(x, y, text, '0.35', 8))
+        point_labels.write(self.axes, labels, self._lines)
 
     def _lowest(self, curves: Sequence[Curve]) -> dict[tuple[str, float], float]:
         """Least accuracy, own or published, by label and cost; the ends of lines come first."""
@@ -222,22 +210,20 @@ class Drawing:
         return lowest
 
     def label_ends(self) -> None:
-        """Writes the names beside the right ends of the lines, moved apart.
-
-        They stand in one column at the right where the ends differ in cost.
-        """
+        """Writes the names of the lines in a column right of the axes, moved apart."""
         right = self.axes.get_xlim()[1]
         bottom, top = self.axes.get_ylim()
         names = sorted(self.names, key=lambda name: name.y)
-        ends = [name.x for name in names]
         wanted = [name.y for name in names]
-        column = bool(ends) and max(ends) - min(ends) > 0.02 * right
-        gap = min(0.045, 1 / max(len(names), 1)) * (top - bottom)
+        # Settles how high the axes are.
+        self.axes.figure.draw_without_rendering()
+        lines = max([1, *(1 + name.text.count('\n') for name in names)])
+        share = lines * LINE * self.axes.figure.dpi / self.axes.bbox.height
+        gap = share * (top - bottom)
         for name, height in zip(names, apart(wanted, gap, top)):
-            place = (right if column else name.x + 0.015 * right, height)
-            self._label_end(name, place, column)
+            self._label_end(name, (1.01 * right, height))
 
-    def _label_end(self, name: Name, place: tuple[float, float], with_leader: bool) -> None:
+    def _label_end(self, name: Name, place: tuple[float, float]) -> None:
         leader = {
             'arrowstyle': '-',
             'color': name.colour,
@@ -255,7 +241,7 @@ class Drawing:
             fontsize=9,
             color=name.colour,
             annotation_clip=False,
-            arrowprops=leader if with_leader else None,
+            arrowprops=leader,
         )
 
 
@@ -284,23 +270,34 @@ def colour_of(index: int, curves: int) -> str:
     return COLOURS[pair % len(COLOURS)] if index % 2 else f'C{pair}'
 
 
-def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:
+def draw(
+    curves: Sequence[Curve], kind: str = 'madds', size: tuple[float, float] = (8.5, 5.2)
+) -> Any:
     """The figure of the curves over one of ``COSTS``.
+
+    Args:
+        curves: To draw.
+        kind: Name of the cost.
+        size: Inches; letters have the same size in each.
 
     Raises:
         UsageError: No point has this cost, or matplotlib is not installed.
     """
-    figure = new_figure(8.5, 5.2, layout='tight')
-    axes = figure.subplots()
     cost = COSTS[kind]
     shown = operating_points(curves, cost)
+    names = 2 * len(shown) if any(map(_is_compared, rows_of(shown))) else len(shown)
+    lines = 2 if any(', ' in label for label, _ in shown) else 1
+    height = max(size[1], 1.0 + names * lines * LINE)
+    figure = new_figure(size[0], height, layout='tight')
+    axes = figure.subplots()
     drawing = Drawing(axes, cost)
     for group in comparable(shown, lambda curve: curve[1][0].conditions).values():
         if len(group) > 1:
             drawing.draw_front(group)
     for i, (label, rows) in enumerate(shown):
         colour = colour_of(i, len(shown))
-        drawing.draw_curve(escaped(label), rows, colour)
+        # Where names say on what was measured, that has a line of its own.
+        drawing.draw_curve('\n'.join(map(escaped, label.split(', ', 1))), rows, colour)
         drawing.draw_published(rows, colour)
     axes.set_xlabel(cost.title)
     axes.set_ylabel('top-1 accuracy (%)')
@@ -308,7 +305,7 @@ def draw(curves: Sequence[Curve], kind: str = 'madds') -> Any:
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
     axes.margins(x=0.05, y=0.1)
-    axes.set_xlim(0, axes.get_xlim()[1] * 1.2)
-    drawing.label_points(shown)
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.06)
     drawing.label_ends()
+    drawing.label_points(shown)
     return figure

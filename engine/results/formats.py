@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import html
 import io
 import re
 import textwrap
@@ -23,7 +24,12 @@ WIDTH, LEAST = 100, 10
 # What a cell without a value says.
 MISSING = '-'
 
-_TABULATE = {'text': 'simple', 'markdown': 'github', 'latex': 'latex_booktabs'}
+_TABULATE = {
+    'text': 'simple',
+    'markdown': 'github',
+    'latex': 'latex_booktabs',
+    'html': 'html',
+}
 
 # Spaces between two columns of a text, and those that tabulate leaves beside a header.
 _GAP, _PADDING = 2, 2
@@ -90,7 +96,7 @@ class Table:
         return found
 
     def shown(self, style: str) -> str:
-        """The table as readers see it, with its title and notes."""
+        """The table as readers see it, with its title and notes; ``html`` is one more style."""
         places = [place for place, column in enumerate(self.columns) if column.title]
         columns = [self.columns[place] for place in places]
         body = []
@@ -149,7 +155,7 @@ def aligned(
     Args:
         body: Rows of cells.
         headers: Of the columns.
-        style: One of ``FORMATS``, but for those of ``DATA``.
+        style: One of ``FORMATS`` but for those of ``DATA``, or ``html``.
         align: ``left`` or ``right`` by column.
     """
     kept = []
@@ -220,6 +226,8 @@ def _width(widths: Sequence[int]) -> int:
 
 def footnotes(lines: Iterable[str], style: str) -> str:
     """Lines below a table."""
+    if style == 'html':
+        return ''.join(f'<p><small>{html.escape(line)}</small></p>' for line in lines)
     if style == 'text':
         return '\n'.join(_wrapped(line, '  ') for line in lines)
     start = '% ' if style == 'latex' else '- '
@@ -237,4 +245,6 @@ def title(line: str, style: str) -> str:
     """One line above a table."""
     if style == 'text':
         return _wrapped(line)
+    if style == 'html':
+        return f'<h3>{html.escape(line)}</h3>'
     return f'% {line}' if style == 'latex' else f'**{line}**'

@@ -2,18 +2,21 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.figures import escaped, new_figure
+from engine.figures import escaped, legend_below, new_figure
 from engine.results import records
 from engine.results.conditions import labels, measured_on
 from engine.runs import history
 
-PANELS = ('training loss', 'top-1 (%)', 'dead levels (%)')
+LOSS, TOP1, DEAD = PANELS = ('training loss', 'top-1 (%)', 'dead levels (%)')
 LINES = ('-', '--', ':', '-.')
+
+# Epochs that are marked one by one.
+FEW = 12
 
 
 def read(run: str) -> list[history.Row]:
@@ -49,33 +52,66 @@ def _conditions(folder: Path) -> str:
     return measured_on(folder, records.read_config(folder))
 
 
-def draw(runs: Sequence[str]) -> Any:
-    """The figure: a panel per metric, a colour per run.
+def titles(runs: Sequence[str], least: int = 1) -> list[str]:
+    """The panels that runs have something for.
+
+    Args:
+        runs: Their folders.
+        least: Number of epochs below which there is none.
+
+    Raises:
+        UsageError: A folder has no metrics.
+    """
+    histories = [rows for rows in map(read, runs) if len(rows) >= least]
+    wanted = {
+        LOSS: bool(histories),
+        TOP1: any(map(scored_points, histories)),
+        DEAD: any(not math.isnan(dead_levels(rows[-1])) for rows in histories),
+    }
+    return [title for title, is_there in wanted.items() if is_there]
+
+
+def draw(runs: Sequence[str], shown: Sequence[str] | None = None) -> Any:
+    """The figure: a panel for every metric that a run has, a colour per run.
+
+    Args:
+        runs: Their folders.
+        shown: Some of ``titles``; None for all.
 
     Raises:
         UsageError: A folder has no metrics, or matplotlib is not installed.
     """
     histories = {run: read(run) for run in runs}
-    figure = new_figure(5.0 * len(PANELS), 5.2, layout='tight')
-    panels = figure.subplots(1, len(PANELS))
+    shown = titles(runs) if shown is None else shown
+    figure = new_figure(5.0 * len(shown), 5.2)
+    panels = dict(zip(shown, figure.subplots(1, len(shown), squeeze=False)[0]))
     conditions = {run: _conditions(Path(run)) for run in runs}
     named = labels(conditions.values())
     for number, (run, rows) in enumerate(histories.items()):
         where = named[conditions[run]]
         name = f'{Path(run).name}, {where}' if where else Path(run).name
         _draw_run(panels, name, rows, f'C{number}')
-    for panel, title in zip(panels, PANELS):
+    for title, panel in panels.items():
         panel.set(xlabel='epoch', title=title)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         panel.grid(color='0.9')
-        if panel.lines:
-            panel.legend(fontsize='small')
-    _label_logarithms(panels[0])
+        legend_below(panel)
+    if LOSS in panels:
+        _label_logarithms(panels[LOSS])
     return figure
 
 
-def _draw_run(panels: Sequence[Any], name: str, rows: Sequence[history.Row], colour: str) -> None:
-    loss, top1, dead = panels
+def _draw_run(
+    panels: Mapping[str, Any], name: str, rows: Sequence[history.Row], colour: str
+) -> None:
+    """Draws a run into those panels that it has something for.
+
+    Args:
+        panels: axes by title.
+        name: of the run.
+        rows: its history.
+        colour: of its lines.
+    """
     name = escaped(name)
     epochs = [metrics['epoch_num'] for metrics in rows]
 
@@ -84,18 +120,23 @@ def _draw_run(panels: Sequence[Any], name: str, rows: Sequence[history.Row], col
         found = [(row['epoch_num'], row[metric]) for row in rows if metric in row]
         return [epoch for epoch, _ in found], [value for _, value in found]
 
-    loss.semilogy(*values(history.LOSS), color=colour, label=name)
+    # A line of one epoch would not be seen.
+    marker = '.' if len(rows) <= FEW else None
     points = scored_points(rows)
-    for point, line in zip(points, LINES):
-        label = f'{name} {point}'
-        top1.plot(*values(history.metric('top1', point)), line, color=colour, label=label)
-    of_validation = values(history.metric('loss', points[0])) if points else ([], [])
-    if of_validation[0]:
-        label = f'{name} {points[0]}, validation'
-        loss.semilogy(*of_validation, ':', color=colour, label=label)
+    if LOSS in panels:
+        panels[LOSS].semilogy(*values(history.LOSS), marker=marker, color=colour, label=name)
+        of_validation = values(history.metric('loss', points[0])) if points else ([], [])
+        if of_validation[0]:
+            label = f'{name} {points[0]}, validation'
+            panels[LOSS].semilogy(*of_validation, ':', marker=marker, color=colour, label=label)
+    if TOP1 in panels:
+        for point, line in zip(points, LINES):
+            label = f'{name} {point}'
+            epochs_of, top1 = values(history.metric('top1', point))
+            panels[TOP1].plot(epochs_of, top1, line, marker=marker, color=colour, label=label)
     shares = list(map(dead_levels, rows))
-    if not all(map(math.isnan, shares)):
-        dead.plot(epochs, shares, color=colour, label=name)
+    if DEAD in panels and not all(map(math.isnan, shares)):
+        panels[DEAD].plot(epochs, shares, marker=marker, color=colour, label=name)
 
 
 def _label_logarithms(axes: Any) -> None:

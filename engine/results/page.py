@@ -1,79 +1,74 @@
 """A page about run folders that holds everything itself: tables, pictures, commands."""
 
-import base64
+import contextlib
+import dataclasses
 import html
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
+import nets
 from engine import figures
-from engine.config import cli
+from engine.config import cli, groups
 from engine.config.config import read_config
 from engine.errors import UsageError
 from engine.files import Damaged, in_shell, read_json
-from engine.results import accuracy_figure, cascade_records, cascades, records, selection, tables
+from engine.optimization import optimizers
+from engine.optimization.optimizers import OptimizerOptions
+from engine.results import (
+    accuracy_figure,
+    cascade_records,
+    cascades,
+    choice_table,
+    history_figure,
+    layer_table,
+    records,
+    selection,
+    tables,
+    web_page,
+)
 from engine.results.accuracy_figure import COSTS
 from engine.results.exit_records import EARLY, WHOLE, Measured
+from engine.results.formats import Column, Table
 from engine.results.selection import Choice
 from engine.results.tables import Curve, Row, Run, rows_of
-from nets.cost import LayerRecord
-
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em}
-body{color:#222}table{border-collapse:collapse;margin:.8em 0}
-th,td{padding:.15em .7em;border-bottom:1px solid #ddd;text-align:left}
-th{border-bottom:2px solid #999}img{max-width:100%}
-figure{display:inline-block;width:48%;margin:0 1% 0 0}
-pre{background:#f4f4f4;padding:.6em;white-space:pre-wrap}
-summary{cursor:pointer;font-weight:600}h2{border-top:1px solid #bbb;padding-top:.6em}"""
+from engine.runs import history
 
 # Folders of a run in which evaluation leaves pictures.
 PICTURES = ('exits', 'routes', 'gates', 'cascades')
 
-FRONT_HEADERS = ('run', 'point', '', 'top-1', 'MAdds, M', 'ms')
-CASCADE_HEADERS = ('', 'top-1', 'top-5', 'MAdds, M', 'images/s', '% by stage')
-MEASURED_HEADERS = ('thresholds', '', 'top-1', 'MAdds, M', 'images/s', '% by exit')
-POINT_HEADERS = (
-    'point',
-    'top-1',
-    'top-5',
-    'published',
-    'MAdds, M',
-    'BitOps, G',
-    'weights, kB',
-    'ms',
+# Inches of a picture whose letters are legible on a narrow page.
+SIZE = (6.6, 4.6)
+
+CASCADE = (
+    Column('', 'way'),
+    Column('', 'top-1', 2),
+    Column('', 'top-5', 2),
+    Column('', 'MAdds, M', 2, 1e6),
+    Column('', 'images/s', 2),
+    Column('', '% by stage'),
 )
-LAYER_HEADERS = ('layer', 'role', 'kernel', 'W bits', 'A bits', 'MAdds, M', 'weights, kB')
-
-
-def table(rows: Iterable[Sequence[Any]], headers: Sequence[str]) -> str:
-    """An HTML table without the columns that are empty."""
-    columns = []
-    for header, *cells in zip(headers, *rows):
-        if any(cell not in (None, '') for cell in cells):
-            columns.append([header, *cells])
-    names, *body = zip(*columns)
-    return tabulate(body, headers=names, tablefmt='html', floatfmt='.2f')
-
-
-def picture(png: bytes, title: str) -> str:
-    """An image that is part of the page.
-
-    Args:
-        png: Bytes of a PNG file.
-        title: Stands below.
-    """
-    encoded = base64.b64encode(png).decode()
-    text = html.escape(title)
-    image = f'<img alt="{text}" src="data:image/png;base64,{encoded}">'
-    return f'<figure>{image}<figcaption>{text}</figcaption></figure>'
-
-
-def folded(title: str, content: str) -> str:
-    """HTML that a click on its title opens."""
-    return f'<details><summary>{html.escape(title)}</summary>{content}</details>'
+MEASURED = (
+    Column('', 'thresholds'),
+    Column('', 'way'),
+    Column('', 'top-1', 2),
+    Column('', 'MAdds, M', 2, 1e6),
+    Column('', 'images/s', 2),
+    Column('', '% by exit'),
+)
+POINTS = (
+    Column('', 'point'),
+    Column('', 'top-1', 2),
+    Column('', 'top-5', 2),
+    Column('', 'published', 2),
+    Column('', 'MAdds, M', 2, 1e6),
+    Column('', 'BitOps, G', 2, 1e9),
+    Column('', 'weights, kB', 1, 1e3),
+    Column('', 'ms', 2),
+)
+OPTIONS = (Column('', 'option'), Column('', 'value'))
 
 
 def accuracy_over(curves: Sequence[Curve], kind: str) -> str:
@@ -81,17 +76,8 @@ def accuracy_over(curves: Sequence[Curve], kind: str) -> str:
     cost = COSTS[kind]
     if not any(map(cost.is_known, rows_of(curves))):
         return ''
-    figure = accuracy_figure.draw(curves, kind)
-    return picture(figures.to_png(figure), f'top-1 over {cost.title}')
-
-
-def front(found: Iterable[Choice]) -> str:
-    """Table of the choices that no other beats."""
-    rows = []
-    for choice in selection.front(found):
-        millions = choice.madds / 1e6
-        rows.append((choice.run, choice.point, choice.kind, choice.top1, millions, choice.ms))
-    return table(rows, FRONT_HEADERS)
+    figure = accuracy_figure.draw(curves, kind, SIZE)
+    return web_page.figure(figures.to_png(figure), f'top-1 over {cost.title}')
 
 
 def leaving(found: Sequence[Choice]) -> str:
@@ -106,17 +92,18 @@ def leaving(found: Sequence[Choice]) -> str:
             budgets.append(f'{choice.policy.budget / 1e6:.3g}')
             shares.append(choice.shares)
     by_exit = 100 * np.array(shares).T  # [exits, budgets]
-    figure = figures.new_figure(8.5, 5.2, layout='tight')
+    figure = figures.new_figure(*SIZE, layout='tight')
     axes = figure.subplots()
     below = np.zeros(len(budgets))
     for exit, share in enumerate(by_exit):
         axes.bar(budgets, share, bottom=below, color=f'C{exit}', label=f'exit {exit}')
         below += share
+    axes.tick_params(axis='x', labelrotation=90)
     axes.set_xlabel('budget: mean MAdds of an image (millions)')
     axes.set_ylabel('images that leave at each exit (%)')
     axes.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=len(by_exit), frameon=False)
     title = f'{found[0].point}: where the validation images leave, by budget'
-    return picture(figures.to_png(figure), title)
+    return web_page.figure(figures.to_png(figure), title)
 
 
 def measured_exits(folder: Path) -> str:
@@ -134,10 +121,9 @@ def measured_exits(folder: Path) -> str:
             found = record.get(way)
             if not isinstance(found, Measured):
                 raise Damaged(f'{path}: damaged (no measured "{way}"); {remedy}')
-            millions = found.madds / 1e6
             shares = ' / '.join(f'{100 * share:.1f}' for share in found.shares)
-            rows.append((name, way, found.top1, millions, found.images_per_second, shares))
-    return table(rows, MEASURED_HEADERS) if rows else ''
+            rows.append((name, way, found.top1, found.madds, found.images_per_second, shares))
+    return web_page.table(Table('measured', MEASURED, rows))
 
 
 def measured_cascades(folder: Path) -> str:
@@ -153,77 +139,90 @@ def measured_cascades(folder: Path) -> str:
         rows = []
         for way, found in record.measured.items():
             shares = ' / '.join(f'{100 * share:.1f}' for share in found.shares)
-            millions = found.madds / 1e6
-            rows.append((way, found.top1, found.top5, millions, found.images_per_second, shares))
-        name = html.escape(path.stem.removesuffix(cascades.MEASURED))
-        parts.append(f'<h3>Cascade {name}</h3>{table(rows, CASCADE_HEADERS)}')
+            costs = (found.madds, found.images_per_second)
+            rows.append((way, found.top1, found.top5, *costs, shares))
+        name = f'Cascade {path.stem.removesuffix(cascades.MEASURED)}'
+        parts.append(web_page.table(Table('cascade', CASCADE, rows, name)))
     return ''.join(parts)
 
 
 def points(rows: Iterable[Row]) -> str:
     """Table of operating points."""
     body = []
+    devices = {}
     for row in rows:
         name = row.point
         if row.bn != row.point:
             name = f'{row.point} (BN {row.bn})'
         published = row.published and row.published.top1
-        madds = _scaled(row.madds, 1e6)
-        bit_ops = _scaled(row.bit_ops, 1e9)
-        kilobytes = _scaled(row.weight_bytes, 1e3)
-        body.append((name, row.top1, row.top5, published, madds, bit_ops, kilobytes, row.ms))
-    return table(body, POINT_HEADERS)
-
-
-def _scaled(value: float | None, unit: float) -> float | None:
-    return None if value is None else value / unit
-
-
-def layers(folder: Path) -> str:
-    """Table of layers, as the strongest operating point that has each runs it."""
-    found = records.read_layers(folder)
-    seen: dict[str, LayerRecord] = {}
-    for point in reversed(list(found)):
-        seen.update((layer.name, layer) for layer in found[point])
-    rows = []
-    for layer in seen.values():
-        kernel = 'x'.join(map(str, layer.kernel))
-        bits = (layer.weight_bits, layer.activation_bits)
-        rows.append(
-            (layer.name, layer.role, kernel, *bits, layer.madds / 1e6, layer.memory_bits / 8e3)
-        )
-    return table(rows, LAYER_HEADERS)
+        costs = (row.madds, row.bit_ops, row.weight_bytes, row.ms)
+        body.append((name, row.top1, row.top5, published, *costs))
+        if row.ms is not None:
+            devices[row.device] = f'ms: of one image alone on {row.device}'
+    return web_page.table(Table('points', POINTS, body, notes=list(devices.values())))
 
 
 def configuration(run: Run) -> str:
-    """Table of the fields of the configuration that say something."""
+    """Table of the options that the family has, without those that say nothing."""
+    config = run.config
+    names = set(config)
+    if config['net'] in nets.names():
+        names &= set(groups.option_names(config['net']))
+    used = (
+        str(config.get('optimizer') or OptimizerOptions.optimizer),
+        str(config.get('quantizer_optimizer')),
+    )
+    names -= set(optimizers.foreign(used, names))
     kept = []
-    for name, value in sorted(run.config.items()):
-        if value not in (None, '', [], False):
-            kept.append((name, value))
-    return table(kept, ('field', 'value'))
+    for name in sorted(names):
+        value = config[name]
+        if isinstance(value, list | tuple):
+            value = ' '.join(map(str, value))
+        if value not in (None, '', False):
+            kept.append((name, str(value)))
+    return web_page.table(Table('options', OPTIONS, kept))
 
 
 def section(run: Run, folder: Path) -> Iterator[str]:
     """The parts of the page about one run."""
     net, arch = str(run.config['net']), str(run.config.get('arch'))
     network = net if net == arch else f'{net} {arch}'
-    yield f'<h2>{html.escape(run.name)}</h2>'
-    yield f'<p>{html.escape(network)}, W/A bits {run.bits}</p>'
+    yield f'<h2 id="{_anchor(run)}">{html.escape(run.name)}</h2>'
+    yield f'<p>{html.escape(network)}, W/A bits {run.bits}, {html.escape(str(folder))}</p>'
     yield points(run.rows)
+    found = selection.choices(folder)
+    yield web_page.pictures(left_pictures(folder, found))
+    yield measured_exits(folder)
+    yield measured_cascades(folder)
+    layers = layer_table.every(records.read_layers(folder))
+    yield web_page.folded('Bits and cost of every layer', web_page.table(layers))
+    yield web_page.folded('Configuration', configuration(run))
+    lines = '\n'.join(commands(folder, found))
+    yield f'<h3>Commands</h3><pre>{html.escape(lines)}</pre>'
+
+
+def _anchor(run: Run) -> str:
+    return html.escape(f'run {run.name}'.replace(' ', '-'))
+
+
+def left_pictures(folder: Path, found: Sequence[Choice]) -> Iterator[str]:
+    """Pictures of the training, those that evaluation left, and where images leave.
+
+    Args:
+        folder: Of the run.
+        found: Its choices.
+    """
+    if (folder / history.FILE).exists():
+        with contextlib.suppress(UsageError):
+            for title in history_figure.titles([str(folder)], least=2):
+                drawn = history_figure.draw([str(folder)], [title])
+                yield web_page.figure(figures.to_png(drawn), f'{title} by epoch')
     for kind in PICTURES:
         for path in sorted((folder / kind).glob('*.png')):
-            yield picture(path.read_bytes(), f'{kind}: {path.stem}')
-    found = selection.choices(folder)
+            yield web_page.figure(path.read_bytes(), f'{kind}: {path.stem}')
     sizes = dict.fromkeys(choice.point for choice in found if choice.policy is not None)
     for size in sizes:
         yield leaving([choice for choice in found if choice.point == size])
-    yield measured_exits(folder)
-    yield measured_cascades(folder)
-    yield folded('Bits and cost of every layer', layers(folder))
-    yield folded('Configuration', configuration(run))
-    lines = '\n'.join(commands(folder, found))
-    yield f'<h3>Commands</h3><pre>{html.escape(lines)}</pre>'
 
 
 def commands(folder: Path, found: Sequence[Choice]) -> list[str]:
@@ -254,21 +253,24 @@ def page(folders: Sequence[str]) -> str:
     runs = tables.read_runs(folders)
     curves = tables.curves([*runs, *cascade_records.of_runs(runs, folders)])
     found: list[Choice] = []
-    for place in map(Path, folders):
+    for run, place in zip(runs, map(Path, folders)):
         if selection.has_checkpoint(place):
-            found += selection.choices(place)
-    parts = ['<h1>Networks whose cost is chosen at run time</h1>']
-    for kind in COSTS:
-        parts.append(accuracy_over(curves, kind))
-    parts.append('<h2>What no other choice beats</h2>')
-    groups = selection.comparable(found)
-    for conditions, group in groups.items():
-        if len(groups) > 1:
+            for choice in selection.choices(place):
+                found.append(dataclasses.replace(choice, run=run.name))
+    title = 'Networks whose cost is chosen at run time'
+    parts = [f'<h1>{title}</h1>']
+    if len(runs) > 1:
+        links = [f'<a href="#{_anchor(run)}">{html.escape(run.name)}</a>' for run in runs]
+        parts.append(f'<nav>{" ".join(links)}</nav>')
+    parts.append(web_page.pictures(accuracy_over(curves, kind) for kind in COSTS))
+    groups_of_choices = selection.comparable(found)
+    if groups_of_choices:
+        parts.append('<h2>What no other choice beats</h2>')
+    for conditions, group in groups_of_choices.items():
+        if len(groups_of_choices) > 1:
             parts.append(f'<h3>{html.escape(conditions)}</h3>')
-        parts.append(front(group))
+        parts.append(web_page.table(choice_table.table(selection.front(group))))
     for run, folder in zip(runs, folders):
         parts += section(run, Path(folder))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Report</title>'
-        f'<style>{STYLE}</style></head><body>{"".join(parts)}</body></html>\n'
-    )
+    names = ', '.join(run.name for run in runs)
+    return web_page.document(f'Report: {names}', ''.join(parts))

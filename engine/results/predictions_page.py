@@ -1,23 +1,21 @@
 """A page of predictions that holds its pictures itself, and opens from disk."""
 
-import base64
 import html
 from collections.abc import Iterable
 
 import numpy as np
 
 from engine.data.opencv import cv2
+from engine.results import web_page
 from engine.results.predictions import Row
 
 # Longest side of a picture, pixels.
-SIDE = 160
+SIDE = 320
 
-STYLE = """:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:72em;margin:1em auto;padding:0 .8em}
-main{display:grid;grid-template-columns:repeat(auto-fill,minmax(11em,1fr));gap:.8em}
-figure{margin:0;padding:.5em;border:1px solid #8886;border-radius:.4em;overflow-wrap:anywhere}
-img{display:block;max-width:100%;margin:auto}figcaption{font-size:.9em}
-meter{width:100%;height:.6em}small{opacity:.75}"""
+STYLE = """main{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(10rem,1fr))}
+figure{padding:.5rem;border:1px solid var(--line);border-radius:.4rem}
+figure img{margin:auto}figcaption{margin-top:.4rem}
+meter{width:100%;height:.6rem}small{opacity:.8}"""
 
 
 def page(title: str, rows: Iterable[Row]) -> str:
@@ -28,10 +26,8 @@ def page(title: str, rows: Iterable[Row]) -> str:
         rows: what it said.
     """
     figures = [_figure(row) for row in rows]
-    told = html.escape(title)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{told}'
-    body = f'<h1>{told}</h1><main>{"".join(figures)}</main>'
-    return f'<!doctype html>{head}</title><style>{STYLE}</style>{body}'
+    body = f'<h1>{html.escape(title)}</h1><main>{"".join(figures)}</main>'
+    return web_page.document(title, body, STYLE)
 
 
 def _figure(row: Row) -> str:
@@ -60,5 +56,4 @@ def _picture(row: Row) -> str:
     scale = min(1.0, SIDE / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     _, content = cv2.imencode('.jpg', small)
-    data = base64.b64encode(content.tobytes()).decode()
-    return f'<img alt="{html.escape(row.image)}" src="data:image/jpeg;base64,{data}">'
+    return web_page.picture(content.tobytes(), 'jpeg', row.image)

@@ -71,8 +71,9 @@ def draw(curves: Sequence[Curve]) -> Any:
     Raises:
         UsageError: matplotlib is not installed.
     """
-    columns = min(COLUMNS, len(curves))
-    rows = math.ceil(len(curves) / columns)
+    rows = math.ceil(len(curves) / COLUMNS)
+    # So that the last row is nearly full.
+    columns = math.ceil(len(curves) / rows)
     figure = new_figure(3.3 * columns, 3.6 * rows)
     grids = figure.add_gridspec(rows, columns)
     for number, curve in enumerate(curves):
@@ -100,8 +101,6 @@ def _draw_values(axes: Any, curve: Curve) -> None:
     axes.set_ylabel('quantized', fontsize='small')
     axes.tick_params(labelsize='x-small', labelbottom=False, bottom=False)
     axes.locator_params(nbins=5)
-    if len(curve.channels) > 1:
-        axes.legend(fontsize='xx-small', loc='upper left', frameon=False)
 
 
 def _heights(curve: Curve) -> tuple[float, float]:
@@ -160,6 +159,7 @@ def _draw_slopes(axes: Any, curve: Curve) -> None:
     peaks = [1.0]
     for channel, colour in zip(curve.channels, _colours(curve)):
         axes.plot(channel.probed, channel.rising, color=colour, gid=f'{curve.what} gradient')
+    for channel, colour in zip(curve.channels, _colours(curve)):
         if not np.allclose(channel.rising, channel.falling, atol=0.01):
             axes.plot(channel.probed, channel.falling, '--', color=colour, linewidth=0.8)
         for slope in (channel.rising, channel.falling):
@@ -169,6 +169,17 @@ def _draw_slopes(axes: Any, curve: Curve) -> None:
     axes.set_ylabel('gradient', fontsize='small')
     axes.tick_params(labelsize='x-small')
     axes.locator_params('y', nbins=3)
+    if len(curve.channels) > 1:
+        axes.legend(
+            [channel.name for channel in curve.channels],
+            fontsize='xx-small',
+            loc='upper center',
+            bbox_to_anchor=(0.5, -0.3),
+            ncols=len(curve.channels),
+            frameon=False,
+            columnspacing=1.0,
+            handlelength=1.2,
+        )
 
 
 def _colours(curve: Curve) -> list[str]:

@@ -160,7 +160,7 @@ def draw(found: ExitRecord, path: Path) -> list[Path]:
         right.plot(np.array(ms) / batch, found.anytime, 'o-', label=f'batch {batch}')
     right.set(xlabel='measured ms per image', title='each exit')
     for axes in (left, right):
-        axes.legend(loc='lower right')
+        figures.legend_below(axes, gap=0.2, columns=2)
         axes.grid(alpha=0.3)
     picture.savefig(path, dpi=DPI)
     return [path]

@@ -173,4 +173,4 @@ def _draw_blocks(found: Activity, spread: np.ndarray, axes: Any) -> None:
     axes.plot(x, found.targets, 'k_', markersize=12, label='target')
     axes.set(ylim=(0, 1.05), ylabel='rate')
     axes.set_xticks(x, names, rotation=90, fontsize='x-small')
-    axes.legend(fontsize='x-small', loc='lower left')
+    axes.legend(fontsize='x-small', loc='lower left', bbox_to_anchor=(0, 1), ncols=2, frameon=False)

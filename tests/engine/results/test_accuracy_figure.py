@@ -1,6 +1,7 @@
 """Lines, labels and colours of the figure of accuracy over cost."""
 
 import pytest
+from matplotlib.text import Text
 
 from engine.results import accuracy_figure, tables
 from tests.engine.results.run_folders import ACCURACY, plotted_run, score
@@ -83,13 +84,50 @@ def test_names_are_moved_apart_but_stay_below_the_top(wanted, expected):
     assert accuracy_figure.apart(wanted, gap=2.0, top=9.0) == expected
 
 
+@pytest.mark.parametrize('points', [3, 15, 60])
+@pytest.mark.parametrize('size', [(8.5, 5.2), (6.6, 4.6)])
+def test_no_label_lies_on_another_or_on_a_point(points, size):
+    """However many lines and points there are; names stand outside of the data."""
+    curves = []
+    for number in range(6):
+        rows = []
+        for width in reversed(range(points)):
+            name = f'w{width:02}'
+            top1 = 70 + 20 * width / points + 0.3 * number + width % 3
+            madds = (1 + width + 0.1 * number) * 10**6
+            rows.append(tables.Row('run', 2, 2, name, name, madds, 1, top1, 95.0))
+        rows.append(tables.Row('run', 2, 2, 'dynamic', 'dynamic', 5e6, 1, 72.0 + number, 95.0))
+        curves.append((f'run {number} (2/2), inputs normalized_bgr', rows))
+    axes = accuracy_figure.draw(curves, size=size).axes[0]
+    axes.figure.draw_without_rendering()
+    names, labels = [], []
+    for text in axes.texts:
+        is_name = text.get_text().startswith('run')
+        # Without the line that leads to it.
+        box = Text.get_window_extent(text)
+        (names if is_name else labels).append(box)
+    assert len(names) == 6 and labels
+    for group in (names, labels):
+        for place, box in enumerate(group):
+            assert not any(box.overlaps(other) for other in group[:place])
+    frame = axes.get_window_extent()
+    assert all(box.x0 > frame.x1 - 1 for box in names)
+    dots = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
+    for box in labels:
+        assert box.x1 < names[0].x0
+        if points == 3:
+            for line in dots:
+                assert not any(box.contains(*dot) for dot in line)
+
+
 def test_points_without_room_have_no_label_and_ends_come_first():
     rows = []
-    for size, madds in ((28, 100), (27, 99), (20, 50), (12, 1)):
+    for size in range(400, 0, -1):
         point = f's{size}'
-        rows.append(tables.Row('run', 2, 2, point, point, madds * 10**6, 1, 90.0, 95.0))
+        rows.append(tables.Row('run', 2, 2, point, point, size * 10**6, 1, 90.0, 95.0))
     axes = accuracy_figure.draw([('run', rows)]).axes[0]
-    assert sorted(texts(axes)) == ['12', '20', '28', 'run']
+    found = texts(axes)
+    assert {'1', '400', 'run'} <= set(found) and 10 < len(found) < 200
 
 
 @pytest.mark.parametrize('curves', [10, 11, 20])

@@ -50,6 +50,28 @@ def test_curves_show_the_metrics(tmp_path):
     assert dead == [('low', [1, 2], [37.5, 37.5])]
 
 
+def test_panels_that_would_be_empty_are_left_out(tmp_path):
+    """Of float networks there are no levels; a training without validation has no top-1."""
+    rows = [{'epoch_num': 1, 'loss': 3.0, 'val/s28/top1': 70.0}]
+    scored = history(tmp_path / 'scored', rows)
+    bare = history(tmp_path / 'bare', [{'epoch_num': 1, 'loss': 3.0}])
+    for runs, expected in (([scored, bare], 2), ([bare], 1)):
+        axes = history_figure.draw(runs).axes
+        assert len(axes) == expected and all(panel.lines for panel in axes)
+    assert history_figure.titles([scored], least=2) == []
+
+
+def test_legends_hide_no_line_and_one_epoch_is_seen(tmp_path):
+    rows = [{'epoch_num': 1, 'loss': 3.0, 'val/s28/top1': 70.0}]
+    figure = history_figure.draw([history(tmp_path / name, rows) for name in 'abcdef'])
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        legend = axes.get_legend().get_window_extent()
+        assert not legend.overlaps(axes.get_window_extent())
+        assert legend.y0 >= 0
+        assert all(line.get_marker() == '.' for line in axes.lines)
+
+
 @pytest.mark.parametrize('text, message', [('[]', 'no epoch'), ('{', 'curves need a run folder')])
 def test_curves_of_no_run(tmp_path, text, message):
     (tmp_path / 'stats.json').write_text(text)

@@ -18,7 +18,7 @@ import pytest
 from engine.config import cli
 from engine.config.config import read_config
 from engine.files import read_json, write_json
-from engine.results import page, selection
+from engine.results import page, selection, tables
 from scripts import report
 from tests.engine.results.run_folders import FIRST_EXIT, SECOND_EXIT, plotted_run
 
@@ -39,7 +39,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == 'img':
             self.sources.append(str(dict(attrs)['src']))
-        elif tag not in ('meta', 'br'):
+        elif tag not in ('meta', 'br', 'input'):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -127,10 +127,37 @@ def test_where_images_leave(exits: tuple[Path, dict[str, np.ndarray]]) -> None:
     assert best and all(html.escape(command) in text for one in best for command in one.commands)
 
 
-def test_empty_columns_are_left_out() -> None:
-    text = page.table([('a', None, 1.0, ''), ('b', None, None, '')], ('name', 'ms', 'top-1', ''))
-    assert re.findall('<th[^>]*>([^<]*)</th>', text)[0].strip() == 'name' and 'ms' not in text
-    assert len(re.findall('<th', re.sub('<thead', '', text))) == 2
+def test_every_picture_can_be_zoomed_and_every_table_moved(written: Path) -> None:
+    """Without a script; and the page fits a narrow window."""
+    text = written.read_text()
+    assert text.count('<label class="zoom"><input type="checkbox"><span><img') == 3
+    assert text.count('<img') == 3 and '<script' not in text
+    assert text.count('<table') == text.count('<div class="wide"><table')
+    assert 'name="viewport" content="width=device-width' in text
+    assert 'prefers-color-scheme:dark' in text
+
+
+def test_options_are_those_of_the_family(tmp_path: Path) -> None:
+    """Records of early versions list the options of all networks."""
+    run = plotted_run(tmp_path / 'run')
+    config = read_json(run / 'config.json', dict[str, Any], '')
+    foreign = {'growthRate': 7, 'targets': [0.25], 'optimizer': 'momentum', 'beta2': 0.125}
+    write_json(run / 'config.json', config | foreign)
+    table = page.configuration(tables.read_runs([str(run)])[0])
+    tags = Tags()
+    tags.feed(table)
+    assert {'kd_type', 'ens_topdown', 'sizes', '224 160 96'} <= set(tags.cells)
+    assert not {'growthRate', 'targets', 'beta2'} & set(tags.cells)
+
+
+def test_the_training_is_drawn(tmp_path: Path) -> None:
+    run = plotted_run(tmp_path / 'run')
+    rows = [{'epoch_num': epoch, 'loss': 1.0, 'val/s224/top1': 50.0} for epoch in (1, 2)]
+    for count, pictures in ((1, 0), (2, 2)):
+        (run / 'stats.json').write_text(json.dumps(rows[:count]))
+        assert ''.join(page.left_pictures(run, [])).count('<img') == pictures
+    (run / 'stats.json').write_text('{')
+    assert not list(page.left_pictures(run, []))
 
 
 def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -275,11 +275,12 @@ class MSDNet(Network):
             with b.at(Point(size=size), serves=serves):
                 read = [maps[source] for source in self.plan.reads(node)]
                 if layer:
-                    maps[node] = self._layer(node, read, b)
+                    found = self._layer(node, read, b)
                 elif scale:
-                    maps[node] = self._stem(scale, read[0], b)
+                    found = self._stem(scale, read[0], b)
                 else:
-                    maps[node] = self._stem(scale, b.image(x), b)
+                    found = self._stem(scale, b.image(x), b)
+                maps[node] = b.end(found)
 
     def _stem(self, scale: int, x: tf.Tensor, b: Blocks) -> tf.Tensor:
         """A map of the stem, from the next finer one or from the images."""

@@ -22,6 +22,19 @@ def replace_input(op: Any, place: int, tensor: Any) -> None:
     op._update_input(place, tensor)
 
 
+def wait_for(op: Any, other: Any) -> None:
+    """Lets an operation of a graph begin when another one has ended.
+
+    TensorFlow's public way is for operations that are being made, and gradients are made by
+    TensorFlow. No session may know the graph.
+
+    Args:
+        op: TensorFlow operation.
+        other: one that does not depend on it.
+    """
+    op._add_control_input(other)
+
+
 def count_epochs(loop: Any, epochs: Iterable[int]) -> Iterator[int]:
     """Yields numbers of epochs, each of which is then the present one of a training loop.
 

@@ -254,6 +254,12 @@ class MachineOptions:
         'where they are built; require: without them it is an error',
         choices=native.CHOICES,
     )
+    recompute: str = option(
+        'none',
+        'what a training step computes a second time to take less memory: activations, the layers '
+        'between two convolutions; blocks, all layers of a block; with equal loss and gradients',
+        choices=('none', 'activations', 'blocks'),
+    )
     sync_bn: bool = option(
         False, 'batch statistics of all towers together; else of each tower, as published'
     )

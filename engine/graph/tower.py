@@ -72,6 +72,7 @@ class Model(InferenceModel, ModelDesc):
         self.names: list[str] = []
         self.losses: list[dict[str, tf.Tensor]] = []
         self.errors: list[tf.Tensor] = []
+        self._views: list[tf.Tensor] = []
         towers = len(config.gpu)
         self._optimizer = config.optimization
         self._teacher = teacher
@@ -132,6 +133,7 @@ class Model(InferenceModel, ModelDesc):
         views = self.views(images)
         if self.config.bf16:
             views = {size: tf.cast(view, tf.bfloat16) for size, view in views.items()}
+        self._views.extend(views.values())
         outputs = self.outputs(views, blocks)
         rows = scored(outputs)
         self.names = list(rows)
@@ -216,7 +218,19 @@ class Model(InferenceModel, ModelDesc):
             settings=lambda variable: self._settings[variable.ref()],
             mean=self.worker.mean,
             decoupled=self._optimizer.decoupled,
+            kept=self._kept if self.config.recompute != 'none' else None,
         )
+
+    def _kept(self) -> list[tf.Tensor]:
+        """What training towers keep of their forward passes, see ``--recompute``."""
+        kept = list(self._views)
+        for blocks in self.towers:
+            kept += blocks.ends
+            if self.config.recompute == 'activations':
+                kept += blocks.convolved
+        if self.exchange:
+            kept += self.exchange.means
+        return kept
 
 
 def _summarize(

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from engine.optimization.recompute import recompute
 from quant.backend import tf
+from quant.private_api import wait_for
 
 Slots = Mapping[str, tf.Variable]
 
@@ -74,6 +76,8 @@ class RuleOptimizer(tf.train.Optimizer):
         settings: gives what is a variable's own.
         mean: averages gradients over the workers, all of which have the same variables.
         decoupled: whether weights decay beside the step.
+        kept: gives the tensors of the forward pass that stay for the backward pass, which computes
+            the others again; None: all stay.
 
     *Variable names*: those of the rule's ``slots``, below the variable's own name.
     """
@@ -87,6 +91,7 @@ class RuleOptimizer(tf.train.Optimizer):
         settings: Callable[[tf.Variable], PerVariable],
         mean: Callable[[Sequence[tf.Tensor]], Sequence[tf.Tensor]] = list,
         decoupled: bool = False,
+        kept: Callable[[], Sequence[tf.Tensor]] | None = None,
     ):
         super().__init__(use_locking=False, name=type(rule).__name__)
         self._rule = rule
@@ -95,6 +100,7 @@ class RuleOptimizer(tf.train.Optimizer):
         self._settings = settings
         self._mean = mean
         self._decoupled = decoupled
+        self._kept = kept
         self._means: Sequence[tf.Tensor] | None = None
 
     def compute_gradients(
@@ -110,7 +116,19 @@ class RuleOptimizer(tf.train.Optimizer):
         if var_list is None:
             var_list = tf.trainable_variables()
         learning = [variable for variable in var_list if self._settings(variable).rate]
-        return super().compute_gradients(loss, var_list=learning, **options)
+        if self._kept is None:
+            return super().compute_gradients(loss, var_list=learning, **options)
+        # Gradients of a kernel are added as they come, in the same order as all at once.
+        options['aggregation_method'] = tf.AggregationMethod.EXPERIMENTAL_TREE
+        before = len(loss.graph.get_operations())
+        found = super().compute_gradients(loss, var_list=learning, **options)
+        made = loss.graph.get_operations()[before:]
+        for op in made:
+            if op.type == 'AddN':
+                # TensorFlow's rewriting makes one sum of those that wait for nothing.
+                wait_for(op, loss.op)
+        recompute(loss, made, self._kept())
+        return found
 
     def apply_gradients(
         self,

@@ -10,9 +10,18 @@ from engine.errors import UsageError
 from engine.optimization.schedules import MARKS
 from engine.quantities import counted
 
-# Fields of Config that say which bad images are known, on which devices a step is computed, when it
-# is scored, and what else is trained in the same chain.
-FREE = ('skip_list', 'max_bad', 'gpu', 'operation_threads', 'native', 'val_interval', 'stages')
+# Fields of Config that say which bad images are known, on which devices and in which memory a step
+# is computed, when it is scored, and what else is trained in the same chain.
+FREE = (
+    'skip_list',
+    'max_bad',
+    'gpu',
+    'operation_threads',
+    'native',
+    'recompute',
+    'val_interval',
+    'stages',
+)
 
 # What settles the order of sums within an operation, and its flag: stays as it is recorded, unless
 # the flag is given.

@@ -86,6 +86,8 @@ def too_large(config: Config, workers: int = 1) -> str:
     advice = 'fewer or smaller --sizes take less'
     if smaller:
         advice = f'try --batch_size {smaller}, with --lr in proportion'
+    if config.recompute != 'blocks':
+        advice += ', or --recompute blocks, with equal results in more time'
     return (
         f'--batch_size {config.batch_size}: a step does not fit into the memory of the device; '
         f'{advice}'

@@ -105,10 +105,10 @@ class MobileNetV2:
             channels = round_channels(32 * self.width)
             x = b.image(x)
             x = b.conv('conv0', x, channels, 3, stride=self.form.stem, role='stem')
-            x = b.act('relu0', b.norm('conv0/bn', x), role='depthwise', function='relu6')
+            x = b.end(b.act('relu0', b.norm('conv0/bn', x), role='depthwise', function='relu6'))
             for i, layout in enumerate(self._layouts()):
                 with tf.variable_scope(f'block{i}'):
-                    x = self._block(b, x, *layout)
+                    x = b.end(self._block(b, x, *layout))
             x = b.act('quant_last', x, function='none', lower=-math.inf)
             x = b.conv('conv_last', x, last, 1)
             x = tf.nn.relu6(b.norm('conv_last/bn', x))

@@ -133,6 +133,7 @@ class ResNet:
         x = b.act('relu0', b.norm('conv0/bn', x), role='stem')
         if not self.form.small:
             x = b.max_pool(x, 3, 2)
+        x = b.end(x)
         for g, count in enumerate(self.form.blocks):
             with tf.variable_scope(f'group{g}'), b.generated(meta):
                 if self.mode.startswith('preact'):
@@ -165,7 +166,7 @@ class ResNet:
                 zero_gamma = self.mode == 'resnet'
                 body = functools.partial(self._branch, b, g=g, stride=stride, zero_gamma=zero_gamma)
                 shortcut = self._shortcut(b, q, g, stride)
-                x = execute(b, x, q, body, x if shortcut is q else shortcut)
+                x = b.end(execute(b, x, q, body, x if shortcut is q else shortcut))
         return x
 
     def _preact_group(self, b: Blocks, x: tf.Tensor, g: int, count: int) -> tf.Tensor:
@@ -185,7 +186,7 @@ class ResNet:
                 else:
                     branch = b.act('quant1', x, function='none')
                 y = self._branch(b, branch, g=g, stride=stride)
-                x = y + self._shortcut(b, x, g, stride)
+                x = b.end(y + self._shortcut(b, x, g, stride))
         x = b.norm('bn_last', x)
         feeds_head = g == len(self.form.blocks) - 1
         if self.mode != 'preact' or feeds_head:

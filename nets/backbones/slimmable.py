@@ -117,13 +117,13 @@ class MobileNetV1:
         stride = self.stem.stride
         x = conv(b, 'conv0', b.image(x), colours, width, 3, stride=stride, role='stem')
         x = norm(b, 'conv0/bn', x, width)
-        x = act(b, 'act0', x, width, role='depthwise')
+        x = b.end(act(b, 'act0', x, width, role='depthwise'))
         for g, stage in enumerate(self.stages[: self.split]):
             outputs = Width(stage.choices, int(wide), passes)
             for i, stride in enumerate(stage.strides):
                 with tf.variable_scope(f'group{g}/block{i}'):
                     x, _ = _filter(b, x, width, stride)
-                    x = _mix(b, x, width, outputs)
+                    x = b.end(_mix(b, x, width, outputs))
                     width = outputs
         with tf.variable_scope(f'group{self.split}/block0'):
             return _filter(b, x, width, self.stages[self.split].stride)
@@ -147,7 +147,7 @@ class MobileNetV1:
                     if i or g > self.split:
                         x, _ = _filter(b, x, width, stride)
                     last = g == len(self.stages) - 1 and i == stage.layers - 1
-                    x = _mix(b, x, width, outputs, last=last)
+                    x = b.end(_mix(b, x, width, outputs, last=last))
                     width = outputs
         return _classifier(b, x, width, self.classes, self.dropout if wide else 0.0)
 
@@ -207,11 +207,13 @@ class ResNet:
         x = act(b, 'relu0', x, width, role='stem', function='relu')
         if not self.form.small:
             x = b.max_pool(x, 3, 2)
+        x = b.end(x)
         for g, count in enumerate(self.form.blocks):
             for i in range(count):
                 stride = 2 if g and not i else 1
                 with tf.variable_scope(f'group{g}/block{i}'):
                     x, width = self._block(b, x, width, g, index, stride=stride)
+                    x = b.end(x)
         largest = isinstance(index, int) and index == self.largest
         return _classifier(b, x, width, self.classes, self.dropout if largest else 0.0)
 

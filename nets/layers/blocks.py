@@ -252,6 +252,7 @@ class Blocks(Normalisation):
             if groups > 1 and self.training and self.data_format == 'NHWC':
                 value = tf.cast(w.value, x.dtype)
                 y = grouped_conv(x, value, stride, groups, self.pads(kernel, stride))
+                self.convolved.append(y)
             else:
                 y = self.convolve(x, w.value, stride)
             bias = 0

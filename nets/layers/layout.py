@@ -12,11 +12,17 @@ class Layout:
         data_format: ``NHWC`` or ``NCHW``; inputs and outputs of every method have it.
         padding: of strided windows: ``same`` (TensorFlow's rule, more at the bottom and right) or
             ``symmetric`` (PyTorch networks: kernel // 2 on all sides).
+
+    Attributes:
+        convolved: results of the convolutions.
+        ends: results of the stem and of the blocks.
     """
 
     def __init__(self, data_format: str, padding: str):
         self.data_format = data_format
         self.padding = padding
+        self.convolved: list[tf.Tensor] = []
+        self.ends: list[tf.Tensor] = []
 
     @property
     def axis(self) -> int:
@@ -48,7 +54,9 @@ class Layout:
         kernel = tf.cast(w, x.dtype)
         strides = self.strides(stride)
         pads = self.pads(w.shape[0], stride)
-        return tf.nn.conv2d(x, kernel, strides, pads, data_format=self.data_format)
+        y = tf.nn.conv2d(x, kernel, strides, pads, data_format=self.data_format)
+        self.convolved.append(y)
+        return y
 
     def filter(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
         """Depthwise convolution, computed in the type of ``x``.
@@ -61,7 +69,14 @@ class Layout:
         kernel = tf.cast(w, x.dtype)
         strides = self.strides(stride)
         pads = self.pads(w.shape[0], stride)
-        return tf.nn.depthwise_conv2d(x, kernel, strides, pads, data_format=self.data_format)
+        y = tf.nn.depthwise_conv2d(x, kernel, strides, pads, data_format=self.data_format)
+        self.convolved.append(y)
+        return y
+
+    def end(self, x: tf.Tensor) -> tf.Tensor:
+        """The result of a block, or of the stem, as it is."""
+        self.ends.append(x)
+        return x
 
     def max_pool(self, x: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
         """Maximum over windows.

@@ -15,10 +15,14 @@ class Exchange:
 
     Args:
         towers: how many there are going to be.
+
+    Attributes:
+        means: over all towers, as every tower has them.
     """
 
     def __init__(self, towers: int):
         self.towers = towers
+        self.means: list[tf.Tensor] = []
         self._members: dict[str, list[tuple[tf.Tensor, tf.Tensor]]] = collections.defaultdict(list)
 
     def mean(self, key: str, value: tf.Tensor) -> tf.Tensor:
@@ -51,7 +55,9 @@ class Exchange:
     def _mean(self, key: str, value: tf.Tensor) -> tf.Tensor:
         parts = tf.raw_ops.Pack(values=[value] * self.towers)
         self._members[key].append((value, parts))
-        return tf.reduce_mean(parts, 0)
+        mean = tf.reduce_mean(parts, 0)
+        self.means.append(mean)
+        return mean
 
 
 def normalise(

@@ -3,6 +3,7 @@
     python -m scripts.bench train              # ResNet-18 W2A2, batch 8, five sizes, against float
     python -m scripts.bench train -d 50 --qa 32 --mode resnet --batch_size 4 --steps 3
     python -m scripts.bench train --bf16       # the same W2A2 in bfloat16 against float32
+    python -m scripts.bench train --recompute blocks   # in less memory, against all kept
     python -m scripts.bench infer --net aig    # skipping against all bodies computed, ResNet-50
     python -m scripts.bench infer --net msdnet # early exit at budgets against the full network
     python -m scripts.bench infer --net dsnet  # widths, and a batch of mixed widths

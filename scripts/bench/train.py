@@ -1,4 +1,6 @@
-"""Training-step benchmark: a configuration against the same in float, or bfloat16 against float32.
+"""Training-step benchmark: a configuration against the same in float.
+
+With ``--bf16`` bfloat16 against float32, with ``--recompute`` against the same that keeps all.
 
 The configuration is ResNet-18 at W2A2, five sizes, batch 8, where flags do not say otherwise. Each
 of the two runs in a process of its own, so that each has its own peak memory; they take turns, step
@@ -162,6 +164,8 @@ def pair(argv: Sequence[str]) -> dict[str, Config]:
         UsageError: They are the same.
     """
     config = configuration(DEFAULTS, argv)
+    if config.recompute != 'none':
+        return {config.recompute: config, 'all kept': config.replacing(recompute='none')}
     if config.bf16:
         return {'bf16': config, 'float32': config.replacing(bf16=False)}
     plain = config.replacing(**vars(QuantizationOptions()))
@@ -173,7 +177,7 @@ def pair(argv: Sequence[str]) -> dict[str, Config]:
 
 
 def train(argv: Sequence[str]) -> None:
-    """Training step: quantized against float, or bfloat16 against float32."""
+    """Training step: quantized against float, or what a flag changes against what it is without."""
     p = parser('bench train', __doc__, 'for the configuration')
     p.add_argument('--steps', type=int, default=10, help='measured steps; default 10')
     args, flags = p.parse_known_args(argv)

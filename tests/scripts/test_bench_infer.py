@@ -163,5 +163,8 @@ def test_what_a_training_step_is_compared_with():
     assert found['float'].qw == 32
     found = train.pair([*small, '--bf16'])
     assert {name: config.bf16 for name, config in found.items()} == {'bf16': True, 'float32': False}
+    found = train.pair([*small, '--recompute', 'blocks'])
+    ways = {name: config.recompute for name, config in found.items()}
+    assert ways == {'blocks': 'blocks', 'all kept': 'none'}
     with pytest.raises(ValueError, match='nothing to compare'):
         train.pair([*small, '--qw', '32', '--qa', '32'])

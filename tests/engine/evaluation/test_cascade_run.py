@@ -123,3 +123,20 @@ def test_what_is_refused(line, part, make, tmp_path, monkeypatch, capsys):
 def test_only_an_evaluation_has_one(capsys):
     assert imagenet_tf.main(['--data', 'animals28', '--cascade', 'x.json']) == 2
     assert '--cascade' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_published_preset_on_images_like_those_of_imagenet(tmp_path):
+    """A thousand classes, of which a record keeps the most probable, and antialiased views."""
+    run = str(tmp_path / 'run')
+    small = ['--width', '0.25', '--image-size', '64', '--sizes', '64', '48', '--batch-size', '8']
+    short = ['--steps-per-epoch', '1', '--epochs', '1', '--holdout', '100', '--logdir', run]
+    assert imagenet_tf.main(['--preset', 'rsnet18', '--data', 'fake', *small, *short]) == 0
+    file = f'{run}/cascades/chain.json'
+    flags = ['--cascade', 's48', 's64', '--accuracy', '0', '--combine', 'mean', '--out', file]
+    assert thresholds.main([run, *flags]) == 0
+    assert imagenet_tf.main(['--eval', '-ec', run, '--cascade', file]) == 0
+    found = measured(Path(f'{run}/cascades/chain-measured.json'))
+    assert set(found) == {'cascade', 's48', 's64'}
+    chosen = cascades.read(Path(file)).validation
+    assert found['cascade']['shares'] == pytest.approx(chosen.shares, abs=0.02)

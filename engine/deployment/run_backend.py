@@ -1,6 +1,7 @@
 """What backends of ``Predictor`` for run folders and published checkpoints have in common."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine import families
@@ -47,7 +48,12 @@ class RunBackend:
         return dataclasses.replace(config.preprocessing, sizes=(size,))
 
     def identity(self) -> str:
-        """The identity of the checkpoint with what was calibrated for it."""
+        """The identity of the checkpoint with what was calibrated for it.
+
+        Raises:
+            UsageError: the weights are the averages, for which no cascade was chosen.
+        """
+        self._check_recorded('cascade')
         return fingerprint.identity(self._source.prefix)
 
     def _check_recorded(self, limit: str) -> None:
@@ -66,6 +72,15 @@ class RunBackend:
                 f'are weights={weights!r}; give a point'
             )
 
+    def _of_these_weights(self, found: Sequence[selection.Choice]) -> list[selection.Choice]:
+        """Choices without the cascades that were chosen for another checkpoint of the run."""
+        identity = self.identity()
+        kept = []
+        for choice in found:
+            if choice.cascade is None or choice.cascade.identity == identity:
+                kept.append(choice)
+        return kept
+
     def _recorded(self, budget: str | float | None, ms: float | None) -> selection.Choice:
         """The most accurate way to run that the run folder has recorded.
 
@@ -82,6 +97,8 @@ class RunBackend:
         if ms is not None:
             # Each image has the time, and a mean is no promise.
             found = [choice for choice in found if choice.cascade is None]
+        elif any(choice.cascade for choice in found):
+            found = self._of_these_weights(found)
         return selection.best(found, selection.Limits(madds=madds, ms=ms))
 
 

@@ -12,7 +12,6 @@ from engine.console import Progress
 from engine.data.batches import EvalFlow
 from engine.data.sources import Source
 from engine.data.spec import Dataset
-from engine.deployment.backend import Backend
 from engine.deployment.cascade import Chain
 from engine.deployment.tensorflow_backend import TensorFlowBackend
 from engine.errors import UsageError
@@ -67,12 +66,15 @@ def backend_of(config: Config, source: Checkpoint) -> TensorFlowBackend:
     return TensorFlowBackend(dataclasses.replace(source, config=config), 0)
 
 
-def ordered(backend: Backend) -> list[str]:
-    """The operating points, exits of one pass next to each other."""
+def ordered(backend: TensorFlowBackend) -> list[str]:
+    """The operating points of one view of an image, exits of one pass next to each other."""
+    side = backend.config.image_size
     points = []
     for name in backend.points:
-        if str(Point.within(name)) == name:
-            points.append(Point.parse(name))
+        point = Point.within(name)
+        # A size that was calibrated may be larger than the views of the run.
+        if str(point) == name and backend.view_of(name).image_size == side:
+            points.append(point)
     return [str(point) for point in sorted(points, key=lambda point: point.values)]
 
 

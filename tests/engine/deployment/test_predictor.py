@@ -539,6 +539,12 @@ def test_a_budget_takes_the_best_cascade(make, tmp_path):
     assert found.cascade == own and found.madds == pytest.approx(mean) and found.top1 == 90.0
     assert predictor.within(mean - 1).point == ('s16' if madds['s16'] < mean else 's12')
     assert predictor.predict(IMAGES, budget=mean + 1).stages is not None
+    # Of another checkpoint in the folder, nothing was chosen.
+    for path in run.glob('model-1.*'):
+        end = b' ' if '.data' in path.name else b''
+        other = path.with_name(path.name.replace('model-1', 'model-2'))
+        other.write_bytes(path.read_bytes() + end)
+    assert Predictor(run, threads=1).within(mean + 1).cascade is None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ MINUTE = 60.0
 # Seconds from one picture of a bar to the next.
 BLINK = 0.2
 
-_BAR = '{desc} {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} {unit}{postfix}'
+_BAR = '{desc} {percentage:3.0f}% |{bar:12}| {n_fmt}/{total_fmt} {unit}{postfix}'
 _COUNT = '{desc} {n_fmt} {unit}{postfix}'
 
 

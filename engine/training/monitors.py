@@ -118,7 +118,7 @@ class EpochLine(MonitorBase):
         steps = self.trainer.steps_per_epoch
         of_epoch = steps * self.epoch_num - self.global_step
         of_run = steps * self.trainer.max_epoch - self.global_step
-        scored = overview.scorings(self._model.config, self.epoch_num)
+        scored = overview.scorings(self._model.config, self.global_step // steps)
         return of_epoch * of_step, of_run * of_step + scored * self._scoring
 
     def _note(self) -> str:
@@ -127,8 +127,8 @@ class EpochLine(MonitorBase):
         name, top1 = self._model.names[0], 100 * (1 - self._shown['error'])
         speed = self._model.config.batch_size / of_step
         return (
-            f'loss {self._shown["loss"]:.4f}, top-1 {name} {top1:.1f} %, {speed:.0f} images/s, '
-            f'{clock_text(epoch)} left of the epoch, {clock_text(run)} of the run'
+            f'loss {self._shown["loss"]:.4f}, top-1 {name} {top1:.1f} %, '
+            f'left: epoch {clock_text(epoch)}, run {clock_text(run)}; {speed:.0f} images/s'
         )
 
     def _after_epoch(self) -> None:

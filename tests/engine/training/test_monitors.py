@@ -5,7 +5,9 @@ from types import SimpleNamespace
 import pytest
 from tensorpack.utils import logger
 
+from engine.config.config import Config
 from engine.errors import reason
+from engine.training import monitors
 from engine.training.events import Events
 from engine.training.monitors import line
 from quant.backend import tf
@@ -74,3 +76,44 @@ Original stack trace for 'save/SaveV2':
 )
 def test_reason_of_an_error(message, expected):
     assert reason(tf.errors.ResourceExhaustedError(None, None, message)) == expected
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """The monitor of a training of 2 epochs of 4 steps, at the end of a step; seconds so far."""
+    now = [0.0]
+    monkeypatch.setattr(monitors.time, 'perf_counter', lambda: now[0])
+    config = Config.from_values(batch_size=100, epochs=2, steps_per_epoch=4)
+    losses = [{'loss': tf.constant(1.0)}]
+    model = SimpleNamespace(config=config, names=['s28'], losses=losses, errors=[tf.constant(0.5)])
+    monitor = monitors.EpochLine(model, cost=False)
+    monitor.trainer = SimpleNamespace(
+        steps_per_epoch=4, max_epoch=2, epoch_num=1, global_step=0, local_step=-1
+    )
+    return monitor, now
+
+
+def test_progress_within_an_epoch(epochs, capsys):
+    """The first step, which takes long, is not counted; scoring is, once it was seen."""
+    monitor, now = epochs
+    shown = []
+    monitor._before_train()
+    monitor._before_epoch()
+    monitor._progress.note = shown.append
+    for seconds, loss in ((30, 4.0), (2, 2.0), (2, 2.0), (2, 2.0)):
+        now[0] += seconds
+        monitor._after_run(None, SimpleNamespace(results={'loss': loss, 'error': 0.25}))
+        monitor.trainer.global_step += 1
+        monitor._trigger_step()
+    assert [text.split('; ')[1] for text in shown] == ['50 images/s'] * 3
+    assert shown[0] == (
+        'loss 3.9000, top-1 s28 75.0 %, left: epoch 0:00:04, run 0:00:12; 50 images/s'
+    )
+    monitor._after_epoch()
+    now[0] += 10
+    monitor.process_scalar('loss', 2.0)
+    monitor.process_scalar('val/top1/s28', 50.0)
+    monitor.process_scalar('val/top1/mean', 50.0)
+    monitor._trigger_epoch()
+    said = capsys.readouterr().out
+    assert said == 'epoch 1/2: loss 2.0000, top-1 s28 50.00; 50 images/s, 0:00:18 left\n'

@@ -17,14 +17,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
 from engine.errors import UsageError
 from engine.files import check_output, output_file, read_names
 from engine.quantities import counted
-from engine.results import predictions, predictions_page
+from engine.results import formats, predictions, predictions_page
+from engine.results.formats import Column, Table
 from engine.results.predictions import Growing, Row
-from scripts import parser, status
+from scripts import add_format, noted, parser, status
+
+COLUMNS = (
+    Column('image', 'image'),
+    Column('point', 'point'),
+    Column('ms', 'ms', 1),
+    Column('classes', 'classes'),
+)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -42,6 +48,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     p.add_argument('--backend', help='tensorflow, onnxruntime or openvino')
     p.add_argument('--csv', type=Path, metavar='FILE', help='write a row for each image')
+    add_format(p)
     p.add_argument('--html', metavar='FILE', help='write a page with the pictures')
     p.add_argument('--shard', default='1/1', metavar='I/N', help='every N-th image, from the I-th')
     p.add_argument('--join', type=Path, nargs='+', metavar='PART', help='join the files of --shard')
@@ -225,22 +232,24 @@ def _report(args: argparse.Namespace, rows: Sequence[Row]) -> str:
         raise UsageError(f'IMAGE: not one of {len(rows)} can be read: {reasons}')
     if args.csv:
         parts.append(f'{args.csv}: {counted(len(rows), "image")}')
-    else:
-        parts.insert(0, table(rows))
     if failed:
         lines = [f'  {row.error}' for row in failed]
         parts.append('\n'.join([f'{counted(len(failed), "image")} cannot be read:', *lines]))
-    return '\n'.join(parts)
+    note = '\n'.join(parts)
+    if args.csv:
+        return note
+    shown = formats.render([table(rows)], args.format)
+    return noted(shown, note, args.format) if note else shown
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row]) -> Table:
     """A row for each image that was read."""
     cells = []
     for row in rows:
         if not row.error:
             classes = ', '.join(f'{name} {score:.3f}' for _, name, score in row.classes)
-            cells.append([row.image, row.point, f'{row.ms:.1f}', classes])
-    return tabulate(cells, ['image', 'point', 'ms', 'classes'], disable_numparse=True)
+            cells.append([row.image, row.point, row.ms, classes])
+    return Table('predictions', COLUMNS, cells)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,16 +23,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
 from engine import figures
 from engine.console import followed
 from engine.errors import UsageError
 from engine.files import check_output
 from engine.graph import step_functions
-from engine.results import levels_figure, quantizer_figure
+from engine.results import formats, levels_figure, quantizer_figure
+from engine.results.formats import Column, Table
 from quant import quantizer
-from scripts import parser, status
+from scripts import add_format, noted, parser, status
 
 HALVES = (step_functions.WEIGHTS, step_functions.ACTIVATIONS)
 
@@ -40,7 +39,14 @@ HALVES = (step_functions.WEIGHTS, step_functions.ACTIVATIONS)
 OF_RUN = ('layer', 'point', 'images', 'data', 'epoch')
 OF_SPEC = ('inputs',)
 
-HEADERS = ('quantizer of', '', 'spec', 'levels', 'used', 'grids')
+COLUMNS = (
+    Column('scope', 'quantizer of'),
+    Column('of', 'what'),
+    Column('spec', 'spec'),
+    Column('levels', 'levels'),
+    Column('used', 'used'),
+    Column('grids', 'grids'),
+)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -74,6 +80,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     p.add_argument('--data', help='of a run: evaluation images; default: as it recorded them')
     p.add_argument('-ep', '--epoch', type=int, help='of a run: default: its last checkpoint')
+    add_format(p)
     return p.parse_args(argv)
 
 
@@ -197,7 +204,8 @@ def draw_run(args: argparse.Namespace, run: str, output: str) -> str:
     source = checkpoint.read(checkpoint.find(run, args.epoch, 'RUN'), flag='RUN')
     point, layers = layer_levels.layers(source, asked)
     title = f'{source.prefix}, {point}'
-    lines = [tabulate(layer_levels.states(layers), HEADERS)]
+    table = Table('quantizers', COLUMNS, layer_levels.states(layers))
+    lines = []
     if figures.has_pages(output):
         drawn = list(levels_figure.pages(layers, title))
         figures.save_pages(followed(drawn, 'drawing', len(drawn), 'pages', delay=3), output)
@@ -208,7 +216,8 @@ def draw_run(args: argparse.Namespace, run: str, output: str) -> str:
             title = f'{title}: {chosen}'
             lines.append(f'{chosen}; --layer PATTERN chooses, a .pdf has all')
         figures.save(levels_figure.draw(shown, title), output)
-    return '\n'.join([*lines, output])
+    note = '\n'.join([*lines, output])
+    return noted(formats.render([table], args.format), note, args.format)
 
 
 def run(args: argparse.Namespace) -> str:

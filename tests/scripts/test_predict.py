@@ -1,6 +1,7 @@
 """The script that predicts: lists, parts of several jobs, interruptions, what it says."""
 
 import csv
+import json
 import shutil
 
 import pytest
@@ -41,6 +42,9 @@ def test_a_table(backend, folder, capsys):
     status, out, _ = said(capsys, 'run', folder / '1.png', folder / 'more', '--top', 2)
     assert status == 0
     assert '1.png' in out and 'green 0.987, blue' in out and 'z.png' in out
+    assert max(map(len, out.splitlines())) <= 100
+    status, out, error = said(capsys, 'run', folder, '--top', 2, '--format', 'json')
+    assert len(json.loads(out)['predictions']) == 7 and '1 image cannot be read' in error
 
 
 def test_a_file_and_a_page(backend, folder, tmp_path, capsys):

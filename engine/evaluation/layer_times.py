@@ -6,6 +6,7 @@ stand apart, so that each belongs to a layer. What belongs to none is told toget
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ WARM = 3
 
 # What is no layer: normalisation, activations and their quantizers, sums, resizing.
 OTHERS = ''
+
+_AGAIN = re.compile(r'_\d+(?=/|$)')
 
 # Where a GPU's trace has what its kernels took, and not their launch.
 _STREAM = 'stream:all'
@@ -119,18 +122,22 @@ def by_layer(times: Mapping[str, float], layers: Iterable[str]) -> dict[str, flo
         times: by name of an operation.
         layers: scopes; one that computes nothing, as a gate that is not asked, has no time.
 
-    >>> times = {'a/conv/Conv2D': 2.0, 'cond/a/conv/bn/add': 1.0, 'a/add': 0.5}
+    >>> times = {'a/conv/Conv2D': 2.0, 'cond/a_1/conv/bn/add': 1.0, 'a/add': 0.5}
     >>> by_layer(times, ['a/conv', 'a/gate'])
-    {'a/conv': 3.0, '': 0.5}
+    {'': 0.5, 'a/conv': 3.0}
     """
     longest_first = sorted(layers, key=len, reverse=True)
     found: dict[str, float] = {}
-    others = 0.0
     for name, took in times.items():
-        for layer in longest_first:
-            if f'/{layer}/' in f'/{name}/':
-                found[layer] = found.get(layer, 0.0) + took
-                break
-        else:
-            others += took
-    return found | {OTHERS: others}
+        # A scope that is entered again has a number at its end.
+        layer = _layer(name, longest_first) or _layer(_AGAIN.sub('', name), longest_first)
+        found[layer] = found.get(layer, 0.0) + took
+    return {OTHERS: 0.0} | found
+
+
+def _layer(name: str, layers: Sequence[str]) -> str:
+    """The first of some layers whose scope an operation lies in; ``OTHERS`` without one."""
+    for layer in layers:
+        if f'/{layer}/' in f'/{name}/':
+            return layer
+    return OTHERS

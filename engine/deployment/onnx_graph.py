@@ -14,9 +14,9 @@ from engine.deployment.choices import Choose, Number
 from engine.deployment.joining import joint, shared_kernels
 from engine.deployment.names import EXECUTED, IMAGES, LOGITS, POINT, THRESHOLDS
 from engine.deployment.onnx_names import shorten
+from engine.deployment.onnx_stacks import Stacks
 from engine.deployment.onnx_tables import Tables
 from engine.deployment.onnx_unpacking import unpacked
-from engine.deployment.onnx_vectors import Vectors
 from engine.deployment.program import Codes, Operation, Part, Program
 from engine.deployment.regions import Region, regions
 from engine.errors import UsageError
@@ -57,7 +57,7 @@ class OnnxGraph:
         self._numbers: set[str] = set()
         self._rules: Mapping[type[Operation], Rule] = {}
         self._root = self._nodes
-        self._tables, self._vectors = Tables(), Vectors()
+        self._tables, self._stacks = Tables(), Stacks()
         self._row, self._place = POINT, ''
         self._count = 0
         self._shared = shared_kernels(self._joint.rows)
@@ -128,7 +128,7 @@ class OnnxGraph:
                     self._rules[type(first)](self, row)
         self._tables.write(self)
         if self._nodes is self._root:
-            self._vectors.write(self)
+            self._stacks.write(self)
         self._nodes.extend(made)
         self._tables = outside
 
@@ -372,11 +372,11 @@ class OnnxGraph:
         )
         most, ends = (layout(np.empty(one.shape, np.bool_)).shape for one in (whole, part))
         if self._joint.choices and kernel not in self._initializers:
-            kernel = self._vectors.taken(self, kernel, most, np.dtype(kind).name)
-        if part.shape == whole.shape:
+            return self._stacks.cut(self, kernel, np.dtype(kind).name, (most, ends), name)
+        if ends == most:
             return kernel
-        first = self.indices(*[0] * len(ends))
-        return self.node('Slice', [kernel, first, self._ends(name, *ends)], name)
+        starts = self.indices(*[0] * len(ends))
+        return self.node('Slice', [kernel, starts, self._ends(name, *ends)], name)
 
     def _ends(self, name: str, *numbers: int) -> str:
         """Where a kernel is cut: in a file of several points, for each image.

@@ -9,6 +9,7 @@ import imagenet_tf
 from engine.data.batches import TrainFlow
 from engine.data.opencv import cv2
 from engine.errors import UsageError
+from engine.runs import failure
 from engine.training import train
 
 CONFIG = types.SimpleNamespace(epochs=2, steps_per_epoch=5)
@@ -86,7 +87,8 @@ def test_a_run_without_enough_good_images_prints_no_traceback(folder, tmp_path, 
     lines = [line for line in (out + err).splitlines() if 'train/cat/train2.png' in line]
     told = [line for line in lines if not line.startswith('warning: ')]
     assert len(told) == 1
-    assert '1 of 8 training images cannot be decoded, --max_bad 0.001 admits 0' in err
+    reason = '1 of 8 training images cannot be decoded, --max_bad 0.001 admits 0'
+    assert reason in err and reason in failure.read(tmp_path / 'run')
     assert 'Traceback' not in out + err
 
 

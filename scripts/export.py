@@ -171,9 +171,12 @@ def export(args: argparse.Namespace, path: Path) -> str:
         print(verification.table(found, labelled=labelled))
     wrong = [one for one in found if one.differing > exporter.tolerated * one.images]
     if wrong:
+        faulty = {one.point for one in wrong}
+        right = [point for point in points if point not in faulty]
+        remedy = f'; --points {" ".join(right)} would be' if right else ''
         raise Differs(
             f'{args.out} is not made: {wrong[0].runtime} answers {wrong[0].differing} of '
-            f'{wrong[0].images} images differently at {wrong[0].point}'
+            f'{wrong[0].images} images differently at {wrong[0].point}{remedy}'
         )
     verified = tuple(one.facts() for one in found)
     exporter.note(path, {'verified': texts.spell(verified)})

@@ -57,6 +57,11 @@ def commands(page: Path) -> list[Command]:
     return found + [Command(name, span, True) for span in _spans(text[last:])]
 
 
+def blocks(page: Path, language: str) -> list[str]:
+    """Blocks of a language."""
+    return [fence[2] for fence in _FENCE.finditer(page.read_text()) if fence[1] == language]
+
+
 def spans(page: Path) -> list[str]:
     """Code within the text of a page."""
     outside = _FENCE.sub('', page.read_text())

@@ -25,10 +25,10 @@ NOT_RUN = {
     r'--workers|^W=': 'several machines; tests/engine/training/test_cluster.py has processes',
     r'bench peers': 'needs PyTorch; tests/scripts/test_bench_peers.py',
     r'bench NAME': 'stands for the others',
+    r'git clone|^cd |make_photos|^\. ': 'a fresh machine, and a package of pictures',
     r'examples/': 'C and Node packages of the system; tests/examples run them where they are',
     r'tests\.parity': 'tests/test_parity.py',
     r'quant\.native\.build': 'writes into the project; make setup',
-    r'native require': 'needs the compiled operations',
 }
 
 # Small settings, added to the commands that match; flags given again win.
@@ -54,6 +54,7 @@ SUBSTITUTIONS = (
     (r'/data/ILSVRC2012|\bDIR\b|\bFOLDER\b', 'photos'),
     (r'photos/val/\w+', 'photos/val/cat'),
     (r'/scratch/', 'scratch/'),
+    (r'--gpu 0,1,2,3', '--gpu 0,1'),
     (r'thresholds-60M', 'thresholds-1M'),
     (r'--sizes 208 --images 2000', '--sizes 16 --images 16'),
     (r'--sizes \d{3}( \d+)*', '--sizes 28 24'),

@@ -23,6 +23,8 @@ from tests.paths import ROOT
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 # Flags of other programs.
 FOREIGN = {'--signature_def'}
+# Programs whose text a page shows.
+SHOWN = ('make_photos.py',)
 # What stands for a word that its reader chooses, or a shell has.
 CHOSEN = {'NAME': 'train', '$SLURM_PROCID': '0', '$JOB_COMPLETION_INDEX': '0'}
 
@@ -65,6 +67,8 @@ def parse(words: list[str]) -> None:
     """
     if words[0] == 'imagenet_tf.py':
         cli.parse(words[1:])
+        return
+    if words[0] in SHOWN:
         return
     if words[0] == '-c':
         compile(words[1], 'command', 'exec')
@@ -165,6 +169,12 @@ def test_what_is_wrong_is_seen(text, part, capsys):
     except SyntaxError as error:
         found = str(error)
     assert part in found
+
+
+@pytest.mark.parametrize('page', PAGES, ids=NAMES)
+def test_python_compiles(page):
+    for block in pages.blocks(page, 'python'):
+        compile(block, str(page), 'exec')
 
 
 def known_flags() -> set[str]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from engine.config import hardware
 from engine.config.config import Config
 from engine.data.spec import Dataset
+from engine.quantities import counted
 from nets import cost
 from quant.policy import FLOAT_BITS, QuantizationOptions
 
@@ -88,10 +89,10 @@ def bits_name(weights: int, activations: int) -> str:
 
 def training_lines(config: Config) -> list[str]:
     """Length of the training and the course of its rate."""
+    steps, epochs = counted(config.course.steps, 'step'), counted(config.epochs, 'epoch')
     return [
-        f'training: {config.course.steps} steps, {config.epochs} epochs of '
-        f'{config.steps_per_epoch}, of {config.batch_size} images each, --optimizer '
-        f'{config.optimizer}',
+        f'training: {steps}, {epochs} of {config.steps_per_epoch}, of {config.batch_size} images '
+        f'each, --optimizer {config.optimizer}',
         config.course.line(),
     ]
 

@@ -19,6 +19,7 @@ from tensorpack import Callback, DataFlow, ProxyDataFlow
 
 from engine.entry import STATUS, leave
 from engine.graph.loaders import KeepsError
+from engine.quantities import counted
 
 # Seconds without a step after which it is said what is waited for; doubled every time.
 PATIENCE = 120.0
@@ -140,7 +141,7 @@ class Watchdog(Callback):
         if self._flow.waiting:
             images = ', '.join(_images())
             return f'training images ({images or "the next batch"})'
-        return f'a step of {self._towers} tower(s)'
+        return f'a step of {counted(self._towers, "tower")}'
 
 
 def _stack(thread: int) -> Iterator[FrameType]:

@@ -49,7 +49,7 @@ def test_what_is_waited_for_is_said(quick, capsys):
     flow = KeepsError(source, 10)
     with Watchdog(flow, towers=2).watching():
         time.sleep(1.3)
-        assert 'waiting for a step of 2 tower(s)' in capsys.readouterr().out
+        assert 'waiting for a step of 2 towers' in capsys.readouterr().out
         thread = threading.Thread(target=lambda: [batch for _, batch in zip(range(3), flow)])
         thread.start()
         time.sleep(1.3)

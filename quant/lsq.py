@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 from quant import first_steps, uniform
 from quant.backend import tf
-from quant.lq import fit
 from quant.quantizer import (
     Activations,
     Quantizer,
@@ -54,8 +53,7 @@ class LSQ(Quantizer):
         centred: levels of weights lie at (k + 1/2) s, as many above zero as below, none at it; the
             highest of them, in steps, takes the place of ``high`` in start and gradient scale.
         per_channel: weights have a step per output channel.
-        start: ``mean``: as above; ``error``: the step of least squared error; ``lq``: that which
-            reaches as far as the levels of LQ-Nets do after refits to these values.
+        start: ``mean``: as above; ``error``: the step of least squared error.
         gradient_scale: of the step: ``tensor``: as above; ``channel``: N counts the values of one
             step (as MQBench has it); ``none``: the gradient as it is.
         delta: of EWGS, see ``quant.uniform.Slopes``; 0 is straight through.
@@ -73,7 +71,6 @@ class LSQ(Quantizer):
         "lsq(start='error')",
         "lsq(centred=True, gradient_scale='none')",
         'lsq(delta=0.2)',
-        "lsq(start='lq')",
     )
 
     bits: int = 2
@@ -87,7 +84,7 @@ class LSQ(Quantizer):
     lr_factor: float = 1.0
     decay_factor: float = 0.0
 
-    starts: ClassVar[tuple[str, ...]] = ('mean', 'error', 'lq')
+    starts: ClassVar[tuple[str, ...]] = ('mean', 'error')
 
     # Steps decay as the weights do, as in both public codes.
     recipe: ClassVar[Recipe | None] = Recipe(
@@ -215,9 +212,6 @@ class LSQ(Quantizer):
         """[channels] steps of weights to start from; arguments as of ``step_of_values``."""
         if self.start == 'error':
             return first_steps.or_one(first_steps.step_of_values(w, channels, low, high, centre))
-        if self.start == 'lq':
-            top = fit.top_of_values(w, channels, self.bits)
-            return first_steps.or_one(2 * top / (high - low))
         mean = tf.reduce_mean(tf.abs(tf.reshape(w, [-1, channels])), 0)
         return first_steps.or_one(mean * (2 / math.sqrt(high + centre)))
 
@@ -238,19 +232,4 @@ class LSQ(Quantizer):
         if self.start == 'error':
             table = first_steps.counts
             step = functools.partial(first_steps.step_of_counts, low=low, high=high)
-        if self.start == 'lq':
-            table = first_steps.counts
-            step = functools.partial(self._step_of_lq, low=low, high=high)
         tower.start_from(variable, table(x), lambda total: first_steps.or_one(step(total)))
-
-    def _step_of_lq(self, total: tf.Tensor, low: int, high: int) -> tf.Tensor:
-        """[1] the step whose levels reach as far as those of LQ.
-
-        Args:
-            total: of ``first_steps.counts``.
-            low: the lowest integer.
-            high: the highest integer.
-        """
-        signed = low < 0
-        top = fit.top_of_counts(total, self.bits, both_signs=signed)
-        return top * (1 + signed) / (high - low)

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from quant import first_steps, uniform
 from quant.backend import tf
-from quant.lq import fit
 from quant.quantizer import Activations, Quantizer, check_bits, check_bools, check_factors
 from quant.recipe import RSNETS_COURSE, Recipe
 
@@ -42,9 +41,8 @@ class PACT(Quantizer):
             then gets no gradient. Not where activations have no lower bound.
         zero: whether zero is a level between two clips; False is IBM's default.
         start: a number: the clip to start from, such as 8; ``mean``: LSQ's start from the first
-            batch, 2 mean|x| sqrt(n); ``error``: the clip of least squared error of it; ``lq``: the
-            highest level of LQ-Nets after refits to it. The second clip starts at minus the first
-            one, or with it at the interval of least squared error.
+            batch, 2 mean|x| sqrt(n); ``error``: the clip of least squared error of it. The second
+            clip starts at minus the first one, or with it at the interval of least squared error.
         delta: of EWGS, see ``quant.uniform.Slopes``; 0 is straight through.
         private: a clip per input size instead of one for all.
         lr_factor: of the clips, times the learning rate.
@@ -54,7 +52,7 @@ class PACT(Quantizer):
     """
 
     partner: ClassVar[str] = 'sawb'
-    variants: ClassVar[tuple[str, ...]] = ("pact(start='error')", "pact(start='lq')")
+    variants: ClassVar[tuple[str, ...]] = ("pact(start='error')",)
 
     bits: int = 2
     inner: bool = False
@@ -82,7 +80,7 @@ class PACT(Quantizer):
         check_bits(self)
         check_bools(self, 'inner', 'levels', 'zero', 'private')
         check_factors(self, 'delta', 'lr_factor', 'decay_factor')
-        if self.start not in ('mean', 'error', 'lq'):
+        if self.start not in ('mean', 'error'):
             check_factors(self, 'start')
 
     @property
@@ -178,8 +176,6 @@ class PACT(Quantizer):
 
     def _first_clip(self, total: tf.Tensor, *, two: bool) -> tf.Tensor:
         """[1] the upper clip to start from, where the lower one is 0 or minus it."""
-        if self.start == 'lq':
-            return fit.top_of_counts(total, self.bits, both_signs=two)
         steps = float(self.steps)
         if two:
             steps /= 2

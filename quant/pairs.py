@@ -16,21 +16,18 @@ class Pair(NamedTuple):
         weight: without bits.
         activation: likewise.
         bits: of weights and of activations.
-        flags: of the training, beside those of quantizers and bits, such as ``--damping 0.1``.
     """
 
     weight: str
     activation: str
     bits: int
-    flags: str = ''
 
     @property
     def label(self) -> str:
         """How a table names it, but for its bits."""
-        text = self.weight
-        if self.weight != self.activation:
-            text += f' + {self.activation}'
-        return f'{text} {self.flags}'.strip()
+        if self.weight == self.activation:
+            return self.weight
+        return f'{self.weight} + {self.activation}'
 
 
 def serves(spec: str, bits: int, half: str) -> bool:
@@ -54,7 +51,7 @@ def pair(spec: str, bits: int) -> Pair | None:
     The half that it does not serve gets its partner, or the default quantizer.
 
     >>> pair('pact', 2)
-    Pair(weight='sawb', activation='pact', bits=2, flags='')
+    Pair(weight='sawb', activation='pact', bits=2)
     >>> pair('twn', 4) is None
     True
     """
@@ -106,12 +103,11 @@ def variants(bits: Sequence[int]) -> list[Pair]:
 
 
 def _pairs(wanted: Iterable[tuple[int, Sequence[str]]]) -> list[Pair]:
-    """The pairs of specs, which flags may follow, by their bits, each once."""
+    """The pairs of specs by their bits, each once."""
     found: dict[Pair, None] = {}
     for number, specs in wanted:
-        for text in specs:
-            spec, dashes, rest = text.partition('--')
-            one = pair(spec.strip(), number)
+        for spec in specs:
+            one = pair(spec, number)
             if one is not None:
-                found[one._replace(flags=dashes + rest)] = None
+                found[one] = None
     return list(found)

@@ -171,12 +171,6 @@ class QuantizationOptions:
         'scripts.export --form int8 needs them',
         low=0,
     )
-    damping: float = option(
-        0.0,
-        'pull of weights toward the middle between their thresholds, against oscillation between '
-        'two levels: as it is at the end of training, growing from 0 after the first quarter',
-        low=0,
-    )
 
     def __post_init__(self) -> None:
         rules = []
@@ -236,11 +230,6 @@ class QuantizationOptions:
                 raise ValueError(f'{name} {bits}: bits must be 1 to 8, or 32 for float')
         if self.snap_epochs and self.qw == self.qa == FLOAT_BITS:
             raise ValueError(f'snap_epochs {self.snap_epochs}: needs qw or qa of 8 bits or less')
-        if self.damping and not 2 <= self.qw <= 8:
-            raise ValueError(
-                f'damping {self.damping:g}: needs qw of 2 to 8 bits: with two levels there is no '
-                'middle between two thresholds'
-            )
         if self.fixed_qa and self.private_basis:
             raise ValueError(
                 'fixed_qa with private_basis: with one of its own, every size must update it'

@@ -143,7 +143,7 @@ class Quantizer:
         partner: name of the quantizer of the other half, as published, of one that serves weights
             or activations alone; empty where none is.
         variants: specs of this quantizer that might be better than its defaults, which
-            ``scripts.study quantizers`` measures beside these; flags of the training may follow.
+            ``scripts.study quantizers`` measures beside these.
         recipe: how the method is trained as published, a ``quant.recipe.Recipe``; None where no
             source says it.
     """

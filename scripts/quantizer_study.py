@@ -205,7 +205,6 @@ class Plan:
         arguments += ['--activation-quantizer', pair.activation, '--lr', str(rate)]
         arguments += ['--batch_size', '32', '--epochs', '1', '--warmup', '0.1']
         arguments += ['--steps_per_epoch', str(self.form.steps)]
-        arguments += pair.flags.split()
         if scored == HOLDOUT:
             arguments.append('--score_holdout')
         needs = (parent,)
@@ -277,7 +276,6 @@ def asked(task: Task, folder: Path, form: Form) -> Asked:
         task.rate,
         form.steps if task.pair != PARENT else 0,
         task.scored,
-        flags=task.pair.flags,
     )
     return Asked(task.program, task.arguments, folder / task.run, folder / TASKS, empty)
 

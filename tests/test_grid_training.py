@@ -43,9 +43,7 @@ for shift in range(len(test_grid.NETS)):
 # What quantizers name as possible improvements, with the networks in turn.
 for pair, net in zip(pairs.variants((2,)), itertools.cycle(sorted(test_grid.NETS))):
     halves = {'weight_quantizer': pair.weight, 'activation_quantizer': pair.activation}
-    flags = pair.flags.split()
-    options = {flag.strip('-'): float(value) for flag, value in zip(flags[::2], flags[1::2])}
-    PRECISIONS[pair.label] = {'qw': pair.bits, 'qa': pair.bits, **halves, **options}
+    PRECISIONS[pair.label] = {'qw': pair.bits, 'qa': pair.bits, **halves}
     CELLS.append((net, pair.label))
 
 
@@ -66,7 +64,7 @@ def floats(tmp_path_factory):
 
     def of(wanted: Config) -> str:
         plain = wanted.replacing(
-            qw=FLOAT_BITS, qa=FLOAT_BITS, weight_quantizer='', activation_quantizer='', damping=0.0
+            qw=FLOAT_BITS, qa=FLOAT_BITS, weight_quantizer='', activation_quantizer=''
         )
         key = plain.net, plain.mode
         if key not in made:

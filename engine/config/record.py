@@ -39,6 +39,9 @@ def flat_record(data: Mapping[str, Any]) -> dict[str, Any]:
         for options in data.values():
             if isinstance(options, dict):
                 values.update(options)
+    # An option that did not stay: nothing where it was not asked for.
+    if values.get('damping') == 0:
+        del values['damping']
     # Whether classes were drawn alike, before they could count alike.
     if isinstance(values.get('balance'), bool):
         values['balance'] = SAMPLER if values['balance'] else 'none'

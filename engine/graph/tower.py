@@ -29,7 +29,6 @@ from engine.optimization.rule import PerVariable, RuleOptimizer
 from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
 from nets.losses import Labels, Teaching, hard, weighted
-from quant import damping
 from quant.backend import has_gpu, tf
 from quant.state import TRAINED, Kind, declared
 
@@ -142,9 +141,6 @@ class Model(InferenceModel, ModelDesc):
             outputs.teaching = self._teaching(self._teacher, images)
             rows['teacher'] = outputs.teaching.logits
         terms = self.net.loss(outputs, targets)
-        if self.config.damping:
-            share = self.config.damping * damping.coefficient(of_step['progress'])
-            terms['loss/damping'] = share * damping.distances(blocks.quantization)
         decay = self._weight_decay(blocks)
         if not self._optimizer.decoupled:
             terms['loss/weight_decay'] = self._optimizer.wd * tf.add_n(decay)

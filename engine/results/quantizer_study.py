@@ -59,7 +59,6 @@ class Result:
         weight_bytes: Of the packed weights as the cost model has them.
         file_bytes: Of the exported file; None where none was made.
         failed: Why there is no number; empty where there is one.
-        flags: Of the training, beside those of quantizers, bits and course.
     """
 
     task: str
@@ -76,12 +75,11 @@ class Result:
     weight_bytes: Count | None = None
     file_bytes: Count | None = None
     failed: str = ''
-    flags: str = ''
 
     @property
     def method(self) -> Pair:
-        """The quantizers with their bits and flags."""
-        return Pair(self.weight, self.activation, self.bits, self.flags)
+        """The quantizers with their bits."""
+        return Pair(self.weight, self.activation, self.bits)
 
     @property
     def mean(self) -> float:

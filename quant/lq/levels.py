@@ -12,12 +12,12 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from quant import cells, native
-from quant.backend import scalar_like, tf
+from quant.backend import tf
 
 
 class Grid(NamedTuple):
@@ -149,59 +149,6 @@ def quantize(x: tf.Tensor, e: Encoder, *, collect: bool) -> tuple[tf.Tensor, tf.
     if not collect:
         return cells.at_levels(x, e.grid.levels, e.edges), None
     return _by_number(x, e)
-
-
-def with_gradient(y: tf.Tensor, x: tf.Tensor, e: Encoder, scale: tf.Tensor | float) -> tf.Tensor:
-    """``y``, whose gradient goes on as it is, and to the basis as if the codes were constants.
-
-    Args:
-        y: quantized values.
-        x: of which, as of ``quantize``.
-        e: levels and thresholds.
-        scale: factor of the gradient of the basis.
-    """
-
-    @tf.custom_gradient
-    def same(y: tf.Tensor, basis: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        del basis
-
-        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            return [upstream, scale * _toward_basis(upstream, x, e)]
-
-        return tf.identity(y), gradient
-
-    return same(y, e.grid.basis)
-
-
-def _toward_basis(upstream: tf.Tensor, x: tf.Tensor, e: Encoder) -> tf.Tensor:
-    """[K, C] sums of the upstream gradient times the codes of the values.
-
-    Args:
-        upstream: gradient, like ``x``.
-        x: as of ``quantize``.
-        e: levels and thresholds.
-    """
-    shape = e.grid.levels.shape
-    if e.rows is None:
-        numbers = cells.numbers(x, e.edges)
-        above = _per_level(tf.cast(upstream, tf.float64), numbers, shape)
-    else:
-        nothing = scalar_like(upstream, tf.zeros([]))
-        shares = [upstream]
-        for mask in cells.masks(x, e.rows.edges):
-            shares.append(tf.where_v2(mask, upstream, nothing))
-        above = _sums(shares, shape)
-    above = tf.cast(above, tf.float32)  # [L, C], at each level and above
-    of_level = shares_of_levels(above[:1], above[1:])
-    weighted = tf.transpose(of_level)[..., None] * e.grid.codes  # [C, L, K]
-    return tf.transpose(tf.reduce_sum(weighted, 1))
-
-
-def shares_of_levels(everything: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
-    """[L, C] shares of the levels, from those of all [1, C] and above thresholds [L - 1, C]."""
-    lower = tf.concat([everything, above], 0)
-    higher = tf.concat([above, tf.zeros_like(everything)], 0)
-    return lower - higher
 
 
 def _table(x: tf.Tensor, total: tf.Tensor, above: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from quant import integers, native, uniform
+from quant import integers, native
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
-from quant.lq import fit, levels, refit
+from quant.lq import levels, refit
 from quant.quantizer import (
     Activations,
     Codebook,
@@ -26,24 +26,12 @@ from quant.quantizer import (
     Weights,
     check_bits,
     check_bools,
-    check_factors,
 )
 from quant.recipe import RSNETS_COURSE, Recipe
 from quant.straight_through import straight_through, straight_through_inside
 
-
-class _Basis(NamedTuple):
-    """A basis of a tower.
-
-    Attributes:
-        variable: that is refit.
-        refit: levels with their codes, and the basis as a refit finds it.
-        encoder: of these levels.
-    """
-
-    variable: tf.Variable
-    refit: levels.Grid
-    encoder: levels.Encoder
+# Median of the magnitude of a standard normal value.
+MEDIAN = 0.6745
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +51,9 @@ class LQ(Quantizer):
         private: activations keep a basis per operating point instead of one for all.
         update: ``all``: every operating point adds its statistics; ``strongest``: only the first
             one does.
-        correction: of the learning rate, for a part of the basis that is learned by gradient: the
-            levels are those of the refit basis plus a correction of each of its vectors, 0 at the
-            start. It gets the sum over the values of the upstream gradient times their codes, times
-            1 / sqrt(N) for N values of a basis; refits go on as if it was not there, with the codes
-            that it leads to. Levels are then no whole numbers (``--snap-epochs``, int8 files).
-            0: no correction.
 
-    *Variable names*: ``basis`` [bits, C], ``correction`` [bits, C] where there is one; once a refit
-    is built, also ``basis/biased`` and ``basis/local_step``.
+    *Variable names*: ``basis`` [bits, C]; once a refit is built, also ``basis/biased`` and
+    ``basis/local_step``.
 
     Two bits of the basis (0.5, 1) give the levels 0, 0.5, 1 and 1.5:
 
@@ -83,17 +65,12 @@ class LQ(Quantizer):
     [0.  0.5 0.5 1.  1.5]
     """
 
-    variants: ClassVar[tuple[str, ...]] = (
-        'lq(private=True)',
-        'lq(correction=1.0)',
-        'lq --damping 0.1',
-    )
+    variants: ClassVar[tuple[str, ...]] = ('lq(private=True)',)
 
     bits: int = 2
     decay: float = 0.9
     private: bool = False
     update: str = 'all'
-    correction: float = 0.0
 
     recipe: ClassVar[Recipe | None] = Recipe(
         {
@@ -115,7 +92,6 @@ class LQ(Quantizer):
             raise ValueError(f'decay={self.decay!r} must lie in [0, 1)')
         if self.update not in ('all', 'strongest'):
             raise ValueError(f"update={self.update!r} must be 'all' or 'strongest'")
-        check_factors(self, 'correction')
 
     def stored_values(self, channels: int) -> int:
         return self.bits * channels
@@ -126,16 +102,17 @@ class LQ(Quantizer):
     def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Weights with codes -1/+1 and one basis per channel of the last axis of ``w``."""
         tower = weights.tower
-        basis = tower.once(lambda: self._basis(tower, w.shape[-1], weights.init_std, low=-1))
-        encoder = basis.encoder
-        fixed = tf.stop_gradient(w)
+        variable, encoder = tower.once(
+            lambda: self._encoder(tower, w.shape[-1], weights.init_std, low=-1)
+        )
+        grid = encoder.grid
         rule = _Rule(weights=True)
-        y, table, _ = rule.applied(tower, fixed, encoder, collect=weights.collect)
+        y, table, _ = rule.applied(tower, tf.stop_gradient(w), encoder, collect=weights.collect)
         if table is not None:
-            statistics = refit.LevelStatistics(basis.refit, table, 1e-4, relative=False, same=True)
-            tower.collect(self, basis.variable, statistics)
-        tower.report(lambda: Codebook(encoder.grid.levels, encoder.grid.thresholds))
-        return self._corrected(straight_through(y, w), fixed, encoder)
+            statistics = refit.LevelStatistics(grid, table, 1e-4, relative=False, same=True)
+            tower.collect(self, variable, statistics)
+        tower.report(lambda: Codebook(grid.levels, grid.thresholds))
+        return straight_through(y, w)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations with codes 0/1 and one basis for the tensor.
@@ -146,19 +123,19 @@ class LQ(Quantizer):
         """
         tower = activations.tower
         low = -1 if activations.signed else 0
-        basis = tower.once(lambda: self._basis(tower, 1, 1.0, low=low, relu=activations.relu))
-        encoder = basis.encoder
+        variable, encoder = tower.once(
+            lambda: self._encoder(tower, 1, 1.0, low=low, relu=activations.relu)
+        )
         rule = _Rule(relu=activations.relu, signed=activations.signed)
         values = x
-        if native.used() and not self.correction:
+        if native.used():
             values = activations.as_given(x)
         y, table = rule.differentiable(tower, values, encoder, activations)
         if table is not None:
-            statistics = refit.LevelStatistics(basis.refit, table, 1e-8, relative=True, same=False)
-            tower.collect(self, basis.variable, statistics)
+            statistics = refit.LevelStatistics(encoder.grid, table, 1e-8, relative=True, same=False)
+            tower.collect(self, variable, statistics)
         tower.report(lambda: self._codebook(encoder, activations))
-        rest = tf.stop_gradient(activations.shifted(x))
-        return self._corrected(y, rest, encoder)
+        return y
 
     def _codebook(self, encoder: levels.Encoder, activations: Activations) -> Codebook:
         edges = activations.shifted_back(encoder.edges)
@@ -169,10 +146,10 @@ class LQ(Quantizer):
     ) -> list[tf.Tensor]:
         return refit.refit(variables, statistics, self.decay)
 
-    def _basis(
+    def _encoder(
         self, tower: Any, channels: int, init_std: InitStd, *, low: int, relu: bool = False
-    ) -> _Basis:
-        """The basis of the current scope, and what follows from it.
+    ) -> tuple[tf.Variable, levels.Encoder]:
+        """The basis of the current scope, and its encoder.
 
         Args:
             tower: of the quantizer.
@@ -181,7 +158,7 @@ class LQ(Quantizer):
             low: 0 or -1, what stands for an unset bit.
             relu: whether values are rectified.
         """
-        first = fit.first_basis(self.bits, both_signs=low < 0)
+        first = _first_basis(self.bits, both_signs=low < 0)
         rows = np.tile(first, channels)  # [K, C]
 
         def initial(*_: Any, **__: Any) -> tf.Tensor:
@@ -189,42 +166,29 @@ class LQ(Quantizer):
                 return rows * init_std()
             return tf.constant(rows * init_std, tf.float32)
 
-        snapped = functools.partial(integers.snapped, both_signs=low < 0)
         variable = tower.variable(
             'basis',
             [self.bits, channels],
             initializer=initial,
             beside=('biased', 'local_step'),
-            snapped=None if self.correction else snapped,
+            snapped=functools.partial(integers.snapped, both_signs=low < 0),
         )
-        read = tf.convert_to_tensor(variable)
-        used = read
-        if self.correction:
-            zeros = tf.zeros_initializer()
-            correction = tower.variable(
-                'correction',
-                [self.bits, channels],
-                initializer=zeros,
-                trainable=True,
-                lr_factor=self.correction,
-            )
-            used = read + correction
-        grid = levels.grid(used, low)
-        return _Basis(variable, grid._replace(basis=read), levels.encoder(grid, relu=relu))
+        grid = levels.grid(tf.convert_to_tensor(variable), low)
+        return variable, levels.encoder(grid, relu=relu)
 
-    def _corrected(self, y: tf.Tensor, x: tf.Tensor, encoder: levels.Encoder) -> tf.Tensor:
-        """``y``, whose gradient reaches the correction, too, where there is one.
 
-        Args:
-            y: what was quantized.
-            x: of which values, without a gradient.
-            encoder: that did it.
-        """
-        if not self.correction:
-            return y
-        channels = encoder.grid.levels.shape[1]
-        scale = uniform.gradient_scale(x, channels, 1.0, 'channel')
-        return levels.with_gradient(y, x, encoder, scale)
+def _first_basis(bits: int, *, both_signs: bool) -> np.ndarray:
+    """[bits, 1] float32, the basis to begin with, for values of deviation 1.
+
+    Args:
+        bits: of a code.
+        both_signs: whether codes are -1 and +1; else 0 and 1.
+    """
+    start = MEDIAN * 2 / (2**bits - 1)
+    if both_signs:
+        start = MEDIAN / 2 ** (bits - 1)
+    powers = start * 2.0 ** np.arange(bits)
+    return powers[:, None].astype('float32')
 
 
 # Output, statistics, and where a gradient passes.

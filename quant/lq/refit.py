@@ -14,7 +14,7 @@ import numpy as np
 
 from quant import native
 from quant.backend import tf
-from quant.lq.levels import Grid, code_table, shares_of_levels
+from quant.lq.levels import Grid, code_table
 from quant.state import Kind, declare
 
 # Levels whose shares are worth a curve each.
@@ -55,10 +55,17 @@ def level_counts_and_sums(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         table: [2 L, C] float64, see ``LevelStatistics``.
     """
     levels = table.shape[0] // 2
-    counts = shares_of_levels(table[:1], table[2 : levels + 1])
-    sums = shares_of_levels(table[1:2], table[levels + 1 :])
+    counts = _between(table[:1], table[2 : levels + 1])
+    sums = _between(table[1:2], table[levels + 1 :])
     # Rounding left in the sum of an empty level would be divided by the tiny ridge alone.
     return tf.maximum(counts, 0.0), tf.where_v2(counts > 0, sums, tf.zeros_like(sums))
+
+
+def _between(everything: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
+    """[L, C] shares of the levels, from those of all [1, C] and above thresholds [L - 1, C]."""
+    lower = tf.concat([everything, above], 0)
+    higher = tf.concat([above, tf.zeros_like(everything)], 0)
+    return lower - higher
 
 
 def refit(

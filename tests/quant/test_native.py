@@ -293,7 +293,6 @@ QUICK = [
     ('lq(bits=2)', 'weight', ''),
     ('lq(bits=2)', 'activation', 'relu'),
     ('lq(bits=5)', 'activation', 'signed'),
-    ('lq(bits=3, correction=1.0)', 'weight', ''),
     ('lsq(bits=2, per_channel=True, centred=True, delta=0.5)', 'weight', ''),
     ('lsq(bits=4)', 'activation', 'relu'),
     ('lsqplus(bits=3, open_ends=True)', 'activation', 'signed'),

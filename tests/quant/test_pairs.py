@@ -89,14 +89,6 @@ def test_a_new_quantizer_appears_with_its_partner(registered):
 def test_variants_are_of_their_own_quantizer():
     for name in quantizer.names():
         for text in quantizer.kind(name).variants:
-            spec, _, flags = text.partition(' --')
-            found, options = quantizer.split(spec)
+            found, options = quantizer.split(text)
             assert found == name
-            assert options or flags
-
-
-def test_flags_of_a_variant():
-    (found,) = (pair for pair in pairs.variants((2,)) if pair.flags)
-    assert found == Pair('lq', 'lq', 2, '--damping 0.1')
-    assert found.label == 'lq --damping 0.1'
-    assert Pair('twn', 'lq', 2, '--wd 0').label == 'twn + lq --wd 0'
+            assert options

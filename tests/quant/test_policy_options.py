@@ -144,10 +144,3 @@ def test_whole_levels_need_levels():
     with pytest.raises(ValueError, match='snap_epochs 2: needs qw or qa of 8 bits or less'):
         QuantizationOptions(snap_epochs=2).to_policy()
     assert QuantizationOptions(qw=3, snap_epochs=2).to_policy() == low_bit('lq(bits=3)', 'float')
-
-
-@pytest.mark.parametrize('qw', [1, 32])
-def test_damping_needs_cells_with_two_ends(qw):
-    with pytest.raises(ValueError, match='damping 0.1: needs qw of 2 to 8 bits'):
-        QuantizationOptions(qw=qw, damping=0.1).to_policy()
-    assert QuantizationOptions(qw=2, damping=0.1).to_policy() == low_bit('lq(bits=2)', 'float')

@@ -92,15 +92,6 @@ def test_tasks_are_counted_and_ordered(form, tmp_path):
         assert set(task.needs) <= set(names[:place])
 
 
-def test_a_variant_is_trained_with_its_flags_and_recorded_with_them(tmp_path):
-    tasks = all_tasks(FULL, tmp_path)
-    trainings = [task for task in tasks if task.pair.flags and task.program == 'train']
-    assert {task.pair.bits for task in trainings} == set(quantizer_study.BITS)
-    for task in trainings:
-        assert ' '.join(task.arguments).count(task.pair.flags) == 1
-        assert quantizer_study.asked(task, tmp_path, FULL).result.method == task.pair
-
-
 def test_commands_are_those_of_the_programs(tmp_path):
     """Those of what differs: a method's own flags are the same for every seed and rate."""
     seen = set()

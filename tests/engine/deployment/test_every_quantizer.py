@@ -18,8 +18,6 @@ from tests.engine.deployment.test_program import logits
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('shallow')]
 
 PRECISIONS = test_grid.at_bits((1, 2, 3, 4, 8))
-for bits in (2, 4):
-    PRECISIONS[f'corrected{bits}'] = {'qw': bits, 'qa': bits, 'quantizer': 'lq(correction=1.0)'}
 RNG = np.random.default_rng(6)
 # Fields of four colours, which networks tell apart better than noise.
 IMAGES = RNG.integers(256, size=(40, 2, 2, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)
@@ -42,10 +40,6 @@ def started(precision):
     values |= test_grid.numbers({name: value.shape for name, value in values.items()})
     labels = np.zeros(len(IMAGES), np.int32)
     values |= observe(wanted, values, [[IMAGES, labels]])
-    for name, value in values.items():
-        owner, _, last = name.rpartition('/')
-        if last == 'correction':
-            values[name] = (value + RNG.uniform(-0.2, 0.2) * values[f'{owner}/basis']).astype('f4')
     return Checkpoint('model-1', values, wanted)
 
 

@@ -6,7 +6,6 @@ from tensorpack.tfutils.tower import TowerContext
 
 from engine.config.config import Config
 from engine.graph.tower import Model
-from quant import damping
 from quant.backend import tf
 
 SMALL = {
@@ -85,23 +84,6 @@ def test_amount_of_the_decay(config, decay, run):
     term, *values = run([decay_term(), *chosen])
     expected = WD / 2 * sum(np.square(value.astype('float64')).sum() for value in values)
     assert term == pytest.approx(expected, rel=1e-5)
-
-
-def test_damping_grows_over_the_training(run):
-    """A term of the loss that pulls at the weights that are quantized, and at nothing else."""
-    model = build(qw=2, qa=2, damping=0.5, epochs=2, steps_per_epoch=10)
-    (term,) = (loss['loss/damping'] for loss in model.losses)
-    names = [v.op.name for v in tf.trainable_variables()]
-    gradients = dict(zip(names, tf.gradients(term, tf.trainable_variables())))
-    pulled = {name.rpartition('/')[0] for name in names if gradients[name] is not None}
-    readings = model.towers[0].quantization.readings
-    scopes = {scope.rpartition('/')[0] for scope, read in readings.items() if read.weights}
-    assert pulled == scopes
-    full = run(0.5 * damping.distances(model.towers[0].quantization))
-    assert full > 0
-    for step, share in ((0, 0), (5, 0), (12, 0.44774), (20, 1)):
-        found = run.session.run(term, {model.steps[0]: step})
-        assert found == pytest.approx(share * full, rel=1e-3)
 
 
 def terms_of(**changes):

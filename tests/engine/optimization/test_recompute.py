@@ -53,20 +53,28 @@ def trained(**options):
     """Losses of two steps, and all variables after them by name, in a graph of its own."""
     config = Config.from_values(**options)
     one_thread = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    # TensorFlow's rewriting adds gradients in another order where they wait for something.
+    one_thread.graph_options.rewrite_options.disable_meta_optimizer = True
     with new_graph(), tf.Session(config=one_thread) as session:
         tf.set_random_seed(3)
         tf.train.get_or_create_global_step()
         model = Model(config, data_format='NHWC')
+        optimizer = model.optimizer()
         towers = len(config.gpu)
-        losses = []
+        losses, gradients = [], []
         for index in range(towers):
             part = slice(index, None, towers)
             name = f'tower{index}' if index else ''
             with TrainTowerContext(name, index=index, total=towers):
                 loss = model.build_graph(tf.constant(IMAGES[part]), tf.constant(LABELS[part]))
             losses.append(loss)
+            gradients.append(optimizer.compute_gradients(loss))
+        sums = []
+        for (gradient, variable), *others in zip(*gradients):
+            if gradient is not None:
+                sums.append((tf.add_n([gradient, *(other for other, _ in others)]), variable))
         loss = tf.add_n(losses)
-        train = model.optimizer().minimize(loss)
+        train = optimizer.apply_gradients(sums)
         if model.exchange:
             model.exchange.connect()
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)

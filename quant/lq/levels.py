@@ -240,7 +240,11 @@ def _by_number(x: tf.Tensor, e: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
     counts = cells.counts_of(numbers, channels * count)
     sums = cells.sums_of(x, numbers, channels * count)
     both = tf.reshape(tf.stack([counts, sums]), [2, channels, count])
-    above = tf.transpose(tf.cumsum(both, axis=2, reverse=True), [0, 2, 1])  # [2, L, C]
+    above = tf.cumsum(both, axis=2, reverse=True)
+    # Where a value is no number, no sum of its channel is one.
+    everything = tf.reduce_sum(both, 2, keepdims=True)
+    above = tf.where_v2(tf.math.is_nan(everything), everything, above)
+    above = tf.transpose(above, [0, 2, 1])  # [2, L, C]
     # Counts come first, and sums; of everything, and above each threshold.
     order = [0, count, *range(1, count), *range(count + 1, 2 * count)]
     table = tf.gather(tf.reshape(above, [2 * count, channels]), order)

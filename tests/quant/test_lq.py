@@ -187,6 +187,19 @@ def test_statistics_are_the_counts_and_sums(bits, low, run):
         np.testing.assert_array_equal(table[2 : 2**bits + 1, c], expected[2 : 2**bits + 1])
 
 
+@pytest.mark.parametrize('bits', [2, 4])
+def test_no_sum_of_a_channel_is_a_number_where_a_value_is_none(bits, run):
+    """Whether values are compared or numbered: its basis then stays as it is."""
+    basis = np.tile(start_basis(bits), 3)
+    x = np.arange(30, dtype='float32').reshape(10, 3) / 30
+    x[4, 1] = np.nan
+    table = run(statistics(basis, x, -1).table)
+    is_sum = np.arange(len(table)) > 2**bits
+    is_sum[1] = True
+    np.testing.assert_array_equal(np.isnan(table[:, 1]), is_sum)
+    assert np.isfinite(table[:, [0, 2]]).all()
+
+
 @pytest.mark.parametrize('bits', BOUNDARY)
 @pytest.mark.parametrize('channels', [8, 16, 5, 1])
 def test_counts_of_images_for_any_number_of_channels(bits, channels, run):

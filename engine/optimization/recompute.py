@@ -153,7 +153,8 @@ def _readers(forward: _Forward, gradients: Sequence[tf.Operation]) -> dict[int, 
     readers: dict[int, list[tf.Operation]] = {}
     for op in gradients:
         read = [forward.segments[tensor.op] for tensor in op.inputs if forward.again(tensor)]
-        before = [levels[tensor.op] for tensor in op.inputs if tensor.op in levels]
+        waits_for = {*(tensor.op for tensor in op.inputs), *op.control_inputs}
+        before = [levels[other] for other in waits_for if other in levels]
         levels[op] = min([HEAD, *read, *before])
         if levels[op] in read:
             readers.setdefault(levels[op], []).append(op)

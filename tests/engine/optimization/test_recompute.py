@@ -33,7 +33,6 @@ FORMS = [
     ('msdnet', {}),
     ('dsnet', {}),
     ('dsnet', {'stage': 'gate'}),
-    ('dsnet', {'arch': 'resnet20', 'routes': ()}),
 ]
 
 

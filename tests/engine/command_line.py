@@ -21,7 +21,7 @@ RUN = Config.from_values(
 )
 
 
-class Reached(Exception):
+class Reached(BaseException):
     """The command was accepted and would start to compute."""
 
 

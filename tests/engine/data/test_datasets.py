@@ -254,7 +254,7 @@ def test_unknown_name_lists_the_choices(tmp_path):
 def test_incomplete_folders(tmp_path):
     assert '; found nothing, looked for ' in refusal(tmp_path)
     (tmp_path / 'train' / '.hidden').mkdir(parents=True)
-    assert '; found 1 folders (train/), in train/ nothing, looked for ' in refusal(tmp_path)
+    assert '; found 1 folder (train/), in train/ nothing, looked for ' in refusal(tmp_path)
     write_image(tmp_path / 'train' / 'cat' / 'a.png')
     assert 'no validation images (looked for val, validation, valid, test)' in refusal(tmp_path)
     (tmp_path / 'val').mkdir()

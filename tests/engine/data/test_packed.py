@@ -104,13 +104,13 @@ def packed_set(tmp_path):
 
 
 def test_a_packed_set_has_the_sizes_of_a_folder(packed_set):
-    """The crop is that of the images unless a flag or a larger input size says otherwise."""
+    """The crop is that of the images unless a flag or the largest input size says otherwise."""
     for name in ('set', 'packed'):
         given = {'data': str(packed_set / name), 'batch_size': 2}
         assert open_dataset(given['data']).spec.name == folder.FOLDER.name
         for flags, edge in (
             ({}, 120),
-            ({'sizes': (64, 32)}, 120),
+            ({'sizes': (64, 32)}, 64),
             ({'sizes': (256,)}, 256),
             ({'sizes': (64, 32), 'image_size': 72}, 72),
         ):

@@ -189,5 +189,8 @@ def test_points_that_can_be_run():
     config = Config.from_values(**{**DSNET, 'widths': ()})
     assert freeze.points(source_of(config, {})) == ['w14', 'w00']
     assert freeze.points(source_of(config, {}, 'w03')) == ['w14', 'w03', 'w00']
-    with pytest.raises(UsageError, match="point 'w05': RUN/model-1 has w14 w00"):
+    with pytest.raises(
+        UsageError,
+        match="point 'w05': unknown; did you mean w00. There are w14, w00 .in RUN/model-1",
+    ):
         freeze.point_model(source_of(config, {}), 'w05')

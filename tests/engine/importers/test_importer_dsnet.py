@@ -316,7 +316,7 @@ def test_a_gate_without_its_widths(tensors, tmp_path, capsys):
         ({'classifier.weight': (80 * 2, 10)}, '', 'linear/W: [160, 10] does not fit'),
         ({}, '--sizes 28 20', 'has one input size'),
         ({}, '--arch mobilenetv1', 'lacks: group'),
-        ({}, '--arch vgg', "arch 'vgg' is unknown"),
+        ({}, '--arch vgg', "arch 'vgg' of dsnet is unknown"),
     ],
 )
 def test_files_that_do_not_fit(change, flags, part, tensors, tmp_path, capsys):

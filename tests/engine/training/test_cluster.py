@@ -306,9 +306,7 @@ def test_for_whom_a_worker_waits_is_told_once(monkeypatch, capsys):
 def test_a_worker_that_never_comes_is_named(dataset, monkeypatch):
     monkeypatch.setattr(cluster, 'START', 1.0)
     hosts = addresses()
-    with pytest.raises(
-        WorkerError, match=f'worker 1 did not come up at {hosts[1]} within 1 seconds'
-    ):
+    with pytest.raises(WorkerError, match=f'worker 1 did not come up at {hosts[1]} within 1 s '):
         cluster.WorkerGroup(hosts, 0, 1.0).start(CONFIG, dataset, 0, {})
 
 

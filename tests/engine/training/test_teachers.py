@@ -85,7 +85,7 @@ def test_classes_are_taken_by_name(find, names, columns):
     [
         ('GONE', ['--teacher GONE', 'no such run folder'], NAMES),
         ('GONE:s16', ['--teacher GONE:s16', 'no such run folder'], NAMES),
-        ('RUN:s20', ['--teacher RUN:s20', 'no point s20', 's16 s12'], NAMES),
+        ('RUN:s20', ['--teacher RUN:s20', 'point s20 is unknown', 's16, s12'], NAMES),
         ('RUN:big', ['--teacher RUN:big', "'big'", 's160-x2'], NAMES),
         ('RUN', ['only there: ape', 'only here: ant', 'same names'], ('ape', 'bee', 'cow')),
         ('RUN', ['only here: cow'], ('ant', 'bee')),

@@ -4,7 +4,7 @@ import datetime
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
@@ -75,9 +75,10 @@ class Progress:
         self._what, self._total, self._unit = what, total, unit
         self._first, self._left = done, left
         self._stream = stream or sys.stderr
-        self._note = ''
+        self._notes: tuple[str, ...] = ()
         self._started = self._shown = time.monotonic()
-        self._lines = 0
+        # How much was done when the last line was printed.
+        self._printed: int | None = None
         self._bar: Any = None
         if self._stream.isatty():
             self._bar = tqdm(
@@ -100,9 +101,13 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def note(self, text: str) -> None:
-        """Sets what is said beside the count."""
-        self._note = text
+    def note(self, *texts: str) -> None:
+        """Sets what is said beside the count.
+
+        Args:
+            texts: what matters most comes first; a terminal shows as many as it has room for.
+        """
+        self._notes = texts
 
     def to(self, done: int) -> None:
         """Says how much is done in all."""
@@ -115,7 +120,7 @@ class Progress:
         if self._bar is not None:
             if now - self._shown >= BLINK:
                 self._shown = now
-                self._bar.set_postfix_str(self._beside(now), refresh=False)
+                self._bar.set_postfix_str(self._fitting(self._beside(now)), refresh=False)
             self._bar.update(more)
         elif now - self._shown >= MINUTE:
             self._shown = now
@@ -125,26 +130,41 @@ class Progress:
         """Takes a bar away; the last line of a log says what the work took."""
         if self._bar is not None:
             self._bar.close()
-        elif self._lines and self.n != self._first:
+        elif self._printed not in (None, self.n):
             self._print(time.monotonic())
-        self._lines = 0
+        self._printed = None
 
-    def _beside(self, now: float) -> str:
-        parts = [self._note] if self._note else []
+    def _fitting(self, texts: Sequence[str]) -> str:
+        """The first of these texts, as many as a terminal has room for behind the bar."""
+        shape = {**self._bar.format_dict, 'n': self.n, 'postfix': ''}
+        columns = shape['ncols'] or sys.maxsize
+        used = len(self._bar.format_meter(**shape))
+        fitting: list[str] = []
+        for text in texts:
+            used += len(f', {text}')
+            if used > columns:
+                break
+            fitting.append(text)
+        return ', '.join(fitting)
+
+    def _beside(self, now: float) -> list[str]:
+        """What is said beside the count, what matters most first."""
+        texts = list(self._notes)
         taken = now - self._started
         if self._left and taken > 0 and self.n > self._first:
             speed = (self.n - self._first) / taken
-            parts.append(f'{_number(speed)} {self._unit}/s')
             if self._total:
-                parts.append(f'{clock_text((self._total - self.n) / speed)} left')
-        return ', '.join(parts)
+                texts.append(f'{clock_text((self._total - self.n) / speed)} left')
+            texts.append(f'{_number(speed)} {self._unit}/s')
+        return texts
 
     def _print(self, now: float) -> None:
-        self._lines += 1
+        self._printed = self.n
         count = f'{self.n} {self._unit}'
         if self._total:
             count = f'{self.n}/{self._total} {self._unit}, {100 * self.n // self._total} %'
-        print(f'{self._what}: {count}, {self._beside(now)}', file=self._stream, flush=True)
+        text = ', '.join([count, *self._beside(now)])
+        print(f'{self._what}: {text}', file=self._stream, flush=True)
 
 
 def _number(value: float) -> str:

@@ -100,14 +100,15 @@ class EpochLine(MonitorBase):
             self._shown[name] = before + self.NEWEST * (value - before)
 
     def _trigger_step(self) -> None:
-        if self.global_step == self._begun + 1 < self.trainer.steps_per_epoch:
+        is_last = self.global_step % self.trainer.steps_per_epoch == 0
+        if self.global_step == self._begun + 1 and not is_last:
             # The first step of a session takes longer than all others.
             self._started = time.perf_counter()
             self._first = self.global_step
         progress = self._progress
         assert progress is not None
         if self.global_step > self._first:
-            progress.note(self._note())
+            progress.note(*self._notes())
         progress.update()
 
     def _step_seconds(self, until: float) -> float:
@@ -121,15 +122,19 @@ class EpochLine(MonitorBase):
         scored = overview.scorings(self._model.config, self.global_step // steps)
         return of_epoch * of_step, of_run * of_step + scored * self._scoring
 
-    def _note(self) -> str:
+    def _notes(self) -> list[str]:
+        """What is said beside the count of steps, what matters most first."""
         of_step = self._step_seconds(time.perf_counter())
         epoch, run = self._left(of_step)
         name, top1 = self._model.names[0], 100 * (1 - self._shown['error'])
         speed = self._model.config.batch_size / of_step
-        return (
-            f'loss {self._shown["loss"]:.4f}, top-1 {name} {top1:.1f} %, '
-            f'left: epoch {clock_text(epoch)}, run {clock_text(run)}; {speed:.0f} images/s'
-        )
+        return [
+            f'loss {self._shown["loss"]:.4f}',
+            f'run {clock_text(run)} left',
+            f'top-1 {name} {top1:.1f} %',
+            f'epoch {clock_text(epoch)} left',
+            f'{speed:.0f} images/s',
+        ]
 
     def _after_epoch(self) -> None:
         self._trained = time.perf_counter()

@@ -30,10 +30,10 @@ def test_a_log_gets_a_line_a_minute(clock):
             progress.note(f'top-1 s28 {progress.n / 10:.2f} %')
             progress.update(100)
     assert log.getvalue().splitlines() == [
-        'evaluating: 300/1000 images, 30 %, top-1 s28 20.00 %, 4 images/s, 0:02:55 left',
-        'evaluating: 600/1000 images, 60 %, top-1 s28 50.00 %, 4 images/s, 0:01:40 left',
-        'evaluating: 900/1000 images, 90 %, top-1 s28 80.00 %, 4 images/s, 0:00:25 left',
-        'evaluating: 1000/1000 images, 100 %, top-1 s28 90.00 %, 4 images/s, 0:00:00 left',
+        'evaluating: 300/1000 images, 30 %, top-1 s28 20.00 %, 0:02:55 left, 4 images/s',
+        'evaluating: 600/1000 images, 60 %, top-1 s28 50.00 %, 0:01:40 left, 4 images/s',
+        'evaluating: 900/1000 images, 90 %, top-1 s28 80.00 %, 0:00:25 left, 4 images/s',
+        'evaluating: 1000/1000 images, 100 %, top-1 s28 90.00 %, 0:00:00 left, 4 images/s',
     ]
     assert '\r' not in log.getvalue()
 
@@ -74,6 +74,28 @@ def test_a_terminal_gets_a_bar(clock):
     assert 'evaluating' in shown and '0/8 images' in shown
     # Taken away at the end: what comes after has the line for itself.
     assert shown.rpartition('\r')[2].strip() == ''
+
+
+def test_the_last_line_of_a_log_is_there_once(clock):
+    log = io.StringIO()
+    with Progress('epoch 1/2', 2, 'steps', left=False, stream=log) as progress:
+        for _ in range(2):
+            clock[0] += 61
+            progress.update()
+    assert log.getvalue() == 'epoch 1/2: 1/2 steps, 50 %\nepoch 1/2: 2/2 steps, 100 %\n'
+
+
+@pytest.mark.parametrize('columns, shown', [(80, 'loss 1.5, 1 day left'), (200, '9 images/s')])
+def test_a_narrow_terminal_gets_what_it_has_room_for(clock, columns, shown):
+    terminal = Terminal()
+    with Progress('epoch 12/120', 1251, 'steps', left=False, stream=terminal) as progress:
+        progress._bar.dynamic_ncols = lambda _: (columns, 25)
+        clock[0] += 1
+        progress.note('loss 1.5', '1 day left', 'top-1 s224 45.0 %', '9 images/s')
+        progress.update(450)
+        progress._bar.refresh()
+    pictures = terminal.getvalue().split('\r')
+    assert any(picture.rstrip().endswith(shown) for picture in pictures)
 
 
 def test_items_are_passed_on():

@@ -99,15 +99,19 @@ def test_progress_within_an_epoch(epochs, capsys):
     shown = []
     monitor._before_train()
     monitor._before_epoch()
-    monitor._progress.note = shown.append
+    monitor._progress.note = lambda *texts: shown.append(texts)
     for seconds, loss in ((30, 4.0), (2, 2.0), (2, 2.0), (2, 2.0)):
         now[0] += seconds
         monitor._after_run(None, SimpleNamespace(results={'loss': loss, 'error': 0.25}))
         monitor.trainer.global_step += 1
         monitor._trigger_step()
-    assert [text.split('; ')[1] for text in shown] == ['50 images/s'] * 3
+    assert [texts[-1] for texts in shown] == ['50 images/s'] * 3
     assert shown[0] == (
-        'loss 3.9000, top-1 s28 75.0 %, left: epoch 0:00:04, run 0:00:12; 50 images/s'
+        'loss 3.9000',
+        'run 0:00:12 left',
+        'top-1 s28 75.0 %',
+        'epoch 0:00:04 left',
+        '50 images/s',
     )
     monitor._after_epoch()
     now[0] += 10
@@ -117,3 +121,19 @@ def test_progress_within_an_epoch(epochs, capsys):
     monitor._trigger_epoch()
     said = capsys.readouterr().out
     assert said == 'epoch 1/2: loss 2.0000, top-1 s28 50.00; 50 images/s, 0:00:18 left\n'
+
+
+def test_the_first_step_of_a_resumed_training_is_not_counted(epochs, capsys):
+    monitor, now = epochs
+    monitor.trainer.global_step, monitor.trainer.epoch_num = 4, 2
+    monitor._before_train()
+    monitor._before_epoch()
+    for seconds in (30, 2, 2, 2):
+        now[0] += seconds
+        monitor._after_run(None, SimpleNamespace(results={'loss': 2.0, 'error': 0.25}))
+        monitor.trainer.global_step += 1
+        monitor._trigger_step()
+    monitor._after_epoch()
+    monitor.process_scalar('loss', 2.0)
+    monitor._trigger_epoch()
+    assert '; 50 images/s, ' in capsys.readouterr().out

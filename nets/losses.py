@@ -64,7 +64,7 @@ def weighted(labels: tf.Tensor | MixedLabels, by_class: Sequence[float]) -> Weig
 
 
 def weights_of(labels: Labels) -> tf.Tensor | None:
-    """What each image counts, [N]; None: all alike."""
+    """Weight of each image, [N]; None: all count alike."""
     return labels.weights if isinstance(labels, WeightedLabels) else None
 
 

@@ -285,6 +285,14 @@ def _with_gradient(
 
     @tf.custom_gradient
     def fake_quantized(y: tf.Tensor, x: tf.Tensor, clip: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        """The levels, and the gradients of the function around it.
+
+        Args:
+            y: as there.
+            x: as there.
+            clip: as there.
+        """
+
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
             ratio = x / clip
             clipped = tf.clip_by_value(ratio, low, 1.0)

@@ -169,6 +169,13 @@ def _share(x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
     @tf.custom_gradient
     def clipped(x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        """The share, and its gradients.
+
+        Args:
+            x: as of the function around it.
+            lower: as there.
+            width: as there.
+        """
         ratio = (x - lower) / width
         share = tf.clip_by_value(ratio, 0.0, 1.0)
 

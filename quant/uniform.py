@@ -112,6 +112,14 @@ def passed_on(y: tf.Tensor, x: tf.Tensor, error: tf.Tensor, delta: float) -> tf.
 
     @tf.custom_gradient
     def scaled(y: tf.Tensor, x: tf.Tensor, error: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        """The levels, and the gradient of the function around it.
+
+        Args:
+            y: as there.
+            x: as there.
+            error: as there.
+        """
+
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
             return [None, upstream + delta * tf.abs(upstream) * error, None]
 

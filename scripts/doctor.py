@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from engine import chatter
 from engine.config import overview, processor
+from engine.quantities import counted
 from engine.runs import environment
 from engine.version import __version__
 from scripts import parser, status
@@ -126,7 +127,7 @@ def source() -> Finding:
 def cpu() -> Finding:
     """The processor."""
     features = ' '.join(processor.features()) or 'no vector instructions that we know'
-    text = f'{processor.name()}, {processor.cores()} cores, {features}'
+    text = f'{processor.name()}, {counted(processor.cores(), "core")}, {features}'
     wrong = ''
     if not chatter.runs_tensorflow():
         wrong = 'has no AVX, which TensorFlow is built of: it ends with "illegal instruction" here'

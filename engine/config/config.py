@@ -29,6 +29,7 @@ from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.parts import PartOptions
 from engine.optimization.schedules import ScheduleOptions
 from engine.optimization.teaching import TeachingOptions
+from engine.quantities import counted
 from quant import options as ranges
 from quant.policy import FLOAT_BITS, QuantizationOptions
 
@@ -231,8 +232,8 @@ class Config:
         self._check_quantization()
         if self.batch_size % len(self.gpu):
             raise UsageError(
-                f'--batch_size {self.batch_size}: not divisible by the {len(self.gpu)} towers '
-                'of --gpu'
+                f'--batch_size {self.batch_size}: not divisible by the '
+                f'{counted(len(self.gpu), "tower")} of --gpu'
             )
         if self.mixing.mixes and self.batch_size < 2 * len(self.gpu):
             raise UsageError(

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import functools
+import types
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -167,7 +168,8 @@ def read(flag: Flag, text: str) -> Any:
 
 def _value(flag: Flag, text: str) -> Any:
     if flag.limits.file:
-        rows = read_json(Path(text), list[flag.kind], f'expected: {flag.limits.help}')  # type: ignore[name-defined]
+        shape = types.GenericAlias(list, (flag.kind,))
+        rows = read_json(Path(text), shape, f'expected: {flag.limits.help}')
         return tuple(rows)
     if flag.limits.parse is not None:
         return flag.limits.parse(text)

@@ -16,8 +16,8 @@ NAMED = 12
 def data_line(dataset: Dataset) -> str:
     """The images, and how they were found."""
     return dataset.line() or (
-        f'data {dataset.name}: {len(dataset.classes)} classes, {len(dataset.train)} training and '
-        f'{len(dataset.val)} validation images'
+        f'data {dataset.name}: {counted(len(dataset.classes), "class")}, {len(dataset.train)} '
+        f'training and {len(dataset.val)} validation images'
     )
 
 
@@ -46,7 +46,7 @@ def network_lines(config: Config) -> list[str]:
         shown = [*points[: NAMED - 2], '...', points[-1]]
     return [
         f'network: --net {config.net} --arch {config.arch} --mode {config.mode}{wide}, '
-        f'{config.classes} classes, {bits_text(config.quantization)}',
+        f'{counted(config.classes, "class")}, {bits_text(config.quantization)}',
         f'operating points: {" ".join(shown)}',
     ]
 
@@ -69,7 +69,7 @@ def bits_text(options: QuantizationOptions) -> str:
     head = bits_name(options.head_bits, options.head_bits)
     text += ', stem and head float' if stem == head else f', stem {stem}, head {head}'
     if options.policy:
-        text += f', but for {len(options.policy)} rules of --policy'
+        text += f', but for {counted(len(options.policy), "rule")} of --policy'
     return text
 
 
@@ -91,8 +91,8 @@ def training_lines(config: Config) -> list[str]:
     """Length of the training and the course of its rate."""
     steps, epochs = counted(config.course.steps, 'step'), counted(config.epochs, 'epoch')
     return [
-        f'training: {steps}, {epochs} of {config.steps_per_epoch}, of {config.batch_size} images '
-        f'each, --optimizer {config.optimizer}',
+        f'training: {steps}, {epochs} of {config.steps_per_epoch}, of '
+        f'{counted(config.batch_size, "image")} each, --optimizer {config.optimizer}',
         config.course.line(),
     ]
 
@@ -144,10 +144,11 @@ def cost_lines(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> list[str]:
 def scaled(number: float) -> str:
     """A count with a unit of thousands and three digits.
 
-    >>> scaled(950), scaled(81_855), scaled(12_457_216), scaled(1.814e9)
-    ('950', '81.9 k', '12.5 M', '1.81 G')
+    >>> scaled(950), scaled(81_855), scaled(999_999), scaled(12_457_216), scaled(1.814e9)
+    ('950', '81.9 k', '1 M', '12.5 M', '1.81 G')
     """
     for factor, unit in ((1e9, ' G'), (1e6, ' M'), (1e3, ' k')):
-        if number >= factor:
+        # From where on three digits of the smaller unit would not do.
+        if number >= 0.9995 * factor:
             return f'{number / factor:.3g}{unit}'
-    return f'{number:g} '.rstrip()
+    return f'{number:.3g}'

@@ -41,7 +41,7 @@ def balanced(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 
 def class_weights(labels: np.ndarray, classes: int) -> tuple[float, ...]:
-    """What an image counts, by class: all classes count alike, and images 1 on average.
+    """Weight of an image in the losses, by class: classes count alike, and images 1 on average.
 
     Args:
         labels: class index of every image, int64 [N].

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.data.sources import Source, Subset
+from engine.quantities import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +104,8 @@ class Dataset:
         if not self.layout:
             return ''
         text = (
-            f'data {self.name}: {self.layout}, {len(self.classes)} classes, {len(self.train)} '
-            f'training and {len(self.val)} validation images'
+            f'data {self.name}: {self.layout}, {counted(len(self.classes), "class")}, '
+            f'{len(self.train)} training and {len(self.val)} validation images'
         )
         if self.edges.median:
             least, median, most = self.edges

@@ -19,6 +19,7 @@ from engine.data import classes, datasets
 from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError
+from engine.quantities import counted
 from engine.results import cascades
 from engine.runs import data_record, holdout
 from engine.runs.folder import CONFIG, merge_layers
@@ -295,7 +296,8 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     print('\n'.join(notes))
     if source.classes != config.classes:
         raise UsageError(
-            f'--data {config.data}: has {config.classes} classes; {prefix} knows {source.classes}'
+            f'--data {config.data}: has {counted(config.classes, "class")}; {prefix} knows '
+            f'{source.classes}'
         )
     config = narrowed(config, source, args.eval_scale, args.eval_widths)
     config = config.replacing(gpu=gpu)

@@ -21,6 +21,7 @@ from engine.errors import UsageError
 from engine.graph.sessions import session_config
 from engine.graph.tower import Model
 from engine.graph.worker import SingleWorker
+from engine.quantities import counted
 from engine.runs import checkpoint
 from nets.network import Network
 from quant.backend import new_graph, tf
@@ -76,8 +77,9 @@ class _Pool:
             arrays = predictor(*batch)
         except tf.errors.ResourceExhaustedError as error:
             raise UsageError(
-                f'evaluation: a batch of {len(batch[-1])} images does not fit into the memory of '
-                'the device; --eval with -es takes one size at a time, fewer --sizes take less'
+                f'evaluation: a batch of {counted(len(batch[-1]), "image")} does not fit into the '
+                'memory of the device; --eval with -es takes one size at a time, fewer --sizes '
+                'take less'
             ) from error
         finally:
             self._idle.put(predictor)

@@ -218,7 +218,7 @@ class Model(InferenceModel, ModelDesc):
         )
 
     def _kept(self) -> list[tf.Tensor]:
-        """What training towers keep of their forward passes, see ``--recompute``."""
+        """Tensors of the forward passes that training towers keep, see ``--recompute``."""
         kept = list(self._views)
         for blocks in self.towers:
             kept += blocks.ends

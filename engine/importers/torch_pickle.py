@@ -176,7 +176,7 @@ class _Names(dict):
         return super().__contains__(name) or str(name).startswith(INERT)
 
     def __missing__(self, name: str) -> Class:
-        """What stands for an inert class: it makes an empty dict, whatever it is called with."""
+        """A substitute for an inert class: it makes an empty dict, whatever it is called with."""
         return Class(lambda *args: Record())
 
 

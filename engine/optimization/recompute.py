@@ -164,7 +164,7 @@ def _readers(forward: _Forward, gradients: Sequence[tf.Operation]) -> dict[int, 
 def _inputs(
     op: tf.Operation, forward: _Forward, copies: Mapping[tf.Operation, tf.Operation]
 ) -> list[tf.Tensor]:
-    """What an operation is to read in the backward pass.
+    """Tensors that an operation is to read in the backward pass.
 
     Args:
         op: of either pass.

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from engine.data import datasets
 from engine.data.folder import FOLDER, IMAGENET
+from engine.quantities import counted
 from engine.results.records import Score, dataset_of
 from engine.runs import data_record
 
@@ -39,9 +40,10 @@ def measured_on(folder: Path, config: Mapping[str, Any], score: Score | None = N
     parts = [dataset]
     if dataset in _UNNAMED:
         parts.append(_split(folder) or f'of {os.path.realpath(data)}')
-    parts.append(f'{known.get("classes")} classes')
+    classes: Any = known.get('classes')
+    parts.append(counted(classes, 'class'))
     if score is not None and score.images is not None:
-        parts.append(f'{score.images} images')
+        parts.append(counted(score.images, 'image'))
     for name in ('augmentation', 'resize', 'inputs'):
         parts.append(f'{name} {known.get(name)}')
     return _BETWEEN.join(parts)

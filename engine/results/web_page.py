@@ -11,7 +11,8 @@ from engine.results.formats import Table
 
 # Light or dark as the reader's system is; pictures keep their white ground in both.
 STYLE = """:root{color-scheme:light dark;--text:#1c1e21;--page:#fff;--soft:#f3f4f6;--line:#d4d7db}
-@media(prefers-color-scheme:dark){:root{--text:#e4e6e8;--page:#15181b;--soft:#23282d;--line:#3c434a}}
+@media(prefers-color-scheme:dark){:root{
+--text:#e4e6e8;--page:#15181b;--soft:#23282d;--line:#3c434a}}
 *{box-sizing:border-box}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--text);background:var(--page);
 max-width:80rem;margin:0 auto;padding:.5rem 1rem 3rem;overflow-wrap:anywhere}

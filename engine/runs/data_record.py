@@ -11,6 +11,7 @@ from engine.data.classes import differences
 from engine.data.identity import MODULUS, Identity, Part, is_fingerprint, to_hexadecimal
 from engine.errors import UsageError
 from engine.files import read_json, write_json
+from engine.quantities import counted
 from engine.schema import Count
 
 FILE = 'data.json'
@@ -71,8 +72,8 @@ class DataRecord:
                     return ''
                 why = 'other content under the same names'
         return (
-            f'the run began with {then[0].images} {part} images; --data and --skip-list now give '
-            f'{now[0].images} or others ({why})'
+            f'the run began with {counted(then[0].images, f"{part} image")}; --data and '
+            f'--skip-list now give {now[0].images} or others ({why})'
         )
 
     def _same_content(self, then: Part, now: Part, found: Identity) -> bool:

@@ -156,7 +156,7 @@ def _of_gpus(there: Config, here: Config) -> str:
     share, share_before = here.batch_size // now, here.batch_size // before
     return (
         f'--gpu: towers {now}, before {before}; --batch_size {here.batch_size} stays, '
-        f'{share} images each, before {share_before}'
+        f'{counted(share, "image")} each, before {share_before}'
     )
 
 

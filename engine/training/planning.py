@@ -8,6 +8,7 @@ from typing import Any
 from engine.config import hardware, overview
 from engine.config.config import Config
 from engine.config.resolve import resolve
+from engine.quantities import counted
 from engine.runs.folder import checkpoints, placed
 from engine.training import preparing, starting, teachers
 from engine.training.stages import Stage
@@ -104,7 +105,7 @@ def memory_line(config: Config, layers: Mapping[str, Sequence[cost.LayerRecord]]
     whole, kept_text = overview.scaled(kept + weights), overview.scaled(kept)
     return (
         f'memory of a step, estimated: {whole}B per device, {kept_text}B of it activations of '
-        f'{config.batch_size // len(config.gpu)} images'
+        f'{counted(config.batch_size // len(config.gpu), "image")}'
     )
 
 
@@ -128,6 +129,7 @@ def time_lines(config: Config, step: int, images: int, measured: Any) -> list[st
     return [
         f'measured: {1e3 * measured.step_seconds:.0f} ms a step (median of {measured.steps}), '
         f'{speed:.0f} images/s in training and {measured.scored_per_second:.0f} in scoring{peak}',
-        f'time: {(training + scoring) / HOUR:.2f} hours: {training / HOUR:.2f} for {steps} steps, '
-        f'{scoring / HOUR:.2f} for scoring {images} images {scored} times',
+        f'time: {(training + scoring) / HOUR:.2f} hours: {training / HOUR:.2f} for '
+        f'{counted(steps, "step")}, {scoring / HOUR:.2f} for scoring {counted(images, "image")} '
+        f'{counted(scored, "time")}',
     ]

@@ -12,6 +12,7 @@ from engine.data.classes import differences
 from engine.errors import UsageError
 from engine.files import read_json, write_json
 from engine.optimization import teaching
+from engine.quantities import counted
 from engine.runs.folder import Run
 from nets.points import Point
 from quant.spelling import unknown
@@ -178,7 +179,7 @@ def _columns(source: 'Checkpoint', config: Config, classes: Sequence[str]) -> np
         return np.arange(config.classes)
     if not names:
         raise UsageError(
-            f'{source.prefix} has {source.config.classes} classes without names, the run '
+            f'{source.prefix} has {counted(source.config.classes, "class")} without names, the run '
             f'{config.classes}; give a teacher of the same classes'
         )
     index = {name: number for number, name in enumerate(names)}

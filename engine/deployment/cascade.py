@@ -192,24 +192,35 @@ class Chain(Staged):
         self.points = tuple(points)
         combination = combination or Combination(LAST, (1.0,) * len(points))
         made: list[Turn] = []
+        wanted: list[Sequence[str]] = []
         for part in chains.passes(points):
-            made += turns(tuple(part))
+            own = turns(tuple(part))
+            made += own
+            wanted += [part] * len(own)
         self.preprocessing = views_of(made)
-        super().__init__(self._made(made, combination))
+        super().__init__(self._made(made, wanted, combination))
 
-    def _made(self, turns: Sequence[Turn], combination: Combination) -> list[Stage]:
-        """The stages, each of which hands on what later ones read."""
+    def _made(
+        self, turns: Sequence[Turn], wanted: Sequence[Sequence[str]], combination: Combination
+    ) -> list[Stage]:
+        """The stages, each of which hands on what later ones read.
+
+        Args:
+            turns: that are made.
+            wanted: points that each is made for; it passes others, also such of earlier turns.
+            combination: how the chain answers.
+        """
         inner: list[Stage] = []
         places: list[int | None] = []
         numbers: list[int | None] = []
         self.ends: list[int] = []
-        for turn in turns:
+        for turn, own in zip(turns, wanted, strict=True):
             (side,) = turn.preprocessing.view_sizes
             for stage, name in zip(turn.stages, turn.points, strict=True):
                 first = stage is turn.stages[0]
                 places.append(self.preprocessing.view_sizes.index(side) if first else None)
                 number = None
-                if name in self.points:
+                if name in own:
                     number = self.points.index(name)
                     self.ends.append(len(inner))
                 numbers.append(number)

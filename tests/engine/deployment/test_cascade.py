@@ -211,3 +211,20 @@ def test_exits_go_on_and_sizes_begin_anew(combine, size):
     ran = [sum(seen[name]) for name in ('s12-x1', 's20-x0', 's20-x1', 's20-x2')]
     left = np.count_nonzero(stages == 2)
     assert ran == [N, np.count_nonzero(stages > 0), left, left] and 0 < left < N
+
+
+def test_an_exit_is_passed_again_where_another_size_ran_in_between():
+    points = ('s20-x0', 's12-x2', 's20-x2')
+    chain = Chain(exits({}), points)
+    assert chain.ends == [0, 3, 6]
+    every = chain.every([VIEWS[20]])
+    confidence = np.stack([one.max(axis=1) for one in every], axis=1)  # [N, 3]
+    limits = [*np.median(confidence[:, :2], axis=0), ALWAYS]
+    found = chain.way(limits).answer([VIEWS[20]])
+    stages = (confidence >= limits).argmax(axis=1)
+    assert set(stages) == {0, 1, 2}
+    assert found.stages == [points[: k + 1] for k in stages]
+    labels = [every[k][image].argmax() for image, k in enumerate(stages)]
+    np.testing.assert_array_equal(found.labels, labels)
+    alone = Chain(exits({}), points[2:]).every([VIEWS[20]])
+    np.testing.assert_array_equal(every[2], alone[0])

@@ -121,6 +121,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def network_of(config: Mapping[str, Any]) -> str:
+    """Network of a run in words; empty if it is not known.
+
+    >>> network_of({'net': 'rsnet', 'arch': 'resnet18'}), network_of({'net': 'msdnet'})
+    ('rsnet resnet18', 'msdnet')
+    """
+    words = (config.get('net'), config.get('arch'))
+    return ' '.join(dict.fromkeys(filter(None, words)))
+
+
 def dataset_of(config: Mapping[str, Any]) -> str:
     """Name of the data set of a run.
 

@@ -1,4 +1,4 @@
-"""What run folders hold, told at a glance, however far each of them is. Pure Python."""
+"""Run folders at a glance, however far each of them is. Pure Python."""
 
 import contextlib
 import dataclasses
@@ -108,7 +108,11 @@ def look(folder: Path) -> Listed:
     Raises:
         FileNotFoundError: The folder is gone.
     """
-    times = [entry.stat().st_mtime for entry in os.scandir(folder)]
+    times = []
+    for entry in os.scandir(folder):
+        # A link may lead nowhere, and a run replaces its files.
+        with contextlib.suppress(FileNotFoundError):
+            times.append(entry.stat().st_mtime)
     one = Listed(folder, INTERRUPTED, max(times, default=folder.stat().st_mtime))
     owner = lock.holder(folder)
     faults = []
@@ -193,9 +197,7 @@ def table(listed: Iterable[Listed], root: Path) -> Table:
 
 def _cells(one: Listed, name: str) -> list[Any]:
     config = one.config
-    net, arch = config.get('net'), config.get('arch')
     epochs = config.get('epochs')
-    network = net if not arch or net == arch else f'{net} {arch}'
     bits = f'{config["qw"]}/{config["qa"]}' if config else None
     done = None
     if epochs is not None and one.state not in (IMPORTED, EVALUATION):
@@ -211,9 +213,9 @@ def _cells(one: Listed, name: str) -> list[Any]:
         done,
         one.top1,
         one.point,
-        net,
-        arch,
-        network,
+        config.get('net'),
+        config.get('arch'),
+        records.network_of(config),
         config.get('qw'),
         config.get('qa'),
         bits,

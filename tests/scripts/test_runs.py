@@ -136,6 +136,13 @@ def test_the_latest_is_first_and_states_are_chosen(tmp_path, capsys):
     assert list(listed(capsys, tmp_path / 'new')) == ['.']
 
 
+def test_a_link_that_leads_nowhere_hides_no_run(tmp_path, capsys):
+    """Nor does a file that a training replaces meanwhile, which is missed alike."""
+    run = make(tmp_path / 'run', 50.0)
+    (run / 'best').symlink_to(tmp_path / 'gone')
+    assert list(listed(capsys, tmp_path)) == ['run']
+
+
 def test_no_runs(tmp_path, capsys):
     assert runs.main([str(tmp_path)]) == 0
     assert 'no runs' in capsys.readouterr().out

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.results import cascades, chains, exit_records, profiles
+from engine.results import cascades, chains, exit_records, profiles, tables
 from engine.results.cascades import Cascade
 from engine.results.exit_records import MADDS
 from engine.results.tables import Row, Run
@@ -69,7 +69,7 @@ def of_runs(runs: Sequence[Run], folders: Sequence[str], device: str = '') -> li
 
     Args:
         runs: as ``tables.read_runs`` read them.
-        folders: of these.
+        folders: that it was given.
         device: as of ``tables.read_runs``.
 
     Raises:
@@ -77,10 +77,10 @@ def of_runs(runs: Sequence[Run], folders: Sequence[str], device: str = '') -> li
     """
     timed_on = profiles.device_of(map(Path, folders), device)
     found = []
-    for run, folder in zip(runs, folders):
+    for run, folder in zip(runs, tables.distinct(folders), strict=True):
         name = f'{run.name}, cascades'
         rows: dict[tuple[float, ...], Row] = {}
-        for one in recorded(Path(folder), timed_on):
+        for one in recorded(folder, timed_on):
             cascade = one.cascade
             same = [row for row in run.rows if row.images in (None, cascade.validation.images)]
             if same:

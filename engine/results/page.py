@@ -24,6 +24,7 @@ from engine.results import (
     choice_table,
     history_figure,
     layer_table,
+    profiles,
     records,
     selection,
     tables,
@@ -183,14 +184,18 @@ def configuration(run: Run) -> str:
     return web_page.table(Table('options', OPTIONS, kept))
 
 
-def section(run: Run, folder: Path) -> Iterator[str]:
-    """The parts of the page about one run."""
-    net, arch = str(run.config['net']), str(run.config.get('arch'))
-    network = net if net == arch else f'{net} {arch}'
+def section(run: Run, folder: Path, found: Sequence[Choice]) -> Iterator[str]:
+    """The parts of the page about one run.
+
+    Args:
+        run: The run.
+        folder: Of it.
+        found: Its choices.
+    """
+    network = records.network_of(run.config)
     yield f'<h2 id="{_anchor(run)}">{html.escape(run.name)}</h2>'
     yield f'<p>{html.escape(network)}, W/A bits {run.bits}, {html.escape(str(folder))}</p>'
     yield points(run.rows)
-    found = selection.choices(folder)
     yield web_page.pictures(left_pictures(folder, found))
     yield measured_exits(folder)
     yield measured_cascades(folder)
@@ -252,10 +257,16 @@ def page(folders: Sequence[str]) -> str:
     """
     runs = tables.read_runs(folders)
     curves = tables.curves([*runs, *cascade_records.of_runs(runs, folders)])
+    places = tables.distinct(folders)
+    # One for all, as ``read_runs`` takes it.
+    device = profiles.device_of(places)
     found: list[Choice] = []
-    for run, place in zip(runs, map(Path, folders)):
+    sections: list[str] = []
+    for run, place in zip(runs, places, strict=True):
+        own = selection.choices(place, device)
+        sections += section(run, place, own)
         if selection.has_checkpoint(place):
-            for choice in selection.choices(place):
+            for choice in own:
                 found.append(dataclasses.replace(choice, run=run.name))
     title = 'Networks whose cost is chosen at run time'
     parts = [f'<h1>{title}</h1>']
@@ -270,7 +281,6 @@ def page(folders: Sequence[str]) -> str:
         if len(groups_of_choices) > 1:
             parts.append(f'<h3>{html.escape(conditions)}</h3>')
         parts.append(web_page.table(choice_table.table(selection.front(group))))
-    for run, folder in zip(runs, folders):
-        parts += section(run, Path(folder))
+    parts += sections
     names = ', '.join(run.name for run in runs)
     return web_page.document(f'Report: {names}', ''.join(parts))

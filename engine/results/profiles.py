@@ -5,12 +5,13 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from engine.config import processor
 from engine.errors import UsageError
 from engine.files import in_shell, read_json
+from engine.quantities import counted
 from engine.results.records import Times
 from engine.schema import Count, Part
 
@@ -42,7 +43,7 @@ class Device(Part):
         """The device in words."""
         if not self.processor:
             return UNRECORDED
-        computes = self.gpu or f'{self.processor}, {_counted(self.threads)}'
+        computes = self.gpu or f'{self.processor}, {counted(self.threads, "thread")}'
         return f'{computes}, {self.backend}'
 
     @property
@@ -50,10 +51,6 @@ class Device(Part):
         """Name of the file of its times."""
         slug = re.sub(r'[^a-z0-9]+', '-', self.name.lower()).strip('-')
         return f'{START}-{slug}{END}'
-
-
-def _counted(threads: int) -> str:
-    return '1 thread' if threads == 1 else f'{threads} threads'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,19 +76,24 @@ def read(folder: Path) -> ByDevice:
     Raises:
         UsageError: A record is damaged.
     """
-    remedy = f'run python -m scripts.profile {in_shell(folder)} again'
     found: ByDevice = {}
-    for path in sorted(folder.glob(f'{START}*{END}')):
-        record = read_json(path, Profile, remedy)
+    for record in _records(folder):
         times = {point: measured.batch1_ms for point, measured in record.points.items()}
         found.setdefault(record.device.name, {}).update(times)
     return found
 
 
+def _records(folder: Path) -> Iterator[Profile]:
+    remedy = f'run python -m scripts.profile {in_shell(folder)} again'
+    for path in sorted(folder.glob(f'{START}*{END}')):
+        yield read_json(path, Profile, remedy)
+
+
 def device_of(folders: Iterable[Path], asked: str = '') -> str:
     """Name of the device whose times of several runs are compared; empty if none is.
 
-    Without being asked for one, it is the only one, or the only one with this processor.
+    Without being asked for one, it is the only one, or else the only one that is this processor,
+    or else the only GPU beside such a processor.
 
     Args:
         folders: Of the runs.
@@ -100,16 +102,18 @@ def device_of(folders: Iterable[Path], asked: str = '') -> str:
     Raises:
         UsageError: No profile, or more than one, is of such a device; or a record is damaged.
     """
-    known: dict[str, None] = {}
+    known: dict[str, Device] = {}
     for folder in folders:
-        known.update(dict.fromkeys(read(folder)))
+        known.update({record.device.name: record.device for record in _records(folder)})
     names = list(known)
     if asked:
         return _asked_for(asked, names)
     if len(names) == 1:
         return names[0]
-    here = [name for name in names if name.startswith(f'{processor.name()}, ')]
-    return here[0] if len(here) == 1 else ''
+    here = [device for device in known.values() if device.processor == processor.name()]
+    alone = [device for device in here if not device.gpu]
+    chosen = alone or here
+    return chosen[0].name if len(chosen) == 1 else ''
 
 
 def _asked_for(asked: str, names: Sequence[str]) -> str:

@@ -270,8 +270,13 @@ def read_run(folder: Path, name: str, device: str = '') -> Run:
     return Run(name, config, tuple(sorted(rows, key=sort_key)))
 
 
+def distinct(folders: Iterable[str]) -> list[Path]:
+    """Run folders, each once however often it is given."""
+    return list(dict.fromkeys(map(Path, folders)))
+
+
 def read_runs(folders: Sequence[str], device: str = '') -> list[Run]:
-    """Run folders under their base names, or under the paths as given where base names repeat.
+    """Distinct run folders under their base names, or under their paths where base names repeat.
 
     Args:
         folders: Their paths.
@@ -282,7 +287,7 @@ def read_runs(folders: Sequence[str], device: str = '') -> list[Run]:
         UsageError: See ``read_run`` and ``profiles.device_of``.
     """
     timed_on = profiles.device_of(map(Path, folders), device)
-    names = {path: path.resolve().name for path in map(Path, folders)}
+    names = {path: path.resolve().name for path in distinct(folders)}
     all_names = list(names.values())
     runs = []
     for path, name in names.items():

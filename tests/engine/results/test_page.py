@@ -19,6 +19,7 @@ from engine.config import cli
 from engine.config.config import read_config
 from engine.files import read_json, write_json
 from engine.results import page, selection, tables
+from engine.results.profiles import Device
 from scripts import report
 from tests.engine.results.run_folders import FIRST_EXIT, SECOND_EXIT, plotted_run
 
@@ -158,6 +159,26 @@ def test_the_training_is_drawn(tmp_path: Path) -> None:
         assert ''.join(page.left_pictures(run, [])).count('<img') == pictures
     (run / 'stats.json').write_text('{')
     assert not list(page.left_pictures(run, []))
+
+
+def test_a_run_given_twice_is_one(tmp_path: Path) -> None:
+    first, second = [plotted_run(tmp_path / name) for name in ('first', 'second')]
+    text = page.page([str(first), f'{first}/', str(second)])
+    for run in (first, second):
+        assert f'<h2 id="run-{run.name}">{run.name}</h2>' in text
+        assert f'32/32, {run}</p>' in text or f'2/2, {run}</p>' in text
+    assert text.count('<h2 id="run-') == 2
+
+
+def test_times_on_a_page_are_of_one_device(tmp_path: Path) -> None:
+    """Where runs were timed on different ones, and it is not clear which is meant, of none."""
+    runs = [plotted_run(tmp_path / name) for name in ('first', 'second')]
+    for run, gpu in zip(runs, ('GPU A', 'GPU B')):
+        device = Device('A processor', gpu, 1, 'tensorflow')
+        record = {'device': vars(device), 'points': {'s224': {'batch1_ms': 4.0}}}
+        (run / device.file).write_text(json.dumps(record))
+    assert 'one image alone on GPU A' in page.page([str(runs[0])])
+    assert 'one image alone' not in page.page(list(map(str, runs)))
 
 
 def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,15 @@ def test_of_several_this_one_is_taken(several, monkeypatch):
     assert profiles.device_of([several]) == ''
 
 
+def test_of_several_the_gpu_here_is_taken(several, monkeypatch):
+    """Where the processor beside it has no times of its own."""
+    (several / ONE.file).unlink()
+    profiled(several, Device('Another', '', 1, 'tensorflow'), 8.0)
+    assert profiles.device_of([several]) == ''
+    monkeypatch.setattr(processor, 'name', lambda: 'A processor')
+    assert profiles.device_of([several]) == GPU.name
+
+
 @pytest.mark.parametrize(
     'flags, message',
     [

@@ -148,7 +148,7 @@ class Progress:
         return ', '.join(fitting)
 
     def _beside(self, now: float) -> list[str]:
-        """What is said beside the count, what matters most first."""
+        """Texts that are said beside the count, the most important one first."""
         texts = list(self._notes)
         taken = now - self._started
         if self._left and taken > 0 and self.n > self._first:

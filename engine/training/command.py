@@ -36,11 +36,11 @@ def run_training(args: argparse.Namespace) -> None:
     if args.logdir:
         logdir = Path(args.logdir)
     chain = stages.chain(explicit(args), args.progressive)
+    if len(chain) > 1:
+        chain = stages.checked(chain, logdir, args.action, first=_is_first(args))
     if args.dry_run or args.measure:
         planning.show(args, chain, logdir)
         return
-    if len(chain) > 1:
-        chain = stages.checked(chain, logdir, args.action, first=_is_first(args))
     finished, threads = train_one(args, chain[0].given, chain[0].folder(logdir))
     for stage in chain[1:]:
         if stage.calibrates:

@@ -123,7 +123,7 @@ class EpochLine(MonitorBase):
         return of_epoch * of_step, of_run * of_step + scored * self._scoring
 
     def _notes(self) -> list[str]:
-        """What is said beside the count of steps, what matters most first."""
+        """Texts beside the count of steps, the most important one first."""
         of_step = self._step_seconds(time.perf_counter())
         epoch, run = self._left(of_step)
         name, top1 = self._model.names[0], 100 * (1 - self._shown['error'])

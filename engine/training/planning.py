@@ -29,15 +29,31 @@ def show(args: argparse.Namespace, chain: Sequence[Stage], logdir: Path | None) 
     Raises:
         UsageError: flags, data or folder do not allow it.
     """
+    before = None
     for stage in chain:
         if len(chain) > 1:
             print(f'-- {stage.title or "first stage"}')
-        _show(args, stage.given, stage.folder(logdir))
+        before = _show(args, stage.given, stage.folder(logdir), before)
     print('dry run: nothing was trained or written')
 
 
-def _show(args: argparse.Namespace, given: Mapping[str, Any], logdir: Path | None) -> None:
+def _show(
+    args: argparse.Namespace, given: Mapping[str, Any], logdir: Path | None, before: Path | None
+) -> Path:
+    """Prints what one training would be.
+
+    Args:
+        args: flags.
+        given: options by name.
+        logdir: of the training, if given.
+        before: folder of the stage before, whose weights need not be there yet; None without one.
+
+    Returns:
+        Its folder.
+    """
     config, dataset, notes = resolve(given, starting.described(given))
+    if before is not None:
+        config = config.replacing(load=str(before))
     folder = placed(logdir or Path('train_log') / config.name, args.action)
     ready = preparing.prepare(args, config, dataset, notes, folder, given=set(given), dry=True)
     from engine.graph import sessions
@@ -52,7 +68,7 @@ def _show(args: argparse.Namespace, given: Mapping[str, Any], logdir: Path | Non
     )
     config = sessions.settled(ready.config, args.threads)
     starting.check_parts(config)
-    values = starting.starting_values(config)
+    values = starting.starting_values(config) if before is None else None
     _, layers = InferenceModel(config, data_format='NHWC').inspect()
     step = max(checkpoints(folder), default=0) if ready.goes_on else 0
     lines = [
@@ -66,7 +82,7 @@ def _show(args: argparse.Namespace, given: Mapping[str, Any], logdir: Path | Non
     print('\n'.join(lines), flush=True)
     if not args.measure:
         print('time: --measure takes some steps, and says how many hours it would be')
-        return
+        return folder
     from engine.training import measuring
 
     taught = teachers.find(config, dataset.classes, folder=None, data_format=data_format)
@@ -79,6 +95,7 @@ def _show(args: argparse.Namespace, given: Mapping[str, Any], logdir: Path | Non
         teacher=taught.teacher if taught is not None else None,
     )
     print('\n'.join(time_lines(config, step, len(ready.dataset.val), measured)))
+    return folder
 
 
 def _folder_line(folder: Path, step: int, config: Config, goes_on: bool) -> str:

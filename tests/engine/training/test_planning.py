@@ -1,10 +1,16 @@
 """A dry run says what would be trained, and leaves everything as it was."""
 
+import shlex
+from pathlib import Path
+
 import pytest
 
 from engine.config import hardware
+from engine.config.cli import explicit, parse
 from engine.config.config import Config
-from engine.training import planning
+from engine.config.resolve import resolve
+from engine.files import write_json
+from engine.training import stages
 from engine.training.planning import memory_line, time_lines
 from nets.cost import LayerRecord
 from tests.engine.command_line import call, tree
@@ -30,6 +36,21 @@ def test_what_a_dry_run_says(here, capsys):
     ):
         assert part in said
     assert len(said.splitlines()) <= 16
+
+
+def test_a_chain_is_shown_as_it_would_be_trained(here, capsys):
+    """All stages have one form of blocks, and each starts from the weights of the one before."""
+    line = f'{TINY} --sizes 12 --progressive w2a32 w2a2 --logdir chain'
+    given = explicit(parse(shlex.split(line)))
+    last = stages.checked(stages.chain(given, ('w2a32', 'w2a2')), Path('chain'), None)[-1]
+    config, _, _ = resolve(last.given)
+    Path('chain-w2a2').mkdir()
+    write_json(Path('chain-w2a2/config.json'), config.replacing(load='chain-w2a32').to_json())
+    assert call(f'{line} --dry-run') == 0
+    said = capsys.readouterr().out
+    assert said.count('--mode preact') == 2
+    assert 'run folder chain-w2a32, a new one' in said
+    assert 'run folder chain-w2a2, resuming at step 0' in said
 
 
 def test_of_a_run_that_is_there(here, capsys):
@@ -93,4 +114,3 @@ def test_steps_are_measured_and_forgotten(net, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert 'measured: ' in said and ' hours: ' in said
     assert list(tmp_path.iterdir()) == []
-    assert planning.HOUR == 3600

@@ -17,8 +17,6 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from tqdm import tqdm
-
 # Where Linux shows NVIDIA's driver.
 DRIVERS = (Path('/proc/driver/nvidia'), Path('/dev/nvidiactl'))
 
@@ -104,6 +102,8 @@ class Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Shows a record, above a progress bar if there is one."""
+        from tqdm import tqdm  # which an environment of another framework may lack
+
         text = f'{record.levelname.lower()}: {record.getMessage()}'
         tqdm.write(text, file=sys.stderr)
 

@@ -4,12 +4,15 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from engine.config.flags import Speller
 from engine.entry import ALL_MESSAGES, STATUS, begin, interruptible, quiet
 from engine.errors import Terminated, UsageError, told
-from engine.results import formats
+
+# Packages are imported by what needs them: benchmarks run a module of ours in environments of
+# other frameworks, which may lack them.
+if TYPE_CHECKING:
+    from engine.config.flags import Speller
 
 T = TypeVar('T')
 
@@ -17,7 +20,7 @@ T = TypeVar('T')
 begin()
 
 
-def parser(name: str, description: str | None, more: str = '') -> Speller:
+def parser(name: str, description: str | None, more: str = '') -> 'Speller':
     """The parser of a script.
 
     Args:
@@ -25,6 +28,8 @@ def parser(name: str, description: str | None, more: str = '') -> Speller:
         description: Its docstring, shown as it is.
         more: What flags of imagenet_tf.py that it takes beside its own are for; empty without.
     """
+    from engine.config.flags import Speller
+
     epilog = None
     if more:
         epilog = f'Further flags are those of imagenet_tf.py, {more}.'
@@ -43,6 +48,8 @@ def parser(name: str, description: str | None, more: str = '') -> Speller:
 
 def add_format(p: argparse.ArgumentParser) -> None:
     """Adds the flag that says what a script's tables are written as."""
+    from engine.results import formats
+
     p.add_argument(
         '--format',
         default='text',
@@ -59,6 +66,8 @@ def noted(text: str, note: str, style: str) -> str:
         note: The line.
         style: One of ``formats.FORMATS``.
     """
+    from engine.results import formats
+
     if style in formats.DATA:
         print(note, file=sys.stderr)
         return text

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 
@@ -12,6 +13,7 @@ import pytest
 from engine.errors import UsageError
 from scripts.bench import __main__ as bench
 from scripts.bench import peers, turns
+from tests.paths import ROOT
 
 # A module that serves without any framework.
 SERVED = """
@@ -43,6 +45,14 @@ if __name__ == '__main__':
 def test_usage(flags, said, capsys):
     assert bench.main(['peers', *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_what_peers_run_needs_nothing_of_ours():
+    """The environment of PyTorch has no other packages."""
+    code = 'import scripts.bench.turns, scripts.bench.peer_job'
+    command = [sys.executable, '-S', '-c', code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_python_without_the_package_is_told_how_to_get_it(monkeypatch, capsys):

@@ -41,10 +41,14 @@ def has_driver() -> bool:
     return any(path.exists() for path in DRIVERS)
 
 
+def hides_gpus() -> bool:
+    """Whether the environment keeps TensorFlow from looking for GPUs."""
+    return os.environ.get('CUDA_VISIBLE_DEVICES') in ('', '-1')
+
+
 def level() -> str:
     """``TF_CPP_MIN_LOG_LEVEL``: errors, and without a GPU, of which all of them are, none."""
-    asked = os.environ.get('CUDA_VISIBLE_DEVICES')
-    return '2' if has_driver() and asked not in ('', '-1') else '3'
+    return '2' if has_driver() and not hides_gpus() else '3'
 
 
 @contextlib.contextmanager

@@ -212,7 +212,7 @@ def gpu(found: list[str], *, loaded: bool) -> Finding:
         return Finding('GPU', f'{len(found)}: {" ".join(found)}')
     if not chatter.has_driver():
         return Finding('GPU', 'none, no driver of NVIDIA: training is on the CPU')
-    if not loaded or os.environ.get('CUDA_VISIBLE_DEVICES') in ('', '-1'):
+    if not loaded or chatter.hides_gpus():
         return Finding('GPU', 'not looked for')
     wrong = (
         'there is a driver of NVIDIA, but TensorFlow finds no GPU: python -m pip install '

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import hardware, overview
+from engine.config.cli import peers
 from engine.config.config import Config
 from engine.config.resolve import resolve
 from engine.quantities import counted
@@ -71,13 +72,14 @@ def _show(
     values = starting.starting_values(config) if before is None else None
     _, layers = InferenceModel(config, data_format='NHWC').inspect()
     step = max(checkpoints(folder), default=0) if ready.goes_on else 0
+    others = peers(args)
     lines = [
         _folder_line(folder, step, config, ready.goes_on),
         *overview.network_lines(config),
         *overview.training_lines(config),
         *overview.machine_lines(config, sessions.line(config, threads)),
         *overview.cost_lines(layers),
-        memory_line(config, layers),
+        memory_line(config, layers, 1 if others is None else len(others[0])),
     ]
     print('\n'.join(lines), flush=True)
     if not args.measure:
@@ -107,14 +109,18 @@ def _folder_line(folder: Path, step: int, config: Config, goes_on: bool) -> str:
     return text
 
 
-def memory_line(config: Config, layers: Mapping[str, Sequence[cost.LayerRecord]]) -> str:
+def memory_line(
+    config: Config, layers: Mapping[str, Sequence[cost.LayerRecord]], workers: int = 1
+) -> str:
     """Memory of a step, as far as it follows from the layers.
 
     Args:
         config: of the run.
         layers: of every operating point, strongest first.
+        workers: that share a batch, each by its devices.
     """
-    kept = 4 * cost.kept_values(layers) * config.batch_size / len(config.gpu)
+    images = config.batch_size // (workers * len(config.gpu))
+    kept = 4 * cost.kept_values(layers) * images
     strongest = cost.cumulative(layers, next(iter(layers)))
     # Value, gradient and what the optimizer keeps.
     copies = 2 + len(config.optimization.rule().slots)
@@ -122,7 +128,7 @@ def memory_line(config: Config, layers: Mapping[str, Sequence[cost.LayerRecord]]
     whole, kept_text = overview.scaled(kept + weights), overview.scaled(kept)
     return (
         f'memory of a step, estimated: {whole}B per device, {kept_text}B of it activations of '
-        f'{counted(config.batch_size // len(config.gpu), "image")}'
+        f'{counted(images, "image")}'
     )
 
 

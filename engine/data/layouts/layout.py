@@ -221,7 +221,7 @@ def numbered(labels: Sequence[str], index: dict[str, int], where: object) -> np.
 def described(root: Path) -> str:
     """The content of a folder, for a message: folders, and files by suffix."""
     if root.is_file():
-        return f'a file of {root.stat().st_size} bytes'
+        return f'a file of {counted(root.stat().st_size, "byte")}'
     names = entries(root)
     inner = [name for name in names if (root / name).is_dir()]
     counts: dict[str, int] = {}

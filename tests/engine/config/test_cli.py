@@ -82,7 +82,7 @@ LONG = 5000 * 'x'
         ('--data nowhere', ['--data nowhere', 'animals28', 'cifar10:DIR', 'train/ and val/']),
         ('--data cifar10', ['--data cifar10', 'cifar10:DIR']),
         ('--data cifar100:nowhere', ['cifar100:nowhere', 'nowhere/cifar-100-python']),
-        ('--data file', ['--data file', 'found a file of 1 bytes', 'train/CLASS/*']),
+        ('--data file', ['--data file', 'found a file of 1 byte, looked for', 'train/CLASS/*']),
         ('--data empty', ['--data empty', 'found nothing', 'train/CLASS/*']),
         ('--data noval', ['--data noval', 'no validation images', 'looked for val']),
         ('--data emptyclass', ['--data', 'emptyclass/train: ', 'no images', ': dog']),

@@ -87,6 +87,8 @@ def test_memory_that_follows_from_the_layers():
     assert 4 * 2 * of_image * 250 == 4_000_000
     found = memory_line(config.replacing(gpu=(0,)), {'s10': [CONV]})
     assert '4 MB of it activations of 500 images' in found
+    found = memory_line(config, {'s10': [CONV]}, workers=2)
+    assert '1 MB of it activations of 125 images' in found
 
 
 def test_hours_by_measured_steps():

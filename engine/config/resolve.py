@@ -23,7 +23,8 @@ from engine.optimization import optimizers, schedules
 from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.schedules import ScheduleOptions
 from quant import options as ranges
-from quant.policy import QuantizationOptions
+from quant import quantizer
+from quant.policy import FLOAT_BITS, QuantizationOptions
 from quant.spelling import unknown
 
 # The set that comes with the project, and its largest size.
@@ -101,6 +102,7 @@ def resolve(
     known = Config.from_values(net=net).flat()
     config = Config.from_values(**{name: values[name] for name in values if name in known})
     config.check()
+    _refuse_unused_quantizer(config, given)
     notes += _folder_notes(config, dataset)
     notes += _weight_notes(config, dataset)
     if preset is not None:
@@ -117,6 +119,26 @@ def _refuse_of_other_optimizers(values: Mapping[str, Any], given: Mapping[str, A
         if given[option] == getattr(OptimizerOptions, option):
             continue
         raise UsageError(f'--{option}: --optimizer {name} has no such option')
+
+
+def _refuse_unused_quantizer(config: Config, given: Mapping[str, Any]) -> None:
+    """Refuses a quantizer that nobody knows, or that is asked for where nothing says any bits.
+
+    Raises:
+        UsageError: it is one of these.
+    """
+    spec = given.get('quantizer', quantizer.FLOAT)
+    if spec == quantizer.FLOAT:
+        return
+    name, _ = quantizer.split(spec)
+    try:
+        quantizer.kind(name)
+    except ValueError as error:
+        raise UsageError(f'--quantizer {spec}: {error}') from error
+    bits = ('qw', 'qa', 'stem_bits', 'head_bits')
+    is_float = all(getattr(config, name) == FLOAT_BITS for name in bits)
+    if is_float and given.keys().isdisjoint(bits) and not config.policy:
+        raise UsageError(f'--quantizer {spec}: nothing is quantized; give --qw, --qa or both')
 
 
 def _open(values: dict[str, Any]) -> Dataset:

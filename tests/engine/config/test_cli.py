@@ -161,6 +161,8 @@ LONG = 5000 * 'x'
         (f'--eval -ec {LONG}', ['File name too long']),
         (f'--policy {LONG}', ['--policy', 'File name too long']),
         (f'--qw 2 --quantizer {20 * LONG}', ['--quantizer', 'longer than 1000 characters']),
+        ('--quantizer lqs', ['--quantizer lqs', 'did you mean', 'lq']),
+        ('--quantizer lsq', ['--quantizer lsq', 'nothing is quantized', '--qw']),
         (f'--weight-quantizer lq({20 * LONG})', ['quantizer', 'longer than 1000 characters']),
         # nothing is guessed
         ('--eva', ['--eva']),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.results import cascades, chains, exit_records, profiles, tables
-from engine.results.cascades import Cascade
+from engine.results.cascades import Cascade, Stored
 from engine.results.exit_records import MADDS
 from engine.results.tables import Row, Run
 from engine.runs import fingerprint
@@ -18,16 +18,19 @@ class Recorded(NamedTuple):
     """A cascade on the validation images.
 
     Attributes:
-        file: that holds it; of a sweep, many.
-        cascade: the cascade.
+        stored: the cascade and its file.
         madds: mean multiply-adds of an image.
         ms: mean milliseconds of an image alone; None where they were not measured.
     """
 
-    file: Path
-    cascade: Cascade
+    stored: Stored
     madds: float
     ms: float | None
+
+    @property
+    def cascade(self) -> Cascade:
+        """The cascade."""
+        return self.stored.cascade
 
 
 def recorded(folder: Path, device: str) -> list[Recorded]:
@@ -45,14 +48,15 @@ def recorded(folder: Path, device: str) -> list[Recorded]:
     if not found or not prefixes:
         return []
     identity = fingerprint.identity(prefixes[-1])
-    own = [(path, one) for path, one in found if one.identity == identity]
+    own = [stored for stored in found if stored.cascade.identity == identity]
     points: dict[str, None] = {}
-    for _, one in own:
-        points.update(dict.fromkeys(one.points))
+    for stored in own:
+        points.update(dict.fromkeys(stored.cascade.points))
     single = exit_records.pass_costs(folder, list(points), MADDS)
     times = profiles.times_of(folder, device)
     rows = []
-    for path, one in own:
+    for stored in own:
+        one = stored.cascade
         if not single.keys() >= set(one.points):
             continue
         shares = np.array(one.validation.shares)
@@ -60,7 +64,7 @@ def recorded(folder: Path, device: str) -> list[Recorded]:
         ms = None
         if times.keys() >= set(one.points):
             ms = float(shares @ chains.costs(one.points, times))
-        rows.append(Recorded(path, one, madds, ms))
+        rows.append(Recorded(stored, madds, ms))
     return sorted(rows, key=lambda row: row.madds)
 
 
@@ -84,9 +88,7 @@ def of_runs(runs: Sequence[Run], folders: Sequence[str], device: str = '') -> li
             cascade = one.cascade
             same = [row for row in run.rows if row.images in (None, cascade.validation.images)]
             if same:
-                rows[one.madds, cascade.validation.top1] = _row(
-                    f'{run.name}, cascades', one, same[0]
-                )
+                rows[one.madds, cascade.validation.top1] = _row(name, one, same[0])
         if rows:
             config = {**run.config, 'sizes': []}
             dearest_first = tuple(reversed(rows.values()))

@@ -202,8 +202,22 @@ def read(path: Path) -> Cascade:
     return found
 
 
-def read_all(folder: Path) -> list[tuple[Path, Cascade]]:
-    """The cascades of a run folder with their files, of which a sweep has many.
+class Stored(NamedTuple):
+    """A cascade of a run folder.
+
+    Attributes:
+        file: that holds it.
+        cascade: the cascade.
+        of_sweep: whether the file holds many.
+    """
+
+    file: Path
+    cascade: Cascade
+    of_sweep: bool
+
+
+def read_all(folder: Path) -> list[Stored]:
+    """The cascades of a run folder.
 
     Raises:
         UsageError: one cannot be read.
@@ -212,12 +226,13 @@ def read_all(folder: Path) -> list[tuple[Path, Cascade]]:
     for path in sorted((folder / FOLDER).glob('*.json')):
         if path.stem.endswith(MEASURED):
             continue
-        if SWEEP not in path.stem:
-            found.append((path, read(path)))
-            continue
-        for cascade in read_json(path, list[Cascade], _REMEDY):
+        content = read_json(path, Cascade | list[Cascade], _REMEDY)
+        # A file that was named by hand may have any name.
+        of_sweep = isinstance(content, list)
+        held = content if of_sweep else [content]
+        for cascade in held:
             _check(cascade, path)
-            found.append((path, cascade))
+            found.append(Stored(path, cascade, of_sweep))
     return found
 
 
@@ -305,8 +320,10 @@ class Replay:
             labels = self._answers.labels[rows]
             own = np.take_along_axis(answered.scores, labels[:, None], axis=1)
             # Of equal scores, the class of the lower number comes first.
-            ahead = (answered.scores > own).sum(axis=1)
-            parts.append(Outcome(answered.confidence, answered.labels == labels, ahead < 5))
+            lower = np.arange(self._answers.classes) < labels[:, None]  # [N, classes]
+            ahead = (answered.scores > own) | (lower & (answered.scores == own))
+            near = ahead.sum(axis=1) < 5
+            parts.append(Outcome(answered.confidence, answered.labels == labels, near))
         return Outcome(*map(np.concatenate, zip(*parts)))
 
 

@@ -16,7 +16,6 @@ from engine.errors import UsageError
 from engine.files import in_shell
 from engine.results import (
     cascade_records,
-    cascades,
     conditions,
     exit_records,
     exit_thresholds,
@@ -48,7 +47,8 @@ class Choice:
         ms: Milliseconds of one image alone; None if not measured on the device.
         policy: Thresholds of the exits, or None.
         cascade: A chain of points with thresholds, or None.
-        file: Of the cascade; of a sweep, which holds many, its command comes first.
+        file: Of the cascade.
+        of_sweep: Whether the file holds many, so that a command comes first that writes one alone.
         shares: With a policy, of the validation images, by the exit where they leave.
         conditions: What it was measured on: choices of other conditions are not compared.
         data: What evaluation has to be given as ``--data``; empty where the run knows it.
@@ -65,6 +65,7 @@ class Choice:
     shares: tuple[float, ...] = ()
     cascade: Cascade | None = None
     file: str = ''
+    of_sweep: bool = False
     conditions: str = dataclasses.field(default='', compare=False)
     data: str = dataclasses.field(default='', compare=False)
     device: str = dataclasses.field(default='', compare=False)
@@ -86,7 +87,7 @@ class Choice:
                 f'{evaluate} --thresholds {file}',
             ]
         if self.cascade is not None:
-            return [*self._of_sweep(run), f'{evaluate} --cascade {in_shell(self._file_of_one)}']
+            return [*self._chosen_alone(run), f'{evaluate} --cascade {in_shell(self._file_of_one)}']
         if self.point.endswith(DYNAMIC):
             return [evaluate]
         point = Point.parse(self.point)
@@ -101,7 +102,7 @@ class Choice:
         """The file that holds the cascade alone."""
         assert self.cascade is not None
         path = Path(self.file)
-        if cascades.SWEEP not in path.stem:
+        if not self.of_sweep:
             return path
         return path.with_name(f'{self.point}-{self._asked}-{self.cascade.combine}.json')
 
@@ -111,10 +112,10 @@ class Choice:
         assert self.cascade is not None
         return math.ceil(self.cascade.holdout.cost)
 
-    def _of_sweep(self, run: str) -> list[str]:
+    def _chosen_alone(self, run: str) -> list[str]:
         """The command that chooses the cascade once more, where its file holds a sweep."""
         assert self.cascade is not None
-        if cascades.SWEEP not in Path(self.file).stem:
+        if not self.of_sweep:
             return []
         flags = [f'--cascade {" ".join(self.cascade.points)}', f'--budget {self._asked}']
         if self.cascade.combine != LAST:
@@ -248,7 +249,8 @@ def _cascades(folder: Path, run: tables.Run, known: bool, device: str) -> list[C
                 row.ms,
                 shares=judged.shares,
                 cascade=cascade,
-                file=str(row.file),
+                file=str(row.stored.file),
+                of_sweep=row.stored.of_sweep,
                 conditions=same[0].conditions,
                 data='' if known else same[0].data,
                 device=device,

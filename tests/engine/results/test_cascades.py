@@ -272,3 +272,22 @@ def test_a_file_that_is_none(changes, part, tmp_path):
     write_json(path, plain | changes)
     with pytest.raises(UsageError, match=f'one.json: .*{part}'):
         cascades.read(path)
+
+
+def test_of_equal_scores_the_lower_class_comes_first():
+    labels = np.arange(7)
+    logits = {'s12': record.sparse(np.zeros([7, 7]))}
+    stages = Replay(Answers(labels, 7, logits), chains.LAST, {}).stages(['s12'])
+    assert stages.right[:, 0].tolist() == [True] + [False] * 6
+    assert stages.near[:, 0].tolist() == [True] * 5 + [False] * 2
+
+
+@pytest.mark.parametrize('many, name', [(False, 'sweep-of-mine'), (True, 'curve')])
+def test_a_file_of_any_name(many, name, tmp_path):
+    """Whether it holds a sweep is told by its content."""
+    path = tmp_path / cascades.FOLDER / f'{name}.json'
+    path.parent.mkdir()
+    one = dataclasses.asdict(made())
+    write_json(path, [one, one] if many else one)
+    held = cascades.Stored(path, made(), many)
+    assert cascades.read_all(tmp_path) == [held] * (1 + many)

@@ -6,14 +6,14 @@ Runs on any backend. Stages are those of ``engine.deployment.stages``, which exi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from engine.data.preprocessing import Preprocessing
-from engine.deployment.backend import Prediction, Way, answered
-from engine.deployment.stages import Node, Queue, Stage, Staged
+from engine.deployment.backend import Way
+from engine.deployment.stages import Node, Stage, Staged, way_of
 from engine.errors import UsageError
 from engine.results import chains
 from engine.results.chains import LAST, Combination
@@ -288,30 +288,8 @@ class Chain(Staged):
             deadline_ms: see ``Staged.predict``.
         """
         by_stage = None if thresholds is None else self.thresholds(thresholds)
-
-        def answer(batch: Sequence[np.ndarray]) -> Prediction:
-            found = self.predict(batch, by_stage, deadline_ms=deadline_ms)
-            told = self._told(found.exits)
-            return answered(found.logits, [ran[-1] for ran in told])._replace(stages=told)
-
-        def answer_all(batches: Iterable[Sequence[np.ndarray]]) -> Prediction:
-            queue = None
-            for batch in batches:
-                # The first batch is a full one.
-                queue = queue or Queue(self, by_stage, len(batch[0]))
-                queue.add(batch)
-            assert queue is not None
-            found = queue.finish()
-            told = self._told(found.exits)
-            points = [ran[-1] for ran in told]
-            return Prediction(found.labels, np.exp(found.confidence), points, stages=told)
-
-        return Way(self.preprocessing, answer, answer_all)
-
-    def _told(self, stages: np.ndarray) -> list[tuple[str, ...]]:
-        """The points that ran, by image, of the stage [N] that answered."""
         ran = [self.points[: self.point_of(stage) + 1] for stage in range(len(self.stages))]
-        return [ran[stage] for stage in stages.tolist()]
+        return way_of(self, self.preprocessing, ran, by_stage, deadline_ms)
 
 
 def ascending(points: Sequence[str]) -> list[str]:

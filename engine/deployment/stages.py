@@ -4,10 +4,13 @@
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from engine.data.preprocessing import Preprocessing
+from engine.deployment.backend import Prediction, Way, answered
 
 Node = Any  # what a stage leaves to later ones: a feature map as the network names it, or a view
 
@@ -216,6 +219,45 @@ class Queue:
             kept = {**maps, **dict(zip(stage.makes, made, strict=True))}
             needed = {node: kept[node] for node in self._runner.stages[k + 1].reads}
             self._waiting[k + 1].append(_staying(needed, stay, numbers))
+
+
+def way_of(
+    runner: Staged,
+    preprocessing: Preprocessing,
+    ran: Sequence[tuple[str, ...]],
+    thresholds: Sequence[float] | None,
+    deadline_ms: float,
+) -> Way:
+    """How stages answer images.
+
+    Args:
+        runner: what runs them.
+        preprocessing: how the views are made that they read.
+        ran: the operating points that have answered, by the stage where an image leaves.
+        thresholds: as of ``Staged.predict``.
+        deadline_ms: likewise; of many batches, which are queued, there is none.
+    """
+
+    def answer(batch: Sequence[np.ndarray]) -> Prediction:
+        found = runner.predict(batch, thresholds, deadline_ms=deadline_ms)
+        told = [ran[stage] for stage in found.exits.tolist()]
+        whole = answered(found.logits, [points[-1] for points in told])
+        scores = np.exp(found.confidence)
+        return whole._replace(labels=found.labels, scores=scores, stages=told)
+
+    def answer_all(batches: Iterable[Sequence[np.ndarray]]) -> Prediction:
+        queue = None
+        for batch in batches:
+            # The first batch is a full one.
+            queue = queue or Queue(runner, thresholds, len(batch[0]))
+            queue.add(batch)
+        assert queue is not None
+        found = queue.finish()
+        told = [ran[stage] for stage in found.exits.tolist()]
+        points = [points[-1] for points in told]
+        return Prediction(found.labels, np.exp(found.confidence), points, stages=told)
+
+    return Way(preprocessing, answer, answer_all)
 
 
 class _Waiting(NamedTuple):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from engine.deployment.cascade import Turn, one_by_one
 from engine.deployment.early_exit import EarlyExit
 from engine.deployment.program import Program
 from engine.deployment.run_backend import RunBackend
-from engine.deployment.stages import Queue
+from engine.deployment.stages import way_of
 from engine.deployment.tf_graph import graph_of, serving
 from engine.errors import UsageError
 from engine.graph import freeze
@@ -135,27 +135,8 @@ class TensorFlowBackend(RunBackend):
         size = size or max(self.config.sizes)
         exits, preprocessing = self._early(size)
         names = tuple(str(Point(size=size, exit=k)) for k in range(len(exits.stages)))
-
-        def answer(batch: Sequence[np.ndarray]) -> Prediction:
-            found = exits.predict(batch, thresholds, deadline_ms=deadline_ms)
-            ran = [names[: k + 1] for k in found.exits.tolist()]
-            whole = answered(found.logits, [exits[-1] for exits in ran])
-            scores = np.exp(found.confidence)
-            return whole._replace(labels=found.labels, scores=scores, stages=ran)
-
-        def answer_all(batches: Iterable[Sequence[np.ndarray]]) -> Prediction:
-            queue = None
-            for batch in batches:
-                # The first batch is a full one.
-                queue = queue or Queue(exits, thresholds, len(batch[0]))
-                queue.add(batch)
-            assert queue is not None
-            found = queue.finish()
-            ran = [names[: k + 1] for k in found.exits.tolist()]
-            points = [exits[-1] for exits in ran]
-            return Prediction(found.labels, np.exp(found.confidence), points, stages=ran)
-
-        return Way(preprocessing, answer, answer_all)
+        ran = [names[: k + 1] for k in range(len(names))]
+        return way_of(exits, preprocessing, ran, thresholds, deadline_ms)
 
     def turns(self, points: Sequence[str]) -> list[Turn]:
         """The passes over the network that give some points: one for all exits."""

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from engine.config import hardware
 from engine.config.config import Config
 from engine.console import Progress
 from engine.data.batches import EvalFlow
@@ -20,7 +19,8 @@ from engine.data.spec import Dataset
 from engine.deployment.cascade import Chain, ascending, views_of
 from engine.deployment.stages import Left, Queue
 from engine.evaluation import cascade_picture, records
-from engine.evaluation.point_answers import backend_of
+from engine.evaluation.command import prepared
+from engine.evaluation.point_answers import backend_of, of_one_view
 from engine.files import write_json
 from engine.results import chains, exit_records
 from engine.results.cascades import FOLDER, MEASURED, Cascade, Measured, Measurement
@@ -72,14 +72,7 @@ def evaluate(
     Raises:
         UsageError: the cascade is none of this checkpoint.
     """
-    _, threads = hardware.prepare(
-        config,
-        dataset,
-        asked=args.gpu is not None,
-        data_format=args.data_format,
-        threads=args.threads,
-        exact=True,
-    )
+    _, threads = prepared(args, config, dataset)
     place = f'--cascade {args.cascade}'
     backend = backend_of(config, source)
     cascade.check_identity(backend.identity(), place)
@@ -91,7 +84,7 @@ def evaluate(
     chain = Chain(turns, cascade.points, cascade.combination)
     costs = chains.costs(cascade.points, single)
     ways = {CASCADE: Way(chain, chain.thresholds(cascade.thresholds), costs)}
-    known = [name for name in backend.points if name in single]
+    known = [name for name in of_one_view(backend) if name in single]
     fixed = dict.fromkeys([*ascending(known), *cascade.points])
     for name in sorted(fixed, key=lambda name: single[name]):
         ways[name] = Way(Chain(turns, [name]), None, np.array([single[name]]))

@@ -83,14 +83,7 @@ def run_evaluation(
         fix_mean_var=args.fix_mean_var,
         epoch=args.eval_epoch,
     )
-    data_format, threads = hardware.prepare(
-        config,
-        dataset,
-        asked=args.gpu is not None,
-        data_format=args.data_format,
-        threads=args.threads,
-        exact=True,
-    )
+    data_format, threads = prepared(args, config, dataset)
     config = sessions.settled(config, args.threads)
     model = tower.Model(config, data_format=data_format)
     if borrowed.kernels:
@@ -133,6 +126,27 @@ def run_evaluation(
             model, values, dataset, policy, layers, folder, name=name, threads=threads
         )
     print(measured)
+
+
+def prepared(args: argparse.Namespace, config: Config, dataset: Dataset) -> tuple[str, int]:
+    """Data format and number of decoding threads, see ``hardware.prepare``.
+
+    Args:
+        args: flags of an evaluation.
+        config: as they change that of the run.
+        dataset: that is evaluated.
+
+    Raises:
+        UsageError: the machine does not have what they ask for.
+    """
+    return hardware.prepare(
+        config,
+        dataset,
+        asked=args.gpu is not None,
+        data_format=args.data_format,
+        threads=args.threads,
+        exact=True,
+    )
 
 
 def _check_cascade(args: argparse.Namespace) -> None:

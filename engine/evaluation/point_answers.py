@@ -15,7 +15,7 @@ from engine.data.spec import Dataset
 from engine.deployment.cascade import Chain
 from engine.deployment.tensorflow_backend import TensorFlowBackend
 from engine.errors import UsageError
-from engine.evaluation.command import evaluated
+from engine.evaluation.command import evaluated, prepared
 from engine.evaluation.evaluate import BATCH_SIZE
 from engine.results import point_answers
 from engine.results.cascades import FOLDER
@@ -42,14 +42,7 @@ def record(args: argparse.Namespace) -> dict[str, Answers]:
     hardware.check_native(config)
     if dataset.holdout is None:
         raise UsageError(f'{args.eval_checkpoint}: set no images aside; train with --holdout N')
-    _, threads = hardware.prepare(
-        config,
-        dataset,
-        asked=args.gpu is not None,
-        data_format=args.data_format,
-        threads=args.threads,
-        exact=True,
-    )
+    _, threads = prepared(args, config, dataset)
     backend = backend_of(config, source)
     chain = Chain(backend.turns, ordered(backend))
     found = {}
@@ -66,16 +59,20 @@ def backend_of(config: Config, source: Checkpoint) -> TensorFlowBackend:
     return TensorFlowBackend(dataclasses.replace(source, config=config), 0)
 
 
-def ordered(backend: TensorFlowBackend) -> list[str]:
-    """The operating points of one view of an image, exits of one pass next to each other."""
+def of_one_view(backend: TensorFlowBackend) -> list[str]:
+    """The operating points that read the view of an image that the run does, strongest first."""
     side = backend.config.image_size
     points = []
     for name in backend.points:
-        point = Point.within(name)
         # A size that was calibrated may be larger than the views of the run.
-        if str(point) == name and backend.view_of(name).image_size == side:
-            points.append(point)
-    return [str(point) for point in sorted(points, key=lambda point: point.values)]
+        if str(Point.within(name)) == name and backend.view_of(name).image_size == side:
+            points.append(name)
+    return points
+
+
+def ordered(backend: TensorFlowBackend) -> list[str]:
+    """The operating points of one view of an image, exits of one pass next to each other."""
+    return sorted(of_one_view(backend), key=lambda name: Point.parse(name).values)
 
 
 def _answers(chain: Chain, dataset: Dataset, images: Source, name: str, threads: int) -> Answers:

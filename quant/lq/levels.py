@@ -249,17 +249,3 @@ def _by_number(x: tf.Tensor, e: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
     order = [0, count, *range(1, count), *range(count + 1, 2 * count)]
     table = tf.gather(tf.reshape(above, [2 * count, channels]), order)
     return cells.of_numbers(numbers, levels), table
-
-
-def _per_level(values: tf.Tensor, numbers: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
-    """[L, C] float64 sums of the values at each level and above.
-
-    Args:
-        values: of any shape.
-        numbers: of their cells, in the same shape.
-        shape: [L, C].
-    """
-    count, channels = shape
-    sums = cells.sums_of(values, numbers, channels * count)
-    sums = tf.reshape(sums, [channels, count])
-    return tf.transpose(tf.cumsum(sums, axis=1, reverse=True))

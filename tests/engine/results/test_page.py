@@ -51,6 +51,12 @@ class Tags(HTMLParser):
             self.cells.append(data.strip())
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without pictures of accuracy, which take seconds."""
+    monkeypatch.setattr(page, 'accuracy_over', lambda curves, kind: '')
+
+
 @pytest.fixture(scope='module')
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('report')
@@ -99,6 +105,7 @@ def test_commands_are_those_that_evaluate(written: Path) -> None:
     }
 
 
+@pytest.mark.usefixtures('undrawn')
 def test_a_run_of_another_version(tmp_path: Path) -> None:
     run = plotted_run(tmp_path / 'run')
     config = read_json(run / 'config.json', dict[str, Any], '')
@@ -106,6 +113,7 @@ def test_a_run_of_another_version(tmp_path: Path) -> None:
     assert f"# {run}/config.json: unknown field 'depth'" in html.unescape(page.page([str(run)]))
 
 
+@pytest.mark.usefixtures('undrawn')
 def test_where_images_leave(exits: tuple[Path, dict[str, np.ndarray]]) -> None:
     """A bar per budget, thresholds that were run, and the commands of those that nothing beats."""
     run, _ = exits
@@ -161,6 +169,7 @@ def test_the_training_is_drawn(tmp_path: Path) -> None:
     assert not list(page.left_pictures(run, []))
 
 
+@pytest.mark.usefixtures('undrawn')
 def test_a_run_given_twice_is_one(tmp_path: Path) -> None:
     first, second = [plotted_run(tmp_path / name) for name in ('first', 'second')]
     text = page.page([str(first), f'{first}/', str(second)])
@@ -170,6 +179,7 @@ def test_a_run_given_twice_is_one(tmp_path: Path) -> None:
     assert text.count('<h2 id="run-') == 2
 
 
+@pytest.mark.usefixtures('undrawn')
 def test_times_on_a_page_are_of_one_device(tmp_path: Path) -> None:
     """Where runs were timed on different ones, and it is not clear which is meant, of none."""
     runs = [plotted_run(tmp_path / name) for name in ('first', 'second')]

@@ -106,7 +106,7 @@ def test_runs_of_other_data_are_named_apart(static, one_class, capsys):
     for flags in ([], ['--madds', '9M'], ['--min-top1', '60']):
         assert choose.main([*runs, *flags]) == 0
         shown = capsys.readouterr().out
-        assert 'animals28; 10 classes' in shown and 'folder; of /data/one; 1 classes' in shown
+        assert 'animals28; 10 classes' in shown and 'folder; of /data/one; 1 class;' in shown
         # Of a table that does not fit, cells have several lines.
         assert 'static' in shown and 'one' in shown
     assert choose.main([*runs, '--madds', '0.1M']) == 0

@@ -10,9 +10,10 @@ are of ImageNet's 1000 classes unless --data says otherwise. Costs are of one im
 (MAdds) of convolutions and fully connected layers, BitOps = MAdds x bits of weight x bits of
 activation; of an exit with all earlier exits. Weights are counted packed, with bases and biases;
 activations are the float32 input and output of the layer where they are largest. W and A are the
-bits of a layer's weights and of what it reads; 32 is float. Milliseconds are of one image, measured
-here by TensorFlow's trace: those of the operations in the scope of each layer, one by one, which
-scripts.profile measures together, and faster.
+bits of a layer's weights and of what it reads; 32 is float. A run also shows what its training was
+computed with: command, versions, state of the checkout, machine; step by step where starts differ.
+Milliseconds are of one image, measured here by TensorFlow's trace: those of the operations in the
+scope of each layer, one by one, which scripts.profile measures together, and faster.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from engine.config.config import Config, read_config
 from engine.config.presets import PRESETS
 from engine.config.resolve import EMBEDDED_SIZE, resolve
 from engine.errors import UsageError
-from engine.results import formats, layer_table
+from engine.results import environment_table, formats, layer_table
 from engine.results.formats import Column, Table
 from nets import cost
 from scripts import add_format, parser, status
@@ -101,7 +102,8 @@ def run(argv: Sequence[str]) -> str:
     shown: Layers = layers
     if args.point is not None:
         shown = {args.point: cost.cumulative(layers, args.point)}
-    tables = [points(layers, list(shown))]
+    computed = args.folder and environment_table.table(args.folder)
+    tables = list(filter(None, [computed, points(layers, list(shown))]))
     if args.ms:
         point = args.point or next(iter(layers))
         tables.append(timed(model, args.folder, point, cost.cumulative(layers, point)))

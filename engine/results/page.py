@@ -22,6 +22,7 @@ from engine.results import (
     cascade_records,
     cascades,
     choice_table,
+    environment_table,
     history_figure,
     layer_table,
     profiles,
@@ -202,6 +203,9 @@ def section(run: Run, folder: Path, found: Sequence[Choice]) -> Iterator[str]:
     layers = layer_table.every(records.read_layers(folder))
     yield web_page.folded('Bits and cost of every layer', web_page.table(layers))
     yield web_page.folded('Configuration', configuration(run))
+    computed = environment_table.table(folder)
+    if computed is not None:
+        yield web_page.folded('Computed with', web_page.table(computed))
     lines = '\n'.join(commands(folder, found))
     yield f'<h3>Commands</h3><pre>{html.escape(lines)}</pre>'
 

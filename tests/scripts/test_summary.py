@@ -145,6 +145,9 @@ def test_presets_and_large_sizes_are_of_imagenet(flags, classes):
 def test_a_run_says_what_it_is(trained, capsys):
     found = point_rows(capsys, str(trained), '--layers')
     assert list(found) == ['s16', 's12']
+    assert summary.main([str(trained), '--format', 'json']) == 0
+    facts = json.loads(capsys.readouterr().out)['environment']
+    assert {'command', 'versions', 'git', 'machine'} <= {row['fact'] for row in facts}
     assert summary.main([str(trained), '--qw', '2']) == 2
     assert 'leave --qw out' in capsys.readouterr().err
     assert summary.main([str(trained.parent)]) == 2

@@ -1,4 +1,4 @@
-"""What the libraries say on the console: their errors and warnings, without the rest.
+"""Messages of the libraries on the console: their errors and warnings, without the rest.
 
 TensorFlow's C++ code writes about itself while it is loaded, before anything can tell it not to.
 """

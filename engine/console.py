@@ -1,4 +1,4 @@
-"""What people see of long work: our own lines, and progress, on a terminal and in a log file."""
+"""The console during long work: our own lines, and progress, on a terminal and in a log file."""
 
 import datetime
 import logging

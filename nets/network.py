@@ -1,4 +1,4 @@
-"""What the engine can ask of any network, with the answers of most."""
+"""The protocol of networks: all that the engine can ask of one, with the answers of most."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ class N2UQ(Quantizer):
 
 
 class Thresholds(NamedTuple):
-    """What N2UQ learns of activations.
+    """Thresholds of activations that N2UQ learns.
 
     Attributes:
         interval: [n] lengths.

@@ -13,7 +13,7 @@ from quant.spelling import unknown
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What an option says about its values and its flag.
+    """Values that an option takes, and the text of its flag.
 
     Attributes:
         help: text for a reader of ``--help``.

@@ -19,7 +19,7 @@ _COLLECTION = 'declared_state'
 
 
 class Kind(enum.Enum):
-    """What a variable is for."""
+    """The purpose of a variable."""
 
     TRAINED = 'trained'  # learned by gradient
     MOVING = 'moving'  # moving average of a batch statistic

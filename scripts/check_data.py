@@ -55,7 +55,7 @@ ILSVRC = {'train': Counts(1281167, 732, 1300), 'val': Counts(50000, 50, 50)}
 
 
 class Finding(NamedTuple):
-    """What is bad about a file, and what is odd; empty where nothing is. And its format."""
+    """Faults and oddities of a file, empty where there are none, and its format."""
 
     bad: str = ''
     odd: str = ''

@@ -67,7 +67,7 @@ print('@' + json.dumps({'gpus': found, 'four': four}))
 
 
 class Finding(NamedTuple):
-    """What was looked at.
+    """One thing that was looked at.
 
     Attributes:
         subject: what it is about.

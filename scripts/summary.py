@@ -1,4 +1,4 @@
-"""What a network consists of and what each of its operating points costs, without training it.
+"""Layers of a network, and what each of its operating points costs, without training it.
 
     python -m scripts.summary RUN --layers                           # a run folder: every layer
     python -m scripts.summary --preset msd_imagenet4 --point s224-x2 # one operating point

@@ -1,4 +1,4 @@
-"""What this machine has for a run: GPUs, the data format they take, bfloat16, decoding threads."""
+"""Hardware for a run: GPUs, the data format they take, bfloat16, decoding threads."""
 
 import os
 from pathlib import Path

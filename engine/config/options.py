@@ -196,7 +196,7 @@ class ViewOptions:
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """What else a training follows from."""
+    """Further options that a training follows from."""
 
     preset: str | None = option(
         None, 'a whole recipe, which explicit flags beat, see --list presets', metavar='NAME'
@@ -279,7 +279,7 @@ class ChainFlags:
 
 @dataclasses.dataclass(frozen=True)
 class FolderFlags:
-    """What concerns this machine and the run folder, and is no part of a configuration."""
+    """Flags of this machine and the run folder, which are no part of a configuration."""
 
     data_format: str | None = option(
         None, 'default: NCHW with a GPU, NHWC without', choices=DATA_FORMATS
@@ -331,7 +331,7 @@ class FolderFlags:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationFlags:
-    """What is evaluated, and how."""
+    """Flags of an evaluation."""
 
     eval_checkpoint: str | None = option(
         None,

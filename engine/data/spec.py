@@ -1,4 +1,4 @@
-"""What a data set says of itself, and what opening it gives."""
+"""The specification of a data set, and the images and classes that opening it gives."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

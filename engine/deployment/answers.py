@@ -27,7 +27,7 @@ class Ranked(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a network says of one image.
+    """The answer of a network about one image.
 
     Attributes:
         image: its path, or its number among those that were given.

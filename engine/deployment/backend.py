@@ -66,7 +66,7 @@ class Way(NamedTuple):
 
 
 class Backend(Protocol):
-    """What answers images.
+    """The protocol of backends, which answer images.
 
     Attributes:
         points: spellings of the operating points, strongest first.

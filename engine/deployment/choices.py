@@ -10,7 +10,7 @@ from engine.deployment.program import Operation, Part
 
 
 class Chosen(NamedTuple):
-    """What a program says that it executed of one choice.
+    """The numbers by which a program says which way of one choice it executed.
 
     Attributes:
         name: ``exit``, ``width``, or the scope of what is executed or not.

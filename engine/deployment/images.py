@@ -1,4 +1,4 @@
-"""What a program hands to a predictor as an image, as pixels."""
+"""Pixels of the images that a program hands to a predictor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the nodes of a TensorFlow graph say: constants, padding, slices."""
+"""Facts read from nodes of a TensorFlow graph: constants, padding, slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between the points of an ONNX file: tables of which the row of the point is taken.
+"""Tables by operating point in an ONNX file, of which the row of the point is taken.
 
 Arrays of one shape share a table and the node that takes its row, which another one splits: a node
 for each of them would be a third of a small file, and of the time of a small network.

@@ -1,4 +1,4 @@
-"""What is known of a model in OpenVINO before it is compiled: inputs, and branches that follow.
+"""Facts about a model in OpenVINO before it is compiled: inputs, and branches that follow.
 
 Where the operating point alone decides a choice, one branch of it is left. Otherwise OpenVINO
 prepares all of them, and cuts every kernel for each.

@@ -78,7 +78,7 @@ class _Choosing:
 
 
 class _Parts:
-    """What is before a choice, and what is behind.
+    """Nodes before a choice, and those behind it.
 
     Args:
         model: whose choice it is.

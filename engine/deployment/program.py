@@ -344,7 +344,7 @@ class ToImages(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class PointProgram:
-    """What computes one operating point.
+    """The operations that compute one operating point.
 
     Attributes:
         input: name of the images, uint8 [N, side, side, C] in BGR order or grey.

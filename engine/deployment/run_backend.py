@@ -1,4 +1,4 @@
-"""What backends of ``Predictor`` for run folders and published checkpoints have in common."""
+"""Common parts of the backends of ``Predictor`` for run folders and published checkpoints."""
 
 import dataclasses
 from collections.abc import Sequence

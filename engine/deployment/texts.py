@@ -42,7 +42,7 @@ class PointText(Part):
 
 @dataclasses.dataclass(frozen=True)
 class ChoiceText(Part):
-    """What a column of the output ``executed`` says.
+    """The meaning of a column of the output ``executed``.
 
     Attributes:
         name: ``exit``, ``width``, or the scope of a block that is executed or not.
@@ -170,7 +170,7 @@ class SourceText(Part):
 
 @dataclasses.dataclass(frozen=True)
 class VersionText(Part):
-    """What wrote a file.
+    """Versions of the programs that wrote a file.
 
     Attributes:
         switchable_nets: version of this package.

@@ -36,7 +36,7 @@ Predictor: TypeAlias = Callable[..., Sequence[np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What came out of a pass over images.
+    """The result of a pass over images.
 
     Attributes:
         correct: [rows, 2] float64: how many answers were right at the first guess, and among five.

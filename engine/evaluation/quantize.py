@@ -32,7 +32,7 @@ IMAGES = 512
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a float run is quantized with.
+    """Bits and method that a float run is quantized with.
 
     Attributes:
         qw, qa: bits of weights and of activations; 32 leaves them.

@@ -1,4 +1,4 @@
-"""What reading published checkpoints asks of a family of networks."""
+"""The protocol of importers: how published checkpoints of a family of networks are read."""
 
 import abc
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a training learns from beside its labels: another network, and by how much."""
+"""Teachers: another network that a training learns from beside its labels, and by how much."""
 
 import dataclasses
 from pathlib import Path

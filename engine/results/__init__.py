@@ -1,1 +1,1 @@
-"""What runs have measured: tables, published numbers, choice by budget. Loads no TensorFlow."""
+"""Results of runs: tables, published numbers, choice by budget. Loads no TensorFlow."""

@@ -52,7 +52,7 @@ class Measured(NamedTuple):
 
 
 class Images(NamedTuple):
-    """What the exits predicted for N images.
+    """Predictions of the exits for N images.
 
     Attributes:
         confidence: [N, K] logarithm of the probability of the predicted class, by exit.

@@ -25,7 +25,7 @@ _REMEDY = 'give a file that scripts.predict wrote'
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is said of one image.
+    """The answer about one image.
 
     Attributes:
         number: of the image among all, whatever the part of a job is.

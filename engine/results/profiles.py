@@ -24,7 +24,7 @@ UNRECORDED = 'unrecorded device'
 
 @dataclasses.dataclass(frozen=True)
 class Device(Part):
-    """What a network was timed on.
+    """A device that a network was timed on.
 
     Attributes:
         processor: Its model.

@@ -42,7 +42,7 @@ HEADERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What came of one task of a study.
+    """The result of one task of a study.
 
     Attributes:
         task: Its name, by which others of the study know it.

@@ -1,4 +1,4 @@
-"""What a run was computed with: ``environment.json``, an entry for every start of its training."""
+"""The environment of a run: ``environment.json``, an entry for every start of its training."""
 
 import dataclasses
 import datetime

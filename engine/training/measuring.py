@@ -38,7 +38,7 @@ SCORED = 3
 
 
 class Measured(NamedTuple):
-    """What a step took.
+    """Time and memory of a step.
 
     Attributes:
         step_seconds: median wall time of a step.

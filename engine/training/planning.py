@@ -1,4 +1,4 @@
-"""What a training would be, without doing it: ``--dry-run``; its time by a few measured steps."""
+"""Plan of a training, which is not done: ``--dry-run``; its time by a few measured steps."""
 
 import argparse
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What is checked of a training before anything takes time: TensorFlow is not loaded."""
+"""Checks of a training before anything takes time: TensorFlow is not loaded."""
 
 import argparse
 import dataclasses

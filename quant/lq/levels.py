@@ -44,7 +44,7 @@ class Grid(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What values are encoded with by comparisons; rows as ``cells.rows`` gives them.
+    """Rows by which comparisons encode values, as ``cells.rows`` gives them.
 
     Attributes:
         floors: [L - 1, C], what the sums above each threshold are taken from: no rectified value

@@ -197,7 +197,7 @@ _Taken: TypeAlias = 'tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]'
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-    """What a step takes of values, as a function of tensors, so that it can be compiled.
+    """Encoding of values in a step, as a function of tensors, so that it can be compiled.
 
     Attributes:
         weights: what is not a number stays, and nobody asks where a gradient passes.

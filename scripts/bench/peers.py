@@ -75,7 +75,7 @@ DEFAULT = ['torch', 'torch-compile', 'keras']
 
 
 class Job(NamedTuple):
-    """What all of them do.
+    """The step that all of them do.
 
     Attributes:
         sizes: edges in pixels, the largest first; several are distilled.

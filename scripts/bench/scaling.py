@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What the sweeps vary: small networks on small images, or those of ImageNet.
+    """Settings of the sweeps: small networks on small images, or those of ImageNet.
 
     Attributes:
         resnet: flags of the ResNet of most sweeps.

@@ -8,7 +8,7 @@ import pytest
 
 from quant import pairs, quantizer
 from quant.pairs import Pair
-from quant.policy import LOW_BIT_ROLES, Rule
+from quant.policy import LOW_BIT_ROLES, Policy, Rule
 from quant.quantizer import Quantizer, check_bits
 
 
@@ -75,7 +75,9 @@ def test_pairs_can_be_asked_for(make):
     for pair in make((2, 4)):
         weight = quantizer.with_options(pair.weight, {'bits': pair.bits})
         activation = quantizer.with_options(pair.activation, {'bits': pair.bits})
-        Rule(roles=LOW_BIT_ROLES, weight=weight, activation=activation)
+        rule = Rule(roles=LOW_BIT_ROLES, weight=weight, activation=activation)
+        found = Policy((rule,)).weight('group0/conv1', 'body')
+        assert found is not None and found.bits == pair.bits
 
 
 def test_a_new_quantizer_appears_with_its_partner(registered):

@@ -36,7 +36,7 @@ DIGITS = 9
 
 
 class Parts(NamedTuple):
-    """What a layout holds.
+    """Images of the parts of a data set that has a layout.
 
     Attributes:
         classes: names, in the order of the class index.

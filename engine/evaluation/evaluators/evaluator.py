@@ -1,4 +1,4 @@
-"""What an evaluator is given, and what it is asked for."""
+"""The protocol of evaluators: their input, and all that they are asked for."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

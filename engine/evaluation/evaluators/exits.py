@@ -1,4 +1,4 @@
-"""What the exits of a network are worth: answers per image, measured time, budgets, a picture."""
+"""Evaluation of the exits of a network: answers per image, measured time, budgets, a picture."""
 
 import dataclasses
 import functools

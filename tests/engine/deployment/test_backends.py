@@ -179,6 +179,7 @@ def test_images_of_the_size_of_their_point(name, runs, tmp_path):
     folder, _, _ = runs('rsnet-sizes-w2a2')
     export(folder, tmp_path / 'net.onnx', resizes=False)
     found = Predictor(tmp_path / 'net.onnx', backend=name)
+    assert found.points == ['s16', 's12']
     for point in found.points:
         agree(found.predict(MIXED, point=point), Predictor(folder).predict(MIXED, point=point))
 
@@ -216,6 +217,7 @@ def test_threads_get_answers_of_their_own(name, runs):
     expected = list(map(answer, calls))
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         found = list(pool.map(answer, calls))
+    assert {one.points[0] for one in found} == {'s16', 's12'}
     for one, other in zip(found, expected):
         agree(one, other)
 

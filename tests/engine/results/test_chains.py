@@ -44,8 +44,11 @@ def test_what_is_no_chain(points, part):
         chains.check(points, SINGLE, '--cascade x')
 
 
-def test_a_chain():
-    chains.check(['s12', 's20', 's28-x2'], SINGLE, '')
+@pytest.mark.parametrize('points', [['s12'], ['s12', 's20', 's28-x2']])
+def test_a_chain(points):
+    chains.check(points, SINGLE, '')
+    with pytest.raises(UsageError, match='no point s9'):
+        chains.check([*points, 's9'], SINGLE, '')
 
 
 def precise(logits, temperature):

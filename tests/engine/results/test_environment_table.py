@@ -77,4 +77,4 @@ def test_a_report_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     run = plotted_run(tmp_path / 'run')
     recorded(run, FIRST)
     text = page.page([str(run)])
-    assert 'python imagenet_tf.py --qw 2<' in text and '01234567, with changed files' in text
+    assert 'python imagenet_tf.py --qw 2 ' in text and '01234567, with changed files' in text

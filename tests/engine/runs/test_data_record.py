@@ -47,8 +47,10 @@ def test_a_record_is_read_as_it_was_written(data, run):
 
 
 def test_moved_data_go_on(data, run, tmp_path):
+    before = data_record.read(run)
     data.rename(tmp_path / 'moved')
     data_record.check(run, found(tmp_path / 'moved'))
+    assert data_record.read(run) == before
 
 
 def flip(file: Path) -> None:
@@ -100,8 +102,10 @@ def test_skip_lists_of_validation_images_may_change(data, run, tmp_path):
         (tmp_path / 'bad.txt').write_text('\n'.join(names[:count]))
         data_record.check(run, found(data, str(tmp_path / 'bad.txt')))
     part = data_record.of(found(data, str(tmp_path / 'bad.txt')))
+    assert part != data_record.read(run)
     data_record.write(run, part)
     data_record.check(run, found(data))
+    assert data_record.read(run) == part
 
 
 def test_an_earlier_record_is_compared_and_completed(data, run):

@@ -21,10 +21,11 @@ from engine.results import (
     records,
 )
 from engine.results.cascade_search import Candidate
-from engine.results.cascades import FOLDER, Calibrated, Cascade, Judged, Replay
+from engine.results.cascades import FOLDER, Calibrated, Cascade, Judged
 from engine.results.exit_records import HOLDOUT, MADDS, MS, VALIDATION
 from engine.results.formats import Column, Table
 from engine.results.point_answers import Answers
+from engine.results.replays import Replay
 from engine.runs import fingerprint, holdout
 from engine.runs.folder import checkpoints
 from scripts import noted
@@ -58,16 +59,16 @@ class Study:
     checkpoint: str
     identity: str
 
-    def top1(self, point: str) -> float:
-        """Percent right of a point on the hold-out images."""
-        return 100 * float(self.held.stages([point]).right.mean())
+    def expected(self, point: str) -> float:
+        """Percent right that is to be expected of a point, by the hold-out images."""
+        return cascade_search.alone(self.held, point, self.single[point]).expected
 
     def best_point(self, most: float) -> str:
-        """The most accurate point on the hold-out images that costs at most so much."""
+        """The most accurate point, by the hold-out images, that costs at most so much."""
         cheap = [name for name, cost in self.single.items() if cost <= most]
         if not cheap:
             cheap = [min(self.single, key=lambda name: self.single[name])]
-        return max(cheap, key=lambda name: (self.top1(name), -self.single[name]))
+        return max(cheap, key=lambda name: (self.expected(name), -self.single[name]))
 
 
 def run(args: argparse.Namespace) -> str:
@@ -222,7 +223,7 @@ def candidates(args: argparse.Namespace, study: Study) -> list[Candidate]:
     """Every chain that is asked for, with many thresholds."""
     wanted = [tuple(args.cascade)]
     if args.cascade == [AUTO]:
-        wanted = cascade_search.all_chains(study.single, study.top1)
+        wanted = cascade_search.all_chains(study.single, study.expected)
     budgets = budgets_of(args, study, wanted)
     found = []
     for points in followed(wanted, 'choosing', len(wanted), 'chains', delay=3):
@@ -274,14 +275,12 @@ def selected(
         if args.accuracy:
             start, distance = below(args.accuracy)
             if start is None:
-                start = study.top1(study.best_point(np.inf))
+                start = study.expected(study.best_point(np.inf))
             return [(text, cascade_search.reaching(tried, start - distance))]
         budgets = budgets_of(args, study, [one.points for one in tried])
         found = []
         for budget in budgets:
-            found.append(
-                (text or f'{budget:.10g}', cascade_search.within(tried, budget, study.held))
-            )
+            found.append((text or f'{budget:.10g}', cascade_search.within(tried, budget)))
     except UsageError as error:
         raise UsageError(f'{flag} {text}: {error}') from error
     return found

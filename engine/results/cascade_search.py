@@ -1,6 +1,9 @@
 """The search for a cascade: thresholds of every chain, and the best of them within a budget.
 
-Pure numpy. All is chosen on the hold-out images.
+Pure numpy. All is chosen on the hold-out images, by the accuracy that is to be expected: the mean
+of the share that is right and of the calibrated probability of the answers. The first alone goes
+by luck, since candidates differ in some tens of images; the second knows how probable every answer
+was, but is no better than its calibration.
 """
 
 import itertools
@@ -11,7 +14,7 @@ import numpy as np
 
 from engine.errors import UsageError
 from engine.results import chains, exit_thresholds
-from engine.results.cascades import Replay
+from engine.results.replays import Replay
 
 # Points of a chain that is searched for.
 STAGES = 3
@@ -29,13 +32,13 @@ class Candidate(NamedTuple):
     Attributes:
         points: of the chain.
         thresholds: [K].
-        top1: percent right.
+        expected: percent right that is to be expected of such images.
         cost: mean cost of an image.
     """
 
     points: tuple[str, ...]
     thresholds: np.ndarray
-    top1: float
+    expected: float
     cost: float
 
 
@@ -44,7 +47,7 @@ def all_chains(single: Mapping[str, float], top1: Callable[[str], float]) -> lis
 
     Args:
         single: cost of each point alone.
-        top1: percent right of a point.
+        top1: percent right that is to be expected of a point.
     """
     ordered = sorted(single, key=lambda name: single[name])
     if len(ordered) > MOST_POINTS:
@@ -63,7 +66,7 @@ def _strongest(ordered: Sequence[str], top1: Callable[[str], float]) -> list[str
 
     Args:
         ordered: points by cost.
-        top1: percent right of a point.
+        top1: percent right that is to be expected of a point.
     """
     front: list[str] = []
     for name in ordered:
@@ -89,42 +92,57 @@ def candidates(
         single: cost of each point alone.
         budgets: mean costs that are met as closely as can be, beside others.
     """
+    if len(points) == 1:
+        return [alone(replay, points[0], single[points[0]])]
     stages = replay.stages(points)
     costs = chains.costs(points, single)
     tried = []
-    if len(points) == 1:
-        tried.append(np.array([exit_thresholds.ALWAYS]))
-    else:
-        for log_p in _LOG_P:
-            share = exit_thresholds.shares(float(np.exp(log_p)), len(points))
-            tried.append(exit_thresholds.thresholds(stages.confidence, share))
-        for budget in budgets:
-            if costs[0] <= budget < costs[-1]:
-                tried.append(exit_thresholds.solve(stages.confidence, costs, budget))
-    found = []
-    for thresholds in tried:
-        top1, cost, _ = exit_thresholds.dynamic(stages.confidence, stages.right, thresholds, costs)
-        found.append(Candidate(points, thresholds, top1, cost))
-    return found
+    for log_p in _LOG_P:
+        share = exit_thresholds.shares(float(np.exp(log_p)), len(points))
+        tried.append(exit_thresholds.thresholds(stages.confidence, share))
+    for budget in budgets:
+        if costs[0] <= budget < costs[-1]:
+            tried.append(exit_thresholds.solve(stages.confidence, costs, budget))
+    return [candidate(replay, points, thresholds, costs) for thresholds in tried]
 
 
-def right(replay: Replay, one: Candidate) -> np.ndarray:
-    """Whether a candidate is right, [N] bool."""
-    stages = replay.stages(one.points)
-    leaves = exit_thresholds.chosen(stages.confidence, one.thresholds)
-    return stages.right[np.arange(len(leaves)), leaves]
+def candidate(
+    replay: Replay, points: tuple[str, ...], thresholds: np.ndarray, costs: np.ndarray
+) -> Candidate:
+    """A chain with thresholds.
+
+    Args:
+        replay: on the hold-out images.
+        points: of the chain.
+        thresholds: [K].
+        costs: [K], up to each stage.
+    """
+    stages = replay.stages(points)
+    leaves = exit_thresholds.chosen(stages.confidence, thresholds)  # [N]
+    rows = np.arange(len(leaves))
+    right = stages.right[rows, leaves]
+    chance = replay.chances(points)[rows, leaves]
+    expected = 50 * float(right.mean() + chance.mean())
+    return Candidate(points, thresholds, expected, float(costs[leaves].mean()))
 
 
-def within(found: Sequence[Candidate], budget: float, replay: Replay) -> Candidate:
+def alone(replay: Replay, point: str, cost: float) -> Candidate:
+    """A point without others, as a chain of one stage.
+
+    Args:
+        replay: on the hold-out images.
+        point: spelling.
+        cost: of the point.
+    """
+    return candidate(replay, (point,), np.array([exit_thresholds.ALWAYS]), np.array([cost]))
+
+
+def within(found: Sequence[Candidate], budget: float) -> Candidate:
     """The most accurate candidate within a budget; of equals the cheapest.
-
-    Of many, one is the best by luck: a stage less is preferred where the loss is no more than its
-    standard error, over the same images.
 
     Args:
         found: candidates, some of which are cheap enough.
         budget: mean cost of an image.
-        replay: on the hold-out images.
 
     Raises:
         UsageError: none is.
@@ -136,22 +154,7 @@ def within(found: Sequence[Candidate], budget: float, replay: Replay) -> Candida
             f'the smallest possible budget is {least:,.10g}, the cost of the first stage; got '
             f'{budget:,.10g}'
         )
-    most = max(kept, key=_rank)
-    of_most = right(replay, most)
-    for count in range(1, len(most.points)):
-        shorter = [one for one in kept if len(one.points) == count]
-        if not shorter:
-            continue
-        best = max(shorter, key=_rank)
-        differences = of_most.astype(float) - right(replay, best)
-        error = differences.std() / np.sqrt(len(differences))
-        if differences.mean() <= error:
-            return best
-    return most
-
-
-def _rank(one: Candidate) -> tuple[float, float, int]:
-    return one.top1, -one.cost, -len(one.points)
+    return max(kept, key=lambda one: (one.expected, -one.cost, -len(one.points)))
 
 
 def reaching(found: Sequence[Candidate], top1: float) -> Candidate:
@@ -164,11 +167,11 @@ def reaching(found: Sequence[Candidate], top1: float) -> Candidate:
     Raises:
         UsageError: none is so accurate.
     """
-    kept = [one for one in found if one.top1 >= top1]
+    kept = [one for one in found if one.expected >= top1]
     if not kept:
-        most = max(found, key=lambda one: one.top1)
+        most = max(found, key=lambda one: one.expected)
         raise UsageError(
-            f'{top1:.2f} % on the hold-out images: the most accurate cascade has {most.top1:.2f} % '
-            f'({chains.spelled(most.points)})'
+            f'{top1:.2f} % expected by the hold-out images: the most accurate cascade has '
+            f'{most.expected:.2f} % ({chains.spelled(most.points)})'
         )
-    return min(kept, key=lambda one: (one.cost, -one.top1, len(one.points)))
+    return min(kept, key=lambda one: (one.cost, -one.expected, len(one.points)))

@@ -4,7 +4,6 @@ Pure numpy. Thresholds are those of networks with exits, see ``engine.results.ex
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -12,10 +11,11 @@ import numpy as np
 
 from engine.errors import UsageError
 from engine.files import read_json, write_json
-from engine.results import calibration, chains, exit_thresholds, point_answers
+from engine.results import calibration, chains, exit_thresholds, replays
 from engine.results.chains import COMBINES, Combination
 from engine.results.exit_thresholds import Unit
 from engine.results.point_answers import Answers
+from engine.results.replays import Replay, Stages
 from engine.schema import Amount, Count, Percent
 from nets.points import Point
 from quant.options import Limits
@@ -32,9 +32,6 @@ Combine = Annotated[str, Limits('which stages answer', choices=COMBINES)]
 
 # Draws of a bootstrap, its seed, and what lies outside of an interval on either side, percent.
 DRAWS, SEED, TAIL = 1000, 0, 2.5
-
-# Images whose answers are computed at a time.
-_PART = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,83 +252,11 @@ def _check(cascade: Cascade, path: Path) -> None:
         raise UsageError(f'{path}: {error}') from None
 
 
-class Outcome(NamedTuple):
-    """Answers of the last stage of a chain to N images.
-
-    Attributes:
-        confidence: [N] float64, logarithm of the probability of its answer.
-        right: [N] bool, whether that is right.
-        near: [N] bool, whether the right class is among its five most probable ones.
-    """
-
-    confidence: np.ndarray
-    right: np.ndarray
-    near: np.ndarray
-
-
-class Stages(NamedTuple):
-    """Answers of the stages of a chain to N images: an ``Outcome`` by stage, arrays [N, K]."""
-
-    confidence: np.ndarray
-    right: np.ndarray
-    near: np.ndarray
-
-
-class Replay:
-    """Chains of points on recorded images.
-
-    Args:
-        answers: of all points.
-        combine: one of ``chains.COMBINES``.
-        temperatures: by point.
-    """
-
-    def __init__(self, answers: Answers, combine: str, temperatures: Mapping[str, float]):
-        self.images = len(answers.labels)
-        self._answers = answers
-        self._combine = combine
-        self._temperatures = temperatures
-        self._known: dict[tuple[str, ...], Outcome] = {}
-
-    def stages(self, points: Sequence[str]) -> Stages:
-        """Outcomes of every stage of a chain."""
-        found = []
-        for last in range(len(points)):
-            ran = tuple(points[: last + 1])
-            if self._combine == chains.LAST:
-                ran = ran[-1:]
-            if ran not in self._known:
-                self._known[ran] = self._outcome(ran)
-            found.append(self._known[ran])
-        return Stages(*(np.stack(columns, axis=1) for columns in zip(*found)))
-
-    def _outcome(self, ran: tuple[str, ...]) -> Outcome:
-        """The outcome of the last of some stages."""
-        temperatures = tuple(self._temperatures.get(name, 1.0) for name in ran)
-        combination = Combination(self._combine, temperatures)
-        parts = []
-        for start in range(0, self.images, _PART):
-            rows = slice(start, start + _PART)
-            total = None
-            for stage, name in enumerate(ran):
-                logits = self._answers.points[name].part(rows).dense(self._answers.classes)
-                answered = combination.answer(stage, logits, total)
-                total = answered.total
-            labels = self._answers.labels[rows]
-            own = np.take_along_axis(answered.scores, labels[:, None], axis=1)
-            # Of equal scores, the class of the lower number comes first.
-            lower = np.arange(self._answers.classes) < labels[:, None]  # [N, classes]
-            ahead = (answered.scores > own) | (lower & (answered.scores == own))
-            near = ahead.sum(axis=1) < 5
-            parts.append(Outcome(answered.confidence, answered.labels == labels, near))
-        return Outcome(*map(np.concatenate, zip(*parts)))
-
-
 def calibrated(held: Answers, test: Answers) -> dict[str, Calibrated]:
     """Temperatures of all points, fitted on hold-out images and judged on others."""
     found = {}
     for name, logits in held.points.items():
-        fitted = _temperature(logits, held)
+        fitted = replays.temperature(logits, held)
         errors = []
         for temperature in (1.0, fitted):
             outcome = Replay(test, chains.LAST, {name: temperature}).stages([name])
@@ -339,20 +264,6 @@ def calibrated(held: Answers, test: Answers) -> dict[str, Calibrated]:
             errors.append(calibration.expected_error(probability, outcome.right[:, 0]))
         found[name] = Calibrated(fitted, *errors)
     return found
-
-
-def _temperature(logits: point_answers.Logits, answers: Answers) -> float:
-    """The temperature of a point, of whose classes many are one column."""
-    kept = logits.ids.shape[1]
-    others = answers.classes - kept
-    values, counts = logits.values, np.ones(kept)
-    if others:
-        spread = logits.rest - np.log(others)
-        values = np.concatenate([values, spread[:, None]], axis=1)
-        counts = np.append(counts, others)
-    hits = logits.ids == answers.labels[:, None]  # [N, kept]
-    columns = np.where(hits.any(axis=1), hits.argmax(axis=1), kept)
-    return calibration.temperature(values, columns, counts)
 
 
 def judged(

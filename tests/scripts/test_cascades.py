@@ -10,6 +10,7 @@ import pytest
 from engine.files import write_json
 from engine.results import cascades, chains, exit_thresholds, page, point_answers, selection
 from engine.results.exit_records import HOLDOUT, VALIDATION
+from engine.results.replays import Replay
 from engine.runs import fingerprint, holdout
 from scripts import accuracy_table, choose, plot, thresholds
 from tests.engine.results.conftest import SMALL
@@ -53,7 +54,7 @@ def test_a_chain_within_a_budget(combine, folder, capsys):
     assert (found.points, found.combine, found.unit) == (('s12', 's20'), combine, 'MAdds')
     assert found.identity == fingerprint.identity(str(folder / 'model-5'))
     for seed, images, judged in ((1, 400, found.holdout), (2, 700, found.validation)):
-        replay = cascades.Replay(answers(images, seed=seed)[0], combine, {})
+        replay = Replay(answers(images, seed=seed)[0], combine, {})
         stages = replay.stages(['s12', 's20'])
         leaves = exit_thresholds.chosen(stages.confidence, np.array(found.thresholds))
         assert judged.images == images
@@ -72,7 +73,7 @@ def test_the_best_chain(folder):
     assert call(folder, '--cascade', 'auto', '--budget', '4M') == 0
     assert call(folder, '--cascade', 's12', 's20', '--budget', '4M') == 0
     best, given = read(folder, 'auto-4M').holdout, read(folder, 's12+s20-4M').holdout
-    fixed = 100 * cascades.Replay(answers(400, seed=1)[0], 'last', {}).stages(['s16']).right.mean()
+    fixed = 100 * Replay(answers(400, seed=1)[0], 'last', {}).stages(['s16']).right.mean()
     error = 100 / np.sqrt(400)
     assert best.cost <= 4e6 and best.top1 >= max(given.top1, fixed) - error
 
@@ -80,7 +81,7 @@ def test_the_best_chain(folder):
 def test_an_accuracy(folder, capsys):
     assert call(folder, '--cascade', 'auto', '--accuracy', 'best-6%') == 0
     found = read(folder, 'auto-best-6%')
-    replay = cascades.Replay(answers(400, seed=1)[0], 'last', {})
+    replay = Replay(answers(400, seed=1)[0], 'last', {})
     best = max(100 * replay.stages([name]).right.mean() for name in SINGLE)
     assert found.holdout.top1 >= best - 6 and found.holdout.cost < 5e6
     assert call(folder, '--cascade', 's12', 's20', '--accuracy', '1') == 0

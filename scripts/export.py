@@ -5,7 +5,7 @@
     python -m scripts.export RUN --points dynamic --out choosing.onnx  # exits, gates choose
     python -m scripts.export RUN --form int8 --snap --out fast.onnx    # for integer arithmetic
     python -m scripts.export RUN --out FOLDER                          # a SavedModel of TensorFlow
-    python -m scripts.export --show net.onnx                           # what a file holds
+    python -m scripts.export --show net.onnx                           # its tables; --format
 
 `--form packed`, the default of a name that ends in .onnx, stores low-bit kernels as codes, four of
 2 bits in a byte, with their levels: a file of the size that the tables promise, which gives the
@@ -35,8 +35,8 @@ from typing import Any
 from engine.deployment import forms, runtimes, texts
 from engine.errors import UsageError
 from engine.files import making
-from engine.results import exit_thresholds
-from scripts import copies, parser, prune_gates, snap, status
+from engine.results import exit_thresholds, formats
+from scripts import add_format, copies, noted, parser, prune_gates, snap, status
 
 ALL, DYNAMIC = 'all', 'dynamic'
 
@@ -95,10 +95,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument(
         '--show', type=Path, metavar='FILE', help='print what an exported file or folder holds'
     )
+    add_format(p)
     args = p.parse_args(argv)
     makes = [value for value in (args.run, args.out) if value is not None]
     if len(makes) != (2 if args.show is None else 0):
         p.error('give RUN and --out PATH, or --show FILE alone')
+    if args.show is None and args.format != formats.FORMATS[0]:
+        p.error(f'--format {args.format}: only --show has it')
     return args
 
 
@@ -117,7 +120,7 @@ def run(args: argparse.Namespace) -> str:
         UsageError: There is no such run or point, or what it is to make exists.
     """
     if args.show is not None:
-        return show(args.show)
+        return show(args.show, args.format)
     with making(args.out, '--out') as path:
         about = export(args, path)
     return f'{args.out}: {about}, {_size(args.out) / 1e3:.1f} kB'
@@ -302,8 +305,8 @@ def _thresholds(args: argparse.Namespace, source: Any, points: Sequence[str]) ->
     return policy.thresholds
 
 
-def show(path: Path) -> str:
-    """Texts of an ONNX file, or of the folder of a SavedModel, as tables.
+def show(path: Path, style: str) -> str:
+    """Texts of an ONNX file, or of the folder of a SavedModel, as tables; csv has points alone.
 
     Raises:
         UsageError: It is neither, or what reads it is not installed.
@@ -322,7 +325,10 @@ def show(path: Path) -> str:
     else:
         raise UsageError(f'--show {path}: no such file')
     found = texts.parse(described(path), f'--show {path}')
-    return f'{path}: {_size(path) / 1e3:.1f} kB\n\n{texts_table.table(found)}'
+    tables = texts_table.tables(found)
+    if style == 'csv':
+        tables = tables[:1]
+    return noted(formats.render(tables, style), f'{path}: {_size(path) / 1e3:.1f} kB', style)
 
 
 def _size(path: Path) -> int:

@@ -4,59 +4,61 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from engine.data.inputs import GREY
 from engine.deployment.texts import Texts
+from engine.results.formats import Column, Table
 
 # Names of classes that are shown.
 SHOWN = 12
 
 _POINTS = (
-    'point',
-    'image side',
-    'size',
-    'top-1, %',
-    'top-5, %',
-    'evaluated images',
-    'MAdds, M',
-    'weights, kB',
+    Column('point', 'point'),
+    Column('side', 'image side'),
+    Column('size', 'size'),
+    Column('top1', 'top-1, %', 2),
+    Column('top5', 'top-5, %', 2),
+    Column('evaluated', 'evaluated images'),
+    Column('madds', 'MAdds, M', 3, 1e6),
+    Column('weight_bytes', 'weights, kB', 1, 1e3),
 )
-_FORMATS = ('', '', '', '.2f', '.2f', '', '.3f', '.1f')
+_FACTS = (Column('fact', 'fact'), Column('value', 'value'))
+_BUDGETS = (
+    Column('point', 'chosen by'),
+    Column('madds', 'mean MAdds, M', 3, 1e6),
+    Column('top1', 'top-1, %', 2),
+    Column('thresholds', 'thresholds'),
+)
+_VERIFIED = (
+    Column('runtime', 'checked with'),
+    Column('point', 'point'),
+    Column('images', 'images'),
+    Column('differing', 'answers that differ'),
+)
 
 
-def table(found: Texts) -> str:
-    """All texts: what runs, what runs it, what it was made of."""
-    parts = [_points(found), _about(found)]
+def tables(found: Texts) -> list[Table]:
+    """All texts: what runs, what it was made of, what runs it."""
+    parts = [_points(found), Table('facts', _FACTS, _facts(found))]
     if found.budgets:
-        rows = [
-            (one.point, one.madds / 1e6, one.top1, _spelled(one.thresholds))
-            for one in found.budgets
-        ]
-        headers = ('chosen by', 'mean MAdds, M', 'top-1, %', 'thresholds')
-        parts.append(tabulate(rows, headers, floatfmt=('', '.3f', '.2f')))
+        rows = []
+        for one in found.budgets:
+            rows.append((one.point, one.madds, one.top1, _spelled(one.thresholds)))
+        parts.append(Table('budgets', _BUDGETS, rows))
     if found.verified:
-        rows = [dataclasses.astuple(one) for one in found.verified]
-        headers = ('checked with', 'point', 'images', 'answers that differ')
-        parts.append(tabulate(rows, headers, disable_numparse=True))
-    return '\n\n'.join(parts)
+        checks = [dataclasses.astuple(one) for one in found.verified]
+        parts.append(Table('verified', _VERIFIED, checks))
+    return parts
 
 
-def _points(found: Texts) -> str:
+def _points(found: Texts) -> Table:
     rows = []
     for one in found.points:
-        madds = _scaled(one.madds, 1e6)
-        weights = _scaled(one.weight_bytes, 1e3)
         score = (one.top1, one.top5, one.evaluated)
-        rows.append((one.point, one.side, one.size, *score, madds, weights))
-    return tabulate(rows, _POINTS, floatfmt=_FORMATS)
+        rows.append((one.point, one.side, one.size, *score, one.madds, one.weight_bytes))
+    return Table('points', _POINTS, rows)
 
 
-def _scaled(value: int | None, unit: float) -> float | None:
-    return None if value is None else value / unit
-
-
-def _about(found: Texts) -> str:
+def _facts(found: Texts) -> list[tuple[str, str]]:
     """A line for each other fact."""
     images = found.images
     channels = 1 if images.channels == GREY else 3
@@ -80,13 +82,12 @@ def _about(found: Texts) -> str:
             member = getattr(value, field.name)
             if member is not None and member != ():
                 rows.append((field.name.replace('_', ' '), _spelled(member)))
-    return tabulate(rows, tablefmt='plain', disable_numparse=True)
+    return rows
 
 
 def _steps(name: str, steps: Sequence[str]) -> list[tuple[str, str]]:
     """A line for each step."""
-    names = [name, *[''] * (len(steps) - 1)]
-    return list(zip(names, steps))
+    return [(name, step) for step in steps]
 
 
 def _spelled(value: Any) -> str:

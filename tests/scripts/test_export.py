@@ -177,6 +177,7 @@ REFUSALS = {
     '--show a.onnx --out b.onnx': 'give RUN and --out PATH, or --show FILE alone',
     'empty --show a.onnx': 'give RUN and --out PATH, or --show FILE alone',
     'empty': 'give RUN and --out PATH, or --show FILE alone',
+    'empty --out a.onnx --format csv': '--format csv: only --show has it',
 }
 EACH = """
 import sys

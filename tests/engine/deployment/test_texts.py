@@ -13,6 +13,7 @@ from engine.deployment.description import describe, digest
 from engine.deployment.program import PointProgram, Program
 from engine.errors import UsageError
 from engine.files import write_json
+from engine.results import formats
 from engine.runs import data_record
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.data_record import DataRecord
@@ -63,7 +64,7 @@ def test_gates_have_the_cost_that_was_measured(tmp_path):
     whole = Program({'s16-dynamic': PointProgram('', 16, (), '', told)}, {})
     found = describe(gated, whole, 'packed')
     assert found.budgets == (texts.BudgetText('s16-dynamic', 80.0, 1000),)
-    assert '80.00' in texts_table.table(found)
+    assert '80.00' in formats.render(texts_table.tables(found), 'text')
     assert texts.parse(found.spelled(), 'net.onnx') == found
     static = Program({'s16': PointProgram('', 16, (), '')}, {})
     assert describe(gated, static, 'packed').points[0].top1 is None
@@ -84,7 +85,7 @@ def test_a_checkpoint_that_lies_alone(source, tmp_path):
     found = describe(alone, WHOLE, 'float')
     assert found.points[0].madds is None and found.points[0].top1 is None
     assert found.source.training_images is None
-    assert 'names not known' in texts_table.table(found)
+    assert 'names not known' in formats.render(texts_table.tables(found), 'text')
 
 
 def test_the_run_its_data_and_its_bits(source):
@@ -146,9 +147,12 @@ def test_what_is_spelled_is_read(source):
         'verified': texts.spell(verified)
     }
     assert texts.parse(spelled | {'later': '{'}, 'net.onnx') == found
-    shown = texts_table.table(found)
+    shown = formats.render(texts_table.tables(found), 'text')
     for part in ('90.50', 'cat, dog', 'runtime 1.0', digest(source.values)):
         assert part in shown
+    data = json.loads(formats.render(texts_table.tables(found), 'json'))
+    assert set(data) >= {'points', 'facts', 'verified'}
+    assert data['points'][0]['top1'] == 90.5 and data['verified'][0]['differing'] == 0
     # Flat, for readers of a few lines.
     for text in spelled.values():
         value = json.loads(text)

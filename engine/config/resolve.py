@@ -259,10 +259,13 @@ def _of_few_images(
         return []
     values['batch_size'] = batch
     text = f'batch_size {batch}, not {whole}: there are {images} training images'
+    rate = values.get('lr', ScheduleOptions.lr)
     if 'lr' not in asked:
-        rate = values.get('lr', ScheduleOptions.lr)
         values['lr'] = rate * batch / whole
         text += f'; lr {values["lr"]:g} in proportion'
+    elif 'lr' in given:
+        alike = rate * batch / whole
+        text += f'; --lr {rate:g} stays: where it is meant for batches of {whole}, give {alike:g}'
     return [text]
 
 

@@ -78,6 +78,9 @@ def test_few_images_have_small_batches(tmp_path):
     config, _, notes = resolve({'data': str(tmp_path)})
     assert (config.batch_size, config.lr) == (8, 0.1 * 8 / 128)
     assert 'batch_size 8, not 128: there are 12 training images; lr 0.00625 in proportion' in notes
+    config, _, notes = resolve({'data': str(tmp_path), 'lr': 0.02})
+    assert (config.batch_size, config.lr) == (8, 0.02)
+    assert '--lr 0.02 stays: where it is meant for batches of 128, give 0.00125' in ' '.join(notes)
 
 
 def test_weights_of_classes_are_recorded_and_said(tmp_path):

@@ -224,20 +224,20 @@ def is_slow(net, axis, precision):
     return place >= len(QUICK) or precision not in QUICK[place]
 
 
-every_cell = pytest.mark.parametrize(
-    'cell',
-    [
-        pytest.param(name, marks=pytest.mark.slow) if is_slow(*cell) else name
-        for name, cell in CELLS.items()
-    ],
-)
+def every_cell(*slow):
+    """Cells of a test, of which those of these precisions are slow, too."""
+    cells = []
+    for name, cell in CELLS.items():
+        marks = [pytest.mark.slow] if is_slow(*cell) or cell[-1] in slow else []
+        cells.append(pytest.param(name, marks=marks))
+    return pytest.mark.parametrize('cell', cells)
 
 
 def test_every_network_has_a_row():
     assert sorted(NETS) == nets.names()
 
 
-@every_cell
+@every_cell()
 def test_learning(cell, run):
     """The forward pass is finite, and every trained variable has a gradient that is finite and not
     zero everywhere.
@@ -262,7 +262,7 @@ def test_learning(cell, run):
     assert [name for name, gradient in gradients.items() if not gradient.any()] == []
 
 
-@every_cell
+@every_cell('lsq4')
 def test_inference(cell, run):
     """A frozen graph says at every point what the inference tower says; weaker points cost no more
     than stronger ones.

@@ -104,6 +104,7 @@ class Copy:
         np.savez(self.npz, **arrays)
 
 
+@pytest.mark.slow
 def test_one_wrong_variable_fails_a_forward_fixture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +212,7 @@ def test_one_wrong_learning_rate_fails(row: list, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_one_wrong_pytorch_tensor_fails(tmp_path: Path) -> None:
     copy = Copy(tmp_path, 'rsf_parallel_resnet18')
     copy.change_tensor(

@@ -111,8 +111,11 @@ class Case(NamedTuple):
 
 @pytest.fixture(
     scope='module',
-    params=[('float', 28), ('float', 20), ('w2a2', 28)],
-    ids=lambda p: f'{p[0]}-s{p[1]}',
+    params=[
+        pytest.param(('float', 28), id='float-s28', marks=pytest.mark.slow),
+        pytest.param(('float', 20), id='float-s20'),
+        pytest.param(('w2a2', 28), id='w2a2-s28'),
+    ],
 )
 def case(request):
     bits, size = request.param

@@ -27,6 +27,7 @@ from tests.engine.runs.test_checkpoint import numbers, published, save
 SIZES = (40, 32)
 NETS = {'rsnet': False, 'san': True}
 INSPECT = Model.inspect
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @functools.cache
@@ -334,9 +335,9 @@ def test_a_missing_tensor_is_allowed(tensors, tmp_path):
         ('rsnet', '--sizes 40 4', '--sizes 40 4: every size must be at least 8'),
         ('san', '--sizes 40 32', 'to which these sizes are not proportional'),
         ('rsnet', '--sizes 40 32 --arch vgg16', "arch 'vgg16' is unknown; there are"),
-        ('rsnet', '--sizes 40 32 --arch resnet50', '--arch resnet50 may be wrong'),
+        slow('rsnet', '--sizes 40 32 --arch resnet50', '--arch resnet50 may be wrong'),
         ('rsnet', '--sizes 40 32 --arch resnet34', 'lacks: group0/block2/'),
-        ('san', '--sizes 42 36 --arch mobilenetv2', '--arch mobilenetv2'),
+        slow('san', '--sizes 42 36 --arch mobilenetv2', '--arch mobilenetv2'),
     ],
 )
 def test_flags_that_do_not_fit(net, flags, part, files, refused):
@@ -407,9 +408,9 @@ def test_an_existing_folder_is_left_alone(files, tmp_path, capsys):
     'mode, arch, bits, kd',
     [
         ('preact', 'resnet18', (2, 3), True),
-        ('preact_typeA', 'resnet18', (32, 32), False),
-        pytest.param('resnet', 'resnet34', (2, 32), True, marks=pytest.mark.slow),
-        pytest.param('preact', 'resnet50', (32, 32), False, marks=pytest.mark.slow),
+        slow('preact_typeA', 'resnet18', (32, 32), False),
+        slow('resnet', 'resnet34', (2, 32), True),
+        slow('preact', 'resnet50', (32, 32), False),
     ],
 )
 def test_a_tensorflow_checkpoint(mode, arch, bits, kd, tmp_path, capsys):

@@ -28,12 +28,21 @@ RUN = {
     'resnext50_32x4d': (20, (1, 2, 1, 1)),
 }
 HARDEST = [('resnet', 'w2a32'), ('preact', 'w2a2'), ('preact_typeA', 'w2a2'), ('pytorch', 'w2a2')]
-BUILT = [
-    (arch, *row)
-    for arch in RUN
-    for row in (MODE_BITS if arch in ('resnet8', 'resnet18') else HARDEST)
-    if 'x' not in arch or row[0] == 'pytorch'
-]
+# Tried by default; every other mode and bits of an architecture takes two seconds.
+QUICK = {
+    'resnet8': MODE_BITS,
+    'resnet20': [('preact', 'w2a2')],
+    'resnet18': HARDEST,
+    'resnet50': [('preact', 'w2a2'), ('pytorch', 'w2a2')],
+    'resnext50_32x4d': [('pytorch', 'w2a2')],
+}
+BUILT = []
+for arch in RUN:
+    for row in MODE_BITS:
+        if 'x' in arch and row[0] != 'pytorch':
+            continue
+        marks = [] if row in QUICK[arch] else [pytest.mark.slow]
+        BUILT.append(pytest.param(arch, *row, marks=marks))
 
 
 def build(

@@ -7,7 +7,7 @@ from typing import Any
 
 from nets import losses
 from nets.layers.blocks import Blocks, Outputs
-from nets.points import Point
+from nets.points import DYNAMIC, Point
 from quant.backend import tf
 
 
@@ -95,6 +95,12 @@ class Network:
             NotImplementedError: the network makes no such choice.
         """
         raise NotImplementedError(f'{type(self).__name__} chooses nothing image by image')
+
+    def as_evaluated(self, point: str) -> str:
+        """What evaluation computes at a point: where gates skip layers, one of ``choosing``."""
+        if self.static_options:
+            return f'{point}-{DYNAMIC}'
+        return point
 
     def settled(self, executed: Mapping[str, bool]) -> Mapping[str, Any]:
         """Options with which some choices are made for good, and what makes them is not there.

@@ -3,6 +3,7 @@
     python -m scripts.export RUN --out net.onnx                        # all points in one ONNX file
     python -m scripts.export RUN --point w03 --out narrow.onnx         # one width of a DS-Net
     python -m scripts.export RUN --points dynamic --out choosing.onnx  # exits, gates choose
+    python -m scripts.export RUN --cascade FILE --out cascade.onnx     # a size per image
     python -m scripts.export RUN --form int8 --snap --out fast.onnx    # for integer arithmetic
     python -m scripts.export RUN --out FOLDER                          # a SavedModel of TensorFlow
     python -m scripts.export --show net.onnx                           # its tables; --format
@@ -22,7 +23,8 @@ not kept.
 
 At an operating point every layer is executed for every image. `--points dynamic` writes the choices
 that a network makes image by image: an ONNX file that takes one image, skips blocks, leaves at an
-exit or takes a width as evaluation does, and says so in the output `executed`.
+exit or takes a width as evaluation does, and says so in the output `executed`. `--cascade` writes a
+chain of points of scripts.thresholds likewise, and `executed` is the stage that answered.
 """
 
 import argparse
@@ -35,7 +37,7 @@ from typing import Any
 from engine.deployment import forms, runtimes, texts
 from engine.errors import UsageError
 from engine.files import making
-from engine.results import exit_thresholds, formats
+from engine.results import cascades, exit_thresholds, formats
 from scripts import add_format, copies, noted, parser, prune_gates, snap, status
 
 ALL, DYNAMIC = 'all', 'dynamic'
@@ -64,6 +66,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar='FILE',
         help='with --points dynamic: where images leave a network with exits, a file of '
         'scripts.thresholds; default: the one in RUN/exits',
+    )
+    p.add_argument(
+        '--cascade',
+        type=Path,
+        metavar='FILE',
+        help='in place of points: a chain of them, a file of scripts.thresholds --cascade',
     )
     p.add_argument('--out', type=Path, metavar='PATH', help='folder or file to make')
     p.add_argument('--form', choices=forms.FORMS, help=forms.texts())
@@ -135,10 +143,12 @@ def export(args: argparse.Namespace, path: Path) -> str:
     """
     if args.prune_gates is not None:
         prune_gates.check_share(args.prune_gates, '--prune-gates')
-    exporter = forms.exporter(args.form or forms.default(args.out))
+    form = args.form or forms.default(args.out)
+    cascade = _cascade(args, form)
+    exporter = forms.exporter(form)
     if args.no_preprocess:
         exporter.leave_resize()
-    from engine.deployment import verification
+    from engine.deployment import chaining, verification
     from engine.runs import checkpoint
 
     prefix = checkpoint.find(args.run, args.epoch, 'RUN')
@@ -154,7 +164,11 @@ def export(args: argparse.Namespace, path: Path) -> str:
         raise UsageError(
             f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py'
         )
-    points = _points(args, source)
+    if cascade is not None:
+        points = [chaining.checked(source, cascade, f'--cascade {args.cascade}')]
+        exporter.cascade = cascade
+    else:
+        points = _points(args, source)
     choosing = source.config.network().choosing
     if not exporter.chooses and not choosing.keys().isdisjoint(points):
         raise UsageError(
@@ -172,18 +186,45 @@ def export(args: argparse.Namespace, path: Path) -> str:
         labelled = images.labels is not None
         print(f'checked with {images.total} {images.what}')
         print(verification.table(found, labelled=labelled))
-    wrong = [one for one in found if one.differing > exporter.tolerated * one.images]
+    wrong = [one for one in found if one.wrong > exporter.tolerated * one.images]
     if wrong:
         faulty = {one.point for one in wrong}
         right = [point for point in points if point not in faulty]
         remedy = f'; --points {" ".join(right)} would be' if right else ''
         raise Differs(
-            f'{args.out} is not made: {wrong[0].runtime} answers {wrong[0].differing} of '
+            f'{args.out} is not made: {wrong[0].runtime} answers {wrong[0].wrong} of '
             f'{wrong[0].images} images differently at {wrong[0].point}{remedy}'
         )
     verified = tuple(one.facts() for one in found)
     exporter.note(path, {'verified': texts.spell(verified)})
     return f'{" ".join(points)} of {source.prefix}'
+
+
+def _cascade(args: argparse.Namespace, form: str) -> Any:
+    """The cascade to export; None where points are.
+
+    Args:
+        args: the flags.
+        form: that is written.
+
+    Raises:
+        UsageError: It cannot be read, or other flags say what to export.
+    """
+    if args.cascade is None:
+        return None
+    place = f'--cascade {args.cascade}'
+    if args.points != [ALL] or args.thresholds is not None:
+        other = '--thresholds' if args.points == [ALL] else '--points'
+        raise UsageError(f'{place}: says points and thresholds; leave {other} out')
+    if form not in forms.onnx():
+        raise UsageError(
+            f'{place}: --form {form} holds operating points alone; --out NAME.onnx, in the forms '
+            f'{", ".join(forms.onnx())}, can hold a cascade'
+        )
+    found = cascades.read(args.cascade)
+    if len(found.points) == 1:
+        raise UsageError(f'{place}: is one point; --points {found.name} writes it')
+    return found
 
 
 def _place(folder: Path, suffix: str, flag: str, run: str) -> Path:

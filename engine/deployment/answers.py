@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.deployment.backend import Prediction
+from engine.deployment.backend import Prediction, Way
+from engine.deployment.images import Bad, read
+from engine.deployment.views import batches
 
 
 class Ranked(NamedTuple):
@@ -91,3 +95,35 @@ def of_batch(
     stages = found.stages or [(point,) for point in found.points]
     for image, ran, row in zip(images, stages, found.probabilities, strict=True):
         yield Answer(image, ran[-1], ms, row, names, ran)
+
+
+def stream(
+    way: Way,
+    images: Iterable[Any],
+    single: bool,
+    rgb: bool | None,
+    bad: Bad | None,
+    total: int | None,
+    classes: Sequence[str],
+) -> Iterator[Answer]:
+    """The answers of a way to several images, a batch when its first answer is taken.
+
+    Args:
+        way: that answers.
+        images: as of ``Predictor.__call__``.
+        single: whether each image is a batch of its own.
+        rgb: colour order of arrays.
+        bad: as of ``Predictor.__call__``.
+        total: likewise.
+        classes: names of the classes.
+    """
+    names: collections.deque[str] = collections.deque()
+    pixels = read(images, rgb, bad, names)
+    begun = time.perf_counter()
+    for batch in batches(pixels, way.preprocessing, single=single, total=total):
+        found = way.answer(batch)
+        count = len(found.labels)
+        ms = 1e3 * (time.perf_counter() - begun) / count
+        own = [names.popleft() for _ in range(count)]
+        yield from of_batch(found, own, ms, classes)
+        begun = time.perf_counter()

@@ -1,7 +1,9 @@
-"""The ways to choose what answers: a point, a budget, a deadline, a cascade."""
+"""The ways to choose what answers: a point, a budget, a deadline, a cascade, thresholds."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.errors import UsageError
 
@@ -15,12 +17,19 @@ class Asked:
         budget: multiply-adds of an image.
         deadline_ms: milliseconds of an image.
         cascade: file of one.
+        thresholds: by exit or stage.
     """
 
     point: str | None = None
     budget: str | float | None = None
     deadline_ms: float | None = None
     cascade: str | Path | None = None
+    thresholds: Sequence[float] | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is given, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def check(self) -> None:
         """Checks that at most one is given.
@@ -28,6 +37,6 @@ class Asked:
         Raises:
             UsageError: there are more.
         """
-        given = [f'{name} {value}' for name, value in vars(self).items() if value is not None]
+        given = [f'{name} {value}' for name, value in self.given.items()]
         if len(given) > 1:
             raise UsageError(f'{" and ".join(given)}: give one of them')

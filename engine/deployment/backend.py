@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from engine.data.preprocessing import Preprocessing
+from engine.deployment.names import STAGE
 from engine.deployment.runtimes import RUNTIMES
 from engine.errors import UsageError
+from engine.results.chains import BETWEEN
 from nets.points import Point
 from quant.spelling import unknown
 
 if TYPE_CHECKING:
     from engine.config.config import Config
     from engine.deployment.cascade import Turn
+    from engine.results.cascades import Cascade
     from engine.results.selection import Choice
 
 TENSORFLOW = 'tensorflow'
@@ -71,7 +74,7 @@ class Backend(Protocol):
     Attributes:
         points: spellings of the operating points, strongest first.
         classes: names of the classes, by label; none if they are not known.
-        has_exits: whether it can stop at exits.
+        has_exits: whether it can stop at exits, or at stages.
     """
 
     points: list[str]
@@ -107,15 +110,22 @@ class Backend(Protocol):
     def leaving_early(
         self, size: int | None, thresholds: Sequence[float] | None, deadline_ms: float
     ) -> Way:
-        """How the exits answer where images leave.
+        """How the exits, or the stages of a file, answer where images leave.
 
         Args:
             size: input size in pixels; None is the largest.
-            thresholds: as of ``Staged.predict``.
+            thresholds: as of ``Staged.predict``, one for each exit or stage.
             deadline_ms: likewise.
 
         Raises:
-            UsageError: there are no exits.
+            UsageError: there are no exits, or others than there are thresholds.
+        """
+
+    def carried(self, cascade: Cascade) -> Way | None:
+        """How a file that carries out a cascade answers by another one; None of all else.
+
+        Raises:
+            UsageError: it is of another chain.
         """
 
     def turns(self, points: Sequence[str]) -> Sequence[Turn]:
@@ -199,7 +209,7 @@ def _axes() -> set[str]:
 
 def tells(told: Sequence[str]) -> bool:
     """Whether choices of these names tell an operating point."""
-    return not _axes().isdisjoint(told)
+    return not {STAGE, *_axes()}.isdisjoint(told)
 
 
 def taken(name: str, told: Sequence[str], executed: np.ndarray) -> list[str]:
@@ -207,16 +217,22 @@ def taken(name: str, told: Sequence[str], executed: np.ndarray) -> list[str]:
 
     Args:
         name: of what answered: an operating point, or choices.
-        told: names of the choices; of an axis of operating points, it tells the point.
+        told: names of the choices; of an axis of operating points, it tells the point, and so does
+            the stage of a cascade.
         executed: [N, choices], what was chosen.
 
     >>> taken('s28-dynamic', ['exit'], np.array([[1], [0]]))
     ['s28-x1', 's28-x0']
     >>> taken('s28-dynamic', ['group0/block1'], np.array([[1]]))
     ['s28-dynamic']
+    >>> taken('s12+s20', ['stage'], np.array([[1]]))
+    ['s20']
     """
     if not tells(told):
         return [name] * len(executed)
+    if STAGE in told:
+        chain = name.split(BETWEEN)
+        return [chain[int(row[told.index(STAGE)])] for row in executed]
     axes = _axes()
     known = {}
     for place, choice in enumerate(told):
@@ -227,6 +243,21 @@ def taken(name: str, told: Sequence[str], executed: np.ndarray) -> list[str]:
         chosen = {axis: int(row[place]) for axis, place in known.items()}
         points.append(str(dataclasses.replace(Point.within(name), **chosen)))
     return points
+
+
+def check_count(thresholds: Sequence[float] | None, stages: int, name: str) -> None:
+    """Checks that there is a threshold for each exit, or for each stage.
+
+    Args:
+        thresholds: as they were given; None needs none.
+        stages: how many exits or stages there are.
+        name: of what has them, for the message.
+
+    Raises:
+        UsageError: there are more or fewer.
+    """
+    if thresholds is not None and len(thresholds) != stages:
+        raise UsageError(f'thresholds: {len(thresholds)} given; {name} takes {stages}, one a stage')
 
 
 def answered(logits: np.ndarray, points: list[str]) -> Prediction:

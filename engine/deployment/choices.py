@@ -13,7 +13,7 @@ class Chosen(NamedTuple):
     """The numbers by which a program says which way of one choice it executed.
 
     Attributes:
-        name: ``exit``, ``width``, or the scope of what is executed or not.
+        name: ``exit``, ``width``, ``stage``, or the scope of what is executed or not.
         result: name of the whole number that a program computes.
         numbers: all that it can be.
     """
@@ -65,11 +65,16 @@ class Largest(Operation):
 
 
 @dataclasses.dataclass(frozen=True)
+class Probabilities(Operation):
+    """Softmax of each row."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Confident(Operation):
     """1 where the logarithm of the probability of a row's answer reaches a threshold, else 0.
 
     Attributes:
-        exit: index of the exit whose logits the rows are.
+        exit: index of the exit, or of the stage of a cascade, whose logits the rows are.
         threshold: [1].
     """
 

@@ -12,9 +12,10 @@ import numpy as np
 from engine.data import augment, inputs
 from engine.data.inputs import GREY
 from engine.data.preprocessing import Preprocessing
-from engine.deployment import texts
+from engine.deployment import cascade_text, texts
 from engine.deployment.program import Program
 from engine.results import costs, exit_records, records, selection
+from engine.results.cascades import Cascade
 from engine.results.costs import Layers
 from engine.runs import data_record
 from engine.runs.checkpoint import Checkpoint
@@ -31,6 +32,7 @@ def describe(
     *,
     resizes: bool = True,
     library: str = 'onnx',
+    cascade: Cascade | None = None,
 ) -> texts.Texts:
     """The texts of a file but for how it is checked.
 
@@ -40,24 +42,33 @@ def describe(
         form: as of ``--form``.
         resizes: whether the file makes the sizes of its points itself.
         library: that writes it.
+        cascade: that is written in place of operating points.
     """
     config = source.config
     assert config is not None
+    if cascade is not None:
+        held = cascade_text.of_cascade(source, cascade, whole.points[cascade.name])
+    else:
+        held = _held(source, whole)
+    return texts.Texts(
+        images=images(config.preprocessing, resizes=resizes),
+        network=_network(source),
+        source=_source(source),
+        versions=texts.VersionText(__version__, f'{library} {metadata.version(library)}', form),
+        class_names=source.class_names,
+        **held,
+    )
+
+
+def _held(source: Checkpoint, whole: Program) -> dict[str, Any]:
+    """Texts of the operating points of a program, and of what it chooses image by image."""
     sides = {}
     choosing = []
     for name, point in whole.points.items():
         sides[name] = point.side
         if point.choices:
             choosing.append(name)
-    return texts.Texts(
-        points=points(source, sides, choosing),
-        images=images(config.preprocessing, resizes=resizes),
-        network=_network(source),
-        source=_source(source),
-        versions=texts.VersionText(__version__, f'{library} {metadata.version(library)}', form),
-        class_names=source.class_names,
-        **_choices(source, whole),
-    )
+    return {'points': points(source, sides, choosing), **_choices(source, whole)}
 
 
 def points(

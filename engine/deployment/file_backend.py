@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +14,20 @@ from engine.data import augment
 from engine.data.preprocessing import RESIZES, Preprocessing
 from engine.deployment import texts
 from engine.deployment.anytime import Anytime, exits_of
-from engine.deployment.backend import Prediction, Way, answered, joined, taken
+from engine.deployment.backend import Prediction, Way, answered, check_count, joined, taken
+from engine.deployment.names import EXIT, STAGE
 from engine.deployment.runtimes import Run, load
 from engine.deployment.texts import BudgetText, ImageText, PointText
 from engine.errors import UsageError
 from engine.files import read_bytes
 from engine.quantities import quantity
+from engine.results.chains import BETWEEN
 from nets.points import Point
 
 if TYPE_CHECKING:
     from engine.config.config import Config
     from engine.deployment.cascade import Turn
+    from engine.results.cascades import Cascade
     from engine.results.exit_thresholds import Policy
     from engine.results.selection import Choice
 
@@ -43,7 +46,7 @@ class FileBackend:
     Attributes:
         points: spellings of the operating points, strongest first.
         classes: names of the classes, by label.
-        has_exits: whether it can stop at exits.
+        has_exits: whether it can stop at exits, or at the stages of a cascade.
 
     Raises:
         UsageError: the file cannot be read, was not exported, or the runtime is not installed.
@@ -57,11 +60,17 @@ class FileBackend:
         self._texts = texts.parse(self._loaded.texts, self._file)
         self.points = [point.point for point in self._texts.points]
         self.classes = self._texts.class_names
-        choices = [choice.name for choice in self._texts.choices]
         exits = [name for name in self.points if Point.within(name).exit is not None]
-        self.has_exits = bool(exits) or 'exit' in choices
+        self.has_exits = bool(exits) or self._stops() > 0
         self._lock = threading.Lock()
         self._exits: dict[tuple[int | None, tuple[float, ...] | None], Anytime] = {}
+
+    def _stops(self) -> int:
+        """How many exits or stages there are, at which images leave by thresholds."""
+        for choice in self._texts.choices:
+            if choice.name in (EXIT, STAGE):
+                return len(choice.numbers)
+        return 0
 
     @property
     def config(self) -> Config:
@@ -108,22 +117,24 @@ class FileBackend:
                 'or a budget'
             )
         if self._texts.choices:
-            return within(self._file, self._texts.budgets, budget)
+            sizes = {point.point: point.size for point in self._texts.points}
+            return within(self._file, self._texts.budgets, budget, sizes)
         return within(self._file, self._texts.points, budget)
 
     def leaving_early(
         self, size: int | None, thresholds: Sequence[float] | None, deadline_ms: float
     ) -> Way:
-        """How the exits answer, see ``engine.deployment.backend.Backend``.
+        """How exits or stages answer, see ``engine.deployment.backend.Backend``.
 
         Args:
             size: input size in pixels; None is the largest.
-            thresholds: as of ``Staged.predict``, for a file whose exits choose.
+            thresholds: as of ``Staged.predict``, for a file that chooses by them.
             deadline_ms: see ``Anytime``.
 
         Raises:
-            UsageError: there are no exits.
+            UsageError: there are no exits, or others than there are thresholds.
         """
+        check_count(thresholds, self._stops(), self._file)
         key = size, None if thresholds is None else tuple(thresholds)
         with self._lock:
             if key not in self._exits:
@@ -137,14 +148,34 @@ class FileBackend:
         return one_by_one(self.at, points)
 
     def identity(self) -> str:
-        """None.
+        """The identity of the checkpoint of a cascade.
 
         Raises:
-            UsageError: always: a file does not tell it.
+            UsageError: the file holds none, and does not tell it.
         """
-        raise UsageError(
-            f'cascade: {self._file} does not tell of which checkpoint it was made; give the run'
-        )
+        if self._texts.cascade is None:
+            raise UsageError(
+                f'cascade: {self._file} holds points and no cascade; give the run, or a file of '
+                'python -m scripts.export RUN --cascade FILE'
+            )
+        return self._texts.cascade.identity
+
+    def carried(self, cascade: Cascade) -> Way | None:
+        """How the file answers by other thresholds of the cascade that it carries out.
+
+        Raises:
+            UsageError: the other one is of another chain.
+        """
+        own = self._texts.cascade
+        if own is None:
+            return None
+        if (own.points, own.combination) != (cascade.points, cascade.combination):
+            raise UsageError(
+                f'cascade: {self._file} carries out {self.points[0]}, by {own.combine} and '
+                f'temperatures {own.temperatures}, not {cascade.name}, by {cascade.combine} and '
+                f'{cascade.temperatures}; give the run'
+            )
+        return self.leaving_early(None, cascade.thresholds, float('inf'))
 
     def _by_exit(self, size: int | None, thresholds: Sequence[float] | None) -> list[Way]:
         """How each exit answers, or, by thresholds, all of them.
@@ -154,15 +185,14 @@ class FileBackend:
         """
         from engine.results.exit_thresholds import only_exit
 
-        choosing = [one for one in self._texts.choices if one.name == 'exit']
-        if not choosing:
+        count = self._stops()
+        if not count:
             return [self._at(point) for point in exits_of(self.points, size, self._file)]
         names = [one.point for one in self._texts.points if size in (None, one.size)]
         if not names:
             raise UsageError(f'size {size}: {self._file} has {" ".join(self.points)}')
         if thresholds is not None:
             return [self._at(names[0], thresholds)]
-        count = len(choosing[0].numbers)
         return [self._at(names[0], only_exit(exit, count)) for exit in range(count)]
 
 
@@ -202,7 +232,11 @@ def way(run: Run, point: PointText, images: ImageText, told: Sequence[str] = ())
         rows = run(views)  # [N, classes + choices]
         classes = rows.shape[1] - len(told)
         logits = rows[:, :classes].astype(np.float32)
-        return answered(logits, taken(point.point, told, rows[:, classes:]))
+        found = answered(logits, taken(point.point, told, rows[:, classes:]))
+        if STAGE not in told:
+            return found
+        chain = tuple(point.point.split(BETWEEN))
+        return found._replace(stages=[chain[: chain.index(one) + 1] for one in found.points])
 
     return Way(preprocessing, answer)
 
@@ -218,13 +252,19 @@ def _one_by_one(found: Way) -> Way:
     return Way(found.preprocessing, answer)
 
 
-def within(file: str, points: Sequence[PointText | BudgetText], budget: str | float) -> Choice:
+def within(
+    file: str,
+    points: Sequence[PointText | BudgetText],
+    budget: str | float,
+    sizes: Mapping[str, int] | None = None,
+) -> Choice:
     """The most accurate way to run within a budget of multiply-adds.
 
     Args:
         file: what has the points, for messages.
         points: with what was recorded of them.
         budget: mean multiply-adds of an image.
+        sizes: by point, in pixels, of what chooses by thresholds.
 
     Raises:
         UsageError: nothing was recorded, or nothing is within the budget.
@@ -236,8 +276,9 @@ def within(file: str, points: Sequence[PointText | BudgetText], budget: str | fl
         if one.top1 is not None and one.madds is not None:
             weight_bytes = one.weight_bytes if isinstance(one, PointText) else None
             found = selection.Choice(file, one.point, one.top1, one.madds, weight_bytes)
-            if isinstance(one, BudgetText) and one.thresholds:
-                found = dataclasses.replace(found, policy=_policy(one, file))
+            if isinstance(one, BudgetText) and one.thresholds and sizes is not None:
+                policy = _policy(one, sizes[one.point], file)
+                found = dataclasses.replace(found, policy=policy)
             known.append(found)
     if not known:
         raise UsageError(
@@ -247,12 +288,16 @@ def within(file: str, points: Sequence[PointText | BudgetText], budget: str | fl
     return selection.best(known, selection.Limits(madds=quantity('budget', str(budget))))
 
 
-def _policy(recorded: BudgetText, file: str) -> Policy:
-    """Thresholds of a file whose exits choose, as a policy of a run."""
+def _policy(recorded: BudgetText, size: int, file: str) -> Policy:
+    """Thresholds of a file that chooses by them, as a policy of a run.
+
+    Args:
+        recorded: the thresholds.
+        size: of the images, in pixels.
+        file: name of the file.
+    """
     from engine.results import exit_records, exit_thresholds
 
-    size = Point.within(recorded.point).size
-    assert size is not None
     madds = float(recorded.madds)
     exits = tuple(range(len(recorded.thresholds)))
     unit = exit_records.MADDS

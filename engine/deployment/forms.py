@@ -24,6 +24,7 @@ class Exporter:
         tolerated: share of the images that may be answered differently than by evaluation.
         chooses: whether it can hold what a network chooses image by image.
         thresholds: by exit, where exits choose.
+        cascade: the ``engine.results.cascades.Cascade`` to write in place of operating points.
     """
 
     static = False
@@ -31,6 +32,7 @@ class Exporter:
     tolerated = 0.0
     chooses = False
     thresholds: Sequence[float] = ()
+    cascade: Any = None
 
     def leave_resize(self) -> None:
         """Has files take images of the point's own size, which those who call them make.
@@ -45,7 +47,8 @@ class Exporter:
 
         Args:
             source: the ``engine.runs.checkpoint.Checkpoint``.
-            points: spellings of operating points that it has, strongest first.
+            points: spellings of operating points that it has, strongest first; of a cascade, that
+                of its chain.
             path: to make.
 
         Raises:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.deployment import program
-from engine.deployment.choices import Choose, Confident, Largest, Number
+from engine.deployment.choices import Choose, Confident, Largest, Number, Probabilities
 from engine.deployment.program import Operation, Program
 
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], np.ndarray]] = {
@@ -175,6 +175,8 @@ def _activation(operation: program.Activation, values: Values, _: Values) -> np.
         return np.maximum(x, 0)
     if operation.function == 'relu6':
         return np.clip(x, 0, 6)
+    if operation.function == 'log':
+        return np.log(np.maximum(x.astype(np.float64), program.TINY))
     # Nothing overflows on either side.
     return np.exp(-np.logaddexp(0, -x.astype(np.float64)))
 
@@ -238,10 +240,18 @@ def _largest(operation: Largest, values: Values, _: Values) -> np.ndarray:
     return values[operation.x].argmax(axis=1)
 
 
+def _probabilities(operation: Probabilities, values: Values, _: Values) -> np.ndarray:
+    x = values[operation.x].astype(np.float64)
+    parts = np.exp(x - x.max(axis=1, keepdims=True))
+    return parts / parts.sum(axis=1, keepdims=True)
+
+
 def _confident(operation: Confident, values: Values, constants: Values) -> np.ndarray:
     x = values[operation.x].astype(np.float64)
-    above = x - x.max(axis=1, keepdims=True)
-    confidence = -np.log(np.exp(above).sum(axis=1))  # [N]
+    odds = np.exp(x - x.max(axis=1, keepdims=True))
+    # Near 1 the probability of the answer does not tell what the others have.
+    np.put_along_axis(odds, x.argmax(axis=1)[:, None], 0.0, axis=1)
+    confidence = -np.log1p(odds.sum(axis=1))  # [N]
     return confidence.astype(np.float32) >= constants['threshold']
 
 
@@ -268,5 +278,6 @@ _RULES: Mapping[type[Operation], Callable[[Any, Values, Values], np.ndarray]] = 
     program.ToImages: _to_images,
     Number: _number,
     Largest: _largest,
+    Probabilities: _probabilities,
     Confident: _confident,
 }

@@ -56,7 +56,7 @@ def joint(whole: Program) -> Joint:
             f'--points {" ".join(whole.points)}: a file that chooses image by image holds nothing '
             f'else; give {choosing[0]} a file of its own'
         )
-    joining = _Joining(len(whole.points))
+    joining = Joining(len(whole.points))
     made = [joining.add(number, group) for number, group in enumerate(found)]
     outputs = [output for output, _ in made]
     output = joining.chosen(list(range(len(found))), outputs)
@@ -64,7 +64,7 @@ def joint(whole: Program) -> Joint:
     return Joint(joining.rows, output, joining.numbers, constants, choices)
 
 
-class _Joining:
+class Joining:
     """A list in the making.
 
     Args:

@@ -5,3 +5,7 @@ POINT = 'point'
 THRESHOLDS = 'thresholds'
 LOGITS = 'logits'
 EXECUTED = 'executed'
+
+# Of the choice that says which stage of a cascade, or which exit of a network, answered.
+STAGE = 'stage'
+EXIT = 'exit'

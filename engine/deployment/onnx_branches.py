@@ -12,7 +12,7 @@ from engine.deployment.alignment import results
 from engine.deployment.choices import Choose, Confident
 from engine.deployment.joining import Row
 from engine.deployment.names import IMAGES, POINT
-from engine.deployment.program import Program
+from engine.deployment.program import Dense, Program
 from engine.deployment.regions import Region
 from engine.errors import UsageError
 
@@ -95,6 +95,18 @@ def choose_by_height(w: OnnxGraph, whole: Program) -> None:
     flat = w.node('Reshape', [found, w.indices(-1)], 'flat')
     # Of all that takes one number it alone refuses none in every runtime.
     w.node('Split', [flat], POINT, split=[1])
+
+
+def classes(rows: Sequence[Row]) -> int:
+    """How many logits there are.
+
+    Raises:
+        UsageError: nothing says it.
+    """
+    for row in reversed(rows):
+        if isinstance(row[0], Dense):
+            return row[0].kernel.shape[1]
+    raise UsageError('the network has no classifier; nothing says how many classes it has')
 
 
 def thresholds(rows: Sequence[Row], whole: Program) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.preprocess import resized
-from engine.deployment import integer_program, interpreter, trace
+from engine.deployment import chaining, integer_program, interpreter, trace
 from engine.deployment.description import describe
 from engine.deployment.forms import Exporter, Runtime
 from engine.deployment.program import Program
@@ -15,6 +15,7 @@ from engine.deployment.runtimes import REMEDY, CannotRun, Loaded, Run, first_lin
 from engine.errors import UsageError
 from engine.files import in_shell
 from engine.runs.checkpoint import Checkpoint
+from nets.points import Point
 
 try:
     from engine.deployment import onnx_file
@@ -55,7 +56,7 @@ class Packed(Exporter):
 
         Args:
             source: where they are from.
-            points: their spellings, strongest first.
+            points: their spellings, strongest first; of a cascade, that of its chain.
             path: to make.
 
         Raises:
@@ -63,11 +64,17 @@ class Packed(Exporter):
         """
         assert source.config is not None
         self._resize = source.config.resize
-        whole = trace.of_points(source, points, self.thresholds)
+        if self.cascade is not None:
+            self._check_resize()
+            whole = chaining.of_cascade(source, self.cascade)
+        else:
+            whole = trace.of_points(source, points, self.thresholds)
         self._program = self._formed(whole, source)
         if not self._resizes:
             self._program = without_resize(self._program)
-        texts = describe(source, self._program, self.form, resizes=self._resizes)
+        texts = describe(
+            source, self._program, self.form, resizes=self._resizes, cascade=self.cascade
+        )
         onnx_file.save(
             self._program,
             path,
@@ -75,6 +82,19 @@ class Packed(Exporter):
             packed=self.packed,
             by_height=not self._resizes,
         )
+
+    def _check_resize(self) -> None:
+        """Refuses to leave the resize of several sizes to others, who do not know which will run.
+
+        Raises:
+            UsageError: there are several.
+        """
+        sizes = {Point.parse(name).size for name in self.cascade.points}
+        if not self._resizes and len(sizes) > 1:
+            raise UsageError(
+                f'--no-preprocess: {self.cascade.name} makes the size of a stage when the stage '
+                'runs, which only the file knows; leave it out, or give a cascade of one size'
+            )
 
     def _formed(self, whole: Program, source: Checkpoint) -> Program:
         """The program as this form has it."""

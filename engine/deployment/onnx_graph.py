@@ -19,7 +19,6 @@ from engine.deployment.onnx_tables import Tables
 from engine.deployment.onnx_unpacking import unpacked
 from engine.deployment.program import Codes, Operation, Part, Program
 from engine.deployment.regions import Region, regions
-from engine.errors import UsageError
 
 # The oldest operator set with all that is used, and the format's version of its time.
 OPSET = 11
@@ -42,10 +41,12 @@ class OnnxGraph:
 
     Attributes:
         place: start of the names of what the current operation needs beside its result.
+        classes: how many logits there are.
     """
 
     def __init__(self, whole: Program, *, packed: bool, by_height: bool = False):
         self._joint = joint(whole)
+        self.classes = onnx_branches.classes(self._joint.rows)
         self._whole = Program(whole.points, self._joint.constants)
         self._packed = packed
         self._by_height = by_height
@@ -98,8 +99,8 @@ class OnnxGraph:
         told = [choice.result for choice in self._joint.choices]
         self.write(regions(self._joint.rows, [self._joint.output, *told]))
         self.node('Identity', [self._names[self._joint.output]], LOGITS)
-        classes = self._classes()
-        outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [batch, classes])]
+        shape = [batch, self.classes]
+        outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, shape)]
         if told:
             found = self.node('Concat', [self._names[one] for one in told], 'numbers', axis=0)
             self.node('Unsqueeze', [found], EXECUTED, axes=[0])
@@ -140,12 +141,6 @@ class OnnxGraph:
             yield
         finally:
             self._nodes = before
-
-    def _classes(self) -> int:
-        for row in reversed(self._joint.rows):
-            if isinstance(row[0], program.Dense):
-                return row[0].kernel.shape[1]
-        raise UsageError('the network has no classifier; nothing says how many classes it has')
 
     def node(
         self, kind: str, inputs: Sequence[str], out: str, *beside: str, **attributes: Any

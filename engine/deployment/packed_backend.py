@@ -80,12 +80,17 @@ class PackedBackend(RunBackend):
 
         Args:
             size: input size in pixels; None is the largest.
-            thresholds: of no use: ``within`` chooses operating points.
+            thresholds: None: exits are operating points here, of which nobody leaves one.
             deadline_ms: see ``Anytime``.
 
         Raises:
-            UsageError: there are no exits.
+            UsageError: there are no exits, or thresholds.
         """
+        if thresholds is not None:
+            raise UsageError(
+                f'thresholds: {self._runtime} runs one exit of {self._source.prefix} at a time; '
+                "give backend='tensorflow', or a file of scripts.export that chooses"
+            )
         named = exits_of(self.points, size, self._source.prefix)
         with self._lock:
             if size not in self._exits:

@@ -5,11 +5,9 @@ Images of any size in, labels and scores out.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +139,7 @@ class Predictor:
         budget: str | float | None = None,
         deadline_ms: float | None = None,
         cascade: str | Path | None = None,
+        thresholds: Sequence[float] | None = None,
         RGB: bool | None = None,
         bad: inputs.Bad | None = None,
         total: int | None = None,
@@ -160,6 +159,7 @@ class Predictor:
                 the best answer that it has by then, others run the most accurate point that
                 ``scripts.profile`` has measured to be as fast.
             cascade: in place of a point, see ``predict``.
+            thresholds: likewise.
             RGB: colour order of arrays [H, W, 3]: RGB, or BGR as OpenCV reads them.
             bad: is told the name of an image that cannot be read and why, and it is left out;
                 without it that is an error.
@@ -169,43 +169,13 @@ class Predictor:
             UsageError: there is no such point, nothing is within the budget, or something is no
                 image that can be read.
         """
-        way, single = self._chosen(Asked(point, budget, deadline_ms, cascade))
+        way, single = self._chosen(Asked(point, budget, deadline_ms, cascade, thresholds))
         if inputs.is_one(images):
-            (answer,) = self._answers(way, [images], True, RGB, None, 1)
+            (answer,) = answers.stream(way, [images], True, RGB, None, 1, self.classes)
             return answer
         if total is None and isinstance(images, Sequence | np.ndarray):
             total = len(images)
-        return self._answers(way, images, single, RGB, bad, total)
-
-    def _answers(
-        self,
-        way: Way,
-        images: Iterable[Any],
-        single: bool,
-        rgb: bool | None,
-        bad: inputs.Bad | None,
-        total: int | None,
-    ) -> Iterator[Answer]:
-        """The answers of a way to several images.
-
-        Args:
-            way: that answers.
-            images: as of ``__call__``.
-            single: whether each image is a batch of its own.
-            rgb: colour order of arrays.
-            bad: as of ``__call__``.
-            total: likewise.
-        """
-        names: collections.deque[str] = collections.deque()
-        read = inputs.read(images, rgb, bad, names)
-        begun = time.perf_counter()
-        for batch in batches(read, way.preprocessing, single=single, total=total):
-            found = way.answer(batch)
-            count = len(found.labels)
-            ms = 1e3 * (time.perf_counter() - begun) / count
-            own = [names.popleft() for _ in range(count)]
-            yield from answers.of_batch(found, own, ms, self.classes)
-            begun = time.perf_counter()
+        return answers.stream(way, images, single, RGB, bad, total, self.classes)
 
     def warm_up(self, *points: str) -> None:
         """Builds what answers and runs it, so that a first answer takes no longer than others.
@@ -231,7 +201,7 @@ class Predictor:
             blank = np.zeros([side, side, 3], np.uint8)
             # The first run prepares, and the second takes its time.
             for _ in range(2):
-                list(self._answers(way, [blank], True, False, None, 1))
+                list(answers.stream(way, [blank], True, False, None, 1, self.classes))
 
     def _chosen(self, asked: Asked) -> tuple[Way, bool]:
         """The way that answers a call, and whether it takes images one by one.
@@ -242,7 +212,7 @@ class Predictor:
         Raises:
             UsageError: two ways are asked for, there is no such point, or nothing is within limits.
         """
-        if asked == Asked():
+        if not asked.given:
             asked = self._default
         asked.check()
         if asked.deadline_ms is not None:
@@ -257,14 +227,19 @@ class Predictor:
             found = cascades.read(Path(asked.cascade))
             found.check_identity(self._backend.identity(), f'cascade {asked.cascade}')
             return self._of_cascade(found), False
+        if asked.thresholds is not None:
+            return self._backend.leaving_early(None, asked.thresholds, float('inf')), False
         return self._at(asked.point or self.points[0]), False
 
     def _of_cascade(self, cascade: Cascade) -> Way:
         """How a cascade answers.
 
         Raises:
-            UsageError: there is no such point.
+            UsageError: there is no such point, or a file carries out another chain.
         """
+        carried = self._backend.carried(cascade)
+        if carried is not None:
+            return carried
         for point in cascade.points:
             self._check_point(point)
         return self._chain(cascade.points, cascade.combination).way(cascade.thresholds)
@@ -301,6 +276,7 @@ class Predictor:
         point: str | None = None,
         budget: str | float | None = None,
         cascade: str | Path | None = None,
+        thresholds: Sequence[float] | None = None,
     ) -> Prediction:
         """Labels and probabilities.
 
@@ -316,13 +292,17 @@ class Predictor:
                 accurate way to run that evaluation has recorded in the run folder, exits, gates
                 and cascades included, or in the file.
             cascade: file that ``scripts.thresholds`` wrote, in place of a point: images go on to
-                the next operating point of a chain until an answer is sure.
+                the next operating point of a chain until an answer is sure. A file that carries
+                out a cascade takes others of its chain.
+            thresholds: by exit, or by stage of a file that carries out a cascade, in place of a
+                point: the least logarithm of the probability of the answer with which an image
+                leaves there.
 
         Raises:
             UsageError: there is no such point, nothing is within the budget, or something is no
                 image.
         """
-        way, _ = self._chosen(Asked(point, budget, None, cascade))
+        way, _ = self._chosen(Asked(point, budget, None, cascade, thresholds))
         if way.answer_all is not None:
             return way.answer_all(batches(images, way.preprocessing))
         found = []

@@ -23,6 +23,9 @@ from engine.deployment.packing import packing
 if TYPE_CHECKING:
     from engine.deployment.choices import Chosen
 
+# The smallest normal number of float32.
+TINY = 2.0**-126
+
 # Levels of a channel of a stored kernel: its codes have 8 bits at most.
 MOST_LEVELS = 256
 
@@ -217,7 +220,7 @@ class Dense(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class Activation(Operation):
-    """A function of each value: ``relu``, ``relu6``, ``sigmoid``."""
+    """A function of each value: ``relu``, ``relu6``, ``sigmoid``, ``log`` of at least ``TINY``."""
 
     function: str
 

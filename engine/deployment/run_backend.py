@@ -12,6 +12,7 @@ from engine.graph import freeze
 from engine.importers import pytorch
 from engine.quantities import quantity
 from engine.results import selection
+from engine.results.cascades import Cascade
 from engine.runs import checkpoint, fingerprint
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
@@ -55,6 +56,9 @@ class RunBackend:
         """
         self._check_recorded('cascade')
         return fingerprint.identity(self._source.prefix)
+
+    def carried(self, cascade: Cascade) -> None:
+        """None: a run holds points, of which a chain is made."""
 
     def _check_recorded(self, limit: str) -> None:
         """Refuses weights of which no evaluation is recorded.

@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import trace
-from engine.deployment.backend import Prediction, Way, answered, taken, tells
+from engine.deployment.backend import Prediction, Way, answered, check_count, taken, tells
 from engine.deployment.cascade import Turn, one_by_one
 from engine.deployment.early_exit import EarlyExit
 from engine.deployment.program import Program
@@ -20,7 +20,7 @@ from engine.errors import UsageError
 from engine.graph import freeze
 from engine.results import selection
 from engine.runs.checkpoint import Checkpoint
-from nets.points import DYNAMIC, Point
+from nets.points import Point
 
 
 class Served:
@@ -88,8 +88,6 @@ class TensorFlowBackend(RunBackend):
         super().__init__(source, threads)
         network = self.config.network()
         self._dynamic = {name: network.choosing[name] for name in network.dynamic_names}
-        # At an operating point of a network that skips layers image by image, it does so.
-        self._skips = bool(network.static_options)
         self._lock = threading.Lock()
         self._exits: dict[int, tuple[EarlyExit, Preprocessing]] = {}
         self.points.extend(self._dynamic)
@@ -100,9 +98,7 @@ class TensorFlowBackend(RunBackend):
         Args:
             point: one of ``points``; of a network that skips layers image by image, they are.
         """
-        name = point
-        if self._skips:
-            name = f'{point}-{DYNAMIC}'
+        name = self.config.network().as_evaluated(point)
         if point in self._dynamic:
             size = self._dynamic[point]
             preprocessing = dataclasses.replace(self.config.preprocessing, sizes=(size,))
@@ -134,6 +130,7 @@ class TensorFlowBackend(RunBackend):
             )
         size = size or max(self.config.sizes)
         exits, preprocessing = self._early(size)
+        check_count(thresholds, len(exits.stages), self._source.prefix)
         names = tuple(str(Point(size=size, exit=k)) for k in range(len(exits.stages)))
         ran = [names[: k + 1] for k in range(len(names))]
         return way_of(exits, preprocessing, ran, thresholds, deadline_ms)

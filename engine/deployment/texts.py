@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from engine.errors import UsageError
-from engine.schema import Count, Misfit, Part, Percent, Positive, checked
+from engine.results.chains import Combination
+from engine.schema import Amount, Count, Misfit, Part, Percent, Positive, checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,8 @@ class ChoiceText(Part):
     """The meaning of a column of the output ``executed``.
 
     Attributes:
-        name: ``exit``, ``width``, or the scope of a block that is executed or not.
+        name: ``exit``, ``width``, ``stage`` of a cascade, or the scope of a block that is executed
+            or not.
         numbers: all that it can be, ascending.
         madds: that each of them adds to those of the point; none without layer records.
     """
@@ -63,13 +65,65 @@ class BudgetText(Part):
         point: spelling of what chooses.
         top1: percent.
         madds: multiply-adds of an image, the mean.
-        thresholds: by exit, for the input ``thresholds``; none without exits.
+        thresholds: by exit or stage, for the input ``thresholds``; none without these.
     """
 
     point: str
     top1: Percent
     madds: Count
     thresholds: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeText(Part):
+    """A cascade that a file carries out, as ``engine.results.cascades.Cascade`` was chosen.
+
+    Attributes:
+        points: spellings, by stage.
+        thresholds: by stage, the defaults of the input ``thresholds``: the least logarithm of the
+            probability of the answer with which an image leaves.
+        combine: which stages answer: the ``last``, or the ``mean`` of the probabilities of all.
+        temperatures: by which the logits of each stage are divided.
+        asked: budget or accuracy that was asked for.
+        instead: the most accurate point of no more cost.
+        identity: of the checkpoint and its calibrated statistics.
+        holdout_images: that thresholds were chosen by.
+        holdout_top1: percent of them, right.
+        holdout_shares: of them, by the stage that answered.
+        holdout_madds: mean of them; None without layer records.
+        validation_images: others, that the cascade was judged on.
+        validation_top1: percent of these, right.
+        validation_top5: percent, with the right class among the first five.
+        validation_shares: of these, by the stage that answered.
+        validation_madds: mean of these; None without layer records.
+    """
+
+    points: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    combine: str
+    temperatures: tuple[Amount, ...]
+    asked: str
+    instead: str
+    identity: str
+    holdout_images: Count
+    holdout_top1: Percent
+    holdout_shares: tuple[Amount, ...]
+    validation_images: Count
+    validation_top1: Percent
+    validation_top5: Percent
+    validation_shares: tuple[Amount, ...]
+    holdout_madds: Count | None = None
+    validation_madds: Count | None = None
+
+    def __post_init__(self) -> None:
+        counts = [len(self.points), len(self.thresholds), len(self.temperatures)]
+        if len({*counts, len(self.holdout_shares), len(self.validation_shares)}) > 1:
+            raise ValueError('cascade: every stage has a threshold, a temperature and shares')
+
+    @property
+    def combination(self) -> Combination:
+        """How its stages answer."""
+        return Combination(self.combine, self.temperatures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +267,7 @@ class Texts(Part):
         class_names: in the order of the logits; none if they are not known.
         executed: which layers run for an image.
         choices: columns of the output ``executed``, of a file that chooses image by image.
+        cascade: that such a file carries out; None of other files.
         budgets: ways to run such a file, cheapest first.
         verified: how the file was checked.
     """
@@ -225,6 +280,7 @@ class Texts(Part):
     class_names: tuple[str, ...] = ()
     executed: str = 'every layer, for every image'
     choices: tuple[ChoiceText, ...] = ()
+    cascade: CascadeText | None = None
     budgets: tuple[BudgetText, ...] = ()
     verified: tuple[VerifiedText, ...] = ()
 
@@ -238,7 +294,7 @@ class Texts(Part):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             # What is not known yet is written later.
-            if field.name not in ('verified', 'choices', 'budgets') or value:
+            if field.name not in ('verified', 'choices', 'cascade', 'budgets') or value:
                 found[field.name] = spell(value)
         return found
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.data.inputs import GREY
-from engine.deployment.texts import Texts
+from engine.deployment.texts import CascadeText, Texts
 from engine.results.formats import Column, Table
 
 # Names of classes that are shown.
@@ -21,7 +21,17 @@ _POINTS = (
     Column('madds', 'MAdds, M', 3, 1e6),
     Column('weight_bytes', 'weights, kB', 1, 1e3),
 )
+_JUDGED = ('images', 'top1', 'madds')
 _FACTS = (Column('fact', 'fact'), Column('value', 'value'))
+_STAGES = (
+    Column('stage', 'stage'),
+    Column('point', 'point'),
+    Column('threshold', 'threshold', 4),
+    Column('temperature', 'temperature', 3),
+    Column('madds', 'MAdds so far, M', 3, 1e6),
+    Column('holdout_share', 'hold-out, %', 1, 0.01),
+    Column('validation_share', 'validation, %', 1, 0.01),
+)
 _BUDGETS = (
     Column('point', 'chosen by'),
     Column('madds', 'mean MAdds, M', 3, 1e6),
@@ -39,6 +49,8 @@ _VERIFIED = (
 def tables(found: Texts) -> list[Table]:
     """All texts: what runs, what it was made of, what runs it."""
     parts = [_points(found), Table('facts', _FACTS, _facts(found))]
+    if found.cascade is not None:
+        parts.append(_stages(found, found.cascade))
     if found.budgets:
         rows = []
         for one in found.budgets:
@@ -56,6 +68,36 @@ def _points(found: Texts) -> Table:
         score = (one.top1, one.top5, one.evaluated)
         rows.append((one.point, one.side, one.size, *score, one.madds, one.weight_bytes))
     return Table('points', _POINTS, rows)
+
+
+def _stages(found: Texts, cascade: CascadeText) -> Table:
+    (choice,) = found.choices
+    costs = choice.madds or (None,) * len(cascade.points)
+    columns = (
+        choice.numbers,
+        cascade.points,
+        cascade.thresholds,
+        cascade.temperatures,
+        costs,
+        cascade.holdout_shares,
+        cascade.validation_shares,
+    )
+    return Table('cascade', _STAGES, list(zip(*columns, strict=True)))
+
+
+def _chosen(cascade: CascadeText) -> list[tuple[str, str]]:
+    """How a cascade was chosen, and what it does."""
+    rows = [
+        ('cascade answers by', cascade.combine),
+        ('cascade for', cascade.asked),
+        ('cascade in place of', cascade.instead),
+        ('cascade of identity', cascade.identity),
+    ]
+    for name in ('holdout', 'validation'):
+        count, top1, madds = [getattr(cascade, f'{name}_{what}') for what in _JUDGED]
+        mean = '' if madds is None else f', {madds / 1e6:.3f} M MAdds'
+        rows.append((f'cascade, {name}', f'{top1:.2f} % of {count}{mean}'))
+    return rows
 
 
 def _facts(found: Texts) -> list[tuple[str, str]]:
@@ -77,6 +119,8 @@ def _facts(found: Texts) -> list[tuple[str, str]]:
         ways = dict(zip(choice.numbers, choice.madds or choice.numbers))
         spelled = ', '.join(f'{number}: {madds:,} MAdds' for number, madds in ways.items())
         rows.append((f'executed: {choice.name}', spelled if choice.madds else str(choice.numbers)))
+    if found.cascade is not None:
+        rows += _chosen(found.cascade)
     for value in (found.network, found.source, found.versions):
         for field in dataclasses.fields(value):
             member = getattr(value, field.name)

@@ -14,10 +14,12 @@ from engine import timing
 from engine.console import followed
 from engine.data import classes
 from engine.data.datasets import open_dataset
+from engine.deployment import chaining
 from engine.deployment.forms import Exporter
 from engine.deployment.texts import VerifiedText
 from engine.errors import UsageError
 from engine.graph import freeze
+from engine.results.cascades import Cascade
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
 
@@ -39,6 +41,7 @@ class Comparison:
         runtime: name and version.
         point: spelling.
         choices: how many numbers say what was executed.
+        staged: whether it is a cascade, of which the stage belongs to the answer.
         images: how many were compared.
         differing: answers that differ.
         apart: images with a logit that differs by more than ``DIFFERENCE``.
@@ -51,6 +54,7 @@ class Comparison:
     runtime: str
     point: str
     choices: int = 0
+    staged: bool = False
     images: int = 0
     differing: int = 0
     apart: int = 0
@@ -58,6 +62,11 @@ class Comparison:
     right: int = 0
     expected_right: int = 0
     seconds: float = float('nan')
+
+    @property
+    def wrong(self) -> int:
+        """Answers that differ; of a cascade also those that another stage gave."""
+        return max(self.differing, self.otherwise) if self.staged else self.differing
 
     def add(self, found: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> None:
         """Adds images.
@@ -86,7 +95,7 @@ class Comparison:
 
     def facts(self) -> VerifiedText:
         """The comparison without what differs from one measurement to the next."""
-        return VerifiedText(self.runtime, self.point, self.images, self.differing)
+        return VerifiedText(self.runtime, self.point, self.images, self.wrong)
 
 
 class Images(NamedTuple):
@@ -168,12 +177,18 @@ def compare(
         points: that it holds, in its order.
         given: images.
     """
-    evaluations = [_Evaluation(source, point, exporter) for point in points]
+    evaluations: list[_Evaluation | _Stages]
+    if exporter.cascade is not None:
+        evaluations = [_Stages(source, exporter.cascade, exporter)]
+    else:
+        evaluations = [_Evaluation(source, point, exporter) for point in points]
     runtimes = exporter.runtimes(path)
     found = {}
     for number, point in enumerate(points):
         for name in runtimes:
-            found[number, name] = Comparison(name, point, evaluations[number].choices)
+            choices = evaluations[number].choices
+            staged = exporter.cascade is not None
+            found[number, name] = Comparison(name, point, choices, staged)
     starts = range(0, given.total, BATCH)
     for start in followed(starts, 'verifying', len(starts), 'batches', delay=1):
         numbers = range(start, min(start + BATCH, given.total))
@@ -244,6 +259,48 @@ class _Evaluation:
         logits, *executed = self._run(view)
         columns = [numbers[:, None] for numbers in executed]  # [N, 1] each
         return np.concatenate([logits, *columns], axis=1)
+
+
+class _Stages:
+    """A cascade as evaluation carries it out; attributes and methods as of ``_Evaluation``.
+
+    Args:
+        source: the checkpoint.
+        cascade: the cascade.
+        exporter: the format.
+    """
+
+    choices = 1
+
+    def __init__(self, source: Checkpoint, cascade: Cascade, exporter: Exporter):
+        names = chaining.stage_names(source, cascade.points)
+        self._stages = [_Evaluation(source, name, exporter) for name in names]
+        self._cascade = cascade
+        self.view = self._stages[0].view
+
+    def run(self, view: np.ndarray) -> np.ndarray:
+        """Logits [N, classes] of the stage that answers, and behind them its number."""
+        combination = self._cascade.combination
+        rows = np.arange(len(view))  # images that are still here
+        total: np.ndarray | None = None
+        found = np.empty(0)
+        for number, stage in enumerate(self._stages):
+            said = stage.run(view[rows])
+            logits = said[:, : said.shape[1] - stage.choices]
+            answered = combination.answer(number, logits, total)
+            scores = logits / np.float32(combination.temperatures[number])
+            if combination.sums and number:
+                scores = answered.scores.astype(np.float32)
+            if not number:
+                found = np.empty((len(view), scores.shape[1] + 1), np.float32)
+            found[rows, :-1] = scores
+            found[rows, -1] = number
+            left = answered.confidence < self._cascade.thresholds[number]  # [images still here]
+            rows = rows[left]
+            total = answered.total[left] if combination.sums else None
+            if not len(rows):
+                break
+        return found
 
 
 def table(found: Sequence[Comparison], *, labelled: bool) -> str:

@@ -124,6 +124,13 @@ static void read_means(const cJSON *budgets, struct point *point)
     }
 }
 
+/* Of a cascade, the means of the images that it was judged on by the thresholds of the file. */
+static void read_judged(const cJSON *cascade, struct point *point)
+{
+    point->top1 = recorded(cascade, "validation_top1");
+    point->madds = recorded(cascade, "validation_madds");
+}
+
 void model_read(const char *path, struct model *model)
 {
     *model = (struct model){.path = path};
@@ -138,6 +145,7 @@ void model_read(const char *path, struct model *model)
     if (strcmp(needed(model, model->images, "channels"), "BGR") != 0)
         fail("%s: is of grey images, which this program does not make", path);
     cJSON *choices = read_text(model, "choices"), *budgets = read_text(model, "budgets");
+    cJSON *cascade = read_text(model, "cascade");
     model->count = cJSON_GetArraySize(model->points);
     model->point = allocate((size_t)model->count, sizeof *model->point);
     for (int i = 0; i < model->count; i++) {
@@ -147,7 +155,9 @@ void model_read(const char *path, struct model *model)
         point->side = (int)recorded(record, "side");
         point->top1 = recorded(record, "top1");
         point->madds = recorded(record, "madds");
-        if (choices)
+        if (cascade)
+            read_judged(cascade, point);
+        else if (choices)
             read_means(budgets, point);
         if (point->side < 1 || point->side > 8192)
             fail("%s: %s is of images of %d pixels", path, point->name, point->side);
@@ -156,6 +166,7 @@ void model_read(const char *path, struct model *model)
         fail("%s: has no points; expected a file of scripts.export", path);
     cJSON_Delete(choices);
     cJSON_Delete(budgets);
+    cJSON_Delete(cascade);
 }
 
 void model_free(struct model *model)

@@ -51,7 +51,7 @@ export function readTexts(bytes) {
 
 // What a file of scripts.export says of itself: its points, class names and how images are cut.
 export function describe(bytes) {
-  const { points, images, class_names: classes } = readTexts(bytes);
+  const { points, images, class_names: classes, cascade } = readTexts(bytes);
   if (!points?.length || !images?.augmentation) {
     throw new Error('does not say how it is run; expected a file of scripts.export');
   }
@@ -61,5 +61,7 @@ export function describe(bytes) {
   if (images.channels !== 'BGR') {
     throw new Error('is of grey images, which this page does not make');
   }
+  // What it costs by the thresholds of the file, the mean over images.
+  if (cascade) points[0].madds = cascade.validation_madds;
   return { points, classes: classes ?? [], augmentation: images.augmentation, resize: images.resize };
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,10 @@ from engine.deployment.predictor import Predictor
 from engine.graph import freeze
 from engine.importers import pytorch
 from engine.optimization import averages
-from engine.results.exit_thresholds import Policy
+from engine.results import cascades
+from engine.results.exit_thresholds import ALWAYS, Policy
 from engine.results.records import read_layers
-from engine.runs import checkpoint, data_record
+from engine.runs import checkpoint, data_record, fingerprint
 from engine.runs.checkpoint import POINTS
 from engine.runs.data_record import DataRecord
 from nets import cost
@@ -497,3 +499,72 @@ def test_a_file_that_chooses(runs, tmp_path, capsys):
     for exit in range(3):
         madds = cost.madds(cost.cumulative(layers, f's16-x{exit}'))
         assert f'{exit}: {madds:,} MAdds' in row
+
+
+def cascade_of(run, file, points=('s12', 's16'), **changes):
+    """A file of a cascade of a run, which lets images leave that are right by half."""
+    none = cascades.Interval(0.0, 0.0)
+    judged = cascades.Judged(9, 50.0, 90.0, none, 5.0, none, (0.5, 0.5), (None, None), 0.0, none)
+    prefix = checkpoint.find(str(run), None, 'RUN')
+    fields = {
+        'points': points,
+        'thresholds': (-1.5, ALWAYS)[-len(points) :],
+        'combine': 'mean',
+        'temperatures': (0.5, 2.0)[-len(points) :],
+        'asked': '5M',
+        'unit': 'MAdds',
+        'checkpoint': prefix,
+        'identity': fingerprint.identity(prefix),
+        'instead': 's12',
+        'holdout': judged,
+        'validation': judged,
+    }
+    cascades.write(file, cascades.Cascade(**(fields | changes)))
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    'changes, flags, said',
+    [
+        ({'identity': 'another'}, [], 'thresholds were chosen for another checkpoint'),
+        ({'points': ('s12', 's14')}, [], 'no point s14; .* has s16 s12'),
+        ({'points': ('s12',)}, [], 'is one point; --points s12 writes it'),
+        ({}, ['--points', 's12'], 'says points and thresholds; leave --points out'),
+        ({}, ['--form', 'savedmodel'], 'in the forms packed, int8, float, can hold a cascade'),
+        ({}, ['--no-preprocess'], 'makes the size of a stage when the stage runs'),
+    ],
+)
+def test_cascades_that_are_not_exported(changes, flags, said, runs, tmp_path, capsys):
+    run, out = runs[0] / 'rsnet', tmp_path / 'out.onnx'
+    file = cascade_of(run, tmp_path / 'one.json', **changes)
+    assert export.main([str(run), '--cascade', file, '--out', str(out), *flags]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert not out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('form', ['packed', 'float'])
+def test_a_cascade_is_exported(form, runs, tmp_path, capsys):
+    """Checked, described, the same bytes again, and read by a predictor."""
+    run, out = runs[0] / 'rsnet', tmp_path / 'a.onnx'
+    file = cascade_of(run, tmp_path / 'one.json')
+    flags = ['--cascade', file, '--form', form, '--verify', '40']
+    for path in (out, tmp_path / 'b.onnx'):
+        assert export.main([str(run), *flags, '--out', str(path)]) == 0
+    said = capsys.readouterr().out
+    lines = [line.split() for line in said.splitlines() if 's12+s16' in line.split()]
+    assert len(lines) == 6 and all(line[3:5] == ['40', '0'] for line in lines if line[3] == '40')
+    assert out.read_bytes() == (tmp_path / 'b.onnx').read_bytes()
+    assert export.main(['--show', str(out)]) == 0
+    shown = capsys.readouterr().out
+    layers = read_layers(run)
+    madds = [cost.madds(layers[point]) for point in ('s12', 's16')]
+    for stage, spent in enumerate((madds[0], sum(madds))):
+        assert re.search(rf'{stage} +s1[26] .*{spent / 1e6:.3f}', shown)
+    assert f'50.00 % of 9, {(madds[0] + sum(madds)) / 2e6:.3f} M MAdds' in shown
+    images = list(np.random.default_rng(0).integers(256, size=(30, 20, 20, 3), dtype=np.uint8))
+    found = Predictor(out).predict(images)
+    right = Predictor(run).predict(images, cascade=file)
+    assert found.stages == right.stages and len(set(found.stages)) == 2
+    np.testing.assert_array_equal(found.labels, right.labels)
+    assert Predictor(out).predict(images, cascade=file).stages == found.stages

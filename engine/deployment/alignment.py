@@ -106,7 +106,8 @@ def _resized(point: PointProgram, constants: dict[str, Constant]) -> PointProgra
 
 def _shape(point: PointProgram) -> tuple[Any, ...]:
     """Operations of a point, what each reads, and options: all that points of a group share."""
-    numbers = {point.input: -1}
+    numbers = {name: -number for number, (name, _) in enumerate(point.views, 2)}
+    numbers[point.input] = -1
     found = []
     for operation in point.operations:
         fields: list[Any] = [type(operation).__name__]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,12 @@ def of_cascade(source: Checkpoint, cascade: Cascade, point: PointProgram) -> dic
         madds=0 if costs else None,
     )
     numbers = tuple(range(len(cascade.points)))
+    sides = tuple(side for _, side in point.views)
     return {
         'points': (about,),
         'choices': (texts.ChoiceText(STAGE, numbers, costs),),
         'executed': 'as the output executed says, image by image',
-        'cascade': _told(cascade, costs),
+        'cascade': dataclasses.replace(told(cascade, costs), sides=sides),
         'budgets': tuple(_budgets(folder, cascade, costs)),
     }
 
@@ -72,12 +74,12 @@ def _mean(costs: Sequence[int], shares: Sequence[float]) -> int | None:
     return round(float(np.dot(costs, shares)))
 
 
-def _told(cascade: Cascade, costs: Sequence[int]) -> texts.CascadeText:
+def told(cascade: Cascade, costs: Sequence[int]) -> texts.CascadeText:
     """The text of a cascade.
 
     Args:
         cascade: the cascade.
-        costs: as of ``_mean``.
+        costs: multiply-adds of an image by stage, all that ran included; may be none.
     """
     holdout, validation = cascade.holdout, cascade.validation
     return texts.CascadeText(

@@ -6,6 +6,7 @@ of them compute, such as normalised images or the layers in front of exits, is t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ def of_cascade(source: Checkpoint, cascade: Cascade) -> Program:
         cascade: that was chosen for it.
 
     Raises:
-        UsageError: the network has no such point, or the stages read different images.
+        UsageError: the network has no such point.
     """
     names = stage_names(source, cascade.points)
     return chained(trace.of_points(source, names), names, cascade)
@@ -81,28 +82,36 @@ def chained(whole: Program, names: Sequence[str], cascade: Cascade) -> Program:
         whole: that has them.
         names: of the points in it, by stage.
         cascade: when an image leaves, and how stages answer.
-
-    Raises:
-        UsageError: they read different images.
     """
     points = [whole.points[name] for name in names]
     first, *_ = points
-    for name, point in zip(cascade.points, points, strict=True):
-        if point.side != first.side:
-            raise UsageError(
-                f'--cascade: {name} reads images of {point.side} pixels and {cascade.points[0]} of '
-                f'{first.side}, each made while loading, and a file takes one; '
-                'Predictor(RUN).predict(images, cascade=FILE) runs it'
-            )
+    views: dict[str, int] = {}
     constants = Constants()
     constants.update(whole.constants)
     chain = _Chain(constants, cascade)
     for stage, point in enumerate(points):
+        if point.side != first.side:
+            point = _apart(point)
+            views.update(point.views)
         chain.add(stage, point)
     output, told = chain.nested()
     operations = tuple(chain.operations)
-    made = PointProgram(IMAGES, first.side, operations, output, (told,), channels=first.channels)
+    made = PointProgram(
+        IMAGES, first.side, operations, output, (told,), first.channels, tuple(views.items())
+    )
     return with_points({cascade.name: made}, constants)
+
+
+def _apart(point: PointProgram) -> PointProgram:
+    """The point with an input of its own, for images that are made in another size."""
+    name = f'{IMAGES}_{point.side}'
+    operations = []
+    for operation in point.operations:
+        if operation.x == point.input:
+            operation = dataclasses.replace(operation, x=name)
+        operations.append(operation)
+    views = ((name, point.side),)
+    return dataclasses.replace(point, operations=tuple(operations), views=views)
 
 
 class _Chain:

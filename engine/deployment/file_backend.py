@@ -96,6 +96,7 @@ class FileBackend:
             self._texts.points[number],
             self._texts.images,
             [choice.name for choice in self._texts.choices],
+            self._texts.cascade.sides if self._texts.cascade else (),
         )
         if not self._texts.choices:
             return found
@@ -196,7 +197,13 @@ class FileBackend:
         return [self._at(names[0], only_exit(exit, count)) for exit in range(count)]
 
 
-def way(run: Run, point: PointText, images: ImageText, told: Sequence[str] = ()) -> Way:
+def way(
+    run: Run,
+    point: PointText,
+    images: ImageText,
+    told: Sequence[str] = (),
+    sides: Sequence[int] = (),
+) -> Way:
     """How an operating point of a file answers.
 
     Args:
@@ -204,6 +211,7 @@ def way(run: Run, point: PointText, images: ImageText, told: Sequence[str] = ())
         point: what is computed.
         images: how its images are made.
         told: names of the choices that it tells of.
+        sides: of further images that it takes.
 
     Raises:
         UsageError: its images are made in a way that is not known here.
@@ -219,17 +227,20 @@ def way(run: Run, point: PointText, images: ImageText, told: Sequence[str] = ())
             'which this version does not have'
         )
     view = images.view or point.side
+    sizes = (point.side, *sides) if sides else (point.size,)
     preprocessing = Preprocessing(
-        images.augmentation, view, (point.size,), images.resize, images.inputs
+        images.augmentation, view, tuple(sorted(sizes, reverse=True)), images.resize, images.inputs
     )
 
     def answer(batch: Sequence[np.ndarray]) -> Prediction:
-        (views,) = batch  # uint8 [N, view, view, 3]
+        views = list(batch)  # uint8 [N, view, view, 3] each
         if images.dtype == 'float32':
             from engine.data.preprocess import resized
 
-            views = resized(views, images.resize, point.size)
-        rows = run(views)  # [N, classes + choices]
+            views = [resized(one, images.resize, point.size) for one in views]
+        if sides:
+            views = [views[preprocessing.sizes.index(size)] for size in sizes]
+        rows = run(*views)  # [N, classes + choices]
         classes = rows.shape[1] - len(told)
         logits = rows[:, :classes].astype(np.float32)
         found = answered(logits, taken(point.point, told, rows[:, classes:]))
@@ -245,8 +256,9 @@ def _one_by_one(found: Way) -> Way:
     """The same for files that choose image by image, which take one at a time."""
 
     def answer(batch: Sequence[np.ndarray]) -> Prediction:
-        (views,) = batch
-        parts = [found.answer([view[None]]) for view in views]
+        parts = []
+        for number in range(len(batch[0])):
+            parts.append(found.answer([views[number : number + 1] for views in batch]))
         return joined(parts)
 
     return Way(found.preprocessing, answer)

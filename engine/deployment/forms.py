@@ -9,9 +9,10 @@ import numpy as np
 
 from engine.errors import UsageError
 
-# Logits [N, classes] of images uint8 [N, side, side, 3] at the point of this number in the file.
-# Behind them, where the file chooses image by image, a column for each choice: what was executed.
-Runtime = Callable[[np.ndarray, int], np.ndarray]
+# Logits [N, classes] of images uint8 [N, side, side, 3], an array by input, at the point of this
+# number in the file. Behind them, where the file chooses image by image, a column for each choice:
+# what was executed.
+Runtime = Callable[[Sequence[np.ndarray], int], np.ndarray]
 
 
 class Exporter:

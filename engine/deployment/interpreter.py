@@ -34,7 +34,9 @@ def run(whole: Program, point: str, images: np.ndarray) -> np.ndarray:
     return logits
 
 
-def answers(whole: Program, point: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def answers(
+    whole: Program, point: str, images: np.ndarray, *views: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Logits [N, classes] float32, and int64 [N, choices] what is executed by choice.
 
     All branches are computed for all images, and each image gets its own.
@@ -43,9 +45,12 @@ def answers(whole: Program, point: str, images: np.ndarray) -> tuple[np.ndarray,
         whole: the program.
         point: spelling of the operating point.
         images: uint8 [N, side, side, 3], BGR.
+        *views: further ones, as of ``PointProgram``.
     """
     one = whole.points[point]
     values = {one.input: images}
+    for (name, _), view in zip(one.views, views, strict=True):
+        values[name] = view
     for operation in one.operations:
         if isinstance(operation, Choose):
             values.update(_chosen(operation, values))

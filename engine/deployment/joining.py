@@ -98,7 +98,8 @@ class Joining:
         for place, point in enumerate(group.places):
             self.numbers[point] = place
         first, *_ = group.points
-        here = {first.input: IMAGES}
+        here = {name: name for name, _ in first.views}
+        here[first.input] = IMAGES
         for row in zip(*(point.operations for point in group.points)):
             read = {}
             for field, value in names(row[0]).items():

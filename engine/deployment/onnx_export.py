@@ -123,15 +123,15 @@ class Packed(Exporter):
                 one = _one_by_one(one)
             runs.append(one)
 
-        def run(images: np.ndarray, number: int) -> np.ndarray:
+        def run(views: Sequence[np.ndarray], number: int) -> np.ndarray:
             """Answers of the runtime.
 
             Raises:
                 CannotRun: it fails.
             """
-            given = self._sized(images, number)
+            given = [self._sized(view, number) for view in views]
             try:
-                return runs[number](given)
+                return runs[number](*given)
             except Exception as error:  # every runtime has classes of its own for every fault
                 point = list(self._program.points)[number]
                 raise CannotRun(
@@ -140,10 +140,10 @@ class Packed(Exporter):
 
         return run
 
-    def _interpreted(self, images: np.ndarray, number: int) -> np.ndarray:
+    def _interpreted(self, views: Sequence[np.ndarray], number: int) -> np.ndarray:
         point = list(self._program.points)[number]
-        some = self._sized(images[:INTERPRETED], number)
-        return np.concatenate(interpreter.answers(self._program, point, some), axis=1)
+        some = [self._sized(view[:INTERPRETED], number) for view in views]
+        return np.concatenate(interpreter.answers(self._program, point, *some), axis=1)
 
     def _sized(self, images: np.ndarray, number: int) -> np.ndarray:
         """Views of evaluation as the file takes them."""
@@ -189,7 +189,10 @@ class Int8(Packed):
 def _one_by_one(run: Run) -> Run:
     """A function of several images, of one that takes a single image."""
 
-    def each(images: np.ndarray) -> np.ndarray:
-        return np.concatenate([run(image[None]) for image in images])
+    def each(*views: np.ndarray) -> np.ndarray:
+        found = []
+        for number in range(len(views[0])):
+            found.append(run(*(view[number : number + 1] for view in views)))
+        return np.concatenate(found)
 
     return each

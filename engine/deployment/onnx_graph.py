@@ -54,6 +54,8 @@ class OnnxGraph:
         self._initializers: dict[str, Any] = {}
         self._made: dict[Any, str] = {}
         self._names = {IMAGES: IMAGES, POINT: POINT}
+        self._views = [view for point in whole.points.values() for view in point.views]
+        self._names |= {name: name for name, _ in self._views}
         self._rows: set[str] = set()
         self._numbers: set[str] = set()
         self._rules: Mapping[type[Operation], Rule] = {}
@@ -81,6 +83,9 @@ class OnnxGraph:
         channels = points[0].channels
         images = helper.make_tensor_value_info(IMAGES, kind, [batch, side, side, channels])
         inputs = [images]
+        for name, edge in self._views:
+            shape = [batch, edge, edge, channels]
+            inputs.append(helper.make_tensor_value_info(name, kind, shape))
         if len(points) > 1 and self._by_height:
             onnx_branches.choose_by_height(self, self._whole)
         elif len(points) > 1:

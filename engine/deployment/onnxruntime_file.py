@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime
 
-from engine.deployment.names import IMAGES, POINT, THRESHOLDS
+from engine.deployment.names import POINT, THRESHOLDS
 from engine.deployment.runtimes import Run
 
 
@@ -30,6 +30,7 @@ class OnnxRuntimeFile:
         self.texts = self._session.get_modelmeta().custom_metadata_map
         names = [one.name for one in self._session.get_inputs()]
         self._several = POINT in names
+        self._images = [name for name in names if name not in (POINT, THRESHOLDS)]
 
     def at(self, number: int, side: int, thresholds: Sequence[float] = ()) -> Run:
         """A function that runs an operating point, see ``engine.deployment.runtimes.Loaded``.
@@ -45,7 +46,8 @@ class OnnxRuntimeFile:
         if thresholds:
             feed[THRESHOLDS] = np.array(thresholds, np.float32)
 
-        def run(images: np.ndarray) -> np.ndarray:
-            return np.concatenate(self._session.run(None, {IMAGES: images} | feed), axis=1)
+        def run(*views: np.ndarray) -> np.ndarray:
+            given = dict(zip(self._images, views, strict=True))
+            return np.concatenate(self._session.run(None, given | feed), axis=1)
 
         return run

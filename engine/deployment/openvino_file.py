@@ -51,11 +51,11 @@ class OpenVinoFile:
         most, *_ = model.input(IMAGES).get_partial_shape()
         compiled: dict[bool, Run] = {}
 
-        def run(images: np.ndarray) -> np.ndarray:
-            alone = len(images) == 1
+        def run(*views: np.ndarray) -> np.ndarray:
+            alone = len(views[0]) == 1
             if alone not in compiled:
                 compiled[alone] = self._compiled(model, most, side, alone=alone)
-            return compiled[alone](images)
+            return compiled[alone](*views)
 
         return run
 
@@ -96,8 +96,9 @@ class OpenVinoFile:
         shaped.reshape({IMAGES: openvino.PartialShape([count, side, side, channels])})
         execute = prepared(shaped, self._execute)
 
-        def run(images: np.ndarray) -> np.ndarray:
-            found = execute([openvino.Tensor(np.ascontiguousarray(images), shared_memory=True)])
+        def run(*views: np.ndarray) -> np.ndarray:
+            arrays = [np.ascontiguousarray(view) for view in views]
+            found = execute([openvino.Tensor(array, shared_memory=True) for array in arrays])
             # The buffers are used again, not those of the copy.
             return np.concatenate([tensor.data for tensor in found], axis=1)
 

@@ -356,6 +356,7 @@ class PointProgram:
         output: name of the logits [N, classes].
         choices: numbers that say what was executed, of a program that chooses image by image.
         channels: of the images: three, or one of grey ones.
+        views: further images, of stages that do not read those: name and side of each.
     """
 
     input: str
@@ -364,6 +365,7 @@ class PointProgram:
     output: str
     choices: tuple[Chosen, ...] = ()
     channels: int = 3
+    views: tuple[tuple[str, int], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

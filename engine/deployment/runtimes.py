@@ -12,9 +12,9 @@ from engine.errors import UsageError
 # What installs the packages of all of them.
 REMEDY = "python -m pip install '.[export]'"
 
-# Logits [N, classes] of images as a file takes them; of a file that chooses, which takes one image,
-# a column for each choice behind them: what was executed.
-Run = Callable[[np.ndarray], np.ndarray]
+# Logits [N, classes] of images as a file takes them, one array by input; of a file that chooses,
+# which takes one image, a column for each choice behind them: what was executed.
+Run = Callable[..., np.ndarray]
 
 
 class CannotRun(UsageError):

@@ -51,7 +51,8 @@ class SavedModel(Exporter):
             meta = tf.saved_model.load(session, ['serve'], folder)
         signatures = [meta.signature_def[point] for point in self._points]
 
-        def run(images: np.ndarray, number: int) -> np.ndarray:
+        def run(views: Sequence[np.ndarray], number: int) -> np.ndarray:
+            (images,) = views
             signature = signatures[number]
             feed = {signature.inputs['images'].name: images}
             return session.run(signature.outputs['logits'].name, feed)

@@ -96,6 +96,8 @@ class CascadeText(Part):
         validation_top5: percent, with the right class among the first five.
         validation_shares: of these, by the stage that answered.
         validation_madds: mean of these; None without layer records.
+        sides: edges in pixels of the further inputs ``images_SIDE``, for stages whose size is made
+            of an image while loading; none where one input serves all.
     """
 
     points: tuple[str, ...]
@@ -114,6 +116,7 @@ class CascadeText(Part):
     validation_shares: tuple[Amount, ...]
     holdout_madds: Count | None = None
     validation_madds: Count | None = None
+    sides: tuple[Positive, ...] = ()
 
     def __post_init__(self) -> None:
         counts = [len(self.points), len(self.thresholds), len(self.temperatures)]

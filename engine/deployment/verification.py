@@ -197,16 +197,16 @@ def compare(
         if given.labels is not None:
             labels = given.labels[numbers.start : numbers.stop]
         for number, evaluation in enumerate(evaluations):
-            view = evaluation.view(batch)
-            expected = evaluation.run(view)
+            views = evaluation.views(batch)
+            expected = evaluation.run(*views)
             for name, run in runtimes.items():
                 one = found[number, name]
-                answers = run(view, number)
+                answers = run(views, number)
                 # A slow runtime takes the first images of a batch.
                 some = slice(len(answers))
                 one.add(answers, expected[some], labels[some])
     for number, evaluation in enumerate(evaluations):
-        image = evaluation.view([given.read(0)])
+        image = evaluation.views([given.read(0)])
         timed = {}
         for name, run in runtimes.items():
             # The interpreter is slow, and took a few of them.
@@ -227,6 +227,7 @@ class _Evaluation:
 
     Attributes:
         choices: how many numbers say what was executed.
+        side: edge of its images, pixels.
     """
 
     def __init__(self, source: Checkpoint, point: str, exporter: Exporter):
@@ -244,15 +245,17 @@ class _Evaluation:
         self.choices = len(frozen.signatures[0].fetches) - 1
         self._preprocessing = model.config.preprocessing
         side = self._preprocessing.side(size)
+        self.side = side
         self._place = self._preprocessing.view_sizes.index(side)
 
-    def view(self, batch: Sequence[np.ndarray]) -> np.ndarray:
+    def views(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Images as the point takes them, uint8 [N, side, side, 3].
 
         Args:
             batch: uint8 [H, W, 3], BGR, of any size.
         """
-        return np.stack([self._preprocessing.eval_views(image)[self._place] for image in batch])
+        views = [self._preprocessing.eval_views(image)[self._place] for image in batch]
+        return [np.stack(views)]
 
     def run(self, view: np.ndarray) -> np.ndarray:
         """Logits [N, classes], and behind them what was executed by choice."""
@@ -276,23 +279,34 @@ class _Stages:
         names = chaining.stage_names(source, cascade.points)
         self._stages = [_Evaluation(source, name, exporter) for name in names]
         self._cascade = cascade
-        self.view = self._stages[0].view
+        # One stage by edge of its images, in the order of the inputs of a file.
+        self._reading: dict[int, _Evaluation] = {}
+        for stage in self._stages:
+            self._reading.setdefault(stage.side, stage)
 
-    def run(self, view: np.ndarray) -> np.ndarray:
+    def views(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Images as the stages take them, by edge."""
+        found = []
+        for stage in self._reading.values():
+            found += stage.views(batch)
+        return found
+
+    def run(self, *views: np.ndarray) -> np.ndarray:
         """Logits [N, classes] of the stage that answers, and behind them its number."""
         combination = self._cascade.combination
-        rows = np.arange(len(view))  # images that are still here
+        by_side = dict(zip(self._reading, views, strict=True))
+        rows = np.arange(len(views[0]))  # images that are still here
         total: np.ndarray | None = None
         found = np.empty(0)
         for number, stage in enumerate(self._stages):
-            said = stage.run(view[rows])
+            said = stage.run(by_side[stage.side][rows])
             logits = said[:, : said.shape[1] - stage.choices]
             answered = combination.answer(number, logits, total)
             scores = logits / np.float32(combination.temperatures[number])
             if combination.sums and number:
                 scores = answered.scores.astype(np.float32)
             if not number:
-                found = np.empty((len(view), scores.shape[1] + 1), np.float32)
+                found = np.empty((len(rows), scores.shape[1] + 1), np.float32)
             found[rows, :-1] = scores
             found[rows, -1] = number
             left = answered.confidence < self._cascade.thresholds[number]  # [images still here]

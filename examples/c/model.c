@@ -146,6 +146,8 @@ void model_read(const char *path, struct model *model)
         fail("%s: is of grey images, which this program does not make", path);
     cJSON *choices = read_text(model, "choices"), *budgets = read_text(model, "budgets");
     cJSON *cascade = read_text(model, "cascade");
+    if (cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(cascade, "sides")))
+        fail("%s: takes the image in several sizes, which this program does not make", path);
     model->count = cJSON_GetArraySize(model->points);
     model->point = allocate((size_t)model->count, sizeof *model->point);
     for (int i = 0; i < model->count; i++) {

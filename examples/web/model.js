@@ -61,6 +61,9 @@ export function describe(bytes) {
   if (images.channels !== 'BGR') {
     throw new Error('is of grey images, which this page does not make');
   }
+  if (cascade?.sides.length) {
+    throw new Error('takes the image in several sizes, which this page does not make');
+  }
   // What it costs by the thresholds of the file, the mean over images.
   if (cascade) points[0].madds = cascade.validation_madds;
   return { points, classes: classes ?? [], augmentation: images.augmentation, resize: images.resize };

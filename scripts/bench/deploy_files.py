@@ -110,7 +110,7 @@ class _Made(forms.Exporter):
     def runtimes(self, path: Path) -> dict[str, forms.Runtime]:
         loaded = runtimes.load(self._runtime, path.read_bytes(), str(path), 1)
         run = loaded.at(0, self._side)
-        return {self._runtime: lambda images, number: run(images)}
+        return {self._runtime: lambda views, number: run(*views)}
 
 
 def of_others(source: Checkpoint, points: Sequence[str], images: int, folder: Path) -> list[File]:

@@ -195,8 +195,7 @@ def export(args: argparse.Namespace, path: Path) -> str:
             f'{args.out} is not made: {wrong[0].runtime} answers {wrong[0].wrong} of '
             f'{wrong[0].images} images differently at {wrong[0].point}{remedy}'
         )
-    verified = tuple(one.facts() for one in found)
-    exporter.note(path, {'verified': texts.spell(verified)})
+    exporter.note(path, {'verified': texts.spell(verification.facts(found))})
     return f'{" ".join(points)} of {source.prefix}'
 
 

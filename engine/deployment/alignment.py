@@ -57,6 +57,19 @@ def names(operation: Operation) -> dict[str, Any]:
     return found
 
 
+def reads(operation: Operation) -> list[str]:
+    """Names of the results that an operation reads."""
+    found: list[str] = []
+    waiting = list(names(operation).values())
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            found.append(value)
+        else:
+            waiting.extend(value)
+    return found
+
+
 def results(operation: Operation) -> tuple[str, ...]:
     """Names of all that an operation gives."""
     return (operation.out, *getattr(operation, 'beside', ()))

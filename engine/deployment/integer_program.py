@@ -96,19 +96,6 @@ def integer(whole: Program) -> Program:
     return program.with_points(points, constants)
 
 
-def _reads(operation: Operation) -> list[str]:
-    """Names of the results that an operation reads."""
-    found: list[str] = []
-    waiting = list(alignment.names(operation).values())
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            found.append(value)
-        else:
-            waiting.extend(value)
-    return found
-
-
 def _pads(operation: Any) -> bool:
     """Whether a layer can read zeros around its input, at some size of it."""
     if not isinstance(operation, program.Convolution):
@@ -277,7 +264,7 @@ class _Rewriting:
         """Affine functions that alone read a result, by its name."""
         readers: dict[str, list[Operation]] = {output: []}
         for operation in self._operations:
-            for name in _reads(operation):
+            for name in alignment.reads(operation):
                 readers.setdefault(name, []).append(operation)
         found = {}
         for name, reading in readers.items():
@@ -340,7 +327,7 @@ class _Rewriting:
     def _reading_levels(self, operation: Operation) -> Operation:
         """An operation that reads whole numbers multiplied out."""
         names = {}
-        for name in _reads(operation):
+        for name in alignment.reads(operation):
             names[name] = name
             if name in self._whole:
                 names[name] = self._multiplied_out(name)

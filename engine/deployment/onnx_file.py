@@ -131,7 +131,9 @@ def _resize(w: OnnxGraph, row: Sequence[program.Resize]) -> None:
     matrices = w.values(row, 'shares')
     found = [blocks(matrix) for matrix in matrices]
     shares = w.cut([one.shares for one in found], f'{w.place}/shares')  # [G, rows, pixels]
-    pixels = w.cut([one.pixels.reshape(-1) for one in found], f'{w.place}/pixels')
+    pixels = ''
+    if not all(one.apart for one in found):
+        pixels = w.cut([one.pixels.reshape(-1) for one in found], f'{w.place}/pixels')
     apart = [np.array([0, 0, *one.pixels.shape, -1], np.int64) for one in found]
     together = [np.array([0, 0, len(matrix), -1], np.int64) for matrix in matrices]
     shapes = w.vector(apart, f'{w.place}/apart'), w.vector(together, f'{w.place}/together')
@@ -139,9 +141,10 @@ def _resize(w: OnnxGraph, row: Sequence[program.Resize]) -> None:
     x = w.x(row)
     for axis in ('lines', 'columns'):
         name = f'{w.place}/{axis}'
-        # Of numbers in two axes OpenVINO 2026.4 compiles no network of whole numbers.
-        taken = w.node('Gather', [x, pixels], f'{name}/taken', axis=2)
-        windows = w.node('Reshape', [taken, shapes[0]], f'{name}/windows')
+        if pixels:
+            # Of numbers in two axes OpenVINO 2026.4 compiles no network of whole numbers.
+            x = w.node('Gather', [x, pixels], f'{name}/taken', axis=2)
+        windows = w.node('Reshape', [x, shapes[0]], f'{name}/windows')
         means = w.node('MatMul', [shares, windows], f'{name}/means')
         joined.append(w.node('Reshape', [means, shapes[1]], f'{name}/joined'))
         if axis == 'lines':
@@ -164,7 +167,7 @@ def _outputs_first(kernel: np.ndarray) -> np.ndarray:
 
 def _convolve(w: OnnxGraph, row: Sequence[program.Convolution], kernel: str) -> None:
     first = row[0]
-    options = _padding(first)
+    options = _padding(first.kernel.shape[:2], first)
     if first.stride > 1:
         options['strides'] = [first.stride, first.stride]
     if first.groups > 1:
@@ -172,12 +175,23 @@ def _convolve(w: OnnxGraph, row: Sequence[program.Convolution], kernel: str) -> 
     w.add('Conv', row, [w.x(row), kernel], **options)
 
 
-def _padding(operation: program.Convolution | program.Pool) -> dict[str, Any]:
-    """Attributes that say how a windowed node pads."""
+def _padding(
+    window: Sequence[int], operation: program.Convolution | program.Pool
+) -> dict[str, Any]:
+    """Attributes that say how a windowed node pads.
+
+    Args:
+        window: (height, width).
+        operation: that pads.
+    """
+    pads = operation.pads
     if operation.same:
-        return {'auto_pad': 'SAME_UPPER'}
-    top, bottom, left, right = operation.pads
-    if not any(operation.pads):
+        # What is left of a size depends on it, unless windows begin at every pixel.
+        if operation.stride not in (1, (1, 1)) and tuple(window) != (1, 1):
+            return {'auto_pad': 'SAME_UPPER'}
+        pads = program.same_pads(window, window, (1, 1))
+    top, bottom, left, right = pads
+    if not any(pads):
         return {}
     return {'pads': [top, left, bottom, right]}
 
@@ -206,7 +220,7 @@ def _activation(w: OnnxGraph, row: Sequence[program.Activation]) -> None:
 
 
 def _quantize(w: OnnxGraph, row: Sequence[program.Quantize]) -> None:
-    w.add('Identity', row, [_levels(w, row)])
+    w.found(row, _levels(w, row))
 
 
 def _encode(w: OnnxGraph, row: Sequence[program.Encode]) -> None:
@@ -275,7 +289,7 @@ def _pool(w: OnnxGraph, row: Sequence[program.Pool]) -> None:
     first = row[0]
     kind = {'max': 'MaxPool', 'average': 'AveragePool'}[first.function]
     shape = {'kernel_shape': list(first.window), 'strides': list(first.stride)}
-    w.add(kind, row, [w.x(row)], **shape, **_padding(first))
+    w.add(kind, row, [w.x(row)], **shape, **_padding(first.window, first))
 
 
 def _global_pool(w: OnnxGraph, row: Sequence[Operation]) -> None:

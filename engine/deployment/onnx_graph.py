@@ -11,14 +11,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engine.deployment import onnx_branches, program
 from engine.deployment.choices import Choose, Number
+from engine.deployment.coding import coded
 from engine.deployment.joining import joint, shared_kernels
+from engine.deployment.linear import folded
 from engine.deployment.names import EXECUTED, IMAGES, LOGITS, POINT, THRESHOLDS
+from engine.deployment.onnx_constants import OnnxConstants
 from engine.deployment.onnx_names import shorten
 from engine.deployment.onnx_stacks import Stacks
 from engine.deployment.onnx_tables import Tables
-from engine.deployment.onnx_unpacking import unpacked
+from engine.deployment.onnx_unpacking import Kernels
 from engine.deployment.program import Codes, Operation, Part, Program
 from engine.deployment.regions import Region, regions
+from engine.deployment.unit_levels import with_unit_levels
 
 # The oldest operator set with all that is used, and the format's version of its time.
 OPSET = 11
@@ -31,7 +35,7 @@ Kernelled = program.Convolution | program.Dense
 Rule = Callable[['OnnxGraph', Sequence[Any]], None]
 
 
-class OnnxGraph:
+class OnnxGraph(OnnxConstants):
     """The graph of one file in the making.
 
     Args:
@@ -45,14 +49,15 @@ class OnnxGraph:
     """
 
     def __init__(self, whole: Program, *, packed: bool, by_height: bool = False):
-        self._joint = joint(whole)
+        super().__init__()
+        self._joint = folded(joint(whole))
+        if packed:
+            self._joint = with_unit_levels(self._joint)
         self.classes = onnx_branches.classes(self._joint.rows)
         self._whole = Program(whole.points, self._joint.constants)
         self._packed = packed
         self._by_height = by_height
         self._nodes: list[Any] = []
-        self._initializers: dict[str, Any] = {}
-        self._made: dict[Any, str] = {}
         self._names = {IMAGES: IMAGES, POINT: POINT}
         self._views = [view for point in whole.points.values() for view in point.views]
         self._names |= {name: name for name, _ in self._views}
@@ -61,6 +66,8 @@ class OnnxGraph:
         self._rules: Mapping[type[Operation], Rule] = {}
         self._root = self._nodes
         self._tables, self._stacks = Tables(), Stacks()
+        # Of all of the graph, and of the part of it in the making.
+        self._kernels = self._own_kernels = Kernels()
         self._row, self._place = POINT, ''
         self._count = 0
         self._shared = shared_kernels(self._joint.rows)
@@ -92,7 +99,7 @@ class OnnxGraph:
             inputs.append(helper.make_tensor_value_info(POINT, TensorProto.INT64, [1]))
         thresholds = onnx_branches.thresholds(self._joint.rows, self._whole)
         if thresholds.size:
-            self._initializers[THRESHOLDS] = numpy_helper.from_array(thresholds, THRESHOLDS)
+            self.initializers[THRESHOLDS] = numpy_helper.from_array(thresholds, THRESHOLDS)
             extents = thresholds.shape
             inputs.append(helper.make_tensor_value_info(THRESHOLDS, TensorProto.FLOAT, extents))
         self._rules = rules
@@ -103,7 +110,6 @@ class OnnxGraph:
             self._place = self.node('Squeeze', [self._row], 'place', axes=[0])
         told = [choice.result for choice in self._joint.choices]
         self.write(regions(self._joint.rows, [self._joint.output, *told]))
-        self.node('Identity', [self._names[self._joint.output]], LOGITS)
         shape = [batch, self.classes]
         outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, shape)]
         if told:
@@ -111,8 +117,10 @@ class OnnxGraph:
             self.node('Unsqueeze', [found], EXECUTED, axes=[0])
             shape = [batch, len(told)]
             outputs.append(helper.make_tensor_value_info(EXECUTED, TensorProto.INT64, shape))
-        initializers = list(self._initializers.values())
-        shorten(self._nodes, initializers, [one.name for one in (*inputs, *outputs)])
+        initializers = list(self.initializers.values())
+        kept = {one.name: one.name for one in (*inputs, *outputs)}
+        kept[self._names[self._joint.output]] = LOGITS
+        shorten(self._nodes, initializers, kept)
         graph = helper.make_graph(self._nodes, 'network', inputs, outputs, initializers)
         opsets = [helper.make_opsetid('', OPSET)]
         return helper.make_model(
@@ -121,7 +129,11 @@ class OnnxGraph:
 
     def write(self, region: Region) -> None:
         """Adds the nodes of a region."""
-        outside, self._tables = self._tables, Tables()
+        outside = self._tables, self._own_kernels
+        self._tables, self._own_kernels = Tables(), Kernels()
+        root = self._nodes is self._root
+        if root:
+            self._own_kernels = self._kernels
         made: list[Any] = []
         with self.inside(made):
             for row in region.rows:
@@ -133,10 +145,11 @@ class OnnxGraph:
                 else:
                     self._rules[type(first)](self, row)
         self._tables.write(self)
-        if self._nodes is self._root:
+        self._own_kernels.write(self)
+        if root:
             self._stacks.write(self)
         self._nodes.extend(made)
-        self._tables = outside
+        self._tables, self._own_kernels = outside
 
     @contextlib.contextmanager
     def inside(self, nodes: list[Any]) -> Iterator[None]:
@@ -162,15 +175,6 @@ class OnnxGraph:
         self._nodes.append(helper.make_node(kind, inputs, [out, *beside], **attributes))
         return out
 
-    def array(self, value: np.ndarray, name: str) -> str:
-        """The name of an initializer with a value; equal ones are stored once."""
-        key = value.dtype.str, value.shape, value.tobytes()
-        if key not in self._made:
-            whole = np.ascontiguousarray(value).reshape(value.shape)  # else numbers are vectors
-            self._initializers[name] = numpy_helper.from_array(whole, name)
-            self._made[key] = name
-        return self._made[key]
-
     def once(self, name: str, add: Callable[[OnnxGraph, str], str]) -> str:
         """Name of what all of the file reads, added where it is first asked for.
 
@@ -179,18 +183,11 @@ class OnnxGraph:
             add: adds its nodes, whose names start with that name; returns the name of its tensor.
         """
         if name not in self._once:
+            kernels, self._own_kernels = self._own_kernels, self._kernels
             with self.inside(self._root):
                 self._once[name] = add(self, name)
+            self._own_kernels = kernels
         return self._once[name]
-
-    def indices(self, *numbers: int) -> str:
-        """A vector of whole numbers of the file, int64."""
-        spelled = '_'.join(map(str, numbers))
-        return self.array(np.array(numbers, np.int64), f'indices_{spelled}')
-
-    def number(self, value: float) -> str:
-        """A scalar of the file."""
-        return self.array(np.array(value, np.float32), f'number_{value}')
 
     def named(self, name: str) -> str:
         """Name in the file of a result of the program."""
@@ -292,9 +289,17 @@ class OnnxGraph:
             inputs: names in the file.
             **options: attributes of the node.
         """
+        self.found(row, self.node(kind, inputs, f'{self.place}y', **options))
+
+    def found(self, row: Sequence[Operation], tensor: str) -> None:
+        """Notes the tensor that holds the result of an operation.
+
+        Args:
+            row: the operation at every point.
+            tensor: name in the file.
+        """
         out = row[0].out
-        # Names are a good part of a small file.
-        self._names[out] = self.node(kind, inputs, f'{self.place}y', **options)
+        self._names[out] = tensor
         if row[0].x in self._rows:
             self._rows.add(out)
 
@@ -333,10 +338,6 @@ class OnnxGraph:
         scales = [self.number(1.0), self.zero(np.int8)]
         return self.node('DequantizeLinear', [whole, *scales], f'{self.place}/int8')
 
-    def zero(self, kind: Any) -> str:
-        """A scalar 0 of the file."""
-        return self.array(np.zeros([], kind), f'zero_{np.dtype(kind).name}')
-
     def kernel(
         self,
         row: Sequence[Kernelled],
@@ -371,7 +372,7 @@ class OnnxGraph:
             f'kernel {part.name}', lambda w, place: w._kernel(whole, place, layout, kind)
         )
         most, ends = (layout(np.empty(one.shape, np.bool_)).shape for one in (whole, part))
-        if self._joint.choices and kernel not in self._initializers:
+        if self._joint.choices and kernel not in self.initializers:
             return self._stacks.cut(self, kernel, np.dtype(kind).name, (most, ends), name)
         if ends == most:
             return kernel
@@ -396,7 +397,7 @@ class OnnxGraph:
         """One kernel, as of ``kernel``."""
         stored = self._whole.constants[part.name]
         if stored.shape != part.shape:
-            stored = program.coded(self._whole.value(part))
+            stored = coded(self._whole.value(part))
         if not self._packed or not isinstance(stored, Codes):
             return self.array(layout(stored.values).astype(kind), name)
-        return unpacked(self, layout(stored.codes), stored.levels.astype(kind), name)
+        return self._own_kernels.add(layout(stored.codes), stored.levels.astype(kind), name)

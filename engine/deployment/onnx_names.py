@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 _DIGITS = string.ascii_lowercase + string.ascii_uppercase
 
 
-def shorten(nodes: Sequence[Any], initializers: Iterable[Any], kept: Iterable[str]) -> None:
+def shorten(nodes: Sequence[Any], initializers: Iterable[Any], given: Mapping[str, str]) -> None:
     """Gives tensors and parts of a graph the shortest names, in the order of the nodes.
 
     Args:
         nodes: of the graph, with those of its branches inside.
         initializers: of the graph.
-        kept: names that stay: inputs and outputs.
+        given: names that are known: of inputs and outputs.
     """
-    known = {name: name for name in ('', *kept)}
-    _name_nodes(nodes, known, filter(lambda name: name not in known, _names()))
+    known = {'': '', **given}
+    taken = {*known, *known.values()}
+    _name_nodes(nodes, known, filter(lambda name: name not in taken, _names()))
     for one in initializers:
         one.name = known[one.name]
 

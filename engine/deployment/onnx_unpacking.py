@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import collections
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from onnx import TensorProto
@@ -13,46 +14,144 @@ from engine.deployment.packing import pack, packing
 if TYPE_CHECKING:
     from engine.deployment.onnx_graph import OnnxGraph
 
+# Codes that are unpacked together: of more, numbers of 32 bits on the way would take memory.
+MOST_TOGETHER = 2**17
 
-def unpacked(w: OnnxGraph, codes: np.ndarray, levels: np.ndarray, name: str) -> str:
-    """A kernel of packed codes with their levels.
+
+class Kernels:
+    """The packed kernels of a part of a graph that is executed as a whole.
+
+    Small ones are unpacked together: nodes for each would be a good part of a small file.
+    """
+
+    def __init__(self) -> None:
+        # By what kernels have in common that are unpacked together.
+        self._kernels: dict[Any, list[_Kernel]] = collections.defaultdict(list)
+
+    def add(self, codes: np.ndarray, levels: np.ndarray, name: str) -> str:
+        """The name of a kernel of packed codes with their levels.
+
+        Args:
+            codes: uint8, [out, ...].
+            levels: [L, out].
+            name: that it is to get.
+        """
+        opposite = len(levels) % 2 == 0 and levels.dtype == np.float32
+        opposite = opposite and np.array_equal(levels, -levels[::-1])
+        unit = opposite and len(levels) > 2 and bool(np.all(levels[-1] == 1))
+        alike = len(levels), levels.dtype.str, codes.ndim, opposite, unit
+        self._kernels[alike].append(_Kernel(codes, levels, name))
+        return name
+
+    def write(self, w: OnnxGraph) -> None:
+        """Adds the nodes that unpack the kernels.
+
+        Args:
+            w: the graph.
+        """
+        for (*_, opposite, unit), kernels in self._kernels.items():
+            together: list[_Kernel] = []
+            size = 0
+            for kernel in kernels:
+                size += kernel.codes.size
+                if together and size > MOST_TOGETHER:
+                    _unpack(w, together, opposite=opposite, unit=unit)
+                    together, size = [], kernel.codes.size
+                together.append(kernel)
+            _unpack(w, together, opposite=opposite, unit=unit)
+
+
+class _Kernel(NamedTuple):
+    """A kernel of packed codes, see ``Kernels.add``."""
+
+    codes: np.ndarray
+    levels: np.ndarray
+    name: str
+
+
+def _unpack(w: OnnxGraph, kernels: Sequence[_Kernel], *, opposite: bool, unit: bool) -> None:
+    """Adds the nodes that unpack kernels with as many levels and axes.
 
     Args:
         w: the graph.
-        codes: uint8, [out, ...].
-        levels: [L, out].
-        name: start of the names of what is made.
+        kernels: some.
+        opposite: whether levels below zero are those above it with a sign.
+        unit: whether the largest of every output is one.
     """
+    name = f'{kernels[0].name}/together'
+    levels = np.concatenate([one.levels for one in kernels], axis=1)  # [L, outputs]
+    codes = np.concatenate([one.codes.reshape(-1) for one in kernels])
     count, outputs = levels.shape
-    half, rest = np.split(levels, [count // 2])
-    opposite = count % 2 == 0 and levels.dtype == np.float32 and np.array_equal(half, -rest[::-1])
     if opposite:
         # Levels from zero upwards, then those below zero from it downwards.
         codes = np.where(codes < count // 2, count - 1 - codes, codes - count // 2)
-        stored = w.array(rest.T, f'{name}/half')  # [out, L / 2]
-        below = w.node('Neg', [stored], f'{name}/below')
-        both = w.node('Concat', [stored, below], f'{name}/both', axis=1)
+        if unit:
+            most = w.array(levels[count // 2 : -1].T, f'{name}/most')  # [outputs, L / 2 - 1]
+            pads = [most, w.indices(0, 0, 0, 1), w.number(1.0)]
+            above = w.node('Pad', pads, f'{name}/above')
+        else:
+            above = w.array(levels[count // 2 :].T, f'{name}/above')  # [outputs, L / 2]
+        below = w.node('Neg', [above], f'{name}/below')
+        both = w.node('Concat', [above, below], f'{name}/both', axis=1)
         flat = w.node('Reshape', [both, w.indices(-1)], f'{name}/levels')
     else:
         flat = w.array(levels.T.reshape(-1), f'{name}/levels')
     # Levels of one output after those of the one before.
-    first = count * np.arange(outputs, dtype=np.int32)
-    offsets = w.array(first.reshape(-1, *[1] * (codes.ndim - 1)), f'{name}/offsets')
-    places = w.node('Add', [_codes(w, codes, count, name), offsets], f'{name}/indices')
-    return w.node('Gather', [flat, places], name)
+    places = _multiples(w, count, outputs, f'{name}/places')
+    column = w.indices(-1, *[1] * (kernels[0].codes.ndim - 1))
+    column = w.node('Reshape', [places, column], f'{name}/column')
+    offsets = _parts(w, column, [len(one.codes) for one in kernels], f'{name}/offsets')
+    found = _codes(w, codes, count, name)
+    parts = _parts(w, found, [one.codes.size for one in kernels], f'{name}/parts')
+    for kernel, part, offset in zip(kernels, parts, offsets):
+        shape = w.indices(*kernel.codes.shape)
+        rows = w.node('Reshape', [part, shape], f'{kernel.name}/rows')
+        indices = w.node('Add', [rows, offset], f'{kernel.name}/indices')
+        w.node('Gather', [flat, indices], kernel.name)
 
 
-def _codes(w: OnnxGraph, codes: np.ndarray, levels: int, name: str) -> str:
-    """Packed codes, and the nodes that unpack them to int32.
+def _multiples(w: OnnxGraph, number: int, count: int, name: str) -> str:
+    """Multiples of a number from 0 on, int32 [count].
 
     Args:
         w: the graph.
-        codes: as of ``unpacked``.
+        number: whose multiples.
+        count: how many.
+        name: of the vector.
+    """
+    ends = []
+    for end in (0, number * count, number):
+        ends.append(w.array(np.array(end, np.int32), f'int{end}'))
+    return w.node('Range', ends, name)
+
+
+def _parts(w: OnnxGraph, whole: str, sizes: Sequence[int], name: str) -> list[str]:
+    """Names of parts of a tensor, one after the other.
+
+    Args:
+        w: the graph.
+        whole: name of the tensor.
+        sizes: of the parts.
+        name: start of their names.
+    """
+    if len(sizes) == 1:
+        return [whole]
+    names = [f'{name}{number}' for number in range(len(sizes))]
+    w.node('Split', [whole], *names, split=list(sizes))
+    return names
+
+
+def _codes(w: OnnxGraph, codes: np.ndarray, levels: int, name: str) -> str:
+    """Packed codes, and the nodes that unpack them to int32, [codes].
+
+    Args:
+        w: the graph.
+        codes: uint8 [codes].
         levels: that a code can stand for.
         name: start of the names of what is made.
     """
     size, count = packing(levels)
-    packed = w.array(pack(codes.reshape(-1), levels), f'{name}/packed')
+    packed = w.array(pack(codes, levels), f'{name}/packed')
     numbers = w.node('Cast', [packed], f'{name}/bytes', to=TensorProto.INT32)
     if size > 1:
         found = _digits(w, _joined(w, numbers, size, name), levels, name)
@@ -61,18 +160,17 @@ def _codes(w: OnnxGraph, codes: np.ndarray, levels: int, name: str) -> str:
         found = w.node(
             'Gather', [w.once(f'codes{levels}', _of_bytes(levels)), numbers], f'{name}/codes'
         )
+    flat = w.node('Reshape', [found, w.indices(-1)], f'{name}/flat')
     if codes.size % count:
-        flat = w.node('Reshape', [found, w.indices(-1)], f'{name}/flat')
-        found = w.node('Slice', [flat, w.indices(0), w.indices(codes.size)], f'{name}/whole')
-    return w.node('Reshape', [found, w.indices(*codes.shape)], f'{name}/rows')
+        return w.node('Slice', [flat, w.indices(0), w.indices(codes.size)], f'{name}/whole')
+    return flat
 
 
 def _of_bytes(levels: int) -> Callable[[OnnxGraph, str], str]:
     """A function that adds the codes in every possible byte, [256, codes]."""
 
     def add(w: OnnxGraph, name: str) -> str:
-        ends = [w.array(np.array(number, np.int32), f'int{number}') for number in (0, 256, 1)]
-        numbers = w.node('Range', ends, f'{name}/numbers')
+        numbers = _multiples(w, 1, 256, f'{name}/numbers')
         columns = w.node('Unsqueeze', [numbers], f'{name}/bytes', axes=[1])
         return _digits(w, columns, levels, name)
 

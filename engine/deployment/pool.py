@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.deployment.program import Constant, Floats, Part, coded
+from engine.deployment.coding import coded
+from engine.deployment.program import Constant, Floats, Part
 
 
 class Constants(dict[str, Constant]):

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 # The smallest normal number of float32.
 TINY = 2.0**-126
 
-# Levels of a channel of a stored kernel: its codes have 8 bits at most.
-MOST_LEVELS = 256
-
 
 @dataclasses.dataclass(frozen=True)
 class Floats:
@@ -63,7 +60,7 @@ class Codes:
     Attributes:
         codes: uint8 of the kernel's shape, channels of the levels last.
         levels: [L, C] float32 ascending, L at least 2; a channel with fewer levels repeats its
-            largest.
+            largest, and its smallest where levels are pairs of both signs.
     """
 
     codes: np.ndarray
@@ -88,39 +85,6 @@ class Codes:
 
 
 Constant = Floats | Codes
-
-
-def coded(kernel: np.ndarray) -> Constant:
-    """A kernel by codes, which give its very values back, or as it is where that takes less.
-
-    That a quantizer made a kernel shows in its values: a channel has few distinct ones.
-
-    Args:
-        kernel: float32, output channels last.
-
-    >>> kernel = coded(np.float32([[-1, 0.5], [1, 0.25], [1, 0.5]] * 9))
-    >>> print(kernel.codes[:3].tolist(), kernel.levels.tolist(), kernel.stored_bits)
-    [[0, 1], [1, 0], [1, 1]] [[-1.0, 0.25], [1.0, 0.5]] 184
-    """
-    columns = kernel.reshape(-1, kernel.shape[-1])  # [weights of a channel, C]
-    codes = np.empty(columns.shape, np.uint8)
-    found = []
-    for channel in range(columns.shape[1]):
-        values, places = np.unique(columns[:, channel], return_inverse=True)
-        if len(values) > MOST_LEVELS:
-            return Floats(kernel)
-        found.append(values)
-        codes[:, channel] = places
-    most = max(2, *(len(values) for values in found))
-    levels = np.empty((most, len(found)), np.float32)
-    for channel, values in enumerate(found):
-        levels[:, channel] = values[-1]
-        levels[: len(values), channel] = values
-    by_codes = Codes(codes.reshape(kernel.shape), levels)
-    as_it_is = Floats(kernel)
-    if by_codes.stored_bits < as_it_is.stored_bits:
-        return by_codes
-    return as_it_is
 
 
 @dataclasses.dataclass(frozen=True)

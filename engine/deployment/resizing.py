@@ -1,6 +1,7 @@
 """The resize of images in a file: by blocks of its matrix, or left to those who call the file."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +9,11 @@ import numpy as np
 from engine.deployment import program
 from engine.deployment.program import PointProgram, Program
 
-# Most rows of a block: of fewer much is read twice, of more much is multiplied by zero.
+# Most rows of a block: of more much is multiplied by zero.
 MOST_ROWS = 16
+
+# Rows of a block at least, where a block can begin with a pixel that none before it has a part of.
+LEAST_ROWS = 4
 
 
 class Blocks(NamedTuple):
@@ -18,21 +22,23 @@ class Blocks(NamedTuple):
     Attributes:
         shares: [G, rows, pixels], what is not zero.
         pixels: [G, pixels] int64, its columns.
+        apart: whether each of its columns is in one block.
     """
 
     shares: np.ndarray
     pixels: np.ndarray
+    apart: bool
 
 
 def blocks(matrix: np.ndarray) -> Blocks:
     """The blocks of a matrix [size, side].
 
-    >>> found = blocks(np.float32([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]))
+    >>> found = blocks(np.eye(8, dtype=np.float32))
     >>> found.shares.shape, found.pixels.tolist()
-    ((1, 2, 4), [[0, 1, 2, 3]])
+    ((2, 4, 4), [[0, 1, 2, 3], [4, 5, 6, 7]])
     """
     size, side = matrix.shape
-    rows = max(number for number in range(1, MOST_ROWS + 1) if size % number == 0)
+    rows = _rows(size, side)
     parts = matrix.reshape(-1, rows, side)  # [G, rows, side]
     used: np.ndarray = np.any(parts, axis=1)  # [G, side]
     starts = used.argmax(axis=1)
@@ -40,7 +46,18 @@ def blocks(matrix: np.ndarray) -> Blocks:
     pixels = int((ends - starts).max())
     starts = np.minimum(starts, side - pixels)
     columns = starts[:, None] + np.arange(pixels)  # [G, pixels]
-    return Blocks(np.take_along_axis(parts, columns[:, None], axis=2), columns)
+    apart = np.array_equal(columns.reshape(-1), np.arange(side))
+    return Blocks(np.take_along_axis(parts, columns[:, None], axis=2), columns, apart)
+
+
+def _rows(size: int, side: int) -> int:
+    """Rows of a block: those after which pixels of both sizes end together, if there are few."""
+    together = size // math.gcd(size, side)
+    divisors = [number for number in range(1, min(size, MOST_ROWS) + 1) if size % number == 0]
+    for rows in divisors:
+        if rows % together == 0 and rows >= LEAST_ROWS:
+            return rows
+    return divisors[-1]
 
 
 def without_resize(whole: Program) -> Program:

@@ -246,9 +246,9 @@ class VerifiedText(Part):
 
     Attributes:
         runtime: name and version of what ran the file.
-        point: spelling.
-        images: how many.
-        differing: answers that were not those of evaluation.
+        point: spelling; of several of which the same is to be said, with blanks between.
+        images: how many at each.
+        differing: answers at each that were not those of evaluation.
     """
 
     runtime: str

@@ -93,10 +93,6 @@ class Comparison:
         """A number of images in percent of all."""
         return 100 * count / self.images
 
-    def facts(self) -> VerifiedText:
-        """The comparison without what differs from one measurement to the next."""
-        return VerifiedText(self.runtime, self.point, self.images, self.wrong)
-
 
 class Images(NamedTuple):
     """Images that an export is checked with.
@@ -315,6 +311,20 @@ class _Stages:
             if not len(rows):
                 break
         return found
+
+
+def facts(found: Sequence[Comparison]) -> tuple[VerifiedText, ...]:
+    """The comparisons without what differs from one measurement to the next.
+
+    Points of which the same is to be said are said together.
+    """
+    points: dict[tuple[str, int, int], list[str]] = {}
+    for one in found:
+        points.setdefault((one.runtime, one.images, one.wrong), []).append(one.point)
+    rows = []
+    for (runtime, images, differing), alike in points.items():
+        rows.append(VerifiedText(runtime, ' '.join(alike), images, differing))
+    return tuple(rows)
 
 
 def table(found: Sequence[Comparison], *, labelled: bool) -> str:

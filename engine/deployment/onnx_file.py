@@ -24,7 +24,7 @@ from engine.deployment.choices import ByPoint, Confident, Largest, Number, Proba
 from engine.deployment.names import THRESHOLDS
 from engine.deployment.onnx_graph import OnnxGraph, Rule
 from engine.deployment.program import Operation, Program
-from engine.deployment.resizing import blocks
+from engine.deployment.resizing import blocks, chosen_pixels
 from engine.errors import UsageError
 
 # Up to so many thresholds a quantizer is a chain of comparisons; beyond it is a binary search.
@@ -129,6 +129,12 @@ def _flip(w: OnnxGraph, row: Sequence[Operation]) -> None:
 def _resize(w: OnnxGraph, row: Sequence[program.Resize]) -> None:
     """Rows of pixels, then columns: of a matrix that is mostly zero, the blocks that are not."""
     matrices = w.values(row, 'shares')
+    chosen = [chosen_pixels(matrix) for matrix in matrices]
+    if all(one is not None for one in chosen):
+        pixels = w.cut([one for one in chosen if one is not None], f'{w.place}/pixels')
+        lines = w.node('Gather', [w.x(row), pixels], f'{w.place}/lines', axis=2)
+        w.add('Gather', row, [lines, pixels], axis=3)
+        return
     found = [blocks(matrix) for matrix in matrices]
     shares = w.cut([one.shares for one in found], f'{w.place}/shares')  # [G, rows, pixels]
     pixels = ''

@@ -50,6 +50,18 @@ def blocks(matrix: np.ndarray) -> Blocks:
     return Blocks(np.take_along_axis(parts, columns[:, None], axis=2), columns, apart)
 
 
+def chosen_pixels(matrix: np.ndarray) -> np.ndarray | None:
+    """The one pixel that each row of a matrix takes, int64 [size]; None where one takes parts.
+
+    >>> chosen_pixels(np.float32([[0, 1, 0], [0, 0, 1]])), chosen_pixels(np.float32([[0.5, 0.5]]))
+    (array([1, 2]), None)
+    """
+    chosen = matrix.argmax(axis=1)
+    if np.array_equal(matrix, np.eye(matrix.shape[1])[chosen]):
+        return chosen
+    return None
+
+
 def _rows(size: int, side: int) -> int:
     """Rows of a block: those after which pixels of both sizes end together, if there are few."""
     together = size // math.gcd(size, side)

@@ -97,7 +97,7 @@ def _unpack(w: OnnxGraph, kernels: Sequence[_Kernel], *, opposite: bool, unit: b
     else:
         flat = w.array(levels.T.reshape(-1), f'{name}/levels')
     # Levels of one output after those of the one before.
-    places = _multiples(w, count, outputs, f'{name}/places')
+    places = _multiples(w, count, outputs, f'{name}/firsts')
     column = w.indices(-1, *[1] * (kernels[0].codes.ndim - 1))
     column = w.node('Reshape', [places, column], f'{name}/column')
     offsets = _parts(w, column, [len(one.codes) for one in kernels], f'{name}/offsets')

@@ -64,6 +64,20 @@ def rounding_kept() -> 'Iterator[None]':
             os.environ.pop(_ROUNDING, None)
 
 
+def pool(threads: int) -> None:
+    """Makes the threads that operations of this process divide their work among.
+
+    TensorFlow makes them with its first session, as that one's configuration says, and for all
+    sessions: one that only restores or freezes would leave the number to the machine.
+
+    Args:
+        threads: of one operation; 0 leaves the number to whichever session comes first.
+    """
+    if threads:
+        counts = tf.ConfigProto(intra_op_parallelism_threads=threads, device_count={'GPU': 0})
+        tf.Session(graph=tf.Graph(), config=counts).close()
+
+
 def session(
     graph: 'tf.Graph | None' = None, config: 'tf.ConfigProto | None' = None
 ) -> 'tf.Session':

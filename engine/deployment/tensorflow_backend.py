@@ -21,6 +21,7 @@ from engine.graph import freeze
 from engine.results import selection
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
+from quant import backend
 
 
 class Served:
@@ -86,6 +87,7 @@ class TensorFlowBackend(RunBackend):
 
     def __init__(self, source: Checkpoint, threads: int):
         super().__init__(source, threads)
+        backend.pool(threads)
         network = self.config.network()
         self._dynamic = {name: network.choosing[name] for name in network.dynamic_names}
         self._lock = threading.Lock()

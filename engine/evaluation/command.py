@@ -24,6 +24,7 @@ from engine.results import cascades
 from engine.runs import data_record, holdout
 from engine.runs.folder import CONFIG, merge_layers
 from nets.points import Point
+from quant import backend
 
 if TYPE_CHECKING:
     from engine.graph.worker import SingleWorker
@@ -85,6 +86,7 @@ def run_evaluation(
     )
     data_format, threads = prepared(args, config, dataset)
     config = sessions.settled(config, args.threads)
+    backend.pool(config.operation_threads)
     model = tower.Model(config, data_format=data_format)
     if borrowed.kernels:
         lenders = {size: sizes[0] for size, sizes in borrowed.lenders.items()}

@@ -1,7 +1,7 @@
 """Sessions that train and evaluate: how many threads they have, and whether graphs are rewritten.
 
 TensorFlow makes one pool of threads for the insides of operations in a process, that of its first
-session: all sessions of a program are made from here, or leave the number open.
+session: commands make it (``backend.pool``) as soon as the number is settled.
 """
 
 import os

@@ -14,6 +14,7 @@ from engine.runs.folder import checkpoints, placed
 from engine.training import preparing, starting, teachers
 from engine.training.stages import Stage
 from nets import cost
+from quant import backend
 
 # Seconds of an hour.
 HOUR = 3600.0
@@ -68,6 +69,7 @@ def _show(
         threads=args.threads,
     )
     config = sessions.settled(ready.config, args.threads)
+    backend.pool(config.operation_threads)
     starting.check_parts(config)
     values = starting.starting_values(config) if before is None else None
     _, layers = InferenceModel(config, data_format='NHWC').inspect()

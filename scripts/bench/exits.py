@@ -15,6 +15,7 @@ from engine import families, timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from engine.results import exit_thresholds
+from quant import backend
 from scripts.bench.infer import (
     RATIOS,
     flags,
@@ -180,6 +181,7 @@ def infer(net: str, argv: Sequence[str]) -> None:
     from engine.evaluation.evaluators.exits import exit_madds
     from engine.graph.tower import Model
 
+    backend.pool(args.threads)
     model = Model(configuration(net, args.preset), data_format='NHWC')
     source, layers = worked(model.config)
     side = model.config.image_size

@@ -18,6 +18,7 @@ from engine import timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from nets import cost
+from quant import backend
 from scripts.bench.infer import (
     RATIOS,
     flags,
@@ -213,6 +214,7 @@ def infer(net: str, argv: Sequence[str]) -> None:
         nets.create(net, arch=args.arch, mode='pytorch', sizes=(args.size,), classes=1000)
     except ValueError as error:
         raise UsageError(f'--arch {args.arch}: {error}') from error
+    backend.pool(args.threads)
     config = Config.from_values(**values, image_size=args.size, resize='area', classes=1000)
     network = config.network()
     source, records = worked(config)

@@ -11,6 +11,7 @@ from engine import families, timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from nets import cost
+from quant import backend
 from scripts.bench.infer import (
     RATIOS,
     Costs,
@@ -80,6 +81,7 @@ def configuration(arch: str, size: int, widths: Sequence[int]) -> Config:
 def infer(net: str, argv: Sequence[str]) -> None:
     """Widths against the widest one; a mixed batch against its groups."""
     args = parse_args(net, argv)
+    backend.pool(args.threads)
     source, layers = worked(configuration(args.arch, args.size, args.widths))
     network = source.config.network()
     points, madds = {}, {}

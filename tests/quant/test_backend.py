@@ -1,6 +1,8 @@
 """Sessions: exact and modest on GPUs, and made in one place."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -53,3 +55,40 @@ def test_what_is_not_training_makes_its_sessions_so():
         if 'tf.Session(' in path.read_text() and name not in OTHERS:
             found.append(name)
     assert not found
+
+
+# Threads of a process after a session that leaves their number open.
+THREADS = """
+import os
+from quant import backend
+backend.pool({threads})
+with backend.new_graph(), backend.session() as session:
+    session.run(backend.tf.ones([3]))
+print(len(os.listdir('/proc/self/task')))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir('/proc/self/task'), reason='threads are counted by Linux')
+def test_a_pool_has_the_threads_that_were_asked_for():
+    """Also for sessions that say nothing, as TensorFlow makes them once in a process."""
+    found = []
+    for threads in (1, 3, 6):
+        command = [sys.executable, '-c', THREADS.format(threads=threads)]
+        printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        found.append(int(printed.stdout))
+    assert found == [found[0], found[0] + 2, found[0] + 5]
+
+
+def test_a_pool_is_made_where_a_number_is_asked_for(monkeypatch):
+    made = []
+    start = tf.Session.__init__
+
+    def started(self, target='', graph=None, config=None):
+        made.append(config.intra_op_parallelism_threads)
+        start(self, target, graph, config)
+
+    monkeypatch.setattr(tf.Session, '__init__', started)
+    backend.pool(0)
+    backend.pool(2)
+    assert made == [2]

@@ -16,6 +16,7 @@ from engine.errors import UsageError
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.folder import Run, checkpoints
 from engine.training import teachers
+from quant.backend import tf
 from tests.checkpoints import values
 from tests.engine.training.test_fault import (
     STEPS,
@@ -164,3 +165,29 @@ def test_several_towers_and_other_networks(tmp_path):
     said = finish(run, *flags, '--teacher', lent, '--teacher-bf16', '--teacher-weight', 2)
     assert 'teacher' in said and 'Do not know how to sync' not in said
     assert not any('outside' in name for name in values(run / 'best'))
+
+
+@pytest.mark.slow
+def test_no_session_comes_before_the_threads_of_a_run(tmp_path, monkeypatch):
+    """The first one in a process decides: that which freezes a teacher leaves the number open."""
+    made = []
+    begin = tf.Session.__init__
+
+    def begun(self, target='', graph=None, config=None):
+        made.append(config.intra_op_parallelism_threads)
+        begin(self, target, graph, config)
+
+    monkeypatch.setattr(tf.Session, '__init__', begun)
+    short = ['--preset', 'demo', '--epochs', '1', '--steps-per-epoch', '1', '--threads', '1']
+    runs = [str(tmp_path / name) for name in ('float', 'taught', 'dry')]
+    low = [*short, '--qw', '2', '--qa', '2', '--teacher', runs[0]]
+    commands = [
+        [*short, '--logdir', runs[0]],
+        [*low, '--logdir', runs[1]],
+        [*low, '--logdir', runs[2], '--dry-run', '--measure'],
+        ['--eval', '-ec', runs[1], '--threads', '1', '-es', '12'],
+    ]
+    for command in commands:
+        made.clear()
+        assert imagenet_tf.main(command) == 0
+        assert made[0] == 1

@@ -63,6 +63,35 @@ def described(
     return model.SerializeToString()
 
 
+def of_cascade(sides: tuple[int, ...] = ()) -> bytes:
+    """A file with the texts of a cascade, and no network.
+
+    Args:
+        sides: of its further inputs.
+    """
+    cascade = texts.CascadeText(
+        points=('s12', 's28'),
+        thresholds=(-0.25, -1e8),
+        combine='last',
+        temperatures=(1.0, 1.0),
+        asked='4M',
+        instead='s12',
+        identity='0',
+        holdout_images=9,
+        holdout_top1=95.0,
+        holdout_shares=(0.75, 0.25),
+        validation_images=9,
+        validation_top1=90.0,
+        validation_top5=99.0,
+        validation_shares=(0.5, 0.5),
+        validation_madds=5_000_000,
+        sides=sides,
+    )
+    point = texts.PointText('s12+s28', 28, 28, 90.0, 99.0, 9, 0)
+    choices = (texts.ChoiceText('stage', (0, 1), (1_758_848, 11_330_560)),)
+    return described(points=(point,), choices=choices, cascade=cascade)
+
+
 def is_whole(content: bytes) -> bool:
     """Whether bytes are a message, as those are that end between two texts."""
     try:

@@ -185,6 +185,16 @@ def test_what_chooses_has_the_cost_that_was_measured(recorder, files):
     assert 'records no costs; give --point' in recorder('--budget', '6M', net, image).stderr
 
 
+def test_cascades_cost_the_mean_of_what_they_were_judged_on(recorder, files):
+    net, image = files
+    net.write_bytes(networks.of_cascade())
+    done = recorder('--budget', '6M', net, image)
+    assert '\ns12+s28: top-1 90.00 %, 5.00 M multiply-adds, ' in done.stdout
+    net.write_bytes(networks.of_cascade(sides=(28,)))
+    done = recorder(net, image)
+    assert done.returncode == 2 and 'takes the image in several sizes' in done.stderr
+
+
 @pytest.mark.parametrize(
     'arguments, said',
     [

@@ -103,6 +103,14 @@ def test_a_file_that_leaves_preprocessing_to_others(in_node):
     assert 'export it without --no-preprocess' in answer['error']
 
 
+def test_cascades_cost_the_mean_of_what_they_were_judged_on(in_node):
+    files = [networks.of_cascade(), networks.of_cascade(sides=(28,))]
+    found, wrong = in_node([['describe', {'file': text_of(content)}] for content in files])
+    (point,) = found['points']
+    assert (point['point'], point['top1'], point['madds']) == ('s12+s28', 90, 5_000_000)
+    assert 'takes the image in several sizes' in wrong['error']
+
+
 class Browser:
     """A headless Chromium, by the protocol of WebDriver.
 

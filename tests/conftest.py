@@ -26,6 +26,18 @@ def same_numbers(request):
 
 
 @pytest.fixture(scope='session', autouse=True)
+def one_thread():
+    """Operations of one thread, as there is a process of tests for every core.
+
+    The first session of a process decides, and with it which test comes first: the order of sums
+    would follow from that.
+    """
+    from quant import backend
+
+    backend.pool(1)
+
+
+@pytest.fixture(scope='session', autouse=True)
 def graphs_as_they_are_built(request):
     """Sessions of quick tests run graphs as these are built; those of proofs as users' sessions do.
 

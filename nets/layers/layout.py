@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from quant.backend import tf
 
+# Values of the widest vector of a CPU.
+VECTOR = 16
+
 
 class Layout:
     """Data format and padding rule of a network.
@@ -12,15 +15,17 @@ class Layout:
         data_format: ``NHWC`` or ``NCHW``; inputs and outputs of every method have it.
         padding: of strided windows: ``same`` (TensorFlow's rule, more at the bottom and right) or
             ``symmetric`` (PyTorch networks: kernel // 2 on all sides).
+        training: whether gradients are going to be computed.
 
     Attributes:
         convolved: results of the convolutions.
         ends: results of the stem and of the blocks.
     """
 
-    def __init__(self, data_format: str, padding: str):
+    def __init__(self, data_format: str, padding: str, training: bool):
         self.data_format = data_format
         self.padding = padding
+        self.training = training
         self.convolved: list[tf.Tensor] = []
         self.ends: list[tf.Tensor] = []
 
@@ -52,11 +57,25 @@ class Layout:
             stride: of the window.
         """
         kernel = tf.cast(w, x.dtype)
+        if self._strides_by_slices(x, w, stride):
+            x = x[:, ::stride, ::stride]
+            stride = 1
         strides = self.strides(stride)
         pads = self.pads(w.shape[0], stride)
         y = tf.nn.conv2d(x, kernel, strides, pads, data_format=self.data_format)
         self.convolved.append(y)
         return y
+
+    def _strides_by_slices(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> bool:
+        """Whether a convolution is to read the pixels that its stride leaves, without a stride.
+
+        oneDNN's gradient of such kernels of one pixel writes beyond its memory: fewer channels than
+        a vector has values, several threads, and images that these cannot share evenly. The process
+        dies, then or later (TensorFlow 2.21).
+        """
+        on_cpu = self.data_format == 'NHWC'
+        narrow = stride > 1 and w.shape[0] == 1 and self.channels(x) < VECTOR
+        return self.training and on_cpu and narrow
 
     def filter(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:
         """Depthwise convolution, computed in the type of ``x``.

@@ -78,9 +78,8 @@ class Normalisation(Layout):
         main: bool,
         exchange: sync_norm.Exchange | None,
     ):
-        super().__init__(data_format, padding)
+        super().__init__(data_format, padding, training)
         self.quantization = quantization
-        self.training = training
         self.share_affine = share_affine
         self.main = main
         self.statistics: dict[str, Statistics] = {}

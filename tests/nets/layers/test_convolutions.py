@@ -86,6 +86,38 @@ def test_training_and_inference_agree_on_groups(bits, stride, padding, run):
     assert record.madds == 9 * 2 * 12 * np.prod(one.shape[1:3])
 
 
+@pytest.mark.parametrize('stride, side', [(2, 9), (2, 8), (3, 8)])
+@pytest.mark.parametrize('padding', ['same', 'symmetric'])
+@pytest.mark.parametrize('channels', [3, 15, 16])
+def test_training_of_strided_kernels_of_one_pixel(channels, padding, stride, side, run):
+    """oneDNN's gradient of those of fewer channels than a vector has values destroys memory."""
+    x = tf.constant(images(side, side, channels))
+    y = blocks(padding=padding).conv('conv', x, 5, 1, stride=stride)
+    (w,) = tf.global_variables()
+    dy = RNG.normal(size=y.shape.as_list()).astype('float32')
+    gradients = tf.gradients(y, [w, x], dy)
+    made = y.graph.get_operations()
+    (op,) = [one for one in made if one.type == 'Conv2DBackpropFilter']
+    assert op.get_attr('strides')[1] == (1 if channels < 16 else stride)
+    values, kernel, found, toward_w, toward_x = run([x, w, y, *gradients])
+    read = values[:, ::stride, ::stride]
+    by_hand = np.zeros_like(values)
+    by_hand[:, ::stride, ::stride] = dy @ kernel[0, 0].T
+    of_kernel = np.einsum('nhwi,nhwo->io', read, dy)
+    for one, other in (
+        (found, read @ kernel[0, 0]),
+        (toward_x, by_hand),
+        (toward_w[0, 0], of_kernel),
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+def test_inference_keeps_the_stride_of_kernels_of_one_pixel():
+    """A file is made of it, which says what a layer is."""
+    y = blocks(training=False).conv('conv', tf.constant(images(8, 8, 3)), 5, 1, stride=2)
+    assert y.op.type == 'Conv2D' and y.op.get_attr('strides')[1] == 2
+
+
 def layer(kind, b, x, kernel, stride):
     if kind == 'max_pool':
         return b.max_pool(x, kernel, stride)

@@ -82,12 +82,13 @@ def _of_bits(given: Mapping[str, Any], progressive: Sequence[str]) -> list[Stage
     for name in ('qw', 'qa'):
         if name in given:
             raise UsageError(f'--{name} {given[name]} with --progressive {text}: give one of them')
-    if len(progressive) < 2:
+    pairs = [_parsed(one, text) for one in progressive]
+    if len(pairs) < 2:
+        qw, qa = pairs[0]
         raise UsageError(
             f'--progressive {text}: give the bits of two stages or more, such as 4 3 2; a single '
-            f'one is --qw {text} --qa {text}'
+            f'one is --qw {qw} --qa {qa}'
         )
-    pairs = [_parsed(one, text) for one in progressive]
     for before, after in zip(pairs, pairs[1:]):
         if after == before or after[0] > before[0] or after[1] > before[1]:
             raise UsageError(

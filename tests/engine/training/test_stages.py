@@ -70,6 +70,7 @@ def test_presets_follow_the_last_bits():
     'flags, part',
     [
         ('--progressive 4', 'give the bits of two stages or more'),
+        ('--progressive w32a4', 'a single one is --qw 32 --qa 4'),
         ('--progressive 2 3', 'w3a3 after w2a2; bits must fall'),
         ('--progressive 3 3', 'w3a3 after w3a3; bits must fall'),
         ('--progressive w2a4 w4a2', 'w4a2 after w2a4; bits must fall'),

@@ -26,7 +26,6 @@ NOT_RUN = {
     r'bench peers': 'needs PyTorch; tests/scripts/test_bench_peers.py',
     r'bench NAME': 'stands for the others',
     r'--device h100': 'needs a profile of one',
-    r'export train_log/photos --out': 'was refused on the page, too',
     r'git clone|^cd |make_photos|^\. ': 'a fresh machine, and a package of pictures',
     r'examples/': 'C and Node packages of the system; tests/examples run them where they are',
     r'tests\.parity': 'tests/test_parity.py',
@@ -65,6 +64,7 @@ SUBSTITUTIONS = (
     (r'--shard 3/16', '--shard 1/1'),
     (r'\bs12(.)s20\b', r's20\1s24'),
     (r'train_log/demo/rs_kd_w2a2', 'train_log/rsnet'),
+    (r'train_log/demo/rs_kd\b', 'train_log/float'),
     (r'\bFLOAT_RUN\b', 'train_log/float'),
 )
 

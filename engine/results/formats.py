@@ -34,8 +34,8 @@ _TABULATE = {
 # Spaces between two columns of a text, and those that tabulate leaves beside a header.
 _GAP, _PADDING = 2, 2
 
-# Of a cell, the parts that lines are made of.
-_PIECES = re.compile(r'[^\s/_-]*[\s/_-]+|[^\s/_-]+')
+# Of a cell, the parts that lines are made of; the dashes of a flag stay with it.
+_PIECES = re.compile(r'-*[^\s/_-]+(?:\s+|[/_-]+)?|[\s/_-]+')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,3 +80,9 @@ def test_notes_are_broken_between_words():
     path = f'/a/{"b" * 120}'
     text = formats.footnotes([f'{path}: {"word " * 30}'], 'text')
     assert path in text and all(len(line) <= 124 for line in text.splitlines())
+
+
+def test_a_flag_is_not_broken_behind_its_dashes():
+    table = Table('a', (Column('a', 'a'), Column('b', 'b')), [('x' * 60, 'run --logdir ' * 9)])
+    lines = table.shown('text').splitlines()
+    assert len(lines) > 4 and not any(line.endswith('--') for line in lines[2:])

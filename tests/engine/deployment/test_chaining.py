@@ -305,8 +305,8 @@ CHAINS = {
     'msdnet-exits-float': ('s16-x0', 's16-x1'),
     'msdnet-sizes-w2a2': ('s12-x1', 's16-x0', 's16-x1'),
     'msdnet-sizes-float': ('s12-x1', 's16-x0', 's16-x1'),
-    'dsnet-widths-w2a2': ('w00', 'w06'),
-    'dsnet-widths-float': ('w00', 'w06'),
+    'dsnet-widths-w2a2': ('w00', 'w14'),
+    'dsnet-widths-float': ('w00', 'w14'),
 }
 FORMS = []
 for _cell in CHAINS:

@@ -26,6 +26,7 @@ NOT_RUN = {
     r'bench peers': 'needs PyTorch; tests/scripts/test_bench_peers.py',
     r'bench NAME': 'stands for the others',
     r'--device h100': 'needs a profile of one',
+    r'export RUN --cascade': 'a cascade that thresholds chose; tests/scripts/test_export.py',
     r'git clone|^cd |make_photos|^\. ': 'a fresh machine, and a package of pictures',
     r'examples/': 'C and Node packages of the system; tests/examples run them where they are',
     r'tests\.parity': 'tests/test_parity.py',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,11 +25,14 @@ class Network:
         accumulator_names: what evaluation adds up beside the right answers, see ``accumulators``.
         per_image_names: what evaluation keeps of every image, see ``per_image``.
         detachable: scopes of layers that a checkpoint may have and the network may lack.
+        rewritten_above: largest image, in pixels, up to which TensorFlow's rewriting of a graph
+            makes no training step on a CPU faster; infinite where it never does.
     """
 
     accumulator_names: tuple[str, ...] = ()
     per_image_names: tuple[str, ...] = ()
     detachable: tuple[str, ...] = ()
+    rewritten_above = math.inf
 
     def __init__(self, sizes: Sequence[int], padding: str, points: Sequence[Point] | None = None):
         self.sizes, self.padding = sorted(sizes, reverse=True), padding

@@ -12,11 +12,6 @@ from engine.config import hardware
 from engine.config.config import Config
 from quant.backend import has_gpu, tf
 
-# Largest image, in pixels, up to which rewriting a graph on the CPU does not pay: the first step
-# of ResNet-18 at W2A2 took 9.4 CPU-seconds with it and 2.1 without, and no step was faster after.
-# At 224 pixels steps are 5 to 10 % faster with it. GPUs need the layouts that it chooses.
-PLAIN = 96
-
 # A variable of the environment.
 THREADS = 'TF_NUM_INTRAOP_THREADS'
 
@@ -41,7 +36,9 @@ def settled(config: Config, asked: int | None = None) -> Config:
         threads = max(1, hardware.cores() // len(config.gpu))
     rewriting = config.rewriting
     if rewriting == 'auto':
-        rewriting = 'on' if has_gpu() or max(config.sizes) > PLAIN else 'off'
+        above = config.network().rewritten_above
+        # GPUs need the layouts that it chooses.
+        rewriting = 'on' if has_gpu() or max(config.sizes) > above else 'off'
     native = config.native
     if native == 'auto':
         native = 'require' if hardware.takes_native(config) else 'off'
@@ -61,7 +58,11 @@ def session_config(config: Config, towers: int) -> tf.ConfigProto:
     side_by_side = operations_side_by_side(towers)
     made.inter_op_parallelism_threads = side_by_side
     made.use_per_session_threads = side_by_side > 0
-    made.graph_options.rewrite_options.disable_meta_optimizer = config.rewriting == 'off'
+    rewriting = made.graph_options.rewrite_options
+    rewriting.disable_meta_optimizer = config.rewriting == 'off'
+    if not has_gpu():
+        # A second time takes as long as the first, and no step was faster for it.
+        rewriting.meta_optimizer_iterations = 1
     return made
 
 

@@ -81,17 +81,29 @@ def test_operations_of_quantizers_are_settled(asked, taken, native, machine, mon
     assert sessions.settled(config(native=asked)).native == native
 
 
+DSNET = {'net': 'dsnet', 'arch': 'mobilenetv1', 'mode': 'pytorch'}
+
+
 @pytest.mark.parametrize(
-    'sizes, gpu, rewriting',
-    [((96, 48), False, 'off'), ((97,), False, 'on'), ((224, 96), False, 'on'), ((32,), True, 'on')],
+    'net, sizes, gpu, rewriting',
+    [
+        ({}, (224, 96), False, 'off'),
+        ({}, (32,), True, 'on'),
+        (DSNET, (96, 48), False, 'off'),
+        (DSNET, (97,), False, 'on'),
+        (DSNET, (32,), True, 'on'),
+    ],
 )
-def test_graphs_of_small_images_are_run_as_they_were_built(sizes, gpu, rewriting, machine):
+def test_graphs_are_run_as_they_were_built_where_rewriting_does_not_pay(
+    net, sizes, gpu, rewriting, machine
+):
     machine(gpu=gpu)
-    found = sessions.settled(Config.from_values(sizes=sizes))
+    found = sessions.settled(Config.from_values(**net, sizes=sizes))
     assert found.rewriting == rewriting
     made = sessions.session_config(found, 1)
-    off = made.graph_options.rewrite_options.disable_meta_optimizer
-    assert off == (rewriting == 'off')
+    options = made.graph_options.rewrite_options
+    assert options.disable_meta_optimizer == (rewriting == 'off')
+    assert options.meta_optimizer_iterations == (0 if gpu else 1)
     assert ('rewritten' in sessions.line(found, 4)) == (rewriting == 'on')
 
 

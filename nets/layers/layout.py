@@ -74,7 +74,10 @@ class Layout:
         dies, then or later (TensorFlow 2.21).
         """
         on_cpu = self.data_format == 'NHWC'
-        narrow = stride > 1 and w.shape[0] == 1 and self.channels(x) < VECTOR
+        channels = self.channels(x)
+        # Of a width that is drawn, nobody knows.
+        few = channels is None or channels < VECTOR
+        narrow = stride > 1 and w.shape[0] == 1 and few
         return self.training and on_cpu and narrow
 
     def filter(self, x: tf.Tensor, w: tf.Tensor, stride: int) -> tf.Tensor:

@@ -258,7 +258,7 @@ def test_one_onnx_file_of_all_sizes(low_bits, tmp_path, capsys):
     assert ['s12', '16', '12'] in [row[:3] for row in shown]
     for row in (['net', 'rsnet'], ['qw', '2'], ['head', 'bits', '32'], ['form', 'packed']):
         assert row in shown
-    assert ['interpreter', 's12', '4', '0'] in shown
+    assert ['interpreter', 's16', 's12', '4', '0'] in shown
 
 
 @pytest.mark.usefixtures('shallow')

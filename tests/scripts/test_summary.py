@@ -8,6 +8,7 @@ from engine.config import cli, processor
 from engine.config.config import Config
 from engine.files import write_json
 from engine.graph.tower import Model
+from engine.runs import environment
 from scripts import profile, summary
 from tests.engine.runs.test_checkpoint import save
 
@@ -194,6 +195,7 @@ def trained(tmp_path_factory):
     )
     save(Model(config, data_format='NHWC').starting_values(), folder / 'model-1')
     write_json(folder / 'config.json', config.to_json())
+    environment.record(folder, 0)
     return folder
 
 

@@ -112,6 +112,14 @@ def test_training_of_strided_kernels_of_one_pixel(channels, padding, stride, sid
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
 
 
+def test_a_width_that_is_drawn_may_be_a_narrow_one():
+    """Nobody knows its channels while the graph is built."""
+    x = tf.placeholder(tf.float32, [2, 8, 8, None])
+    w = tf.placeholder(tf.float32, [1, 1, None, None])
+    y = blocks().convolve(x, w, 2)
+    assert y.op.get_attr('strides')[1] == 1
+
+
 def test_inference_keeps_the_stride_of_kernels_of_one_pixel():
     """A file is made of it, which says what a layer is."""
     y = blocks(training=False).conv('conv', tf.constant(images(8, 8, 3)), 5, 1, stride=2)

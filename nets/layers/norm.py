@@ -159,7 +159,10 @@ class Normalisation(Layout):
     def _move(self, variable: tf.Variable, value: tf.Tensor) -> None:
         """Moves an average toward the value of this batch, in the main tower."""
         if self.main:
-            step = (variable - value) * self._move_by
+            by = self._move_by
+            if variable.dtype.base_dtype != by.dtype:
+                by = tf.constant(1 - BN_MOMENTUM, variable.dtype)
+            step = (variable - value) * by
             update = variable.assign_sub(step, read_value=False)
             tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
 

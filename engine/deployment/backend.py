@@ -14,7 +14,7 @@ from engine.data.preprocessing import Preprocessing
 from engine.deployment.names import STAGE
 from engine.deployment.runtimes import RUNTIMES
 from engine.errors import UsageError
-from engine.results.chains import BETWEEN
+from engine.results import chains
 from nets.points import Point
 from quant.spelling import unknown
 
@@ -231,7 +231,7 @@ def taken(name: str, told: Sequence[str], executed: np.ndarray) -> list[str]:
     if not tells(told):
         return [name] * len(executed)
     if STAGE in told:
-        chain = name.split(BETWEEN)
+        chain = chains.parsed(name)
         return [chain[int(row[told.index(STAGE)])] for row in executed]
     axes = _axes()
     known = {}

@@ -40,6 +40,15 @@ def coded(kernel: np.ndarray) -> Constant:
     return as_it_is
 
 
+def are_pairs(levels: np.ndarray) -> bool:
+    """Whether every level [L, C] of a channel has one of the other sign, and none is in the middle.
+
+    >>> are_pairs(np.float32([[-2], [-1], [1], [2]])), are_pairs(np.float32([[-1], [0], [1]]))
+    (True, False)
+    """
+    return len(levels) % 2 == 0 and np.array_equal(levels, -levels[::-1])
+
+
 def _table(found: Sequence[np.ndarray]) -> np.ndarray:
     """Levels [L, C] of channels, in pairs of both signs where these are no more.
 

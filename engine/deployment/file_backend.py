@@ -14,14 +14,14 @@ from engine.data import augment
 from engine.data.preprocessing import RESIZES, Preprocessing
 from engine.deployment import texts
 from engine.deployment.anytime import Anytime, exits_of
-from engine.deployment.backend import Prediction, Way, answered, check_count, joined, taken
+from engine.deployment.backend import Prediction, Way, answered, check_count, taken
 from engine.deployment.names import EXIT, STAGE
-from engine.deployment.runtimes import Run, load
+from engine.deployment.runtimes import Run, load, one_by_one
 from engine.deployment.texts import BudgetText, ImageText, PointText
 from engine.errors import UsageError
 from engine.files import read_bytes
 from engine.quantities import quantity
-from engine.results.chains import BETWEEN
+from engine.results import chains
 from nets.points import Point
 
 if TYPE_CHECKING:
@@ -91,16 +91,19 @@ class FileBackend:
     def _at(self, point: str, thresholds: Sequence[float] = ()) -> Way:
         """How an operating point answers, by these thresholds where exits choose."""
         number = self.points.index(point)
-        found = way(
-            self._loaded.at(number, self._texts.points[number].side, thresholds),
+        run = self._loaded.at(number, self._texts.points[number].side, thresholds)
+        if self._texts.choices:
+            run = one_by_one(run)
+        sides: Sequence[int] = ()
+        if self._texts.cascade is not None:
+            sides = self._texts.cascade.sides
+        return way(
+            run,
             self._texts.points[number],
             self._texts.images,
             [choice.name for choice in self._texts.choices],
-            self._texts.cascade.sides if self._texts.cascade else (),
+            sides,
         )
-        if not self._texts.choices:
-            return found
-        return _one_by_one(found)
 
     def within(self, budget: str | float | None, ms: float | None = None) -> Choice:
         """The most accurate way to run within a budget, by what is recorded in the file.
@@ -144,9 +147,9 @@ class FileBackend:
 
     def turns(self, points: Sequence[str]) -> list[Turn]:
         """The passes over the network that give some points: one for each."""
-        from engine.deployment.cascade import one_by_one
+        from engine.deployment import cascade
 
-        return one_by_one(self.at, points)
+        return cascade.one_by_one(self.at, points)
 
     def identity(self) -> str:
         """The identity of the checkpoint of a cascade.
@@ -246,22 +249,10 @@ def way(
         found = answered(logits, taken(point.point, told, rows[:, classes:]))
         if STAGE not in told:
             return found
-        chain = tuple(point.point.split(BETWEEN))
+        chain = chains.parsed(point.point)
         return found._replace(stages=[chain[: chain.index(one) + 1] for one in found.points])
 
     return Way(preprocessing, answer)
-
-
-def _one_by_one(found: Way) -> Way:
-    """The same for files that choose image by image, which take one at a time."""
-
-    def answer(batch: Sequence[np.ndarray]) -> Prediction:
-        parts = []
-        for number in range(len(batch[0])):
-            parts.append(found.answer([views[number : number + 1] for views in batch]))
-        return joined(parts)
-
-    return Way(found.preprocessing, answer)
 
 
 def within(

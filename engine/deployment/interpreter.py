@@ -13,6 +13,7 @@ import numpy as np
 from engine.deployment import program
 from engine.deployment.choices import Choose, Confident, Largest, Number, Probabilities
 from engine.deployment.program import Operation, Program
+from engine.results import chains
 
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], np.ndarray]] = {
     'add': np.add,
@@ -246,17 +247,11 @@ def _largest(operation: Largest, values: Values, _: Values) -> np.ndarray:
 
 
 def _probabilities(operation: Probabilities, values: Values, _: Values) -> np.ndarray:
-    x = values[operation.x].astype(np.float64)
-    parts = np.exp(x - x.max(axis=1, keepdims=True))
-    return parts / parts.sum(axis=1, keepdims=True)
+    return np.exp(chains.log_probabilities(values[operation.x]))
 
 
 def _confident(operation: Confident, values: Values, constants: Values) -> np.ndarray:
-    x = values[operation.x].astype(np.float64)
-    odds = np.exp(x - x.max(axis=1, keepdims=True))
-    # Near 1 the probability of the answer does not tell what the others have.
-    np.put_along_axis(odds, x.argmax(axis=1)[:, None], 0.0, axis=1)
-    confidence = -np.log1p(odds.sum(axis=1))  # [N]
+    confidence = chains.log_probabilities(values[operation.x]).max(axis=1)  # [N]
     return confidence.astype(np.float32) >= constants['threshold']
 
 

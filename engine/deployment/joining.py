@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.deployment.alignment import Group, groups, names, renamed, results
+from engine.deployment.alignment import Group, groups, names, reads, renamed, results
 from engine.deployment.choices import ByPoint, Choose, Chosen
 from engine.deployment.names import IMAGES, POINT
 from engine.deployment.program import (
@@ -190,6 +191,14 @@ def _key(row: Row, read: Mapping[str, Any]) -> tuple[Any, ...]:
             if field.name not in ('out', 'beside') and field.name not in read:
                 found.append((field.name, value))
     return tuple(found)
+
+
+def readers(whole: Joint) -> Counter[str]:
+    """How often each result is read, by its name; outputs are read once more."""
+    found = Counter([whole.output, *(choice.result for choice in whole.choices)])
+    for row in whole.rows:
+        found.update(reads(row[0]))
+    return found
 
 
 def shared_kernels(rows: Sequence[Row]) -> dict[str, Part]:

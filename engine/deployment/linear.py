@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from engine.deployment import program
-from engine.deployment.alignment import reads
-from engine.deployment.joining import Joint, Row
+from engine.deployment.joining import Joint, Row, readers
 from engine.deployment.pool import Constants
 from engine.deployment.program import Part, Program
 
@@ -45,9 +43,7 @@ def folded(whole: Joint) -> Joint:
     constants = Constants()
     constants.update(whole.constants)
     pool = Program({}, constants)
-    readers = Counter([whole.output, *(choice.result for choice in whole.choices)])
-    for row in whole.rows:
-        readers.update(reads(row[0]))
+    times = readers(whole)
     sums: dict[str, Sum] = {}
     made: dict[str, list[Row]] = {}
     for row in whole.rows:
@@ -57,7 +53,7 @@ def folded(whole: Joint) -> Joint:
         if own is None:
             continue
         for name in list(own.weights):
-            if name in sums and readers[name] == 1:
+            if name in sums and times[name] == 1:
                 own = _put_in(own, name, sums[name])
         sums[out] = own
         if not own.inside or not own.affine:

@@ -11,7 +11,15 @@ from engine.deployment.description import describe
 from engine.deployment.forms import Exporter, Runtime
 from engine.deployment.program import Program
 from engine.deployment.resizing import without_resize
-from engine.deployment.runtimes import REMEDY, CannotRun, Loaded, Run, first_line, installed, load
+from engine.deployment.runtimes import (
+    REMEDY,
+    CannotRun,
+    Loaded,
+    first_line,
+    installed,
+    load,
+    one_by_one,
+)
 from engine.errors import UsageError
 from engine.files import in_shell
 from engine.runs.checkpoint import Checkpoint
@@ -120,7 +128,7 @@ class Packed(Exporter):
         for number, point in enumerate(self._program.points.values()):
             one = loaded.at(number, point.side)
             if point.choices:
-                one = _one_by_one(one)
+                one = one_by_one(one)
             runs.append(one)
 
         def run(views: Sequence[np.ndarray], number: int) -> np.ndarray:
@@ -184,15 +192,3 @@ class Int8(Packed):
                 f'--form int8: {error} has levels that are no whole numbers of 8 bits; --snap, or '
                 f'python -m scripts.snap {run}, makes a run whose levels are'
             ) from error
-
-
-def _one_by_one(run: Run) -> Run:
-    """A function of several images, of one that takes a single image."""
-
-    def each(*views: np.ndarray) -> np.ndarray:
-        found = []
-        for number in range(len(views[0])):
-            found.append(run(*(view[number : number + 1] for view in views)))
-        return np.concatenate(found)
-
-    return each

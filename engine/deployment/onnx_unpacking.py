@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from onnx import TensorProto
 
+from engine.deployment.coding import are_pairs
 from engine.deployment.packing import pack, packing
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ class Kernels:
             levels: [L, out].
             name: that it is to get.
         """
-        opposite = len(levels) % 2 == 0 and levels.dtype == np.float32
-        opposite = opposite and np.array_equal(levels, -levels[::-1])
+        opposite = levels.dtype == np.float32 and are_pairs(levels)
         unit = opposite and len(levels) > 2 and bool(np.all(levels[-1] == 1))
         alike = len(levels), levels.dtype.str, codes.ndim, opposite, unit
         self._kernels[alike].append(_Kernel(codes, levels, name))
@@ -85,15 +85,7 @@ def _unpack(w: OnnxGraph, kernels: Sequence[_Kernel], *, opposite: bool, unit: b
     if opposite:
         # Levels from zero upwards, then those below zero from it downwards.
         codes = np.where(codes < count // 2, count - 1 - codes, codes - count // 2)
-        if unit:
-            most = w.array(levels[count // 2 : -1].T, f'{name}/most')  # [outputs, L / 2 - 1]
-            pads = [most, w.indices(0, 0, 0, 1), w.number(1.0)]
-            above = w.node('Pad', pads, f'{name}/above')
-        else:
-            above = w.array(levels[count // 2 :].T, f'{name}/above')  # [outputs, L / 2]
-        below = w.node('Neg', [above], f'{name}/below')
-        both = w.node('Concat', [above, below], f'{name}/both', axis=1)
-        flat = w.node('Reshape', [both, w.indices(-1)], f'{name}/levels')
+        flat = _both_signs(w, levels[count // 2 :].T, name, unit=unit)
     else:
         flat = w.array(levels.T.reshape(-1), f'{name}/levels')
     # Levels of one output after those of the one before.
@@ -108,6 +100,25 @@ def _unpack(w: OnnxGraph, kernels: Sequence[_Kernel], *, opposite: bool, unit: b
         rows = w.node('Reshape', [part, shape], f'{kernel.name}/rows')
         indices = w.node('Add', [rows, offset], f'{kernel.name}/indices')
         w.node('Gather', [flat, indices], kernel.name)
+
+
+def _both_signs(w: OnnxGraph, upper: np.ndarray, name: str, *, unit: bool) -> str:
+    """Levels of each output from zero upwards, then those below zero, one output after the other.
+
+    Args:
+        w: the graph.
+        upper: levels above zero, [outputs, L / 2].
+        name: start of the names of what is made.
+        unit: whether the largest of every output is one, which is then not stored.
+    """
+    if unit:
+        most = w.array(upper[:, :-1], f'{name}/most')
+        above = w.node('Pad', [most, w.indices(0, 0, 0, 1), w.number(1.0)], f'{name}/above')
+    else:
+        above = w.array(upper, f'{name}/above')
+    below = w.node('Neg', [above], f'{name}/below')
+    both = w.node('Concat', [above, below], f'{name}/both', axis=1)
+    return w.node('Reshape', [both, w.indices(-1)], f'{name}/levels')
 
 
 def _multiples(w: OnnxGraph, number: int, count: int, name: str) -> str:
@@ -157,9 +168,8 @@ def _codes(w: OnnxGraph, codes: np.ndarray, levels: int, name: str) -> str:
         found = _digits(w, _joined(w, numbers, size, name), levels, name)
     else:
         # Looked up: to divide every byte is half of the time that ONNX Runtime takes to load.
-        found = w.node(
-            'Gather', [w.once(f'codes{levels}', _of_bytes(levels)), numbers], f'{name}/codes'
-        )
+        table = w.once(f'codes{levels}', _of_bytes(levels))
+        found = w.node('Gather', [table, numbers], f'{name}/codes')
     flat = w.node('Reshape', [found, w.indices(-1)], f'{name}/flat')
     if codes.size % count:
         return w.node('Slice', [flat, w.indices(0), w.indices(codes.size)], f'{name}/whole')

@@ -78,6 +78,18 @@ def load(name: str, content: bytes, file: str, threads: int = 0) -> Loaded:
         raise CannotRun(f'{file}: {name} cannot load it ({first_line(error)})') from error
 
 
+def one_by_one(run: Run) -> Run:
+    """A function of several images, of one that takes a single image."""
+
+    def each(*views: np.ndarray) -> np.ndarray:
+        found = []
+        for number in range(len(views[0])):
+            found.append(run(*(view[number : number + 1] for view in views)))
+        return np.concatenate(found)
+
+    return each
+
+
 def first_line(error: Exception) -> str:
     """The first line of a message that says what is wrong, not where."""
     lines = [line.strip() for line in str(error).splitlines()]

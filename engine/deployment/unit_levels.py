@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 
 from engine.deployment import program
-from engine.deployment.alignment import reads
-from engine.deployment.joining import Joint, Row
+from engine.deployment.coding import are_pairs
+from engine.deployment.joining import Joint, Row, readers
 from engine.deployment.program import Codes, Constant, Floats, Part, Program
-
-# What multiplies each channel, by the field with the factors.
-_FACTORS: dict[type[program.Operation], str] = {program.Affine: 'scale', program.Arithmetic: 'y'}
 
 
 def with_unit_levels(whole: Joint) -> Joint:
@@ -24,21 +21,20 @@ def with_unit_levels(whole: Joint) -> Joint:
     that several operations read, and one whose result is not multiplied as soon as it is there.
     """
     constants = dict(whole.constants)
-    readers: Counter[str] = Counter([whole.output, *(choice.result for choice in whole.choices)])
+    times = readers(whole)
     kernels: Counter[str] = Counter()
     for row in whole.rows:
-        readers.update(reads(row[0]))
         kernels.update({part.name for one in row for part in program.parts(one).values()})
     # Largest levels by name of the result, and the place of what computes this.
     scales: dict[str, tuple[np.ndarray, int]] = {}
     rows = list(whole.rows)
     for place, row in enumerate(whole.rows):
         first = row[0]
-        if type(first) in (program.Convolution, program.Dense) and readers[first.out] == 1:
+        if type(first) in (program.Convolution, program.Dense) and times[first.out] == 1:
             found = _largest(row, constants)
             if found is not None and kernels[_kernel(row).name] == 1:
                 scales[first.out] = found, place
-        elif first.x in scales and _multiplies(first):
+        elif first.x in scales and _factors(first) is not None:
             scale, before = scales[first.x]
             rows[before] = _divided(rows[before], scale, constants)
             rows[place] = _multiplied(row, scale, constants)
@@ -63,16 +59,21 @@ def _largest(row: Row, constants: dict[str, Constant]) -> np.ndarray | None:
     if any(program.parts(one)['kernel'] != part for one in row):
         return None
     levels = stored.levels
-    if len(levels) % 2 or not np.array_equal(levels, -levels[::-1]) or not levels[-1].all():
+    if not are_pairs(levels) or not levels[-1].all():
         return None
     return levels[-1]
 
 
-def _multiplies(operation: program.Operation) -> bool:
-    """Whether an operation multiplies each channel with a number of its own."""
-    if isinstance(operation, program.Arithmetic):
-        return operation.function == 'multiply' and operation.y.shape != (1,)
-    return isinstance(operation, program.Affine) and operation.scale.shape != (1,)
+def _factors(operation: program.Operation) -> str | None:
+    """The field with a factor for each channel, of an operation that multiplies by such."""
+    field = None
+    if isinstance(operation, program.Affine):
+        field = 'scale'
+    elif isinstance(operation, program.Arithmetic) and operation.function == 'multiply':
+        field = 'y'
+    if field is None or program.parts(operation)[field].shape == (1,):
+        return None
+    return field
 
 
 def _divided(row: Row, scale: np.ndarray, constants: dict[str, Constant]) -> Row:
@@ -102,7 +103,8 @@ def _multiplied(row: Row, scale: np.ndarray, constants: dict[str, Constant]) -> 
         constants: pool that gets the factors.
     """
     pool = Program({}, constants)
-    field = _FACTORS[type(row[0])]
+    field = _factors(row[0])
+    assert field is not None
     made = []
     for place, one in enumerate(row):
         factors = pool.value(program.parts(one)[field])

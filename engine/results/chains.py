@@ -32,6 +32,15 @@ def spelled(points: Sequence[str]) -> str:
     return BETWEEN.join(points)
 
 
+def parsed(text: str) -> tuple[str, ...]:
+    """The points of the word for a chain.
+
+    >>> parsed('s96+s160')
+    ('s96', 's160')
+    """
+    return tuple(text.split(BETWEEN))
+
+
 def passes(points: Sequence[str]) -> Iterator[list[str]]:
     """Parts of a chain, each of the points that one pass of the network gives in turn.
 

@@ -49,13 +49,16 @@ def affine(out, x, part):
     return program.Affine(out, x, part(f'{out}/scale'), part(f'{out}/shift'))
 
 
-def branch_and_convolved_shortcut(part):
+def two_branches(part):
     return [
         affine('left', 'a', part),
         affine('right', 'b', part),
         program.Combine('sum', 'left', 'right', 'add'),
-        affine('out', 'sum', part),
     ]
+
+
+def branch_and_convolved_shortcut(part):
+    return [*two_branches(part), affine('out', 'sum', part)]
 
 
 def branch_and_plain_shortcut(part):
@@ -67,13 +70,8 @@ def branch_and_plain_shortcut(part):
 
 
 def three_branches(part):
-    return [
-        affine('left', 'a', part),
-        affine('right', 'b', part),
-        program.Combine('sum', 'left', 'right', 'add'),
-        affine('more', 'c', part),
-        program.Combine('out', 'more', 'sum', 'add'),
-    ]
+    more = affine('more', 'c', part)
+    return [*two_branches(part), more, program.Combine('out', 'more', 'sum', 'add')]
 
 
 def biases(part):

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 # Bytes of a file: more than an ONNX file can have.
 LARGEST = 2**31
 
+# Sizes and thresholds that are kept ready, the latest ones: each may hold a compiled network.
+MOST_READY = 8
+
 
 class FileBackend:
     """All operating points of a file.
@@ -141,9 +144,13 @@ class FileBackend:
         check_count(thresholds, self._stops(), self._file)
         key = size, None if thresholds is None else tuple(thresholds)
         with self._lock:
-            if key not in self._exits:
-                self._exits[key] = Anytime(self._by_exit(size, thresholds))
-            return self._exits[key].by(deadline_ms)
+            found = self._exits.pop(key, None)
+            if found is None:
+                found = Anytime(self._by_exit(size, thresholds))
+            self._exits[key] = found  # behind those of earlier calls
+            if len(self._exits) > MOST_READY:
+                del self._exits[next(iter(self._exits))]
+            return found.by(deadline_ms)
 
     def turns(self, points: Sequence[str]) -> list[Turn]:
         """The passes over the network that give some points: one for each."""

@@ -23,6 +23,7 @@ from engine.deployment import (
     trace,
 )
 from engine.deployment.cascade import Chain
+from engine.deployment.file_backend import MOST_READY, FileBackend
 from engine.deployment.pool import Constants
 from engine.deployment.resizing import without_resize
 from engine.deployment.runtimes import RUNTIMES, load
@@ -292,6 +293,17 @@ def test_a_predictor_of_a_file(runtime, file, tmp_path):
     cascades.write(other, cascade(combine=chains.MEAN))
     with pytest.raises(UsageError, match='carries out s4.s6.s8, by last .* not .*, by mean'):
         predictor.predict(images, cascade=other)
+
+
+def test_thresholds_of_earlier_calls_do_not_pile_up(file):
+    backend = FileBackend(file, 'onnxruntime', 1)
+    firsts = [float(-k) for k in range(MOST_READY + 2)]
+    for first in firsts:
+        # The first ones are asked for again and again.
+        for limit in (firsts[0], first):
+            backend.leaving_early(None, (limit, NEVER, ALWAYS), float('inf'))
+    kept = {thresholds[0] for _, thresholds in backend._exits}
+    assert kept == {firsts[0], *firsts[3:]}
 
 
 CHAINS = {

@@ -101,7 +101,7 @@ class Network:
         raise NotImplementedError(f'{type(self).__name__} chooses nothing image by image')
 
     def as_evaluated(self, point: str) -> str:
-        """What evaluation computes at a point: where gates skip layers, one of ``choosing``."""
+        """Name of the computation at a point: one of ``choosing`` where gates skip layers."""
         if self.static_options:
             return f'{point}-{DYNAMIC}'
         return point

@@ -11,7 +11,16 @@ import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-__all__ = ['exact', 'has_gpu', 'new_graph', 'rounding_kept', 'scalar_like', 'session', 'tf']
+__all__ = [
+    'exact',
+    'has_gpu',
+    'new_graph',
+    'pool',
+    'rounding_kept',
+    'scalar_like',
+    'session',
+    'tf',
+]
 
 _ROUNDING = 'NVIDIA_TF32_OVERRIDE'
 

@@ -18,6 +18,9 @@ LOW_BIT_ROLES = ('body', 'shortcut', 'depthwise')
 
 FLOAT_BITS = 32
 
+# Fields of ``QuantizationOptions`` that say bits.
+BITS = ('qw', 'qa', 'stem_bits', 'head_bits')
+
 # Characters of a regular expression: far more than the names of layers have.
 LONGEST = 1000
 
@@ -224,7 +227,7 @@ class QuantizationOptions:
         return Rule(roles=roles, weight=weight, activation=activation)
 
     def _check(self) -> None:
-        for name in ('qw', 'qa', 'stem_bits', 'head_bits'):
+        for name in BITS:
             bits = getattr(self, name)
             if bits != FLOAT_BITS and not 1 <= bits <= 8:
                 raise ValueError(f'{name} {bits}: bits must be 1 to 8, or 32 for float')

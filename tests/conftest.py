@@ -37,6 +37,23 @@ def one_thread():
     backend.pool(1)
 
 
+@pytest.fixture
+def threads_of_sessions(monkeypatch):
+    """Threads of an operation that each session from now on asks for; 0 leaves the number open."""
+    from quant.backend import tf
+
+    asked = []
+    start = tf.Session.__init__
+
+    def started(self, target='', graph=None, config=None):
+        said = config or tf.ConfigProto()
+        asked.append(said.intra_op_parallelism_threads)
+        start(self, target, graph, config)
+
+    monkeypatch.setattr(tf.Session, '__init__', started)
+    return asked
+
+
 @pytest.fixture(scope='session', autouse=True)
 def graphs_as_they_are_built(request):
     """Sessions of quick tests run graphs as these are built; those of proofs as users' sessions do.

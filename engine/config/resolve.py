@@ -24,7 +24,7 @@ from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.schedules import ScheduleOptions
 from quant import options as ranges
 from quant import quantizer
-from quant.policy import FLOAT_BITS, QuantizationOptions
+from quant.policy import BITS, FLOAT_BITS, QuantizationOptions
 from quant.spelling import unknown
 
 # The set that comes with the project, and its largest size.
@@ -135,9 +135,8 @@ def _refuse_unused_quantizer(config: Config, given: Mapping[str, Any]) -> None:
         quantizer.kind(name)
     except ValueError as error:
         raise UsageError(f'--quantizer {spec}: {error}') from error
-    bits = ('qw', 'qa', 'stem_bits', 'head_bits')
-    is_float = all(getattr(config, name) == FLOAT_BITS for name in bits)
-    if is_float and given.keys().isdisjoint(bits) and not config.policy:
+    is_float = all(getattr(config, field) == FLOAT_BITS for field in BITS)
+    if is_float and given.keys().isdisjoint(BITS) and not config.policy:
         raise UsageError(f'--quantizer {spec}: nothing is quantized; give --qw, --qa or both')
 
 

@@ -28,7 +28,7 @@ class Asked:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What is given, by name."""
+        """Values that are given, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def check(self) -> None:

@@ -72,7 +72,7 @@ def evaluate(
     Raises:
         UsageError: the cascade is none of this checkpoint.
     """
-    _, threads = prepared(args, config, dataset)
+    _, _, threads = prepared(args, config, dataset)
     place = f'--cascade {args.cascade}'
     backend = backend_of(config, source)
     cascade.check_identity(backend.identity(), place)

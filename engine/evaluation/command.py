@@ -24,7 +24,6 @@ from engine.results import cascades
 from engine.runs import data_record, holdout
 from engine.runs.folder import CONFIG, merge_layers
 from nets.points import Point
-from quant import backend
 
 if TYPE_CHECKING:
     from engine.graph.worker import SingleWorker
@@ -84,9 +83,7 @@ def run_evaluation(
         fix_mean_var=args.fix_mean_var,
         epoch=args.eval_epoch,
     )
-    data_format, threads = prepared(args, config, dataset)
-    config = sessions.settled(config, args.threads)
-    backend.pool(config.operation_threads)
+    config, data_format, threads = prepared(args, config, dataset)
     model = tower.Model(config, data_format=data_format)
     if borrowed.kernels:
         lenders = {size: sizes[0] for size, sizes in borrowed.lenders.items()}
@@ -130,18 +127,23 @@ def run_evaluation(
     print(measured)
 
 
-def prepared(args: argparse.Namespace, config: Config, dataset: Dataset) -> tuple[str, int]:
-    """Data format and number of decoding threads, see ``hardware.prepare``.
+def prepared(args: argparse.Namespace, config: Config, dataset: Dataset) -> tuple[Config, str, int]:
+    """Prepares the machine for an evaluation.
 
     Args:
         args: flags of an evaluation.
         config: as they change that of the run.
         dataset: that is evaluated.
 
+    Returns:
+        The configuration as ``sessions.begun`` settles it, data format, number of decoding threads.
+
     Raises:
         UsageError: the machine does not have what they ask for.
     """
-    return hardware.prepare(
+    from engine.graph import sessions
+
+    data_format, threads = hardware.prepare(
         config,
         dataset,
         asked=args.gpu is not None,
@@ -149,6 +151,7 @@ def prepared(args: argparse.Namespace, config: Config, dataset: Dataset) -> tupl
         threads=args.threads,
         exact=True,
     )
+    return sessions.begun(config, args.threads), data_format, threads
 
 
 def _check_cascade(args: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ def record(args: argparse.Namespace) -> dict[str, Answers]:
     hardware.check_native(config)
     if dataset.holdout is None:
         raise UsageError(f'{args.eval_checkpoint}: set no images aside; train with --holdout N')
-    _, threads = prepared(args, config, dataset)
+    _, _, threads = prepared(args, config, dataset)
     backend = backend_of(config, source)
     chain = Chain(backend.turns, ordered(backend))
     found = {}

@@ -1,7 +1,7 @@
 """Sessions that train and evaluate: how many threads they have, and whether graphs are rewritten.
 
 TensorFlow makes one pool of threads for the insides of operations in a process, that of its first
-session: commands make it (``backend.pool``) as soon as the number is settled.
+session: commands make it (``begun``) as soon as the number is settled.
 """
 
 import os
@@ -10,7 +10,7 @@ from tensorpack.tfutils.common import get_default_sess_config
 
 from engine.config import hardware
 from engine.config.config import Config
-from quant.backend import has_gpu, tf
+from quant.backend import has_gpu, pool, tf
 
 # A variable of the environment.
 THREADS = 'TF_NUM_INTRAOP_THREADS'
@@ -43,6 +43,18 @@ def settled(config: Config, asked: int | None = None) -> Config:
     if native == 'auto':
         native = 'require' if hardware.takes_native(config) else 'off'
     return config.replacing(operation_threads=threads, rewriting=rewriting, native=native)
+
+
+def begun(config: Config, asked: int | None = None) -> Config:
+    """``settled``, and the threads of operations are made, before any session makes others.
+
+    Args:
+        config: of the run.
+        asked: what ``--threads`` says.
+    """
+    config = settled(config, asked)
+    pool(config.operation_threads)
+    return config
 
 
 def session_config(config: Config, towers: int) -> tf.ConfigProto:

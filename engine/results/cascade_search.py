@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.errors import UsageError
 from engine.results import chains, exit_thresholds
-from engine.results.replays import Replay
+from engine.results.replays import Replay, Stages
 
 # Points of a chain that is searched for.
 STAGES = 3
@@ -103,25 +103,30 @@ def candidates(
     for budget in budgets:
         if costs[0] <= budget < costs[-1]:
             tried.append(exit_thresholds.solve(stages.confidence, costs, budget))
-    return [candidate(replay, points, thresholds, costs) for thresholds in tried]
+    chances = replay.chances(points)
+    return [_candidate(points, thresholds, costs, stages, chances) for thresholds in tried]
 
 
-def candidate(
-    replay: Replay, points: tuple[str, ...], thresholds: np.ndarray, costs: np.ndarray
+def _candidate(
+    points: tuple[str, ...],
+    thresholds: np.ndarray,
+    costs: np.ndarray,
+    stages: Stages,
+    chances: np.ndarray,
 ) -> Candidate:
     """A chain with thresholds.
 
     Args:
-        replay: on the hold-out images.
         points: of the chain.
         thresholds: [K].
         costs: [K], up to each stage.
+        stages: of the chain on the hold-out images.
+        chances: [N, K], how probable it is that each stage is right.
     """
-    stages = replay.stages(points)
     leaves = exit_thresholds.chosen(stages.confidence, thresholds)  # [N]
     rows = np.arange(len(leaves))
     right = stages.right[rows, leaves]
-    chance = replay.chances(points)[rows, leaves]
+    chance = chances[rows, leaves]
     expected = 50 * float(right.mean() + chance.mean())
     return Candidate(points, thresholds, expected, float(costs[leaves].mean()))
 
@@ -134,7 +139,9 @@ def alone(replay: Replay, point: str, cost: float) -> Candidate:
         point: spelling.
         cost: of the point.
     """
-    return candidate(replay, (point,), np.array([exit_thresholds.ALWAYS]), np.array([cost]))
+    points = (point,)
+    thresholds, costs = np.array([exit_thresholds.ALWAYS]), np.array([cost])
+    return _candidate(points, thresholds, costs, replay.stages(points), replay.chances(points))
 
 
 def within(found: Sequence[Candidate], budget: float) -> Candidate:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.errors import UsageError
-from engine.files import read_json
 from engine.quantities import counted
 from engine.results.formats import Column, Table
 from engine.runs import environment
@@ -23,11 +22,10 @@ def table(folder: Path) -> Table | None:
 
     None for a run that has no record of it.
     """
-    path = folder / environment.FILE
-    if not path.exists():
+    if not (folder / environment.FILE).exists():
         return None
     try:
-        starts = read_json(path, tuple[Environment, ...], 'its next start makes it anew')
+        starts = environment.parsed(folder, 'its next start makes it anew')
     except UsageError as error:
         return Table(NAME, COLUMNS, [('unknown', str(error))])
     if not starts:

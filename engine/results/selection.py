@@ -24,7 +24,7 @@ from engine.results import (
     records,
     tables,
 )
-from engine.results.cascades import Cascade
+from engine.results.cascades import Cascade, Stored
 from engine.results.chains import LAST
 from engine.results.costs import Layers
 from engine.results.exit_records import HOLDOUT, MADDS, VALIDATION
@@ -46,9 +46,8 @@ class Choice:
         weight_bytes: Of the packed weights; None if unknown.
         ms: Milliseconds of one image alone; None if not measured on the device.
         policy: Thresholds of the exits, or None.
-        cascade: A chain of points with thresholds, or None.
-        file: Of the cascade.
-        of_sweep: Whether the file holds many, so that a command comes first that writes one alone.
+        stored: A cascade and its file, or None; of a file of many, a command comes first that
+            writes one alone.
         shares: With a policy, of the validation images, by the exit where they leave.
         conditions: What it was measured on: choices of other conditions are not compared.
         data: What evaluation has to be given as ``--data``; empty where the run knows it.
@@ -63,12 +62,15 @@ class Choice:
     ms: float | None = None
     policy: exit_thresholds.Policy | None = None
     shares: tuple[float, ...] = ()
-    cascade: Cascade | None = None
-    file: str = ''
-    of_sweep: bool = False
+    stored: Stored | None = None
     conditions: str = dataclasses.field(default='', compare=False)
     data: str = dataclasses.field(default='', compare=False)
     device: str = dataclasses.field(default='', compare=False)
+
+    @property
+    def cascade(self) -> Cascade | None:
+        """A chain of points with thresholds, or None."""
+        return self.stored.cascade if self.stored is not None else None
 
     @property
     def commands(self) -> list[str]:
@@ -86,8 +88,8 @@ class Choice:
                 f'python -m scripts.thresholds {run} --budget {asked} --size {size}',
                 f'{evaluate} --thresholds {file}',
             ]
-        if self.cascade is not None:
-            return [*self._chosen_alone(run), f'{evaluate} --cascade {in_shell(self._file_of_one)}']
+        if self.stored is not None:
+            return self._cascaded(self.stored, run, evaluate)
         if self.point.endswith(DYNAMIC):
             return [evaluate]
         point = Point.parse(self.point)
@@ -97,33 +99,30 @@ class Choice:
             evaluate += f' -ew {point.width}'
         return [evaluate]
 
-    @property
-    def _file_of_one(self) -> Path:
-        """The file that holds the cascade alone."""
-        assert self.cascade is not None
-        path = Path(self.file)
-        if not self.of_sweep:
-            return path
-        return path.with_name(f'{self.point}-{self._asked}-{self.cascade.combine}.json')
+    def _cascaded(self, stored: Stored, run: str, evaluate: str) -> list[str]:
+        """Commands that evaluate a cascade, chosen once more alone where its file holds many.
 
-    @property
-    def _asked(self) -> int:
-        """The budget of a cascade, rounded up: rounded down, its first stage could not be paid."""
-        assert self.cascade is not None
-        return math.ceil(self.cascade.holdout.cost)
-
-    def _chosen_alone(self, run: str) -> list[str]:
-        """The command that chooses the cascade once more, where its file holds a sweep."""
-        assert self.cascade is not None
-        if not self.of_sweep:
-            return []
-        flags = [f'--cascade {" ".join(self.cascade.points)}', f'--budget {self._asked}']
-        if self.cascade.combine != LAST:
-            flags.append(f'--combine {self.cascade.combine}')
-        if self.cascade.calibration:
+        Args:
+            stored: The cascade.
+            run: Its run folder, as a shell takes it.
+            evaluate: Command that evaluates the run.
+        """
+        if not stored.of_sweep:
+            return [f'{evaluate} --cascade {in_shell(stored.file)}']
+        cascade = stored.cascade
+        # Rounded down, its first stage could not be paid.
+        asked = math.ceil(cascade.holdout.cost)
+        file = stored.file.with_name(f'{self.point}-{asked}-{cascade.combine}.json')
+        flags = [f'--cascade {" ".join(cascade.points)}', f'--budget {asked}']
+        if cascade.combine != LAST:
+            flags.append(f'--combine {cascade.combine}')
+        if cascade.calibration:
             flags.append('--calibrate-confidence')
-        flags.append(f'--out {in_shell(self._file_of_one)}')
-        return [f'python -m scripts.thresholds {run} {" ".join(flags)}']
+        flags.append(f'--out {in_shell(file)}')
+        return [
+            f'python -m scripts.thresholds {run} {" ".join(flags)}',
+            f'{evaluate} --cascade {in_shell(file)}',
+        ]
 
     @property
     def kind(self) -> str:
@@ -248,9 +247,7 @@ def _cascades(folder: Path, run: tables.Run, known: bool, device: str) -> list[C
                 stored,
                 row.ms,
                 shares=judged.shares,
-                cascade=cascade,
-                file=str(row.stored.file),
-                of_sweep=row.stored.of_sweep,
+                stored=row.stored,
                 conditions=same[0].conditions,
                 data='' if known else same[0].data,
                 device=device,

@@ -71,9 +71,20 @@ def read(folder: Path) -> tuple[Environment, ...]:
 
     A damaged file, which is said, is set aside.
     """
-    path = folder / FILE
-    reader = functools.partial(read_json, path, tuple[Environment, ...])
-    return derived(path, reader) or ()
+    return derived(folder / FILE, functools.partial(parsed, folder)) or ()
+
+
+def parsed(folder: Path, remedy: str) -> tuple[Environment, ...]:
+    """The starts of a run, from a file that is there.
+
+    Args:
+        folder: of the run.
+        remedy: what can be done where it is damaged.
+
+    Raises:
+        UsageError: it is.
+    """
+    return read_json(folder / FILE, tuple[Environment, ...], remedy)
 
 
 def record(folder: Path, step: int) -> None:

@@ -21,7 +21,6 @@ from engine.runs import environment, failure, holdout
 from engine.runs.folder import Run, open_run, placed
 from engine.runs.lock import Lock, held
 from engine.training import planning, preparing, stages, starting, teachers
-from quant import backend
 
 
 def run_training(args: argparse.Namespace) -> None:
@@ -156,7 +155,7 @@ def _train_one(
     )
     config = sessions.settled(config, args.threads)
     # A run that goes on has its own number.
-    backend.pool(sessions.settled(ready.config, args.threads).operation_threads)
+    sessions.begun(ready.config, args.threads)
     worker = cluster.join(others)
     starting.check_parts(config)
     # The other workers get from the first one what it reads.

@@ -14,7 +14,6 @@ from engine.runs.folder import checkpoints, placed
 from engine.training import preparing, starting, teachers
 from engine.training.stages import Stage
 from nets import cost
-from quant import backend
 
 # Seconds of an hour.
 HOUR = 3600.0
@@ -68,8 +67,7 @@ def _show(
         data_format=args.data_format,
         threads=args.threads,
     )
-    config = sessions.settled(ready.config, args.threads)
-    backend.pool(config.operation_threads)
+    config = sessions.begun(ready.config, args.threads)
     starting.check_parts(config)
     values = starting.starting_values(config) if before is None else None
     _, layers = InferenceModel(config, data_format='NHWC').inspect()

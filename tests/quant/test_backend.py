@@ -80,15 +80,7 @@ def test_a_pool_has_the_threads_that_were_asked_for():
     assert found == [found[0], found[0] + 2, found[0] + 5]
 
 
-def test_a_pool_is_made_where_a_number_is_asked_for(monkeypatch):
-    made = []
-    start = tf.Session.__init__
-
-    def started(self, target='', graph=None, config=None):
-        made.append(config.intra_op_parallelism_threads)
-        start(self, target, graph, config)
-
-    monkeypatch.setattr(tf.Session, '__init__', started)
+def test_a_pool_is_made_where_a_number_is_asked_for(threads_of_sessions):
     backend.pool(0)
     backend.pool(2)
-    assert made == [2]
+    assert threads_of_sessions == [2]

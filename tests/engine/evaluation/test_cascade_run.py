@@ -72,7 +72,7 @@ for name in NETS:
 
 
 @pytest.mark.parametrize('family, flags', CASES)
-def test_what_is_chosen_is_what_is_measured(family, flags, make, capsys):
+def test_what_is_chosen_is_what_is_measured(family, flags, make, threads_of_sessions, capsys):
     """On the same images the real cascade answers as the recorded answers say."""
     run = make(family)
     single = exit_records.pass_costs(run, list(read_layers(run)), 'MAdds')
@@ -81,7 +81,10 @@ def test_what_is_chosen_is_what_is_measured(family, flags, make, capsys):
     chain = ('--cascade', cheap, dear, '--budget', budget)
     out = run / 'cascades' / 'own.json'
     assert thresholds.main([str(run), *chain, *flags, '--out', str(out)]) == 0
-    assert imagenet_tf.main(['--eval', '-ec', str(run), '--cascade', str(out)]) == 0
+    threads_of_sessions.clear()
+    line = ['--eval', '-ec', str(run), '--cascade', str(out), '--threads', '3']
+    assert imagenet_tf.main(line) == 0
+    assert threads_of_sessions[0] == 3
     chosen = cascades.read(out).validation
     found = measured(run / 'cascades' / 'own-measured.json')
     # One image may lie on a threshold, another batch rounds otherwise.

@@ -16,7 +16,6 @@ from engine.errors import UsageError
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.folder import Run, checkpoints
 from engine.training import teachers
-from quant.backend import tf
 from tests.checkpoints import values
 from tests.engine.training.test_fault import (
     STEPS,
@@ -168,16 +167,8 @@ def test_several_towers_and_other_networks(tmp_path):
 
 
 @pytest.mark.slow
-def test_no_session_comes_before_the_threads_of_a_run(tmp_path, monkeypatch):
+def test_no_session_comes_before_the_threads_of_a_run(tmp_path, threads_of_sessions):
     """The first one in a process decides: that which freezes a teacher leaves the number open."""
-    made = []
-    begin = tf.Session.__init__
-
-    def begun(self, target='', graph=None, config=None):
-        made.append(config.intra_op_parallelism_threads)
-        begin(self, target, graph, config)
-
-    monkeypatch.setattr(tf.Session, '__init__', begun)
     short = ['--preset', 'demo', '--epochs', '1', '--steps-per-epoch', '1', '--threads', '1']
     runs = [str(tmp_path / name) for name in ('float', 'taught', 'dry')]
     low = [*short, '--qw', '2', '--qa', '2', '--teacher', runs[0]]
@@ -188,6 +179,6 @@ def test_no_session_comes_before_the_threads_of_a_run(tmp_path, monkeypatch):
         ['--eval', '-ec', runs[1], '--threads', '1', '-es', '12'],
     ]
     for command in commands:
-        made.clear()
+        threads_of_sessions.clear()
         assert imagenet_tf.main(command) == 0
-        assert made[0] == 1
+        assert threads_of_sessions[0] == 1

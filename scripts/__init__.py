@@ -46,7 +46,7 @@ def parser(name: str, description: str | None, more: str = '') -> 'Speller':
     return made
 
 
-def add_format(p: argparse.ArgumentParser) -> None:
+def add_format(p: argparse._ActionsContainer) -> None:
     """Adds the flag that says what a script's tables are written as."""
     from engine.results import formats
 

@@ -17,13 +17,14 @@ from engine import figures
 from engine.console import Progress
 from engine.errors import UsageError
 from engine.files import read_json, write_json, write_text
-from engine.results import quantizer_study
+from engine.results import formats, quantizer_study
 from engine.results.quantizer_study import HOLDOUT, TEST, Result, Study
 from engine.schema import Amount, Positive
 from quant import pairs
 from quant.pairs import Pair
 from quant.policy import FLOAT_BITS
 from quant.quantizer import FLOAT
+from scripts import noted
 from scripts.study_worker import Asked, Workers
 
 # Bits of weights and activations; methods that have none of these come at their own.
@@ -318,24 +319,34 @@ def collect(folder: Path) -> Study:
     return study
 
 
-def report(study: Study, folder: Path | None) -> str:
-    """The table, and, into a folder, the table and the picture where matplotlib is there.
+def shown(study: Study, style: str) -> str:
+    """The table of a study, and what is to be said beside it.
 
     Args:
         study: The records.
-        folder: Where to write; None for nowhere.
+        style: One of ``formats.FORMATS``.
     """
-    text = quantizer_study.table(study, pairs.DEFAULT)
+    table = quantizer_study.table(study, pairs.DEFAULT)
+    notes = quantizer_study.failures(study)
+    if not table.rows:
+        notes.insert(0, quantizer_study.NOTHING)
     if study.form.get('seeds') == 1 and len(study.form.get('rates', ())) == 1:
-        text += f'\n\n{QUICK_IS_NOT}'
-    if folder is None:
-        return text
-    write_text(folder / 'table.md', text + '\n')
+        notes += ['', QUICK_IS_NOT]
+    text = formats.render([table], style)
+    note = '\n'.join(notes).strip()
+    return noted(text, note, style) if note else text
+
+
+def written(study: Study, folder: Path) -> str:
+    """Writes the table, and the picture where matplotlib is there, and says where they are."""
+    write_text(folder / 'table.md', shown(study, 'markdown') + '\n')
+    lines = []
     if figures.available():
         picture = folder / 'quantizers.svg'
         figures.save(quantizer_study.draw(study, pairs.DEFAULT), str(picture))
-        text += f'\n\npicture: {picture}'
-    return f'{text}\ntable: {folder / "table.md"}, records: {folder / quantizer_study.RECORDS}'
+        lines.append(f'picture: {picture}')
+    lines.append(f'table: {folder / "table.md"}, records: {folder / quantizer_study.RECORDS}')
+    return '\n'.join(lines)
 
 
 def run(args: argparse.Namespace) -> str:
@@ -345,7 +356,7 @@ def run(args: argparse.Namespace) -> str:
         UsageError: The folder holds another study, or there are no records.
     """
     if args.table is not None:
-        return report(quantizer_study.read(args.table), None)
+        return shown(quantizer_study.read(args.table), args.format)
     form = QUICK if args.quick else FULL
     given: dict[str, Any] = {}
     for name in ('seeds', 'steps', 'rates'):
@@ -361,4 +372,5 @@ def run(args: argparse.Namespace) -> str:
         run_tasks(form, folder, max(1, args.processes))
     finally:
         study = collect(folder)
-    return report(study, folder)
+    text = shown(study, args.format)
+    return noted(text, written(study, folder), args.format)

@@ -9,7 +9,7 @@
     python -m scripts.study study            # 20-30 minutes: 3 seeds, every baseline
     python -m scripts.study quantizers       # hours: every quantizer at W2A2 and W4A4, 3 seeds
     python -m scripts.study quantizers --quick                 # minutes: one seed, one rate
-    python -m scripts.study quantizers --table FOLDER          # its table again, from the records
+    python -m scripts.study quantizers --table FOLDER          # its table again; --format
 
 Each network is a run of its own under ``--folder``; interrupting and starting again continues where
 it stopped.
@@ -30,9 +30,9 @@ from tabulate import tabulate
 from engine import families
 from engine.families.family import FLOAT_RUN
 from engine.files import read_text, write_text
-from engine.results import tables
+from engine.results import formats, tables
 from engine.results.records import read_score
-from scripts import accuracy_table, export, parser, plot, status
+from scripts import accuracy_table, add_format, export, parser, plot, status
 from scripts.trainings import ONE_THREAD, Job, Trainer
 
 PRESETS = families.presets()
@@ -256,6 +256,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     group.add_argument(
         '--table', type=Path, metavar='PATH', help='print the table of a folder or file of records'
     )
+    add_format(group)
     group.add_argument('--seeds', type=int, metavar='N', help='float networks to start from')
     group.add_argument('--steps', type=int, metavar='N', help='of fine-tuning')
     group.add_argument('--rates', type=float, nargs='+', metavar='LR', help='to choose from')
@@ -270,6 +271,8 @@ def _check(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         for name in OF_QUANTIZERS:
             if getattr(args, name):
                 p.error(f'--{name}: only `quantizers` has it')
+        if args.format != formats.FORMATS[0]:
+            p.error(f'--format {args.format}: only `quantizers` has it')
     elif args.bf16:
         p.error('--bf16: `quantizers` trains in float32')
     for name in ('seeds', 'steps'):

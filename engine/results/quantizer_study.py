@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tabulate import tabulate
-
 from engine.errors import UsageError
 from engine.figures import new_figure
 from engine.files import read_json, write_json
+from engine.results.formats import Column, Table
 from engine.schema import Amount, Count, Percent
 from quant.pairs import Pair
+from quant.policy import FLOAT_BITS
 
 # What a training was scored on: images that were set aside to choose its rate by, or the test set.
 HOLDOUT, TEST = 'holdout', 'test'
@@ -20,24 +20,13 @@ HOLDOUT, TEST = 'holdout', 'test'
 # Points of top-1 below the best that a figure shows; what is worse stands at its edge as a number.
 SHOWN = 12.0
 
+# What there is to say of a study without numbers.
+NOTHING = 'nothing is scored yet; run the study again'
+
 # The file with all records of a study.
 RECORDS = 'records.json'
 
 REMEDY = 'give the folder of a study, or the records.json of one'
-
-# Beside a sign, a difference of fewer deviations of its pairs says nothing.
-HEADERS = (
-    'bits',
-    'weights + activations',
-    'top-1',
-    'minus default (sd of pairs)',
-    'by size',
-    'rate',
-    'seeds',
-    'CPU ms / step',
-    'weights kB',
-    'file kB',
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,45 +173,80 @@ def rows(study: Study, default: str) -> list[Row]:
     return sorted(found, key=lambda row: (-row.results[0].bits, -row.mean))
 
 
-def table(study: Study, default: str) -> str:
-    """The table of a study in Markdown, without columns that are empty.
+def table(study: Study, default: str) -> Table:
+    """The table of a study, one row a method.
 
     Args:
         study: The records.
         default: Spec of the quantizer that others are compared with.
     """
-    cells = [_cells(row) for row in rows(study, default)]
-    if not cells:
-        return 'nothing is scored yet; run the study again'
-    columns = []
-    for header, *values in zip(HEADERS, *cells):
-        if any(values):
-            columns.append([header, *values])
-    header, *lines = zip(*columns)
-    text = tabulate(lines, header, tablefmt='github', disable_numparse=True)
-    failures = []
-    for result in study.results:
-        if result.failed:
-            failures.append(f'* {result.task}: {result.failed}')
-    return '\n'.join([text, '', *failures]).strip()
+    found = rows(study, default)
+    points: dict[str, None] = {}
+    for row in found:
+        points.update(dict.fromkeys(row.results[0].top1))
+    # Beside its sign, a difference of fewer deviations of its pairs says nothing.
+    columns = [
+        Column('', 'bits'),
+        Column('', 'weights + activations'),
+        Column('', 'top-1'),
+        Column('', 'minus default (sd of pairs)'),
+        Column('', 'by size'),
+        *map(Column, ('bits', 'weights', 'activations')),
+        *map(Column, ('top1', 'top1_sd', 'difference', 'difference_sd')),
+        *[Column(f'top1_{point}') for point in points],
+        Column('rates'),
+        Column('seeds'),
+        Column('step_ms', 'CPU ms / step', 0),
+        Column('weight_bytes', 'weights kB', 1, 1e3),
+        Column('file_bytes', 'file kB', 1, 1e3),
+    ]
+    cells = [_cells(row, list(points)) for row in found]
+    return Table('methods', columns, cells)
 
 
-def _cells(row: Row) -> list[str]:
+def failures(study: Study) -> list[str]:
+    """What did not come to its end, and why."""
+    return [f'* {result.task}: {result.failed}' for result in study.results if result.failed]
+
+
+def _cells(row: Row, points: Sequence[str]) -> list[Any]:
+    """A method in the columns of ``table``."""
     first = row.results[0]
+    means = [result.mean for result in row.results]
+    differences = row.differences
+    if row.results == row.reference:
+        differences = []
+    bits, label = f'W{first.bits}A{first.bits}', first.method.label
+    if first.bits == FLOAT_BITS:
+        bits, label = 'float', ''
     rates = dict.fromkeys(f'{result.rate:g}' for result in row.results)
-    bits = 'float' if first.bits == 32 else f'W{first.bits}A{first.bits}'
+    by_size = by_point(row.results)
+    texts = [f'{by_size[point]:.1f}' for point in points if point in by_size]
     return [
         bits,
-        '' if first.bits == 32 else first.method.label,
-        _spread([result.mean for result in row.results]),
-        _difference(row),
-        ' / '.join(by_point(row.results)),
+        label,
+        _spread(means),
+        _difference(differences),
+        ' / '.join(texts),
+        first.bits,
+        first.weight,
+        first.activation,
+        statistics.fmean(means),
+        _deviation(means),
+        statistics.fmean(differences) if differences else None,
+        _deviation(differences),
+        *[by_size.get(point) for point in points],
         ', '.join(rates),
-        str(len(row.results)),
-        '' if row.step_ms is None else f'{row.step_ms:.0f}',
-        '' if first.weight_bytes is None else f'{first.weight_bytes / 1e3:.1f}',
-        '' if row.file_bytes is None else f'{row.file_bytes / 1e3:.1f}',
+        len(row.results),
+        row.step_ms,
+        first.weight_bytes,
+        row.file_bytes,
     ]
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    """Standard deviation; None of fewer than two values."""
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -233,9 +257,9 @@ def _spread(values: Sequence[float]) -> str:
     return text
 
 
-def _difference(row: Row) -> str:
-    differences = row.differences
-    if not differences or row.results == row.reference:
+def _difference(differences: Sequence[float]) -> str:
+    """Mean of differences, and their deviation where there are several."""
+    if not differences:
         return ''
     text = f'{statistics.fmean(differences):+.2f}'
     if len(differences) > 1:
@@ -243,12 +267,11 @@ def _difference(row: Row) -> str:
     return text
 
 
-def by_point(results: Sequence[Result]) -> list[str]:
+def by_point(results: Sequence[Result]) -> dict[str, float]:
     """Mean top-1 of every operating point over the seeds."""
-    found = []
+    found = {}
     for point in results[0].top1:
-        mean = statistics.fmean(result.top1[point] for result in results)
-        found.append(f'{mean:.1f}')
+        found[point] = statistics.fmean(result.top1[point] for result in results)
     return found
 
 
@@ -264,10 +287,10 @@ def draw(study: Study, default: str) -> Any:
     """
     of_bits: dict[int, list[Row]] = {}
     for row in rows(study, default):
-        if row.results[0].bits < 32:
+        if row.results[0].bits < FLOAT_BITS:
             of_bits.setdefault(row.results[0].bits, []).append(row)
     if not of_bits:
-        raise UsageError('nothing is scored yet; run the study again')
+        raise UsageError(NOTHING)
     heights = [len(found) for found in of_bits.values()]
     figure = new_figure(8.0, 1.2 + 0.27 * sum(heights) + 0.5 * len(heights))
     panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)

@@ -1,12 +1,16 @@
 """scripts.study quantizers: its trainings, the rate that each method gets, and going on."""
 
+import csv
 import dataclasses
+import io
 import json
 
+import numpy as np
 import pytest
 
 from engine.config import cli
 from engine.config.resolve import resolve
+from engine.results import formats
 from engine.results.quantizer_study import HOLDOUT, TEST
 from quant import pairs
 from scripts import export, quantizer_study, study
@@ -169,15 +173,43 @@ def test_quick_says_what_it_is_not(tmp_path, instant, capsys):
 
 def test_the_documented_table_is_that_of_its_records(capsys):
     records = ROOT / 'docs' / 'quantizer_study.json'
-    assert study.main(['quantizers', '--table', str(records)]) == 0
+    assert study.main(['quantizers', '--table', str(records), '--format', 'markdown']) == 0
     table = capsys.readouterr().out.strip()
     assert table in (ROOT / 'docs' / 'quantizers.md').read_text()
+
+
+def test_formats(tmp_path, capsys):
+    records = ROOT / 'docs' / 'quantizer_study.json'
+    found = {}
+    for style in formats.FORMATS:
+        assert study.main(['quantizers', '--table', str(records), '--format', style]) == 0
+        found[style] = capsys.readouterr().out
+    assert max(map(len, found['text'].splitlines())) <= formats.WIDTH
+    rows = list(csv.DictReader(io.StringIO(found['csv'])))
+    same = json.loads(found['json'])['methods']
+    assert [row['weights'] for row in rows] == [row['weights'] for row in same]
+    for row, one in zip(rows, same):
+        sizes = [one['top1_s28'], one['top1_s20'], one['top1_s12']]
+        assert one['top1'] == pytest.approx(np.mean(sizes)) == pytest.approx(float(row['top1']))
+    assert found['latex'].count(r'\\') == len(rows) + 1
+
+
+@pytest.mark.parametrize('style', ['text', 'json', 'csv'])
+def test_data_are_alone_on_the_standard_output(style, tmp_path, capsys):
+    records = quantizer_study.Study({'seeds': 1, 'rates': [0.1]}, [])
+    quantizer_study.quantizer_study.write(tmp_path, records)
+    assert study.main(['quantizers', '--table', str(tmp_path), '--format', style]) == 0
+    printed = capsys.readouterr()
+    note = printed.out if style == 'text' else printed.err
+    assert 'nothing is scored yet' in note and quantizer_study.QUICK_IS_NOT in note
+    assert style == 'text' or 'scored' not in printed.out
 
 
 @pytest.mark.parametrize(
     ('flags', 'text'),
     [
         (['demo', '--quick'], '--quick: only `quantizers` has it'),
+        (['demo', '--format', 'csv'], '--format csv: only `quantizers` has it'),
         (['study', '--rates', '0.1'], '--rates: only `quantizers` has it'),
         (['quantizers', '--rates', '0'], '--rates 0.0: must be greater than 0'),
         (['quantizers', '--seeds', '0'], '--seeds 0: must be at least 1'),

@@ -47,17 +47,17 @@ def study():
     return Study({'seeds': 3}, results)
 
 
-def cells_of(text):
+def cells_of(study):
+    text = quantizer_study.table(study, 'lq').shown('markdown')
     lines = [line for line in text.splitlines() if line.startswith('|')]
     header, _, *rows = ([cell.strip() for cell in line.split('|')[1:-1]] for line in lines)
     return [dict(zip(header, row)) for row in rows]
 
 
 def test_table(study):
-    text = quantizer_study.table(study, 'lq')
-    found = cells_of(text)
+    found = cells_of(study)
     assert [(row['bits'], row['weights + activations']) for row in found] == [
-        ('float', ''),
+        ('float', '-'),
         ('W4A4', 'lsq'),
         ('W2A2', 'sawb + pact'),
         ('W2A2', 'lq'),
@@ -70,14 +70,14 @@ def test_table(study):
         found[2]['minus default (sd of pairs)'] == f'{pairs.mean():+.2f} ({pairs.std(ddof=1):.2f})'
     )
     assert found[2]['by size'] == '91.2 / 81.3'
-    assert found[3]['minus default (sd of pairs)'] == ''
+    assert found[3]['minus default (sd of pairs)'] == '-'
     assert (found[3]['CPU ms / step'], found[3]['weights kB']) == ('70', '12.3')
-    assert [row['file kB'] for row in found] == ['', '', '', '45.6']
-    assert (found[1]['top-1'], found[1]['minus default (sd of pairs)']) == ('91.50', '')
-    assert text.endswith('* bad: no number')
+    assert [row['file kB'] for row in found] == ['-', '-', '-', '45.6']
+    assert (found[1]['top-1'], found[1]['minus default (sd of pairs)']) == ('91.50', '-')
+    assert quantizer_study.failures(study) == ['* bad: no number']
     without = [one for one in study.results if one.file_bytes is None]
-    text = quantizer_study.table(dataclasses.replace(study, results=without), 'lq')
-    assert list(cells_of(text)[0]) == [name for name in found[0] if name != 'file kB']
+    few = cells_of(dataclasses.replace(study, results=without))
+    assert list(few[0]) == [name for name in found[0] if name != 'file kB']
 
 
 def test_differences_are_of_the_same_seed(study):
@@ -110,7 +110,7 @@ def test_a_method_far_below_stands_at_the_edge(study):
 
 
 def test_a_figure_of_nothing(study):
-    assert 'nothing is scored yet' in quantizer_study.table(Study({}, []), 'lq')
+    assert not quantizer_study.table(Study({}, []), 'lq').rows
     with pytest.raises(UsageError, match='nothing is scored yet'):
         quantizer_study.draw(dataclasses.replace(study, results=study.results[-1:]), 'lq')
 

@@ -1,6 +1,7 @@
 """Figure of accuracy over cost: a line per curve, published numbers dashed, Pareto front grey."""
 
 import dataclasses
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ from engine.results.conditions import comparable
 from engine.results.point_labels import Label
 from engine.results.published import Published
 from engine.results.tables import Curve, Row, rows_of
+
+# Letters of a line of the name of a curve that says on what was measured.
+NAME_WIDTH = 28
 
 # Beside matplotlib's own ten colours, where these are too few.
 COLOURS = (
@@ -125,7 +129,11 @@ class Drawing:
 
     def draw_front(self, curves: Sequence[Curve]) -> None:
         """Draws the points that no other beats in cost and accuracy as a grey line behind all."""
-        front = pareto.front(rows_of(curves), cost=self.cost.of, accuracy=lambda row: row.top1)
+        front = pareto.front(
+            rows_of(curves),
+            costs=lambda row: (self.cost.of(row),),
+            accuracy=lambda row: row.top1,
+        )
         self._plot(front, '-', color='0.8', linewidth=6, zorder=0)
 
     def draw_curve(self, label: str, rows: Sequence[Row], colour: str) -> None:
@@ -262,6 +270,15 @@ def apart(wanted: Sequence[float], gap: float, top: float) -> list[float]:
     return heights
 
 
+def name_of(label: str) -> str:
+    """The name of a line; what says on what was measured has lines of its own below it."""
+    name, *conditions = label.split(', ', 1)
+    lines = [name]
+    for text in conditions:
+        lines += textwrap.wrap(text, NAME_WIDTH)
+    return '\n'.join(map(escaped, lines))
+
+
 def colour_of(index: int, curves: int) -> str:
     """Colour of a curve: of matplotlib's ten, or by turns of these and of ``COLOURS``."""
     if curves <= len(COLOURS):
@@ -286,7 +303,8 @@ def draw(
     cost = COSTS[kind]
     shown = operating_points(curves, cost)
     names = 2 * len(shown) if any(map(_is_compared, rows_of(shown))) else len(shown)
-    lines = 2 if any(', ' in label for label, _ in shown) else 1
+    texts = [name_of(label) for label, _ in shown]
+    lines = max([1, *(1 + text.count('\n') for text in texts)])
     height = max(size[1], 1.0 + names * lines * LINE)
     figure = new_figure(size[0], height, layout='tight')
     axes = figure.subplots()
@@ -294,10 +312,9 @@ def draw(
     for group in comparable(shown, lambda curve: curve[1][0].conditions).values():
         if len(group) > 1:
             drawing.draw_front(group)
-    for i, (label, rows) in enumerate(shown):
+    for i, (text, (_, rows)) in enumerate(zip(texts, shown)):
         colour = colour_of(i, len(shown))
-        # Where names say on what was measured, that has a line of its own.
-        drawing.draw_curve('\n'.join(map(escaped, label.split(', ', 1))), rows, colour)
+        drawing.draw_curve(text, rows, colour)
         drawing.draw_published(rows, colour)
     axes.set_xlabel(cost.title)
     axes.set_ylabel('top-1 accuracy (%)')

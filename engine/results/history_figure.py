@@ -1,4 +1,4 @@
-"""Figure of trainings: loss, top-1 of operating points and dead quantizer levels over epochs."""
+"""Figure of trainings: losses, top-1 of operating points and dead quantizer levels by epoch."""
 
 import math
 import statistics
@@ -12,8 +12,13 @@ from engine.results import records
 from engine.results.conditions import labels, measured_on
 from engine.runs import history
 
-LOSS, TOP1, DEAD = PANELS = ('training loss', 'top-1 (%)', 'dead levels (%)')
+# The loss that is trained has terms of all points, and is of another size than that of a point.
+LOSS, STRONGEST = 'training loss', 'loss of the strongest point'
+TOP1, DEAD = 'top-1 (%)', 'dead levels (%)'
 LINES = ('-', '--', ':', '-.')
+
+# The highest loss over the lowest, above which the axis of a panel is logarithmic.
+SPAN = 10
 
 # Epochs that are marked one by one.
 FEW = 12
@@ -37,6 +42,17 @@ def scored_points(rows: Sequence[history.Row]) -> list[str]:
     scored = [row for row in rows if history.MEAN_TOP1 in row] or rows
     found = list(history.scores(scored[-1]))
     return list(dict.fromkeys((found[0], found[-1]))) if found else []
+
+
+def validation_losses(rows: Sequence[history.Row]) -> list[str]:
+    """Names of the metrics that are the strongest point's losses, if validation measured one."""
+    points = scored_points(rows)
+    if not points:
+        return []
+    name = history.metric('loss', points[0])
+    if not any(name in row for row in rows):
+        return []
+    return [history.tag(f'loss/{points[0]}'), name]
 
 
 def dead_levels(metrics: history.Row) -> float:
@@ -65,6 +81,7 @@ def titles(runs: Sequence[str], least: int = 1) -> list[str]:
     histories = [rows for rows in map(read, runs) if len(rows) >= least]
     wanted = {
         LOSS: bool(histories),
+        STRONGEST: any(map(validation_losses, histories)),
         TOP1: any(map(scored_points, histories)),
         DEAD: any(not math.isnan(dead_levels(rows[-1])) for rows in histories),
     }
@@ -96,8 +113,8 @@ def draw(runs: Sequence[str], shown: Sequence[str] | None = None) -> Any:
         panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         panel.grid(color='0.9')
         legend_below(panel)
-    if LOSS in panels:
-        _label_logarithms(panels[LOSS])
+    for title in {LOSS, STRONGEST} & panels.keys():
+        _scale(panels[title])
     return figure
 
 
@@ -124,11 +141,14 @@ def _draw_run(
     marker = '.' if len(rows) <= FEW else None
     points = scored_points(rows)
     if LOSS in panels:
-        panels[LOSS].semilogy(*values(history.LOSS), marker=marker, color=colour, label=name)
-        of_validation = values(history.metric('loss', points[0])) if points else ([], [])
-        if of_validation[0]:
-            label = f'{name} {points[0]}, validation'
-            panels[LOSS].semilogy(*of_validation, ':', marker=marker, color=colour, label=label)
+        panels[LOSS].plot(*values(history.LOSS), marker=marker, color=colour, label=name)
+    if STRONGEST in panels:
+        parts = zip(validation_losses(rows), ('training', 'validation'), LINES)
+        for metric, part, line in parts:
+            drawn = values(metric)
+            if drawn[0]:
+                label = f'{name} {points[0]}, {part}'
+                panels[STRONGEST].plot(*drawn, line, marker=marker, color=colour, label=label)
     if TOP1 in panels:
         for point, line in zip(points, LINES):
             label = f'{name} {point}'
@@ -139,9 +159,14 @@ def _draw_run(
         panels[DEAD].plot(epochs, shares, marker=marker, color=colour, label=name)
 
 
-def _label_logarithms(axes: Any) -> None:
+def _scale(axes: Any) -> None:
+    """Gives losses a logarithmic axis where they span enough of it to have several labels."""
     from matplotlib.ticker import LogLocator
 
+    lowest, highest = axes.dataLim.intervaly
+    if not 0 < SPAN * lowest < highest:
+        return
+    axes.set_yscale('log')
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axes.yaxis.set_major_formatter('{x:g}')
     axes.minorticks_off()

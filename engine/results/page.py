@@ -281,6 +281,7 @@ def page(folders: Sequence[str]) -> str:
     groups_of_choices = selection.comparable(found)
     if groups_of_choices:
         parts.append('<h2>What no other choice beats</h2>')
+        parts.append('<p>In top-1, and in every cost: multiply-adds, weights, milliseconds.</p>')
     for conditions, group in groups_of_choices.items():
         if len(groups_of_choices) > 1:
             parts.append(f'<h3>{html.escape(conditions)}</h3>')

@@ -322,9 +322,11 @@ def _nothing(found: Sequence[Choice], limits: Limits) -> str:
 
 
 def front(found: Iterable[Choice]) -> list[Choice]:
-    """Choices that no other beats or equals in multiply-adds and accuracy, cheapest first."""
+    """Choices that no other beats or equals in accuracy and in every cost, cheapest first."""
     return pareto.front(
-        found, cost=lambda choice: choice.madds, accuracy=lambda choice: choice.top1
+        found,
+        costs=lambda choice: (choice.madds, choice.weight_bytes, choice.ms),
+        accuracy=lambda choice: choice.top1,
     )
 
 

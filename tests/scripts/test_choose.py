@@ -39,11 +39,14 @@ def test_the_script_shows_the_front(static, gated, routed, exits, capsys):
     runs = list(map(str, (static, gated, routed)))
     assert choose.main([*runs, '--format', 'csv']) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [(row['run'], row['point']) for row in rows] == [
-        (str(routed), 'w00'),
-        (str(routed), 'dynamic'),
-        (str(routed), 'w03'),
-        (str(static), 's28'),
+    # A less accurate one has smaller weights.
+    assert [(row['run'], row['point'], int(row['weight_bytes'])) for row in rows] == [
+        (str(routed), 'w00', 16),
+        (str(routed), 'dynamic', 64),
+        (str(gated), 's28', 8),
+        (str(static), 's20', 4),
+        (str(routed), 'w03', 64),
+        (str(static), 's28', 4),
     ]
     assert choose.main([str(exits[0])]) == 0
     assert 'thresholds' in capsys.readouterr().out

@@ -134,3 +134,16 @@ def test_points_without_room_have_no_label_and_ends_come_first():
 def test_colours_differ(curves):
     colours = [accuracy_figure.colour_of(i, curves) for i in range(curves)]
     assert len(set(colours)) == curves
+
+
+def test_long_names_leave_the_data_their_room(tmp_path):
+    """Where runs were measured on different images, names say on which."""
+    rows = tables.read_runs([str(plotted_run(tmp_path / 'rs', data='fake'))])[0].rows
+    where = 'folder, validation images e2ed6e7308cca9a2, 8 classes, 96 images, resize nearest'
+    figure = accuracy_figure.draw([(f'photos-w2a2 (2/2), {where}', rows), ('short', rows)])
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert axes.bbox.width > 0.5 * figure.bbox.width
+    (name,) = [text for text in texts(axes) if text.startswith('photos')]
+    assert name.split('\n')[0] == 'photos-w2a2 (2/2)'
+    assert ' '.join(name.split('\n')[1:]) == where

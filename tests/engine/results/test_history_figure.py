@@ -50,6 +50,39 @@ def test_curves_show_the_metrics(tmp_path):
     assert dead == [('low', [1, 2], [37.5, 37.5])]
 
 
+def test_losses_that_are_compared_are_of_the_same_point(tmp_path):
+    """The loss that is trained, with terms of all points, has an axis of its own."""
+    rows = []
+    for n in (1, 2):
+        rows.append(
+            {
+                'epoch_num': n,
+                'loss': 20.0 / n,
+                'loss/s28': 1.0 / n,
+                'loss/s12': 3.0 / n,
+                'val/s28/top1': 50.0,
+                'val/s12/top1': 40.0,
+                'val/loss/s28': 1.5 / n,
+                'val/loss/s12': 4.0 / n,
+            }
+        )
+    skipped = [{'epoch_num': 1, 'loss': 3.0}, {'epoch_num': 2, 'loss': 2.0, 'val/top1/s28': 9.0}]
+    runs = [history(tmp_path / 'new', rows), history(tmp_path / 'old', skipped)]
+    titles = history_figure.titles(runs)
+    assert titles == ['training loss', 'loss of the strongest point', 'top-1 (%)']
+    drawn = {}
+    for axes in history_figure.draw(runs, titles[:2]).axes:
+        lines = [(line.get_label(), list(line.get_ydata())) for line in axes.lines]
+        drawn[axes.get_title()] = lines
+    assert drawn == {
+        'training loss': [('new', [20.0, 10.0]), ('old', [3.0, 2.0])],
+        'loss of the strongest point': [
+            ('new s28, training', [1.0, 0.5]),
+            ('new s28, validation', [1.5, 0.75]),
+        ],
+    }
+
+
 def test_panels_that_would_be_empty_are_left_out(tmp_path):
     """Of float networks there are no levels; a training without validation has no top-1."""
     rows = [{'epoch_num': 1, 'loss': 3.0, 'val/s28/top1': 70.0}]

@@ -174,9 +174,47 @@ def test_nothing_to_choose_from():
 
 
 def test_pareto():
-    assert selection.front(MADE) == [MADE[3], MADE[2], MADE[4]]
+    assert selection.front(MADE) == [MADE[3], MADE[2], MADE[4], MADE[0]]
     assert selection.front([]) == []
     assert selection.front([MADE[0], MADE[0]]) == [MADE[0]]
+
+
+def beats(one, other):
+    """Whether a choice is as good in everything that is known of both, and better in something."""
+    pairs = [(one.top1, other.top1)]
+    for name in MEASURES:
+        pair = getattr(one, name), getattr(other, name)
+        if None not in pair:
+            pairs.append((-pair[0], -pair[1]))
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_front_of_several_costs(seed):
+    """By comparing all with all; few values, so that many are equal."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for values in rng.integers(1, 5, size=(40, 4)).astype(float).tolist():
+        top1, madds, weights, ms = values
+        made.append(Choice('a', 's28', 20 * top1, madds, int(weights), ms if seed else None))
+    kept = [one for one in made if not any(beats(other, one) for other in made)]
+    found = selection.front(made)
+    assert set(found) == set(kept) and len(found) == len(set(found))
+    assert [one.madds for one in found] == sorted(one.madds for one in found)
+
+
+def test_fewer_bits_are_not_beaten_by_equal_multiply_adds():
+    """The multiply-adds of a network are those of its float form, its weights are not."""
+    full, low = Choice('float', 's28', 95.0, 1e7, 309000), Choice('w2a2', 's28', 94.0, 1e7, 25400)
+    worse = Choice('w2a2', 's24', 93.0, 1e7, 25400)
+    assert selection.front([full, worse, low]) == [low, full]
+
+
+def test_what_is_not_known_does_not_decide():
+    known, unknown = Choice('a', 's28', 90.0, 2e6, 100, 3.0), Choice('b', 's28', 80.0, 2e6, None)
+    assert selection.front([unknown, known]) == [known]
+    unknown = Choice('b', 's28', 95.0, 2e6, None)
+    assert selection.front([unknown, known]) == [unknown]
 
 
 def test_describe():

@@ -89,3 +89,31 @@ def _without_resize(point: PointProgram) -> PointProgram:
         else:
             operations.append(dataclasses.replace(operation, x=names.get(operation.x, operation.x)))
     return dataclasses.replace(point, side=side, operations=tuple(operations))
+
+
+def resized_first(whole: Program) -> Program:
+    """The program that normalises smaller images after their resize: equal but for rounding.
+
+    A mean over an area is that of what is normalised as well, of fewer pixels.
+    """
+    points = {name: _resized_first(point) for name, point in whole.points.items()}
+    return dataclasses.replace(whole, points=points)
+
+
+def _resized_first(point: PointProgram) -> PointProgram:
+    places = [isinstance(operation, program.Resize) for operation in point.operations]
+    if not any(places):
+        return point
+    place = places.index(True)
+    cast, *normalising = point.operations[:place]
+    resize = point.operations[place]
+    assert isinstance(resize, program.Resize)
+    size, side = resize.shares.shape
+    if size >= side or not normalising:
+        return point
+    first = dataclasses.replace(resize, x=cast.out, out=f'{cast.out}/resized')
+    moved: list[program.Operation] = [cast, first]
+    for operation in normalising:
+        moved.append(dataclasses.replace(operation, x=moved[-1].out))
+    moved[-1] = dataclasses.replace(moved[-1], out=resize.out)
+    return dataclasses.replace(point, operations=(*moved, *point.operations[place + 1 :]))

@@ -13,6 +13,7 @@ from engine.deployment.backend import Prediction, Way, answered, check_count, ta
 from engine.deployment.cascade import Turn, one_by_one
 from engine.deployment.early_exit import EarlyExit
 from engine.deployment.program import Program
+from engine.deployment.resizing import resized_first
 from engine.deployment.run_backend import RunBackend
 from engine.deployment.stages import way_of
 from engine.deployment.tf_graph import graph_of, serving
@@ -34,7 +35,7 @@ class Served:
     """
 
     def __init__(self, whole: Program, name: str, threads: int):
-        self._whole = whole
+        self._whole = resized_first(whole)
         self._name = name
         self._threads = threads
         choices = whole.points[name].choices

@@ -22,6 +22,10 @@ from engine.graph.freeze import Frozen, Signature
 from nets.losses import log_confidence
 from quant.backend import has_gpu, new_graph, tf
 
+# Channels from which on arithmetic by channel is fast; with fewer, as images have, rows of pixels
+# are computed as one, which takes a third.
+_MANY_CHANNELS = 16
+
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], tf.Tensor]] = {
     'add': lambda x, y: x + y,
     'subtract': lambda x, y: x - y,
@@ -90,6 +94,7 @@ class Writer:
         self.reads: collections.Counter[str] = collections.Counter()
         self._whole = whole
         self._made: dict[str, tf.Tensor] = {}
+        self._repeated: dict[tuple[Part, int], tf.Tensor] = {}
         # Of a constant, what is stored: the least that holds all parts in use.
         self._extents: dict[str, tuple[int, ...]] = {}
         for point in points:
@@ -161,13 +166,30 @@ class Writer:
             shape = (*shape[:-2], shape[-1], shape[-2])
         return tf.slice(whole, [0] * len(shape), shape)
 
+    def repeated(self, part: Part, times: int) -> tf.Tensor:
+        """A constant [C] of the graph for a row of pixels, [times * C], which is there once."""
+        key = part, times
+        if key not in self._repeated:
+            with tf.name_scope('constants/'):
+                values = np.tile(self.value(part), times)
+                self._repeated[key] = tf.constant(values, name='constant')
+        return self._repeated[key]
+
 
 def _cast(w: Writer, operation: program.Cast, values: Values) -> tf.Tensor:
     return tf.cast(values[operation.x], tf.float32)
 
 
 def _arithmetic(w: Writer, operation: program.Arithmetic, values: Values) -> tf.Tensor:
-    return _ARITHMETIC[operation.function](values[operation.x], w.constant(operation.y))
+    function = _ARITHMETIC[operation.function]
+    x = values[operation.x]
+    (numbers,) = operation.y.shape
+    if x.shape.rank != 4 or numbers == 1 or numbers >= _MANY_CHANNELS:
+        return function(x, w.constant(operation.y))
+    _, height, width, channels = x.shape
+    rows = tf.reshape(x, [-1, width * channels])
+    found = function(rows, w.repeated(operation.y, width))
+    return tf.reshape(found, [-1, height, width, channels])
 
 
 def _affine(w: Writer, operation: program.Affine, values: Values) -> tf.Tensor:

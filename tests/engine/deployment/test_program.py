@@ -10,7 +10,7 @@ from engine.data.preprocess import shares, views
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import interpreter, program, tf_graph, trace
 from engine.deployment.pool import Constants
-from engine.deployment.resizing import blocks
+from engine.deployment.resizing import blocks, resized_first
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.graph.tower import Model
@@ -118,6 +118,11 @@ def test_a_program_prepares_images_as_the_graph(rule, resize):
             expected = session.run(views(feeds, preprocessing, 'NHWC')[size])
         assert found.shape == (3, size, size, 3)
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * (resize == 'area'))
+        first = resized_first(whole)
+        again = interpreter.run(first, 'view', images)
+        np.testing.assert_allclose(again, expected, rtol=0, atol=2e-6 * (resize == 'area'))
+        kinds = [type(operation) for operation in first.points['view'].operations]
+        assert (program.Resize in kinds[1:2]) == (size < side)
 
 
 @pytest.mark.parametrize('resize', ['nearest', 'area'])

@@ -202,7 +202,7 @@ class APoT(Quantizer):
         if activations.collect and self.start == 'mean':
             steps = int(np.count_nonzero(units > 0))
             table = first_steps.magnitudes(shifted)
-            tower.start_from(variable, table, functools.partial(_first_clip, steps=steps))
+            tower.start_from(variable, table, functools.partial(first_steps.mean_clip, steps=steps))
         tower.report(lambda: codebook(clip, units, activations.offset))
         slopes = _Slopes(below=self.variant == 'cifar', delta=self.delta)
         y = quantize(shifted, clip, units, slopes)
@@ -222,14 +222,7 @@ class APoT(Quantizer):
         """The clip of the current scope, and its size, read once per tower."""
 
         def make() -> tuple[tf.Variable, tf.Tensor]:
-            variable = tower.variable(
-                'clip',
-                [1],
-                initializer=tf.constant_initializer(start),
-                trainable=True,
-                lr_factor=self.lr_factor,
-                decay_factor=self.decay_factor,
-            )
+            variable = self.trained(tower, 'clip', 1, tf.constant_initializer(start))
             return variable, uniform.positive(tf.convert_to_tensor(variable))
 
         return tower.once(make)
@@ -336,16 +329,6 @@ def standardised(w: tf.Tensor, *, constants: bool) -> tuple[tf.Tensor, tf.Tensor
     if constants:
         deviation = tf.stop_gradient(deviation)
     return centred / deviation, mean, deviation
-
-
-def _first_clip(table: tf.Tensor, steps: int) -> tf.Tensor:
-    """[1] the clip at which LSQ's step would start; 1 where all values are zero.
-
-    Args:
-        table: of ``first_steps.magnitudes``.
-        steps: number of levels above zero.
-    """
-    return first_steps.or_one(steps * first_steps.mean_step(table, steps))
 
 
 def codebook(clip: tf.Tensor, units: np.ndarray, offset: float = 0.0) -> Codebook:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+import numpy as np
+
 from quant import uniform
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.cells import BELOW_ZERO, from_minus_one
@@ -57,7 +59,7 @@ class DoReFa(Quantizer):
 
     >>> with new_graph(), tf.Session() as session:
     ...     w = tf.constant([-2.0, -0.1, 0.0, 0.5])
-    ...     print(session.run(squashed(w, 3, stop_max=False)).round(3))
+    ...     print(session.run(squashed(w, 3)).round(3))
     [-1.    -0.333  0.333  0.333]
     """
 
@@ -112,35 +114,51 @@ class DoReFa(Quantizer):
             y = tf.where_v2(w >= 0, size, -size)
             return straight_through(y, w)
         n = 2**self.bits - 1
-        weights.tower.report(lambda: _squashed_codebook(w, n))
+        weights.tower.report(lambda: squashed_codebook(w, *from_minus_one(n)))
         return squashed(w, n, stop_max=self.stop_max, delta=self.delta)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
-        """Activations up to one.
-
-        Raises:
-            ValueError: one bit where there is no bound.
-        """
-        low = 0
-        high = 2**self.bits - 1
-        if activations.signed:
-            if self.bits == 1:
-                raise ValueError(f'{ONE_BIT}; these activations have both signs')
-            high = 2 ** (self.bits - 1) - 1
-            low = -high
-        step = tf.constant([1 / high], tf.float32)
-        lower = activations.offset
-        activations.tower.report(lambda: uniform.codebook(step, low, high, lower))
-        if activations.relu:
-            x = tf.nn.relu(x)
-        slopes = uniform.Slopes(self.delta)
-        ratio = activations.shifted(x) * high
-        one = tf.ones([1])
-        whole = uniform.quantize(ratio, one, low, high, slopes=slopes)
-        return activations.shifted_back(whole / high)
+        """Activations up to one, as of ``up_to_one``."""
+        return up_to_one(x, activations, self.bits, self.delta)
 
 
-def squashed(w: tf.Tensor, n: int, *, stop_max: bool, delta: float = 0.0) -> tf.Tensor:
+def up_to_one(x: tf.Tensor, activations: Activations, bits: int, delta: float) -> tf.Tensor:
+    """Activations at equal steps up to one, with the gradient that ``DoReFa`` documents.
+
+    Args:
+        x: float32.
+        activations: what is known about them.
+        bits: number of them.
+        delta: of EWGS.
+
+    Raises:
+        ValueError: one bit where there is no bound.
+    """
+    low = 0
+    high = 2**bits - 1
+    if activations.signed:
+        if bits == 1:
+            raise ValueError(f'{ONE_BIT}; these activations have both signs')
+        high = 2 ** (bits - 1) - 1
+        low = -high
+    step = tf.constant([1 / high], tf.float32)
+    activations.tower.report(lambda: uniform.codebook(step, low, high, activations.offset))
+    if activations.relu:
+        x = tf.nn.relu(x)
+    ratio = activations.shifted(x) * high
+    slopes = uniform.Slopes(delta)
+    whole = uniform.quantize(ratio, tf.ones([1]), low, high, slopes=slopes)
+    return activations.shifted_back(whole / high)
+
+
+def unrounded(x: tf.Tensor, activations: Activations) -> tf.Tensor:
+    """Activations from their lower bound on, where there is one."""
+    if activations.signed:
+        return x
+    return activations.shifted_back(tf.nn.relu(activations.shifted(x)))
+
+
+def squashed(w: tf.Tensor, n: int, *, stop_max: bool = False, delta: float = 0.0) -> tf.Tensor:
     """Weights at the n + 1 levels from -1 to 1, with the gradient that ``DoReFa`` documents.
 
     Args:
@@ -149,34 +167,53 @@ def squashed(w: tf.Tensor, n: int, *, stop_max: bool, delta: float = 0.0) -> tf.
         stop_max: whether the maximum is a constant for the gradient.
         delta: of EWGS.
     """
-    squeezed = tf.tanh(w)
-    largest = _largest(squeezed)
-    if stop_max:
-        largest = tf.stop_gradient(largest)
-    divisor = tf.where_v2(largest > 0, largest, 1.0)
-    share = squeezed / divisor
-    unit = share * 0.5 + 0.5
+    unit = share_of_largest(w, stop_max=stop_max) * 0.5 + 0.5
     slopes = uniform.Slopes(delta, passes='all')
     one = tf.ones([1])
     whole = uniform.quantize(unit * n, one, 0, n, slopes=slopes)
     return 2 * (whole / n) - 1
 
 
+def share_of_largest(w: tf.Tensor, *, stop_max: bool = False) -> tf.Tensor:
+    """tanh(w) as a share of its largest magnitude, from -1 to 1; 0 where all weights are.
+
+    Args:
+        w: float32.
+        stop_max: whether the largest is a constant for the gradient.
+    """
+    squeezed = tf.tanh(w)
+    largest = _largest(squeezed)
+    if stop_max:
+        largest = tf.stop_gradient(largest)
+    divisor = tf.where_v2(largest > 0, largest, 1.0)
+    return squeezed / divisor
+
+
 def _largest(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.abs(x))
 
 
-def _squashed_codebook(w: tf.Tensor, n: int) -> Codebook:
-    """The step function of ``squashed`` for the present weights."""
-    units, middles = from_minus_one(n)
-    levels = tf.constant(units)
+def squashed_codebook(
+    w: tf.Tensor, units: np.ndarray, middles: np.ndarray, scale: tf.Tensor | None = None
+) -> Codebook:
+    """The step function of what codes ``share_of_largest`` of the present weights.
+
+    Args:
+        w: the weights.
+        units: [L, 1] levels of shares, in equal steps.
+        middles: [L - 1, 1] thresholds between them.
+        scale: what levels are multiplied by.
+    """
     largest = _largest(tf.tanh(w))
     thresholds = tf.atanh(middles * largest)
-    if n > 1:
-        # A weight of zero is a tie, which takes the even level: the upper one.
-        below = tf.minimum(thresholds, BELOW_ZERO)
-        thresholds = tf.where_v2(middles < 0, below, thresholds)
-    step = tf.constant([2 / n], tf.float32)
+    # A weight of zero that takes the upper level lies above the middle, denormal or not.
+    below = tf.minimum(thresholds, BELOW_ZERO)
+    thresholds = tf.where_v2(middles < 0, below, thresholds)
+    levels = tf.constant(units)
+    step = tf.constant((units[-1] - units[0]) / np.float32(len(middles)))
+    if scale is not None:
+        levels *= scale
+        step *= scale
     return Codebook(levels, thresholds, step, levels[0])
 
 

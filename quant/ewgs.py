@@ -100,7 +100,7 @@ class EWGS(Quantizer):
         def below(*_: Any, **__: Any) -> tf.Tensor:
             return -reach()
 
-        upper, lower = tower.once(lambda: self._variables(tower, reach, below))
+        upper, lower = tower.once(lambda: self._ends(tower, reach, below))
         width = uniform.positive(upper - lower)
         tower.report(lambda: self._codebook(lower, width, -1.0))
         unit = self._unit(w, lower, width)
@@ -112,7 +112,7 @@ class EWGS(Quantizer):
         if activations.relu:
             x = tf.nn.relu(x)
         initializers = tf.ones_initializer(), tf.zeros_initializer()
-        upper, lower = tower.once(lambda: self._variables(tower, *initializers))
+        upper, lower = tower.once(lambda: self._ends(tower, *initializers))
         if activations.collect:
             moments = _moments(first_steps.checked(x))
             extremes = first_steps.extremes(x)
@@ -122,21 +122,10 @@ class EWGS(Quantizer):
         tower.report(lambda: self._codebook(lower, width, 0.0))
         return self._unit(x, lower, width)
 
-    def _variables(self, tower: Any, above: Any, below: Any) -> list[tf.Variable]:
+    def _ends(self, tower: Any, above: Any, below: Any) -> tuple[tf.Variable, tf.Variable]:
         """Upper and lower end, with their initializers."""
-        found = []
-        for name, initializer in (('upper', above), ('lower', below)):
-            found.append(
-                tower.variable(
-                    name,
-                    [1],
-                    initializer=initializer,
-                    trainable=True,
-                    lr_factor=self.lr_factor,
-                    decay_factor=self.decay_factor,
-                )
-            )
-        return found
+        upper = self.trained(tower, 'upper', 1, above)
+        return upper, self.trained(tower, 'lower', 1, below)
 
     def _unit(self, x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         """Values of the interval at the levels 0, 1 / n ... 1."""

@@ -54,6 +54,16 @@ def mean_step(table: tf.Tensor, high: float) -> tf.Tensor:
     return tf.cast(step, tf.float32)
 
 
+def mean_clip(table: tf.Tensor, steps: float) -> tf.Tensor:
+    """[1] float32, the clip at which LSQ's step would start; 1 where all values are zero.
+
+    Args:
+        table: of ``magnitudes``.
+        steps: from zero to the clip.
+    """
+    return or_one(steps * mean_step(table, steps))
+
+
 def extremes(x: tf.Tensor) -> tf.Tensor:
     """[3] float64: 1, minimum and maximum; zeros where there is no value."""
     x = checked(x)

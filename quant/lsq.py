@@ -190,21 +190,10 @@ class LSQ(Quantizer):
         """The trained step [channels] of the current scope, and |step|, once per tower."""
 
         def make() -> tuple[tf.Variable, tf.Tensor]:
-            variable = self._variable(tower, 'step', channels, initializer)
+            variable = self.trained(tower, 'step', channels, initializer, bits=self.bits)
             return variable, uniform.positive(tf.convert_to_tensor(variable))
 
         return tower.once(make)
-
-    def _variable(self, tower: Any, name: str, channels: int, initializer: Any) -> tf.Variable:
-        return tower.variable(
-            name,
-            [channels],
-            initializer=initializer,
-            trainable=True,
-            lr_factor=self.lr_factor,
-            decay_factor=self.decay_factor,
-            bits=self.bits,
-        )
 
     def _first_step(
         self, w: tf.Tensor, channels: int, low: int, high: int, centre: float

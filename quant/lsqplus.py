@@ -82,8 +82,8 @@ class LSQPlus(LSQ):
 
     def _step_and_offset(self, tower: Any, low: int, high: int) -> tuple[Any, tf.Tensor, tf.Tensor]:
         """The variables, and step and offset as they are used."""
-        size = self._variable(tower, 'step', 1, tf.ones_initializer())
-        place = self._variable(tower, 'offset', 1, tf.zeros_initializer())
+        size = self.trained(tower, 'step', 1, tf.ones_initializer(), bits=self.bits)
+        place = self.trained(tower, 'offset', 1, tf.zeros_initializer(), bits=self.bits)
         step = uniform.positive(tf.convert_to_tensor(size))
         offset = tf.convert_to_tensor(place)
         if self.zero:

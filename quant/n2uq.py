@@ -150,15 +150,8 @@ class N2UQ(Quantizer):
         return Thresholds(interval, start, uniform.positive(scale1), uniform.positive(scale2))
 
     def _variable(self, tower: Any, name: str, start: list[float]) -> tf.Tensor:
-        variable = tower.variable(
-            name,
-            [len(start)],
-            initializer=tf.constant_initializer(start),
-            trainable=True,
-            lr_factor=self.lr_factor,
-            decay_factor=self.decay_factor,
-            bits=self.bits,
-        )
+        initializer = tf.constant_initializer(start)
+        variable = self.trained(tower, name, len(start), initializer, bits=self.bits)
         return tf.convert_to_tensor(variable)
 
 

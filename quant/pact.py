@@ -128,16 +128,7 @@ class PACT(Quantizer):
             first['low_clip'] = -start
         clips = []
         for name, value in first.items():
-            clips.append(
-                tower.variable(
-                    name,
-                    [1],
-                    initializer=tf.constant_initializer(value),
-                    trainable=True,
-                    lr_factor=self.lr_factor,
-                    decay_factor=self.decay_factor,
-                )
-            )
+            clips.append(self.trained(tower, name, 1, tf.constant_initializer(value)))
         return clips
 
     def _grid(self, clips: list[tf.Variable]) -> tuple[tf.Tensor, tf.Tensor | None]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from quant import quantizer
 from quant.options import option
+from quant.quantizer import FLOAT_BITS
 from quant.spelling import unknown
 
 # ``image`` is what the stem reads; the others are roles of layers with weights.
@@ -15,8 +16,6 @@ ROLES = ('stem', 'body', 'shortcut', 'depthwise', 'gate', 'head', 'image')
 
 # Roles of the layers that the papers here quantize.
 LOW_BIT_ROLES = ('body', 'shortcut', 'depthwise')
-
-FLOAT_BITS = 32
 
 # Fields of ``QuantizationOptions`` that say bits.
 BITS = ('qw', 'qa', 'stem_bits', 'head_bits')

@@ -13,13 +13,16 @@ from typing import Any, ClassVar, NamedTuple
 from quant.spelling import suggestion, unknown
 
 FLOAT = 'float'
+FLOAT_BITS = 32
 
 # Characters of a spec: far more than any options need.
 _LONGEST = 1000
 
 # Name in a spec -> class, imported when first used. One line per quantizer.
 _QUANTIZERS = {
+    'adabits': 'quant.adabits.AdaBits',
     'affine': 'quant.affine.Affine',
+    'anyprecision': 'quant.anyprecision.AnyPrecision',
     'apot': 'quant.apot.APoT',
     'bireal': 'quant.bireal.BiReal',
     'dorefa': 'quant.dorefa.DoReFa',
@@ -140,6 +143,8 @@ class Quantizer:
     Attributes:
         bits: of a stored value.
         private: whether activations have a state of their own at every operating point.
+        lr_factor: of what it learns by gradient, times the learning rate.
+        decay_factor: of that, times the weight decay of kernels.
         partner: name of the quantizer of the other half, as published, of one that serves weights
             or activations alone; empty where none is.
         variants: specs of this quantizer that might be better than its defaults, which
@@ -154,6 +159,8 @@ class Quantizer:
 
     bits: int
     private: bool = False
+    lr_factor: float = 1.0
+    decay_factor: float = 0.0
 
     @property
     def ternary(self) -> bool:
@@ -212,6 +219,26 @@ class Quantizer:
         """
         raise NotImplementedError(type(self).__name__)
 
+    def trained(self, tower: Any, name: str, size: int, initializer: Any, **state: Any) -> Any:
+        """A variable [size] that is learned by gradient, at the rate and decay of the quantizer.
+
+        Args:
+            tower: that makes it, in the current variable scope.
+            name: below that.
+            size: number of values.
+            initializer: as of ``tf.get_variable``.
+            **state: further fields of ``quant.state.State``.
+        """
+        return tower.variable(
+            name,
+            [size],
+            initializer=initializer,
+            trainable=True,
+            lr_factor=self.lr_factor,
+            decay_factor=self.decay_factor,
+            **state,
+        )
+
     def collects(self, *, strongest: bool) -> bool:
         """Whether it wants statistics of activations of an operating point.
 
@@ -233,15 +260,24 @@ class Quantizer:
         raise NotImplementedError(type(self).__name__)
 
 
-def check_bits(quantizer: Quantizer) -> None:
+def check_bits(quantizer: Quantizer, *, or_float: bool = False) -> None:
     """Checks the option ``bits``.
+
+    Args:
+        quantizer: whose option it is.
+        or_float: whether it can be 32, too.
 
     Raises:
         ValueError: it is no whole number from 1 to 8.
     """
     bits = quantizer.bits
+    if or_float and bits == FLOAT_BITS:
+        return
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-        raise ValueError(f'bits={bits!r} must be a whole number from 1 to 8')
+        known = 'a whole number from 1 to 8'
+        if or_float:
+            known += f', or {FLOAT_BITS}'
+        raise ValueError(f'bits={bits!r} must be {known}')
 
 
 def check_bools(quantizer: Quantizer, *options: str) -> None:
@@ -376,7 +412,7 @@ def bits_in(spec: str) -> int | None:
         ValueError: the spec is not of the form of one.
     """
     if spec == FLOAT:
-        return 32
+        return FLOAT_BITS
     if not spec:
         return None
     _, options = split(spec)

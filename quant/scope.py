@@ -216,9 +216,10 @@ class Quantization:
         _refuse(quantizer, role, scope, weights=True)
         weights = Weights(self, init_std, first or (lambda: w), self.training)
         with self._below('weight_quant', point):
-            self.readings[self.current] = Reading(quantizer, True, w)
             with using(self.native):
-                return quantizer.weight(w, weights)
+                y = quantizer.weight(w, weights)
+            self._reads(Reading(quantizer, True, w))
+            return y
 
     def activation(
         self,
@@ -260,16 +261,21 @@ class Quantization:
         activations = Activations(self, relu, lower, collect, axis, channels, given=x)
         owner = point if quantizer.private else ''
         with self._below(name, owner):
-            self.readings[self.current] = Reading(quantizer, False, x)
             with using(self.native):
                 y = quantizer.activation(tf.cast(x, tf.float32), activations)
-            if self.opaque:
+            self._reads(Reading(quantizer, False, x))
+            if self.opaque and self.current in self.codebooks:
                 book = self.codebooks[self.current]()
                 if book.levels.shape[1] != 1:
                     raise ValueError(f'{scope}: levels of each channel cannot be shipped yet')
                 read = self.described.get(self.current, x)
                 y, *_ = tf.identity_n([read, book.levels[:, 0], book.thresholds[:, 0]])
             return tf.cast(y, x.dtype)
+
+    def _reads(self, reading: Reading) -> None:
+        """Keeps what the quantizer of the current variable scope reads, if it has levels."""
+        if self.current in self.codebooks:
+            self.readings[self.current] = reading
 
     @contextlib.contextmanager
     def _below(self, name: str, point: str) -> Iterator[None]:

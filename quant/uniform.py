@@ -61,12 +61,14 @@ def quantize(
     offset: tf.Tensor | None = None,
     slopes: Slopes = LSQ_SLOPES,
     scale: tf.Tensor | float = 1.0,
+    floor: bool = False,
 ) -> tf.Tensor:
     """The nearest of the levels ``offset + k step``, low <= k <= high; a tie takes the even k.
 
     With v = (x - offset) / step and the upstream gradient g: x gets g where v lies in the range.
     The step gets the sum of g (round(v) - v) within and of g low or g high beyond, the offset the
-    sum of g beyond, both times ``scale``. ``slopes`` changes these.
+    sum of g beyond, both times ``scale``. ``slopes`` changes these. With ``floor`` for ``round`` a
+    level has the values from itself to the next one, and the range ends at ``high + 1``.
 
     Args:
         x: float32.
@@ -76,14 +78,15 @@ def quantize(
         offset: shaped like ``step``; 0 if there is none.
         slopes: which gradients pass.
         scale: factor of the gradients of step and offset.
+        floor: whether values take the level below; plain operations.
 
     >>> with new_graph(), tf.Session() as session:
     ...     x = tf.constant([-1.0, 0.2, 0.25, 0.75, 9.0])
     ...     print(session.run(quantize(x, tf.constant([0.5]), 0, 3)))
     [0.  0.  0.  1.  1.5]
     """
-    rule: _Rule | native.Uniform = _Rule(low, high, slopes, scale)
-    if native.used():
+    rule: _Rule | native.Uniform = _Rule(low, high, slopes, scale, floor)
+    if native.used() and not floor:
         x, relu = native.before_relu(x)
         rule = native.Uniform(low, high, scale, relu=relu, **vars(slopes))
     parameters = [step]
@@ -131,7 +134,7 @@ def passed_on(y: tf.Tensor, x: tf.Tensor, error: tf.Tensor, delta: float) -> tf.
 def nearest(
     x: tf.Tensor, step: tf.Tensor, low: int, high: int, offset: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """The forward value of ``quantize``.
+    """The forward value of ``quantize`` without ``floor``.
 
     Args:
         x: float32 or float64, as are ``step`` and ``offset``.
@@ -142,6 +145,11 @@ def nearest(
     """
     ratio = _ratio(x, step, offset)
     whole = tf.round(tf.clip_by_value(ratio, low, high))
+    return _level(whole, step, offset)
+
+
+def _level(whole: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None) -> tf.Tensor:
+    """What integers stand for."""
     if offset is None:
         return whole * step
     return whole * step + offset
@@ -162,16 +170,33 @@ class _Rule:
     high: int
     slopes: Slopes
     scale: tf.Tensor | float
+    floor: bool
+
+    @property
+    def _end(self) -> int:
+        """Where the range ends, in steps."""
+        return self.high + self.floor
+
+    def _clipped(self, ratio: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(ratio, self.low, self._end)
+
+    def _whole(self, clipped: tf.Tensor) -> tf.Tensor:
+        """The integers of values in the range."""
+        if self.floor:
+            return tf.minimum(tf.floor(clipped), self.high)
+        return tf.round(clipped)
 
     def levels(self, x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None = None) -> tf.Tensor:
-        """The nearest level of each value, see ``nearest``.
+        """The level of each value.
 
         Args:
             x: as of ``quantize``.
             step: as of ``quantize``.
             offset: as of ``quantize``.
         """
-        return nearest(x, step, self.low, self.high, offset)
+        ratio = _ratio(x, step, offset)
+        whole = self._whole(self._clipped(ratio))
+        return _level(whole, step, offset)
 
     def gradients(
         self, upstream: tf.Tensor, x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None = None
@@ -185,8 +210,9 @@ class _Rule:
             offset: as of ``quantize``.
         """
         ratio = _ratio(x, step, offset)
-        clipped = tf.clip_by_value(ratio, self.low, self.high)
-        error = clipped - tf.round(clipped)
+        clipped = self._clipped(ratio)
+        whole = self._whole(clipped)
+        error = clipped - whole
         nothing = scalar_like(upstream, tf.zeros([], upstream.dtype))
         toward_x = upstream
         # Of values within the range.
@@ -204,7 +230,7 @@ class _Rule:
             passes = self._within(ratio, ends=self.slopes.passes == 'closed')
             toward_x = tf.where_v2(passes, toward_x, nothing)
         inside = self._within(ratio, ends=not self.slopes.clip_ends)
-        toward_step = tf.where_v2(inside, toward_step, upstream * clipped)
+        toward_step = tf.where_v2(inside, toward_step, upstream * whole)
         found = [toward_x, self.scale * _sum_like(toward_step, step)]
         if offset is not None:
             toward_offset = tf.where_v2(inside, toward_offset, upstream)
@@ -213,8 +239,8 @@ class _Rule:
 
     def _within(self, ratio: tf.Tensor, *, ends: bool) -> tf.Tensor:
         if ends:
-            return tf.logical_and(ratio >= self.low, ratio <= self.high)
-        return tf.logical_and(ratio > self.low, ratio < self.high)
+            return tf.logical_and(ratio >= self.low, ratio <= self._end)
+        return tf.logical_and(ratio > self.low, ratio < self._end)
 
 
 def _sum_like(values: tf.Tensor, parameter: tf.Tensor) -> tf.Tensor:
@@ -269,7 +295,14 @@ def gradient_scale(x: tf.Tensor, channels: int, highest: float, kind: str) -> tf
     return tf.rsqrt(count * highest)
 
 
-def codebook(step: tf.Tensor, low: int, high: int, offset: tf.Tensor | float = 0.0) -> Codebook:
+def codebook(
+    step: tf.Tensor,
+    low: int,
+    high: int,
+    offset: tf.Tensor | float = 0.0,
+    *,
+    floor: bool = False,
+) -> Codebook:
     """The step function of ``quantize``.
 
     Args:
@@ -277,29 +310,36 @@ def codebook(step: tf.Tensor, low: int, high: int, offset: tf.Tensor | float = 0
         low: the lowest integer.
         high: the highest integer.
         offset: what the integer 0 stands for, [C] or a number.
+        floor: as there.
     """
     integers = np.arange(low, high + 1, dtype='float32')[:, None]  # [L, 1]
     levels = integers * step + offset
-    thresholds = (integers[:-1] + 0.5) * step + offset
-    thresholds = near_zero_to_even(thresholds, low, tf.convert_to_tensor(offset, tf.float32))
+    share = 1.0 if floor else 0.5
+    thresholds = (integers[:-1] + share) * step + offset
+    zero = tf.convert_to_tensor(offset, tf.float32)
+    thresholds = near_zero_to_even(thresholds, low, zero, floor=floor)
     return Codebook(levels, thresholds, step, levels[0])
 
 
-def near_zero_to_even(thresholds: tf.Tensor, low: int, offset: tf.Tensor) -> tf.Tensor:
+def near_zero_to_even(
+    thresholds: tf.Tensor, low: int, offset: tf.Tensor, *, floor: bool = False
+) -> tf.Tensor:
     """Thresholds [L - 1, C] at which zeros, which are common, take the level of ``quantize``.
 
     Zero is a tie there, and so is what is lost when the offset is taken from it.
 
     Args:
-        thresholds: half way between integers.
+        thresholds: half way between integers, or with ``floor`` at them.
         low: the integer of the lowest level.
         offset: [C] that ``quantize`` takes from values.
+        floor: whether a tie takes the upper level whatever its integer.
     """
     integers = np.arange(low, low + thresholds.shape[0])[:, None]
     above = _lost(offset, np.inf)
     below = _lost(offset, -np.inf)
     below = tf.minimum(tf.math.nextafter(below, -np.inf), BELOW_ZERO)
-    nearest = tf.where_v2(integers % 2 == 1, below, above)
+    upper = np.logical_or(integers % 2 == 1, floor)
+    nearest = tf.where_v2(upper, below, above)
     return tf.where_v2(tf.equal(thresholds, 0), nearest, thresholds)
 
 

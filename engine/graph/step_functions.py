@@ -68,7 +68,7 @@ def served(spec: str) -> list[str]:
         ValueError: the spec is wrong, or is that of float.
     """
     found = quantizer.parse(spec)
-    if found is None:
+    if found is None or found.bits == quantizer.FLOAT_BITS:
         raise ValueError(f'quantizer spec {spec!r}: quantizes nothing')
     halves = []
     for half in (WEIGHTS, ACTIVATIONS):

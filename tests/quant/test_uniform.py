@@ -20,20 +20,21 @@ SLOPES = [
 ]
 
 
-def oracle(x, step, low, high, offset, slopes, upstream):
+def oracle(x, step, low, high, offset, slopes, upstream, *, floor=False):
     """Values and the gradients of x, step and offset in float64; one step per column."""
     v = (x.astype('float64') - offset) / step
-    clipped = np.clip(v, low, high)
-    rounded = np.round(clipped)
-    at_end = (v == low) | (v == high)
-    beyond = (v < low) | (v > high)
+    end = high + floor
+    clipped = np.clip(v, low, end)
+    rounded = np.minimum(np.floor(clipped), high) if floor else np.round(clipped)
+    at_end = (v == low) | (v == end)
+    beyond = (v < low) | (v > end)
     scaled = upstream * (1 + slopes.delta * np.sign(upstream) * (clipped - rounded))
     stopped = {'closed': beyond, 'open': beyond | at_end, 'all': np.zeros_like(beyond)}
     gx = np.where(stopped[slopes.passes], 0, scaled)
     outside = beyond | (at_end & slopes.clip_ends)
     within = (upstream * rounded - scaled * clipped) * slopes.inner
     axes = tuple(range(x.ndim - 1)) if np.size(step) > 1 else None
-    toward_step = np.where(outside, upstream * clipped, within).sum(axes)
+    toward_step = np.where(outside, upstream * rounded, within).sum(axes)
     toward_offset = np.where(outside, upstream, upstream - scaled).sum(axes)
     return rounded * step + offset, gx, toward_step, toward_offset
 
@@ -66,12 +67,22 @@ def hard_inputs(step, low, high, offset):
     ],
 )
 def test_values_and_gradients(low, high, step, offset, slopes, run):
+    check_values_and_gradients(low, high, step, offset, slopes, run)
+
+
+@pytest.mark.parametrize('slopes', SLOPES)
+def test_the_level_below(slopes, run):
+    check_values_and_gradients(-2, 1, [0.5], [0.25], slopes, run, floor=True)
+
+
+def check_values_and_gradients(low, high, step, offset, slopes, run, *, floor=False):
     step, offset = np.float32(step), np.float32(offset)
     x = hard_inputs(step, low, high, offset)
     upstream = np.random.default_rng(1).normal(size=x.shape).astype('float32')
-    expected = oracle(x, step, low, high, offset, slopes, upstream)
-    inputs = [tf.constant(x), tf.constant(step), tf.constant(offset)]
-    y = quantize(inputs[0], inputs[1], low, high, offset=inputs[2], slopes=slopes, scale=0.5)
+    expected = oracle(x, step, low, high, offset, slopes, upstream, floor=floor)
+    x, step, offset = inputs = [tf.constant(x), tf.constant(step), tf.constant(offset)]
+    options = {'slopes': slopes, 'scale': 0.5, 'floor': floor}
+    y = quantize(x, step, low, high, offset=offset, **options)
     y, gx, gs, go = run([y, *tf.gradients(y, inputs, tf.constant(upstream))])
     np.testing.assert_array_equal(y, expected[0].astype('float32'))
     np.testing.assert_allclose(gx, expected[1], rtol=1e-6, atol=1e-6)

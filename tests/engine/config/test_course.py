@@ -65,6 +65,8 @@ PUBLISHED = {
     'dsnet_mbv1_gate': timm(0.08, 1e-5, 0, 40, 10),
     # FACTS_QUANTIZERS, by section.
     **dict.fromkeys(['lq', 'pact', 'sawb'], QUANTIZED),
+    'adabits': cosine(0.05, 150),
+    'anyprecision': drops(0.1, 120, 30, 60, 85, 95, 105),
     'lsq': cosine(0.01, 90),
     'n2uq': linear(1.25e-3, 128),
     'apot': drops(0.04, 100, 30, 60, 90),

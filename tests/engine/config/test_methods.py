@@ -32,6 +32,8 @@ def test_methods_whose_sources_say_no_recipe_have_none():
         ('apot', 2, 2, {'lr': 0.04, 'wd': 2e-5}),
         ('n2uq', 4, 4, {'optimizer': 'adam', 'activation': 'rprelu', 'wd': 0.0}),
         ('ewgs', 4, 4, {'quantizer_optimizer': 'adam', 'quantizer_lr': 1e-5, 'lr': 0.01}),
+        ('anyprecision', 8, 8, {'wd': 1e-4, 'lr': 0.1}),
+        ('anyprecision', 1, 1, {'wd': 1e-5}),
         ('reactnet', 32, 1, {'wd': 1e-5, 'batch_size': 512}),
         ('reactnet', 1, 1, {'wd': 0.0}),
     ],
@@ -58,12 +60,14 @@ def test_starts_rates_and_decays_of_what_is_learned():
     assert weight.divided and activation.lr_factor == 0.1
     weight, activation = specs('apot', 'body')
     assert (activation.start, activation.decay_factor) == (6.0, 1.0)
+    weight, activation = specs('adabits', 'body')
+    assert (weight.scheme, activation.start, activation.decay_factor) == ('modified', 8.0, 0.0)
     assert specs('lsq', 'body')[0].decay_factor == 1.0
 
 
 @pytest.mark.parametrize('name', METHODS)
 def test_the_first_and_the_last_layer(name):
-    bits = {'lsq': (8, 8), 'apot': (8, 32)}.get(name)
+    bits = {'adabits': (8, 8), 'lsq': (8, 8), 'apot': (8, 32)}.get(name)
     stem, _ = specs(name, 'stem')
     head, of_input = specs(name, 'head')
     if bits is None:
@@ -72,7 +76,7 @@ def test_the_first_and_the_last_layer(name):
         found = of_input.bits if of_input else 32
         assert (stem.bits, head.bits, found) == (bits[0], bits[0], bits[1])
     float_shortcut = specs(name, 'shortcut')[0] is None
-    assert float_shortcut == (name in ('sawb', 'bireal', 'reactnet'))
+    assert float_shortcut == (name in ('anyprecision', 'sawb', 'bireal', 'reactnet'))
 
 
 @pytest.mark.parametrize('name', ['n2uq', 'reactnet'])

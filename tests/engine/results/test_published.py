@@ -42,6 +42,8 @@ SPOT_CHECKS = [
     ('apot', 'resnet50', 4, 4, 's224', 76.80, None, None),
     ('apot-paper', 'resnet18', 2, 2, 's224', 67.3, None, None),
     ('ewgs', 'resnet34', 4, 4, 's224', 73.9, None, None),
+    ('anyprecision', 'resnet50', 1, 1, 's224', 57.83, None, None),
+    ('anyprecision', 'resnet50', 4, 4, 's224', 74.12, None, None),
     ('bireal', 'resnet18', 1, 1, 's224', 56.4, 79.5, None),
     ('reactnet', 'resnet18', 1, 1, 's224', 65.9, None, None),
     ('ttq', 'alexnet', 2, 32, 's224', 57.5, 79.7, None),
@@ -79,6 +81,7 @@ INDIVIDUAL = {
     'qil': 2,
     'dsq': 2,
     'ewgs': 1,
+    'anyprecision': 4,
     'bireal': 1,
     'xnor': 1,
     'reactnet': 1,
@@ -135,7 +138,7 @@ def test_every_source_is_a_paper_with_where_its_numbers_stand():
     for row in published.rows():
         others = row.table in OTHERS
         assert row.title.endswith(', trained by others') == others
-        paper = re.search(r'(ECCV|ICLR|CVPR) 20\d\d[;,]', row.source)
+        paper = re.search(r'(AAAI|ECCV|ICLR|CVPR) 20\d\d[;,]', row.source)
         assert others or paper, row.source
         assert re.search('README of|issue|Table 1|result_cls.md of', row.source), row.source
 

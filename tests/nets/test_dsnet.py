@@ -147,7 +147,7 @@ def test_published_count_adds_average_pools():
 @pytest.mark.parametrize(
     'arch, policy',
     [
-        ('mobilenetv1_small', None),
+        pytest.param('mobilenetv1_small', None, marks=pytest.mark.slow),
         ('resnet20', None),
         ('mobilenetv1_small', low_bit('lq(bits=2)', 'lq(bits=2)')),
     ],

@@ -55,7 +55,14 @@ def exports(run, point, out, *flags) -> int:
     return export.main([str(run), '--point', point, '--out', str(out), *few, *flags])
 
 
-@pytest.mark.parametrize('name, point', [('dsnet', 'w06'), ('rsnet', 's12'), ('msdnet', 's16-x1')])
+@pytest.mark.parametrize(
+    'name, point',
+    [
+        pytest.param('dsnet', 'w06', marks=pytest.mark.slow),
+        ('rsnet', 's12'),
+        ('msdnet', 's16-x1'),
+    ],
+)
 def test_the_file_gives_the_logits_of_the_run(name, point, runs, tmp_path, capsys):
     folder, (config, values) = runs[0], runs[1][name]
     assert exports(folder / name, point, tmp_path / 'out') == 0

@@ -102,7 +102,7 @@ def traced(cell):
     'cell',
     [
         'rsnet-sizes-w2a2',
-        'dsnet-widths-w2a2',
+        pytest.param('dsnet-widths-w2a2', marks=pytest.mark.slow),
         pytest.param('msdnet-sizes-w2a2', marks=pytest.mark.slow),
         pytest.param('rsnet-sizes-lsq4', marks=pytest.mark.slow),
         pytest.param('san-sizes-w2a2', marks=pytest.mark.slow),

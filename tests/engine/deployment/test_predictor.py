@@ -150,7 +150,7 @@ POINTS = {
 }
 
 
-SLOW = ('aig', 'san', 'slimmable')
+SLOW = ('aig', 'dsnet', 'san', 'slimmable')
 
 
 @pytest.mark.parametrize(

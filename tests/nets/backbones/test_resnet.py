@@ -27,13 +27,12 @@ RUN = {
     'resnet50': (20, (1, 2, 1, 1)),
     'resnext50_32x4d': (20, (1, 2, 1, 1)),
 }
-HARDEST = [('resnet', 'w2a32'), ('preact', 'w2a2'), ('preact_typeA', 'w2a2'), ('pytorch', 'w2a2')]
 # Tried by default; every other mode and bits of an architecture takes two seconds.
 QUICK = {
     'resnet8': MODE_BITS,
     'resnet20': [('preact', 'w2a2')],
-    'resnet18': HARDEST,
-    'resnet50': [('preact', 'w2a2'), ('pytorch', 'w2a2')],
+    'resnet18': [('preact_typeA', 'w2a2'), ('pytorch', 'w2a2')],
+    'resnet50': [('preact', 'w2a2')],
     'resnext50_32x4d': [('pytorch', 'w2a2')],
 }
 BUILT = []

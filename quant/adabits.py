@@ -128,30 +128,31 @@ class AdaBits(Quantizer):
 
     def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Weights of which all output channels share the levels."""
-        y = self._shares(w)
+        share = weights.tower.shared(w, dorefa.share_of_largest)
+        y = self._at_levels(share)
         scale = None
         if self.rescale:
             scale = _scale(tf.stop_gradient(y))
             y *= scale
         if self.bits < FLOAT_BITS:
-            grid = self._grid()
-            weights.tower.report(lambda: dorefa.squashed_codebook(w, *grid, scale))
+            units, middles = self._grid()
+            weights.tower.report(lambda: dorefa.squashed_codebook(w, units, middles, scale))
         return y
 
     def _grid(self) -> tuple[np.ndarray, np.ndarray]:
         """Levels of shares of weights, and thresholds between them."""
         if self.scheme == 'original':
             return from_minus_one(2**self.bits - 1)
-        return nested(self.bits, centred=self.scheme == 'centred')
+        return grid(self.bits, centred=self.scheme == 'centred')
 
-    def _shares(self, w: tf.Tensor) -> tf.Tensor:
-        """Weights from -1 to 1, at their levels where there are some."""
+    def _at_levels(self, share: tf.Tensor) -> tf.Tensor:
+        """Shares from -1 to 1 at their levels, where there are some."""
         if self.bits == FLOAT_BITS:
-            return dorefa.share_of_largest(w)
+            return share
         count = 2**self.bits
         if self.scheme == 'original':
-            return dorefa.squashed(w, count - 1, delta=self.delta)
-        unit = dorefa.share_of_largest(w) * 0.5 + 0.5
+            return dorefa.rounded(share, count - 1, self.delta)
+        unit = share * 0.5 + 0.5
         slopes = uniform.Slopes(self.delta, passes='all')
         one = tf.ones([1])
         whole = uniform.quantize(unit * count, one, 0, count - 1, slopes=slopes, floor=True)
@@ -193,7 +194,7 @@ class AdaBits(Quantizer):
         return variable, uniform.positive(tf.convert_to_tensor(variable))
 
 
-def nested(bits: int, *, centred: bool) -> tuple[np.ndarray, np.ndarray]:
+def grid(bits: int, *, centred: bool) -> tuple[np.ndarray, np.ndarray]:
     """[2**bits, 1] levels of shares from -1 to 1, and [2**bits - 1, 1] thresholds between them.
 
     Those of fewer bits are among those of more.

@@ -79,15 +79,22 @@ class AnyPrecision(Quantizer):
 
     def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Weights of which all output channels share the levels."""
-        size = tf.stop_gradient(tf.reduce_mean(tf.abs(w)))
+        tower = weights.tower
+        share = tower.shared(w, dorefa.share_of_largest)
+        size = tower.shared(w, _mean_size)
         if self.bits == FLOAT_BITS:
-            return size * dorefa.share_of_largest(w)
+            return size * share
         n = 2**self.bits - 1
-        weights.tower.report(lambda: dorefa.squashed_codebook(w, *from_minus_one(n), size))
-        return size * dorefa.squashed(w, n, delta=self.delta)
+        tower.report(lambda: dorefa.squashed_codebook(w, *from_minus_one(n), size))
+        return size * dorefa.rounded(share, n, self.delta)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations up to one, as of ``dorefa.up_to_one``; of 32 bits from their bound on."""
         if self.bits == FLOAT_BITS:
             return dorefa.unrounded(x, activations)
         return dorefa.up_to_one(x, activations, self.bits, self.delta)
+
+
+def _mean_size(w: tf.Tensor) -> tf.Tensor:
+    """The mean magnitude, a constant for the gradient."""
+    return tf.stop_gradient(tf.reduce_mean(tf.abs(w)))

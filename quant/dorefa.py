@@ -59,7 +59,7 @@ class DoReFa(Quantizer):
 
     >>> with new_graph(), tf.Session() as session:
     ...     w = tf.constant([-2.0, -0.1, 0.0, 0.5])
-    ...     print(session.run(squashed(w, 3)).round(3))
+    ...     print(session.run(rounded(share_of_largest(w), 3)).round(3))
     [-1.    -0.333  0.333  0.333]
     """
 
@@ -115,7 +115,8 @@ class DoReFa(Quantizer):
             return straight_through(y, w)
         n = 2**self.bits - 1
         weights.tower.report(lambda: squashed_codebook(w, *from_minus_one(n)))
-        return squashed(w, n, stop_max=self.stop_max, delta=self.delta)
+        share = share_of_largest(w, stop_max=self.stop_max)
+        return rounded(share, n, self.delta)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations up to one, as of ``up_to_one``."""
@@ -158,16 +159,15 @@ def unrounded(x: tf.Tensor, activations: Activations) -> tf.Tensor:
     return activations.shifted_back(tf.nn.relu(activations.shifted(x)))
 
 
-def squashed(w: tf.Tensor, n: int, *, stop_max: bool = False, delta: float = 0.0) -> tf.Tensor:
-    """Weights at the n + 1 levels from -1 to 1, with the gradient that ``DoReFa`` documents.
+def rounded(share: tf.Tensor, n: int, delta: float = 0.0) -> tf.Tensor:
+    """Shares at the nearest of the n + 1 levels from -1 to 1, straight through.
 
     Args:
-        w: float32.
+        share: from -1 to 1.
         n: number of steps.
-        stop_max: whether the maximum is a constant for the gradient.
         delta: of EWGS.
     """
-    unit = share_of_largest(w, stop_max=stop_max) * 0.5 + 0.5
+    unit = share * 0.5 + 0.5
     slopes = uniform.Slopes(delta, passes='all')
     one = tf.ones([1])
     whole = uniform.quantize(unit * n, one, 0, n, slopes=slopes)

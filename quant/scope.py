@@ -98,6 +98,7 @@ class Quantization:
         self.described: dict[str, tf.Tensor] = {}
         self._root = tf.get_variable_scope().name
         self._once: dict[str, Any] = {}
+        self._shared: dict[Any, Any] = {}
         self._programs: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._point = ''
 
@@ -116,6 +117,13 @@ class Quantization:
         if scope not in self._once:
             self._once[scope] = make()
         return self._once[scope]
+
+    def shared(self, x: tf.Tensor, function: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """``function(x)``, computed once per tower for all quantizers that read the tensor."""
+        key = function, x.ref()
+        if key not in self._shared:
+            self._shared[key] = function(x)
+        return self._shared[key]
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function of tensors as programs of XLA, one for each shape, that its equals share.

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from quant import Rule
-from quant.adabits import AdaBits, nested
+from quant import Policy, Rule
+from quant.adabits import AdaBits, grid
 from quant.backend import tf
 from quant.quantizer import parse
+from quant.scope import Quantization
 from quant.state import declared
 from tests.quant.test_dorefa import run_weights
 from tests.quant.test_pact import placed
@@ -59,27 +60,31 @@ def test_weights(scheme, bits, rescale, run):
     np.testing.assert_allclose(book.offset + book.step * index, book.levels, rtol=1e-5, atol=1e-6)
 
 
-def test_codes_of_fewer_bits_are_the_leading_bits_of_those_of_more(run):
+@pytest.mark.parametrize('scheme', ['modified', 'centred'])
+def test_codes_of_fewer_bits_are_the_leading_bits_of_those_of_more(scheme, run):
     """At all precisions of one latent weight, at exact levels, thresholds and zeros, too."""
-    w = weights((40, 60))
-    w[1:9, 0] = np.arctanh(np.float32(np.linspace(-1, 1, 9)[1:]) * np.tanh(np.float32(2)))
     # The largest one, which thresholds are shares of.
-    w = np.clip(w, -2, 2)
-    q = {}
-    for scheme in ('modified', 'centred'):
-        for bits in range(1, 9):
-            tower = quantization(f'adabits(bits={bits}, scheme={scheme!r})', half='weight')
-            with tf.variable_scope(f'{scheme}{bits}'):
-                q[scheme, bits] = weigh(tower, w)
-    found = run(q)
-    for scheme in ('modified', 'centred'):
-        codes = {}
-        for bits in range(1, 9):
-            levels, _ = nested(bits, centred=scheme == 'centred')
-            codes[bits] = np.searchsorted(levels[:, 0], found[scheme, bits])
-            np.testing.assert_array_equal(levels[codes[bits], 0], found[scheme, bits])
-        for bits in range(1, 9):
-            np.testing.assert_array_equal(codes[bits], codes[8] >> (8 - bits))
+    w = weights((40, 60)).clip(-2, 2)
+    w[1:9, 0] = np.arctanh(np.float32(np.linspace(-1, 1, 9)[1:]) * np.tanh(np.float32(2)))
+    rules = []
+    for bits in range(1, 9):
+        spec = f'adabits(bits={bits}, scheme={scheme!r})'
+        rules.append(Rule(scope=f'/b{bits}$', roles=('body',), weight=spec))
+    tower = Quantization(Policy(tuple(rules)), training=True)
+    tensor = tf.constant(w)
+    found = {}
+    for bits in range(1, 9):
+        with tf.variable_scope(f'conv/b{bits}'):
+            found[bits] = tower.weight(tensor, scope=f'conv/b{bits}', role='body', init_std=1.0)
+    # What they have in common is computed once.
+    assert [op.type for op in tensor.graph.get_operations()].count('Tanh') == 1
+    codes = {}
+    for bits, y in run(found).items():
+        levels, _ = grid(bits, centred=scheme == 'centred')
+        codes[bits] = np.searchsorted(levels[:, 0], y)
+        np.testing.assert_array_equal(levels[codes[bits], 0], y)
+    for bits, code in codes.items():
+        np.testing.assert_array_equal(code, codes[8] >> (8 - bits))
 
 
 def test_original_codes_are_no_leading_bits():

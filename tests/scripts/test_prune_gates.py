@@ -42,10 +42,10 @@ def of_animals(source, count):
 
 
 def test_what_is_refused():
-    dataset = of_animals(made('rsnet-sizes-w2a2'), 20)
-    for cell in ('rsnet-sizes-w2a2', 'msdnet-exits-w2a2', 'dsnet-gates-w2a2'):
-        with pytest.raises(UsageError, match='which has no gates of blocks to remove'):
-            pruning.rates(made(cell), dataset)
+    source = made('rsnet-sizes-w2a2')
+    dataset = of_animals(source, 20)
+    with pytest.raises(UsageError, match='which has no gates of blocks to remove'):
+        pruning.rates(source, dataset)
     bare = dataclasses.replace(dataset, holdout=None)
     with pytest.raises(UsageError, match='has no hold-out.*--holdout N'):
         pruning.rates(made('aig-gates-w2a2'), bare)

@@ -218,7 +218,7 @@ def two_sizes(tmp_path_factory):
 @pytest.mark.parametrize(
     'flags, points',
     [
-        (['-es', '20'], {'s20-w05', 's20-w00', 's20-dynamic'}),
+        pytest.param(['-es', '20'], {'s20-w05', 's20-w00', 's20-dynamic'}, marks=pytest.mark.slow),
         (['-es', '28', '-ew', '5'], {'s28-w05'}),
     ],
 )

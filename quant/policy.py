@@ -284,13 +284,13 @@ class QuantizationOptions:
         Args:
             half: ``weight_quantizer`` or ``activation_quantizer``.
             roles: that it serves.
-            bits: of it; 32 is float.
+            bits: of it; 32 is float, or what a quantizer that is named for this half has there.
             extra: further options.
 
         Raises:
             ValueError: the quantizer refuses an option or a role.
         """
-        if bits == FLOAT_BITS:
+        if bits == FLOAT_BITS and getattr(self, half) in ('', quantizer.FLOAT):
             return quantizer.FLOAT
         source = self._source(half)
         text = getattr(self, source)

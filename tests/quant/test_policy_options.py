@@ -83,6 +83,10 @@ def test_options_survive_json():
             {'qa': 3, 'activation_quantizer': 'lq(bits=2)'},
             'activation_quantizer lq.bits=2.: qa is 3; give ',
         ),
+        (
+            {'weight_quantizer': 'lq(bits=32)'},
+            'weight_quantizer lq.bits=32.: .* must be a whole number from 1 to 8',
+        ),
         ({'qw': 2, 'quantizer': 'lq(foo=1)'}, "quantizer lq.foo=1.: .*lq has no option 'foo'"),
         ({'qa': 2, 'fixed_qa': True, 'private_basis': True}, 'fixed_qa with private_basis: '),
         (
@@ -96,6 +100,14 @@ def test_options_survive_json():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=f'^{message}'):
         QuantizationOptions(**options).to_policy()
+
+
+def test_quantizers_of_32_bits_are_asked_for_by_name():
+    options = QuantizationOptions(weight_quantizer='anyprecision(bits=32)', qa=2)
+    assert options.qw == 32
+    assert options.to_policy() == low_bit('anyprecision(bits=32)', 'lq(bits=2)')
+    plain = QuantizationOptions(quantizer='anyprecision')
+    assert plain.to_policy() == low_bit('float', 'float')
 
 
 def read_rules(file) -> tuple[Rule, ...]:

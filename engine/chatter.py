@@ -4,18 +4,16 @@ TensorFlow's C++ code writes about itself while it is loaded, before anything ca
 """
 
 import contextlib
-import importlib.abc
-import importlib.util
 import logging
 import os
 import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from importlib.machinery import ModuleSpec
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+
+from engine import loading
 
 # Where Linux shows NVIDIA's driver.
 DRIVERS = (Path('/proc/driver/nvidia'), Path('/dev/nvidiactl'))
@@ -123,48 +121,8 @@ def _loading_logger() -> Iterator[None]:
     logger.addHandler(Warnings(logging.WARNING))
 
 
-# Module -> the block in which it is loaded.
-_AROUND: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
-    'tensorflow': _loading_tensorflow,
-    'tensorpack.utils.logger': _loading_logger,
-}
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of ``_AROUND`` as all others are found, and loads them in their block."""
-
-    def __init__(self) -> None:
-        self._found: set[str] = set()
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """The description of a module; None of one that is not listed, or was loaded before.
-
-        Args:
-            fullname: of the module.
-            path: of its package.
-            target: as the import system gives it.
-        """
-        if fullname not in _AROUND or fullname in self._found:
-            return None
-        self._found.add(fullname)
-        spec = importlib.util.find_spec(fullname)
-        if spec is None or spec.loader is None:
-            return None
-        load = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            with _AROUND[fullname]():
-                load(module)
-
-        # Tools ask the loader of a module for more than loading it.
-        spec.loader.__dict__['exec_module'] = exec_module
-        return spec
-
-
 def silence() -> None:
     """Keeps from the console what libraries say that are loaded from now on; warnings stay."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    loading.around('tensorflow', _loading_tensorflow)
+    loading.around('tensorpack.utils.logger', _loading_logger)
     logging.getLogger('tensorflow').setLevel(logging.ERROR)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from engine import chatter
+from engine import chatter, loading
 from engine.errors import Terminated
 
 # Exit status by signal, as shells count it.
@@ -67,6 +67,7 @@ def begin() -> None:
     ours = name == '-m' or name.startswith(INSTALLED)
     if ours or name == 'imagenet_tf.py':
         _handle(leave)
+        loading.without_keras()
         quiet(sys.argv[1:])
         # Run last of all: the work is done, and what is left are destructors.
         atexit.register(_handle, signal.SIG_IGN)

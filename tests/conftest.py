@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from engine.entry import quiet
+from engine.loading import without_keras
 
+without_keras()
 quiet()
 
 

@@ -11,6 +11,7 @@ LADDER = [
     'quant',
     'nets',
     'engine/errors',
+    'engine/loading',
     'engine/chatter',
     'engine/console',
     'engine/entry',

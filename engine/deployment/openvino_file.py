@@ -2,15 +2,17 @@
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import openvino
 
+from engine.deployment import cutting
+from engine.deployment.choosing import Choosing, Execute
+from engine.deployment.cutting import Cut, Part
 from engine.deployment.names import IMAGES, POINT, THRESHOLDS
 from engine.deployment.openvino_branches import replace, replace_constants, settle
-from engine.deployment.openvino_choosing import Execute, prepared
 from engine.deployment.runtimes import Run
 
 
@@ -29,6 +31,9 @@ class OpenVinoFile:
 
     def __init__(self, content: bytes, threads: int):
         self._core = openvino.Core()
+        self._cut = cutting.cut_file(content)
+        if self._cut is not None:
+            content = self._cut.head().file()
         self._model = self._core.read_model(content)
         # By default it computes in bfloat16 where the processor can.
         self._settings: dict[str, Any] = {'INFERENCE_PRECISION_HINT': 'f32'}
@@ -45,6 +50,8 @@ class OpenVinoFile:
             side: edge of its images, pixels.
             thresholds: by exit, in place of those of the file.
         """
+        if self._cut is not None:
+            return self._choosing(self._cut, thresholds)
         model = self.model_at(number)
         if thresholds:
             replace_constants(model, THRESHOLDS, np.array(thresholds, np.float32))
@@ -57,6 +64,36 @@ class OpenVinoFile:
             if alone not in compiled:
                 compiled[alone] = self._compiled(model, most, side, alone=alone)
             return compiled[alone](*views)
+
+        return run
+
+    def _choosing(self, cut: Cut, thresholds: Sequence[float]) -> Run:
+        """A function that runs a file that chooses.
+
+        Args:
+            cut: the file.
+            thresholds: as of ``at``.
+        """
+
+        def prepare(part: Part) -> Execute:
+            model = self._core.read_model(part.file())
+            if thresholds:
+                replace_constants(model, THRESHOLDS, np.array(thresholds, np.float32))
+            infer = self._infer(model)
+
+            def execute(given: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+                found = infer([given[name] for name in part.images])
+                return dict(zip(part.outputs, found))
+
+            return execute
+
+        made: list[Execute] = []
+
+        def run(*views: np.ndarray) -> np.ndarray:
+            if not made:
+                made.append(Choosing(cut, prepare))
+            found = made[0](dict(zip(cut.images, views, strict=True)))
+            return np.concatenate(list(found.values()), axis=1)
 
         return run
 
@@ -95,18 +132,16 @@ class OpenVinoFile:
         shaped = model.clone()
         channels = model.input(IMAGES).partial_shape[3]
         shaped.reshape({IMAGES: openvino.PartialShape([count, side, side, channels])})
-        execute = prepared(shaped, self._execute)
+        infer = self._infer(shaped)
 
         def run(*views: np.ndarray) -> np.ndarray:
-            arrays = [np.ascontiguousarray(view) for view in views]
-            found = execute([openvino.Tensor(array, shared_memory=True) for array in arrays])
             # The buffers are used again, not those of the copy.
-            return np.concatenate([tensor.data for tensor in found], axis=1)
+            return np.concatenate(infer(views), axis=1)
 
         return run
 
-    def _execute(self, model: openvino.Model) -> Execute:
-        """A compiled model, which any thread may call.
+    def _infer(self, model: openvino.Model) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+        """A compiled model, which any thread may call: outputs of inputs, both in their order.
 
         Raises:
             RuntimeError: OpenVINO compiles it in no way.
@@ -122,17 +157,19 @@ class OpenVinoFile:
             compiled = self._core.compile_model(model, 'CPU', settings)
         requests = threading.local()
 
-        def execute(inputs: Sequence[openvino.Tensor]) -> list[openvino.Tensor]:
+        def infer(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
             # A request serves one thread at a time.
             if not hasattr(requests, 'own'):
                 requests.own = compiled.create_infer_request()
             own = requests.own
-            for number, tensor in enumerate(inputs):
-                own.set_input_tensor(number, tensor)
+            # They are read while the request runs.
+            arrays = [np.ascontiguousarray(array) for array in inputs]
+            for number, array in enumerate(arrays):
+                own.set_input_tensor(number, openvino.Tensor(array, shared_memory=True))
             own.infer()
-            return [own.get_output_tensor(number) for number in range(len(compiled.outputs))]
+            return [own.get_output_tensor(number).data for number in range(len(compiled.outputs))]
 
-        return execute
+        return infer
 
 
 def _texts(model: openvino.Model) -> dict[str, str]:

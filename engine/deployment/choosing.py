@@ -1,0 +1,54 @@
+"""Files that choose in a runtime: what follows a choice is prepared when an image first takes it.
+
+Otherwise a runtime prepares all branches, and keeps the kernels that each of them cuts: a network
+that chooses among four widths took twice the time and memory of its widest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from engine.deployment.cutting import Cut, Part
+
+# Arrays of a part by name: those that it gives, of those that it takes among others; they are valid
+# until the next call of the same thread.
+Execute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+# Prepares a part.
+Prepare = Callable[[Part], Execute]
+
+
+class Choosing:
+    """A part that is cut at its choice, made between runs of the parts; any thread may call it.
+
+    Args:
+        cut: the part.
+        prepare: prepares one as a whole.
+    """
+
+    def __init__(self, cut: Cut, prepare: Prepare):
+        self._cut, self._prepare = cut, prepare
+        self._head = prepare(cut.head())
+        self._branches: dict[bool, Execute] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, given: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        values = {**given, **self._head(given)}
+        taken = bool(values[self._cut.condition].item())
+        found = {**values, **self._branch(taken, values)(values)}
+        return {name: found[name] for name in self._cut.outputs}
+
+    def _branch(self, taken: bool, values: Mapping[str, np.ndarray]) -> Execute:
+        """What follows, as of ``Cut.branch``."""
+        with self._lock:
+            if taken not in self._branches:
+                part = self._cut.branch(taken, values)
+                cut = part.cut()
+                if cut is None:
+                    self._branches[taken] = self._prepare(part)
+                else:
+                    self._branches[taken] = Choosing(cut, self._prepare)
+            return self._branches[taken]

@@ -1,0 +1,89 @@
+"""Files that choose, in parts: the same answers, of no more branches than images take."""
+
+import numpy as np
+import onnx
+import pytest
+
+from engine.deployment import cutting, interpreter, onnx_file, runtimes
+from engine.deployment.onnxruntime_file import OnnxRuntimeFile
+from engine.deployment.openvino_file import OpenVinoFile
+from tests.engine.deployment.test_choices import MADE, three_exits
+
+FILES = {'onnxruntime': OnnxRuntimeFile, 'openvino': OpenVinoFile}
+
+
+def written(whole):
+    return onnx_file.serialized(whole, {'classes': '[]'}, packed=True)
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """Bytes of the parts that are prepared while a test runs."""
+    found = []
+    file = cutting.Part.file
+
+    def noted(self):
+        content = file(self)
+        onnx.checker.check_model(onnx.load_model_from_string(content), full_check=False)
+        found.append(len(content))
+        return content
+
+    monkeypatch.setattr(cutting.Part, 'file', noted)
+    return found
+
+
+def test_every_runtime_is_tried():
+    assert FILES.keys() == runtimes.RUNTIMES.keys()
+
+
+@pytest.mark.parametrize('runtime', FILES)
+@pytest.mark.parametrize('whole', MADE.values(), ids=MADE)
+def test_answers_are_those_of_the_program(whole, runtime):
+    whole = whole()
+    ((name, point),) = whole.points.items()
+    shape = (16, point.side, point.side, 3)
+    images = np.random.default_rng(1).integers(256, size=shape)
+    images = (images * np.linspace(0, 1, 16)[:, None, None, None]).astype(np.uint8)
+    opened = FILES[runtime](written(whole), 1)
+    assert opened.texts['classes'] == '[]'
+    run = opened.at(0, point.side)
+    answers, executed = interpreter.answers(whole, name, images)
+    assert len(np.unique(executed, axis=0)) > 1
+    # The last ones again: what a branch has answered does not change another answer.
+    for number in (*range(16), 2, 15, 2):
+        before = images[number].copy()
+        found = run(images[number][None])
+        expected = np.concatenate([answers[number], executed[number]])
+        np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(images[number], before)
+
+
+@pytest.mark.parametrize('runtime', FILES)
+def test_a_branch_is_prepared_when_it_is_taken(runtime, sizes):
+    """Of three exits the first, then the last, whose choice is one of its own, then the second."""
+    content = written(three_exits())
+    images = np.random.default_rng(1).integers(256, size=(1, 4, 4, 3), dtype=np.uint8)
+    opened = FILES[runtime](content, 1)
+    first, last = (opened.at(0, 4, thresholds) for thresholds in ((-1e9,) * 3, (1e9,) * 3))
+    counts = []
+    for run in (first, last, first):
+        sizes.clear()
+        run(images)
+        counts.append(len(sizes))
+    # Thresholds are inputs in ONNX Runtime; in OpenVINO each choice of them has its own parts.
+    assert counts == {'onnxruntime': [1, 2, 0], 'openvino': [2, 3, 0]}[runtime]
+    assert max(sizes, default=0) < len(content)
+
+
+def test_of_blocks_all_is_one_part():
+    """Of several choices one after the other no part is handed to another."""
+    assert cutting.cut_file(written(MADE['blocks']())) is None
+
+
+def test_what_is_damaged_is_left_to_the_runtime():
+    content = written(three_exits())
+    assert cutting.cut_file(content) is not None
+    for end in range(0, len(content), 97):
+        assert cutting.cut_file(content[:end]) is None
+    for other in (b'', b'no file', bytes(100), b'\x3a' + b'\xff' * 30):
+        assert cutting.cut_file(other) is None

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.deployment import onnx_branches, program
-from engine.deployment.choices import Choose, Number
+from engine.deployment.choices import Choose
 from engine.deployment.coding import coded
 from engine.deployment.joining import joint, shared_kernels
 from engine.deployment.linear import folded
 from engine.deployment.names import EXECUTED, IMAGES, LOGITS, POINT, THRESHOLDS
-from engine.deployment.onnx_constants import OnnxConstants
 from engine.deployment.onnx_names import shorten
+from engine.deployment.onnx_nodes import OnnxNodes
 from engine.deployment.onnx_stacks import Stacks
 from engine.deployment.onnx_tables import Tables
 from engine.deployment.onnx_unpacking import Kernels
@@ -35,7 +34,7 @@ Kernelled = program.Convolution | program.Dense
 Rule = Callable[['OnnxGraph', Sequence[Any]], None]
 
 
-class OnnxGraph(OnnxConstants):
+class OnnxGraph(OnnxNodes):
     """The graph of one file in the making.
 
     Args:
@@ -44,7 +43,6 @@ class OnnxGraph(OnnxConstants):
         by_height: whether images are float32 of the point's own size, by which the point is chosen.
 
     Attributes:
-        place: start of the names of what the current operation needs beside its result.
         classes: how many logits there are.
     """
 
@@ -57,14 +55,9 @@ class OnnxGraph(OnnxConstants):
         self._whole = Program(whole.points, self._joint.constants)
         self._packed = packed
         self._by_height = by_height
-        self._nodes: list[Any] = []
-        self._names = {IMAGES: IMAGES, POINT: POINT}
         self._views = [view for point in whole.points.values() for view in point.views]
         self._names |= {name: name for name, _ in self._views}
-        self._rows: set[str] = set()
-        self._numbers: set[str] = set()
         self._rules: Mapping[type[Operation], Rule] = {}
-        self._root = self._nodes
         self._tables, self._stacks = Tables(), Stacks()
         # Of all of the graph, and of the part of it in the making.
         self._kernels = self._own_kernels = Kernels()
@@ -72,7 +65,6 @@ class OnnxGraph(OnnxConstants):
         self._count = 0
         self._shared = shared_kernels(self._joint.rows)
         self._once: dict[str, str] = {}
-        self.place = ''
 
     def model(self, rules: Mapping[type[Operation], Rule]) -> Any:
         """The file as a message.
@@ -151,30 +143,6 @@ class OnnxGraph(OnnxConstants):
         self._nodes.extend(made)
         self._tables, self._own_kernels = outside
 
-    @contextlib.contextmanager
-    def inside(self, nodes: list[Any]) -> Iterator[None]:
-        """Nodes that are added inside go to a list of a part of the graph."""
-        before, self._nodes = self._nodes, nodes
-        try:
-            yield
-        finally:
-            self._nodes = before
-
-    def node(
-        self, kind: str, inputs: Sequence[str], out: str, *beside: str, **attributes: Any
-    ) -> str:
-        """Adds a node, and returns the name of its first output.
-
-        Args:
-            kind: of the node.
-            inputs: names in the file.
-            out: name of its first output.
-            *beside: names of the others.
-            **attributes: of the node.
-        """
-        self._nodes.append(helper.make_node(kind, inputs, [out, *beside], **attributes))
-        return out
-
     def once(self, name: str, add: Callable[[OnnxGraph, str], str]) -> str:
         """Name of what all of the file reads, added where it is first asked for.
 
@@ -188,44 +156,6 @@ class OnnxGraph(OnnxConstants):
                 self._once[name] = add(self, name)
             self._own_kernels = kernels
         return self._once[name]
-
-    def named(self, name: str) -> str:
-        """Name in the file of a result of the program."""
-        return self._names[name]
-
-    def become(self, result: str, tensor: str, like: str) -> None:
-        """Notes the tensor that holds a result.
-
-        Args:
-            result: name in the program.
-            tensor: name in the file.
-            like: result of the same layout.
-        """
-        self._names[result] = tensor
-        for kind in (self._rows, self._numbers):
-            if like in kind:
-                kind.add(result)
-
-    def number_of(self, operation: Number) -> None:
-        """Notes that the result of an operation is a known whole number, int64 [1]."""
-        self._names[operation.out] = self.indices(operation.value)
-        self._numbers.add(operation.out)
-
-    def is_number(self, result: str) -> bool:
-        """Whether a result of the program is a whole number that is handed on."""
-        return result in self._numbers
-
-    def x(self, row: Sequence[Operation]) -> str:
-        """Name in the file of what an operation reads."""
-        return self._names[row[0].x]
-
-    def become_rows(self, row: Sequence[Operation]) -> None:
-        """Notes that the result of an operation is [N, C]."""
-        self._rows.add(row[0].out)
-
-    def become_images(self, row: Sequence[Operation]) -> None:
-        """Notes that the result of an operation is [N, C, H, W]."""
-        self._rows.discard(row[0].out)
 
     def channels(self, row: Sequence[Operation], field: str) -> str:
         """A constant [C] as a tensor of the file that meets the channels of what is read."""
@@ -277,31 +207,6 @@ class OnnxGraph(OnnxConstants):
     def by_row(self, table: str, out: str) -> str:
         """The row of a table that belongs to the point."""
         return self.node('Gather', [table, self._place], out)
-
-    def add(
-        self, kind: str, row: Sequence[Operation], inputs: Sequence[str], **options: Any
-    ) -> None:
-        """Adds the node whose output is the result of an operation.
-
-        Args:
-            kind: of the node.
-            row: the operation at every point.
-            inputs: names in the file.
-            **options: attributes of the node.
-        """
-        self.found(row, self.node(kind, inputs, f'{self.place}y', **options))
-
-    def found(self, row: Sequence[Operation], tensor: str) -> None:
-        """Notes the tensor that holds the result of an operation.
-
-        Args:
-            row: the operation at every point.
-            tensor: name in the file.
-        """
-        out = row[0].out
-        self._names[out] = tensor
-        if row[0].x in self._rows:
-            self._rows.add(out)
 
     def values(self, row: Sequence[Operation], field: str) -> list[np.ndarray]:
         """A constant at every point."""

@@ -18,9 +18,9 @@ from engine.deployment import (
     interpreter,
     onnx_file,
     program,
+    reading,
     snapping,
     texts,
-    trace,
 )
 from engine.deployment.cascade import Chain
 from engine.deployment.file_backend import MOST_READY, FileBackend
@@ -71,7 +71,7 @@ def by_hand(rule=RULE):
     rng = np.random.default_rng(0)
     points = {}
     for name, size in zip(POINTS, (4, 6, 8)):
-        reader = trace.Reader(constants)
+        reader = reading.Reader(constants)
         side = reader.preprocess(rule, size)
         kernel = constants.add(rng.normal(size=(2, 2, 3, 5)), f'kernel{size}', kernel=True)
         head = constants.add(rng.normal(0, 2, size=(5, 4)), 'head', kernel=True)

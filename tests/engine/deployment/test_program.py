@@ -8,7 +8,7 @@ import pytest
 from engine.data import inputs
 from engine.data.preprocess import shares, views
 from engine.data.preprocessing import Preprocessing
-from engine.deployment import interpreter, program, tf_graph, trace
+from engine.deployment import interpreter, names, program, reading, tf_graph, trace
 from engine.deployment.pool import Constants
 from engine.deployment.resizing import blocks, resized_first
 from engine.errors import UsageError
@@ -105,9 +105,9 @@ def test_a_program_prepares_images_as_the_graph(rule, resize):
     """Exactly, where nothing is summed."""
     preprocessing = Preprocessing('shift', 16, (16, 12, 10), resize, rule)
     for size in preprocessing.sizes:
-        reader = trace.Reader(Constants())
+        reader = reading.Reader(Constants())
         side = reader.preprocess(preprocessing, size)
-        one = program.PointProgram(trace.IMAGES, side, tuple(reader.operations), reader.output)
+        one = program.PointProgram(names.IMAGES, side, tuple(reader.operations), reader.output)
         whole = program.Program({'view': one}, reader.constants)
         images = IMAGES[:3, :side, :side]
         found = interpreter.run(whole, 'view', images)
@@ -145,7 +145,7 @@ def read(build):
         x = tf.placeholder(tf.float32, [None, 4, 4, 2], 'view_4')
         y = build(x)
     frozen = freeze.Frozen(graph.as_graph_def(), [freeze.Signature([x.name], [y.name])])
-    reader = trace.Reader(Constants())
+    reader = reading.Reader(Constants())
     reader.read(frozen, 4)
     return reader.operations
 

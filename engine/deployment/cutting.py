@@ -66,7 +66,7 @@ class Part:
 
     rest: bytes
     nodes: list[_Node]
-    initializers: dict[str, bytes]
+    initializers: dict[str, memoryview]
     inputs: dict[str, bytes]
     outputs: dict[str, bytes]
 
@@ -77,7 +77,7 @@ class Part:
 
     def file(self) -> bytes:
         """The part as a file."""
-        fields_of_graph = [
+        fields_of_graph: list[bytes | memoryview] = [
             *(node.whole for node in self.nodes),
             field(_GRAPH_NAME, b'part'),
             *self.initializers.values(),
@@ -207,12 +207,14 @@ def _whole(file: bytes) -> Part:
         else:
             rest.append(file[start:end])
     found = Part(b''.join(rest), [], {}, {}, {})
+    # Kernels are no copies.
+    view = memoryview(file)
     nodes = []
     for number, first, end, start in fields(file, *places):
         if number == _NODE:
             nodes.append((first, end, start))
         elif number == _INITIALIZER:
-            found.initializers[_text(file, first, end, _TENSOR_NAME)] = file[start:end]
+            found.initializers[_text(file, first, end, _TENSOR_NAME)] = view[start:end]
         elif number == _INPUT:
             found.inputs[_text(file, first, end, _VALUE_NAME)] = file[start:end]
         elif number == _OUTPUT:

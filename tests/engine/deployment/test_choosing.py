@@ -1,7 +1,6 @@
 """Files that choose, in parts: the same answers, of no more branches than images take."""
 
 import numpy as np
-import onnx
 import pytest
 
 from engine.deployment import cutting, interpreter, onnx_file, runtimes
@@ -24,7 +23,6 @@ def sizes(monkeypatch):
 
     def noted(self):
         content = file(self)
-        onnx.checker.check_model(onnx.load_model_from_string(content), full_check=False)
         found.append(len(content))
         return content
 

@@ -164,8 +164,7 @@ class AdaBits(Quantizer):
         tower = activations.tower
         if self.bits == FLOAT_BITS:
             return dorefa.unrounded(x, activations)
-        if activations.relu:
-            x = tf.nn.relu(x)
+        x = activations.rectified(x)
         shifted = activations.shifted(x)
         high = 2**self.bits - 1
         steps = high + self.floor
@@ -187,9 +186,7 @@ class AdaBits(Quantizer):
 
     def _clip(self, tower: Any) -> tuple[tf.Variable, tf.Tensor]:
         """The clip of the current scope, and its size."""
-        start = 1.0
-        if self.start != 'mean':
-            start = float(self.start)
+        start = first_steps.number(self.start)
         variable = self.trained(tower, 'clip', 1, tf.constant_initializer(start))
         return variable, uniform.positive(tf.convert_to_tensor(variable))
 

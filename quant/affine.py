@@ -147,8 +147,7 @@ class Affine(Quantizer):
             ValueError: values below zero have no learned range.
         """
         tower = activations.tower
-        if activations.relu:
-            x = tf.nn.relu(x)
+        x = activations.rectified(x)
         high = 2**self.bits - 1
         if self.learned:
             return self._learned(x, activations, high)

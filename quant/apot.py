@@ -192,12 +192,9 @@ class APoT(Quantizer):
         """Activations with one clip."""
         tower = activations.tower
         units = self._units(signed=activations.signed)
-        if activations.relu:
-            x = tf.nn.relu(x)
+        x = activations.rectified(x)
         shifted = activations.shifted(x)
-        start = 1.0
-        if self.start != 'mean':
-            start = float(self.start)
+        start = first_steps.number(self.start)
         variable, clip = self._clip(tower, start)
         if activations.collect and self.start == 'mean':
             steps = int(np.count_nonzero(units > 0))

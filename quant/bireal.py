@@ -12,9 +12,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import numpy as np
-
 from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
+from quant.cells import BELOW_ZERO
 from quant.quantizer import (
     Activations,
     Codebook,
@@ -26,9 +25,6 @@ from quant.quantizer import (
 )
 from quant.recipe import FLOAT_SHORTCUTS, Recipe
 from quant.straight_through import straight_through
-
-# Magnitudes below it count as zero: TensorFlow computes without denormal numbers.
-TINY = float(np.finfo('float32').tiny)
 
 # Sharpness of ``swish``.
 SHARPNESS = 5.0
@@ -218,7 +214,7 @@ def codebook(scale: tf.Tensor, zero: int) -> Codebook:
     edge = tf.zeros_like(scale)
     if zero == -1:
         return Codebook(tf.stack([-scale, scale]), edge[None], 2 * scale, -scale)
-    below = edge - TINY
+    below = edge + BELOW_ZERO
     if zero == 1:
         return Codebook(tf.stack([-scale, scale]), below[None], 2 * scale, -scale)
     levels = tf.stack([-scale, edge, scale])

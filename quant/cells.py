@@ -41,6 +41,19 @@ def from_minus_one(n: int) -> tuple[np.ndarray, np.ndarray]:
     return levels, middles
 
 
+def with_zero_above(thresholds: tf.Tensor, middles: np.ndarray) -> tf.Tensor:
+    """Thresholds that stay below zero where their middles do, however small the scale.
+
+    A value of zero then takes the upper of the two levels beside it.
+
+    Args:
+        thresholds: [L - 1, C].
+        middles: [L - 1, 1] of which they are multiples.
+    """
+    below = tf.minimum(thresholds, BELOW_ZERO)
+    return tf.where_v2(middles < 0, below, thresholds)
+
+
 def are_compared(count: int) -> bool:
     """Whether values are compared with each of so many thresholds."""
     if has_gpu():

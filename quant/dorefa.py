@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from quant import uniform
+from quant import bireal, uniform
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
-from quant.cells import BELOW_ZERO, from_minus_one
+from quant.cells import from_minus_one, with_zero_above
 from quant.lsq import ONE_BIT
 from quant.quantizer import (
     Activations,
@@ -110,7 +110,7 @@ class DoReFa(Quantizer):
         """Weights of which all output channels share the levels."""
         if self._by_mean:
             size = tf.reduce_mean(tf.abs(w))
-            weights.tower.report(lambda: _two_levels(size))
+            weights.tower.report(lambda: bireal.codebook(size[None], 1))
             y = tf.where_v2(w >= 0, size, -size)
             return straight_through(y, w)
         n = 2**self.bits - 1
@@ -144,8 +144,7 @@ def up_to_one(x: tf.Tensor, activations: Activations, bits: int, delta: float) -
         low = -high
     step = tf.constant([1 / high], tf.float32)
     activations.tower.report(lambda: uniform.codebook(step, low, high, activations.offset))
-    if activations.relu:
-        x = tf.nn.relu(x)
+    x = activations.rectified(x)
     ratio = activations.shifted(x) * high
     slopes = uniform.Slopes(delta)
     whole = uniform.quantize(ratio, tf.ones([1]), low, high, slopes=slopes)
@@ -205,21 +204,10 @@ def squashed_codebook(
         scale: what levels are multiplied by.
     """
     largest = _largest(tf.tanh(w))
-    thresholds = tf.atanh(middles * largest)
-    # A weight of zero that takes the upper level lies above the middle, denormal or not.
-    below = tf.minimum(thresholds, BELOW_ZERO)
-    thresholds = tf.where_v2(middles < 0, below, thresholds)
+    thresholds = with_zero_above(tf.atanh(middles * largest), middles)
     levels = tf.constant(units)
     step = tf.constant((units[-1] - units[0]) / np.float32(len(middles)))
     if scale is not None:
         levels *= scale
         step *= scale
     return Codebook(levels, thresholds, step, levels[0])
-
-
-def _two_levels(size: tf.Tensor) -> Codebook:
-    """The step function of weights of one bit; zero belongs to the upper level."""
-    levels = tf.stack([-size, size])[:, None]  # [2, 1]
-    threshold = tf.constant([[BELOW_ZERO]])
-    lowest, highest = tf.unstack(levels)
-    return Codebook(levels, threshold, highest - lowest, lowest)

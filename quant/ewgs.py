@@ -109,8 +109,7 @@ class EWGS(Quantizer):
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations from 0 to 1, with one interval, whatever their bounds."""
         tower = activations.tower
-        if activations.relu:
-            x = tf.nn.relu(x)
+        x = activations.rectified(x)
         initializers = tf.ones_initializer(), tf.zeros_initializer()
         upper, lower = tower.once(lambda: self._ends(tower, *initializers))
         if activations.collect:

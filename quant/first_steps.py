@@ -64,6 +64,13 @@ def mean_clip(table: tf.Tensor, steps: float) -> tf.Tensor:
     return or_one(steps * mean_step(table, steps))
 
 
+def number(start: str | float) -> float:
+    """What is said to start from, 1 where that is the name of a statistic of a first batch."""
+    if isinstance(start, str):
+        return 1.0
+    return float(start)
+
+
 def extremes(x: tf.Tensor) -> tf.Tensor:
     """[3] float64: 1, minimum and maximum; zeros where there is no value."""
     x = checked(x)

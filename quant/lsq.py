@@ -165,8 +165,7 @@ class LSQ(Quantizer):
         if activations.signed and self.bits == 1:
             raise ValueError(f'{ONE_BIT}; these activations have both signs')
         low, high = self._range(signed=activations.signed)
-        if activations.relu:
-            x = tf.nn.relu(x)
+        x = activations.rectified(x)
         shifted = activations.shifted(x)
         variable, step = self._step(tower, 1, tf.ones_initializer())
         if activations.collect:

@@ -64,8 +64,7 @@ class LSQPlus(LSQ):
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations with one step and one offset, whatever their bounds."""
         tower = activations.tower
-        if activations.relu:
-            x = tf.nn.relu(x)
+        x = activations.rectified(x)
         low = 0
         if self.middle:
             low = -(2 ** (self.bits - 1))

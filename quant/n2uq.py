@@ -15,6 +15,7 @@ import numpy as np
 
 from quant import cells, native, uniform
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
+from quant.bireal import mean_magnitude
 from quant.quantizer import (
     Activations,
     Codebook,
@@ -109,10 +110,8 @@ class N2UQ(Quantizer):
     def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Weights whose output channels have scales of their own."""
         n = 2**self.bits - 1
-        axes = list(range(w.shape.rank - 1))
-        mean = tf.reduce_mean(tf.abs(w), axes)  # [C]
         gamma = n / 2 ** (self.bits - 1)
-        size = gamma * tf.stop_gradient(mean)
+        size = gamma * mean_magnitude(tf.stop_gradient(w))  # [C]
         weights.tower.report(lambda: _weight_codebook(size, n))
         positive = size > 0
         divisor = tf.where_v2(positive, size, 1.0)
@@ -132,8 +131,7 @@ class N2UQ(Quantizer):
         taken as they are: those below the learned start are quantized to zero, as published.
         """
         tower = activations.tower
-        if activations.relu:
-            x = tf.nn.relu(x)
+        x = activations.rectified(x)
         thresholds = tower.once(lambda: self._thresholds(tower))
         tower.report(lambda: codebook(thresholds, activations))
         y = quantize(activations.shifted(x), thresholds)
@@ -294,9 +292,5 @@ def _weight_codebook(size: tf.Tensor, n: int) -> Codebook:
     """
     units, middles = cells.from_minus_one(n)
     levels = units * size
-    thresholds = middles * size
-    if n > 1:
-        # A weight of zero takes the even level, the upper one, in the tiniest channel, too.
-        below = tf.minimum(thresholds, cells.BELOW_ZERO)
-        thresholds = tf.where_v2(middles < 0, below, thresholds)
+    thresholds = cells.with_zero_above(middles * size, middles)
     return Codebook(levels, thresholds, size * (2 / n), levels[0])

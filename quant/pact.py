@@ -97,8 +97,7 @@ class PACT(Quantizer):
         tower = activations.tower
         if self.levels and activations.signed:
             raise ValueError('levels=True has one clip; these activations have both signs')
-        if activations.relu:
-            x = tf.nn.relu(x)
+        x = activations.rectified(x)
         shifted = activations.shifted(x)
         clips = tower.once(lambda: self._clips(tower, signed=activations.signed))
         if activations.collect and isinstance(self.start, str):
@@ -120,9 +119,7 @@ class PACT(Quantizer):
 
     def _clips(self, tower: Any, *, signed: bool) -> list[tf.Variable]:
         """The trained clip [1] and, where values are signed, the one below."""
-        start = 1.0
-        if not isinstance(self.start, str):
-            start = float(self.start)
+        start = first_steps.number(self.start)
         first = {'clip': start}
         if signed:
             first['low_clip'] = -start

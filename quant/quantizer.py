@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from quant.backend import tf
 from quant.spelling import suggestion, unknown
 
 FLOAT = 'float'
@@ -100,6 +101,12 @@ class Activations:
         if self.relu or self.signed:
             return 0.0
         return self.lower
+
+    def rectified(self, x: Any) -> Any:
+        """Values behind the ReLU before the quantizer, where there is one."""
+        if self.relu:
+            return tf.nn.relu(x)
+        return x
 
     def as_given(self, x: Any) -> Any:
         """Float32 values in the type in which the network computes, unless they are shifted."""

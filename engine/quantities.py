@@ -21,6 +21,7 @@ FLAGS = {
     '--budget': 'multiply-adds',
     '--madds': 'multiply-adds',
     'budget': 'multiply-adds',
+    '--bitops': 'multiply-adds',
     '--latency': 'milliseconds',
     '--memory': 'bytes',
 }

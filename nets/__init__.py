@@ -82,6 +82,21 @@ def create(
     )
 
 
+def at_precisions(network: Any, bits: Sequence[int], options: Any = None) -> Any:
+    """The network at several precisions; as it is without any.
+
+    Args:
+        network: a network.
+        bits: that name the precisions, most bits first.
+        options: a ``nets.precisions.PrecisionOptions``; None for the defaults.
+    """
+    if not bits:
+        return network
+    from nets.precisions import Precisions
+
+    return Precisions(network, bits, options)
+
+
 def archs() -> list[str]:
     """Architectures of all backbones."""
     modules = (importlib.import_module(path.rpartition('.')[0]) for path in _BACKBONES.values())

@@ -12,6 +12,8 @@ from typing import Any
 
 from nets.points import Point
 
+FLOAT_BITS = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerRecord:
@@ -34,6 +36,7 @@ class LayerRecord:
         inputs: Number of values that it reads per image.
         packed_bits: Of a stored weight where its packed code takes less than ``weight_bits``, such
             as 1.6 where five ternary weights share a byte; else 0.
+        nested: Whether the code of a weight is the start of its codes of more bits.
     """
 
     name: str
@@ -48,6 +51,7 @@ class LayerRecord:
     activation_bits: int = 32
     inputs: int = 0
     packed_bits: float = 0.0
+    nested: bool = False
 
     @property
     def weights(self) -> int:
@@ -129,6 +133,56 @@ def weight_bytes(layers: Iterable[LayerRecord]) -> int:
     """
     bits = sum(layer.memory_bits for layer in layers)
     return math.ceil(bits / 8)
+
+
+def stored(layers: Iterable[LayerRecord]) -> list[LayerRecord]:
+    """What a file holds of all these records, each layer once.
+
+    Of a layer that widths share it holds the widest. Of one that several precisions quantize, the
+    values that belong to each, and all codes; of nested codes the longest, which start with the
+    others.
+
+    >>> four = LayerRecord('conv', 'body', (1, 1, 8, 8), (1, 1), weight_bits=4, basis=32)
+    >>> two = dataclasses.replace(four, weight_bits=2, basis=16)
+    >>> [(one.weight_bits, one.basis) for one in stored([four, two, four])]
+    [(4, 32), (2, 16)]
+    >>> nested = [dataclasses.replace(one, nested=True) for one in (four, two)]
+    >>> [(one.weight_bits, one.basis) for one in stored(nested)]
+    [(4, 48)]
+    """
+    widest: dict[tuple[str, int], LayerRecord] = {}
+    for layer in layers:
+        key = layer.name, layer.weight_bits
+        known = widest.get(key, layer)
+        widest[key] = max(known, layer, key=_weights)
+    by_name: dict[str, list[LayerRecord]] = {}
+    for layer in widest.values():
+        by_name.setdefault(layer.name, []).append(layer)
+    found = []
+    for same in by_name.values():
+        longest = max(same, key=_bits)
+        for layer in same:
+            # There is one bias, whatever the precision.
+            bias = layer.bias if layer is longest else 0
+            if not longest.nested:
+                found.append(dataclasses.replace(layer, bias=bias))
+        if longest.nested:
+            basis = sum(layer.basis for layer in same)
+            found.append(dataclasses.replace(longest, basis=basis))
+    return found
+
+
+def _weights(layer: LayerRecord) -> int:
+    return layer.weights
+
+
+def _bits(layer: LayerRecord) -> int:
+    return layer.weight_bits
+
+
+def low_bit(layers: Iterable[LayerRecord]) -> list[LayerRecord]:
+    """The layers whose weights are quantized: float ones hide in BitOps what bits save."""
+    return [layer for layer in layers if layer.weight_bits < FLOAT_BITS]
 
 
 def bit_ops(layers: Iterable[LayerRecord]) -> int:

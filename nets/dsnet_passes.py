@@ -161,7 +161,7 @@ class Passes:
         records = []
         for index in self._net.routes:
             point = self._net.point(self._size, index)
-            records.append(self._b.layers[str(point)])
+            records.append(self._b.layers[str(self._b.spelled(point))])
         published = self._net.options.faithful_gates
         return routing.routed_madds(gate, records, self._net.head_madds, published=published)
 

@@ -25,6 +25,7 @@ class Point:
         size: pixels of the square input, ``s224``.
         width: index of the sub-network, narrowest first, ``w03``.
         exit: index of the classifier, shallowest first, ``x2``.
+        bits: of the weights, which name a precision, ``b4``.
 
     >>> str(Point(size=160, exit=2))
     's160-x2'
@@ -35,6 +36,7 @@ class Point:
     size: int | None = axis('s')
     width: int | None = axis('w', digits=2)
     exit: int | None = axis('x')
+    bits: int | None = axis('b')
 
     def __str__(self) -> str:
         parts = []
@@ -55,7 +57,8 @@ class Point:
         point = cls.within(text)
         if not text or str(point) != text:
             raise ValueError(
-                f'operating point {text!r}: expected a form such as s224, w03, x2 or s160-x2'
+                f'operating point {text!r}: expected a form such as s224, w03, x2, '
+                's160-x2 or s224-b4'
             )
         return point
 
@@ -86,6 +89,14 @@ class Point:
     def values(self) -> tuple[int, ...]:
         """Its values on ``axes``; of points on the same axes, larger values are stronger."""
         return tuple(getattr(self, name) for name in self.axes)
+
+    def covers(self, other: 'Point') -> bool:
+        """Whether ``other`` has the same value on every axis that this one has.
+
+        >>> Point(bits=4).covers(Point(size=160, bits=4)), Point(size=96).covers(Point(size=160))
+        (True, False)
+        """
+        return all(getattr(self, name) == getattr(other, name) for name in self.axes)
 
 
 def split_name(name: str) -> tuple[Point, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from quant import quantizer
 from quant.options import option
 from quant.quantizer import FLOAT_BITS
+from quant.precision import Precision, between, parse_all, spelled
 from quant.spelling import unknown
 
 # ``image`` is what the stem reads; the others are roles of layers with weights.
@@ -88,6 +89,8 @@ class Policy:
 
     Attributes:
         rules: the last one that matches a layer and says something about its half decides.
+        by_bits: policies of a network of several precisions, by the bits of their weights; the
+            rules then are those of the first one.
 
     >>> body = Rule(roles=('body',), weight='lq(bits=2)')
     >>> policy = Policy((body, Rule(scope='group3', weight='float')))
@@ -98,6 +101,31 @@ class Policy:
     """
 
     rules: tuple[Rule, ...] = ()
+    by_bits: tuple[tuple[int, 'Policy'], ...] = ()
+
+    def at(self, bits: int | None) -> 'Policy':
+        """The policy of one precision; None: there is but one."""
+        if bits is None:
+            return self
+        return dict(self.by_bits)[bits]
+
+    def is_common(self, half: str, scope: str, role: str) -> bool:
+        """Whether all precisions quantize alike somewhere.
+
+        Activations are not alike where the weights that they come from are not.
+
+        Args:
+            half: ``weight`` or ``activation``.
+            scope: of the layer.
+            role: of the layer.
+        """
+        found = set()
+        for _, policy in self.by_bits:
+            activation = None
+            if half == 'activation':
+                activation = policy.activation(scope, role)
+            found.add((policy.weight(scope, role), activation))
+        return len(found) <= 1
 
     def weight(self, scope: str, role: str) -> quantizer.Quantizer | None:
         """Quantizer of a layer's weights, None for float."""
@@ -121,7 +149,7 @@ class Policy:
         return quantizer.parse(chosen)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The rules as plain data."""
+        """The rules as plain data; those of the first precision."""
         return [dataclasses.asdict(rule) for rule in self.rules]
 
     @classmethod
@@ -148,6 +176,13 @@ class QuantizationOptions:
 
     qw: int = option(FLOAT_BITS, 'bits of weights, 32 is float')
     qa: int = option(FLOAT_BITS, 'bits of activations, 32 is float')
+    bits: tuple[str, ...] = option(
+        (),
+        'precisions of one network, most bits first, in place of --qw and --qa: 4 is W4A4, 2:4 is '
+        'W2A4; points are spelled s224-b4, by the bits of their weights',
+        metavar='W[:A]',
+    )
+    used_bits: tuple[int, ...] = option((), 'of these, those that are used', flag=False)
     quantizer: str = option('lq', 'quantizer of weights and activations, see --list quantizers')
     weight_quantizer: str = option(
         '', "quantizer of weights alone, such as 'lsq(per_channel=True)' or 'lq(bits=2)'"
@@ -180,10 +215,64 @@ class QuantizationOptions:
             # In a record they are plain data.
             rules.append(rule if isinstance(rule, Rule) else Rule(**rule))
         object.__setattr__(self, 'policy', tuple(rules))
+        self._settle_bits()
         for bits, half in (('qw', 'weight_quantizer'), ('qa', 'activation_quantizer')):
             named = self._named(half)
             if named is not None and getattr(self, bits) == FLOAT_BITS:
                 object.__setattr__(self, bits, named)
+
+    def _settle_bits(self) -> None:
+        """Makes the bits of a network of several precisions those of the first one.
+
+        Raises:
+            ValueError: ``bits`` are no precisions, or others than ``qw`` or ``qa``.
+        """
+        if not self.bits:
+            return
+        object.__setattr__(self, 'bits', tuple(self.bits))
+        first = self.precisions[0]
+        for name, number in (('qw', first.weights), ('qa', first.activations)):
+            given = getattr(self, name)
+            if given not in (FLOAT_BITS, number):
+                raise ValueError(
+                    f'{name} {given}: --bits {" ".join(self.bits)} says it; leave one of them out'
+                )
+            object.__setattr__(self, name, number)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Precisions of one network, most bits first; none without ``bits``.
+
+        Raises:
+            ValueError: ``bits`` are none.
+        """
+        return parse_all(self.bits)
+
+    @property
+    def point_bits(self) -> tuple[int, ...]:
+        """Bits that spell the operating points that are used; none without ``bits``."""
+        known = [precision.weights for precision in self.precisions]
+        return tuple(bits for bits in known if bits in (self.used_bits or known))
+
+    def at_bits(self, wanted: Sequence[int]) -> 'QuantizationOptions':
+        """The same with these precisions alone in use, which may be new ones.
+
+        Args:
+            wanted: bits of their weights.
+
+        Raises:
+            ValueError: one is no precision.
+        """
+        found = self.precisions
+        for bits in wanted:
+            found = between(found, bits)
+        return dataclasses.replace(
+            self,
+            bits=tuple(map(spelled, found)),
+            used_bits=tuple(sorted(wanted, reverse=True)),
+            qw=found[0].weights,
+            qa=found[0].activations,
+        )
 
     def _named(self, half: str) -> int | None:
         """Bits that the spec of one half names, None where it does not say.
@@ -205,7 +294,17 @@ class QuantizationOptions:
                 begins with the name of the field.
         """
         self._check()
-        rules = [self._rule(LOW_BIT_ROLES, self.qw, self.qa)]
+        if not self.precisions:
+            return self._policy(self.qw, self.qa)
+        policies = []
+        for weights, activations in self.precisions:
+            policies.append((weights, self._policy(weights, activations)))
+        _, first = policies[0]
+        return Policy(first.rules, tuple(policies))
+
+    def _policy(self, weight_bits: int, activation_bits: int) -> Policy:
+        """The rules of one precision."""
+        rules = [self._rule(LOW_BIT_ROLES, weight_bits, activation_bits)]
         if self.stem_bits != FLOAT_BITS:
             rules.append(self._rule(('stem',), self.stem_bits, None))
         if self.head_bits != FLOAT_BITS:

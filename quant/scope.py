@@ -69,6 +69,7 @@ class Quantization:
         native: whether they are operations of ``quant.native``, which a block can also say for all.
 
     Attributes:
+        bits: those that name the precision that is built, see ``at``; None: there is but one.
         collected: what ``refit`` works from, by variable name.
         starts: what starts from a first batch, by variable name, in the order of the layers.
         codebooks: makes the codebook of each quantizer, by variable scope.
@@ -86,7 +87,8 @@ class Quantization:
         compiles: bool = False,
         native: bool = False,
     ):
-        self.policy = policy
+        self.bits: int | None = None
+        self._policy = policy
         self.training = training
         self.opaque = opaque
         self.compiles = compiles
@@ -101,6 +103,42 @@ class Quantization:
         self._shared: dict[Any, Any] = {}
         self._programs: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._point = ''
+
+    @property
+    def policy(self) -> Policy:
+        """Which layer gets which quantizer, at the precision that is built."""
+        return self._policy.at(self.bits)
+
+    @contextlib.contextmanager
+    def at(self, bits: int | None) -> Iterator[None]:
+        """Quantizers asked for inside are those of one precision.
+
+        Args:
+            bits: that name it; None: there is but one.
+        """
+        before, self.bits = self.bits, bits
+        try:
+            yield
+        finally:
+            self.bits = before
+
+    def own_bits(self, half: str, scope: str, role: str) -> int | None:
+        """Bits that name the precision that is built, None where all quantize alike.
+
+        Args:
+            half: ``weight`` or ``activation``.
+            scope: of the layer.
+            role: of the layer.
+        """
+        if self.bits is None or self._policy.is_common(half, scope, role):
+            return None
+        return self.bits
+
+    def untrained(self) -> Quantization:
+        """Another one of the same policy at this precision, for inference."""
+        other = Quantization(self._policy, training=False, native=self.native)
+        other.bits = self.bits
+        return other
 
     def relative(self, scope: str) -> str:
         """A variable scope or name without the prefix that a tower with its own variables has."""
@@ -213,7 +251,7 @@ class Quantization:
             role: of the layer.
             init_std: standard deviation of the initial ``w``.
             first: makes ``w`` as it is at the first step; by default that is ``w``.
-            point: operating point whose own weight it is; empty for a weight that all share.
+            point: operating point that alone quantizes it so; empty where all do.
 
         Raises:
             ValueError: the quantizer refuses the role.
@@ -239,6 +277,7 @@ class Quantization:
         relu: bool,
         lower: float,
         point: str,
+        shared: str = '',
         strongest: bool,
         axis: int = -1,
         channels: int | None = None,
@@ -253,6 +292,7 @@ class Quantization:
             relu: whether to rectify ``x``.
             lower: smallest value that ``x`` can take when ``relu`` is off.
             point: spelling of the operating point, for private quantizers.
+            shared: spelling of what the operating points have in common that share one.
             strongest: whether it is the first operating point of the network.
             axis: of the channels.
             channels: number of them in the widest network, by default those of ``x``.
@@ -267,7 +307,7 @@ class Quantization:
         _refuse(quantizer, role, scope, weights=False)
         collect = self.training and quantizer.collects(strongest=strongest)
         activations = Activations(self, relu, lower, collect, axis, channels, given=x)
-        owner = point if quantizer.private else ''
+        owner = point if quantizer.private else shared
         with self._below(name, owner):
             with using(self.native):
                 y = quantizer.activation(tf.cast(x, tf.float32), activations)

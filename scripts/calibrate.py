@@ -36,6 +36,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='of a slimmable network; default: all',
     )
     p.add_argument(
+        '--bits',
+        type=int,
+        nargs='+',
+        metavar='BITS',
+        help='of a network of several precisions: those of these bits of weights, which need not '
+        'have been trained; default: those of the run',
+    )
+    p.add_argument(
         '--images', type=int, help='training images to use (default 2000, or all there are)'
     )
     p.add_argument(
@@ -62,6 +70,7 @@ def run(args: argparse.Namespace) -> str:
         args.run,
         sizes=args.sizes,
         widths=args.widths,
+        bits=args.bits,
         images=args.images,
         average=args.average,
         epoch=args.epoch,
@@ -75,6 +84,9 @@ def run(args: argparse.Namespace) -> str:
         sizes = ' '.join(map(str, args.sizes))
         calibrated = f'sizes {sizes}'
         command += f' -es {sizes}'
+    if args.bits:
+        calibrated = ' '.join(points)
+        command += f' -eb {" ".join(map(str, args.bits))}'
     images = counted(count, 'image')
     return f'{path}: statistics of {images} for {calibrated}; score them with {command}'
 

@@ -27,6 +27,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p = parser('choose', __doc__)
     p.add_argument('runs', type=Path, nargs='+', metavar='RUN')
     p.add_argument('--madds', metavar='N', help='mean multiply-adds of an image, such as 300M')
+    p.add_argument(
+        '--bitops',
+        metavar='N',
+        help='of an image, float layers with their 32 bits: multiply-adds times the bits of weight '
+        'and activation, such as 20G',
+    )
     p.add_argument('--latency', '--ms', metavar='TIME', help='of one image alone, such as 5ms')
     p.add_argument(
         '--device',
@@ -52,6 +58,7 @@ def run(args: argparse.Namespace) -> str:
         _limit('--latency', args.latency),
         _limit('--memory', args.memory),
         args.min_top1,
+        _limit('--bitops', args.bitops),
     )
     found: list[Sequence[Choice]] = []
     parts = []

@@ -8,10 +8,12 @@
 Takes a run folder or the flags of imagenet_tf.py; no data are needed: presets, and sizes above 32,
 are of ImageNet's 1000 classes unless --data says otherwise. Costs are of one image: multiply-adds
 (MAdds) of convolutions and fully connected layers, BitOps = MAdds x bits of weight x bits of
-activation; of an exit with all earlier exits. Weights are counted packed, with bases and biases;
-activations are the float32 input and output of the layer where they are largest. W and A are the
-bits of a layer's weights and of what it reads; 32 is float. A run also shows what its training was
-computed with: command, versions, state of the checkout, machine; step by step where starts differ.
+activation, of which those of quantized weights are shown once more, as float layers at 32 x 32
+hide what bits save; of an exit with all earlier exits. Weights are counted packed, with bases and
+biases; activations are the float32 input and output of the layer where they are largest. W and A
+are the bits of a layer's weights and of what it reads; 32 is float. A run also shows what its
+training was computed with: command, versions, state of the checkout, machine; step by step where
+starts differ.
 Milliseconds are of one image, measured here by TensorFlow's trace: those of the operations in the
 scope of each layer, one by one, which scripts.profile measures together, and faster.
 """
@@ -41,6 +43,7 @@ POINT_COLUMNS = (
     Column('layers', 'layers'),
     Column('madds', 'MAdds, M', 3, 1e6),
     Column('bit_ops', 'BitOps, G', 3, 1e9),
+    Column('low_bit_ops', 'of low bits, G', 3, 1e9),
     Column('parameters', 'parameters, M', 3, 1e6),
     Column('weight_bytes', 'weights, MB', 3, 1e6),
     Column('activation_bytes', 'activations, MB', 3, 1e6),
@@ -138,6 +141,7 @@ def points(layers: Layers, names: Sequence[str]) -> Table:
                 len(passed),
                 cost.madds(passed),
                 cost.bit_ops(passed),
+                cost.bit_ops(cost.low_bit(passed)),
                 cost.parameters(passed),
                 cost.weight_bytes(passed),
                 cost.activation_bytes(passed),

@@ -90,6 +90,7 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     'float': {},
     'w2a32': {'qw': 2},
     'w2a2': {'qw': 2, 'qa': 2},
+    'b4b2': {'bits': ('4', '2')},
 }
 HALVES = {'qw': 'weight', 'qa': 'activation'}
 
@@ -168,7 +169,7 @@ def small(net, axis, fields):
         **NETS[net].axes[axis],
         **fields,
     }
-    if 'qa' in values and values['mode'] == 'resnet':
+    if not values.keys().isdisjoint(('qa', 'bits')) and values['mode'] == 'resnet':
         values['mode'] = 'preact'
     values |= {'data': 'animals28', 'dataset': 'animals28', 'classes': 5, 'wd': 0.0}
     values |= {'augmentation': 'shift', 'image_size': 16, 'resize': 'area'}

@@ -40,6 +40,10 @@ for shift in range(len(test_grid.NETS)):
     for place, precision in enumerate(PRECISIONS):
         net = sorted(test_grid.NETS)[(place + shift) % len(test_grid.NETS)]
         CELLS.append((net, precision))
+# Two precisions of one network, in every network.
+PRECISIONS['b4b2'] = test_grid.PRECISIONS['b4b2']
+for net in sorted(test_grid.NETS):
+    CELLS.append((net, 'b4b2'))
 # What quantizers name as possible improvements, with the networks in turn.
 for pair, net in zip(pairs.variants((2,)), itertools.cycle(sorted(test_grid.NETS))):
     halves = {'weight_quantizer': pair.weight, 'activation_quantizer': pair.activation}
@@ -64,7 +68,7 @@ def floats(tmp_path_factory):
 
     def of(wanted: Config) -> str:
         plain = wanted.replacing(
-            qw=FLOAT_BITS, qa=FLOAT_BITS, weight_quantizer='', activation_quantizer=''
+            bits=(), qw=FLOAT_BITS, qa=FLOAT_BITS, weight_quantizer='', activation_quantizer=''
         )
         key = plain.net, plain.mode
         if key not in made:

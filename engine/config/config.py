@@ -30,6 +30,7 @@ from engine.optimization.parts import PartOptions
 from engine.optimization.schedules import ScheduleOptions
 from engine.optimization.teaching import TeachingOptions
 from engine.quantities import counted
+from nets.precisions import PrecisionOptions
 from quant import options as ranges
 from quant.policy import FLOAT_BITS, QuantizationOptions
 
@@ -45,6 +46,7 @@ class Config:
         architecture: the options that all networks have.
         options: those of this kind of network, an instance of its ``Options``.
         quantization: bits and quantizers.
+        precisions: what the precisions of a network of several learn.
         images: what is trained and evaluated on.
         views: how images become inputs.
         mixing: how images of a batch are mixed.
@@ -64,6 +66,7 @@ class Config:
     architecture: Architecture
     options: Any
     quantization: QuantizationOptions
+    precisions: PrecisionOptions
     images: DataOptions
     views: ViewOptions
     mixing: MixingOptions
@@ -139,7 +142,10 @@ class Config:
     def name(self) -> str:
         """Name of the run folder, as the published code forms it, plus what it lacks."""
         family = families.get(self.net)
-        parts = [family.folder_start(self), str(self.qw), str(self.qa), *map(str, self.sizes)]
+        bits = [str(self.qw), str(self.qa)]
+        if self.bits:
+            bits = ['bits', *(text.replace(':', 'a') for text in self.bits)]
+        parts = [family.folder_start(self), *bits, *map(str, self.sizes)]
         used = {
             'distill': getattr(self.options, 'kd', False),
             'fixed_qa': self.fixed_qa,
@@ -180,13 +186,31 @@ class Config:
         crop = max(self.image_size, *chosen)
         return self.adjusted(sizes=chosen, image_size=crop, sized=sized)
 
+    def at_bits(self, bits: Iterable[int | None]) -> 'Config':
+        """The same at these precisions alone, which may be new ones; None is that without any.
+
+        Args:
+            bits: of points.
+
+        Raises:
+            UsageError: one is no precision.
+        """
+        wanted = [one for one in bits if one is not None]
+        if not wanted:
+            return self
+        try:
+            quantization = self.quantization.at_bits(wanted)
+        except ValueError as error:
+            raise UsageError(f'--{error}') from error
+        return dataclasses.replace(self, quantization=quantization)
+
     def network(self) -> Any:
         """A new network of this configuration.
 
         Raises:
             ValueError: the network refuses an option.
         """
-        return nets.get(self.net)(
+        network = nets.get(self.net)(
             arch=self.arch,
             mode=self.mode,
             sizes=self.sizes,
@@ -194,6 +218,7 @@ class Config:
             width=self.width,
             options=self.options,
         )
+        return nets.at_precisions(network, self.quantization.point_bits, self.precisions)
 
     def to_json(self) -> dict[str, Any]:
         """The version and all groups, as plain data."""

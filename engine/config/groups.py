@@ -19,6 +19,7 @@ from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.parts import PartOptions
 from engine.optimization.schedules import ScheduleOptions
 from engine.optimization.teaching import TeachingOptions
+from nets.precisions import PrecisionOptions
 from quant.policy import QuantizationOptions
 from quant.spelling import unknown
 
@@ -26,6 +27,7 @@ from quant.spelling import unknown
 GROUPS: dict[str, type[Any]] = {
     'architecture': Architecture,
     'quantization': QuantizationOptions,
+    'precisions': PrecisionOptions,
     'images': DataOptions,
     'views': ViewOptions,
     'mixing': MixingOptions,

@@ -354,6 +354,15 @@ class EvaluationFlags:
         short=('-ew',),
         metavar='WIDTH',
     )
+    eval_bits: tuple[int, ...] | None = option(
+        None,
+        'of a network of several precisions: those to test, by the bits of their weights; default: '
+        'those it was trained at',
+        low=1,
+        high=8,
+        short=('-eb',),
+        metavar='BITS',
+    )
     eval_original_scale: int | None = option(
         None,
         "use this size's normalisation",

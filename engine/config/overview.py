@@ -58,13 +58,22 @@ def bits_text(options: QuantizationOptions) -> str:
     'float'
     >>> bits_text(QuantizationOptions(qw=2, qa=3, head_bits=8))
     'W2A3 by lq(bits=2) and lq(bits=3), stem float, head W8A8'
+    >>> bits_text(QuantizationOptions(bits=('4', '2:4')))
+    'W4A4 by lq(bits=4), W2A4 by lq(bits=2) and lq(bits=4), stem and head float'
     """
-    if options.to_policy() == QuantizationOptions().to_policy():
+    policy = options.to_policy()
+    if policy == QuantizationOptions().to_policy():
         return 'float'
-    body = options.to_policy().rules[0]
-    text = f'{bits_name(options.qw, options.qa)} by {body.weight} and {body.activation}'
-    if body.weight == body.activation:
-        text = f'{bits_name(options.qw, options.qa)} by {body.weight}'
+    pairs = options.precisions or [(options.qw, options.qa)]
+    policies = [one for _, one in policy.by_bits] or [policy]
+    texts = []
+    for (weights, activations), one in zip(pairs, policies):
+        body = one.rules[0]
+        words = f'{bits_name(weights, activations)} by {body.weight}'
+        if body.weight != body.activation:
+            words += f' and {body.activation}'
+        texts.append(words)
+    text = ', '.join(texts)
     stem = bits_name(options.stem_bits, FLOAT_BITS)
     head = bits_name(options.head_bits, options.head_bits)
     text += ', stem and head float' if stem == head else f', stem {stem}, head {head}'
@@ -130,13 +139,17 @@ def cost_lines(layers: Mapping[str, Sequence[cost.LayerRecord]]) -> list[str]:
     points = list(layers)
     strongest = cost.cumulative(layers, points[0])
     floats = 4 * cost.parameters(strongest)
+    every: list[cost.LayerRecord] = []
+    for point in points:
+        every += layers[point]
+    packed = cost.weight_bytes(cost.stored(every))
     madds = []
     for point in dict.fromkeys((points[0], points[-1])):
         passed = cost.cumulative(layers, point)
         madds.append(f'{scaled(cost.madds(passed))} at {point}')
     return [
         f'cost: {scaled(cost.parameters(strongest))} parameters, weights of '
-        f'{scaled(cost.weight_bytes(strongest))}B packed ({scaled(floats)}B in float32); '
+        f'{scaled(packed)}B packed ({scaled(floats)}B in float32); '
         f'MAdds of an image {", ".join(madds)}'
     ]
 

@@ -57,7 +57,7 @@ def _model(source: Checkpoint, name: str) -> tuple[InferenceModel, freeze.Values
     assert source.config is not None
     choosing = source.config.network().choosing
     if name in choosing:
-        model, values = freeze.choosing_model(source)
+        model, values = freeze.choosing_model(source, name)
         return model, values, choosing[name]
     point = name.removesuffix(f'-{DYNAMIC}')
     model, values = freeze.point_model(source, point)

@@ -230,7 +230,7 @@ class _Evaluation:
         assert source.config is not None
         size = source.config.network().choosing.get(point)
         if size is not None:
-            model, _ = freeze.choosing_model(source)
+            model, _ = freeze.choosing_model(source, point)
             frozen, _ = freeze.of_choices(source, point, exporter.thresholds)
         else:
             model, _ = freeze.point_model(source, point)

@@ -220,6 +220,7 @@ def calibrate_run(
     *,
     sizes: Sequence[int] | None = None,
     widths: Sequence[int] | None = None,
+    bits: Sequence[int] | None = None,
     images: int | None = None,
     average: str = 'pooled',
     epoch: int | None = None,
@@ -233,6 +234,7 @@ def calibrate_run(
         path: run folder, or checkpoint prefix in one.
         sizes: input sizes; by default those of the run.
         widths: of a slimmable network; by default all.
+        bits: of weights, that name precisions; by default those of the run.
         images: number of training images; by default ``IMAGES``, or all where there are fewer.
         average: see ``calibrate``.
         epoch: of the checkpoint, by default the last.
@@ -252,12 +254,36 @@ def calibrate_run(
             f'{path}: no config.json there; import it first with scripts/import_checkpoint.py'
         )
     check_writable(Path(source.prefix).parent, f'{path}: statistics lie beside the checkpoint')
-    config = families.get(source.config.net).calibrated(source.config, sizes, widths)
+    config = source.config
+    if bits:
+        config = _at_bits(config, bits, path)
+        sizes = sizes or config.sizes
+    config = families.get(config.net).calibrated(config, sizes, widths)
     config, dataset = training_data(path, source, config, data=data, batch_size=batch_size)
     count = number_of(images, IMAGES, dataset)
     values = calibrate(config, source, dataset, images=count, average=average, threads=threads)
     points = [str(point) for point in config.network().points]
     return checkpoint.write_calibrated(source.prefix, values), points, count
+
+
+def _at_bits(config: Config, bits: Sequence[int], path: str) -> Config:
+    """A configuration at the precisions that are calibrated.
+
+    Args:
+        config: of the run.
+        bits: of weights.
+        path: of the run, for messages.
+
+    Raises:
+        UsageError: the run has no precisions to choose from, or one is none.
+    """
+    if not config.bits:
+        asked = ' '.join(map(str, bits))
+        raise UsageError(
+            f'--bits {asked}: {path} was trained without --bits; python -m scripts.quantize makes '
+            'another network of it'
+        )
+    return config.at_bits(bits)
 
 
 def training_data(

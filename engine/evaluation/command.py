@@ -166,6 +166,7 @@ def _check_cascade(args: argparse.Namespace) -> None:
         '--weights ema': args.weights == 'ema',
         '-es': args.eval_scale,
         '-ew': args.eval_widths,
+        '-eb': args.eval_bits,
         '-eos': args.eval_original_scale,
         '--untrained': args.untrained,
         '--fix_mean_var': args.fix_mean_var,
@@ -318,7 +319,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
             f'--data {config.data}: has {counted(config.classes, "class")}; {prefix} knows '
             f'{source.classes}'
         )
-    config = narrowed(config, source, args.eval_scale, args.eval_widths)
+    config = narrowed(config, source, args.eval_scale, args.eval_widths, args.eval_bits)
     config = config.replacing(gpu=gpu)
     return config, holdout.apply(dataset, config, Path(prefix).parent), source
 
@@ -374,6 +375,7 @@ def narrowed(
     source: 'Checkpoint',
     sizes: Sequence[int] | None,
     widths: Sequence[int] | None,
+    bits: Sequence[int] | None = None,
 ) -> Config:
     """The configuration at what is evaluated: all that has statistics, or what was asked for.
 
@@ -382,9 +384,10 @@ def narrowed(
         source: the checkpoint.
         sizes: input sizes asked for, in pixels.
         widths: widths asked for.
+        bits: bits of weights asked for.
 
     Raises:
-        UsageError: there are no statistics for a width.
+        UsageError: there are no statistics for a width or a precision.
     """
     from engine.runs import checkpoint
 
@@ -393,8 +396,12 @@ def narrowed(
     config = config.adjusted(kd=kd)
     family = families.get(config.net)
     known = [Point.parse(name) for name in checkpoint.available(source)]
-    found = family.evaluated(config, known, widths)
+    if bits and not config.bits:
+        asked = ' '.join(map(str, bits))
+        raise UsageError(f'-eb {asked}: {source.prefix} was trained without --bits')
+    found = family.evaluated(config, known, widths).at_bits(bits or ())
     found.check()
     if found != config:
-        checkpoint.check_points(source, found.network().points, '-ew' if widths else '-ec')
+        flag = '-eb' if bits else '-ec'
+        checkpoint.check_points(source, found.network().points, '-ew' if widths else flag)
     return found

@@ -147,7 +147,7 @@ def point_model(
     config = source.config
     if point.size is not None and point.size in config.sizes:
         config = config.narrowed([point.size])
-    config = families.get(config.net).at_point(config, point)
+    config = families.get(config.net).at_point(config, point).at_bits([point.bits])
     model = InferenceModel(config.adjusted(kd=False), data_format=data_format)
     return model, functools.partial(checkpoint.select, source, flag='RUN', partial=True)
 
@@ -161,7 +161,8 @@ def points(source: Checkpoint) -> list[str]:
         return []
     known = checkpoint.available(source)
     declared = [str(point) for point in source.config.network().points]
-    extra = [f's{size}' for size in source.sizes if size not in source.config.sizes]
+    sizes = {*source.config.sizes, *(Point.parse(name).size for name in known)}
+    extra = [f's{size}' for size in source.sizes if size not in sizes]
     found = [name for name in declared if name in known]
     found.extend(name for name in (*known, *extra) if name not in declared)
     return list(dict.fromkeys(found))
@@ -204,10 +205,16 @@ def of_point(
     return freeze(build, values)
 
 
-def choosing_model(source: Checkpoint) -> tuple[InferenceModel, Values]:
-    """A model of a network that chooses image by image, and its variables."""
+def choosing_model(source: Checkpoint, name: str) -> tuple[InferenceModel, Values]:
+    """A model of a network that chooses image by image, and its variables.
+
+    Args:
+        source: the checkpoint.
+        name: one of ``Network.choosing``.
+    """
     assert source.config is not None
-    model = InferenceModel(source.config.adjusted(kd=False), data_format='NHWC')
+    config = source.config.at_bits([Point.within(name).bits])
+    model = InferenceModel(config.adjusted(kd=False), data_format='NHWC')
     return model, functools.partial(checkpoint.select, source, flag='RUN', partial=True)
 
 
@@ -224,7 +231,7 @@ def of_choices(
     Returns:
         The graph, whose output are logits and a whole number for each choice, and names of these.
     """
-    model, values = choosing_model(source)
+    model, values = choosing_model(source, name)
     told: list[str] = []
 
     def build() -> list[Part]:

@@ -1,10 +1,11 @@
 """Cost of an operating point of a run, from the layer records in its folder. Pure Python."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from nets import cost
-from nets.points import DYNAMIC, ENSEMBLE
+from nets.points import DYNAMIC, ENSEMBLE, Point
 
 # Layer records by spelling of the operating point.
 Layers = Mapping[str, list[cost.LayerRecord]]
@@ -39,27 +40,21 @@ def point_cost(layers: Layers, name: str, sizes: Iterable[int]) -> Cost | None:
     if not points or not layers.keys() >= set(points):
         return None
     madds, bit_ops = 0, 0
-    stored: dict[str, cost.LayerRecord] = {}
+    every: list[cost.LayerRecord] = []
     for point in points:
         passed = cost.cumulative(layers, point)
         madds += cost.madds(passed)
         bit_ops += cost.bit_ops(passed)
-        for layer in passed:
-            # Each layer is stored once; of one that widths share, the widest.
-            known = stored.get(layer.name, layer)
-            stored[layer.name] = max(known, layer, key=_weights)
-    return Cost(madds, bit_ops, cost.weight_bytes(stored.values()))
-
-
-def _weights(layer: cost.LayerRecord) -> int:
-    return layer.weights
+        every += passed
+    return Cost(madds, bit_ops, cost.weight_bytes(cost.stored(every)))
 
 
 def _computed(layers: Layers, name: str, sizes: Iterable[int]) -> list[str]:
     """The operating points that ``name`` consists of."""
-    if name == ENSEMBLE:
-        return [f's{size}' for size in sizes]
+    point = Point.within(name)
+    if name.startswith(ENSEMBLE) and point.size is None and point.exit is None:
+        # Of all sizes, at one precision where there are several.
+        return [str(dataclasses.replace(point, size=size)) for size in sizes]
     if name.endswith(DYNAMIC):
-        start = name.removesuffix(DYNAMIC)
-        return [point for point in layers if f'{point}-'.startswith(start)]
+        return [other for other in layers if point.covers(Point.parse(other))]
     return [name.removeprefix(f'{ENSEMBLE}-')]

@@ -13,7 +13,7 @@ from engine.files import in_shell, read_json
 from engine.results.costs import Layers
 from engine.schema import Amount, Count, Part, Percent, checked
 from nets import cost
-from nets.points import DYNAMIC
+from nets.points import DYNAMIC, Point
 from quant import QuantizationOptions, Rule, quantizer
 
 FLOAT_BITS = 32
@@ -162,6 +162,26 @@ def quantization_of(config: Mapping[str, Any]) -> Quantization:
         options.head_bits,
         options.policy,
     )
+
+
+def bits_at(config: Mapping[str, Any], point: str) -> tuple[int, int]:
+    """Bits of weights and of activations of an operating point of a run.
+
+    Args:
+        config: Fields of its ``config.json``.
+        point: Spelling of the point, or a name with one in it.
+
+    Raises:
+        ValueError: The run has no such precision.
+    """
+    bits = Point.within(point).bits
+    if bits is None:
+        return config['qw'], config['qa']
+    known = QuantizationOptions(bits=tuple(config.get('bits') or ()))
+    for weights, activations in known.at_bits([bits]).precisions:
+        if weights == bits:
+            return weights, activations
+    raise ValueError(f'{point}: no precision of the run')
 
 
 def _name(own: str, common: str, bits: int) -> str:

@@ -52,6 +52,8 @@ class Choice:
         conditions: What it was measured on: choices of other conditions are not compared.
         data: What evaluation has to be given as ``--data``; empty where the run knows it.
         device: That ``ms`` were measured on.
+        bit_ops: Mean multiply-adds of an image, each times the bits of its factors; None where
+            images take different ways.
     """
 
     run: str
@@ -66,6 +68,7 @@ class Choice:
     conditions: str = dataclasses.field(default='', compare=False)
     data: str = dataclasses.field(default='', compare=False)
     device: str = dataclasses.field(default='', compare=False)
+    bit_ops: float | None = dataclasses.field(default=None, compare=False)
 
     @property
     def cascade(self) -> Cascade | None:
@@ -97,6 +100,8 @@ class Choice:
             evaluate += f' -es {point.size}'
         if point.width is not None:
             evaluate += f' -ew {point.width}'
+        if point.bits is not None:
+            evaluate += f' -eb {point.bits}'
         return [evaluate]
 
     def _cascaded(self, stored: Stored, run: str, evaluate: str) -> list[str]:
@@ -158,12 +163,14 @@ class Limits:
         ms: Milliseconds of one image alone.
         weight_bytes: Of the packed weights.
         top1: Least percent right.
+        bit_ops: Multiply-adds of an image, each times the bits of its factors.
     """
 
     madds: float | None = None
     ms: float | None = None
     weight_bytes: float | None = None
     top1: float | None = None
+    bit_ops: float | None = None
 
     def excess(self, choice: Choice) -> float:
         """Factor by which a choice breaks the limit that it breaks most; at most 1 if it keeps all.
@@ -171,7 +178,7 @@ class Limits:
         A cost that was not measured keeps no limit.
         """
         factors = [0.0]
-        for name in ('madds', 'ms', 'weight_bytes'):
+        for name in ('madds', 'ms', 'weight_bytes', 'bit_ops'):
             limit, value = getattr(self, name), getattr(choice, name)
             if limit is not None:
                 factors.append(math.inf if value is None else value / limit)
@@ -210,6 +217,7 @@ def choices(folder: Path, device: str | None = None) -> list[Choice]:
                     conditions=row.conditions,
                     data='' if known else row.data,
                     device=device,
+                    bit_ops=row.bit_ops,
                 )
             )
     for size in exit_records.recorded_sizes(folder):
@@ -305,8 +313,13 @@ def best(found: Sequence[Choice], limits: Limits) -> Choice:
     if not kept:
         raise UsageError(_nothing(found, limits))
     if limits.top1 is not None and limits == Limits(top1=limits.top1):
-        return min(kept, key=lambda choice: choice.madds)
-    return max(kept, key=lambda choice: (choice.top1, -choice.madds))
+        return min(kept, key=_work)
+    return max(kept, key=lambda choice: (choice.top1, *[-spent for spent in _work(choice)]))
+
+
+def _work(choice: Choice) -> tuple[float, float]:
+    """What a choice costs: of precisions of one point, fewer bits are cheaper."""
+    return choice.madds, choice.bit_ops or 0.0
 
 
 def _nothing(found: Sequence[Choice], limits: Limits) -> str:
@@ -378,7 +391,7 @@ def policies(folder: Path, size: int, device: str) -> list[Choice]:
 
 def _stored_bytes(layers: Layers, points: Sequence[str]) -> int:
     """Bytes of the weights of several operating points, each layer once."""
-    stored: dict[str, cost.LayerRecord] = {}
+    every: list[cost.LayerRecord] = []
     for point in points:
-        stored.update((layer.name, layer) for layer in layers[point])
-    return cost.weight_bytes(stored.values())
+        every += layers[point]
+    return cost.weight_bytes(cost.stored(every))

@@ -208,6 +208,7 @@ def read_row(
             f'{records.evaluate_again(folder)}'
         )
     madds, bit_ops, weight_bytes = found or (None, None, None)
+    qw, qa = records.bits_at(config, score.point)
     largest = config['sizes'][0] if config['sizes'] else None
     expected = records.read_expected_madds(folder, score.point, largest)
     if expected is not None and madds and bit_ops:
@@ -218,8 +219,8 @@ def read_row(
         madds = bit_ops = None
     return Row(
         run=run,
-        qw=config['qw'],
-        qa=config['qa'],
+        qw=qw,
+        qa=qa,
         point=score.point,
         bn=score.bn,
         madds=madds,
@@ -327,7 +328,7 @@ def curves(runs: Sequence[Run]) -> list[Curve]:
     named = labels(row.conditions for row in all_rows(runs))
     for run in _by_conditions(runs):
         key = _kind(run) if run.is_individual else (run.name,)
-        groups.setdefault((*key, _conditions(run)), []).append(run)
+        groups.setdefault((*key, run.bits, _conditions(run)), []).append(run)
     found = []
     for group in groups.values():
         first = group[0]
@@ -344,10 +345,15 @@ def curves(runs: Sequence[Run]) -> list[Curve]:
 
 
 def _by_conditions(runs: Iterable[Run]) -> Iterator[Run]:
-    """Runs, each with the rows of one condition; those without any are left out."""
+    """Runs, each with the rows of one condition and precision; those without any are left out."""
     for run in runs:
         for rows in comparable(run.rows, lambda row: row.conditions).values():
-            yield dataclasses.replace(run, rows=tuple(rows))
+            by_bits: dict[tuple[int, int], list[Row]] = {}
+            for row in rows:
+                by_bits.setdefault((row.qw, row.qa), []).append(row)
+            for (qw, qa), same in by_bits.items():
+                config = {**run.config, 'qw': qw, 'qa': qa, 'bits': ()}
+                yield dataclasses.replace(run, config=config, rows=tuple(same))
 
 
 def _conditions(run: Run) -> str:

@@ -31,55 +31,86 @@ class Origin:
     words: str
 
 
-# Name of a variable without the scope of its operating point -> its name by point.
-_Index = Mapping[str, Mapping[Point, str]]
-
-
-def find(source: Checkpoint, here: Mapping[str, State], config: Config) -> dict[str, Origin]:
+def find(
+    source: Checkpoint, there: Mapping[str, State], here: Mapping[str, State], config: Config
+) -> dict[str, Origin]:
     """Where each variable starts, by name.
 
     What belongs to an operating point that the checkpoint has not starts as that of the nearest
-    input size.
+    input size, and there of the nearest bits.
 
     Args:
         source: the checkpoint.
-        here: declarations of the network, by name.
+        there: declarations of its network, by name; empty where it is not known.
+        here: declarations of the network.
         config: of the network.
     """
-    index: dict[str, dict[Point, str]] = {}
-    for name in source.values:
-        point, shared = split_name(name)
-        index.setdefault(shared, {})[point] = name
+    known = _Known(source, there, config)
     found = {}
     for name, state in here.items():
-        lender = name
-        if name not in source.values:
-            lender = _lender(name, state, index, max(source.sizes, default=0))
-        found[name] = _origin(name, state, lender, source, config)
+        found[name] = _origin(name, state, known.lender(name, state), source, config)
     return found
 
 
-def _lender(name: str, state: State, index: _Index, size: int) -> str:
-    """Name of the variable that stands for one of another input size; empty without one.
+class _Known:
+    """The variables of a checkpoint, by what they would be for any operating point.
 
     Args:
-        name: of the variable.
-        state: its declaration.
-        index: what the checkpoint has.
-        size: of a checkpoint whose operating points do not say it.
+        source: the checkpoint.
+        there: declarations of its network.
+        config: of the network that starts from it.
     """
-    point, shared = split_name(name)
-    if not state.point or not index.get(shared):
-        return ''
-    best, nearest = '', None
-    for other, found in index[shared].items():
-        if dataclasses.replace(other, size=point.size) != point:
-            continue
+
+    def __init__(self, source: Checkpoint, there: Mapping[str, State], config: Config):
+        self._values = source.values
+        self._there = there
+        # Of a checkpoint, and of a network, whose operating points do not say them.
+        self._size = max(source.sizes, default=0)
+        self._bits = source.qw
+        self._own_bits = config.qw
+        self._index: dict[str, dict[Point, str]] = {}
+        for name in source.values:
+            point, shared = split_name(name)
+            self._index.setdefault(shared, {})[point] = name
+
+    def lender(self, name: str, state: State) -> str:
+        """Name of the variable that one starts from; empty without one.
+
+        Args:
+            name: of the variable that starts.
+            state: its declaration.
+        """
+        if name in self._values and self._serves(name, state):
+            return name
+        point, shared = split_name(name)
+        best, nearest = '', None
+        for other, found in self._index.get(shared, {}).items():
+            # What all sizes share is nothing of one of them.
+            size = point.size if state.point else other.size
+            if dataclasses.replace(other, size=size, bits=point.bits) != point:
+                continue
+            gap = self._gap(point, other)
+            if self._serves(found, state) and (nearest is None or gap < nearest):
+                best, nearest = found, gap
+        return best
+
+    def _gap(self, point: Point, other: Point) -> tuple[int, ...]:
+        """How far an operating point of the checkpoint is from one of the network."""
+        size, bits = other.size or self._size, other.bits or self._bits
+        sizes_apart = abs(size - (point.size or self._size))
+        bits_apart = abs(bits - (point.bits or self._own_bits))
         # Of two as near the smaller one, as in SAN's code.
-        gap = abs((other.size or size) - (point.size or size)), other.size or size
-        if nearest is None or gap < nearest:
-            best, nearest = found, gap
-    return best
+        return sizes_apart, bits_apart, size, bits
+
+    def _serves(self, name: str, state: State) -> bool:
+        """Whether a variable of the checkpoint is no quantizer's of other bits than ours."""
+        there = self._there.get(name)
+        if there is not None and state.bits not in (0, there.bits):
+            return False
+        others = dataclasses.replace(split_name(name)[0], size=None) != Point()
+        if state.kind is Kind.QUANTIZER and (others or Point.within(state.point).bits):
+            return self._values[name].shape == state.shape
+        return True
 
 
 def _origin(name: str, state: State, lender: str, source: Checkpoint, config: Config) -> Origin:
@@ -97,13 +128,20 @@ def _origin(name: str, state: State, lender: str, source: Checkpoint, config: Co
         if value.shape == state.shape:
             words = SAME
             if lender != name:
-                words = f'that of {split_name(lender)[0] or "the one size there"}'
+                words = f'that of {split_name(lender)[0] or _only(state)}'
             return Origin(value, lender, words)
         if state.kind is not Kind.QUANTIZER:
             return Origin(None, '', f'fresh: {_misfit(value.shape, state, source, config)}')
     if state.kind is Kind.QUANTIZER:
         return Origin(None, '', OF_QUANTIZERS)
     return Origin(None, '', 'fresh: not there')
+
+
+def _only(state: State) -> str:
+    """The operating point of a checkpoint whose variables do not say it, in words."""
+    if Point.within(state.point).size is None:
+        return 'the one precision there'
+    return 'the one size there'
 
 
 def _misfit(shape: tuple[int, ...], state: State, source: Checkpoint, config: Config) -> str:

@@ -57,7 +57,7 @@ def chain(given: Mapping[str, Any], progressive: Sequence[str] | None) -> list[S
         UsageError: the bits are none, do not fall, or are given twice.
     """
     preset = PRESETS.get(given.get('preset', ''))
-    if progressive is None and preset is not None and given.keys().isdisjoint(('qw', 'qa')):
+    if progressive is None and preset is not None and given.keys().isdisjoint(('qw', 'qa', 'bits')):
         progressive = preset.stages or None
     found = [Stage(given)]
     if progressive is not None:
@@ -79,9 +79,12 @@ def _of_bits(given: Mapping[str, Any], progressive: Sequence[str]) -> list[Stage
         UsageError: the bits are none, do not fall, or are given twice.
     """
     text = ' '.join(progressive)
-    for name in ('qw', 'qa'):
+    for name in ('qw', 'qa', 'bits'):
         if name in given:
-            raise UsageError(f'--{name} {given[name]} with --progressive {text}: give one of them')
+            value = given[name]
+            if isinstance(value, tuple):
+                value = ' '.join(value)
+            raise UsageError(f'--{name} {value} with --progressive {text}: give one of them')
     pairs = [_parsed(one, text) for one in progressive]
     if len(pairs) < 2:
         qw, qa = pairs[0]

@@ -77,7 +77,7 @@ def starting_values(config: Config) -> dict[str, np.ndarray] | None:
     checkpoint.check_points(source, model.net.loaded_points, '--load')
     here, _ = model.inspect()
     there = _declared(source)
-    found = origins.find(_without_other_bits(source, there, here), here, config)
+    found = origins.find(source, there, here, config)
     _check_form(source, there, config, here, model.net.detachable)
     _check_share(source, config, here, found)
     print(origins.table(source, here, found), flush=True)
@@ -126,19 +126,6 @@ def _declared(source: Checkpoint) -> dict[str, State]:
         return {}
     variables, _ = InferenceModel(source.config, data_format='NHWC').inspect()
     return variables
-
-
-def _without_other_bits(
-    source: Checkpoint, there: Mapping[str, State], here: Mapping[str, State]
-) -> Checkpoint:
-    """A checkpoint without the states of quantizers that are meant for other bits than ours."""
-    ours = {state.shared: state.bits for state in here.values() if state.bits}
-    kept = {}
-    for name, value in source.values.items():
-        state = there.get(name)
-        if state is None or ours.get(state.shared, 0) in (0, state.bits):
-            kept[name] = value
-    return dataclasses.replace(source, values=kept)
 
 
 def _beside(

@@ -133,7 +133,7 @@ class Blocks(Normalisation):
         self._seed = seed
         self._activation = activation
         self._draws = 0
-        self.coded = CodedTensors(policy)
+        self.coded = CodedTensors(self.quantization)
 
     @property
     def point(self) -> Point:
@@ -159,15 +159,29 @@ class Blocks(Normalisation):
             serves: operating points that compute these layers, by default ``point`` alone.
         """
         before = self._point, self._serves
-        self._point = point
-        self._serves = (point,)
+        self._point = self.spelled(point)
+        self._serves = (self._point,)
         if serves is not None:
-            self._serves = tuple(serves)
+            self._serves = tuple(map(self.spelled, serves))
         try:
             with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
                 yield
         finally:
             self._point, self._serves = before
+
+    @contextlib.contextmanager
+    def precision(self, bits: int) -> Iterator[None]:
+        """Layers built inside are quantized to a precision, and belong to its operating points.
+
+        Args:
+            bits: that name it.
+        """
+        with self.quantization.at(bits):
+            yield
+
+    def spelled(self, point: Point) -> Point:
+        """An operating point of a network at the precision that is built."""
+        return dataclasses.replace(point, bits=self.quantization.bits)
 
     def inference(self) -> Blocks:
         """A builder for the same tower in inference mode, whose kernels may change every step.
@@ -179,10 +193,7 @@ class Blocks(Normalisation):
         other.training = False
         other.statistics = {}
         other.averages = {}
-        quantization = self.quantization
-        other.quantization = Quantization(
-            quantization.policy, training=False, native=quantization.native
-        )
+        other.quantization = self.quantization.untrained()
         other.weights = Kernels(other.quantization, training=self.training)
         return other
 
@@ -247,7 +258,7 @@ class Blocks(Normalisation):
                 fan_out=kernel * kernel * channels,
                 start=start,
                 meta=self._meta,
-                point=str(self._point),
+                point=self._point,
             )
             if groups > 1 and self.training and self.data_format == 'NHWC':
                 value = tf.cast(w.value, x.dtype)
@@ -285,7 +296,7 @@ class Blocks(Normalisation):
                 'depthwise',
                 fan_out=fan_out or kernel * kernel,
                 meta=self._meta,
-                point=str(self._point),
+                point=self._point,
                 rows=rows,
             )
             y = self.filter(x, w.value, stride)
@@ -427,6 +438,7 @@ class Blocks(Normalisation):
         channels: int | None = None,
     ) -> tf.Tensor:
         """``x`` as ``Quantization.activation`` gives it."""
+        bits = self.quantization.own_bits('activation', scope, role)
         y = self.quantization.activation(
             name,
             x,
@@ -435,17 +447,23 @@ class Blocks(Normalisation):
             relu=relu,
             lower=lower,
             # Exits and widths of a size share what is private.
-            point=str(Point(size=self._point.size)),
-            strongest=self._strongest,
+            point=str(Point(size=self._point.size, bits=bits)),
+            shared=str(Point(bits=bits)),
+            strongest=self._is_strongest(bits),
             axis=self.axis if x.shape.rank == 4 else 1,
             channels=channels,
         )
         return self.coded.activated(y, scope, role)
 
-    @property
-    def _strongest(self) -> bool:
-        """Whether the layers belong to the first operating point or to one of its earlier exits."""
+    def _is_strongest(self, bits: int | None) -> bool:
+        """Whether the layers belong to the first operating point or to one of its earlier exits.
+
+        Args:
+            bits: of the precision among whose points it is the first; None: among all.
+        """
         first = dataclasses.replace(self._points[0], exit=None)
+        if bits is not None:
+            first = dataclasses.replace(first, bits=bits)
         return dataclasses.replace(self._point, exit=None) == first
 
     def record(
@@ -490,6 +508,7 @@ class Blocks(Normalisation):
             self.coded.bits(read, name, role),
             inputs,
             kernel.packed_bits,
+            kernel.nested,
         )
         for point in points or self._serves:
             self.layers[str(point)].append(record)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from quant.backend import tf
-from quant.policy import Policy
+from quant.scope import Quantization
 
 
 class CodedTensors:
-    """Bits of tensors that a policy has decided about.
+    """Bits of tensors that the policy of a tower has decided about.
 
     Args:
-        policy: which activations get which quantizer.
+        quantization: of the tower, which knows which activations get which quantizer.
     """
 
-    def __init__(self, policy: Policy):
-        self._policy = policy
+    def __init__(self, quantization: Quantization):
+        self._quantization = quantization
         self._bits: dict[Any, int] = {}
 
     def activated(self, y: tf.Tensor, scope: str, role: str) -> tf.Tensor:
@@ -27,7 +27,7 @@ class CodedTensors:
             scope: in which it was activated.
             role: of the layers that read it.
         """
-        self._bits[y.ref()] = self._policy.activation_bits(scope, role)
+        self._bits[y.ref()] = self._quantization.policy.activation_bits(scope, role)
         return y
 
     def same(self, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
@@ -50,4 +50,4 @@ class CodedTensors:
             return bits
         if role == 'stem':
             role = 'image'
-        return self._policy.activation_bits(scope, role)
+        return self._quantization.policy.activation_bits(scope, role)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from nets.points import Point
 from quant.backend import tf
 from quant.quantizer import InitStd
 from quant.scope import Quantization
@@ -23,6 +25,7 @@ class Kernel(NamedTuple):
         basis: number of float32 values that its quantizer stores.
         generated: whether a meta layer makes it from an encoding.
         packed_bits: of a stored weight where its packed code takes less than ``bits``, else 0.
+        nested: whether its code is the start of its codes of more bits.
     """
 
     value: tf.Tensor
@@ -30,6 +33,7 @@ class Kernel(NamedTuple):
     basis: int
     generated: bool
     packed_bits: float = 0.0
+    nested: bool = False
 
 
 class MetaConv(NamedTuple):
@@ -86,7 +90,8 @@ class Kernels:
         self._quantization = quantization
         self._training = training
         self._tensors: dict[str, tf.Tensor] = {}
-        self._made: dict[tuple[str, float | None], Kernel] = {}
+        self._latent: dict[tuple[str, float | None], Latent] = {}
+        self._made: dict[tuple[str, float | None, int | None], Kernel] = {}
         self._parts: dict[tuple[str, tuple[int, ...]], tf.Tensor] = {}
 
     def get(
@@ -97,7 +102,7 @@ class Kernels:
         fan_out: int,
         start: Any = None,
         meta: MetaConv | None = None,
-        point: str = '',
+        point: Point | None = None,
         rows: Sequence[int] | None = None,
         part: Sequence[int | tf.Tensor] | None = None,
     ) -> Kernel:
@@ -109,25 +114,41 @@ class Kernels:
             fan_out: sets the standard deviation of initial values.
             start: initializer, by default truncated normal with variance 2 / fan_out.
             meta: how to generate it; None reads the variable ``W``.
-            point: operating point that owns the quantizer of a generated kernel.
+            point: operating point, which owns the quantizer of a generated kernel.
             rows: shape that the quantizer sees, output channels last; None is ``shape``.
             part: leading extents to cut out of the (quantized) kernel, numbers or scalar tensors;
                 None is all of it.
         """
         rows = rows or shape
-        key = tf.get_variable_scope().name, meta and meta.encoding
+        scope = tf.get_variable_scope().name
+        encoding = meta and meta.encoding
+        bits = self._quantization.own_bits('weight', self._quantization.current, role)
+        key = scope, encoding, bits
         if key not in self._made:
-            if meta is None:
-                latent = self._stored(shape, fan_out, start)
-                self._made[key] = self._quantized(latent, role, rows)
-            else:
-                latent = self._generated(shape, fan_out, meta)
-                kernel = self._quantized(latent, role, rows, point)
-                self._made[key] = kernel._replace(value=self._kept(kernel.value), generated=True)
+            latent = self._latent.get((scope, encoding))
+            if latent is None:
+                latent = self._weights(shape, fan_out, start, meta)
+            self._latent[scope, encoding] = latent
+            owner = Point()
+            if meta is not None and point is not None:
+                owner = point
+            owner = dataclasses.replace(owner, bits=bits)
+            kernel = self._quantized(latent, role, rows, str(owner))
+            if meta is not None:
+                kernel = kernel._replace(value=self._kept(kernel.value), generated=True)
+            self._made[key] = kernel
         kernel = self._made[key]
         if part is None:
             return kernel
         return kernel._replace(value=self._cut(kernel.value, list(part)))
+
+    def _weights(
+        self, shape: Sequence[int], fan_out: int, start: Any, meta: MetaConv | None
+    ) -> Latent:
+        """Weights of the layer whose scope is current, before quantization; as of ``get``."""
+        if meta is None:
+            return self._stored(shape, fan_out, start)
+        return self._generated(shape, fan_out, meta)
 
     def _stored(self, shape: Sequence[int], fan_out: int, start: Any) -> Latent:
         """Weights that are a variable."""
@@ -150,14 +171,14 @@ class Kernels:
         value = self._value(slope) * meta.encoding + self._value(offset)
         return Latent(value, init_std, first)
 
-    def _quantized(self, latent: Latent, role: str, rows: Sequence[int], point: str = '') -> Kernel:
+    def _quantized(self, latent: Latent, role: str, rows: Sequence[int], point: str) -> Kernel:
         """The kernel as the policy wants it.
 
         Args:
             latent: the weights.
             role: of the layer.
             rows: shape that the quantizer sees.
-            point: operating point that owns the quantizer.
+            point: spelling of the operating points that alone have the quantizer.
         """
         scope = self._quantization.current
         shape = latent.value.shape.as_list()
@@ -193,7 +214,7 @@ class Kernels:
             return value[tuple(slices)]
         if part == full:
             return value
-        key = tf.get_variable_scope().name, tuple(part)
+        key = value.name, tuple(part)
         if key not in self._parts:
             self._parts[key] = self._kept(value[tuple(slices)])
         return self._parts[key]

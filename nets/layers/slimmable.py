@@ -11,6 +11,7 @@ published code.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -157,7 +158,7 @@ def norm(b: Blocks, name: str, x: tf.Tensor, width: Width) -> tf.Tensor:
     image the stored statistics are mixed by the gate (inference mode only).
 
     *Variable names*: ``gamma``, ``beta`` [C]; ``mean/EMA``, ``variance/EMA`` [choices, C], below
-    ``s<size>`` where a network has several sizes.
+    ``s<size>``, ``s<size>-b<bits>`` where a network has several sizes or precisions.
 
     Args:
         b: the tower's layer builder.
@@ -165,7 +166,7 @@ def norm(b: Blocks, name: str, x: tf.Tensor, width: Width) -> tf.Tensor:
         x: images with the active channels of ``width``.
         width: of ``x``.
     """
-    point = str(Point(size=b.point.size))
+    point = str(dataclasses.replace(b.point, width=None))
     ones = tf.ones_initializer()
     zeros = tf.zeros_initializer()
     with tf.variable_scope(name):
@@ -193,7 +194,7 @@ def _table(part: str, point: str, width: Width, start: Any) -> tf.Variable:
 
     Args:
         part: ``mean`` or ``variance``.
-        point: spelling of the size where a network has several, else empty.
+        point: spelling of size and precision where a network has several, else empty.
         width: of the layer.
         start: initializer.
     """
@@ -371,7 +372,7 @@ def _keep_statistics(
 
     Args:
         b: the tower's layer builder.
-        scope: of the normalisation, with the size where a network has several.
+        scope: of the normalisation, with size and precision where there are several.
         width: of ``x``.
         tables: moving averages of mean and variance [choices, C].
         batch: mean and variance [active channels].

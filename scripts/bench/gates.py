@@ -132,7 +132,9 @@ def _masked(source: Checkpoint, threads: int) -> Callable[..., Any]:
     from engine.graph import freeze
     from quant.backend import tf
 
-    model, values = freeze.choosing_model(source)
+    assert source.config is not None
+    name, *_ = source.config.network().choosing
+    model, values = freeze.choosing_model(source, name)
     network = model.net
 
     def build() -> list[freeze.Part]:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from nets.points import Point
 
 values = st.none() | st.integers(0, 10**6)
-points = st.builds(Point, size=values, width=values, exit=values).filter(lambda p: p != Point())
+points = st.builds(Point, size=values, width=values, exit=values, bits=values)
+points = points.filter(lambda p: p != Point())
 
 
 @given(points)
@@ -31,6 +32,9 @@ def test_spellings_differ_where_points_do(one, other):
         (Point(exit=2), 'x2'),
         (Point(size=160, exit=2), 's160-x2'),
         (Point(size=0, width=1, exit=2), 's0-w01-x2'),
+        (Point(size=224, bits=4), 's224-b4'),
+        (Point(width=3, bits=2), 'w03-b2'),
+        (Point(size=160, exit=2, bits=3), 's160-x2-b3'),
     ],
 )
 def test_known_spellings(point, text):

@@ -56,7 +56,13 @@ class Evaluation(Scored):
 
 
 class Evaluator(Protocol):
-    """Reports on one kind of choice."""
+    """Reports on one kind of choice.
+
+    Attributes:
+        of_precisions: whether it knows points of several precisions.
+    """
+
+    of_precisions: bool
 
     def report(self, evaluation: Evaluation) -> str:
         """Measures, writes files into the run folder, and returns text for the console."""

@@ -100,6 +100,8 @@ class ExitRecord:
 class Exits:
     """Evaluator of networks with exits."""
 
+    of_precisions = False
+
     def report(self, evaluation: Evaluation) -> str:
         """Writes ``exits/s<size>.npz``, a picture of each size, and ``exits/latency.json``."""
         if evaluation.borrowed:

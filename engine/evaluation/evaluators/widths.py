@@ -52,6 +52,8 @@ class Routes:
 class Widths:
     """Evaluator of slimmable networks with a gate."""
 
+    of_precisions = False
+
     def report(self, evaluation: Evaluation) -> str:
         """Writes ``routes/s<size>.json`` and the picture beside it."""
         if evaluation.sampled:

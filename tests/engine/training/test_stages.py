@@ -14,7 +14,7 @@ from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.folder import checkpoints
-from engine.training import stages, starting
+from engine.training import origins, stages
 from tests.engine.training.test_fault import (
     STEPS,
     assert_same,
@@ -155,5 +155,5 @@ def test_steps_of_other_bits_start_anew(name, kept):
     for run, taken in ((config, set(there)), (other, set(there) - (set() if kept else learned))):
         known, _ = InferenceModel(run, data_format='NHWC').inspect()
         source = Checkpoint('RUN/model-1', there, run)
-        source = starting._without_other_bits(source, known, variables)
-        assert set(source.values) == taken
+        found = origins.find(source, known, variables, config)
+        assert {key for key, origin in found.items() if origin.value is not None} == taken

@@ -121,6 +121,10 @@ class AdaBits(Quantizer):
             return lacks_norm(role)
         return super().refuses(role, weights=weights)
 
+    @property
+    def is_nested(self) -> bool:
+        return self.scheme != 'original'
+
     def stored_values(self, channels: int) -> int:
         if self.rescale:
             return 1

@@ -227,6 +227,14 @@ class QuantizationOptions:
         Raises:
             ValueError: ``bits`` are no precisions, or others than ``qw`` or ``qa``.
         """
+        named = quantizer.precisions_in(self.weight_quantizer)
+        if named and not self.bits:
+            object.__setattr__(self, 'bits', named)
+        if named and named != tuple(self.bits) and not self.used_bits:
+            raise ValueError(
+                f'weight_quantizer {self.weight_quantizer}: with --bits {" ".join(self.bits)}; '
+                'give the same bits, or leave one out'
+            )
         if not self.bits:
             return
         object.__setattr__(self, 'bits', tuple(self.bits))
@@ -313,7 +321,7 @@ class QuantizationOptions:
 
     def _rule(self, roles: tuple[str, ...], weight_bits: int, activation_bits: int | None) -> Rule:
         """The rule of some roles; without bits of activations it says nothing about them."""
-        weight = self._spec('weight_quantizer', roles, weight_bits, {})
+        weight = self._spec('weight_quantizer', roles, weight_bits, self._nesting(roles))
         if activation_bits is None:
             return Rule(roles=roles, weight=weight)
         extra: dict[str, Any] = {}
@@ -323,6 +331,19 @@ class QuantizationOptions:
             extra['update'] = 'strongest'
         activation = self._spec('activation_quantizer', roles, activation_bits, extra)
         return Rule(roles=roles, weight=weight, activation=activation)
+
+    def _nesting(self, roles: tuple[str, ...]) -> dict[str, Any]:
+        """Options of a quantizer of weights whose codes all precisions share.
+
+        Args:
+            roles: that it serves; those whose bits are the same at all precisions share nothing.
+        """
+        _, options = quantizer.split(getattr(self, self._source('weight_quantizer')))
+        if not options.get('nested'):
+            return {}
+        if roles != LOW_BIT_ROLES:
+            return {'nested': False}
+        return {'precisions': tuple(precision.weights for precision in self.precisions)}
 
     def _check(self) -> None:
         for name in BITS:

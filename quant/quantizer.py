@@ -175,6 +175,14 @@ class Quantizer:
         return False
 
     @property
+    def is_nested(self) -> bool:
+        """Whether the code of a weight is the start of its code at more bits.
+
+        Then one code is stored for all precisions of a network.
+        """
+        return False
+
+    @property
     def packed_bits(self) -> float:
         """Bits that the code of a stored weight takes."""
         if self.ternary:
@@ -427,6 +435,24 @@ def bits_in(spec: str) -> int | None:
     if isinstance(bits, int):
         return bits
     return None
+
+
+def precisions_in(spec: str) -> tuple[str, ...]:
+    """Bits of several precisions that a spec names, as ``--bits`` has them; none if it does not.
+
+    >>> precisions_in('lq(bits=(4, 2), nested=True)'), precisions_in('lq(bits=4)')
+    (('4', '2'), ())
+
+    Raises:
+        ValueError: the spec is not of the form of one.
+    """
+    if spec in ('', FLOAT):
+        return ()
+    _, given = split(spec)
+    bits = given.get('bits')
+    if isinstance(bits, (tuple, list)):
+        return tuple(map(str, bits))
+    return ()
 
 
 def options(name: str) -> list[str]:

@@ -103,6 +103,8 @@ class Quantization:
         self._shared: dict[Any, Any] = {}
         self._programs: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._point = ''
+        self._stem = ''
+        self._parent: Any = None
 
     @property
     def policy(self) -> Policy:
@@ -326,11 +328,29 @@ class Quantization:
             self.readings[self.current] = reading
 
     @contextlib.contextmanager
+    def sibling(self, bits: int) -> Iterator[None]:
+        """The variable scope of what is built, at another precision.
+
+        Args:
+            bits: that name it.
+        """
+        other = f'{self._stem}{bits}'
+        before, self._point = self._point, other
+        with (
+            tf.variable_scope(self._parent, auxiliary_name_scope=False),
+            tf.variable_scope(other),
+        ):
+            yield
+        self._point = before
+
+    @contextlib.contextmanager
     def _below(self, name: str, point: str) -> Iterator[None]:
         """The variable scope ``name``, or that of an operating point in it."""
         before, self._point = self._point, point
+        # The bits end the spelling of a point.
+        self._stem = point.removesuffix(str(self.bits))
         with contextlib.ExitStack() as scopes:
-            scopes.enter_context(tf.variable_scope(name))
+            self._parent = scopes.enter_context(tf.variable_scope(name))
             if point:
                 scopes.enter_context(tf.variable_scope(point))
             yield

@@ -224,7 +224,8 @@ def _activation_bits(values: Mapping[str, Any]) -> int:
     Raises:
         UsageError: there is no such quantizer, or it has no such bits.
     """
-    names = [name for name in ('qa', 'bits', 'activation_quantizer') if name in values]
+    known = ('qa', 'bits', 'weight_quantizer', 'activation_quantizer')
+    names = [name for name in known if name in values]
     try:
         quantization = QuantizationOptions(**{name: values[name] for name in names})
     except ValueError as error:

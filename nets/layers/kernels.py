@@ -197,7 +197,8 @@ class Kernels:
         packed = 0.0
         if quantizer.packed_bits != quantizer.bits:
             packed = quantizer.packed_bits
-        return Kernel(_shaped(value, shape), quantizer.bits, stored, False, packed)
+        nested = quantizer.is_nested
+        return Kernel(_shaped(value, shape), quantizer.bits, stored, False, packed, nested)
 
     def _cut(self, value: tf.Tensor, part: list[int | tf.Tensor]) -> tf.Tensor:
         """The start of ``value`` along every axis.

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from quant import integers, native
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
-from quant.lq import levels, refit
+from quant.lq import levels, nesting, refit
 from quant.quantizer import (
     Activations,
     Codebook,
@@ -51,9 +51,14 @@ class LQ(Quantizer):
         private: activations keep a basis per operating point instead of one for all.
         update: ``all``: every operating point adds its statistics; ``strongest``: only the first
             one does.
+        nested: of weights, whether their codes at all ``precisions`` are one code, of which each
+            takes the first bits: those of LQ at the fewest bits, refined by every further one
+            (True), or the ranks of those of LQ at the most bits (``cut``); see
+            ``quant.lq.nesting``.
+        precisions: bits of those that share codes, most first, as ``--bits`` names them.
 
-    *Variable names*: ``basis`` [bits, C]; once a refit is built, also ``basis/biased`` and
-    ``basis/local_step``.
+    *Variable names*: ``basis`` [bits, C], nested below the scope of each precision; once a refit is
+    built, also ``basis/biased`` and ``basis/local_step``.
 
     Two bits of the basis (0.5, 1) give the levels 0, 0.5, 1 and 1.5:
 
@@ -71,6 +76,8 @@ class LQ(Quantizer):
     decay: float = 0.9
     private: bool = False
     update: str = 'all'
+    nested: bool | str = False
+    precisions: tuple[int, ...] = ()
 
     recipe: ClassVar[Recipe | None] = Recipe(
         {
@@ -92,6 +99,17 @@ class LQ(Quantizer):
             raise ValueError(f'decay={self.decay!r} must lie in [0, 1)')
         if self.update not in ('all', 'strongest'):
             raise ValueError(f"update={self.update!r} must be 'all' or 'strongest'")
+        object.__setattr__(self, 'precisions', tuple(self.precisions))
+        nesting.check(self.precisions, self.nested, self.bits)
+
+    def refuses(self, role: str, *, weights: bool) -> str:
+        if self.nested and not weights:
+            return 'nested codes are those of weights; give it as --weight-quantizer'
+        return ''
+
+    @property
+    def is_nested(self) -> bool:
+        return bool(self.nested)
 
     def stored_values(self, channels: int) -> int:
         return self.bits * channels
@@ -101,6 +119,8 @@ class LQ(Quantizer):
 
     def weight(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
         """Weights with codes -1/+1 and one basis per channel of the last axis of ``w``."""
+        if self.nested:
+            return self._nested(w, weights)
         tower = weights.tower
         variable, encoder = tower.once(
             lambda: self._encoder(tower, w.shape[-1], weights.init_std, low=-1)
@@ -113,6 +133,60 @@ class LQ(Quantizer):
             tower.collect(self, variable, statistics)
         tower.report(lambda: Codebook(grid.levels, grid.thresholds))
         return straight_through(y, w)
+
+    def _nested(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """The same at one of several precisions, whose codes are found once for all."""
+        tower = weights.tower
+        most = self.precisions[0]
+        with tower.sibling(most), tf.variable_scope('codes'):
+            encoded = tower.once(lambda: self._encoded(w, weights))
+        variable, basis = self._basis(self.bits, weights, w.shape[-1])
+        grid = encoded.cells.grid(basis)
+        if encoded.table is not None:
+            table = encoded.cells.table(encoded.table, self.bits)
+            statistics = refit.LevelStatistics(grid, table, 1e-4, relative=False, same=True)
+            tower.collect(self, variable, statistics)
+        tower.report(lambda: Codebook(grid.levels, grid.thresholds))
+        return straight_through(encoded.at(grid), w)
+
+    def _encoded(self, w: tf.Tensor, weights: Weights) -> nesting.Encoded:
+        """Weights in the cells of the widest precision."""
+        channels = w.shape[-1]
+        _, widest = self._basis(self.precisions[0], weights, channels)
+        if self.nested == nesting.CUT:
+            found = nesting.cut(widest)
+        else:
+            _, least = self._basis(self.precisions[-1], weights, channels)
+            found = nesting.refined(least, widest)
+        grid = found.grid(widest)
+        return nesting.Encoded(tf.stop_gradient(w), found, grid, collect=weights.collect)
+
+    def _basis(self, bits: int, weights: Weights, channels: int) -> tuple[tf.Variable, tf.Tensor]:
+        """The basis of a precision, and its value as this tower reads it.
+
+        The others start from the one that has the codes of LQ, which may have been loaded.
+
+        Args:
+            bits: of the precision.
+            weights: of which it is.
+            channels: number of bases.
+        """
+        tower = weights.tower
+        root = self.precisions[-1]
+        first: Callable[[tf.Tensor, int], tf.Tensor] = nesting.first_refined
+        if self.nested == nesting.CUT:
+            root, first = self.precisions[0], nesting.first_cut
+
+        def made() -> tuple[tf.Variable, tf.Tensor]:
+            start = self._start(bits, weights.init_std, channels, low=-1)
+            if bits != root:
+                begun = self._basis(root, weights, channels)[0]
+                start = lambda *_, **__: first(_begun(begun), bits)  # noqa: E731
+            variable = self._variable(tower, bits, channels, start, low=-1)
+            return variable, tf.convert_to_tensor(variable)
+
+        with tower.sibling(bits):
+            return tower.once(made)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations with codes 0/1 and one basis for the tensor.
@@ -158,23 +232,57 @@ class LQ(Quantizer):
             low: 0 or -1, what stands for an unset bit.
             relu: whether values are rectified.
         """
-        first = _first_basis(self.bits, both_signs=low < 0)
-        rows = np.tile(first, channels)  # [K, C]
+        start = self._start(self.bits, init_std, channels, low=low)
+        variable = self._variable(tower, self.bits, channels, start, low=low)
+        grid = levels.grid(tf.convert_to_tensor(variable), low)
+        return variable, levels.encoder(grid, relu=relu)
+
+    def _start(
+        self, bits: int, init_std: InitStd, channels: int, *, low: int
+    ) -> Callable[..., tf.Tensor]:
+        """Makes the basis to begin with, [bits, channels].
+
+        Args:
+            bits: of a code.
+            init_std: deviation of the values to begin with.
+            channels: number of bases.
+            low: 0 or -1, what stands for an unset bit.
+        """
+        rows = np.tile(_first_basis(bits, both_signs=low < 0), channels)  # [K, C]
 
         def initial(*_: Any, **__: Any) -> tf.Tensor:
             if callable(init_std):
                 return rows * init_std()
             return tf.constant(rows * init_std, tf.float32)
 
-        variable = tower.variable(
+        return initial
+
+    def _variable(
+        self, tower: Any, bits: int, channels: int, start: Callable[..., tf.Tensor], *, low: int
+    ) -> tf.Variable:
+        """The variable of a basis.
+
+        Args:
+            tower: of the quantizer.
+            bits: of a code.
+            channels: number of bases.
+            start: makes the first value.
+            low: 0 or -1, what stands for an unset bit.
+        """
+        return tower.variable(
             'basis',
-            [self.bits, channels],
-            initializer=initial,
+            [bits, channels],
+            initializer=start,
             beside=('biased', 'local_step'),
             snapped=functools.partial(integers.snapped, both_signs=low < 0),
         )
-        grid = levels.grid(tf.convert_to_tensor(variable), low)
-        return variable, levels.encoder(grid, relu=relu)
+
+
+def _begun(variable: tf.Variable) -> tf.Tensor:
+    """The value of a variable, or the one that it will start from."""
+    return tf.cond(
+        tf.is_variable_initialized(variable), variable.read_value, lambda: variable.initial_value
+    )
 
 
 def _first_basis(bits: int, *, both_signs: bool) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Any
 
 from quant import quantizer
 from quant.options import option
-from quant.quantizer import FLOAT_BITS
 from quant.precision import Precision, between, parse_all, spelled
+from quant.quantizer import FLOAT_BITS
 from quant.spelling import unknown
 
 # ``image`` is what the stem reads; the others are roles of layers with weights.

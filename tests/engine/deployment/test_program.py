@@ -118,7 +118,8 @@ def test_a_program_prepares_images_as_the_graph(rule, resize):
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * (resize == 'area'))
         first = resized_first(whole)
         again = interpreter.run(first, 'view', images)
-        np.testing.assert_allclose(again, expected, rtol=0, atol=2e-6 * (resize == 'area'))
+        # Sums of numbers up to 255 are rounded before they are normalised.
+        np.testing.assert_allclose(again, expected, rtol=0, atol=6e-6 * (resize == 'area'))
         kinds = [type(operation) for operation in first.points['view'].operations]
         assert (program.Resize in kinds[1:2]) == (size < side)
 

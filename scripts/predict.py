@@ -115,22 +115,54 @@ def found_images(given: Sequence[str], listed: Path | None) -> list[str]:
     """Paths of all images: files as given, those in folders by name, those of a list.
 
     Raises:
-        UsageError: there are none, or the list cannot be read.
+        UsageError: there are none, or a folder or the list cannot be read.
     """
-    from engine.data.layouts.layout import is_image
-
     found = []
     for name in given:
         if not Path(name).is_dir():
             found.append(name)
             continue
-        inside = [path for path in Path(name).rglob('*') if is_image(path.name)]
-        found += sorted(map(str, inside))
+        found += sorted(images_in(name))
     if listed is not None:
         found += filter(None, read_names(listed, 'give a file with a path a line'))
     if not found:
         raise UsageError('IMAGE: none given, or none in the folders; give files or folders')
     return found
+
+
+def images_in(folder: str) -> Iterator[str]:
+    """Paths of the files in a folder, and in those within, that are called like images.
+
+    Hidden ones are left out. Links are followed, a folder that comes again by one is left out.
+
+    Raises:
+        UsageError: a folder cannot be listed.
+    """
+    from engine.data.layouts.layout import is_image
+
+    known = set()
+    for place, inside, names in os.walk(folder, onerror=_not_listed, followlinks=True):
+        own = os.path.realpath(place)
+        if own in known:
+            inside.clear()
+            continue
+        known.add(own)
+        inside[:] = sorted(name for name in inside if not name.startswith('.'))
+        for name in names:
+            path = os.path.join(place, name)
+            # Of what is no file, a link that leads nowhere is told as an image that is not there.
+            is_file = os.path.isfile(path) or os.path.islink(path)
+            if is_image(name) and is_file and not name.startswith('.'):
+                yield path
+
+
+def _not_listed(error: OSError) -> None:
+    """Refuses a folder, whose images would be missing unseen.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f'IMAGE: {error.filename} cannot be listed: {error.strerror}') from error
 
 
 def parsed_shard(text: str) -> tuple[int, int]:

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 import shutil
 
 import pytest
 
+from engine.errors import UsageError
 from scripts import predict
 from tests.engine.deployment import test_answers
 from tests.engine.deployment.test_answers import NAMES
@@ -45,6 +47,36 @@ def test_a_table(backend, folder, capsys):
     assert max(map(len, out.splitlines())) <= 100
     status, out, error = said(capsys, 'run', folder, '--top', 2, '--format', 'json')
     assert len(json.loads(out)['predictions']) == 7 and '1 image cannot be read' in error
+
+
+def test_what_a_folder_has_beside_images(folder, tmp_path, monkeypatch):
+    """Pipes would never end, hidden files are those of other programs; links are followed once."""
+    os.mkfifo(folder / 'pipe.png')
+    (folder / 'folder.png').mkdir()
+    for name in ('._0.png', '.hidden/0.png'):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / '0.png', folder / name)
+    (folder / 'nowhere.png').symlink_to('gone')
+    (folder / 'more' / 'circle').symlink_to(folder)
+    outside = tmp_path / 'outside'
+    outside.mkdir()
+    shutil.copy(folder / '0.png', outside / 'comma, "quote"\n.png')
+    (folder / 'elsewhere').symlink_to(outside)
+    found = [os.path.relpath(name, folder) for name in predict.found_images([str(folder)], None)]
+    numbered = [f'{number}.png' for number in range(7)]
+    assert found == [
+        *numbered,
+        'elsewhere/comma, "quote"\n.png',
+        'more/z.png',
+        'nowhere.png',
+    ]
+
+    def refused(path):
+        raise PermissionError(13, 'Permission denied', str(path))
+
+    monkeypatch.setattr(os, 'scandir', refused)
+    with pytest.raises(UsageError, match=f'IMAGE: {folder} cannot be listed: Permission denied'):
+        predict.found_images([str(folder)], None)
 
 
 def test_a_file_and_a_page(backend, folder, tmp_path, capsys):

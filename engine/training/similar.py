@@ -11,15 +11,15 @@ from engine.graph.inference import InferenceModel
 from engine.runs.checkpoint import Checkpoint
 from nets.backbones import slimmable
 
-# How many are named.
-COUNT = 3
+# How many are named, and the share of the parameters that they have in common at least.
+COUNT, LEAST = 3, 0.01
 
 # Shape of a kernel -> how many there are.
 _Shapes = collections.Counter[tuple[int, ...]]
 
 
 def text(source: Checkpoint, config: Config) -> str:
-    """The nearest architectures of a network, best first, with what they share of the parameters.
+    """What is said of the architectures that are nearest: what they share of the parameters.
 
     Args:
         source: the checkpoint.
@@ -34,7 +34,10 @@ def text(source: Checkpoint, config: Config) -> str:
         if shapes is not None:
             found.append((_overlap(wanted, shapes), arch))
     found.sort(key=lambda one: -one[0])
-    return ', '.join(f'--arch {arch} ({share:.0%})' for share, arch in found[:COUNT])
+    nearest = [f'--arch {arch} ({share:.0%})' for share, arch in found if share >= LEAST]
+    if not nearest:
+        return 'no architecture here has kernels of its shapes'
+    return f'nearest by the shapes of its kernels: {", ".join(nearest[:COUNT])}'
 
 
 def archs() -> tuple[str, ...]:

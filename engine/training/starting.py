@@ -210,7 +210,7 @@ def _check_share(
     nearest = similar.text(source, config)
     raise UsageError(
         f'--load {source.prefix}: only {share:.0%} of the parameters fit: another depth, mode or '
-        f'network{flags}; nearest by the shapes of its kernels: {nearest}'
+        f'network{flags}; {nearest}'
     )
 
 

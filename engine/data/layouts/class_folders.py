@@ -150,16 +150,20 @@ class Kaggle:
 
 
 def _solution(root: Path) -> Path | None:
-    above = root.absolute().parents[:3] if root.name == KAGGLE.name else ()
-    for folder in (root, *above):
-        if (folder / SOLUTION).is_file():
+    """The table in a folder, or above it where it is one of those on the way to the images."""
+    root = root.absolute()
+    above = (root, *root.parents)[: len(KAGGLE.parts) + 1]
+    for depth, folder in enumerate(above):
+        on_the_way = folder / Path(*KAGGLE.parts[:depth]) == root
+        if on_the_way and (folder / SOLUTION).is_file():
             return folder / SOLUTION
     return None
 
 
 def _images_of(root: Path) -> Path:
     """The folder with train/ and val/."""
-    for place in (root / KAGGLE, root / KAGGLE.relative_to('ILSVRC')):
+    for depth in range(len(KAGGLE.parts)):
+        place = root / Path(*KAGGLE.parts[depth:])
         if place.is_dir():
             return place
     return root

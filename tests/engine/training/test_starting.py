@@ -221,12 +221,20 @@ def test_less_than_half(make):
     assert 'nearest by the shapes of its kernels: --arch resnet8 (100%)' in str(caught.value)
 
 
-def test_a_network_of_nobody_is_compared(tmp_path):
+@pytest.mark.parametrize(
+    ('kernel', 'said'),
+    [
+        ((4, 4, 3, 3), r'kernels: --arch resnet8 \('),
+        ((5, 4, 11, 11), 'no architecture here has kernels of its shapes'),
+    ],
+)
+def test_a_network_of_nobody_is_compared(kernel, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(similar, 'archs', lambda: ('resnet20',))
     rng = np.random.default_rng(0)
-    alien = {f'conv{n}.weight': rng.standard_normal((4, 4, 3, 3)).astype('<f4') for n in range(3)}
+    alien = {f'conv{n}.weight': rng.standard_normal(kernel).astype('<f4') for n in range(3)}
     path = stored(tmp_path / 'x.safetensors', alien)
     assert starting.described({'load': str(path)}) is None
-    with pytest.raises(UsageError, match=r'only 0% of the parameters fit.*--arch resnet8 \('):
+    with pytest.raises(UsageError, match=f'only 0% of the parameters fit.*{said}'):
         starts(SMALL, path)
 
 

@@ -82,10 +82,12 @@ def test_files_are_data_too(tmp_path):
         assert colours(open_dataset(str(path)).val, 'val') == expected('val', VAL)
 
 
-def test_the_images_of_kaggle_may_be_named_themselves(tmp_path):
+@pytest.mark.parametrize('place', ['.', 'ILSVRC', 'ILSVRC/Data', 'ILSVRC/Data/CLS-LOC'])
+def test_every_folder_of_kaggle_may_be_named(place, tmp_path):
     makers.kaggle(tmp_path)
-    dataset = open_dataset(str(tmp_path / 'ILSVRC' / 'Data' / 'CLS-LOC'))
+    dataset = open_dataset(str(tmp_path / place))
     assert dataset.layout == "Kaggle's ILSVRC"
+    assert colours(dataset.val, 'val') == expected('val', VAL)
 
 
 @pytest.mark.parametrize('name', ['TFRecord shards', 'WebDataset shards'])

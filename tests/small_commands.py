@@ -27,8 +27,8 @@ NOT_RUN = {
     r'bench NAME': 'stands for the others',
     r'--device h100': 'needs a profile of one',
     r'export RUN --cascade': 'a cascade that thresholds chose; tests/scripts/test_export.py',
-    r'git clone|^cd |make_photos|^\. ': 'a fresh machine, and a package of pictures',
-    r'examples/': 'C and Node packages of the system; tests/examples run them where they are',
+    r'git clone|^cd |^\. ': 'a fresh machine',
+    r'examples/': 'packages of the system: pictures, C, Node; tests/examples has tests',
     r'tests\.parity': 'tests/test_parity.py',
     r'quant\.native\.build': 'writes into the project; make setup',
 }

@@ -23,8 +23,6 @@ from tests.paths import ROOT
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 # Flags of other programs.
 FOREIGN = {'--signature_def'}
-# Programs whose text a page shows.
-SHOWN = ('make_photos.py',)
 # What stands for a word that its reader chooses, or a shell has.
 CHOSEN = {'NAME': 'train', '$SLURM_PROCID': '0', '$JOB_COMPLETION_INDEX': '0'}
 
@@ -63,12 +61,14 @@ def parse(words: list[str]) -> None:
 
     Raises:
         SystemExit, UsageError: a flag or a value is wrong, or lacks.
+        FileNotFoundError: there is no such example.
         AssertionError: there is no such program.
     """
     if words[0] == 'imagenet_tf.py':
         cli.parse(words[1:])
         return
-    if words[0] in SHOWN:
+    if words[0].startswith('examples/'):
+        compile((ROOT / words[0]).read_text(), words[0], 'exec')
         return
     if words[0] == '-c':
         compile(words[1], 'command', 'exec')
@@ -132,7 +132,7 @@ def fault(command: Command) -> str:
         parse(words[1:])
     except SystemExit as end:
         return '' if not end.code else 'wrong flags, see above'
-    except (UsageError, AssertionError) as error:
+    except (UsageError, AssertionError, FileNotFoundError) as error:
         return str(error)
     return ''
 
@@ -153,6 +153,7 @@ def test_commands_parse(page):
         ('python imagenet_tf.py --qwe 2', '--qwe: unknown flag'),
         ('python imagenet_tf.py --qw 2.5', '--qw 2.5: must be a whole number'),
         ('python imagenet_tf.py --preset demoo', '--preset demoo'),
+        ('python examples/first_hour/make_photo.py IN OUT', 'No such file'),
         ('python -m scripts.exprot RUN', 'no module scripts.exprot'),
         ('python -m scripts.choose RUN --budgets 3M', 'wrong flags'),
         ('python -m scripts.export', 'wrong flags'),

@@ -16,6 +16,7 @@ __all__ = [
     'has_gpu',
     'new_graph',
     'pool',
+    'resource_variables',
     'rounding_kept',
     'scalar_like',
     'session',
@@ -39,15 +40,20 @@ if TYPE_CHECKING:
 else:
     tf = _OnFirstUse('tensorflow.compat.v1')
 
+# What TensorFlow's variables are made of, which it keeps to itself, see ``quant.slim_variables``.
+resource_variables: Any = _OnFirstUse('tensorflow.python.ops.resource_variable_ops')
+
 
 @contextlib.contextmanager
 def new_graph() -> 'Iterator[tf.Graph]':
-    """An empty graph that is the current one; its variables are resource variables.
+    """An empty graph that is the current one; its variables are ``slim`` resource variables.
 
     What is read of a resource variable is an immutable snapshot: no update of a step can reach a
     value that a gradient of the same step still needs.
     """
-    with tf.Graph().as_default() as graph:
+    from quant.slim_variables import slim  # made of what this gives
+
+    with tf.Graph().as_default() as graph, tf.variable_creator_scope(slim):
         tf.get_variable_scope().set_use_resource(True)
         yield graph
 

@@ -24,6 +24,7 @@ from engine.graph.inference import (
 from engine.graph.mixing import mixed
 from engine.graph.teacher import Teacher
 from engine.graph.worker import SingleWorker
+from engine.loading import uncollected
 from engine.optimization import parts
 from engine.optimization.rule import PerVariable, RuleOptimizer
 from nets.layers.blocks import Blocks
@@ -79,6 +80,7 @@ class Model(InferenceModel, ModelDesc):
         self._settings: dict[Any, PerVariable] = {}
         self.exchange = Exchange(towers) if config.sync_bn and towers > 1 else None
 
+    @uncollected()
     def build_graph(self, *batch: tf.Tensor) -> tf.Tensor | None:
         """Builds a tower on a batch of images (one tensor per view size) and labels.
 

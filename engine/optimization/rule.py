@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from engine.loading import uncollected
 from engine.optimization.recompute import recompute
 from quant.backend import tf
 from quant.private_api import wait_for
+from quant.slim_variables import zeros
 
 Slots = Mapping[str, tf.Variable]
 
@@ -103,6 +105,7 @@ class RuleOptimizer(tf.train.Optimizer):
         self._kept = kept
         self._means: Sequence[tf.Tensor] | None = None
 
+    @uncollected()
     def compute_gradients(
         self, loss: tf.Tensor, var_list: Sequence[tf.Variable] | None = None, **options: Any
     ) -> list[tuple[tf.Tensor, tf.Variable]]:
@@ -130,6 +133,7 @@ class RuleOptimizer(tf.train.Optimizer):
         recompute(loss, made, self._kept())
         return found
 
+    @uncollected()
     def apply_gradients(
         self,
         grads_and_vars: Sequence[tuple[tf.Tensor, tf.Variable]],
@@ -176,6 +180,6 @@ class RuleOptimizer(tf.train.Optimizer):
         return tf.get_variable(
             f'{variable.op.name}/{slot}',
             shape=variable.shape,
-            initializer=tf.zeros_initializer(),
+            initializer=zeros(variable),
             trainable=False,
         )

@@ -118,11 +118,15 @@ class Restore:
         """Runs the initializers of all variables of the default graph."""
         fed, feeds, others = [], {}, []
         for variable in tf.global_variables():
-            if variable.op.name in self._values:
-                fed.append(variable.initializer)
-                feeds[variable.initializer.inputs[1]] = self._values[variable.op.name]
-            else:
+            value = self._values.get(variable.op.name)
+            start = variable.initializer.inputs[1]
+            if value is None:
                 others.append(variable.initializer)
+            elif start in feeds:  # that of others, too, see ``quant.slim_variables.zeros``
+                variable.load(value, sess)
+            else:
+                fed.append(variable.initializer)
+                feeds[start] = value
         sess.run(fed, feeds)
         sess.run(others)
         sess.run(generate())

@@ -18,6 +18,7 @@ from nets.layers.kernels import _first as first
 from nets.points import Point
 from quant import Policy
 from quant.backend import tf
+from quant.slim_variables import zeros
 from tests.engine.runs.test_checkpoint import SMALL, numbers, read, save, shapes
 
 pytestmark = pytest.mark.usefixtures('every_network_is_built_once')
@@ -52,6 +53,18 @@ def test_restore_starts_the_other_variables_afresh(ours):
     restored = Restored(ours[1])
     assert restored.found['other'] == 3
     np.testing.assert_array_equal(restored.found['follows'], 2 * ours[1][restored.names[0]])
+
+
+def test_restore_tells_variables_apart_that_start_from_one_tensor():
+    like = tf.get_variable('like', [2], initializer=tf.ones_initializer())
+    for name in ('a', 'b', 'c'):
+        tf.get_variable(name, [2], initializer=zeros(like))
+    with tf.Session() as session:
+        values = {'a': np.float32([1, 2]), 'c': np.float32([3, 4])}
+        checkpoint.Restore(values).init(session)
+        found = session.run({v.op.name: v for v in tf.global_variables()})
+    expected = {'like': [1, 1], 'a': [1, 2], 'b': [0, 0], 'c': [3, 4]}
+    assert {name: value.tolist() for name, value in found.items()} == expected
 
 
 @pytest.mark.parametrize('given', [('slope', 'offset'), ('slope',), ()])

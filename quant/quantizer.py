@@ -455,6 +455,15 @@ def precisions_in(spec: str) -> tuple[str, ...]:
     return ()
 
 
+def shares_codes(spec: str | None) -> bool:
+    """Whether the codes of weights follow from all precisions of a network, as a spec says.
+
+    >>> shares_codes('lq(bits=2, nested=True, precisions=(4, 2))'), shares_codes('lq(bits=2)')
+    (True, False)
+    """
+    return spec is not None and 'precisions' in split(spec)[1]
+
+
 def options(name: str) -> list[str]:
     """Names of the options of a quantizer.
 

@@ -16,14 +16,15 @@ from engine.console import Progress
 from engine.data.datasets import Dataset, is_gone, located
 from engine.data.identity import Identity
 from engine.errors import UsageError
+from engine.evaluation import fitting
 from engine.files import check_writable
 from engine.graph.inference import InferenceModel
 from engine.graph.loaders import train_flow
 from engine.runs import checkpoint, data_record, holdout
 from engine.runs.checkpoint import POINTS, Checkpoint, Restore
-from engine.runs.untrained_sizes import lend, nearest
+from engine.runs.untrained_sizes import lend, lend_bits, nearest
 from nets.layers.norm import Averages, Statistics
-from quant import backend
+from quant import backend, quantizer
 from quant.backend import new_graph, tf
 
 # Training images that are taken where their number is not given.
@@ -151,7 +152,8 @@ def calibrate(
     """Variables of the operating points of ``config``, with statistics of training images.
 
     A size that was never trained takes affine parameters and private quantizers of the nearest
-    one.
+    one; a precision that never was takes affine parameters, and quantizers fitted to its weights
+    and activations.
 
     Args:
         config: configuration of the run, narrowed to what is calibrated.
@@ -171,7 +173,13 @@ def calibrate(
         if size not in source.sizes:
             lenders[size] = (nearest(size, source.trained),)
     lent = lend(source.values, variables, lenders)
+    if source.config is not None:
+        trained = source.config.quantization.point_bits
+        lent |= lend_bits(source.values | lent, variables, trained)
     batches = training_batches(config, dataset, images, threads)
+    if config.bits and fitting.lacks(variables, source.values | lent):
+        batches = list(batches)
+        lent |= fitting.fitted(model, variables, source.values | lent, batches)
     collected = collect(model, source.values | lent, batches)
     found = averaged(collected, AVERAGES[average], source.values)
     points = {*source.calibrated, *map(str, model.net.points)}
@@ -277,12 +285,20 @@ def _at_bits(config: Config, bits: Sequence[int], path: str) -> Config:
     Raises:
         UsageError: the run has no precisions to choose from, or one is none.
     """
+    asked = ' '.join(map(str, bits))
     if not config.bits:
-        asked = ' '.join(map(str, bits))
         raise UsageError(
             f'--bits {asked}: {path} was trained without --bits; python -m scripts.quantize makes '
             'another network of it'
         )
+    known = [precision.weights for precision in config.quantization.precisions]
+    shares = quantizer.shares_codes(config.quantization.to_policy().rules[0].weight)
+    for one in bits:
+        if shares and not min(known) <= one <= max(known):
+            raise UsageError(
+                f'--bits {one}: codes of {path} are nested and have {min(known)} to {max(known)} '
+                'bits; others would change them'
+            )
     return config.at_bits(bits)
 
 

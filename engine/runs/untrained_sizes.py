@@ -62,6 +62,31 @@ def lend(
     return lent
 
 
+def lend_bits(
+    values: Mapping[str, np.ndarray], variables: Mapping[str, State], trained: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Affine parameters of operating points of other bits, from those of the nearest precision.
+
+    Of two as near that of more bits. Statistics and quantizers of other bits are no use.
+
+    Args:
+        values: of a checkpoint, by name.
+        variables: declarations of the network that is going to use them, by name.
+        trained: bits of the precisions that were trained.
+    """
+    lent = {}
+    for name, state in variables.items():
+        point = Point.parse(state.point) if state.point else Point()
+        if state.kind is not Kind.TRAINED or point.bits is None or name in values:
+            continue
+        gaps = [(abs(bits - point.bits), -bits) for bits in trained]
+        _, bits = min(gaps)
+        other = renamed(name, point, dataclasses.replace(point, bits=-bits))
+        if other in values:
+            lent[name] = values[other]
+    return lent
+
+
 def _lent(found: Mapping[int, np.ndarray], size: int, kind: Kind) -> np.ndarray:
     """The value at ``size`` of a variable that has the values ``found`` at one or two others."""
     below, above = min(found), max(found)

@@ -133,6 +133,7 @@ class Blocks(Normalisation):
         self._seed = seed
         self._activation = activation
         self._draws = 0
+        self._same: dict[Any, tf.Tensor] = {}
         self.coded = CodedTensors(self.quantization)
 
     @property
@@ -260,12 +261,18 @@ class Blocks(Normalisation):
                 meta=self._meta,
                 point=self._point,
             )
-            if groups > 1 and self.training and self.data_format == 'NHWC':
+            # Precisions convolve the same images with the same kernels where these are float.
+            key = x.ref(), w.value.ref(), stride, groups
+            if key in self._same:
+                y = self._same[key]
+            elif groups > 1 and self.training and self.data_format == 'NHWC':
                 value = tf.cast(w.value, x.dtype)
                 y = grouped_conv(x, value, stride, groups, self.pads(kernel, stride))
                 self.convolved.append(y)
             else:
                 y = self.convolve(x, w.value, stride)
+            if self.quantization.bits is not None:
+                self._same[key] = y
             bias = 0
             if bias_start is not None:
                 bias = channels

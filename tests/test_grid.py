@@ -136,6 +136,22 @@ def at_bits(counts):
     return found
 
 
+def at_two_precisions():
+    """Fields by name, such as ``lsqb4b2``: each quantizer that has the bits of ``b4b2`` there."""
+    counts = {int(text) for text in PRECISIONS['b4b2']['bits']}
+    found = {}
+    for name in quantizer.names():
+        if name == QuantizationOptions.quantizer:
+            continue
+        halves = {}
+        for half in HALVES.values():
+            if all(serves(name, half, {'bits': bits}) for bits in counts):
+                halves[f'{half}_quantizer'] = name
+        if halves:
+            found[f'{name}b4b2'] = {**PRECISIONS['b4b2'], **halves}
+    return found
+
+
 # A quantizer beside the default one has a cell for every axis.
 for other in quantizer.names():
     if other != QuantizationOptions.quantizer:

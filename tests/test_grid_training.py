@@ -40,10 +40,16 @@ for shift in range(len(test_grid.NETS)):
     for place, precision in enumerate(PRECISIONS):
         net = sorted(test_grid.NETS)[(place + shift) % len(test_grid.NETS)]
         CELLS.append((net, precision))
-# Two precisions of one network, in every network.
+# Two precisions of one network, in every network, and of every other quantizer that has them, with
+# the networks in turn.
 PRECISIONS['b4b2'] = test_grid.PRECISIONS['b4b2']
 for net in sorted(test_grid.NETS):
     CELLS.append((net, 'b4b2'))
+for net, (name, fields) in zip(
+    itertools.cycle(sorted(test_grid.NETS)), test_grid.at_two_precisions().items()
+):
+    PRECISIONS[name] = fields
+    CELLS.append((net, name))
 # What quantizers name as possible improvements, with the networks in turn.
 for pair, net in zip(pairs.variants((2,)), itertools.cycle(sorted(test_grid.NETS))):
     halves = {'weight_quantizer': pair.weight, 'activation_quantizer': pair.activation}

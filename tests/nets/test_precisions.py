@@ -10,7 +10,7 @@ from nets.layers.blocks import Outputs
 from nets.points import Point
 from nets.precisions import PreciseOutputs
 from quant.backend import tf
-from quant.state import variables
+from quant.state import Kind, variables
 from tests import test_grid
 
 pytestmark = pytest.mark.usefixtures('shallow')
@@ -52,6 +52,31 @@ def check_costs(strong, weak):
     codes = sum(layer.memory_bits for layer in (*cost.low_bit(strong), *quantized))
     held = sum(layer.memory_bits for layer in cost.stored([*strong, *weak]))
     assert held == floats + codes
+
+
+def test_nested_codes_are_stored_once(run):
+    """AdaBits: the code of a weight at two bits is the start of that at four, wherever it lies;
+    activations have a clip of each precision, which sizes share.
+    """
+    model = Model(small(quantizer='adabits'), data_format='NHWC')
+    blocks = model.build_inference()
+    names = {name for name, state in variables().items() if state.kind is Kind.QUANTIZER}
+    assert {name.rpartition('/')[0].rpartition('/')[2] for name in names} == {'b4', 'b2'}
+    assert {name.rpartition('/')[2] for name in names} == {'clip'}
+    strong, weak = blocks.layers['s16-b4'], blocks.layers['s16-b2']
+    held = sum(layer.memory_bits for layer in cost.stored([*strong, *weak]))
+    assert held == sum(layer.memory_bits for layer in strong)
+    tower, seen = blocks.quantization, {}
+    for scope, reading in tower.readings.items():
+        if reading.weights:
+            seen[scope] = reading.values, tower.codebooks[scope]().thresholds
+    codes = {}
+    for scope, (w, thresholds) in run(seen).items():
+        layer, _, bits = scope.rpartition('/b')
+        codes.setdefault(layer, {})[int(bits)] = (w[..., None] > thresholds[:, 0]).sum(-1)
+    assert len(codes) == len(cost.low_bit(weak))
+    for code in codes.values():
+        np.testing.assert_array_equal(code[2], code[4] >> 2)
 
 
 @pytest.mark.parametrize('bits_loss, factor', [('mean', 0.5), ('sum', 1.0)])

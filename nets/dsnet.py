@@ -18,7 +18,7 @@ from nets.dsnet_passes import TEACHER, Found, Passes
 from nets.layers.blocks import Blocks, Outputs
 from nets.layers.routing import SCOPE
 from nets.layers.width import Index
-from nets.network import Network
+from nets.network import Network, counted_labels
 from nets.points import Point
 from quant.backend import tf
 from quant.options import check, option
@@ -350,12 +350,16 @@ class DSNet(Network):
             targets = _bootstrapped(outputs.extras, key)
         terms = {}
         weights = losses.weights_of(labels)
+        widest = {}
+        for each in self.sizes:
+            widest[Point(size=each)] = outputs.logits[self.point(each, self.backbone.largest)]
+        counted = counted_labels(outputs, widest, labels)[Point(size=size)]
         for name, logits in passes.items():
             if name in targets:
                 loss = losses.target_cross_entropy(targets[name], logits, weights)
                 terms[name] = outputs.teaching.added(loss, logits, weights)
             else:
-                by_labels = _smoothed(logits, labels, self.options.smoothing)
+                by_labels = _smoothed(logits, counted, self.options.smoothing)
                 terms[name] = outputs.teaching.joined(by_labels, logits, weights)
         return terms
 
@@ -374,7 +378,9 @@ class DSNet(Network):
         if options.faithful_gates:
             noisy = tf.nn.softmax(noisy)
         dynamic = extras[f'{key}dynamic']
-        by_labels = _smoothed(dynamic, labels, options.smoothing)
+        chosen = {Point(size=each): extras[f'{self.key(each)}dynamic'] for each in self.sizes}
+        counted = counted_labels(outputs, chosen, labels)[Point(size=size)]
+        by_labels = _smoothed(dynamic, counted, options.smoothing)
         mean = tf.reduce_mean(extras[f'{key}madds'])
         excess = mean / 1e9
         if options.target_madds:

@@ -10,11 +10,23 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from quant.backend import tf
+from quant.options import option
 from quant.state import Kind, declare
 
 # Scalar by which logits [N, classes] of a student differ from those of a teacher, given first, and
 # what images count, [N] or None.
 Distance: TypeAlias = 'Callable[[tf.Tensor, tf.Tensor, tf.Tensor | None], tf.Tensor]'
+
+
+@dataclasses.dataclass(frozen=True)
+class LossOptions:
+    """Options of the losses of all networks."""
+
+    for_cascades: bool = option(
+        False,
+        'of several sizes: in the loss by labels of a size, images count as a cascade decides by '
+        'it: the surer the smallest size is, the more there, and the less at larger ones',
+    )
 
 
 class MixedLabels(NamedTuple):
@@ -61,6 +73,33 @@ def weighted(labels: tf.Tensor | MixedLabels, by_class: Sequence[float]) -> Weig
     main = labels.share * tf.gather(table, labels.main)
     weights = main + (1 - labels.share) * tf.gather(table, labels.other)
     return WeightedLabels(labels._replace(share=main / weights), weights)
+
+
+def counting(labels: Labels, weights: tf.Tensor) -> WeightedLabels:
+    """Labels that count ``weights`` times, [N], beside what they count already."""
+    if isinstance(labels, WeightedLabels):
+        return labels._replace(weights=weights * labels.weights)
+    return WeightedLabels(labels, weights)
+
+
+def decided(logits: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """How much of each image a cascade of sizes decides at each, [N] float32 by size.
+
+    With the probability c of the answer of the smallest size, it is ``(1 + c / mean(c)) / 2`` there
+    and ``(1 + (1 - c) / mean(1 - c)) / 2`` at all larger ones: 1 in the mean over the batch of a
+    tower. They get no gradient.
+
+    Args:
+        logits: [N, classes] by size, the smallest last.
+    """
+    confidence = tf.stop_gradient(log_confidence(logits[-1]))  # [N]
+    # Exact also where the probability rounds to 1.
+    stays, leaves = _half_as(-tf.math.expm1(confidence)), _half_as(tf.exp(confidence))
+    return [*[stays] * (len(logits) - 1), leaves]
+
+
+def _half_as(share: tf.Tensor) -> tf.Tensor:
+    return (1 + tf.math.divide_no_nan(share, tf.reduce_mean(share))) / 2
 
 
 def weights_of(labels: Labels) -> tf.Tensor | None:

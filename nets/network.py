@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -139,8 +140,9 @@ class Network:
         """
         terms = {}
         weights = losses.weights_of(labels)
+        counted = counted_labels(outputs, outputs.logits, labels)
         for point, logits in outputs.logits.items():
-            by_labels = losses.cross_entropy(logits, labels)
+            by_labels = losses.cross_entropy(logits, counted[point])
             terms[f'loss/{point}'] = outputs.teaching.joined(by_labels, logits, weights)
         return terms
 
@@ -155,3 +157,29 @@ class Network:
     def per_image(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Values of every image, images first, ``per_image_names``."""
         return {}
+
+
+def counted_labels(
+    outputs: Outputs, answers: Mapping[Point, tf.Tensor], labels: losses.Labels
+) -> dict[Point, losses.Labels]:
+    """Labels as they count at operating points: alike, but for ``Outputs.for_cascades``.
+
+    Of points that differ in nothing but their size, the smallest decides first.
+
+    Args:
+        outputs: of the tower.
+        answers: logits [N, classes] by point.
+        labels: of the images.
+    """
+    found = dict.fromkeys(answers, labels)
+    if not outputs.for_cascades:
+        return found
+    alike: dict[Point, list[Point]] = {}
+    for point in answers:
+        alike.setdefault(dataclasses.replace(point, size=None), []).append(point)
+    for points in alike.values():
+        points.sort(key=lambda point: point.size or 0, reverse=True)
+        weights = losses.decided([answers[point] for point in points])
+        for point, own in zip(points, weights, strict=True):
+            found[point] = losses.counting(labels, own)
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.console import followed
 from engine.errors import UsageError
-from engine.files import check_writable, in_shell, writable, write_json
+from engine.files import check_output, in_shell, writable, write_json
 from engine.quantities import quantity
 from engine.results import (
     cascade_search,
@@ -81,8 +81,10 @@ def run(args: argparse.Namespace) -> str:
     found = list(checkpoints(args.run).values())
     if not found:
         raise UsageError(f'{args.run}: no checkpoint (model-<step>.index) in this folder')
-    out = args.out or writable(args.run / FOLDER / file_name(args))
-    check_writable(out.parent, f'--out {out}')
+    if args.out:
+        out = check_output(str(args.out), '--out ')
+    else:
+        out = writable(args.run / FOLDER / file_name(args))
     study = prepared(args, found[-1])
     tried = candidates(args, study)
     chosen = [finished(study, one, asked) for asked, one in selected(args, study, tried)]
@@ -138,7 +140,8 @@ def below(text: str) -> tuple[float | None, float]:
             start = float(value)
     except ValueError:
         found = -1.0
-    if found < 0 or not 0 <= (start or 0.0) <= 100:
+    # No number is neither above nor below others.
+    if not (found >= 0 and 0 <= (start or 0.0) <= 100):
         raise UsageError(f'--accuracy {text}: expected such as best-1% or 94.5')
     return start, abs(found)
 

@@ -38,6 +38,7 @@ TITLES = {
     'optimization': 'training',
     'parts': 'training',
     'teaching': 'training',
+    'losses': 'training',
     'architecture': 'network',
     'images': 'data',
     'views': 'data',

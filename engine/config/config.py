@@ -30,6 +30,7 @@ from engine.optimization.parts import PartOptions
 from engine.optimization.schedules import ScheduleOptions
 from engine.optimization.teaching import TeachingOptions
 from engine.quantities import counted
+from nets.losses import LossOptions
 from nets.precisions import PrecisionOptions
 from quant import options as ranges
 from quant.policy import FLOAT_BITS, QuantizationOptions
@@ -55,6 +56,7 @@ class Config:
         parts: which parts of the network learn at another rate, or not.
         averages: what is averaged over the steps.
         teaching: what it learns from beside the labels.
+        losses: how losses are made of answers and labels.
         run: batch, seed, start.
         machine: devices that share a step.
 
@@ -75,6 +77,7 @@ class Config:
     parts: PartOptions
     averages: AverageOptions
     teaching: TeachingOptions
+    losses: LossOptions
     run: RunOptions
     machine: MachineOptions
 
@@ -158,6 +161,7 @@ class Config:
             'finetune': bool(self.load),
             'parts': self.parts.used,
             'taught': bool(self.teacher),
+            'cascades': self.for_cascades,
         }
         parts += [text for text, holds in used.items() if holds]
         return '-'.join([*parts, Path(self.data.replace(':', '-')).name])

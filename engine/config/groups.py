@@ -19,6 +19,7 @@ from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.parts import PartOptions
 from engine.optimization.schedules import ScheduleOptions
 from engine.optimization.teaching import TeachingOptions
+from nets.losses import LossOptions
 from nets.precisions import PrecisionOptions
 from quant.policy import QuantizationOptions
 from quant.spelling import unknown
@@ -36,6 +37,7 @@ GROUPS: dict[str, type[Any]] = {
     'parts': PartOptions,
     'averages': AverageOptions,
     'teaching': TeachingOptions,
+    'losses': LossOptions,
     'run': RunOptions,
     'machine': MachineOptions,
 }

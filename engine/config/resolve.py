@@ -103,6 +103,10 @@ def resolve(
     config = Config.from_values(**{name: values[name] for name in values if name in known})
     config.check()
     _refuse_unused_quantizer(config, given)
+    if config.for_cascades and len(config.sizes) < 2:
+        raise UsageError(
+            f'--for_cascades with --sizes {config.sizes[0]}: a cascade of sizes needs two of them'
+        )
     notes += _folder_notes(config, dataset)
     notes += _weight_notes(config, dataset)
     if preset is not None:

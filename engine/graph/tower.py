@@ -142,6 +142,7 @@ class Model(InferenceModel, ModelDesc):
         if self._teacher is not None:
             outputs.teaching = self._teaching(self._teacher, images)
             rows['teacher'] = outputs.teaching.logits
+        outputs.for_cascades = self.config.for_cascades
         terms = self.net.loss(outputs, targets)
         decay = self._weight_decay(blocks)
         if not self._optimizer.decoupled:

@@ -51,11 +51,13 @@ class Outputs:
         logits: [N, classes] float32 by operating point, strongest first.
         extras: named tensors that are scored, summarised or used by the loss beside the points.
         teaching: what the loss compares them with beside labels.
+        for_cascades: whether labels count at a size as a cascade decides by it.
     """
 
     logits: dict[Point, tf.Tensor]
     extras: dict[str, tf.Tensor] = dataclasses.field(default_factory=dict)
     teaching: Teaching = Teaching()
+    for_cascades: bool = False
 
 
 class Blocks(Normalisation):

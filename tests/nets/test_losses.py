@@ -230,3 +230,51 @@ def test_published_value(run):
         None, [None, None], 'ens_topdown', lambda *_: tf.constant(next(terms))
     )
     assert run(loss) == pytest.approx(13.535007, rel=1e-6)
+
+
+def by_hand(smallest, points):
+    """What images count at each of some sizes, by what the smallest says."""
+    confidence = np.exp(log_softmax(np.float64(smallest))).max(1)  # [N]
+    first = (1 + confidence / confidence.mean()) / 2
+    others = (1 + (1 - confidence) / (1 - confidence).mean()) / 2
+    return [*[others] * (points - 1), first]
+
+
+def test_what_a_cascade_decides(run):
+    """Also where no class is more probable than others; 1 in the mean, without gradient."""
+    values = logits(3)
+    values[-1][1] = 0
+    tensors = constants(values)
+    weights = losses.decided(tensors)
+    found = run(weights)
+    np.testing.assert_allclose(found, by_hand(values[-1], 3), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(found, axis=1), 1, rtol=1e-5)
+    assert found[2].argmin() == found[0].argmax() == 1
+    assert tf.gradients(weights, tensors) == [None] * 3
+
+
+@pytest.mark.parametrize('scale', [40, 1000])
+def test_what_a_cascade_decides_of_sure_images(scale, run):
+    """Probabilities round to 1: what is left to larger sizes is exact, or nothing."""
+    value = scale * np.eye(4)[LABELS] - [[0], [0.7], [0]]
+    value[1, 1] += 0.7
+    found = run(losses.decided(constants([value, value])))
+    assert np.isfinite(found).all()
+    rest = np.exp(value - value.max(1, keepdims=True))
+    rest = (rest * (rest < 1)).sum(1)
+    shares = rest / rest.mean() if rest.any() else 0 * rest
+    np.testing.assert_allclose(found[0], (1 + shares) / 2, rtol=1e-4)
+    np.testing.assert_allclose(found[1], np.ones(3), rtol=1e-5)
+
+
+def test_labels_that_count_more(run):
+    """Beside what their classes count."""
+    (value,) = logits(1)
+    more = np.array([0.5, 2.0, 1.0])
+    labels = tf.constant(LABELS)
+    for before, expected in ((labels, more), (losses.weighted(labels, BY_CLASS), WEIGHTS * more)):
+        counted = losses.counting(before, tf.constant(more, tf.float32))
+        np.testing.assert_allclose(run(losses.weights_of(counted)), expected, rtol=1e-6)
+        loss = run(losses.cross_entropy(*constants([value]), counted))
+        by_image = -log_softmax(value)[range(3), LABELS]
+        np.testing.assert_allclose(loss, (expected * by_image).mean(), rtol=1e-5)

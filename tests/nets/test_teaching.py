@@ -88,6 +88,60 @@ def test_every_point_learns_from_it(name, run):
 # What a label counts, an even number.
 BY_CLASS = (2, 4, 6, 8)
 
+# Networks of two sizes, and by size what learns from labels.
+SIZED = {
+    'rsnet': ({'kd': True}, ('{}',)),
+    'san': ({'kd': True}, ('{}',)),
+    'aig': ({}, ('{}',)),
+    'msdnet': ({'nBlocks': 2, 'exit_weights': (0.5, 1.0)}, ('{}-x1', '{}-x0')),
+    'dsnet': ({}, ('{}-largest',)),
+    'gate': ({'stage': 'gate', 'routes': (0, 6)}, ('{}-dynamic',)),
+}
+
+
+@pytest.mark.parametrize('name', SIZED)
+def test_labels_count_as_a_cascade_of_sizes_decides(name, run):
+    """Beside a teacher and what classes count, which stay as they are, as all other terms do."""
+    options, terms = SIZED[name]
+    form = {**NETS[name][0], 'sizes': (48, 40)}
+    cls = nets.get('dsnet' if name == 'gate' else name)
+    net = cls(**form, classes=4, options=cls.Options(**options))
+    values, extras = {}, {'ensemble': logits()}
+    for point in net.points:
+        values[str(point)] = logits()
+        extras[f'gates/{point}'] = np.ones([3, 3], np.float32)
+    points = {point: values[str(point)] for point in net.points}
+    for size in net.sizes:
+        for extra in ('random1', 'random2', 'teacher/largest', 'dynamic'):
+            extras[f's{size}-{extra}'] = logits()
+        extras[f's{size}-noisy'] = logits()[:, :2]
+        extras[f's{size}-madds'] = np.ones(3, np.float32)
+        values[f's{size}-dynamic'] = extras[f's{size}-dynamic']
+        values[f's{size}-largest'] = next(
+            one for point, one in points.items() if point.size == size
+        )
+    tensors = {point: tf.constant(value) for point, value in points.items()}
+    outputs = Outputs(tensors, {key: tf.constant(value) for key, value in extras.items()})
+    labels = weighted(tf.constant(LABELS), BY_CLASS)
+    outputs.teaching = Teaching(tf.constant(logits()), 3.0, 0.5)
+    plain = run(net.loss(outputs, labels))
+    outputs.for_cascades = True
+    found = run(net.loss(outputs, labels))
+    target = np.eye(4)[LABELS]
+    if name in ('dsnet', 'gate'):
+        smoothing = net.options.smoothing
+        target = (1 - smoothing) * target + smoothing / 4
+    expected = dict(plain)
+    for term in terms:
+        names = [term.format(f's{size}') for size in net.sizes]
+        confidence = softmax(np.float64(values[names[1]])).max(1)  # [N]
+        for point, share in zip(names, (1 - confidence, confidence)):
+            by_image = -(target * np.log(softmax(np.float64(values[point])))).sum(1)
+            by_image *= np.take(BY_CLASS, LABELS)
+            more = 0.5 * (by_image * (share / share.mean() - 1) / 2).mean()
+            expected[f'loss/{point}'] += more * (0.5 if point.endswith('-x0') else 1)
+    assert found == {key: pytest.approx(value, rel=1e-4) for key, value in expected.items()}
+
 
 @pytest.mark.parametrize('others', [None, [3, 1, 0]], ids=['hard', 'mixed'])
 @pytest.mark.parametrize('name', NETS)

@@ -152,6 +152,7 @@ def test_more_than_the_network_costs(folder):
         ('--latency 0.5ms', '--latency 0.5ms: the smallest possible budget is 1, the'),
         ('--budget 3ms', '--budget 3ms: expected multiply-adds such as 60M'),
         ('--budget M', '--budget M: expected'),
+        ('--budget 3M --out .', '--out .: is a folder; give a file'),
         ('--budget 1.2.3M', '--budget 1.2.3M: expected'),
         ('--budget 0', '--budget 0: expected'),
         ('--budget=-3M', '--budget -3M: expected'),

@@ -287,6 +287,7 @@ NEW_CHECKS = [
         ({'width': math.inf}, ('--width inf', 'greater')),
         ({'image_size': 16}, ('--image_size 16', '28')),
         ({'image_size': 0}, ('--image_size 0', 'at least 1')),
+        ({'sizes': (28,), 'for_cascades': True}, ('--for_cascades with --sizes 28', 'two of them')),
         ({'resize': 'cubic'}, ('--resize cubic', 'nearest, area, antialias')),
         ({'schedule': 'poly'}, ('--schedule poly', 'step, cosine, linear, milestones')),
         *NEW_CHECKS,

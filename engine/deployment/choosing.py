@@ -30,25 +30,34 @@ class Choosing:
     """
 
     def __init__(self, cut: Cut, prepare: Prepare):
-        self._cut, self._prepare = cut, prepare
-        self._head = prepare(cut.head())
+        self._condition, self._outputs = cut.condition, cut.outputs
+        self._prepare = prepare
+        self._head = prepare(cut.head)
+        # What is not prepared yet: kernels of the rest need not be kept.
+        self._ways = dict(cut.ways)
         self._branches: dict[bool, Execute] = {}
         self._lock = threading.Lock()
 
     def __call__(self, given: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         values = {**given, **self._head(given)}
-        taken = bool(values[self._cut.condition].item())
+        taken = bool(values[self._condition].item())
         found = {**values, **self._branch(taken, values)(values)}
-        return {name: found[name] for name in self._cut.outputs}
+        return {name: found[name] for name in self._outputs}
 
     def _branch(self, taken: bool, values: Mapping[str, np.ndarray]) -> Execute:
-        """What follows, as of ``Cut.branch``."""
+        """The way that follows.
+
+        Args:
+            taken: whether the condition is true.
+            values: what is handed on, by name; that of other images has its types and shapes.
+        """
         with self._lock:
             if taken not in self._branches:
-                part = self._cut.branch(taken, values)
+                part = self._ways[taken].told(values)
                 cut = part.cut()
                 if cut is None:
                     self._branches[taken] = self._prepare(part)
                 else:
                     self._branches[taken] = Choosing(cut, self._prepare)
+                del self._ways[taken]
             return self._branches[taken]

@@ -8,7 +8,7 @@ is needed: who runs files has no package that writes them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -66,7 +66,7 @@ class Part:
 
     rest: bytes
     nodes: list[_Node]
-    initializers: dict[str, memoryview]
+    initializers: dict[str, bytes]
     inputs: dict[str, bytes]
     outputs: dict[str, bytes]
 
@@ -77,7 +77,7 @@ class Part:
 
     def file(self) -> bytes:
         """The part as a file."""
-        fields_of_graph: list[bytes | memoryview] = [
+        fields_of_graph = [
             *(node.whole for node in self.nodes),
             field(_GRAPH_NAME, b'part'),
             *self.initializers.values(),
@@ -101,6 +101,13 @@ class Part:
         inputs = {name: value for name, value in self.inputs.items() if name in needed}
         return Part(self.rest, nodes, initializers, inputs, self.outputs)
 
+    def told(self, values: Mapping[str, np.ndarray]) -> Part:
+        """The part with the types and shapes of what it is handed, those of some arrays by name."""
+        inputs = dict(self.inputs)
+        for name in self.images:
+            inputs[name] = _input(name, values[name])
+        return dataclasses.replace(self, inputs=inputs)
+
     def cut(self) -> Cut | None:
         """The part in parts; None where it has another number of choices than one.
 
@@ -123,62 +130,75 @@ class Cut:
         condition: name of what decides.
         images: names of the inputs of the part that have no default.
         outputs: names of all its outputs.
+        head: computes what decides, what is handed on, and outputs that the choice does not decide.
+        ways: compute what it decides, where the condition is true and where not; their inputs
+            are to be told their types.
     """
 
     def __init__(self, part: Part, choice: _Node):
-        self._part, self._choice = part, choice
+        self.condition = choice.reads[0]
         self.images, self.outputs = part.images, list(part.outputs)
         decided = _reached(part.nodes, choice.gives)
         of_images = _reached(part.nodes, part.images) - decided
-        self._before: list[_Node] = []
-        self._behind: list[_Node] = []
-        self._constant: list[_Node] = []
-        read = set(choice.reads)
-        for node in part.nodes:
-            if decided.isdisjoint(node.gives):
-                self._before.append(node)
-                if of_images.isdisjoint(node.gives):
-                    self._constant.append(node)
-            elif node is not choice:
-                self._behind.append(node)
-                read.update(node.reads)
-        self.condition = choice.reads[0]
-        self._known = [name for name in part.outputs if name not in decided]
-        made = [name for node in self._before for name in node.gives]
-        # What is computed of images before the choice and read behind it.
-        self._handed = [name for name in (*part.images, *made) if name in read & of_images]
+        before = [node for node in part.nodes if decided.isdisjoint(node.gives)]
+        behind = [node for node in part.nodes if not decided.isdisjoint(node.gives)]
+        handed = _handed(part, behind, of_images)
+        known = [name for name in part.outputs if name not in decided]
+        self.head = _head(part, before, [self.condition, *handed, *known])
+        # The rest is computed of no image, and in each part that needs it.
+        constant = [node for node in before if of_images.isdisjoint(node.gives)]
+        behind.remove(choice)
+        inputs = {name: value for name, value in part.inputs.items() if name in part.initializers}
+        inputs |= dict.fromkeys(handed, b'')
+        outputs = {name: value for name, value in part.outputs.items() if name in decided}
+        self.ways: dict[bool, Part] = {}
+        for taken, branch in zip((True, False), choice.branches):
+            same = map(_same, branch.outputs, choice.gives)
+            nodes = [*constant, *branch.nodes, *same, *behind]
+            way = Part(part.rest, nodes, part.initializers, inputs, outputs)
+            self.ways[taken] = way.pruned()
 
-    def head(self) -> Part:
-        """Computes what decides, what is handed on and what is known."""
-        wanted = dict.fromkeys([self.condition, *self._handed, *self._known])
-        outputs = {}
-        for name in wanted:
-            if name not in self._part.inputs:
-                plain = field(_OUTPUT, field(_VALUE_NAME, name.encode()))
-                outputs[name] = self._part.outputs.get(name, plain)
-        return dataclasses.replace(self._part, nodes=self._before, outputs=outputs).pruned()
+    def repeats(self) -> bool:
+        """Whether most constants behind the choice stand before it, too, as in a chain of sizes.
 
-    def branch(self, taken: bool, values: Mapping[str, np.ndarray]) -> Part:
-        """Computes from there what the choice decides.
-
-        Args:
-            taken: whether the condition is true.
-            values: what is handed on, by name; that of other images has its types and shapes.
+        A runtime that prepares the parts one by one unpacks such kernels for each of them.
         """
-        branch = self._choice.branches[0 if taken else 1]
-        same = map(_same, branch.outputs, self._choice.gives)
-        inputs = {}
-        for name, value in self._part.inputs.items():
-            if name in self._part.initializers:
-                inputs[name] = value
-        for name in self._handed:
-            inputs[name] = _input(name, values[name])
-        outputs = dict(self._part.outputs)
-        for name in self._known:
-            del outputs[name]
-        nodes = [*self._constant, *branch.nodes, *same, *self._behind]
-        whole = dataclasses.replace(self._part, nodes=nodes, inputs=inputs, outputs=outputs)
-        return whole.pruned()
+        behind = self.ways[True].initializers | self.ways[False].initializers
+        again = [len(value) for name, value in behind.items() if name in self.head.initializers]
+        return 2 * sum(again) > sum(map(len, behind.values()))
+
+
+def _handed(part: Part, behind: Iterable[_Node], of_images: Collection[str]) -> list[str]:
+    """Names of what is computed of images before a choice, and read behind it.
+
+    Args:
+        part: with the choice.
+        behind: nodes of it and behind it.
+        of_images: names of all that is computed of images and not behind it.
+    """
+    read: set[str] = set()
+    for node in behind:
+        read.update(node.reads)
+    names = list(part.images)
+    for node in part.nodes:
+        names += node.gives
+    return [name for name in names if name in read and name in of_images]
+
+
+def _head(part: Part, nodes: list[_Node], wanted: Iterable[str]) -> Part:
+    """What stands before a choice.
+
+    Args:
+        part: with the choice.
+        nodes: that do not depend on it.
+        wanted: names of what it is to give, of which those of inputs are known.
+    """
+    outputs = {}
+    for name in wanted:
+        if name not in part.inputs:
+            plain = field(_OUTPUT, field(_VALUE_NAME, name.encode()))
+            outputs[name] = part.outputs.get(name, plain)
+    return dataclasses.replace(part, nodes=nodes, outputs=outputs).pruned()
 
 
 def cut_file(file: bytes) -> Cut | None:
@@ -207,14 +227,12 @@ def _whole(file: bytes) -> Part:
         else:
             rest.append(file[start:end])
     found = Part(b''.join(rest), [], {}, {}, {})
-    # Kernels are no copies.
-    view = memoryview(file)
     nodes = []
     for number, first, end, start in fields(file, *places):
         if number == _NODE:
             nodes.append((first, end, start))
         elif number == _INITIALIZER:
-            found.initializers[_text(file, first, end, _TENSOR_NAME)] = view[start:end]
+            found.initializers[_text(file, first, end, _TENSOR_NAME)] = file[start:end]
         elif number == _INPUT:
             found.inputs[_text(file, first, end, _VALUE_NAME)] = file[start:end]
         elif number == _OUTPUT:

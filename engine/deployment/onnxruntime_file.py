@@ -31,7 +31,7 @@ class OnnxRuntimeFile:
         self._options.log_severity_level = 4
         self._execute: Execute
         cut = cutting.cut_file(content)
-        if cut is None:
+        if cut is None or cut.repeats():
             session = self._session(content)
             self._execute = _executing(session)
             names = [one.name for one in session.get_inputs()]

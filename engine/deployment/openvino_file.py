@@ -33,7 +33,7 @@ class OpenVinoFile:
         self._core = openvino.Core()
         self._cut = cutting.cut_file(content)
         if self._cut is not None:
-            content = self._cut.head().file()
+            content = self._cut.head.file()
         self._model = self._core.read_model(content)
         # By default it computes in bfloat16 where the processor can.
         self._settings: dict[str, Any] = {'INFERENCE_PRECISION_HINT': 'f32'}

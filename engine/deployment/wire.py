@@ -54,7 +54,7 @@ def fields(file: bytes, start: int, last: int) -> Iterator[Field]:
 
 
 def start_of(number: int, size: int) -> bytes:
-    """What stands before a text or a message of so many bytes to make it a field."""
+    """The bytes that make a field of a text or a message of some size, which stand before it."""
     return _spelled(number << 3 | _SIZED) + _spelled(size)
 
 

@@ -1,11 +1,15 @@
 """Files that choose, in parts: the same answers, of no more branches than images take."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from engine.deployment import cutting, interpreter, onnx_file, runtimes
+from engine.deployment import chaining, cutting, interpreter, onnx_file, program, runtimes
+from engine.deployment.choosing import Choosing
 from engine.deployment.onnxruntime_file import OnnxRuntimeFile
 from engine.deployment.openvino_file import OpenVinoFile
+from tests.engine.deployment.test_chaining import POINTS, by_hand, cascade
 from tests.engine.deployment.test_choices import MADE, three_exits
 
 FILES = {'onnxruntime': OnnxRuntimeFile, 'openvino': OpenVinoFile}
@@ -76,6 +80,30 @@ def test_a_branch_is_prepared_when_it_is_taken(runtime, sizes):
 def test_of_blocks_all_is_one_part():
     """Of several choices one after the other no part is handed to another."""
     assert cutting.cut_file(written(MADE['blocks']())) is None
+
+
+def one_kernel(whole):
+    """The points, of which each has the kernel of the first."""
+    points = {}
+    kernel = None
+    for name, point in whole.points.items():
+        operations = []
+        for one in point.operations:
+            if isinstance(one, program.Convolution):
+                kernel = kernel or one.kernel
+                one = dataclasses.replace(one, kernel=kernel)
+            operations.append(one)
+        points[name] = dataclasses.replace(point, operations=tuple(operations))
+    return program.with_points(points, whole.constants)
+
+
+def test_kernels_of_a_chain_of_sizes_are_unpacked_once():
+    """By ONNX Runtime, which would do it for every part."""
+    for whole, repeats in ((by_hand(), False), (one_kernel(by_hand()), True)):
+        content = written(chaining.chained(whole, POINTS, cascade()))
+        assert cutting.cut_file(content).repeats() == repeats
+        opened = OnnxRuntimeFile(content, 1)
+        assert isinstance(opened._execute, Choosing) != repeats
 
 
 def test_what_is_damaged_is_left_to_the_runtime():

@@ -45,7 +45,14 @@ def oracle(w, bits, scheme, upstream, *, rescale=False):
     return code, y, gradient * (1 - t**2)
 
 
-@pytest.mark.parametrize('bits, rescale', [(1, False), (2, True), (8, False)])
+@pytest.mark.parametrize(
+    'bits, rescale',
+    [
+        pytest.param(1, False, marks=pytest.mark.slow),
+        (2, True),
+        pytest.param(8, False, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize('scheme', ['original', 'modified', 'centred'])
 def test_weights(scheme, bits, rescale, run):
     w = weights()
@@ -114,7 +121,9 @@ def act_oracle(x, bits, clip, *, floor, signed):
     return y * clip, inside, np.where(inside, y - ratio, y)
 
 
-@pytest.mark.parametrize('bits', [1, 4])
+@pytest.mark.parametrize(
+    'bits', [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(8, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize('signed', [False, True])
 @pytest.mark.parametrize('floor', [False, True])
 def test_activations(floor, signed, bits, run):

@@ -127,13 +127,14 @@ class Kernels:
         if key not in self._made:
             latent = self._latent.get((scope, encoding))
             if latent is None:
-                latent = self._weights(shape, fan_out, start, meta)
+                # In one shape for all precisions, which share what they can of a tensor.
+                latent = _in_rows(self._weights(shape, fan_out, start, meta), rows)
             self._latent[scope, encoding] = latent
             owner = Point()
             if meta is not None and point is not None:
                 owner = point
             owner = dataclasses.replace(owner, bits=bits)
-            kernel = self._quantized(latent, role, rows, str(owner))
+            kernel = self._quantized(latent, role, shape, str(owner))
             if meta is not None:
                 kernel = kernel._replace(value=self._kept(kernel.value), generated=True)
             self._made[key] = kernel
@@ -171,29 +172,28 @@ class Kernels:
         value = self._value(slope) * meta.encoding + self._value(offset)
         return Latent(value, init_std, first)
 
-    def _quantized(self, latent: Latent, role: str, rows: Sequence[int], point: str) -> Kernel:
+    def _quantized(self, latent: Latent, role: str, shape: Sequence[int], point: str) -> Kernel:
         """The kernel as the policy wants it.
 
         Args:
-            latent: the weights.
+            latent: the weights, in the shape that the quantizer sees.
             role: of the layer.
-            rows: shape that the quantizer sees.
+            shape: of the kernel.
             point: spelling of the operating points that alone have the quantizer.
         """
         scope = self._quantization.current
-        shape = latent.value.shape.as_list()
         value = self._quantization.weight(
-            _shaped(latent.value, rows),
+            latent.value,
             scope=scope,
             role=role,
             init_std=latent.init_std,
-            first=lambda: _shaped(latent.first(), rows),
+            first=latent.first,
             point=point,
         )
         quantizer = self._quantization.policy.weight(scope, role)
         if quantizer is None:
             return Kernel(_shaped(value, shape), 32, 0, False)
-        stored = quantizer.stored_values(rows[-1])
+        stored = quantizer.stored_values(latent.value.shape[-1])
         packed = 0.0
         if quantizer.packed_bits != quantizer.bits:
             packed = quantizer.packed_bits
@@ -236,6 +236,15 @@ class Kernels:
             self.read.append(self._tensors[variable.name])
             self.variables.append(variable)
         return self._tensors[variable.name]
+
+
+def _in_rows(latent: Latent, rows: Sequence[int]) -> Latent:
+    """Weights in the shape that a quantizer sees."""
+
+    def first() -> tf.Tensor:
+        return _shaped(latent.first(), rows)
+
+    return Latent(_shaped(latent.value, rows), latent.init_std, first)
 
 
 def _shaped(value: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:

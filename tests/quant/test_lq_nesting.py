@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quant import QuantizationOptions, Rule, quantizer
+from quant import QuantizationOptions, Rule, native, quantizer
 from quant.backend import tf
 from quant.lq import levels, nesting, refit
 from quant.lq.levels import code_table
@@ -113,6 +113,28 @@ def test_refit_from_prefix_sums_is_that_from_scratch(nested, run):
             expected = np.linalg.solve(gram, codes.T @ x + 1e-4 * now)
             np.testing.assert_allclose(solved[bits][:, c], expected, rtol=1e-4, atol=1e-5)
             np.testing.assert_array_equal(given[bits][:, c], grids[bits].levels[index[:, c], c])
+
+
+@pytest.mark.skipif(not native.is_built(), reason='not built; python -m quant.native.build')
+@pytest.mark.parametrize('nested', WAYS)
+def test_operations_of_one_pass_give_the_same(nested, run):
+    """Levels need not be in order: that of the cell counts."""
+    known, w = bases(6, (4, 3, 2)), values(7)
+    w[5, 0] = np.nan
+    found = []
+    for used in (False, True):
+        with native.using(used):
+            cells = cells_of(nested, known)
+            grids = {bits: cells.grid(tf.constant(basis)) for bits, basis in known.items()}
+            encoded = nesting.Encoded(tf.constant(w), cells, grids[4], collect=True)
+            values_at = {bits: encoded.at(grid) for bits, grid in grids.items()}
+        table = encoded.table[:, 1:]  # the first channel has a value that is none
+        found.append((values_at, table, cells.thresholds))
+    plain, fast = run(found)
+    for bits, y in plain[0].items():
+        np.testing.assert_allclose(fast[0][bits], y, rtol=1e-6)
+    np.testing.assert_allclose(fast[1], plain[1], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(fast[2], plain[2], rtol=1e-6)
 
 
 def tower(nested):

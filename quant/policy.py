@@ -329,6 +329,9 @@ class QuantizationOptions:
             extra['private'] = True
         if self.fixed_qa:
             extra['update'] = 'strongest'
+        if self._source('activation_quantizer') == 'quantizer' and _nests(self.quantizer):
+            # Named for both halves, it is meant for the codes that are stored.
+            extra['nested'] = False
         activation = self._spec('activation_quantizer', roles, activation_bits, extra)
         return Rule(roles=roles, weight=weight, activation=activation)
 
@@ -338,8 +341,8 @@ class QuantizationOptions:
         Args:
             roles: that it serves; those whose bits are the same at all precisions share nothing.
         """
-        _, options = quantizer.split(getattr(self, self._source('weight_quantizer')))
-        if not options.get('nested'):
+        source = getattr(self, self._source('weight_quantizer'))
+        if not _nests(source) or not self.precisions:
             return {}
         if roles != LOW_BIT_ROLES:
             return {'nested': False}
@@ -424,3 +427,11 @@ class QuantizationOptions:
                 remedy = f'; give, without these bits, --policy FILE with {json.dumps([row])}'
             raise ValueError(f'{source} {text}: {error}{remedy}') from error
         return spec
+
+
+def _nests(spec: str) -> bool:
+    """Whether a spec asks for codes of weights that precisions share."""
+    if spec == quantizer.FLOAT:
+        return False
+    _, options = quantizer.split(spec)
+    return bool(options.get('nested'))

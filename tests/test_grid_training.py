@@ -43,8 +43,9 @@ for shift in range(len(test_grid.NETS)):
 # Two precisions of one network, in every network, and of every other quantizer that has them, with
 # the networks in turn.
 PRECISIONS['b4b2'] = test_grid.PRECISIONS['b4b2']
+PRECISIONS['nested'] = {**PRECISIONS['b4b2'], 'weight_quantizer': 'lq(nested=True)'}
 for net in sorted(test_grid.NETS):
-    CELLS.append((net, 'b4b2'))
+    CELLS += [(net, 'b4b2'), (net, 'nested')]
 for net, (name, fields) in zip(
     itertools.cycle(sorted(test_grid.NETS)), test_grid.at_two_precisions().items()
 ):

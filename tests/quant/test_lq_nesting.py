@@ -183,6 +183,12 @@ def test_wrong_options_are_named(spec, words):
     assert words in str(error.value)
 
 
+def test_a_quantizer_of_both_halves_nests_the_codes_of_weights():
+    policy = QuantizationOptions(bits=('4', '2'), quantizer="lq(nested='cut')").to_policy().at(2)
+    assert policy.weight('conv', 'body').precisions == (4, 2)
+    assert policy.activation('conv', 'body') == quantizer.parse('lq(bits=2)')
+
+
 def test_activations_have_no_nested_codes():
     with pytest.raises(ValueError, match='--weight-quantizer'):
         Rule(roles=('body',), activation='lq(bits=4, nested=True, precisions=(4, 2))')

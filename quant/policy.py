@@ -227,17 +227,21 @@ class QuantizationOptions:
         Raises:
             ValueError: ``bits`` are no precisions, or others than ``qw`` or ``qa``.
         """
+        for name in ('bits', 'used_bits'):
+            # In a record they are lists.
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        # Says whose spec it is where it is none.
+        self._named('weight_quantizer')
         named = quantizer.precisions_in(self.weight_quantizer)
         if named and not self.bits:
             object.__setattr__(self, 'bits', named)
-        if named and named != tuple(self.bits) and not self.used_bits:
+        if named and named != self.bits and not self.used_bits:
             raise ValueError(
                 f'weight_quantizer {self.weight_quantizer}: with --bits {" ".join(self.bits)}; '
                 'give the same bits, or leave one out'
             )
         if not self.bits:
             return
-        object.__setattr__(self, 'bits', tuple(self.bits))
         first = self.precisions[0]
         for name, number in (('qw', first.weights), ('qa', first.activations)):
             given = getattr(self, name)

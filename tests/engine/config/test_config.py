@@ -409,6 +409,7 @@ def test_every_flag_of_a_field_reaches_it():
     settled = {'operation_threads', 'rewriting'}
     of_data = {'classes', 'class_weights', 'dataset'}
     of_commands = {'absolute', 'closed_blocks', 'open_blocks', 'sized', 'stages', 'widths'}
+    of_commands.add('used_bits')
     assert fields - dests == settled | of_data | of_commands
 
 

@@ -38,4 +38,8 @@ class Recipe:
         found = {**self.values, **self.at_bits.get(bits, {})}
         if given.get('teacher'):
             found |= self.with_teacher
+        if given.get('bits'):
+            # Several precisions take the place of one.
+            found.pop('qw', None)
+            found.pop('qa', None)
         return found

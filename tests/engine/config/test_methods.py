@@ -47,6 +47,13 @@ def test_flags_beat_what_follows_from_the_bits():
     assert config(preset='lsq', qw=4, qa=4, wd=0.5).wd == 0.5
 
 
+def test_several_precisions_take_the_place_of_one():
+    found = config(preset='adabits', bits=('8', '6', '5', '4'), bits_loss='sum')
+    assert (found.qw, found.qa, found.lr, found.stem_bits) == (8, 8, 0.05, 8)
+    policy = found.quantization.to_policy()
+    assert [policy.at(bits).weight('x', 'body').bits for bits in (8, 6, 5, 4)] == [8, 6, 5, 4]
+
+
 def specs(name, role, **given):
     policy = config(preset=name, **given).quantization.to_policy()
     return policy.weight('x', role), policy.activation('x', role)

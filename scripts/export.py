@@ -148,7 +148,7 @@ def export(args: argparse.Namespace, path: Path) -> str:
     exporter = forms.exporter(form)
     if args.no_preprocess:
         exporter.leave_resize()
-    from engine.deployment import chaining, verification
+    from engine.deployment import chaining, snapping, verification
     from engine.runs import checkpoint
 
     prefix = checkpoint.find(args.run, args.epoch, 'RUN')
@@ -191,6 +191,8 @@ def export(args: argparse.Namespace, path: Path) -> str:
         faulty = {one.point for one in wrong}
         right = [point for point in points if point not in faulty]
         remedy = f'; --points {" ".join(right)} would be' if right else ''
+        if snapping.would_change(source):
+            remedy += '; --snap has sums of whole numbers, which are the same in any order'
         raise Differs(
             f'{args.out} is not made: {wrong[0].runtime} answers {wrong[0].wrong} of '
             f'{wrong[0].images} images differently at {wrong[0].point}{remedy}'

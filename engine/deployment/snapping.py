@@ -64,6 +64,14 @@ def snapped(source: Checkpoint) -> Snapped:
     return Snapped(dataclasses.replace(source, values=values), count, max(moved))
 
 
+def would_change(source: Checkpoint) -> bool:
+    """Whether a checkpoint has levels that are not whole numbers yet."""
+    try:
+        return snapped(source).moved > 0
+    except UsageError:
+        return False
+
+
 def _rules(source: Checkpoint) -> Mapping[str, Snap]:
     """Functions that snap variables, by name without the point.
 

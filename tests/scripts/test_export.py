@@ -363,6 +363,7 @@ def test_a_file_that_answers_differently_is_not_kept(low_bits, tmp_path, capsys,
     assert export.main([str(low_bits), '--out', str(tmp_path / 'a.onnx'), '--verify', '20']) == 1
     said = capsys.readouterr().err
     assert f'export: {tmp_path / "a.onnx"} is not made: onnxruntime 0 answers' in said
+    assert '; --snap has sums of whole numbers' in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -24,6 +24,7 @@ class Momentum:
     def __init__(self, options: OptimizerOptions):
         self._momentum = options.momentum
         self._nesterov = options.nesterov
+        self._kept: tf.Tensor | None = None
 
     def update(
         self, variable: tf.Variable, gradient: tf.Tensor, slots: Slots, step: Step
@@ -41,6 +42,14 @@ class Momentum:
             accum=slots['Momentum'].handle,
             lr=step.rate,
             grad=gradient,
-            momentum=self._momentum,
+            momentum=self._factor(),
             use_nesterov=self._nesterov,
         )
+
+    def _factor(self) -> tf.Tensor:
+        """The momentum: one tensor of a graph for all variables."""
+        graph = tf.get_default_graph()
+        if self._kept is None or self._kept.graph is not graph:
+            with graph.colocate_with(None, ignore_existing=True), tf.control_dependencies(None):
+                self._kept = tf.constant(self._momentum)
+        return self._kept

@@ -194,7 +194,7 @@ class Blocks(Normalisation):
         """
         other = copy.copy(self)
         other.training = False
-        other.statistics = {}
+        other.normalised = {}
         other.averages = {}
         other.quantization = self.quantization.untrained()
         other.weights = Kernels(other.quantization, training=self.training)

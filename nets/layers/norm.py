@@ -30,6 +30,22 @@ class Statistics(NamedTuple):
     count: tf.Tensor
 
 
+class Normalised(NamedTuple):
+    """What one normalisation has seen of a batch.
+
+    Attributes:
+        mean: [C].
+        variance: [C], unbiased.
+        x: the values.
+        channels: C.
+    """
+
+    mean: tf.Tensor
+    variance: tf.Tensor
+    x: tf.Tensor
+    channels: int
+
+
 class Averages(NamedTuple):
     """Names of the variables that hold the statistics of one normalisation for inference.
 
@@ -59,7 +75,7 @@ class Normalisation(Layout):
             this one.
 
     Attributes:
-        statistics: batch statistics of a training tower, by scope and point.
+        normalised: what normalisations of a training tower have seen, by scope and point.
         averages: the variables that averages of these are stored in, by scope and point.
         pixels: of an image, as every normalisation of a training tower sees them, by scope and
             point.
@@ -82,16 +98,27 @@ class Normalisation(Layout):
         self.quantization = quantization
         self.share_affine = share_affine
         self.main = main
-        self.statistics: dict[str, Statistics] = {}
+        self.normalised: dict[str, Normalised] = {}
         self.averages: dict[str, Averages] = {}
         self.pixels: dict[str, int] = {}
         self.updates: dict[str, tf.Operation] = {}
         self._point = point
         self._exchange = exchange
         self._exchanged = 0
+        self._counts: dict[str, tf.Tensor] = {}
         # One operation for all normalisations.
         self._empty = tf.zeros([0])
         self._move_by = tf.constant(1 - BN_MOMENTUM)
+
+    @property
+    def statistics(self) -> dict[str, Statistics]:
+        """Batch statistics of a training tower, by scope and point, for who calibrates."""
+        found = {}
+        for key, (mean, variance, x, channels) in self.normalised.items():
+            if key not in self._counts:
+                self._counts[key] = tf.size(x) // channels
+            found[key] = Statistics(mean, variance, self._counts[key])
+        return found
 
     def norm(self, name: str, x: tf.Tensor, *, zero_gamma: bool = False) -> tf.Tensor:
         """Batch normalisation with statistics of this operating point.
@@ -119,10 +146,8 @@ class Normalisation(Layout):
             y, batch_mean, batch_variance = self.normalise(x, gamma, beta, mean, variance)
             if self.training:
                 scope = self.quantization.current
-                count = tf.size(x) // channels
-                statistics = Statistics(batch_mean, batch_variance, count)
                 key = f'{scope}/{self._point}'
-                self.statistics[key] = statistics
+                self.normalised[key] = Normalised(batch_mean, batch_variance, x, channels)
                 self.averages[key] = Averages(mean.op.name, variance.op.name)
                 self._move(mean, batch_mean)
                 self._move(variance, batch_variance)

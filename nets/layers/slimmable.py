@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import Kernel
-from nets.layers.norm import BN_EPSILON, BN_MOMENTUM, Averages, Statistics
+from nets.layers.norm import BN_EPSILON, BN_MOMENTUM, Averages, Normalised
 from nets.layers.width import Routing, Width
 from nets.points import Point
 from quant.backend import tf
@@ -382,7 +382,7 @@ def _keep_statistics(
         return
     mean, variance = batch
     name = f'{scope}/{Point(width=width.index)}'
-    b.statistics[name] = Statistics(mean, variance, tf.size(x) // width.active)
+    b.normalised[name] = Normalised(mean, variance, x, width.active)
     means, variances = tables
     b.averages[name] = Averages(means.op.name, variances.op.name, width.index)
 

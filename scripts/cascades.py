@@ -3,13 +3,14 @@
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.console import followed
 from engine.errors import UsageError
-from engine.files import check_output, in_shell, writable, write_json
+from engine.files import check_writable, in_shell, writable, write_json
 from engine.quantities import quantity
 from engine.results import (
     cascade_search,
@@ -81,10 +82,7 @@ def run(args: argparse.Namespace) -> str:
     found = list(checkpoints(args.run).values())
     if not found:
         raise UsageError(f'{args.run}: no checkpoint (model-<step>.index) in this folder')
-    if args.out:
-        out = check_output(str(args.out), '--out ')
-    else:
-        out = writable(args.run / FOLDER / file_name(args))
+    out = output(args.out, args.run / FOLDER / file_name(args))
     study = prepared(args, found[-1])
     tried = candidates(args, study)
     chosen = [finished(study, one, asked) for asked, one in selected(args, study, tried)]
@@ -99,6 +97,20 @@ def run(args: argparse.Namespace) -> str:
         lines.append(f'run it: {command} --cascade {in_shell(out)}')
     note = '\n'.join([*lines, f'{out}: cascade of {args.run}'])
     return noted(formats.render([table(chosen)], args.format), note, args.format)
+
+
+def output(out: Path | None, default: Path) -> Path:
+    """Path of the file that ``--out`` names, or else of a result in the run folder.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    if out is None:
+        return writable(default)
+    check_writable(out.parent, f'--out {out}')
+    if out.is_dir():
+        raise UsageError(f'--out {out}: is a folder; give a file')
+    return out
 
 
 def _check_flags(args: argparse.Namespace) -> None:

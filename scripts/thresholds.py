@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import UsageError
-from engine.files import check_output, writable, write_json
+from engine.files import write_json
 from engine.quantities import quantity
 from engine.results import cascade_search, chains, exit_thresholds, formats
 from engine.results.exit_records import HOLDOUT, MADDS, MS, Exits, read_exits
@@ -103,10 +103,7 @@ def run(args: argparse.Namespace) -> str:
         raise UsageError(
             f'--sweep {args.sweep}: at least 2 budgets, for the first exit and the last'
         )
-    if args.out:
-        out = check_output(str(args.out), '--out ')
-    else:
-        out = writable(args.run / 'exits' / file_name(args))
+    out = cascades.output(args.out, args.run / 'exits' / file_name(args))
     unit = MS if args.latency else MADDS
     exits = read_exits(args.run, args.size, unit)
     *_, source = [str(args.run), *checkpoints(args.run).values()]

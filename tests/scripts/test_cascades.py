@@ -92,7 +92,7 @@ def test_an_accuracy(folder, capsys):
 
 
 def test_times(folder):
-    out = folder / 'own.json'
+    out = folder / 'new' / 'own.json'
     assert call(folder, '--cascade', 's12', 's20', '--latency', '2ms', '--out', str(out)) == 0
     found = cascades.read(out)
     assert found.unit == 'ms' and 1 <= found.holdout.cost <= 2

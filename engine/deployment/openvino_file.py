@@ -40,7 +40,7 @@ class OpenVinoFile:
         if threads:
             self._settings['INFERENCE_NUM_THREADS'] = threads
         self.texts = _texts(self._model)
-        self._chooses = len(self._model.outputs) > 1
+        self._chooses = self._cut is not None or len(self._model.outputs) > 1
 
     def at(self, number: int, side: int, thresholds: Sequence[float] = ()) -> Run:
         """A function that runs an operating point, see ``engine.deployment.runtimes.Loaded``.

@@ -5,12 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from engine.deployment import chaining, cutting, interpreter, onnx_file, program, runtimes
+from engine.deployment import chaining, cutting, interpreter, onnx_file, program, runtimes, trace
 from engine.deployment.choosing import Choosing
 from engine.deployment.onnxruntime_file import OnnxRuntimeFile
 from engine.deployment.openvino_file import OpenVinoFile
 from tests.engine.deployment.test_chaining import POINTS, by_hand, cascade
-from tests.engine.deployment.test_choices import MADE, three_exits
+from tests.engine.deployment.test_choices import (
+    CELLS,
+    MADE,
+    MIXED,
+    evaluated,
+    halfway,
+    three_exits,
+    undecided,
+)
 
 FILES = {'onnxruntime': OnnxRuntimeFile, 'openvino': OpenVinoFile}
 
@@ -58,6 +66,22 @@ def test_answers_are_those_of_the_program(whole, runtime):
         expected = np.concatenate([answers[number], executed[number]])
         np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-5)
         np.testing.assert_array_equal(images[number], before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('runtime', FILES)
+@pytest.mark.parametrize('cell', ['dsnet-gates-w2a2', 'msdnet-exits-w2a2'])
+@pytest.mark.usefixtures('shallow')
+def test_networks_answer_as_in_evaluation(cell, runtime):
+    source = undecided(cell)
+    name, _ = CELLS[cell]
+    thresholds = halfway(source)
+    whole = trace.of_points(source, [name], thresholds)
+    side = whole.points[name].side
+    run = FILES[runtime](written(whole), 1).at(0, side)
+    found = np.concatenate([run(image[None]) for image in MIXED[:, :side, :side]])
+    expected = evaluated(source, name, thresholds)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
 
 
 @pytest.mark.parametrize('runtime', FILES)

@@ -43,10 +43,10 @@ POINT_COLUMNS = (
     Column('layers', 'layers'),
     Column('madds', 'MAdds, M', 3, 1e6),
     Column('bit_ops', 'BitOps, G', 3, 1e9),
-    Column('low_bit_ops', 'of low bits, G', 3, 1e9),
     Column('parameters', 'parameters, M', 3, 1e6),
     Column('weight_bytes', 'weights, MB', 3, 1e6),
     Column('activation_bytes', 'activations, MB', 3, 1e6),
+    Column('low_bit_ops', 'of low bits, G', 3, 1e9),
 )
 Layers = Mapping[str, Sequence[cost.LayerRecord]]
 
@@ -141,10 +141,10 @@ def points(layers: Layers, names: Sequence[str]) -> Table:
                 len(passed),
                 cost.madds(passed),
                 cost.bit_ops(passed),
-                cost.bit_ops(cost.low_bit(passed)),
                 cost.parameters(passed),
                 cost.weight_bytes(passed),
                 cost.activation_bytes(passed),
+                cost.bit_ops(cost.low_bit(passed)),
             )
         )
     return Table('points', POINT_COLUMNS, rows)

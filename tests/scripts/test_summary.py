@@ -65,7 +65,8 @@ def test_resnet18(capsys):
         + 512 * 1000
         + 1000
     )
-    layers, madds, bit_ops, parameters, weights, activations = found['s224']
+    layers, madds, bit_ops, parameters, weights, activations, low = found['s224']
+    assert low == 0
     assert (layers, madds, bit_ops) == (21, 1814.073, round(1814073344 * 1024 / 1e9, 3))
     assert (parameters, weights) == (round(kernels / 1e6, 3), round(4 * kernels / 1e6, 3))
     assert activations == round(4 * (224 * 224 * 3 + 112 * 112 * 64) / 1e6, 3)
@@ -82,6 +83,7 @@ def test_bits(capsys):
     inner = 1e6 * full[1] - outer
     assert full[2] == pytest.approx(1024e-9 * (outer + inner), abs=1e-3)
     assert low[2] == pytest.approx(1e-9 * (1024 * outer + 4 * inner), abs=1e-3)
+    assert (low[6], full[6]) == (pytest.approx(4e-9 * inner, abs=1e-3), 0)
 
 
 def test_exits_include_the_earlier_ones(capsys):

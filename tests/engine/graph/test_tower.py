@@ -22,13 +22,19 @@ SAN = {**SMALL, 'net': 'san', 'kd_type': 'topdown'}
 WD = 0.01
 
 
-def build(**changes):
-    """A training tower; every variable that is not trained is set beside it."""
+def build(scale=0, **changes):
+    """A training tower; every variable that is not trained is set beside it.
+
+    Args:
+        scale: number that the second of two images has everywhere; the first one is black.
+        **changes: of the configuration.
+    """
     model = Model(Config.from_values(**{**SMALL, 'wd': WD, **changes}), data_format='NHWC')
     with TowerContext('', is_training=True):
-        feeds = [
-            tf.zeros([2, *spec.shape.as_list()[1:]], spec.dtype) for spec in model.inputs()[:-1]
-        ]
+        feeds = []
+        for spec in model.inputs()[:-1]:
+            image = tf.ones([1, *spec.shape.as_list()[1:]], spec.dtype)
+            feeds.append(tf.concat([0 * image, scale * image], axis=0))
         model.build_graph(*feeds, tf.zeros([2], tf.int32))
     return model
 
@@ -100,6 +106,14 @@ def test_classes_count_by_their_weights(changes):
     for name, value in terms_of(**changes).items():
         if name.startswith(('loss/s', 'loss/ensemble', 'loss/distillation')):
             assert weighted[name] == pytest.approx(3 * value, rel=1e-4, abs=1e-6), name
+
+
+def test_images_count_for_cascades():
+    """In the losses of sizes, and nowhere else."""
+    plain = terms_of(scale=200, kd=True)
+    found = terms_of(scale=200, kd=True, for_cascades=True)
+    changed = {name for name in plain if abs(found[name] - plain[name]) > 1e-5}
+    assert changed == {'loss', 'loss/s16', 'loss/s12'}
 
 
 def moved(gate_lr, optimizer):

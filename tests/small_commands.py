@@ -149,8 +149,9 @@ def make_runs(folder: Path) -> Path:
                 listed.append(str(path.relative_to(folder)))
     shutil.copy(folder / listed[0], folder / 'cat.jpg')
     (folder / 'images.txt').write_text('\n'.join(listed[-18:]) + '\n')
-    for name in ('resnet18.pth', 'model_best.pth.tar'):
-        write_published(folder / name, random_tensors(torchvision18(5)), arch=None)
+    # One to start from, with other classes, and one to be evaluated.
+    for name, classes in (('resnet18.pth', 5), ('model_best.pth.tar', len(CLASSES))):
+        write_published(folder / name, random_tensors(torchvision18(classes)), arch=None)
     link(folder)
     for name, flags in RUNS.items():
         command = f'python imagenet_tf.py {flags} --data photos {FEW} --logdir train_log/{name}'

@@ -152,7 +152,14 @@ class Precisions(Network):
         blocks: Blocks,
         thresholds: Sequence[float] = (),
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """As of ``Network.chosen``, of a network that is narrowed to one precision."""
+        """As of ``Network.chosen``, of a network that is narrowed to one precision.
+
+        Args:
+            size: of the images that are used.
+            views: float32 images by size.
+            blocks: the layer builder, for inference.
+            thresholds: by exit; of use to networks with exits alone.
+        """
         (bits,) = self.bits
         with blocks.precision(bits):
             return self.network.chosen(size, views, blocks, thresholds)
@@ -260,13 +267,25 @@ class _Stronger(Teaching):
     def added(
         self, loss: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """As of ``Teaching``, and as much from the stronger answers."""
+        """As of ``Teaching``, and as much from the stronger answers.
+
+        Args:
+            loss: of the logits.
+            logits: [N, classes].
+            weights: what each image counts, [N].
+        """
         return self._halved(super().added(loss, logits, weights), logits, weights)
 
     def joined(
         self, by_labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """As of ``Teaching``, and as much from the stronger answers."""
+        """As of ``Teaching``, and as much from the stronger answers.
+
+        Args:
+            by_labels: the loss.
+            logits: [N, classes].
+            weights: what each image counts, [N].
+        """
         if self.logits is None:
             return self._halved(by_labels, logits, weights)
         return self.added(self.label_weight * by_labels, logits, weights)

@@ -6,8 +6,10 @@ that chooses among four widths took twice the time and memory of its widest.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -19,6 +21,18 @@ Execute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 # Prepares a part.
 Prepare = Callable[[Part], Execute]
+
+_EVERY = contextvars.ContextVar('_EVERY', default=False)
+
+
+@contextlib.contextmanager
+def every_way() -> Iterator[None]:
+    """A block in which an image takes every way, so that no later one waits for its own."""
+    before = _EVERY.set(True)
+    try:
+        yield
+    finally:
+        _EVERY.reset(before)
 
 
 class Choosing:
@@ -41,6 +55,8 @@ class Choosing:
     def __call__(self, given: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         values = {**given, **self._head(given)}
         taken = bool(values[self._condition].item())
+        if _EVERY.get():
+            self._branch(not taken, values)(values)
         found = {**values, **self._branch(taken, values)(values)}
         return {name: found[name] for name in self._outputs}
 

@@ -18,6 +18,7 @@ from engine.deployment import images as inputs
 from engine.deployment.answers import Answer
 from engine.deployment.asked import Asked
 from engine.deployment.backend import Prediction, Way, joined, open_backend
+from engine.deployment.choosing import every_way
 from engine.deployment.views import batches, views
 from engine.errors import UsageError
 
@@ -200,8 +201,9 @@ class Predictor:
             side = max(way.preprocessing.view_sizes)
             blank = np.zeros([side, side, 3], np.uint8)
             # The first run prepares, and the second takes its time.
-            for _ in range(2):
-                list(answers.stream(way, [blank], True, False, None, 1, self.classes))
+            with every_way():
+                for _ in range(2):
+                    list(answers.stream(way, [blank], True, False, None, 1, self.classes))
 
     def _chosen(self, asked: Asked) -> tuple[Way, bool]:
         """The way that answers a call, and whether it takes images one by one.

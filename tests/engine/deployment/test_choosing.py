@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.deployment import chaining, cutting, interpreter, onnx_file, program, runtimes, trace
-from engine.deployment.choosing import Choosing
+from engine.deployment.choosing import Choosing, every_way
 from engine.deployment.onnxruntime_file import OnnxRuntimeFile
 from engine.deployment.openvino_file import OpenVinoFile
 from tests.engine.deployment.test_chaining import POINTS, by_hand, cascade
@@ -99,6 +99,21 @@ def test_a_branch_is_prepared_when_it_is_taken(runtime, sizes):
     # Thresholds are inputs in ONNX Runtime; in OpenVINO each choice of them has its own parts.
     assert counts == {'onnxruntime': [1, 2, 0], 'openvino': [2, 3, 0]}[runtime]
     assert max(sizes, default=0) < len(content)
+
+
+@pytest.mark.parametrize('runtime', FILES)
+def test_every_way_is_prepared_before_images_take_them(runtime, sizes):
+    opened = FILES[runtime](written(three_exits()), 1)
+    images = np.random.default_rng(1).integers(256, size=(1, 4, 4, 3), dtype=np.uint8)
+    for thresholds in ((-1e9,) * 3, (1e9,) * 3):
+        run = opened.at(0, 4, thresholds)
+        sizes.clear()
+        with every_way():
+            warm = run(images)
+        assert sizes or runtime == 'onnxruntime'
+        sizes.clear()
+        np.testing.assert_array_equal(run(images), warm)
+        assert not sizes
 
 
 def test_of_blocks_all_is_one_part():

@@ -38,6 +38,7 @@ OWN_SETTINGS = {
     r'scripts\.thresholds .*60M': '--budget 6M',
     r'--preset rs18_w2a2': '--sizes 28 24',
     r'--holdout 1000': '--holdout 12',
+    r'scripts\.prune_gates': '--share 0.51',
     r'bench train': '--steps 1 --data animals28 --arch resnet8 --sizes 16 --batch_size 2',
     r'bench data': '--images 8 --batch_size 4 --rounds 1',
     r'bench infer --net aig': '--arch resnet18 --size 64 --batches 2 --rounds 1 --rates 0.5',
@@ -90,7 +91,7 @@ RUNS = {
     'float': '--arch resnet8 --width 0.25 --sizes 28 24 20 --mode preact --epochs 1',
     'rsnet': '--arch resnet8 --width 0.25 --sizes 28 24 20 --kd --qw 2 --qa 2 --epochs 1',
     'cascade': '--arch resnet8 --width 0.25 --sizes 28 24 20 --holdout 12 --epochs 1',
-    'aig': '--preset demo-aig --epochs 1',
+    'aig': '--preset demo-aig --holdout 12 --epochs 1',
     'msdnet': '--preset demo-msdnet --holdout 12 --epochs 1',
     'dsnet': '--preset demo-dsnet --epochs 1',
 }

@@ -4,6 +4,7 @@ They are frozen at tensorflow 2.21 and tensorpack 0.11; a new version has to be 
 functions first. What tensorpack's documentation tells subclasses to override is not among them.
 """
 
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -33,6 +34,20 @@ def wait_for(op: Any, other: Any) -> None:
         other: one that does not depend on it.
     """
     op._add_control_input(other)
+
+
+def join_handle(handle: Any, variable: Any, name: str) -> None:
+    """Lets the handle of a resource variable and the variable be known from each other.
+
+    TensorFlow does so where it makes both, see ``quant.slim_variables``.
+
+    Args:
+        handle: tensor that is the handle.
+        variable: of that handle.
+        name: of both, in its graph.
+    """
+    handle._parent_trackable = weakref.ref(variable)
+    handle._unique_id = name
 
 
 def count_epochs(loop: Any, epochs: Iterable[int]) -> Iterator[int]:

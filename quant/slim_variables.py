@@ -10,11 +10,11 @@ handle and what belongs to it, and no public way puts them together.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 from quant.backend import resource_variables, tf
+from quant.private_api import join_handle
 
 # What is asked for of few variables, which are made as TensorFlow makes them.
 _SPECIAL = ('caching_device', 'constraint')
@@ -69,9 +69,7 @@ def _made(asked: dict[str, Any]) -> tf.Variable:
         initializer_op=write,
         in_graph_mode=True,
     )
-    # As TensorFlow knows a handle and its variable from each other.
-    handle._parent_trackable = weakref.ref(variable)
-    handle._unique_id = name
+    join_handle(handle, variable, name)
     collections = list(asked.get('collections') or [tf.GraphKeys.GLOBAL_VARIABLES])
     if trainable:
         collections.append(tf.GraphKeys.TRAINABLE_VARIABLES)

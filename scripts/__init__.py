@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.entry import ALL_MESSAGES, STATUS, begin, interruptible, quiet
 from engine.errors import Terminated, UsageError, told
@@ -46,8 +46,8 @@ def parser(name: str, description: str | None, more: str = '') -> 'Speller':
     return made
 
 
-def add_format(p: argparse._ActionsContainer) -> None:
-    """Adds the flag that says what a script's tables are written as."""
+def add_format(p: Any) -> None:
+    """Adds the flag that says what a script's tables are written as, to a parser or its group."""
     from engine.results import formats
 
     p.add_argument(

@@ -209,6 +209,7 @@ class Fake:
         self.logits = dict(zip(net.points, map(tf.constant, self.values)))
         self.extras = {}
         self.teaching = Teaching()
+        self.for_cascades = False
 
 
 LABELS = np.array([0, 4, 2, 2], 'int32')

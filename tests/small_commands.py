@@ -49,6 +49,7 @@ OWN_SETTINGS = {
     'animals28',
     r'bench scaling': '--quick --only bits --rounds 1',
     r'bench deploy': '--rounds 2 --images 8',
+    r'choose RUN --bitops': '--bitops 1G',
 }
 
 # In order: what a page has, and what is there.
@@ -68,6 +69,8 @@ SUBSTITUTIONS = (
     (r'train_log/demo/rs_kd_w2a2', 'train_log/rsnet'),
     (r'train_log/demo/rs_kd\b', 'train_log/float'),
     (r'\bFLOAT_RUN\b', 'train_log/float'),
+    (r'\bW2A2_RUN\b', 'train_log/rsnet'),
+    (r'\bW4A4_RUN\b', 'train_log/w4a4'),
 )
 
 # The run that a command is about, by what it is about, else by its page.
@@ -80,6 +83,7 @@ OF_COMMAND = {
     r'--point w03': 'dsnet',
 }
 OF_PAGE = {
+    'docs/bits.md': 'bits',
     'docs/cascade.md': 'cascade',
     'docs/exits.md': 'msdnet',
     'docs/gates.md': 'aig',
@@ -90,6 +94,9 @@ FEW = '--steps_per_epoch 2 --batch_size 8'
 RUNS = {
     'float': '--arch resnet8 --width 0.25 --sizes 28 24 20 --mode preact --epochs 1',
     'rsnet': '--arch resnet8 --width 0.25 --sizes 28 24 20 --kd --qw 2 --qa 2 --epochs 1',
+    'w4a4': '--arch resnet8 --width 0.25 --sizes 28 24 20 --qw 4 --qa 4 --epochs 1',
+    'bits': '--arch resnet8 --width 0.25 --sizes 28 20 12 --bits 4 2 --weight-quantizer '
+    '"lq(nested=True)" --epochs 1',
     'cascade': '--arch resnet8 --width 0.25 --sizes 28 24 20 --holdout 12 --epochs 1',
     'aig': '--preset demo-aig --holdout 12 --epochs 1',
     'msdnet': '--preset demo-msdnet --holdout 12 --epochs 1',

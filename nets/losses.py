@@ -6,8 +6,8 @@ Cross entropy, ensemble, distillation from the ensemble and from stronger points
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from quant.backend import tf
 from quant.options import option
@@ -221,11 +221,14 @@ class Teaching:
         logits: [N, classes] of its answers; None: there are only labels.
         weight: of the divergence from them.
         label_weight: of the losses by labels.
+        stronger: answers [N, classes] of this network, by the reference of logits that learn as
+            much from them as from all else.
     """
 
     logits: tf.Tensor | None = None
     weight: float = 1.0
     label_weight: float = 1.0
+    stronger: Mapping[Any, tf.Tensor] = dataclasses.field(default_factory=dict)
 
     def joined(
         self, by_labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None = None
@@ -237,9 +240,9 @@ class Teaching:
             logits: [N, classes].
             weights: what each image counts, [N].
         """
-        if self.logits is None:
-            return by_labels
-        return self.added(self.label_weight * by_labels, logits, weights)
+        if self.logits is not None:
+            by_labels = self.label_weight * by_labels
+        return self.added(by_labels, logits, weights)
 
     def added(
         self, loss: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None = None
@@ -251,9 +254,12 @@ class Teaching:
             logits: [N, classes].
             weights: what each image counts, [N].
         """
-        if self.logits is None or not self.weight:
+        if self.logits is not None and self.weight:
+            loss += self.weight * divergence(self.logits, logits, weights)
+        stronger = self.stronger.get(logits.ref())
+        if stronger is None:
             return loss
-        return loss + self.weight * divergence(self.logits, logits, weights)
+        return 0.5 * loss + 0.5 * divergence(stronger, logits, weights)
 
 
 def topdown(logits: Sequence[tf.Tensor], weights: tf.Tensor | None = None) -> tf.Tensor:

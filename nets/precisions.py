@@ -19,7 +19,6 @@ from typing import Any
 
 from nets import losses
 from nets.layers.blocks import Blocks, Outputs
-from nets.losses import Teaching
 from nets.network import Network
 from nets.points import DYNAMIC, Point
 from quant.backend import tf
@@ -31,7 +30,7 @@ TEACHERS = ('labels', 'next')
 
 @dataclasses.dataclass(frozen=True)
 class PrecisionOptions:
-    """What the precisions of a network learn, and from what.
+    """Losses and teachers of the precisions of a network.
 
     Attributes:
         bits_loss: a sum has the shared kernels learn at a rate that grows with the number of
@@ -89,7 +88,7 @@ class Precisions(Network):
         self.per_image_names = network.per_image_names
 
     def __getattr__(self, name: str) -> Any:
-        """What the network has beside the protocol.
+        """An attribute that the network has beside the protocol.
 
         Raises:
             AttributeError: the network has not.
@@ -211,10 +210,12 @@ class Precisions(Network):
         terms = {}
         above: Outputs | None = None
         for bits, part in outputs.parts.items():
-            part.teaching = outputs.teaching
+            teaching = outputs.teaching
             if above is not None and self.options_of_bits.bits_teacher == 'next':
-                part.teaching = _Stronger(outputs.teaching, above.logits, part.logits)
-            for name, value in self.network.loss(part, labels).items():
+                stronger = {own.ref(): above.logits[point] for point, own in part.logits.items()}
+                teaching = dataclasses.replace(teaching, stronger=stronger)
+            told = dataclasses.replace(part, teaching=teaching, for_cascades=outputs.for_cascades)
+            for name, value in self.network.loss(told, labels).items():
                 terms[spelled(name, bits)] = share * value
             above = part
         return terms
@@ -239,62 +240,6 @@ class Precisions(Network):
             # The precisions of a point stand beside each other.
             found[name] = tf.reshape(tf.stack(values, axis=2), [-1, len(self.points)])
         return found
-
-
-class _Stronger(Teaching):
-    """The next higher precision teaches, beside what teaches all.
-
-    Attributes:
-        teachers: stronger answers by what learns from them.
-
-    Args:
-        of_all: what teaches every precision.
-        above: logits of the next higher precision by point.
-        own: logits of the one that learns, likewise.
-    """
-
-    teachers: Mapping[Any, tf.Tensor]
-
-    def __init__(
-        self, of_all: Teaching, above: Mapping[Point, tf.Tensor], own: Mapping[Point, tf.Tensor]
-    ):
-        super().__init__(of_all.logits, of_all.weight, of_all.label_weight)
-        teachers = {}
-        for point, logits in own.items():
-            teachers[logits.ref()] = above[point]
-        object.__setattr__(self, 'teachers', teachers)
-
-    def added(
-        self, loss: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None = None
-    ) -> tf.Tensor:
-        """As of ``Teaching``, and as much from the stronger answers.
-
-        Args:
-            loss: of the logits.
-            logits: [N, classes].
-            weights: what each image counts, [N].
-        """
-        return self._halved(super().added(loss, logits, weights), logits, weights)
-
-    def joined(
-        self, by_labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None = None
-    ) -> tf.Tensor:
-        """As of ``Teaching``, and as much from the stronger answers.
-
-        Args:
-            by_labels: the loss.
-            logits: [N, classes].
-            weights: what each image counts, [N].
-        """
-        if self.logits is None:
-            return self._halved(by_labels, logits, weights)
-        return self.added(self.label_weight * by_labels, logits, weights)
-
-    def _halved(self, loss: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
-        teacher = self.teachers.get(logits.ref())
-        if teacher is None:
-            return loss
-        return 0.5 * loss + 0.5 * losses.divergence(teacher, logits, weights)
 
 
 def spelled(name: str, bits: int) -> str:

@@ -7,6 +7,7 @@ from engine.config.config import Config
 from engine.graph.tower import Model
 from nets import cost
 from nets.layers.blocks import Outputs
+from nets.losses import Teaching
 from nets.points import Point
 from nets.precisions import PreciseOutputs
 from quant.backend import tf
@@ -96,6 +97,54 @@ def test_losses_of_precisions(bits_loss, factor, run):
         for name, value in net.network.loss(part, tf.constant([1])).items():
             plain[f'{name}-b{bits}'] = value
     assert terms == pytest.approx({name: factor * value for name, value in run(plain).items()})
+
+
+def test_images_count_for_cascades_at_every_precision(run):
+    """As a cascade of sizes decides by the answers of the same precision."""
+    net = small().network()
+    rng = np.random.default_rng(0)
+    parts = {}
+    for bits in net.bits:
+        answers = {}
+        for point in net.network.points:
+            answers[point] = tf.constant(rng.normal(0, 2, (3, 2)), tf.float32)
+        parts[bits] = Outputs(answers)
+    labels = tf.constant([1, 0, 1])
+    alike = net.loss(PreciseOutputs({}, parts=parts), labels)
+    terms = net.loss(PreciseOutputs({}, parts=parts, for_cascades=True), labels)
+    expected = {}
+    for bits, part in parts.items():
+        own = net.network.loss(Outputs(part.logits, for_cascades=True), labels)
+        for name, value in own.items():
+            expected[f'{name}-b{bits}'] = 0.5 * value
+    alike, terms, expected = run([alike, terms, expected])
+    assert terms == pytest.approx(expected)
+    for name, value in alike.items():
+        assert abs(terms[name] - value) > 1e-3
+
+
+@pytest.mark.parametrize('weight', [0.0, 3.0])
+def test_two_teachers(weight, run):
+    """Another network teaches what it does without the next precision, which then has its half."""
+    net = small(bits_teacher='next').network()
+    size = Point(size=16)
+    strong, weak = tf.constant([[2.0, 0.0]]), tf.constant([[0.5, 0.0]])
+    parts = {4: Outputs({size: strong}), 2: Outputs({size: weak})}
+    teaching = Teaching(tf.constant([[0.0, 1.0]]), weight, 0.25)
+    terms = run(net.loss(PreciseOutputs({}, teaching=teaching, parts=parts), tf.constant([1])))
+    above, own, other = softmax([2.0, 0.0]), softmax([0.5, 0.0]), softmax([0.0, 1.0])
+
+    def divergence(teacher, student):
+        return float((teacher * np.log(teacher / student)).sum())
+
+    first = -0.25 * np.log(above[1]) + weight * divergence(other, above)
+    second = -0.25 * np.log(own[1]) + weight * divergence(other, own)
+    assert terms == pytest.approx(
+        {
+            'loss/s16-b4': 0.5 * first,
+            'loss/s16-b2': 0.5 * (0.5 * second + 0.5 * divergence(above, own)),
+        }
+    )
 
 
 def test_the_next_precision_teaches(run):

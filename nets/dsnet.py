@@ -306,11 +306,24 @@ class DSNet(Network):
     def loss(self, outputs: Outputs, labels: losses.Labels) -> dict[str, tf.Tensor]:
         """Named scalar terms, whose sum is the training loss without weight decay."""
         terms = self._gate_terms if self.gated else self._sandwich_terms
+        counted = counted_labels(outputs, self._labelled(outputs), labels)
         parts = {}
         for size in self.sizes:
-            for name, value in terms(outputs, size, labels).items():
+            found = terms(outputs, size, labels, counted[Point(size=size)])
+            for name, value in found.items():
                 parts[f'loss/{self.key(size)}{name}'] = value
         return parts
+
+    def _labelled(self, outputs: Outputs) -> dict[Point, tf.Tensor]:
+        """Logits that learn from the labels, by size: of the largest width, or as gates choose."""
+        found = {}
+        for size in self.sizes:
+            if self.gated:
+                logits = outputs.extras[f'{self.key(size)}dynamic']
+            else:
+                logits = outputs.logits[self.point(size, self.backbone.largest)]
+            found[Point(size=size)] = logits
+        return found
 
     def accumulators(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Sums over the batch that evaluation adds up.
@@ -334,11 +347,17 @@ class DSNet(Network):
         return f's{size}-' if self._sized else ''
 
     def _sandwich_terms(
-        self, outputs: Outputs, size: int, labels: losses.Labels
+        self, outputs: Outputs, size: int, labels: losses.Labels, counted: losses.Labels
     ) -> dict[str, tf.Tensor]:
         """The largest width learns from the labels, the others from the moving average or as it.
 
         Another network that teaches does so at every width.
+
+        Args:
+            outputs: of the tower.
+            size: of the images.
+            labels: of them.
+            counted: the same as they count at this size.
         """
         key = self.key(size)
         passes = {'largest': outputs.logits[self.point(size, self.backbone.largest)]}
@@ -350,10 +369,6 @@ class DSNet(Network):
             targets = _bootstrapped(outputs.extras, key)
         terms = {}
         weights = losses.weights_of(labels)
-        widest = {}
-        for each in self.sizes:
-            widest[Point(size=each)] = outputs.logits[self.point(each, self.backbone.largest)]
-        counted = counted_labels(outputs, widest, labels)[Point(size=size)]
         for name, logits in passes.items():
             if name in targets:
                 loss = losses.target_cross_entropy(targets[name], logits, weights)
@@ -364,9 +379,16 @@ class DSNet(Network):
         return terms
 
     def _gate_terms(
-        self, outputs: Outputs, size: int, labels: losses.Labels
+        self, outputs: Outputs, size: int, labels: losses.Labels, counted: losses.Labels
     ) -> dict[str, tf.Tensor]:
-        """An image that the narrowest route gets right should take it, any other the widest one."""
+        """An image that the narrowest route gets right should take it, any other the widest one.
+
+        Args:
+            outputs: of the tower.
+            size: of the images.
+            labels: of them.
+            counted: the same as they count at this size.
+        """
         options, extras, key = self.options, outputs.extras, self.key(size)
         narrowest = outputs.logits[self.point(size, self.routes[0])]
         easy = tf.nn.in_top_k(narrowest, losses.hard(labels), 1)  # [N]
@@ -378,8 +400,6 @@ class DSNet(Network):
         if options.faithful_gates:
             noisy = tf.nn.softmax(noisy)
         dynamic = extras[f'{key}dynamic']
-        chosen = {Point(size=each): extras[f'{self.key(each)}dynamic'] for each in self.sizes}
-        counted = counted_labels(outputs, chosen, labels)[Point(size=size)]
         by_labels = _smoothed(dynamic, counted, options.smoothing)
         mean = tf.reduce_mean(extras[f'{key}madds'])
         excess = mean / 1e9

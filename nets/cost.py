@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nets.points import Point
-
-FLOAT_BITS = 32
+from quant.quantizer import FLOAT_BITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +42,12 @@ class LayerRecord:
     role: str
     kernel: tuple[int, int, int, int]
     out: tuple[int, int]
-    weight_bits: int = 32
+    weight_bits: int = FLOAT_BITS
     basis: int = 0
     bias: int = 0
     generated: bool = False
     gate: str = ''
-    activation_bits: int = 32
+    activation_bits: int = FLOAT_BITS
     inputs: int = 0
     packed_bits: float = 0.0
     nested: bool = False
@@ -136,9 +135,9 @@ def weight_bytes(layers: Iterable[LayerRecord]) -> int:
 
 
 def stored(layers: Iterable[LayerRecord]) -> list[LayerRecord]:
-    """What a file holds of all these records, each layer once.
+    """Records of the weights that a file stores for all these records, each layer once.
 
-    Of a layer that widths share it holds the widest. Of one that several precisions quantize, the
+    Of a layer that widths share, the widest is stored. Of one that several precisions quantize, the
     values that belong to each, and all codes; of nested codes the longest, which start with the
     others.
 

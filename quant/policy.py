@@ -9,7 +9,7 @@ from typing import Any
 from quant import quantizer
 from quant.options import option
 from quant.precision import Precision, between, parse_all, spelled
-from quant.quantizer import FLOAT_BITS
+from quant.quantizer import FLOAT_BITS, MOST_BITS
 from quant.spelling import unknown
 
 # ``image`` is what the stem reads; the others are roles of layers with weights.
@@ -355,8 +355,10 @@ class QuantizationOptions:
     def _check(self) -> None:
         for name in BITS:
             bits = getattr(self, name)
-            if bits != FLOAT_BITS and not 1 <= bits <= 8:
-                raise ValueError(f'{name} {bits}: bits must be 1 to 8, or 32 for float')
+            if bits != FLOAT_BITS and not 1 <= bits <= MOST_BITS:
+                raise ValueError(
+                    f'{name} {bits}: bits must be 1 to {MOST_BITS}, or {FLOAT_BITS} for float'
+                )
         if self.snap_epochs and self.qw == self.qa == FLOAT_BITS:
             raise ValueError(f'snap_epochs {self.snap_epochs}: needs qw or qa of 8 bits or less')
         if self.fixed_qa and self.private_basis:

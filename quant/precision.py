@@ -4,8 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Bits of a quantizer.
-MOST_BITS = 8
+from quant.quantizer import MOST_BITS
 
 
 class Precision(NamedTuple):

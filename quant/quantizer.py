@@ -16,6 +16,9 @@ from quant.spelling import suggestion, unknown
 FLOAT = 'float'
 FLOAT_BITS = 32
 
+# Bits of any other quantizer are 1 to this.
+MOST_BITS = 8
+
 # Characters of a spec: far more than any options need.
 _LONGEST = 1000
 
@@ -288,8 +291,8 @@ def check_bits(quantizer: Quantizer, *, or_float: bool = False) -> None:
     bits = quantizer.bits
     if or_float and bits == FLOAT_BITS:
         return
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-        known = 'a whole number from 1 to 8'
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= MOST_BITS:
+        known = f'a whole number from 1 to {MOST_BITS}'
         if or_float:
             known += f', or {FLOAT_BITS}'
         raise ValueError(f'bits={bits!r} must be {known}')

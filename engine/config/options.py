@@ -13,6 +13,7 @@ from engine.data.preprocessing import RESIZES
 from engine.optimization.averages import WEIGHTS
 from quant import native
 from quant.options import option
+from quant.quantizer import MOST_BITS
 
 DATA_FORMATS = ('NHWC', 'NCHW')
 ACTIONS = {
@@ -359,7 +360,7 @@ class EvaluationFlags:
         'of a network of several precisions: those to test, by the bits of their weights; default: '
         'those it was trained at',
         low=1,
-        high=8,
+        high=MOST_BITS,
         short=('-eb',),
         metavar='BITS',
     )

@@ -65,7 +65,7 @@ def mean_clip(table: tf.Tensor, steps: float) -> tf.Tensor:
 
 
 def number(start: str | float) -> float:
-    """What is said to start from, 1 where that is the name of a statistic of a first batch."""
+    """The number to start from; 1 where ``start`` names a statistic of a first batch."""
     if isinstance(start, str):
         return 1.0
     return float(start)

@@ -136,7 +136,7 @@ class Quantization:
             return None
         return self.bits
 
-    def untrained(self) -> Quantization:
+    def inference(self) -> Quantization:
         """Another one of the same policy at this precision, for inference."""
         other = Quantization(self._policy, training=False, native=self.native)
         other.bits = self.bits

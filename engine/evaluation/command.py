@@ -402,6 +402,10 @@ def narrowed(
     found = family.evaluated(config, known, widths).at_bits(bits or ())
     found.check()
     if found != config:
-        flag = '-eb' if bits else '-ec'
-        checkpoint.check_points(source, found.network().points, '-ew' if widths else flag)
+        flag = '-ec'
+        if bits:
+            flag = '-eb'
+        if widths:
+            flag = '-ew'
+        checkpoint.check_points(source, found.network().points, flag)
     return found

@@ -79,12 +79,15 @@ def lend_bits(
         point = Point.parse(state.point) if state.point else Point()
         if state.kind is not Kind.TRAINED or point.bits is None or name in values:
             continue
-        gaps = [(abs(bits - point.bits), -bits) for bits in trained]
-        _, bits = min(gaps)
-        other = renamed(name, point, dataclasses.replace(point, bits=-bits))
+        bits = _nearest_bits(point.bits, trained)
+        other = renamed(name, point, dataclasses.replace(point, bits=bits))
         if other in values:
             lent[name] = values[other]
     return lent
+
+
+def _nearest_bits(bits: int, trained: Sequence[int]) -> int:
+    return min(sorted(trained, reverse=True), key=lambda other: abs(other - bits))
 
 
 def _lent(found: Mapping[int, np.ndarray], size: int, kind: Kind) -> np.ndarray:

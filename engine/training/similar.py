@@ -19,7 +19,7 @@ _Shapes = collections.Counter[tuple[int, ...]]
 
 
 def text(source: Checkpoint, config: Config) -> str:
-    """What is said of the architectures that are nearest: what they share of the parameters.
+    """A sentence that names the nearest architectures and the parameters that they share.
 
     Args:
         source: the checkpoint.

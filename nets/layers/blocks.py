@@ -196,7 +196,7 @@ class Blocks(Normalisation):
         other.training = False
         other.normalised = {}
         other.averages = {}
-        other.quantization = self.quantization.untrained()
+        other.quantization = self.quantization.inference()
         other.weights = Kernels(other.quantization, training=self.training)
         return other
 

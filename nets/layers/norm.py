@@ -31,7 +31,7 @@ class Statistics(NamedTuple):
 
 
 class Normalised(NamedTuple):
-    """What one normalisation has seen of a batch.
+    """A batch as one normalisation has seen it.
 
     Attributes:
         mean: [C].

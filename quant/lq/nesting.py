@@ -5,7 +5,7 @@ together. So a value is encoded once for all, and the counts and sums of the wid
 refit of every basis; each precision has its own. Codes are stored as numbers of sorted cells, whose
 leading bits are those of a precision; the bits of a code of LQ need not lie in that order.
 
-Cells are refined from those of the fewest bits, or those of the most bits are joined, see ``Way``.
+Cells are refined from those of the fewest bits, or those of the most bits are joined, see ``WAYS``.
 
 References:
     Any-Precision LLM, ICML 2024, https://arxiv.org/abs/2402.10517, splits every cell in two by one
@@ -29,7 +29,7 @@ REFINED, CUT = True, 'cut'
 WAYS = (False, REFINED, CUT)
 
 
-class Cells(NamedTuple):
+class SharedCells(NamedTuple):
     """The cells of the widest precision.
 
     Attributes:
@@ -92,7 +92,7 @@ def sums(basis: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
     return tf.transpose(tf.reduce_sum(terms, axis=2))
 
 
-def refined(least: tf.Tensor, most: tf.Tensor) -> Cells:
+def refined(least: tf.Tensor, most: tf.Tensor) -> SharedCells:
     """Cells of LQ at the fewest bits, each split in two by every further bit.
 
     A cell is split where the first vectors of the widest basis put its middle: half way between the
@@ -114,17 +114,17 @@ def refined(least: tf.Tensor, most: tf.Tensor) -> Cells:
         thresholds = _alternating(middles, thresholds)
         pairs = tf.stack([numbers, numbers + 2**bits], axis=2)  # [C, L, 2]
         numbers = tf.reshape(pairs, [most.shape[1], 2 ** (bits + 1)])
-    return Cells(thresholds, numbers, most.shape[0], ranked=False)
+    return SharedCells(thresholds, numbers, most.shape[0], ranked=False)
 
 
-def cut(most: tf.Tensor) -> Cells:
+def cut(most: tf.Tensor) -> SharedCells:
     """Cells of LQ at the most bits.
 
     Args:
         most: [B, C], its basis.
     """
     grid = levels.grid(most, -1)
-    return Cells(grid.thresholds, grid.numbers, most.shape[0], ranked=True)
+    return SharedCells(grid.thresholds, grid.numbers, most.shape[0], ranked=True)
 
 
 def _alternating(outer: tf.Tensor, inner: tf.Tensor) -> tf.Tensor:
@@ -148,7 +148,7 @@ class Encoded:
         table: statistics of the widest precision, as of ``levels.quantize``, or None.
     """
 
-    def __init__(self, w: tf.Tensor, found: Cells, widest: Grid, *, collect: bool):
+    def __init__(self, w: tf.Tensor, found: SharedCells, widest: Grid, *, collect: bool):
         self.cells = found
         self.table: tf.Tensor | None = None
         self._w = w

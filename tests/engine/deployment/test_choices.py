@@ -11,6 +11,7 @@ from engine import Predictor
 from engine.data.preprocessing import Preprocessing
 from engine.deployment import (
     choices,
+    cutting,
     description,
     integer_program,
     interpreter,
@@ -296,6 +297,18 @@ def test_exits_answer_by_budget_and_by_deadline(runtime, exits_file):
         predictor.anytime(images, deadline_ms=1, size=12)
     with pytest.raises(UsageError, match='the nearest is .* at s4-dynamic'):
         predictor.within(9)
+
+
+@pytest.mark.parametrize('runtime', RUNTIMES)
+def test_after_warm_up_no_image_waits_for_its_way(runtime, exits_file, monkeypatch):
+    predictor = Predictor(exits_file, backend=runtime, threads=1)
+    predictor.warm_up('s4-dynamic')
+    # A way that is not prepared yet could not be any more.
+    monkeypatch.delattr(cutting.Part, 'file')
+    colours = np.random.default_rng(1).integers(256, size=(16, 1, 1, 3), dtype=np.uint8)
+    images = list(np.broadcast_to(colours, (16, 4, 4, 3)))
+    found = predictor.predict(images, point='s4-dynamic')
+    assert set(found.points) == {'s4-x0', 's4-x1'}
 
 
 CELLS = {

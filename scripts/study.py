@@ -9,7 +9,7 @@
     python -m scripts.study study            # 20-30 minutes: 3 seeds, every baseline
     python -m scripts.study quantizers       # hours: every quantizer at W2A2 and W4A4, 3 seeds
     python -m scripts.study quantizers --quick                 # minutes: one seed, one rate
-    python -m scripts.study quantizers --table FOLDER          # its table again; --format
+    python -m scripts.study quantizers --table FOLDER          # its table in any --format
 
 Each network is a run of its own under ``--folder``; interrupting and starting again continues where
 it stopped.

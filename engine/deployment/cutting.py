@@ -21,9 +21,11 @@ _GRAPH = 7
 _NODE, _GRAPH_NAME, _INITIALIZER, _INPUT, _OUTPUT = 1, 2, 5, 11, 12
 _READ, _GIVEN, _KIND, _ATTRIBUTE = 1, 2, 4, 5
 _ATTRIBUTE_NAME, _BRANCH = 1, 6
-_NAMED = 16
 _VALUE_NAME, _VALUE_TYPE = 1, 2
 _TENSOR_NAME = 8
+
+# Bytes at the start of an attribute, among which is its name if that is one of a branch.
+_NAMED = 16
 
 # Types of tensors by those of arrays.
 _TYPES = {'float32': 1, 'uint8': 2, 'int64': 7, 'bool': 9}

@@ -2,7 +2,7 @@
 
     python examples/first_hour/make_photos.py /usr/share/tuxpaint/stamps photos
 
-No stamp is on both sides.
+No stamp is both in train/ and in val/.
 """
 
 import random

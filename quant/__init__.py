@@ -3,6 +3,7 @@
 Importing this package does not load TensorFlow; naming a quantizer does.
 """
 
-from quant.policy import ROLES, Policy, QuantizationOptions, Rule, low_bit
+from quant.policy import ROLES, Policy, Rule, low_bit
+from quant.policy_options import QuantizationOptions
 
 __all__ = ['ROLES', 'Policy', 'QuantizationOptions', 'Rule', 'low_bit']

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from quant import quantizer
-from quant.policy import LOW_BIT_ROLES, QuantizationOptions, Rule
+from quant.policy import LOW_BIT_ROLES, Rule
+from quant.policy_options import QuantizationOptions
 
 DEFAULT = QuantizationOptions.quantizer
 

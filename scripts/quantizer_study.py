@@ -22,8 +22,7 @@ from engine.results.quantizer_study import HOLDOUT, TEST, Result, Study
 from engine.schema import Amount, Positive
 from quant import pairs
 from quant.pairs import Pair
-from quant.policy import FLOAT_BITS
-from quant.quantizer import FLOAT
+from quant.quantizer import FLOAT, FLOAT_BITS
 from scripts import noted
 from scripts.study_worker import Asked, Workers
 

@@ -23,7 +23,7 @@ from engine.runs.folder import Run, open_run
 from engine.training import quantizer_starts, starting, train
 from quant import pairs
 from quant.backend import tf
-from quant.policy import FLOAT_BITS
+from quant.quantizer import FLOAT_BITS
 from quant.state import Kind
 from tests import checkpoints, test_grid
 from tests.engine.training.test_sync import few

@@ -33,7 +33,8 @@ from engine.quantities import counted
 from nets.losses import LossOptions
 from nets.precisions import PrecisionOptions
 from quant import options as ranges
-from quant.policy import FLOAT_BITS, QuantizationOptions
+from quant.policy_options import QuantizationOptions
+from quant.quantizer import FLOAT_BITS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from engine.optimization.schedules import ScheduleOptions
 from engine.optimization.teaching import TeachingOptions
 from nets.losses import LossOptions
 from nets.precisions import PrecisionOptions
-from quant.policy import QuantizationOptions
+from quant.policy_options import QuantizationOptions
 from quant.spelling import unknown
 
 # Group -> its options. Those of the network depend on it, and form the group ``options``.

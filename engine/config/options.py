@@ -1,8 +1,8 @@
 """Options of a run by group: what each is, what it can be, and what it is by default.
 
-A network's own options stand beside its class, those of quantizers in ``quant.policy``. Defaults
-are the published RS-Nets quantization recipe on ImageNet; networks, data sets and presets change
-them, see ``engine.config.resolve``.
+A network's own options stand beside its class, those of quantizers in ``quant.policy_options``.
+Defaults are the published RS-Nets quantization recipe on ImageNet; networks, data sets and presets
+change them, see ``engine.config.resolve``.
 """
 
 import dataclasses

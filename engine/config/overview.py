@@ -7,7 +7,8 @@ from engine.config.config import Config
 from engine.data.spec import Dataset
 from engine.quantities import counted
 from nets import cost
-from quant.policy import FLOAT_BITS, QuantizationOptions
+from quant.policy_options import QuantizationOptions
+from quant.quantizer import FLOAT_BITS
 
 # So many operating points are named.
 NAMED = 12

@@ -24,7 +24,8 @@ from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.schedules import ScheduleOptions
 from quant import options as ranges
 from quant import quantizer
-from quant.policy import BITS, FLOAT_BITS, QuantizationOptions
+from quant.policy_options import BITS, QuantizationOptions
+from quant.quantizer import FLOAT_BITS
 from quant.spelling import unknown
 
 # The set that comes with the project, and its largest size.

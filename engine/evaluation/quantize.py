@@ -23,7 +23,7 @@ from engine.runs.checkpoint import POINTS, Checkpoint, Restore
 from nets.points import Point, split_name
 from quant import backend, quantizer
 from quant.backend import new_graph, tf
-from quant.policy import FLOAT_BITS
+from quant.quantizer import FLOAT_BITS
 from quant.scope import Start
 
 # Training images that are observed where their number is not given.

@@ -12,7 +12,7 @@ from engine.files import read_json, write_json
 from engine.results.formats import Column, Table
 from engine.schema import Amount, Count, Percent
 from quant.pairs import Pair
-from quant.policy import FLOAT_BITS
+from quant.quantizer import FLOAT_BITS
 
 # What a training was scored on: images that were set aside to choose its rate by, or the test set.
 HOLDOUT, TEST = 'holdout', 'test'

@@ -14,7 +14,7 @@ from engine.errors import UsageError
 from engine.runs import resuming
 from engine.runs.folder import CONFIG
 from engine.training import starting
-from quant.policy import FLOAT_BITS
+from quant.quantizer import FLOAT_BITS
 
 # What was said of a stage and does not hold for the next, whose recipe differs.
 OF_STAGE = ('lr', 'epochs')

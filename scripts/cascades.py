@@ -184,7 +184,7 @@ def prepared(args: argparse.Namespace, prefix: str) -> Study:
     path = args.run / FOLDER / point_answers.FILE
     found = point_answers.read(path, identity)
     if found is None:
-        _check_run(args)
+        _check_run(args, unit)
         found = recorded(args)
     single = exit_records.pass_costs(args.run, list(found[HOLDOUT].points), unit)
     if not single:
@@ -206,11 +206,15 @@ def prepared(args: argparse.Namespace, prefix: str) -> Study:
     )
 
 
-def _check_run(args: argparse.Namespace) -> None:
+def _check_run(args: argparse.Namespace, unit: str) -> None:
     """Checks what would stop a recording, before the network is loaded.
 
+    Args:
+        args: the flags.
+        unit: of costs.
+
     Raises:
-        UsageError: the run set no images aside, or has no such point.
+        UsageError: the run set no images aside, or the chain is none of it.
     """
     held = holdout.read(args.run)
     if held is None and not records.read_config(args.run).get('holdout'):
@@ -219,7 +223,7 @@ def _check_run(args: argparse.Namespace) -> None:
         )
     layers = records.read_layers(args.run)
     if args.cascade != [AUTO]:
-        known = exit_records.pass_costs(args.run, list(layers), MADDS)
+        known = exit_records.pass_costs(args.run, list(layers), unit)
         chains.check(args.cascade, known, f'--cascade {" ".join(args.cascade)}')
 
 

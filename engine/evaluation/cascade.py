@@ -77,7 +77,11 @@ def evaluate(
     backend = backend_of(config, source)
     cascade.check_identity(backend.identity(), place)
     single = exit_records.pass_costs(Path(source.prefix).parent, backend.points, MADDS)
-    chains.check(cascade.points, single, place)
+    if cascade.unit == MADDS:
+        chains.check(cascade.points, single, place)
+    else:
+        # By milliseconds it ascends on the device that it was chosen for.
+        chains.check_known(cascade.points, single, place)
     if args.dry_run:
         return f'{cascade.name} fits {source.prefix}; dry run: nothing was evaluated or written'
     turns = functools.cache(backend.turns)

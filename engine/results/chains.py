@@ -84,6 +84,23 @@ def costs(points: Sequence[str], single: Mapping[str, float]) -> np.ndarray:
     return np.array(found, np.float64)
 
 
+def check_known(points: Sequence[str], single: Mapping[str, float], place: str) -> None:
+    """Checks that points are those of a network.
+
+    Args:
+        points: to be checked.
+        single: cost of each point that the network has.
+        place: start of messages: the flag or file that gave them.
+
+    Raises:
+        UsageError: a point is not there, or there is none.
+    """
+    unknown = [name for name in points if name not in single]
+    if unknown or not points:
+        named = ' '.join(unknown) or 'none'
+        raise UsageError(f'{place}: no point {named}; there are {" ".join(single)}')
+
+
 def check(points: Sequence[str], single: Mapping[str, float], place: str) -> None:
     """Checks that points are a chain of a network.
 
@@ -96,10 +113,7 @@ def check(points: Sequence[str], single: Mapping[str, float], place: str) -> Non
         UsageError: a point is not there, does not cost more than the one before, or they are too
             many.
     """
-    unknown = [name for name in points if name not in single]
-    if unknown or not points:
-        named = ' '.join(unknown) or 'none'
-        raise UsageError(f'{place}: no point {named}; there are {" ".join(single)}')
+    check_known(points, single, place)
     if len(points) > LARGEST_CHAIN:
         raise UsageError(f'{place}: {len(points)} stages; give at most {LARGEST_CHAIN}')
     for before, after in zip(points, points[1:]):

@@ -161,6 +161,15 @@ def test_a_run_that_set_nothing_aside(folder, capsys):
     assert 'set no images aside' in capsys.readouterr().err
 
 
+def test_a_chain_that_has_no_times(folder, capsys):
+    """Likewise: of all points, multiply-adds are known."""
+    (folder / 'cascades' / point_answers.FILE).unlink()
+    (profile,) = folder.glob('profile*.json')
+    profile.unlink()
+    assert call(folder, '--cascade', 's12', 's20', '--latency', '2ms') == 2
+    assert '--latency: no times' in capsys.readouterr().err
+
+
 def test_no_run(tmp_path, capsys):
     assert call(tmp_path, '--cascade', 'auto', '--budget', '3M') == 2
     assert 'no checkpoint' in capsys.readouterr().err

@@ -111,6 +111,8 @@ def test_what_is_chosen_is_what_is_measured(family, flags, make, threads_of_sess
         ('--cascade own.json --per-class', '--per-class with --cascade'),
         ('--cascade other.json', 'chosen for another checkpoint'),
         ('--cascade point.json', 'no point s14; there are s16 s12'),
+        ('--cascade down.json', 's12 costs no more than s16 before it'),
+        ('--cascade time.json', 'no point s14; there are s16 s12'),
     ],
 )
 def test_what_is_refused(line, part, make, tmp_path, monkeypatch, capsys):
@@ -121,10 +123,23 @@ def test_what_is_refused(line, part, make, tmp_path, monkeypatch, capsys):
         ('own', own),
         ('other', {}),
         ('point', own | {'points': ('s14', 's16')}),
+        ('down', own | {'points': ('s16', 's12')}),
+        ('time', own | {'points': ('s16', 's14'), 'unit': 'ms'}),
     ):
         cascades.write(Path(f'{name}.json'), cascade(**changes))
     assert imagenet_tf.main(['--eval', '-ec', str(run), *line.split()]) == 2
     assert part in capsys.readouterr().err
+
+
+def test_a_chain_chosen_by_milliseconds_need_not_ascend_in_multiply_adds(make, tmp_path, capsys):
+    """Precisions of a point have the same."""
+    run = make('rsnet')
+    identity = fingerprint.identity(str(run / 'model-1'))
+    file = tmp_path / 'own.json'
+    cascades.write(file, cascade(identity=identity, points=('s16', 's12'), unit='ms'))
+    line = ['--eval', '-ec', str(run), '--cascade', str(file), '--dry-run']
+    assert imagenet_tf.main(line) == 0
+    assert 's16+s12 fits' in capsys.readouterr().out
 
 
 def test_only_an_evaluation_has_one(capsys):

@@ -14,7 +14,7 @@ from engine.results.costs import Layers
 from engine.schema import Amount, Count, Part, Percent, checked
 from nets import cost
 from nets.points import DYNAMIC, Point
-from quant import QuantizationOptions, Rule, quantizer
+from quant import QuantizationOptions, Rule, precision, quantizer
 
 FLOAT_BITS = 32
 
@@ -162,6 +162,21 @@ def quantization_of(config: Mapping[str, Any]) -> Quantization:
         options.head_bits,
         options.policy,
     )
+
+
+def bits_of(config: Mapping[str, Any]) -> str:
+    """Bits of weights and activations of a run, at each of its precisions.
+
+    Args:
+        config: Fields of its ``config.json``.
+
+    >>> bits_of({'qw': 2, 'qa': 32}), bits_of({'qw': 4, 'qa': 4, 'bits': ['4', '2:4']})
+    ('2/32', '4/4 2/4')
+    """
+    pairs = [(config['qw'], config['qa'])]
+    if config.get('bits'):
+        pairs = list(precision.parse_all(config['bits']))
+    return ' '.join(f'{weights}/{activations}' for weights, activations in pairs)
 
 
 def bits_at(config: Mapping[str, Any], point: str) -> tuple[int, int]:

@@ -198,7 +198,7 @@ def table(listed: Iterable[Listed], root: Path) -> Table:
 def _cells(one: Listed, name: str) -> list[Any]:
     config = one.config
     epochs = config.get('epochs')
-    bits = f'{config["qw"]}/{config["qa"]}' if config else None
+    bits = records.bits_of(config) if config else None
     done = None
     if epochs is not None and one.state not in (IMPORTED, EVALUATION):
         done = f'{one.epoch or 0}/{epochs}'

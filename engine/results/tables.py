@@ -107,8 +107,8 @@ class Run:
 
     @property
     def bits(self) -> str:
-        """Bits of weights and activations, such as ``2/32``."""
-        return f'{self.config["qw"]}/{self.config["qa"]}'
+        """Bits of weights and activations, see ``records.bits_of``."""
+        return records.bits_of(self.config)
 
     @property
     def is_individual(self) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 
 from engine import families
 from engine.files import read_json
-from engine.results.records import FLOAT_BITS, Quantization, dataset_of, quantization_of
+from engine.results.records import Quantization, dataset_of, quantization_of
 from quant import quantizer
+from quant.quantizer import FLOAT_BITS
 
 FILE = Path(__file__).parents[1] / 'resources' / 'published.json'
 

@@ -9,7 +9,7 @@ from engine.files import to_json
 from engine.quantities import counted
 from engine.results import formats, published, rendering
 from engine.results.published import Published
-from engine.results.records import FLOAT_BITS
+from quant.quantizer import FLOAT_BITS
 
 # Of what a source does not say.
 UNKNOWN = '?'

@@ -15,8 +15,7 @@ from engine.schema import Amount, Count, Part, Percent, checked
 from nets import cost
 from nets.points import DYNAMIC, Point
 from quant import QuantizationOptions, Rule, precision, quantizer
-
-FLOAT_BITS = 32
+from quant.quantizer import FLOAT_BITS
 
 
 class Quantization(NamedTuple):

@@ -3,7 +3,7 @@
     python -m scripts.plot RUN... -o accuracy.png
     python -m scripts.plot RUN... --cost bitops -o bitops.svg      # or ms, memory
     python -m scripts.plot RUN... --curves -o curves.png           # how the training went
-    python -m scripts.plot docs/measured.json -o docs/accuracy.svg # a table in json
+    python -m scripts.plot docs/measured/demo*.json -o all.svg     # tables in json
 
 Individual models of one network are one line. A published curve that several runs share is drawn
 once. Points that ran with another point's BN statistics stand alone. The ensemble is left out: it

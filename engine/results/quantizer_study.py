@@ -10,7 +10,7 @@ from engine.errors import UsageError
 from engine.figures import new_figure
 from engine.files import read_json, write_json
 from engine.results.formats import Column, Table
-from engine.schema import Amount, Count, Percent
+from engine.schema import Amount, Count, Part, Percent
 from quant.pairs import Pair
 from quant.quantizer import FLOAT_BITS
 
@@ -79,7 +79,7 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class Study(Part):
     """A finished or unfinished study.
 
     Attributes:

@@ -172,14 +172,14 @@ def test_quick_says_what_it_is_not(tmp_path, instant, capsys):
 
 
 def test_the_documented_table_is_that_of_its_records(capsys):
-    records = ROOT / 'docs' / 'quantizer_study.json'
+    records = ROOT / 'docs' / 'measured' / 'quantizers.json'
     assert study.main(['quantizers', '--table', str(records), '--format', 'markdown']) == 0
     table = capsys.readouterr().out.strip()
     assert table in (ROOT / 'docs' / 'quantizers.md').read_text()
 
 
 def test_formats(tmp_path, capsys):
-    records = ROOT / 'docs' / 'quantizer_study.json'
+    records = ROOT / 'docs' / 'measured' / 'quantizers.json'
     found = {}
     for style in formats.FORMATS:
         assert study.main(['quantizers', '--table', str(records), '--format', style]) == 0

@@ -6,39 +6,22 @@ float network was trained; the best is the method's rate, and its networks are s
 set once. What is tried follows from the registry of quantizers, see ``quant.pairs``.
 """
 
-import argparse
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from engine import figures
-from engine.console import Progress
-from engine.errors import UsageError
-from engine.files import read_json, write_json, write_text
-from engine.results import formats, quantizer_study
-from engine.results.quantizer_study import HOLDOUT, TEST, Result, Study
+from engine.results import quantizer_study
+from engine.results.formats import Table
+from engine.results.study_records import HOLDOUT, TEST, Result, Study
 from engine.schema import Amount, Positive
 from quant import pairs
 from quant.pairs import Pair
-from quant.quantizer import FLOAT, FLOAT_BITS
-from scripts import noted
-from scripts.study_worker import Asked, Workers
+from scripts.study_tasks import NETWORK, Done, Kind, Task, fine_tuning, parent, parent_name
 
 # Bits of weights and activations; methods that have none of these come at their own.
 BITS = 2, 4
-
-# All networks, but for their quantizers and course.
-NETWORK = (
-    *('--preset', 'demo', '--sizes', '28', '20', '12', '--no-private_basis'),
-    *('--holdout', '1000'),
-)
-PARENT = Pair(FLOAT, FLOAT, FLOAT_BITS)
-PARENT_RATE = 0.05
-
-FORM = 'form.json'
-TASKS = 'tasks'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,32 +51,6 @@ QUICK_IS_NOT = (
     'quick form: one seed, one rate for all and short training. It shows that every method trains '
     'and roughly where it starts; it does not rank them.'
 )
-
-
-class Task(NamedTuple):
-    """One thing to do, and what it needs.
-
-    Attributes:
-        name: Of its record; of a training also of its run folder.
-        pair: The quantizers.
-        seed: Of the training.
-        rate: Learning rate.
-        scored: Which images are scored: ``holdout``, ``test`` or none.
-        needs: Names of tasks that must be done.
-        arguments: Of the program.
-        program: ``train``, ``score`` or ``export``.
-        run: Name of the run folder.
-    """
-
-    name: str
-    pair: Pair
-    seed: int
-    rate: float
-    scored: str
-    needs: tuple[str, ...]
-    arguments: tuple[str, ...]
-    program: str
-    run: str
 
 
 @functools.cache
@@ -128,7 +85,7 @@ class Plan:
 
     form: Form
     folder: Path
-    done: Mapping[str, Result]
+    done: Done
 
     def tasks(self) -> Iterator[Task]:
         """All tasks whose rate is known, in their order."""
@@ -191,33 +148,28 @@ class Plan:
         return best if scores[best] > 0 else None
 
     def _parent(self, seed: int) -> Task:
-        name = f'float-seed{seed}'
-        epochs = str(self.form.parent_epochs)
-        arguments = (*NETWORK, '--seed', str(seed), '--epochs', epochs, '--lr', str(PARENT_RATE))
-        return Task(name, PARENT, seed, PARENT_RATE, TEST, (), arguments, 'train', name)
+        return parent(seed, self.form.parent_epochs)
 
     def _training(self, pair: Pair, seed: int, rate: float, scored: str) -> Task:
         name = name_of(pair, seed, rate)
-        parent = f'float-seed{seed}'
-        bits = str(pair.bits)
-        arguments = [*NETWORK, '--seed', str(seed), '--load', str(self.folder / parent)]
+        result = Result(name, *pair, seed, rate, self.form.steps, scored)
+        start, bits = parent_name(seed), str(pair.bits)
+        arguments = [*NETWORK, '--load', str(self.folder / start), *fine_tuning(result)]
         arguments += ['--qw', bits, '--qa', bits, '--weight-quantizer', pair.weight]
-        arguments += ['--activation-quantizer', pair.activation, '--lr', str(rate)]
-        arguments += ['--batch_size', '32', '--epochs', '1', '--warmup', '0.1']
-        arguments += ['--steps_per_epoch', str(self.form.steps)]
+        arguments += ['--activation-quantizer', pair.activation]
         if scored == HOLDOUT:
             arguments.append('--score_holdout')
-        needs = (parent,)
-        return Task(name, pair, seed, rate, scored, needs, tuple(arguments), 'train', name)
+        return Task(result, (start,), 'train', tuple(arguments), name)
 
     def _test(self, pair: Pair, rate: float) -> Task:
         run = name_of(pair, 0, rate)
-        arguments = ('--eval', '--no-score_holdout')
-        return Task(f'{run}-test', pair, 0, rate, TEST, (run,), arguments, 'score', run)
+        result = Result(f'{run}-test', *pair, 0, rate, self.form.steps, TEST)
+        return Task(result, (run,), 'score', ('--eval', '--no-score_holdout'), run)
 
     def _export(self, pair: Pair, rate: float) -> Task:
         run = name_of(pair, 0, rate)
-        return Task(f'{run}-file', pair, 0, rate, '', (run,), ('--verify', '100'), 'export', run)
+        result = Result(f'{run}-file', *pair, 0, rate, self.form.steps)
+        return Task(result, (run,), 'export', ('--verify', '100'), run)
 
 
 def name_of(pair: Pair, seed: int, rate: float) -> str:
@@ -232,144 +184,21 @@ def name_of(pair: Pair, seed: int, rate: float) -> str:
     return f'w{pair.bits}a{pair.bits}-{label}-rate{rate:g}-seed{seed}'
 
 
-def read_done(folder: Path) -> dict[str, Result]:
-    """Results of the tasks of a study that are done."""
-    found = {}
-    for path in sorted((folder / TASKS).glob('*.json')):
-        result = read_json(path, Result, 'delete it to have this task done again')
-        found[result.task] = result
-    return found
-
-
-def open_form(folder: Path, form: Form) -> None:
-    """Records the form of a study in its folder, or checks that it is the one that is there.
-
-    Raises:
-        UsageError: The folder holds a study of another form.
-    """
-    path = folder / FORM
-    if not path.exists():
-        write_json(path, dataclasses.asdict(form))
-        return
-    known = read_json(path, Form, 'choose another --folder')
-    if known != form:
-        raise UsageError(
-            f'--folder {folder}: holds a study of another form ({known}); choose another folder, '
-            'or give the same flags'
-        )
-
-
-def asked(task: Task, folder: Path, form: Form) -> Asked:
-    """A task as a worker gets it.
-
-    Args:
-        task: The task.
-        folder: Of the study.
-        form: How much is run.
-    """
-    empty = Result(
-        task.name,
-        task.pair.weight,
-        task.pair.activation,
-        task.pair.bits,
-        task.seed,
-        task.rate,
-        form.steps if task.pair != PARENT else 0,
-        task.scored,
-    )
-    return Asked(task.program, task.arguments, folder / task.run, folder / TASKS, empty)
-
-
-def run_tasks(form: Form, folder: Path, processes: int) -> None:
-    """Does all tasks that are not done, some at a time.
-
-    Args:
-        form: How much is run.
-        folder: Of the study.
-        processes: Tasks at a time.
-    """
-    done = read_done(folder)
-    total = Plan(form, folder, done).total()
-    with (
-        Workers(processes) as workers,
-        Progress('study', total, 'tasks', done=len(done)) as progress,
-    ):
-        while True:
-            for task in Plan(form, folder, done).tasks():
-                if not workers.idle:
-                    break
-                is_ready = all(name in done for name in task.needs)
-                if task.name in done or task.name in workers.busy or not is_ready:
-                    continue
-                progress.note(task.name)
-                workers.start(asked(task, folder, form))
-            if not workers.busy:
-                return
-            for result in workers.finished():
-                done[result.task] = result
-                progress.update()
-
-
-def collect(folder: Path) -> Study:
-    """Gathers the records of a study into one file."""
-    form = read_json(folder / FORM, Form, 'run the study again')
-    study = Study(dataclasses.asdict(form), list(read_done(folder).values()))
-    quantizer_study.write(folder, study)
-    return study
-
-
-def shown(study: Study, style: str) -> str:
-    """The table of a study, and what is to be said beside it.
-
-    Args:
-        study: The records.
-        style: One of ``formats.FORMATS``.
-    """
-    table = quantizer_study.table(study, pairs.DEFAULT)
-    notes = quantizer_study.failures(study)
-    if not table.rows:
-        notes.insert(0, quantizer_study.NOTHING)
+def said(study: Study) -> list[str]:
+    """What is to be said beside the table."""
     if study.form.get('seeds') == 1 and len(study.form.get('rates', ())) == 1:
-        notes += ['', QUICK_IS_NOT]
-    text = formats.render([table], style)
-    note = '\n'.join(notes).strip()
-    return noted(text, note, style) if note else text
+        return ['', QUICK_IS_NOT]
+    return []
 
 
-def written(study: Study, folder: Path) -> str:
-    """Writes the table, and the picture where matplotlib is there, and says where they are."""
-    write_text(folder / 'table.md', shown(study, 'markdown') + '\n')
-    lines = []
-    if figures.available():
-        picture = folder / 'quantizers.svg'
-        figures.save(quantizer_study.draw(study, pairs.DEFAULT), str(picture))
-        lines.append(f'picture: {picture}')
-    lines.append(f'table: {folder / "table.md"}, records: {folder / quantizer_study.RECORDS}')
-    return '\n'.join(lines)
+def tables(study: Study) -> list[Table]:
+    """The table, in which methods are compared with the default quantizer."""
+    return [quantizer_study.table(study, pairs.DEFAULT)]
 
 
-def run(args: argparse.Namespace) -> str:
-    """Runs or continues a study and returns its table, or that of records that are there.
+def draw(study: Study) -> Any:
+    """The figure, likewise."""
+    return quantizer_study.draw(study, pairs.DEFAULT)
 
-    Raises:
-        UsageError: The folder holds another study, or there are no records.
-    """
-    if args.table is not None:
-        return shown(quantizer_study.read(args.table), args.format)
-    form = QUICK if args.quick else FULL
-    given: dict[str, Any] = {}
-    for name in ('seeds', 'steps', 'rates'):
-        value = getattr(args, name)
-        if value is not None:
-            given[name] = tuple(value) if name == 'rates' else value
-    form = dataclasses.replace(form, **given)
-    kind = 'quantizers-quick' if args.quick else 'quantizers'
-    folder = args.folder or Path('train_log') / kind
-    (folder / TASKS).mkdir(parents=True, exist_ok=True)
-    open_form(folder, form)
-    try:
-        run_tasks(form, folder, max(1, args.processes))
-    finally:
-        study = collect(folder)
-    text = shown(study, args.format)
-    return noted(text, written(study, folder), args.format)
+
+KIND = Kind('quantizers', FULL, QUICK, Plan, tables, draw, said)

@@ -10,6 +10,8 @@
     python -m scripts.study quantizers       # hours: every quantizer at W2A2 and W4A4, 3 seeds
     python -m scripts.study quantizers --quick                 # minutes: one seed, one rate
     python -m scripts.study quantizers --table FOLDER          # its table in any --format
+    python -m scripts.study bits             # hours: one network of 4, 3 and 2 bits against three
+    python -m scripts.study bits --table FOLDER --picture FILE # likewise, and its picture
 
 Each network is a run of its own under ``--folder``; interrupting and starting again continues where
 it stopped.
@@ -17,6 +19,7 @@ it stopped.
 
 import argparse
 import dataclasses
+import importlib
 import math
 import os
 import statistics
@@ -36,9 +39,11 @@ from scripts import accuracy_table, add_format, export, parser, plot, status
 from scripts.trainings import ONE_THREAD, Job, Trainer
 
 PRESETS = families.presets()
-QUANTIZERS = 'quantizers'
-# Flags of the study of quantizers alone, as argparse names them.
-OF_QUANTIZERS = ('quick', 'table', 'seeds', 'steps', 'rates')
+# Studies of many tasks, and the modules that say which.
+QUANTIZERS, BITS = 'quantizers', 'bits'
+STUDIES = {QUANTIZERS: 'quantizer_study', BITS: 'bits_study'}
+# Their flags, as argparse names them.
+OF_STUDIES = ('quick', 'table', 'picture', 'seeds', 'steps')
 SEEDS = 3
 
 
@@ -215,12 +220,13 @@ def study(args: argparse.Namespace) -> str:
     """Trains, reports, and says how long it took. Ends the program where a run failed.
 
     Raises:
-        UsageError: The folder holds another study of quantizers.
+        UsageError: The folder holds another study.
     """
-    if args.experiment == QUANTIZERS:
-        from scripts import quantizer_study
+    if args.experiment in STUDIES:
+        from scripts import study_tasks
 
-        return quantizer_study.run(args)
+        module = importlib.import_module(f'scripts.{STUDIES[args.experiment]}')
+        return study_tasks.run(module.KIND, args)
     folder = args.folder or Path('train_log') / args.experiment
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
@@ -242,7 +248,7 @@ def study(args: argparse.Namespace) -> str:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     p = parser('study', __doc__)
-    p.add_argument('experiment', choices=[*experiments(), QUANTIZERS])
+    p.add_argument('experiment', choices=[*experiments(), *STUDIES])
     p.add_argument('--folder', type=Path, help='default: train_log/<experiment>')
     p.add_argument(
         '--processes',
@@ -251,15 +257,18 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='runs at a time (default %(default)s)',
     )
     p.add_argument('--bf16', action='store_true', help='train with activations in bfloat16')
-    group = p.add_argument_group('quantizers')
+    group = p.add_argument_group('quantizers and bits')
     group.add_argument('--quick', action='store_true', help='one seed, one rate, short trainings')
     group.add_argument(
         '--table', type=Path, metavar='PATH', help='print the table of a folder or file of records'
     )
+    group.add_argument('--picture', metavar='FILE', help='of --table: draw it, too')
     add_format(group)
     group.add_argument('--seeds', type=int, metavar='N', help='float networks to start from')
     group.add_argument('--steps', type=int, metavar='N', help='of fine-tuning')
-    group.add_argument('--rates', type=float, nargs='+', metavar='LR', help='to choose from')
+    group.add_argument(
+        '--rates', type=float, nargs='+', metavar='LR', help='of quantizers, to choose from'
+    )
     args = p.parse_args(argv)
     _check(p, args)
     return args
@@ -267,14 +276,19 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _check(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuses flags that the experiment does not have, and values that are none."""
-    if args.experiment != QUANTIZERS:
-        for name in OF_QUANTIZERS:
+    named = ' and '.join(f'`{name}`' for name in STUDIES)
+    if args.experiment not in STUDIES:
+        for name in OF_STUDIES:
             if getattr(args, name):
-                p.error(f'--{name}: only `quantizers` has it')
+                p.error(f'--{name}: only {named} have it')
         if args.format != formats.FORMATS[0]:
-            p.error(f'--format {args.format}: only `quantizers` has it')
+            p.error(f'--format {args.format}: only {named} have it')
     elif args.bf16:
-        p.error('--bf16: `quantizers` trains in float32')
+        p.error(f'--bf16: `{args.experiment}` trains in float32')
+    if args.picture and not args.table:
+        p.error('--picture: draws the records of --table; give it, too')
+    if args.rates and args.experiment != QUANTIZERS:
+        p.error('--rates: only `quantizers` has it')
     for name in ('seeds', 'steps'):
         value = getattr(args, name)
         if value is not None and value < 1:

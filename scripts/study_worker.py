@@ -5,6 +5,7 @@ python -m scripts.study_worker FILE     # started by scripts.study, with an open
 
 import contextlib
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import statistics
@@ -19,8 +20,9 @@ from typing import Any
 from engine.entry import STATUS
 from engine.errors import UsageError
 from engine.files import write_json
-from engine.results import costs, records
-from engine.results.quantizer_study import Result
+from engine.results import records
+from engine.results.study_records import Result
+from nets import cost
 from scripts.trainings import ONE_THREAD
 
 # What a training says whose loss is no number: it is a result.
@@ -206,14 +208,17 @@ def _export(asked: Asked) -> int:
 
 def _scores(asked: Asked) -> dict[str, Any]:
     """Top-1 by operating point, and what the weights take."""
-    config = records.read_config(asked.run)
     layers = records.read_layers(asked.run)
-    points = [f's{size}' for size in config['sizes']]
     top1 = {}
-    for point in points:
+    for point in layers:
         top1[point] = records.read_score(asked.run / 'eval' / f'{point}.json').top1
-    found = costs.point_cost(layers, points[0], config['sizes'])
-    return {'top1': top1, 'weight_bytes': found and found.weight_bytes}
+    stored = cost.stored(itertools.chain(*layers.values()))
+    codes = [dataclasses.replace(layer, basis=0, bias=0) for layer in cost.low_bit(stored)]
+    return {
+        'top1': top1,
+        'weight_bytes': cost.weight_bytes(stored),
+        'code_bytes': cost.weight_bytes(codes),
+    }
 
 
 def _trained(asked: Asked) -> dict[str, Any]:

@@ -20,8 +20,9 @@ NOT_RUN = {
     r'^make ': 'minutes to hours, and itself part of it; targets are checked',
     r'pip install|apt-get|-m venv': 'downloads',
     r'^pytest ': 'itself part of it',
-    r'scripts\.study (demo|study)|scripts\.study quantizers( --seeds|$)': 'minutes to hours; '
-    'tests/scripts/test_study.py and test_quantizer_study.py run them small',
+    r'scripts\.study (demo|study)|scripts\.study (quantizers|bits)( --seeds|$)': 'minutes to '
+    'hours; tests/scripts/test_study.py, test_quantizer_study.py and test_bits_study.py '
+    'run them small',
     r'--workers|^W=': 'several machines; tests/engine/training/test_cluster.py has processes',
     r'bench peers': 'needs PyTorch; tests/scripts/test_bench_peers.py',
     r'bench NAME': 'stands for the others',

@@ -1,114 +1,19 @@
-"""Records of a study of quantizers, and the table and the figure that are made of them alone."""
+"""The table and the figure of a study of quantizers, made of its records alone."""
 
-import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from engine.errors import UsageError
 from engine.figures import new_figure
-from engine.files import read_json, write_json
+from engine.results import study_records
 from engine.results.formats import Column, Table
-from engine.schema import Amount, Count, Part, Percent
+from engine.results.study_records import NOTHING, TEST, Result, Study
 from quant.pairs import Pair
 from quant.quantizer import FLOAT_BITS
 
-# What a training was scored on: images that were set aside to choose its rate by, or the test set.
-HOLDOUT, TEST = 'holdout', 'test'
-
 # Points of top-1 below the best that a figure shows; what is worse stands at its edge as a number.
 SHOWN = 12.0
-
-# What there is to say of a study without numbers.
-NOTHING = 'nothing is scored yet; run the study again'
-
-# The file with all records of a study.
-RECORDS = 'records.json'
-
-REMEDY = 'give the folder of a study, or the records.json of one'
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """The result of one task of a study.
-
-    Attributes:
-        task: Its name, by which others of the study know it.
-        weight: Spec of the quantizer of weights, without bits; ``float`` of a parent.
-        activation: Spec of that of activations.
-        bits: Of both; 32 is float.
-        seed: Of the training.
-        rate: Learning rate.
-        steps: Of the training.
-        scored: Which images ``top1`` is of: ``holdout`` or ``test``; empty where none were scored.
-        top1: Percent by operating point.
-        step_ms: CPU time of a training step in milliseconds; None where nothing was trained.
-        cpu_seconds: CPU time of the whole task.
-        weight_bytes: Of the packed weights as the cost model has them.
-        file_bytes: Of the exported file; None where none was made.
-        failed: Why there is no number; empty where there is one.
-    """
-
-    task: str
-    weight: str
-    activation: str
-    bits: Count
-    seed: Count
-    rate: Amount
-    steps: Count
-    scored: str = ''
-    top1: dict[str, Percent] = dataclasses.field(default_factory=dict)
-    step_ms: Amount | None = None
-    cpu_seconds: Amount = 0.0
-    weight_bytes: Count | None = None
-    file_bytes: Count | None = None
-    failed: str = ''
-
-    @property
-    def method(self) -> Pair:
-        """The quantizers with their bits."""
-        return Pair(self.weight, self.activation, self.bits)
-
-    @property
-    def mean(self) -> float:
-        """Mean top-1 over the operating points; 0 of a training that failed."""
-        if not self.top1:
-            return 0.0
-        return statistics.fmean(self.top1.values())
-
-
-@dataclasses.dataclass(frozen=True)
-class Study(Part):
-    """A finished or unfinished study.
-
-    Attributes:
-        form: What was planned, for a reader.
-        results: Of its tasks.
-    """
-
-    form: dict[str, Any]
-    results: list[Result]
-
-
-def read(path: Path) -> Study:
-    """The records of a study.
-
-    Args:
-        path: Its folder, or its file of records.
-
-    Raises:
-        UsageError: There are none, or they are damaged.
-    """
-    file = path / RECORDS if path.is_dir() else path
-    if not file.exists():
-        raise UsageError(f'{file}: no such file; {REMEDY}')
-    return read_json(file, Study, REMEDY)
-
-
-def write(path: Path, study: Study) -> None:
-    """Writes the records of a study into its folder."""
-    write_json(path / RECORDS, dataclasses.asdict(study))
 
 
 class Row(NamedTuple):
@@ -204,11 +109,6 @@ def table(study: Study, default: str) -> Table:
     return Table('methods', columns, cells)
 
 
-def failures(study: Study) -> list[str]:
-    """What did not come to its end, and why."""
-    return [f'* {result.task}: {result.failed}' for result in study.results if result.failed]
-
-
 def _cells(row: Row, points: Sequence[str]) -> list[Any]:
     """A method in the columns of ``table``."""
     first = row.results[0]
@@ -220,21 +120,21 @@ def _cells(row: Row, points: Sequence[str]) -> list[Any]:
     if first.bits == FLOAT_BITS:
         bits, label = 'float', ''
     rates = dict.fromkeys(f'{result.rate:g}' for result in row.results)
-    by_size = by_point(row.results)
+    by_size = study_records.by_point(row.results)
     texts = [f'{by_size[point]:.1f}' for point in points if point in by_size]
     return [
         bits,
         label,
-        _spread(means),
-        _difference(differences),
+        study_records.spread(means),
+        study_records.difference(differences),
         ' / '.join(texts),
         first.bits,
         first.weight,
         first.activation,
         statistics.fmean(means),
-        _deviation(means),
+        study_records.deviation(means),
         statistics.fmean(differences) if differences else None,
-        _deviation(differences),
+        study_records.deviation(differences),
         *[by_size.get(point) for point in points],
         ', '.join(rates),
         len(row.results),
@@ -242,37 +142,6 @@ def _cells(row: Row, points: Sequence[str]) -> list[Any]:
         first.weight_bytes,
         row.file_bytes,
     ]
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    """Standard deviation; None of fewer than two values."""
-    return statistics.stdev(values) if len(values) > 1 else None
-
-
-def _spread(values: Sequence[float]) -> str:
-    """Mean, and the deviation where there are several values."""
-    text = f'{statistics.fmean(values):.2f}'
-    if len(values) > 1:
-        text += f' ±{statistics.stdev(values):.2f}'
-    return text
-
-
-def _difference(differences: Sequence[float]) -> str:
-    """Mean of differences, and their deviation where there are several."""
-    if not differences:
-        return ''
-    text = f'{statistics.fmean(differences):+.2f}'
-    if len(differences) > 1:
-        text += f' ({statistics.stdev(differences):.2f})'
-    return text
-
-
-def by_point(results: Sequence[Result]) -> dict[str, float]:
-    """Mean top-1 of every operating point over the seeds."""
-    found = {}
-    for point in results[0].top1:
-        found[point] = statistics.fmean(result.top1[point] for result in results)
-    return found
 
 
 def draw(study: Study, default: str) -> Any:
@@ -327,8 +196,3 @@ def _draw_bits(panel: Any, bits: int, found: Sequence[Row], default: str) -> Non
     panel.set_ylim(0.3, len(found) + 0.7)
     panel.set_title(f'W{bits}A{bits}', fontsize=10, loc='left')
     panel.grid(axis='x', color='0.9')
-
-
-def finished(results: Iterable[Result]) -> Mapping[str, Result]:
-    """Results by the names of their tasks."""
-    return {result.task: result for result in results}

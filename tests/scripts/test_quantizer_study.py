@@ -10,63 +10,26 @@ import pytest
 
 from engine.config import cli
 from engine.config.resolve import resolve
-from engine.results import formats
-from engine.results.quantizer_study import HOLDOUT, TEST
+from engine.results import formats, study_records
+from engine.results.study_records import HOLDOUT, TEST, Study
 from quant import pairs
-from scripts import export, quantizer_study, study
+from scripts import export, quantizer_study, study, study_tasks
 from scripts.quantizer_study import FULL, QUICK, Form, Plan
 from tests.paths import ROOT
+from tests.scripts.instant import Instant
 
 SMALL = Form(seeds=2, rates=(0.02, 0.005), steps=3, parent_epochs=1)
 
 
-class Instant:
-    """Workers that give every task a score at once, better for smaller rates, and keep its name.
-
-    ``stop_at`` is the number of tasks after which they are interrupted.
-    """
-
-    def __init__(self, stop_at=None):
-        self.names, self.stop_at = [], stop_at
-        self.waiting = []
-
-    def __call__(self, count):
-        self.count = count
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.waiting.clear()
-
-    @property
-    def idle(self):
-        return len(self.waiting) < self.count
-
-    @property
-    def busy(self):
-        return {one.result.task for one in self.waiting}
-
-    def start(self, asked):
-        self.waiting.append(asked)
-
-    def finished(self):
-        if len(self.names) == self.stop_at:
-            raise KeyboardInterrupt
-        asked = self.waiting.pop(0)
-        self.names.append(asked.result.task)
-        top1 = {'s28': 100 - 100 * asked.result.rate} if asked.result.scored else {}
-        result = dataclasses.replace(asked.result, top1=top1)
-        path = asked.records / f'{result.task}.json'
-        path.write_text(json.dumps(dataclasses.asdict(result)))
-        yield result
+def measured(result):
+    """Better for smaller rates."""
+    return {'top1': {'s28': 100 - 100 * result.rate} if result.scored else {}}
 
 
 @pytest.fixture
 def instant(monkeypatch):
-    workers = Instant()
-    monkeypatch.setattr(quantizer_study, 'Workers', workers)
+    workers = Instant(measured)
+    monkeypatch.setattr(study_tasks, 'Workers', workers)
     return workers
 
 
@@ -83,8 +46,7 @@ def all_tasks(form, folder):
         if not todo:
             return list(Plan(form, folder, done).tasks())
         for task in todo:
-            asked = quantizer_study.asked(task, folder, form)
-            done[task.name] = dataclasses.replace(asked.result, top1={'s28': 50.0})
+            done[task.name] = dataclasses.replace(task.result, top1={'s28': 50.0})
 
 
 @pytest.mark.parametrize('form', [FULL, QUICK, SMALL])
@@ -100,8 +62,9 @@ def test_commands_are_those_of_the_programs(tmp_path):
     """Those of what differs: a method's own flags are the same for every seed and rate."""
     seen = set()
     for task in all_tasks(SMALL, tmp_path):
-        kind = task.program, task.scored, task.pair.label
-        if kind in seen or (task.scored == HOLDOUT and task.pair.weight != pairs.DEFAULT):
+        result = task.result
+        kind = task.program, result.scored, result.method.label
+        if kind in seen or (result.scored == HOLDOUT and result.weight != pairs.DEFAULT):
             continue
         seen.add(kind)
         if task.program == 'export':
@@ -110,20 +73,20 @@ def test_commands_are_those_of_the_programs(tmp_path):
         args = cli.parse([*task.arguments, *(['-ec', task.run] if task.program == 'score' else [])])
         if task.program == 'train':
             config, _, _ = resolve({**cli.explicit(args), 'load': None})
-            assert (config.qw, config.qa) == (task.pair.bits, task.pair.bits)
-            assert (config.seed, config.lr) == (task.seed, task.rate)
-            assert config.score_holdout == (task.scored == HOLDOUT)
+            assert (config.qw, config.qa) == (result.bits, result.bits)
+            assert (config.seed, config.lr) == (result.seed, result.rate)
+            assert config.score_holdout == (result.scored == HOLDOUT)
             assert config.holdout > 0 and not config.private_basis
 
 
 def test_rates_are_chosen_without_the_test_set(tmp_path):
     tasks = all_tasks(SMALL, tmp_path)
     for pair in quantizer_study.methods(SMALL):
-        own = [task for task in tasks if task.pair == pair]
-        choice = [task for task in own if task.scored == HOLDOUT]
-        assert [(task.seed, task.rate) for task in choice] == [(0, rate) for rate in SMALL.rates]
+        own = [task.result for task in tasks if task.result.method == pair]
+        choice = [result for result in own if result.scored == HOLDOUT]
+        assert [(one.seed, one.rate) for one in choice] == [(0, rate) for rate in SMALL.rates]
         # Both score the same: the smaller one is taken.
-        tested = [(task.seed, task.rate) for task in own if task.scored == TEST]
+        tested = [(result.seed, result.rate) for result in own if result.scored == TEST]
         assert tested == [(0, 0.005), (1, 0.005)]
 
 
@@ -132,9 +95,9 @@ def test_a_rate_without_a_number_loses(tmp_path):
     plan = Plan(SMALL, tmp_path, {})
     found = {}
     for task in plan.tasks():
-        if task.pair == pair and task.scored == HOLDOUT:
-            result = quantizer_study.asked(task, tmp_path, SMALL).result
-            values = {'top1': {'s28': 20.0}} if task.rate == 0.02 else {'failed': 'no number'}
+        result = task.result
+        if result.method == pair and result.scored == HOLDOUT:
+            values = {'top1': {'s28': 20.0}} if result.rate == 0.02 else {'failed': 'no number'}
             found[task.name] = dataclasses.replace(result, **values)
     assert Plan(SMALL, tmp_path, found).rate(pair) == 0.02
     failed = {name: dataclasses.replace(one, top1={}) for name, one in found.items()}
@@ -153,7 +116,7 @@ def test_a_stopped_study_goes_on(tmp_path, instant, monkeypatch, capsys):
     instant.names.clear()
     assert run(tmp_path / 'study', *flags) == 0
     assert not set(first) & set(instant.names)
-    tasks = (tmp_path / 'study' / quantizer_study.TASKS).glob('*.json')
+    tasks = (tmp_path / 'study' / study_tasks.TASKS).glob('*.json')
     assert {path.stem for path in tasks} == {*first, *instant.names}
     text = capsys.readouterr().out
     assert '99.00' in text and 'table: ' in text
@@ -196,8 +159,7 @@ def test_formats(tmp_path, capsys):
 
 @pytest.mark.parametrize('style', ['text', 'json', 'csv'])
 def test_data_are_alone_on_the_standard_output(style, tmp_path, capsys):
-    records = quantizer_study.Study({'seeds': 1, 'rates': [0.1]}, [])
-    quantizer_study.quantizer_study.write(tmp_path, records)
+    study_records.write(tmp_path, Study({'seeds': 1, 'rates': [0.1]}, []))
     assert study.main(['quantizers', '--table', str(tmp_path), '--format', style]) == 0
     printed = capsys.readouterr()
     note = printed.out if style == 'text' else printed.err
@@ -208,9 +170,10 @@ def test_data_are_alone_on_the_standard_output(style, tmp_path, capsys):
 @pytest.mark.parametrize(
     ('flags', 'text'),
     [
-        (['demo', '--quick'], '--quick: only `quantizers` has it'),
-        (['demo', '--format', 'csv'], '--format csv: only `quantizers` has it'),
+        (['demo', '--quick'], '--quick: only `quantizers` and `bits` have it'),
+        (['demo', '--format', 'csv'], '--format csv: only `quantizers` and `bits` have it'),
         (['study', '--rates', '0.1'], '--rates: only `quantizers` has it'),
+        (['bits', '--rates', '0.1'], '--rates: only `quantizers` has it'),
         (['quantizers', '--rates', '0'], '--rates 0.0: must be greater than 0'),
         (['quantizers', '--seeds', '0'], '--seeds 0: must be at least 1'),
         (['quantizers', '--bf16'], '--bf16: `quantizers` trains in float32'),
@@ -234,10 +197,10 @@ def test_a_small_study(tmp_path, monkeypatch, capsys):
     pair = pairs.methods((2,))[0]
     monkeypatch.setattr(quantizer_study, 'groups', lambda form: [[pair]])
     form = Form(seeds=1, rates=(0.01, 0.02), steps=2, parent_epochs=1)
-    monkeypatch.setattr(quantizer_study, 'FULL', form)
+    monkeypatch.setattr(quantizer_study, 'KIND', quantizer_study.KIND._replace(full=form))
     folder = tmp_path / 'study'
     assert run(folder) == 0
-    records = quantizer_study.collect(folder).results
+    records = study_records.read(folder).results
     kinds = sorted((one.bits, one.scored) for one in records)
     assert kinds == [(2, ''), (2, HOLDOUT), (2, HOLDOUT), (2, TEST), (32, TEST)]
     for one in records:
@@ -250,10 +213,10 @@ def test_a_small_study(tmp_path, monkeypatch, capsys):
             )
     text = (folder / 'table.md').read_text()
     (lost,) = [one for one in records if one.scored == TEST and one.bits == 2]
-    (folder / quantizer_study.TASKS / f'{lost.task}.json').unlink()
+    (folder / study_tasks.TASKS / f'{lost.task}.json').unlink()
     capsys.readouterr()
     assert run(folder) == 0
-    (again,) = [one for one in quantizer_study.collect(folder).results if one.task == lost.task]
+    (again,) = [one for one in study_records.read(folder).results if one.task == lost.task]
     assert again.top1 == lost.top1
     assert (folder / 'table.md').read_text() == text
     assert (folder / 'quantizers.svg').exists()

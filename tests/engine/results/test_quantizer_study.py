@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from engine.errors import UsageError
-from engine.results import quantizer_study
-from engine.results.quantizer_study import HOLDOUT, TEST, Result, Study
+from engine.results import quantizer_study, study_records
+from engine.results.study_records import HOLDOUT, TEST, Result, Study
 
 # Top-1 at two sizes, by method and seed.
 SCORES = {
@@ -74,7 +74,7 @@ def test_table(study):
     assert (found[3]['CPU ms / step'], found[3]['weights kB']) == ('70', '12.3')
     assert [row['file kB'] for row in found] == ['-', '-', '-', '45.6']
     assert (found[1]['top-1'], found[1]['minus default (sd of pairs)']) == ('91.50', '-')
-    assert quantizer_study.failures(study) == ['* bad: no number']
+    assert study_records.failures(study) == ['* bad: no number']
     without = [one for one in study.results if one.file_bytes is None]
     few = cells_of(dataclasses.replace(study, results=without))
     assert list(few[0]) == [name for name in found[0] if name != 'file kB']
@@ -116,8 +116,8 @@ def test_a_figure_of_nothing(study):
 
 
 def test_records_come_back(study, tmp_path):
-    quantizer_study.write(tmp_path, study)
-    assert quantizer_study.read(tmp_path) == study
-    assert quantizer_study.read(tmp_path / quantizer_study.RECORDS) == study
+    study_records.write(tmp_path, study)
+    assert study_records.read(tmp_path) == study
+    assert study_records.read(tmp_path / study_records.RECORDS) == study
     with pytest.raises(UsageError, match='no such file; give the folder of a study'):
-        quantizer_study.read(tmp_path / 'other')
+        study_records.read(tmp_path / 'other')

@@ -153,9 +153,11 @@ class Encoded:
         self.table: tf.Tensor | None = None
         self._w = w
         if native.used():
+            edges = found.thresholds
+            once = native.encode(w, widest.levels, edges, keeps_nan=True, collect=collect)
+            self._widest = once.y
             if collect:
-                edges = found.thresholds
-                self.table = native.encode(w, widest.levels, edges, collect=True).table
+                self.table = once.table
             return
         self._inside = cells.Cells(w, found.thresholds)
         if collect:
@@ -167,9 +169,11 @@ class Encoded:
         Args:
             grid: of the precision, as ``cells`` has it.
         """
-        if native.used():
-            return native.encode(self._w, grid.levels, grid.thresholds, keeps_nan=True).y
         joined = 2**self.cells.bits // grid.levels.shape[0]
+        if native.used():
+            if joined == 1:
+                return self._widest
+            return native.encode(self._w, grid.levels, grid.thresholds, keeps_nan=True).y
         y = self._inside.at(tf.repeat(grid.levels, joined, axis=0))
         return tf.where_v2(tf.math.is_nan(self._w), self._w, y)
 

@@ -12,6 +12,7 @@
     python -m scripts.bench quantizers         # each alone, and in a training step; --quick
     python -m scripts.bench peers              # our float step beside PyTorch's and Keras 3's
     python -m scripts.bench steps              # W2A2, W4A4, W8A8 and bfloat16 against float
+    python -m scripts.bench bits               # several precisions in a step, against one of each
     python -m scripts.bench all                # all of them at small settings, as make bench does
     python -m scripts.bench scaling            # over sizes, bits, depth, towers, exits; --quick
 
@@ -23,6 +24,7 @@ import sys
 from collections.abc import Sequence
 
 from scripts import parser, status
+from scripts.bench.bits import bits
 from scripts.bench.data import data
 from scripts.bench.deploy import deploy
 from scripts.bench.everything import everything
@@ -42,6 +44,7 @@ BENCHMARKS = {
     'peers': peers,
     'scaling': scaling,
     'steps': steps,
+    'bits': bits,
     'all': everything,
 }
 

@@ -102,8 +102,13 @@ def _scaling(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield f'{name}: {about}, furthest from a line', line['departure']
 
 
+def _bits(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    yield 'CPU of a joint step against one precision', record['ratio']['median']
+
+
 ENTRIES = {
     'steps': Entry('steps --steps 4', _steps),
+    'bits': Entry('bits --steps 6', _bits),
     'quantizers': Entry('quantizers --quick', _quantizers),
     'gates': Entry('infer --net aig --size 96 --rates 0.5 0.75 1 --rounds 6', _inference),
     'exits': Entry('infer --net msdnet --images 64 --rounds 4', _inference),

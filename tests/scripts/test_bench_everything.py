@@ -42,6 +42,7 @@ def test_usage_of_steps(flags, capsys):
 # A record as each benchmark prints it, as far as the table of all reads it.
 RECORDS = {
     'steps': {'rows': [{'step': 'W2A2', 'x float': 1.1, 'x float bf16': 2, 'MB x float': 1}]},
+    'bits': {'ratio': {'median': 2.5}},
     'quantizers': {'step': [{'quantizer': 'lsq', 'of': 'weights', 'x CPU': 1.2}]},
     'gates': {'net': 'aig', 'rows': [{'batch': 1, 'rate': 0.5, 'time / MAdds': 1.3}]},
     'exits': {'net': 'msdnet', 'rows': [{'batch': 1, 'budget': 0.5, 'time / MAdds': 1.4}]},
@@ -73,6 +74,7 @@ def test_all(monkeypatch, capsys, tmp_path):
     assert record['results']['exits']['error'] == 'exit status 2'
     for text in (
         'W2A2: CPU against float',
+        'CPU of a joint step against one precision',
         'batch 1, rate 0.5: time',
         'batch 1, width 13: time',
         'exit status 2',
@@ -101,6 +103,7 @@ OWN_FLAGS = {
     'peers': 'pip install torch',
     'scaling': '--quick',
     'steps': '--bits',
+    'bits': '--steps',
     'all': '--only',
 }
 

@@ -144,8 +144,8 @@ def export(args: argparse.Namespace, path: Path) -> str:
     if args.prune_gates is not None:
         prune_gates.check_share(args.prune_gates, '--prune-gates')
     form = args.form or forms.default(args.out)
-    cascade = _cascade(args, form)
     exporter = forms.exporter(form)
+    cascade = _cascade(args, form, exporter)
     if args.no_preprocess:
         exporter.leave_resize()
     from engine.deployment import chaining, snapping, verification
@@ -201,12 +201,13 @@ def export(args: argparse.Namespace, path: Path) -> str:
     return f'{" ".join(points)} of {source.prefix}'
 
 
-def _cascade(args: argparse.Namespace, form: str) -> Any:
+def _cascade(args: argparse.Namespace, form: str, exporter: forms.Exporter) -> Any:
     """The cascade to export; None where points are.
 
     Args:
         args: the flags.
         form: that is written.
+        exporter: of this form.
 
     Raises:
         UsageError: It cannot be read, or other flags say what to export.
@@ -217,7 +218,7 @@ def _cascade(args: argparse.Namespace, form: str) -> Any:
     if args.points != [ALL] or args.thresholds is not None:
         other = '--thresholds' if args.points == [ALL] else '--points'
         raise UsageError(f'{place}: says points and thresholds; leave {other} out')
-    if form not in forms.onnx():
+    if not exporter.chooses:
         raise UsageError(
             f'{place}: --form {form} holds operating points alone; --out NAME.onnx, in the forms '
             f'{", ".join(forms.onnx())}, can hold a cascade'

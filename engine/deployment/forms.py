@@ -96,14 +96,18 @@ FORMS = {
         'engine.deployment.onnx_export.Int8', 'ONNX, layers of whole numbers, for a snapped run'
     ),
     'float': Form('engine.deployment.onnx_export.Float', 'ONNX, kernels in float32'),
+    'native': Form(
+        'engine.deployment.native_export.Native', 'bit planes, for the runtime in C and for numpy'
+    ),
 }
+
+# The format of a path that ends so; of all others, a folder.
+ENDS = {'.onnx': 'packed', '.lqn': 'native'}
 
 
 def default(path: Path) -> str:
     """The format that a path asks for by its end."""
-    if path.suffix == '.onnx':
-        return 'packed'
-    return 'savedmodel'
+    return ENDS.get(path.suffix, 'savedmodel')
 
 
 def onnx() -> list[str]:

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.preprocess import resized
-from engine.deployment import chaining, integer_program, interpreter, trace
+from engine.deployment import integer_program
 from engine.deployment.description import describe
-from engine.deployment.forms import Exporter, Runtime
+from engine.deployment.forms import Runtime
 from engine.deployment.program import Program
+from engine.deployment.program_export import INTERPRETED, OfProgram
 from engine.deployment.resizing import without_resize
 from engine.deployment.runtimes import (
     REMEDY,
@@ -20,6 +21,7 @@ from engine.deployment.runtimes import (
     load,
     one_by_one,
 )
+from engine.deployment.texts import Texts
 from engine.errors import UsageError
 from engine.files import in_shell
 from engine.runs.checkpoint import Checkpoint
@@ -32,11 +34,8 @@ except ImportError as error:
         f'--form packed, int8 and float: {error}; {REMEDY} installs what they need'
     ) from error
 
-# Images of a batch that the interpreter runs: it takes a hundred times as long as a runtime.
-INTERPRETED = 4
 
-
-class Packed(Exporter):
+class Packed(OfProgram):
     """One file for one or several operating points, low-bit kernels as packed codes.
 
     Attributes:
@@ -44,13 +43,11 @@ class Packed(Exporter):
         packed: whether kernels are stored as codes.
     """
 
-    static = True
-    chooses = True
     form = 'packed'
     packed = True
 
     def __init__(self) -> None:
-        self._program = Program({}, {})
+        super().__init__()
         self._resizes = True
         self._resize = ''
 
@@ -60,29 +57,22 @@ class Packed(Exporter):
         self.tolerated = 0.001
 
     def write(self, source: Checkpoint, points: Sequence[str], path: Path) -> None:
-        """Operating points in a new file.
-
-        Args:
-            source: where they are from.
-            points: their spellings, strongest first; of a cascade, that of its chain.
-            path: to make.
-
-        Raises:
-            UsageError: the form cannot hold them.
-        """
         assert source.config is not None
         self._resize = source.config.resize
         if self.cascade is not None:
             self._check_resize()
-            whole = chaining.of_cascade(source, self.cascade)
-        else:
-            whole = trace.of_points(source, points, self.thresholds)
-        self._program = self._formed(whole, source)
-        if not self._resizes:
-            self._program = without_resize(self._program)
-        texts = describe(
+        super().write(source, points, path)
+
+    def _formed(self, whole: Program, source: Checkpoint) -> Program:
+        del source
+        return whole if self._resizes else without_resize(whole)
+
+    def _described(self, source: Checkpoint) -> Texts:
+        return describe(
             source, self._program, self.form, resizes=self._resizes, cascade=self.cascade
         )
+
+    def _save(self, texts: Texts, path: Path) -> None:
         onnx_file.save(
             self._program,
             path,
@@ -103,11 +93,6 @@ class Packed(Exporter):
                 f'--no-preprocess: {self.cascade.name} makes the size of a stage when the stage '
                 'runs, which only the file knows; leave it out, or give a cascade of one size'
             )
-
-    def _formed(self, whole: Program, source: Checkpoint) -> Program:
-        """The program as this form has it."""
-        del source
-        return whole
 
     def runtimes(self, path: Path) -> dict[str, Runtime]:
         found: dict[str, Runtime] = {'interpreter': self._interpreted}
@@ -149,9 +134,8 @@ class Packed(Exporter):
         return run
 
     def _interpreted(self, views: Sequence[np.ndarray], number: int) -> np.ndarray:
-        point = list(self._program.points)[number]
         some = [self._sized(view[:INTERPRETED], number) for view in views]
-        return np.concatenate(interpreter.answers(self._program, point, *some), axis=1)
+        return super()._interpreted(some, number)
 
     def _sized(self, images: np.ndarray, number: int) -> np.ndarray:
         """Views of evaluation as the file takes them."""
@@ -185,7 +169,7 @@ class Int8(Packed):
             UsageError: its levels are none, or nothing is quantized on both sides.
         """
         try:
-            return integer_program.integer(whole)
+            return super()._formed(integer_program.integer(whole), source)
         except integer_program.NotWhole as error:
             run = in_shell(Path(source.prefix).parent)
             raise UsageError(

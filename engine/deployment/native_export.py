@@ -1,0 +1,52 @@
+"""Export as a ``.lqn`` file, for programs without a runtime of others."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from engine.deployment import integer_program, native_reader, native_writer
+from engine.deployment.description import describe
+from engine.deployment.forms import Runtime
+from engine.deployment.program import Program
+from engine.deployment.program_export import OfProgram
+from engine.deployment.texts import Texts
+from engine.errors import UsageError
+from engine.runs.checkpoint import Checkpoint
+
+
+class Native(OfProgram):
+    """Operations and bit planes, in whole numbers where levels are such."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._texts: dict[str, str] = {}
+
+    def _formed(self, whole: Program, source: Checkpoint) -> Program:
+        """The program in whole numbers; as it is where it has others."""
+        try:
+            found = integer_program.integer(whole)
+        except integer_program.NotWhole as error:
+            print(
+                f'layers stay in float: {error} has levels that are no whole numbers of 8 bits; '
+                '--snap makes a run whose levels are'
+            )
+            return whole
+        except UsageError:  # no layer is quantized on both sides
+            return whole
+        self.tolerated = 0.001
+        return found
+
+    def _described(self, source: Checkpoint) -> Texts:
+        return describe(source, self._program, 'native', library='numpy', cascade=self.cascade)
+
+    def _save(self, texts: Texts, path: Path) -> None:
+        self._texts = texts.spelled()
+        path.write_bytes(native_writer.serialized(self._program, self._texts))
+
+    def runtimes(self, path: Path) -> dict[str, Runtime]:
+        """The interpreter of what stands in the file."""
+        self._program = native_reader.read(path).program()
+        return {'interpreter': self._interpreted}
+
+    def note(self, path: Path, texts: Mapping[str, str]) -> None:
+        self._texts |= texts
+        path.write_bytes(native_writer.serialized(self._program, self._texts))

@@ -15,6 +15,7 @@ from engine.deployment import native_layout as layout
 from engine.deployment import planes, program, shapes
 from engine.deployment.alignment import results
 from engine.deployment.choices import Chosen
+from engine.deployment.native_tables import Numbers, Records
 from engine.deployment.program import Codes, Part, PointProgram, Program
 from nets.points import Point
 
@@ -43,70 +44,6 @@ def stages(names: Iterable[str]) -> dict[str, int]:
     return found
 
 
-class _Table:
-    """Records in the making, of which equal ones are stored once.
-
-    Args:
-        name: in the layout.
-    """
-
-    def __init__(self, name: str):
-        self._type = layout.TABLES[name]
-        self._places: dict[bytes, int] = {}
-        self._rows: list[Any] = []
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def add(self, **fields: Any) -> int:
-        """The place of a record, which is added behind the others."""
-        record = np.zeros((), self._type)
-        for name, value in fields.items():
-            record[name] = value
-        self._rows.append(record)
-        return len(self._rows) - 1
-
-    def once(self, **fields: Any) -> int:
-        """The place of a record, which is added if there is none that is equal."""
-        place = self.add(**fields)
-        known = self._places.setdefault(self._rows[place].tobytes(), place)
-        if known < place:
-            self._rows.pop()
-        return known
-
-    def bytes(self) -> bytes:
-        """All of them."""
-        return b''.join(record.tobytes() for record in self._rows)
-
-
-class _Runs:
-    """A table of plain numbers, of which equal runs are stored once.
-
-    Args:
-        name: in the layout.
-    """
-
-    def __init__(self, name: str):
-        self._type = layout.TABLES[name]
-        self._places: dict[bytes, int] = {}
-        self._content = bytearray()
-
-    def __len__(self) -> int:
-        return len(self._content) // self._type.itemsize
-
-    def add(self, numbers: Sequence[int]) -> int:
-        """The place of the first of some numbers."""
-        content = np.array(numbers, self._type).tobytes()
-        if content not in self._places:
-            self._places[content] = len(self)
-            self._content += content
-        return self._places[content]
-
-    def bytes(self) -> bytes:
-        """All of them."""
-        return bytes(self._content)
-
-
 class _Writer:
     """A file in the making.
 
@@ -116,9 +53,11 @@ class _Writer:
 
     def __init__(self, whole: Program):
         self._whole = whole
+        self._lists, self._strings = Numbers('lists'), Numbers('strings')
         self._tables = {}
         for name, kind in layout.TABLES.items():
-            self._tables[name] = _Runs(name) if kind.names is None else _Table(name)
+            if kind.names is not None:
+                self._tables[name] = Records(name)
         # Content of each block, and the number of the section that it is in.
         self._blocks: list[tuple[int, bytes]] = []
         self._constants: dict[str, int] = {}
@@ -130,7 +69,7 @@ class _Writer:
             self._add_point(name, point)
 
     def _string(self, text: str) -> int:
-        return self._tables['strings'].add(list(text.encode() + b'\0'))
+        return self._strings.add(list(text.encode() + b'\0'))
 
     def _used(self) -> dict[str, int]:
         """The first section in which each constant is needed, in the order of their use."""
@@ -234,17 +173,16 @@ class _Writer:
             for made in results(operation):
                 tensors[made] = len(tensors)
             used += [self._part(part) for part in program.parts(operation).values()]
-        lists = self._tables['lists']
         self._tables['points'].add(
             name=self._string(name),
             graph=self._graph(rows, names, 1 + len(point.views), tensors[point.output], len(used)),
             side=point.side,
             channels=point.channels,
             sections=self._sections.index(self._bits[name]) + 1,
-            parts=lists.add(used),
+            parts=self._lists.add(used),
             first_choice=self._choices(point.choices, tensors),
             choices=len(point.choices),
-            first_view=lists.add([side for _, side in point.views]),
+            first_view=self._lists.add([side for _, side in point.views]),
             views=len(point.views),
         )
 
@@ -274,7 +212,7 @@ class _Writer:
             operations = self._tables['operations']
             first = len(operations)
             for row, name in zip(rows, names):
-                start = self._tables['lists'].add(row.numbers)
+                start = self._lists.add(row.numbers)
                 operations.add(
                     **row.fields, name=self._string(name), first=start, count=len(row.numbers)
                 )
@@ -291,7 +229,7 @@ class _Writer:
             table.add(
                 name=self._string(choice.name),
                 tensor=tensors[choice.result],
-                first=self._tables['lists'].add(choice.numbers),
+                first=self._lists.add(choice.numbers),
                 count=len(choice.numbers),
             )
         return first
@@ -303,7 +241,12 @@ class _Writer:
         counts = {'sections': len(self._sections), 'blocks': len(self._blocks)}
         place = layout.FIRST_TABLE
         directory = np.zeros(len(layout.TABLES), layout.PLACE)
-        for number, (name, table) in enumerate(self._tables.items()):
+        tables: dict[str, Records | Numbers] = {
+            **self._tables,
+            'lists': self._lists,
+            'strings': self._strings,
+        }
+        for number, (name, table) in enumerate(tables.items()):
             directory[number] = place, counts.get(name, len(table))
             size = directory[number]['count'] * layout.TABLES[name].itemsize
             place = _aligned(place + int(size), layout.TABLE_ALIGNED)
@@ -311,7 +254,7 @@ class _Writer:
         data = self._data(size)
         head = bytearray(size)
         head[layout.HEADER.itemsize : layout.FIRST_TABLE] = directory.tobytes()
-        for (start, _), table in zip(directory.tolist(), self._tables.values()):
+        for (start, _), table in zip(directory.tolist(), tables.values()):
             stored = table.bytes()
             head[start : start + len(stored)] = stored
         head[: layout.HEADER.itemsize] = header(head, size + len(data))

@@ -210,11 +210,7 @@ def _windows(operation: Any, x: Tensor, window: Sequence[int], stride: Sequence[
     return found
 
 
-def _cast(_: Shapes, __: Operation, x: Tensor) -> Tensor:
-    return Tensor(x.shape)
-
-
-def _same(_: Shapes, __: Operation, x: Tensor) -> Tensor:
+def _alike(_: Shapes, __: Operation, x: Tensor) -> Tensor:
     return Tensor(x.shape)
 
 
@@ -243,7 +239,7 @@ def _resize(_: Shapes, operation: program.Resize, x: Tensor) -> Tensor:
 
 
 def _convolution(_: Shapes, operation: program.Convolution, x: Tensor) -> Tensor:
-    _, _, channels = _images(x)
+    channels = _images(x)[2]
     shape, groups = operation.kernel.shape, operation.groups
     if len(shape) != 4:
         raise ValueError(f'has a kernel {list(shape)}')
@@ -375,14 +371,14 @@ def _confident(_: Shapes, operation: Confident, x: Tensor) -> Tensor:
 
 
 _RULES: Mapping[type[Operation], Callable[[Shapes, Any, Tensor], Tensor]] = {
-    program.Cast: _cast,
+    program.Cast: _alike,
     program.Arithmetic: _arithmetic,
     program.Affine: _affine,
     program.Flip: _flip,
     program.Resize: _resize,
     program.Convolution: _convolution,
     program.Dense: _dense,
-    program.Activation: _same,
+    program.Activation: _alike,
     program.Quantize: _quantize,
     program.Encode: _encode,
     program.IntegerConvolution: _of_integers(_convolution),

@@ -44,7 +44,7 @@ def test_what_is_read_back_answers_alike(cell):
     found = file.program()
     check_equal(found, whole, whole.points)
     # Nothing is stored that no point uses.
-    assert len(found.constants) == len(file._tables['constants'])
+    assert len(found.constants) == len(file._head._tables['constants'])
     again = native_writer.serialized(found, TEXTS)
     assert native_reader.NativeFile(again, 'b.lqn').program() is not None
     assert len(again) <= len(content) + native_layout.ALIGNED

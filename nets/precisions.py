@@ -36,14 +36,15 @@ class PrecisionOptions:
         bits_loss: a sum has the shared kernels learn at a rate that grows with the number of
             precisions, while what is private to one keeps its own.
         bits_teacher: ``next``: as much from the answers of the next higher precision at the same
-            point, without gradient to it, as from what it learns otherwise.
+            point, without gradient to it, as from what it learns otherwise. Both defaults are those
+            that ``scripts.study bits`` chose.
     """
 
     bits_loss: str = option(
         'mean', 'losses of the precisions of --bits are averaged, or summed', choices=LOSSES
     )
     bits_teacher: str = option(
-        'labels',
+        'next',
         'what precisions of --bits learn from: labels alone; next: half of it from the next higher '
         'precision at the same point',
         choices=TEACHERS,

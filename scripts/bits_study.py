@@ -32,7 +32,7 @@ from scripts import study_tasks
 from scripts.study_tasks import NETWORK, Done, Kind, Task, parent, parent_name
 
 # Of networks of one precision: how many times the steps, and whether the float network teaches.
-ALONE = {INDIVIDUAL: (1, False), LONGER: (3, False), TAUGHT: (1, True)}
+ALONE = {INDIVIDUAL: (1, False), TAUGHT: (1, True), LONGER: (3, False)}
 
 
 class Codes(NamedTuple):
@@ -131,13 +131,14 @@ class Plan:
             seed: Of all these trainings.
             chosen: How precisions of one network learn; empty where it is not known yet.
         """
+        first, *others = ALONE
         for bits in BITS:
-            yield self._alone(INDIVIDUAL, bits, seed)
+            yield self._alone(first, bits, seed)
         if chosen:
             for recipe in JOINT:
                 yield self._joint(recipe, chosen, seed)
         yield self._untrained(seed)
-        for recipe in (TAUGHT, LONGER):
+        for recipe in others:
             for bits in BITS:
                 yield self._alone(recipe, bits, seed)
 
@@ -191,7 +192,7 @@ class Plan:
 
 
 def ways() -> list[str]:
-    """Ways in which precisions of one network learn together, the default first."""
+    """Ways in which precisions of one network can learn together."""
     found = []
     for loss, teacher in itertools.product(LOSSES, TEACHERS):
         found.append(f'{loss}-{teacher}')

@@ -131,7 +131,8 @@ def difference(differences: Sequence[float]) -> str:
     """Mean of differences, and their deviation where there are several."""
     if not differences:
         return ''
-    text = f'{statistics.fmean(differences):+.2f}'
+    mean = round(statistics.fmean(differences), 2) + 0.0  # never -0.0
+    text = f'{mean:+.2f}'
     if len(differences) > 1:
         text += f' ({statistics.stdev(differences):.2f})'
     return text

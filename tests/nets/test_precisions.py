@@ -83,7 +83,7 @@ def test_nested_codes_are_stored_once(run):
 @pytest.mark.parametrize('bits_loss, factor', [('mean', 0.5), ('sum', 1.0)])
 def test_losses_of_precisions(bits_loss, factor, run):
     """Each has the terms of a network of its own bits."""
-    net = small(bits_loss=bits_loss).network()
+    net = small(bits_loss=bits_loss, bits_teacher='labels').network()
     values = {point: float(i) for i, point in enumerate(net.points)}
     logits = {point: tf.constant([[value, 1.0]]) for point, value in values.items()}
     parts = {}
@@ -101,7 +101,7 @@ def test_losses_of_precisions(bits_loss, factor, run):
 
 def test_images_count_for_cascades_at_every_precision(run):
     """As a cascade of sizes decides by the answers of the same precision."""
-    net = small().network()
+    net = small(bits_teacher='labels').network()
     rng = np.random.default_rng(0)
     parts = {}
     for bits in net.bits:

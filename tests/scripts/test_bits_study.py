@@ -9,9 +9,11 @@ from engine.config.resolve import resolve
 from engine.results import bits_study, study_records
 from engine.results.study_records import HOLDOUT, TEST
 from nets.points import Point
+from nets.precisions import PrecisionOptions
 from scripts import bits_study as bits_tasks
 from scripts import study, study_tasks
 from scripts.bits_study import ALONE, BITS, FULL, JOINT, KIND, QUICK, STILL, Form, Plan, ways
+from tests.paths import ROOT
 from tests.scripts.instant import Instant
 
 SMALL = Form(
@@ -137,6 +139,15 @@ def test_a_stopped_study_goes_on(tmp_path, instant, monkeypatch, capsys):
 def test_one_seed_ranks_nothing(tmp_path, instant, capsys):
     assert run(tmp_path / 'study', '--quick') == 0
     assert 'does not rank' in capsys.readouterr().out
+
+
+def test_the_documented_choice_is_the_default():
+    """The table of ways is that of the records, and the best way is what options begin with."""
+    records = study_records.read(ROOT / 'docs' / 'measured' / 'bits.json')
+    _, table = KIND.tables(records)
+    assert table.shown('markdown') in (ROOT / 'docs' / 'bits.md').read_text()
+    chosen = bits_study.chosen(records.results, len(bits_study.ways(records.results)))
+    assert chosen == f'{PrecisionOptions.bits_loss}-{PrecisionOptions.bits_teacher}'
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from engine.files import check_writable, in_shell, writable, write_json
 from engine.quantities import quantity
 from engine.results import (
     cascade_search,
+    cascade_table,
     cascades,
     chains,
     exit_records,
@@ -23,8 +23,7 @@ from engine.results import (
 )
 from engine.results.cascade_search import Candidate
 from engine.results.cascades import FOLDER, Calibrated, Cascade, Judged
-from engine.results.exit_records import HOLDOUT, MADDS, MS, VALIDATION
-from engine.results.formats import Column, Table
+from engine.results.exit_records import BITOPS, HOLDOUT, MADDS, MS, VALIDATION
 from engine.results.point_answers import Answers
 from engine.results.replays import Replay
 from engine.runs import fingerprint, holdout
@@ -34,6 +33,9 @@ from scripts import noted
 AUTO = 'auto'
 # Start of an accuracy that is said by its distance from the best point.
 BEST = 'best'
+
+# What limits the cost of a cascade -> its unit, in which the stages ascend.
+UNITS = {'--budget': MADDS, '--bitops': BITOPS, '--latency': MS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +94,11 @@ def run(args: argparse.Namespace) -> str:
         write_json(out, [dataclasses.asdict(one) for one in chosen])
     else:
         cascades.write(out, chosen[0])
-        lines = remarks(chosen[0])
+        lines = cascade_table.remarks(chosen[0])
         command = f'python imagenet_tf.py --eval -ec {in_shell(args.run)}'
         lines.append(f'run it: {command} --cascade {in_shell(out)}')
     note = '\n'.join([*lines, f'{out}: cascade of {args.run}'])
-    return noted(formats.render([table(chosen)], args.format), note, args.format)
+    return noted(formats.render([cascade_table.table(chosen)], args.format), note, args.format)
 
 
 def output(out: Path | None, default: Path) -> Path:
@@ -123,14 +125,23 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UsageError(f'--size {args.size} with --cascade: the points of a cascade have sizes')
     if args.sweep is not None and args.sweep < 2:
         raise UsageError(f'--sweep {args.sweep}: at least 2 budgets')
-    for flag, text in (('--budget', args.budget), ('--latency', args.latency)):
-        if text:
-            quantity(flag, text)
+    flag, text = limit(args)
+    if text:
+        quantity(flag, text)
     if args.accuracy:
         below(args.accuracy)
     if AUTO in args.cascade and len(args.cascade) > 1:
         named = ' '.join(args.cascade)
         raise UsageError(f'--cascade {named}: {AUTO} stands alone, or give points')
+
+
+def limit(args: argparse.Namespace) -> tuple[str, str]:
+    """The flag that limits the cost, and its text: that of ``--budget``, empty, without any."""
+    for flag in UNITS:
+        text = getattr(args, flag.lstrip('-'))
+        if text:
+            return flag, text
+    return '--budget', ''
 
 
 def below(text: str) -> tuple[float | None, float]:
@@ -160,7 +171,10 @@ def below(text: str) -> tuple[float | None, float]:
 
 def file_name(args: argparse.Namespace) -> str:
     """Of the cascade, where ``--out`` names none."""
-    asked = args.budget or args.latency or args.accuracy or f'{cascades.SWEEP}{args.sweep}'
+    _, text = limit(args)
+    asked = text or args.accuracy or f'{cascades.SWEEP}{args.sweep}'
+    if args.bitops:
+        asked += '-bitops'
     parts = [chains.spelled(args.cascade), asked.replace('/', '-')]
     if args.combine != chains.LAST:
         parts.append(args.combine)
@@ -179,7 +193,8 @@ def prepared(args: argparse.Namespace, prefix: str) -> Study:
     Raises:
         UsageError: something is not there.
     """
-    unit = MS if args.latency else MADDS
+    flag, _ = limit(args)
+    unit = UNITS[flag]
     identity = fingerprint.identity(prefix)
     path = args.run / FOLDER / point_answers.FILE
     found = point_answers.read(path, identity)
@@ -260,10 +275,9 @@ def budgets_of(
         study: of the run.
         wanted: chains.
     """
-    if args.budget:
-        return [quantity('--budget', args.budget)]
-    if args.latency:
-        return [quantity('--latency', args.latency)]
+    flag, text = limit(args)
+    if text:
+        return [quantity(flag, text)]
     if args.accuracy:
         return []
     costs = [chains.costs(points, study.single) for points in wanted]
@@ -285,9 +299,7 @@ def selected(
     Raises:
         UsageError: none keeps the limit.
     """
-    flag, text = '--budget', args.budget
-    if args.latency:
-        flag, text = '--latency', args.latency
+    flag, text = limit(args)
     if args.accuracy:
         flag, text = '--accuracy', args.accuracy
     try:
@@ -338,56 +350,3 @@ def finished(study: Study, chosen: Candidate, asked: str) -> Cascade:
         found[1],
         own,
     )
-
-
-def readable(value: float, unit: str) -> str:
-    """A cost as text."""
-    return f'{value / 1e6:.2f} M' if unit == MADDS else f'{value:.3g} ms'
-
-
-def table(chosen: Sequence[Cascade]) -> Table:
-    """A row for each cascade: accuracy and cost on both sets of images, and where images leave."""
-    unit, millions = ('MAdds, M', 1e6) if chosen[0].unit == MADDS else (chosen[0].unit, 1.0)
-    columns = [Column('asked', 'asked'), Column('chain', 'chain')]
-    for field, name in (('holdout', HOLDOUT), ('validation', VALIDATION)):
-        columns.append(Column(f'{field}_cost', f'{name} {unit}', 2, millions))
-        columns.append(Column(f'{field}_top1', 'top-1', 2))
-    columns += [
-        Column('instead', 'instead'),
-        Column('gain', 'gain'),
-        Column('percent_by_stage', '% by stage'),
-    ]
-    rows = []
-    for one in chosen:
-        row: list[Any] = [one.asked, one.name]
-        for judged in (one.holdout, one.validation):
-            row += [judged.cost, judged.top1]
-        shares = ' '.join(f'{100 * share:.1f}' for share in one.validation.shares)
-        rows.append([*row, one.instead, f'{one.validation.gain:+.2f}', shares])
-    return Table('cascades', columns, rows)
-
-
-def remarks(chosen: Cascade) -> list[str]:
-    """Intervals, whether so many images settle anything, and how sure confidence is."""
-    lines = []
-    for name, judged in ((HOLDOUT, chosen.holdout), (VALIDATION, chosen.validation)):
-        top1, cost = judged.top1_interval, judged.cost_interval
-        cheap, dear = readable(cost.low, chosen.unit), readable(cost.high, chosen.unit)
-        lines.append(
-            f'{judged.images} {name} images: top-1 {judged.top1:.2f} [{top1.low:.2f}, '
-            f'{top1.high:.2f}], {chosen.unit} {readable(judged.cost, chosen.unit)} '
-            f'[{cheap}, {dear}]'
-        )
-    held = chosen.holdout
-    gain = held.gain_interval
-    if gain.low <= 0 <= gain.high and len(chosen.points) > 1:
-        lines.append(
-            f'the hold-out is too small to tell it from {chosen.instead} alone: gain '
-            f'{held.gain:+.2f} points [{gain.low:+.2f}, {gain.high:+.2f}] on {held.images} images'
-        )
-    for name, one in chosen.calibration.items():
-        lines.append(
-            f'{name}: temperature {one.temperature:.3f}, calibration error {100 * one.error:.2f} '
-            f'-> {100 * one.calibrated_error:.2f} % (validation)'
-        )
-    return lines

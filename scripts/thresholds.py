@@ -6,6 +6,7 @@
 
     python -m scripts.thresholds RUN --cascade s96 s160 s224 --budget 600M   # sizes in turn
     python -m scripts.thresholds RUN --cascade auto --accuracy best-1%       # the best chain
+    python -m scripts.thresholds RUN --cascade s28-b2 s28-b4 --bitops 5M     # precisions in turn
 
 Thresholds are set on the hold-out images and checked on the validation images, both as
 `imagenet_tf.py --eval` recorded them. MAdds count all exits that an image passes, each layer once;
@@ -123,6 +124,7 @@ def _check_flags(args: argparse.Namespace) -> None:
         UsageError: there are some.
     """
     others = {
+        '--bitops': args.bitops,
         '--accuracy': args.accuracy,
         '--combine': args.combine != chains.LAST,
         '--calibrate-confidence': args.calibrate_confidence,
@@ -147,6 +149,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     kinds = p.add_mutually_exclusive_group(required=True)
     kinds.add_argument(
         '--budget', metavar='MADDS', help='mean multiply-adds of an image, such as 60M or 1.2G'
+    )
+    kinds.add_argument(
+        '--bitops',
+        metavar='BITOPS',
+        help='of a cascade: mean multiply-adds of an image, each times the bits of its factors; '
+        'stages ascend in them, as s28-b2 s28-b4 do',
     )
     kinds.add_argument('--latency', metavar='TIME', help='mean time of an image, such as 3ms')
     kinds.add_argument(

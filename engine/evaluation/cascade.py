@@ -24,7 +24,7 @@ from engine.evaluation.point_answers import backend_of, of_one_view
 from engine.files import write_json
 from engine.results import chains, exit_records
 from engine.results.cascades import FOLDER, MEASURED, Cascade, Measured, Measurement
-from engine.results.exit_records import MADDS
+from engine.results.exit_records import MADDS, MS
 from engine.runs.checkpoint import Checkpoint
 
 # Images of a batch, and classes of an answer.
@@ -76,12 +76,14 @@ def evaluate(
     place = f'--cascade {args.cascade}'
     backend = backend_of(config, source)
     cascade.check_identity(backend.identity(), place)
-    single = exit_records.pass_costs(Path(source.prefix).parent, backend.points, MADDS)
-    if cascade.unit == MADDS:
-        chains.check(cascade.points, single, place)
-    else:
+    folder = Path(source.prefix).parent
+    single = exit_records.pass_costs(folder, backend.points, MADDS)
+    if cascade.unit == MS:
         # By milliseconds it ascends on the device that it was chosen for.
         chains.check_known(cascade.points, single, place)
+    else:
+        ascending_in = exit_records.pass_costs(folder, backend.points, cascade.unit)
+        chains.check(cascade.points, ascending_in, place)
     if args.dry_run:
         return f'{cascade.name} fits {source.prefix}; dry run: nothing was evaluated or written'
     turns = functools.cache(backend.turns)

@@ -20,7 +20,7 @@ from nets.points import Point
 EARLY, WHOLE = 'early exit', 'all exits'
 
 HOLDOUT, VALIDATION = 'hold-out', 'validation'
-MADDS, MS = 'MAdds', 'ms'
+MADDS, BITOPS, MS = 'MAdds', 'BitOps', 'ms'
 
 _MEASURED = 'batch1_ms'
 _EVALUATE = 'imagenet_tf.py --eval -ec RUN writes it'
@@ -175,7 +175,8 @@ def pass_costs(folder: Path, points: Sequence[str], unit: str) -> dict[str, floa
     Args:
         folder: Run folder.
         points: Operating points.
-        unit: ``MAdds``, or ``ms`` of one image alone as ``scripts.profile`` measures them.
+        unit: ``MAdds``, ``BitOps`` (each times the bits of its factors), or ``ms`` of one image
+            alone as ``scripts.profile`` measures them.
 
     Raises:
         UsageError: No time was measured, or a record is missing or damaged.
@@ -193,9 +194,12 @@ def pass_costs(folder: Path, points: Sequence[str], unit: str) -> dict[str, floa
     found = {}
     for point in points:
         if point in layers:
+            passed = cost.cumulative(layers, point)
+            madds = cost.madds(passed)
             expected = read_expected_madds(folder, point, None)
-            madds = cost.madds(cost.cumulative(layers, point))
-            found[point] = float(madds if expected is None else expected)
+            whole = madds if unit == MADDS else cost.bit_ops(passed)
+            share = 1.0 if expected is None else expected / madds
+            found[point] = whole * share
     return found
 
 

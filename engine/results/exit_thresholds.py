@@ -16,14 +16,14 @@ import numpy as np
 from engine.errors import UsageError
 from engine.files import read_json, write_json
 from engine.quantities import counted
-from engine.results.exit_records import MADDS, MS
+from engine.results.exit_records import BITOPS, MADDS, MS
 from engine.schema import Amount, Count
 from quant.options import Limits
 
 # Confidence that no image, or that every image, has.
 NEVER, ALWAYS = 1e8, -1e8
 
-Unit = Annotated[str, Limits('of a cost', choices=(MADDS, MS))]
+Unit = Annotated[str, Limits('of a cost', choices=(MADDS, BITOPS, MS))]
 
 # From here on float32 powers overflow.
 _LARGEST_EXPONENT = 80
@@ -197,7 +197,7 @@ class Policy:
             which an image leaves; ``NEVER`` where none does, ``ALWAYS`` at the last exit.
         budget: The mean cost of an image that was asked for.
         cost: The mean cost on the hold-out images.
-        unit: Of both: ``MAdds`` or ``ms``.
+        unit: Of both: ``MAdds``, ``BitOps`` or ``ms``.
         source: Checkpoint on whose outputs the thresholds were set.
     """
 

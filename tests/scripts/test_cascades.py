@@ -1,5 +1,6 @@
 """scripts.thresholds --cascade on a made-up run folder, without TensorFlow."""
 
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -96,6 +97,39 @@ def test_times(folder):
     assert call(folder, '--cascade', 's12', 's20', '--latency', '2ms', '--out', str(out)) == 0
     found = cascades.read(out)
     assert found.unit == 'ms' and 1 <= found.holdout.cost <= 2
+
+
+def test_precisions_in_turn(tmp_path, capsys):
+    """Stages of as many multiply-adds ascend in BitOps, if the chain is chosen by these."""
+    layers, scores = {}, []
+    for bits in (4, 2):
+        point = f's12-b{bits}'
+        layers[point] = [layer('conv', 1_000_000, weight_bits=bits, activation_bits=bits)]
+        scores.append(score(point, 50.0, images=700))
+    config = {**SMALL, 'sizes': [12], 'bits': ['4', '2'], 'holdout': 400}
+    run = write_run(tmp_path / 'run', config, layers, scores)
+    (run / 'model-5.data-00000-of-00001').write_bytes(b'weights')
+    holdout.write(run, np.arange(400), 1000)
+    found = {}
+    for name, images, seed in ((HOLDOUT, 400, 1), (VALIDATION, 700, 2)):
+        whole, _ = answers(images, seed=seed)
+        named = {'s12-b2': whole.points['s12'], 's12-b4': whole.points['s20']}
+        found[name] = dataclasses.replace(whole, points=named)
+    (run / cascades.FOLDER).mkdir(exist_ok=True)
+    identity = fingerprint.identity(str(run / 'model-5'))
+    point_answers.write(run / cascades.FOLDER / point_answers.FILE, found, identity)
+    chain = ('--cascade', 's12-b2', 's12-b4')
+    assert call(run, *chain, '--bitops', '12M') == 0
+    one = read(run, 's12-b2+s12-b4-12M-bitops')
+    assert one.unit == 'BitOps' and one.points == ('s12-b2', 's12-b4')
+    # 2 x 2 bits for all, and 4 x 4 for those that go on.
+    assert one.holdout.cost == pytest.approx(4e6 + 16e6 * one.holdout.shares[1])
+    assert one.holdout.cost <= 12e6 and 0 < one.holdout.shares[1] < 1
+    assert 'BitOps, M' in capsys.readouterr().out
+    assert call(run, *chain, '--budget', '2M') == 2
+    assert 's12-b4 costs no more than s12-b2' in capsys.readouterr().err
+    assert call(run, '--bitops', '12M') == 2
+    assert '--bitops: needs --cascade' in capsys.readouterr().err
 
 
 def test_calibration(folder, capsys):

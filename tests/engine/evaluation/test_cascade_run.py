@@ -27,6 +27,7 @@ NETS = {
     'aig': ('aig-gates-float', {'sizes': (16, 12)}),
     'msdnet': ('msdnet-exits-float', {'sizes': (16, 12)}),
     'dsnet': ('dsnet-widths-float', {'sizes': (16, 12)}),
+    'bits': ('rsnet-sizes-b4b2', {}),
 }
 
 
@@ -99,6 +100,23 @@ def test_what_is_chosen_is_what_is_measured(family, flags, make, threads_of_sess
     printed = capsys.readouterr().out
     assert 'speed ratio' in printed and 'of its multiply-adds and' in printed
     assert (run / 'cascades' / 'own.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.slow
+def test_precisions_of_a_size_in_turn(make):
+    """A chain that ascends in BitOps alone is carried out as it was chosen."""
+    run = make('bits')
+    single = exit_records.pass_costs(run, ['s16-b2', 's16-b4'], 'BitOps')
+    assert single['s16-b2'] < single['s16-b4']
+    out = run / 'cascades' / 'bits.json'
+    limit = f'{single["s16-b2"] + 0.5 * single["s16-b4"]:.0f}'
+    chain = ('--cascade', 's16-b2', 's16-b4', '--bitops', limit)
+    assert thresholds.main([str(run), *chain, '--out', str(out)]) == 0
+    assert imagenet_tf.main(['--eval', '-ec', str(run), '--cascade', str(out)]) == 0
+    found = measured(run / 'cascades' / 'bits-measured.json')
+    chosen = cascades.read(out)
+    assert found['cascade']['shares'] == pytest.approx(chosen.validation.shares, abs=0.026)
+    assert found['s16-b2']['madds'] == found['s16-b4']['madds']
 
 
 @pytest.mark.parametrize(

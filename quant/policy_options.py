@@ -118,6 +118,22 @@ class QuantizationOptions:
         known = [precision.weights for precision in self.precisions]
         return tuple(bits for bits in known if bits in (self.used_bits or known))
 
+    @property
+    def implied(self) -> dict[str, Any]:
+        """Options of bits that follow from the others, each with the value of one not given.
+
+        >>> QuantizationOptions(bits=('4', '2')).implied
+        {'qw': 32, 'qa': 32}
+        >>> QuantizationOptions(qa=2, weight_quantizer='lq(bits=2)').implied
+        {'qw': 32}
+        """
+        absent: dict[str, Any] = {}
+        for name, value in (('bits', ()), ('qw', FLOAT_BITS), ('qa', FLOAT_BITS)):
+            less = {**absent, name: value}
+            if getattr(self, name) != value and dataclasses.replace(self, **less) == self:
+                absent = less
+        return absent
+
     def at_bits(self, wanted: Sequence[int]) -> 'QuantizationOptions':
         """The same with these precisions alone in use, which may be new ones.
 

@@ -294,6 +294,9 @@ def command(config: Config) -> str:
     known.update(data_defaults(config.net, config.dataset))
     if config.preset in PRESETS:
         known.update(PRESETS[config.preset].at(config.flat()))
+    for name, value in config.quantization.implied.items():
+        if known[name] == value:
+            known[name] = getattr(config, name)
     there = {**_flags_of(*GROUPS), **_network_flags([config.net])}
     words = ['python', PROGRAM]
     for name, value in {'preset': config.preset, **config.flat()}.items():

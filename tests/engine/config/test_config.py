@@ -444,6 +444,9 @@ def test_every_flag_of_a_field_reaches_it():
         },
         {'data': 'fake', 'net': 'dsnet', 'image_size': 256},
         {'data': 'fake', 'qa': 4},
+        {'data': 'fake', 'bits': ('4', '2:4')},
+        {'data': 'fake', 'weight_quantizer': 'lq(bits=(4, 2), nested=True)'},
+        {'preset': 'rs18_w2a2', 'data': 'fake', 'bits': ('4', '2'), 'qw': 4, 'qa': 4},
     ],
 )
 def test_the_command_of_a_configuration_gives_it(given):
@@ -451,6 +454,16 @@ def test_the_command_of_a_configuration_gives_it(given):
     words = shlex.split(cli.command(expected))
     assert words[:2] == ['python', 'imagenet_tf.py']
     assert resolve(**cli.explicit(cli.parse(words[2:])))[0] == expected
+
+
+def test_a_command_says_bits_once():
+    both = ['--bits', '4', '2']
+    words = shlex.split(cli.command(resolve(data='fake', bits=('4', '2'))[0]))
+    assert [word for word in words if word in ('--bits', '--qw', '--qa')] == ['--bits']
+    assert words[words.index('--bits') :][:3] == both
+    spec = 'lq(bits=(4, 2), nested=True)'
+    words = shlex.split(cli.command(resolve(data='fake', weight_quantizer=spec)[0]))
+    assert spec in words and not {'--bits', '--qw', '--qa'} & set(words)
 
 
 @pytest.mark.parametrize(

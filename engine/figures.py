@@ -63,10 +63,15 @@ def legend_below(axes: Any, gap: float = 0.15, columns: int = 1) -> None:
     )
 
 
-def save(figure: Any, output: str) -> None:
+def save(figure: Any, output: str, description: str = '') -> None:
     """Writes a figure as a picture in the format of the file's ending.
 
     The same figure gives the same bytes.
+
+    Args:
+        figure: Of matplotlib.
+        output: The file.
+        description: Written into an SVG, where no reader of the picture sees it.
 
     Raises:
         UsageError: The ending is none of a picture, or the folder of the file is not there.
@@ -74,14 +79,16 @@ def save(figure: Any, output: str) -> None:
     kind = check_kind(output)
     from matplotlib import rc_context
 
-    without_date: dict[str, None] = {}
+    metadata: dict[str, str | None] = {}
     if kind in _DATES:
-        without_date[_DATES[kind]] = None
+        metadata[_DATES[kind]] = None
+    if description and kind == 'svg':
+        metadata['Description'] = description
     # Names within an SVG are random but for the salt; drawn letters and long lists of fonts are
     # most of its bytes.
     settings = {'svg.hashsalt': 'figure', 'svg.fonttype': 'none', 'font.sans-serif': [FONT]}
     with output_file(output) as temporary, rc_context(settings):
-        figure.savefig(temporary, format=kind, dpi=150, metadata=without_date)
+        figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
 
 
 def check_kind(output: str) -> str:

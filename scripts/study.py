@@ -129,8 +129,8 @@ def experiments() -> list[str]:
     return ['demo', 'study', *low]
 
 
-def seeds_table(todo: Sequence[Job], folder: Path) -> str:
-    """Top-1 by row and size as mean and standard deviation over the seeds."""
+def seeds_scores(todo: Sequence[Job], folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Top-1 of all seeds by row and size."""
     found: dict[str, dict[str, list[float]]] = {}
     for job in todo:
         for path in (folder / job.name / 'eval').glob('s*.json'):
@@ -138,6 +138,12 @@ def seeds_table(todo: Sequence[Job], folder: Path) -> str:
             own = score.bn == score.point
             row = found.setdefault(job.row if own else f'{job.row}, tested at', {})
             row.setdefault(tables.size_label(score.point), []).append(score.top1)
+    return found
+
+
+def seeds_table(todo: Sequence[Job], folder: Path) -> str:
+    """Top-1 by row and size as mean and standard deviation over the seeds."""
+    found = seeds_scores(todo, folder)
     known: set[str] = set()
     for values in found.values():
         known |= values.keys()
@@ -149,13 +155,20 @@ def seeds_table(todo: Sequence[Job], folder: Path) -> str:
     return tabulate(rows, headers=['top-1 at', *sizes], tablefmt='github', disable_numparse=True)
 
 
+def spread(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Mean, standard deviation and number of values, as records have them."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {'top1': statistics.mean(values), 'deviation': deviation, 'seeds': len(values)}
+
+
 def mean(values: Sequence[float]) -> str:
     """Mean, with the standard deviation of several values; empty without any."""
     if not values:
         return ''
-    text = f'{statistics.mean(values):.1f}'
-    if len(values) > 1:
-        text += f' ±{statistics.stdev(values):.1f}'
+    found = spread(values)
+    text = f'{found["top1"]:.1f}'
+    if found['deviation'] is not None:
+        text += f' ±{found["deviation"]:.1f}'
     return text
 
 

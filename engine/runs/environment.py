@@ -139,12 +139,20 @@ def gpus() -> tuple[str, ...]:
     return tuple(names)
 
 
-def checkout(root: Path = ROOT) -> tuple[str, bool]:
-    """Commit of a checkout, and whether files of it were changed; empty where git knows of none."""
+def checkout(root: Path = ROOT, besides: str = '') -> tuple[str, bool]:
+    """Commit of a checkout, and whether files of it were changed; empty where git knows of none.
+
+    Args:
+        root: Of the checkout.
+        besides: Folder whose files may be changed.
+    """
     if not (root / '.git').exists():
         return '', False
     commit = _git(root, 'rev-parse', 'HEAD')
-    return commit, bool(commit and _git(root, 'status', '--porcelain', '--untracked-files=no'))
+    words = ['status', '--porcelain', '--untracked-files=no']
+    if besides:
+        words += ['--', '.', f':!{besides}']
+    return commit, bool(commit and _git(root, *words))
 
 
 def _git(root: Path, *words: str) -> str:

@@ -1,0 +1,211 @@
+"""Tables and figures within the text of pages, as Markdown, drawn from what owns their numbers.
+
+Measured numbers are those of ``docs/measured``, published ones those of the presets.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from engine import families
+from engine.families.family import Preset
+from engine.results.rendering import format_bytes
+from scripts import measured
+
+Row = dict[str, Any]
+
+
+class Demo(NamedTuple):
+    """An experiment of one family.
+
+    Attributes:
+        name: Of the experiment.
+        network: In words.
+        chosen: At run time.
+    """
+
+    name: str
+    network: str
+    chosen: str
+
+    @property
+    def command(self) -> str:
+        """That trains it."""
+        return 'make demo' if self.name == 'demo' else f'python -m scripts.study {self.name}'
+
+
+DEMOS = (
+    Demo('demo', 'RS-Net, ResNet-8', 'input size'),
+    Demo('demo-mobilenet', 'RS-Net, small MobileNetV2', 'input size'),
+    Demo('demo-san', 'SAN, ResNet-8', 'input size'),
+    Demo('demo-aig', 'ConvNet-AIG, ResNet-20', 'blocks, by image'),
+    Demo('demo-msdnet', 'MSDNet', 'exit'),
+    Demo('demo-dsnet', 'DS-Net, small MobileNetV1', 'width'),
+)
+
+
+def markdown(rows: Iterable[Sequence[str]], headers: Sequence[str]) -> str:
+    """A table, narrow in its source."""
+    lines = [headers, ['---'] * len(headers), *rows]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def by_bits(name: str) -> dict[str, list[Row]]:
+    """Rows of an experiment by bits of weights and activations, without those of gates by image.
+
+    Where there are only these, they stay.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in measured.rows(name):
+        found.setdefault(f'{row["qw"]}/{row["qa"]}', []).append(row)
+    for bits, rows in found.items():
+        found[bits] = [row for row in rows if row['point'] != 'dynamic']
+    return found
+
+
+def span(values: Sequence[float], unit: float = 1.0) -> str:
+    """Least and greatest value with one digit, or the only one."""
+    least, greatest = f'{min(values) / unit:.1f}', f'{max(values) / unit:.1f}'
+    return least if least == greatest else f'{least} ... {greatest}'
+
+
+def families_table() -> str:
+    """All families: accuracy, cost and memory of one set of weights."""
+    lines = []
+    for demo in DEMOS:
+        network, command = demo.network, f'`{demo.command}`'
+        for bits, rows in by_bits(demo.name).items():
+            chosen = f'{demo.chosen}: {len(rows)}' if len(rows) > 1 else demo.chosen
+            top1 = span([row['top1'] for row in rows])
+            madds = span([row['madds'] for row in rows], 1e6)
+            weights = format_bytes(max(row['weight_bytes'] for row in rows))
+            lines.append([network, bits, chosen, top1, madds, weights, command])
+            network = command = ''
+    headers = ['network', 'W/A bits', 'points', 'top-1, %', 'M MAdds', 'weights', 'trained by']
+    return markdown(lines, headers)
+
+
+def points_table(*names: str) -> Callable[[], str]:
+    """Draws top-1 at every point of some experiments, a line for each network and bits."""
+
+    def draw() -> str:
+        lines, points = [], {}
+        for demo in DEMOS:
+            if demo.name in names:
+                for bits, rows in by_bits(demo.name).items():
+                    top1 = {label(row['point']): f'{row["top1"]:.2f}' for row in rows}
+                    points.update(dict.fromkeys(top1))
+                    lines.append((f'{demo.network}, W/A {bits}', top1))
+        order = sorted(points, key=number, reverse=all(point.isdigit() for point in points))
+        cells = [[name, *(top1.get(point, '') for point in order)] for name, top1 in lines]
+        return markdown(cells, ['top-1, % at', *order])
+
+    return draw
+
+
+def label(point: str) -> str:
+    """A point within one family: its size, exit or width.
+
+    >>> label('s28'), label('s28-x3'), label('w04')
+    ('28', 'x3', 'w04')
+    """
+    last = point.rpartition('-')[2]
+    return last.removeprefix('s')
+
+
+def number(point: str) -> int:
+    """The number in the name of a point."""
+    return int(''.join(letter for letter in point if letter.isdigit()))
+
+
+def costs_table(name: str) -> Callable[[], str]:
+    """Draws accuracy, multiply-adds and weights of an experiment, a line for each point."""
+
+    def draw() -> str:
+        lines = []
+        for bits, rows in by_bits(name).items():
+            for row in rows:
+                madds = f'{row["madds"] / 1e6:.1f}'
+                weights = format_bytes(row['weight_bytes'])
+                lines.append([bits, row['point'], f'{row["top1"]:.2f}', madds, weights])
+        return markdown(lines, ['W/A bits', 'point', 'top-1, %', 'M MAdds', 'weights'])
+
+    return draw
+
+
+def study_table() -> str:
+    """The study: mean and standard deviation over the seeds, by network and size."""
+    found: dict[str, dict[str, str]] = {}
+    for row in measured.rows('study'):
+        text = f'{row["top1"]:.1f}'
+        if row['deviation'] is not None:
+            text += f' ±{row["deviation"]:.1f}'
+        found.setdefault(row['row'], {})[row['size']] = text
+    known: set[str] = set()
+    for cells in found.values():
+        known |= cells.keys()
+    sizes = sorted(known, key=int, reverse=True)
+    lines = [[name, *(cells.get(size, '') for size in sizes)] for name, cells in found.items()]
+    return markdown(lines, ['top-1, % at', *sizes])
+
+
+def accuracies(name: str, bits: str) -> Callable[[], str]:
+    """Draws top-1 of an experiment within a sentence, from the strongest point on."""
+
+    def draw() -> str:
+        rows = by_bits(name)[bits]
+        return ' / '.join(f'{row["top1"]:.1f}' for row in rows)
+
+    return draw
+
+
+def origins_table() -> str:
+    """How the numbers of every file came about."""
+    lines = []
+    for name in measured.names():
+        origin = measured.origin(name)
+        file = f'[{name}](measured/{name}.json)'
+        cells = [file, f'`{origin.command}`', f'`{origin.commit[:7]}`', origin.date]
+        lines.append([*cells, f'{origin.machine}{"; " if origin.note else ""}{origin.note}'])
+    return markdown(lines, ['file', 'command', 'commit', 'date', 'machine, and what to know'])
+
+
+def presets_table() -> str:
+    """Recipes of published networks: the data that each is for, and what was published."""
+    lines = []
+    for name, preset in families.presets().items():
+        ours = preset.values.get('data') == 'animals28'
+        if isinstance(preset, Preset) and not ours:
+            lines.append([f'`{name}`', data_of(preset.values), preset.expect])
+    return markdown(lines, ['preset', '`--data`', 'published'])
+
+
+def data_of(values: Mapping[str, Any]) -> str:
+    """The data that a preset is for, as a flag takes them."""
+    inputs = str(values.get('inputs', ''))
+    if not inputs.startswith('cifar'):
+        return '/data/ILSVRC2012'
+    return 'cifar100:DIR' if inputs.startswith('cifar100') else 'cifar10:DIR'
+
+
+def methods_table() -> str:
+    """Recipes of quantizers, and what was published."""
+    lines = []
+    for name, recipe in families.presets().items():
+        if not isinstance(recipe, Preset):
+            lines.append([f'`{name}`', recipe.expect])
+    return markdown(lines, ['preset', 'published'])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    'families': families_table,
+    'study': study_table,
+    'origins': origins_table,
+    'presets': presets_table,
+    'methods': methods_table,
+    'sizes': points_table('demo', 'demo-mobilenet', 'demo-san'),
+    'exits': points_table('demo-msdnet'),
+    'widths': points_table('demo-dsnet'),
+    'gates': costs_table('demo-aig'),
+    'demo float': accuracies('demo', '32/32'),
+    'demo W2A2': accuracies('demo', '2/2'),
+}

@@ -1,0 +1,125 @@
+"""Draws the tables, figures and pictures of README.md and docs/*.md from what owns their numbers.
+
+    python -m scripts.pages            # after docs/measured/*.json or a preset has changed
+    python -m scripts.pages --check    # names what is stale; exit status 1 if anything is
+
+What is drawn stands between ``<!-- drawn: NAME -->`` and ``<!-- end -->``, as a block of its own or
+within a line; ``scripts.page_tables`` has the names. Pictures know by a checksum what they show.
+"""
+
+import argparse
+import re
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine import figures
+from engine.errors import UsageError
+from engine.files import read_text, write_text
+from engine.results import accuracy_figure, tables
+from quant.spelling import unknown
+from scripts import measured, page_tables, parser, status
+from scripts.measured import ROOT
+
+_DRAWN = re.compile(r'(<!-- drawn: ([^>]+?) -->)(\n?)(.*?)(\n?<!-- end -->)', re.DOTALL)
+PICTURE = ROOT / 'docs' / 'accuracy.svg'
+CASCADES = {
+    'W2A2, cascades, calibrated mean': 'RS-Net, a size per image (cascade)',
+}
+
+
+def pages() -> list[Path]:
+    """All pages."""
+    return [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+def drawn(text: str, page: str) -> str:
+    """A page with all that is drawn in it drawn anew.
+
+    Args:
+        text: Of the page.
+        page: Its name, for messages.
+
+    Raises:
+        UsageError: Something is to be drawn that nobody knows.
+    """
+
+    def again(found: re.Match[str]) -> str:
+        start, name, gap, _, end = found.groups()
+        if name not in page_tables.TABLES:
+            raise UsageError(f'{page}: drawn: {name}: {unknown(name, page_tables.TABLES)}')
+        return f'{start}{gap}{page_tables.TABLES[name]()}{end}'
+
+    return _DRAWN.sub(again, text)
+
+
+def curves() -> list[tables.Curve]:
+    """What the picture shows: each family at its fewest bits, RS-Nets in float, and a cascade."""
+    runs = []
+    for demo in page_tables.DEMOS:
+        found = tables.read_table(measured.path_of(demo.name))
+        fewest = min(run.config['qw'] + run.config['qa'] for run in found)
+        for run in found:
+            if run.config['qw'] + run.config['qa'] == fewest or demo.name == 'demo':
+                runs.append(run)
+    shown = tables.curves(runs)
+    for label, rows in tables.curves(tables.read_table(measured.path_of('cascade'))):
+        for name, title in CASCADES.items():
+            if label.startswith(name):
+                shown.append((title, rows))
+    return shown
+
+
+def checksum() -> str:
+    """Of what the picture shows."""
+    found = repr([(label, [(row.madds, row.top1) for row in rows]) for label, rows in curves()])
+    return f'drawn from rows of checksum {zlib.crc32(found.encode()):08x}'
+
+
+def is_stale(picture: Path) -> bool:
+    """Whether a picture shows other numbers than are measured."""
+    return not picture.exists() or checksum() not in picture.read_text(encoding='utf-8')
+
+
+def run(args: argparse.Namespace) -> str | None:
+    """Draws, or checks.
+
+    Raises:
+        UsageError: This is no checkout, or a page names something to draw that nobody knows.
+        SystemExit: Something is stale.
+    """
+    if not measured.FOLDER.is_dir():
+        raise UsageError(f'{measured.FOLDER}: no such folder; run this in a checkout')
+    stale = []
+    for page in pages():
+        name = str(page.relative_to(ROOT))
+        text = read_text(page, 'restore it')
+        found = drawn(text, name)
+        if found != text:
+            stale.append(name)
+            if not args.check:
+                write_text(page, found)
+    if is_stale(PICTURE):
+        stale.append(str(PICTURE.relative_to(ROOT)))
+        if not args.check:
+            figures.save(accuracy_figure.draw(curves()), str(PICTURE), checksum())
+    if args.check and stale:
+        sys.exit(f'stale: {" ".join(stale)}; python -m scripts.pages draws them')
+    return '\n'.join(f'{name}: drawn' for name in stale) or None
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
+    p = parser('pages', __doc__)
+    p.add_argument('--check', action='store_true', help='write nothing; name what is stale')
+    return p.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status, see ``scripts.status``."""
+    return status('pages', run, parse_args(argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -8,7 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup native demo study test proofs fuzz bench lint clean
+.PHONY: setup native demo study measure pages docs test proofs fuzz bench lint clean
 
 setup: $(READY)
 
@@ -41,6 +41,19 @@ fuzz: setup
 
 bench: setup
 	$(PY) -m scripts.bench all --out bench.json $(if $(PEERS),--python $(PEERS))
+
+# What README.md and docs/*.md say, measured anew on the commit that is checked out: hours, and it goes on where it stopped.
+measure: setup
+	$(PY) -m scripts.measure
+
+# Tables, figures and the picture of the pages, drawn from docs/measured and the presets.
+pages: setup
+	$(PY) -m scripts.pages
+
+# The site, in build/docs; a warning or a broken link is an error.
+docs: setup
+	$(PY) -m pip install --quiet --editable '.[docs]'
+	$(PY) -m sphinx -W --keep-going -q -j auto docs build/docs
 
 lint: setup
 	$(PY) -m ruff check .

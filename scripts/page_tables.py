@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine import families
+from engine.config.overview import bits_name
 from engine.families.family import Preset
 from engine.results.rendering import format_bytes
 from scripts import measured
@@ -50,13 +51,10 @@ def markdown(rows: Iterable[Sequence[str]], headers: Sequence[str]) -> str:
 
 
 def by_bits(name: str) -> dict[str, list[Row]]:
-    """Rows of an experiment by bits of weights and activations, without those of gates by image.
-
-    Where there are only these, they stay.
-    """
+    """Rows of an experiment by bits, ``float`` or ``W2A2``, but for those of widths by image."""
     found: dict[str, list[Row]] = {}
     for row in measured.rows(name):
-        found.setdefault(f'{row["qw"]}/{row["qa"]}', []).append(row)
+        found.setdefault(bits_name(row['qw'], row['qa']), []).append(row)
     for bits, rows in found.items():
         found[bits] = [row for row in rows if row['point'] != 'dynamic']
     return found
@@ -80,7 +78,7 @@ def families_table() -> str:
             weights = format_bytes(max(row['weight_bytes'] for row in rows))
             lines.append([network, bits, chosen, top1, madds, weights, command])
             network = command = ''
-    headers = ['network', 'W/A bits', 'points', 'top-1, %', 'M MAdds', 'weights', 'trained by']
+    headers = ['network', 'bits', 'points', 'top-1, %', 'M MAdds', 'weights', 'trained by']
     return markdown(lines, headers)
 
 
@@ -94,7 +92,7 @@ def points_table(*names: str) -> Callable[[], str]:
                 for bits, rows in by_bits(demo.name).items():
                     top1 = {label(row['point']): f'{row["top1"]:.2f}' for row in rows}
                     points.update(dict.fromkeys(top1))
-                    lines.append((f'{demo.network}, W/A {bits}', top1))
+                    lines.append((f'{demo.network}, {bits}', top1))
         order = sorted(points, key=number, reverse=all(point.isdigit() for point in points))
         cells = [[name, *(top1.get(point, '') for point in order)] for name, top1 in lines]
         return markdown(cells, ['top-1, % at', *order])
@@ -127,7 +125,7 @@ def costs_table(name: str) -> Callable[[], str]:
                 madds = f'{row["madds"] / 1e6:.1f}'
                 weights = format_bytes(row['weight_bytes'])
                 lines.append([bits, row['point'], f'{row["top1"]:.2f}', madds, weights])
-        return markdown(lines, ['W/A bits', 'point', 'top-1, %', 'M MAdds', 'weights'])
+        return markdown(lines, ['bits', 'point', 'top-1, %', 'M MAdds', 'weights'])
 
     return draw
 
@@ -206,6 +204,6 @@ TABLES: dict[str, Callable[[], str]] = {
     'exits': points_table('demo-msdnet'),
     'widths': points_table('demo-dsnet'),
     'gates': costs_table('demo-aig'),
-    'demo float': accuracies('demo', '32/32'),
-    'demo W2A2': accuracies('demo', '2/2'),
+    'demo float': accuracies('demo', 'float'),
+    'demo W2A2': accuracies('demo', 'W2A2'),
 }

@@ -22,10 +22,10 @@ from quant.spelling import unknown
 from scripts import measured, page_tables, parser, status
 from scripts.measured import ROOT
 
-_DRAWN = re.compile(r'(<!-- drawn: ([^>]+?) -->)(\n?)(.*?)(\n?<!-- end -->)', re.DOTALL)
+_DRAWN = re.compile(r'(<!-- drawn: ([^>]+?) -->)(\n?)(.*?)\n?<!-- end -->', re.DOTALL)
 PICTURE = ROOT / 'docs' / 'accuracy.svg'
 CASCADES = {
-    'W2A2, cascades, calibrated mean': 'RS-Net, a size per image (cascade)',
+    'W2A2, cascades, calibrated mean': 'RS-Net cascade (2/2)',
 }
 
 
@@ -46,10 +46,10 @@ def drawn(text: str, page: str) -> str:
     """
 
     def again(found: re.Match[str]) -> str:
-        start, name, gap, _, end = found.groups()
+        start, name, gap, _ = found.groups()
         if name not in page_tables.TABLES:
             raise UsageError(f'{page}: drawn: {name}: {unknown(name, page_tables.TABLES)}')
-        return f'{start}{gap}{page_tables.TABLES[name]()}{end}'
+        return f'{start}{gap}{page_tables.TABLES[name]()}{gap}<!-- end -->'
 
     return _DRAWN.sub(again, text)
 
@@ -63,7 +63,9 @@ def curves() -> list[tables.Curve]:
         for run in found:
             if run.config['qw'] + run.config['qa'] == fewest or demo.name == 'demo':
                 runs.append(run)
-    shown = tables.curves(runs)
+    shown = []
+    for label, rows in tables.curves(runs):
+        shown.append((label, [row for row in rows if row.point != 'dynamic']))
     for label, rows in tables.curves(tables.read_table(measured.path_of('cascade'))):
         for name, title in CASCADES.items():
             if label.startswith(name):

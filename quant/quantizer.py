@@ -352,6 +352,21 @@ def names() -> list[str]:
     return sorted(_QUANTIZERS)
 
 
+def register(name: str, place: str) -> None:
+    """Makes a quantizer that is no part of this package known to this process.
+
+    Args:
+        name: That specs can use from now on.
+        place: Module and class, such as ``own.MaxAbs``.
+
+    Raises:
+        ValueError: Another quantizer has the name.
+    """
+    if _QUANTIZERS.get(name, place) != place:
+        raise ValueError(f'{name!r} is the quantizer {_QUANTIZERS[name]}')
+    _QUANTIZERS[name] = place
+
+
 def summary(name: str) -> str:
     """First line of the docstring of a quantizer, read without importing TensorFlow."""
     module, _, cls = _QUANTIZERS[name].rpartition('.')

@@ -146,16 +146,6 @@ def study_table() -> str:
     return markdown(lines, ['top-1, % at', *sizes])
 
 
-def accuracies(name: str, bits: str) -> Callable[[], str]:
-    """Draws top-1 of an experiment within a sentence, from the strongest point on."""
-
-    def draw() -> str:
-        rows = by_bits(name)[bits]
-        return ' / '.join(f'{row["top1"]:.1f}' for row in rows)
-
-    return draw
-
-
 def origins_table() -> str:
     """How the numbers of every file came about."""
     lines = []
@@ -204,6 +194,4 @@ TABLES: dict[str, Callable[[], str]] = {
     'exits': points_table('demo-msdnet'),
     'widths': points_table('demo-dsnet'),
     'gates': costs_table('demo-aig'),
-    'demo float': accuracies('demo', 'float'),
-    'demo W2A2': accuracies('demo', 'W2A2'),
 }

@@ -85,7 +85,7 @@ def help_of(name: str) -> str:
     """What ``--help`` of a script prints."""
     module = importlib.import_module(f'scripts.{name}')
     printed = io.StringIO()
-    with mock.patch.dict('os.environ', COLUMNS=WIDTH), contextlib.redirect_stdout(printed):
-        with contextlib.suppress(SystemExit):
-            module.main(['--help'])
+    wide = mock.patch.dict('os.environ', COLUMNS=WIDTH)
+    with wide, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        module.main(['--help'])
     return printed.getvalue().rstrip()

@@ -1,0 +1,98 @@
+"""scripts.measure: what was measured is kept with its commit, and not measured again."""
+
+import json
+
+import pytest
+
+from engine.runs import environment
+from scripts import measure, measured, page_tables, study
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Experiments that were run, in place of hours."""
+    calls = []
+
+    def content(name, command, folder):
+        calls.append((name, folder))
+        return {'rows': [{'run': name, 'top1': 90.0}]}
+
+    found = {
+        'short': measure.Experiment('scripts.study demo', 1, content),
+        'long': measure.Experiment('scripts.study study', 60, content),
+    }
+    monkeypatch.setattr(measure, 'experiments', lambda: found)
+    return calls
+
+
+def at(monkeypatch, commit, changed=False):
+    monkeypatch.setattr(environment, 'checkout', lambda **_: (commit, changed))
+
+
+def run(tmp_path, *words):
+    return measure.main([*words, '--out', str(tmp_path), '--folder', str(tmp_path / 'runs')])
+
+
+def test_measured_once_for_each_commit(called, tmp_path, monkeypatch, capsys):
+    at(monkeypatch, 'a' * 40)
+    assert run(tmp_path, 'short') == 0
+    assert run(tmp_path) == 0
+    assert called == [
+        ('short', tmp_path / 'runs' / 'aaaaaaaaaaaa' / 'short'),
+        ('long', tmp_path / 'runs' / 'aaaaaaaaaaaa' / 'long'),
+    ]
+    assert 'long, 1 of 1, about 1.0 hours left' in capsys.readouterr().err
+    origin = measured.origin('short', tmp_path)
+    assert origin.command == 'python -m scripts.study demo'
+    assert origin.commit == 'a' * 40 and 'cores of' in origin.machine
+    assert measured.rows('short', tmp_path) == [{'run': 'short', 'top1': 90.0}]
+    at(monkeypatch, 'b' * 40)
+    assert run(tmp_path, 'short') == 0
+    assert len(called) == 3
+    assert measured.origin('short', tmp_path).commit == 'b' * 40
+
+
+@pytest.mark.parametrize(
+    'words, commit, changed, part',
+    [
+        (['shrt'], 'a' * 40, False, "shrt: unknown; did you mean 'short'?"),
+        ([], 'a' * 40, True, 'commit what is changed first'),
+        ([], '', False, 'commit what is changed first'),
+    ],
+)
+def test_wrong_input(words, commit, changed, part, called, tmp_path, monkeypatch, capsys):
+    at(monkeypatch, commit, changed)
+    assert run(tmp_path, *words) == 2
+    assert part.split(';')[0] in capsys.readouterr().err
+    assert not called
+
+
+def test_the_list_says_when(called, tmp_path, monkeypatch, capsys):
+    at(monkeypatch, 'c' * 40)
+    run(tmp_path, 'short')
+    capsys.readouterr()
+    assert run(tmp_path, '--list') == 0
+    short, long = capsys.readouterr().out.splitlines()
+    assert 'ccccccc' in short and 'not measured' in long and '60 min' in long
+
+
+def test_experiments_are_those_of_the_pages():
+    known = measure.experiments()
+    assert {demo.name for demo in page_tables.DEMOS} == set(measure.NETWORKS) <= set(known)
+    for name in measured.names():
+        assert name in known or name == 'cascade'
+
+
+def test_seeds_become_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, 'main', lambda words: 0)
+    job = study.Job('RS', 'rs_seed0', (), 1)
+    monkeypatch.setattr(study, 'jobs', lambda name: [job])
+    scores = {'RS': {'28': [90.0, 92.0], '12': [80.0]}}
+    monkeypatch.setattr(study, 'seeds_scores', lambda jobs, folder: scores)
+    rows = measure.of_study('study', 'scripts.study study', tmp_path)['rows']
+    assert rows == [
+        {'row': 'RS', 'size': '28', 'top1': 91.0, 'deviation': pytest.approx(2**0.5), 'seeds': 2},
+        {'row': 'RS', 'size': '12', 'top1': 80.0, 'deviation': None, 'seeds': 1},
+    ]
+    measured.write(tmp_path / 'x.json', measured.Origin('c', 'a', 'm', 'd'), {'rows': rows})
+    assert json.loads((tmp_path / 'x.json').read_text())['rows'] == rows

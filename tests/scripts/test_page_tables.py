@@ -1,0 +1,87 @@
+"""What pages say in numbers is what docs/measured and the presets say."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from engine.errors import UsageError
+from scripts import measured, page_tables, pages
+from tests.paths import ROOT
+
+
+def test_nothing_is_stale(capsys):
+    assert pages.main(['--check']) == 0, capsys.readouterr().err
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A copy of what pages and tables are drawn from."""
+    shutil.copy(ROOT / 'README.md', tmp_path)
+    shutil.copytree(ROOT / 'docs', tmp_path / 'docs')
+    monkeypatch.setattr(pages, 'ROOT', tmp_path)
+    monkeypatch.setattr(pages, 'PICTURE', tmp_path / 'docs' / 'accuracy.svg')
+    folder = tmp_path / 'docs' / 'measured'
+    for function in (measured.path_of, measured.names):
+        monkeypatch.setattr(function, '__defaults__', (folder,))
+    for function in (measured.origin, measured.rows):
+        monkeypatch.setattr(function, '__defaults__', (folder,))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    'name, field, stale',
+    [
+        ('demo', 'top1', ['README.md', 'docs/sizes.md', 'docs/accuracy.svg']),
+        ('demo-dsnet', 'madds', ['README.md', 'docs/accuracy.svg']),
+        ('study', 'top1', ['README.md']),
+    ],
+)
+def test_another_number_is_stale(name, field, stale, checkout, capsys):
+    path = checkout / 'docs' / 'measured' / f'{name}.json'
+    content = json.loads(path.read_text())
+    for row in content['rows']:
+        row[field] = row[field] / 2
+    path.write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as caught:
+        pages.main(['--check'])
+    for page in stale:
+        assert page in str(caught.value)
+    assert 'docs/exits.md' not in str(caught.value)
+    assert pages.main([]) == 0
+    assert pages.main(['--check']) == 0
+    text = (checkout / 'README.md').read_text()
+    assert text != (ROOT / 'README.md').read_text()
+    capsys.readouterr()
+
+
+def test_what_is_to_be_drawn_is_known():
+    with pytest.raises(UsageError, match='README.md: drawn: famlies: .*families'):
+        pages.drawn('<!-- drawn: famlies -->\n<!-- end -->\n', 'README.md')
+
+
+def test_all_tables_are_on_pages():
+    text = ''.join(page.read_text() for page in pages.pages())
+    assert set(re.findall(r'<!-- drawn: ([^>]+?) -->', text)) == set(page_tables.TABLES)
+
+
+def test_the_study_is_a_table():
+    table = page_tables.study_table().splitlines()
+    assert table[0] == '| top-1, % at | 28 | 24 | 20 | 16 | 12 |'
+    cells = {(row['row'], row['size']): row for row in measured.rows('study')}
+    for line in table[2:]:
+        name, *texts = [cell.strip() for cell in line.strip('|').split('|')]
+        for size, text in zip(('28', '24', '20', '16', '12'), texts):
+            row = cells.pop((name, size), None)
+            expected = '' if row is None else f'{row["top1"]:.1f}'
+            assert text.partition(' ±')[0] == expected
+    assert not cells
+
+
+@pytest.mark.parametrize('name', measured.names())
+def test_every_number_has_an_origin(name):
+    origin = measured.origin(name)
+    assert origin.command and origin.machine
+    assert re.fullmatch('[0-9a-f]{7,40}', origin.commit)
+    assert re.fullmatch(r'20\d\d-\d\d-\d\d', origin.date)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from engine.config import processor
 from engine.errors import UsageError
-from engine.results import quantizer_study, rendering, tables
+from engine.results import rendering, study_records, tables
 from engine.runs import environment
 from quant.spelling import unknown
 from scripts import measured, parser, status, study
@@ -89,10 +89,10 @@ def of_study(name: str, command: str, folder: Path) -> dict[str, Any]:
     return {'rows': rows}
 
 
-def of_quantizers(name: str, command: str, folder: Path) -> dict[str, Any]:
-    """The records of the study of quantizers."""
+def of_records(name: str, command: str, folder: Path) -> dict[str, Any]:
+    """The records of a study of quantizers or of bits."""
     studied(command, folder)
-    content = json.loads((folder / quantizer_study.RECORDS).read_text())
+    content = json.loads((folder / study_records.RECORDS).read_text())
     return {'form': content['form'], 'results': content['results']}
 
 
@@ -118,7 +118,8 @@ def experiments() -> dict[str, Experiment]:
             found[f'bench-{name}'] = Experiment(f'scripts.bench {entry.flags}', 5, of_bench)
     found['bench-deploy'] = Experiment('scripts.bench deploy', 15, of_bench)
     found['study'] = Experiment('scripts.study study', 45, of_study)
-    found['quantizers'] = Experiment(f'scripts.study {QUANTIZERS}', 180, of_quantizers)
+    found['quantizers'] = Experiment(f'scripts.study {QUANTIZERS}', 180, of_records)
+    found['bits'] = Experiment('scripts.study bits', 120, of_records)
     return found
 
 

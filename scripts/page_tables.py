@@ -146,17 +146,6 @@ def study_table() -> str:
     return markdown(lines, ['top-1, % at', *sizes])
 
 
-def origins_table() -> str:
-    """How the numbers of every file came about."""
-    lines = []
-    for name in measured.names():
-        origin = measured.origin(name)
-        file = f'[{name}](measured/{name}.json)'
-        cells = [file, f'`{origin.command}`', f'`{origin.commit[:7]}`', origin.date]
-        lines.append([*cells, f'{origin.machine}{"; " if origin.note else ""}{origin.note}'])
-    return markdown(lines, ['file', 'command', 'commit', 'date', 'machine, and what to know'])
-
-
 def presets_table() -> str:
     """Recipes of published networks: the data that each is for, and what was published."""
     lines = []
@@ -187,7 +176,6 @@ def methods_table() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     'families': families_table,
     'study': study_table,
-    'origins': origins_table,
     'presets': presets_table,
     'methods': methods_table,
     'sizes': points_table('demo', 'demo-mobilenet', 'demo-san'),

@@ -3,11 +3,11 @@
     python -m scripts.choose RUN... --madds 300M
     python -m scripts.choose RUN... --latency 5ms --memory 2MB --device h100
     python -m scripts.choose RUN... --min-top1 70        # the cheapest that is as accurate
-    python -m scripts.choose RUN... [--format csv]       # all that none beats in every column
+    python -m scripts.choose RUN... [--format csv]       # all that nothing beats in every column
 
 Thresholds of exits and measured gates are among the choices. Latency needs scripts.profile before;
-times are those of one device: this one, or --device. Runs of other data, or of differently prepared
-images, are chosen from apart; folders that hold records but no checkpoint are left out.
+times are those of one device: this one, or --device. Runs on other data, or with differently
+prepared images, are compared among themselves; folders that hold records but no checkpoint are left out.
 """
 
 import argparse

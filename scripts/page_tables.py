@@ -68,7 +68,7 @@ def span(values: Sequence[float], unit: float = 1.0) -> str:
 
 def families_table() -> str:
     """All families: accuracy, cost and memory of one set of weights."""
-    lines = []
+    lines: list[list[str]] = []
     for demo in DEMOS:
         network, command = demo.network, f'`{demo.command}`'
         for bits, rows in by_bits(demo.name).items():
@@ -119,7 +119,7 @@ def costs_table(name: str) -> Callable[[], str]:
     """Draws accuracy, multiply-adds and weights of an experiment, a line for each point."""
 
     def draw() -> str:
-        lines = []
+        lines: list[list[str]] = []
         for bits, rows in by_bits(name).items():
             for row in rows:
                 madds = f'{row["madds"] / 1e6:.1f}'
@@ -148,7 +148,7 @@ def study_table() -> str:
 
 def presets_table() -> str:
     """Recipes of published networks: the data that each is for, and what was published."""
-    lines = []
+    lines: list[list[str]] = []
     for name, preset in families.presets().items():
         ours = preset.values.get('data') == 'animals28'
         if isinstance(preset, Preset) and not ours:
@@ -166,7 +166,7 @@ def data_of(values: Mapping[str, Any]) -> str:
 
 def methods_table() -> str:
     """Recipes of quantizers, and what was published."""
-    lines = []
+    lines: list[list[str]] = []
     for name, recipe in families.presets().items():
         if not isinstance(recipe, Preset):
             lines.append([f'`{name}`', recipe.expect])

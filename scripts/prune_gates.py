@@ -6,7 +6,7 @@
 A gate that nearly always opens costs more time than it saves, one that nearly always closes costs
 its own. Held-out images decide (--holdout N of training): a block whose gate is open for at least
 this share of them is executed for every image, one whose gate is closed for as many is left out.
-The copy is a run as others are: evaluated, profiled, exported and chosen without more ado. Its
+The copy is an ordinary run that can be evaluated, profiled, exported and chosen. Its
 prune_gates.json says what was removed, accuracy and multiply-adds.
 """
 

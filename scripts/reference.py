@@ -51,7 +51,7 @@ def row(action: argparse.Action) -> str:
     """A line of a table: the spellings of a flag with what it takes, and its help."""
     value = action.metavar
     if value is None and action.choices is not None:
-        value = ', '.join(map(str, action.choices))
+        value = '{' + ','.join(map(str, action.choices)) + '}'
     if value is None and action.nargs != 0 and action.type is not None:
         value = action.dest.upper()
     spelling = ', '.join(map(dashed, action.option_strings))

@@ -4,8 +4,8 @@
     python -m scripts.snap RUN --out RUN2 --weights ema
     python -m scripts.export RUN-snapped --form int8 --out net.onnx
 
-Integer arithmetic computes whole numbers. The nearest levels that are some are put in place of
-those that were learned, and that network is evaluated and shipped; the run itself is not changed.
+Integer arithmetic needs whole numbers. The levels that were learned are replaced by the nearest
+ones that are, and that network is evaluated and shipped; the run itself is not changed.
 Weights get whole numbers up to 127 for each output channel, activations up to 255 for each tensor.
 At 2 bits that changes next to nothing; at 3 and 4 bits train with --snap-epochs.
 """

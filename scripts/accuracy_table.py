@@ -8,9 +8,9 @@
 One row per run and point. Text, markdown and LaTeX begin with a side-by-side block (a column of
 top-1 per curve) when several runs are given, or ``--compare``; individual models of one network
 share a column. csv holds one table: the rows, or the side-by-side block with ``--compare``. csv and
-json hold plain numbers: MAdds and bytes, not M and MB. Published quantizers side by side: methods by
-network and bits, with what is float in each, the teacher and the source. A published number stands
-beside a run of the same network, data set, quantizer and bits only.
+json hold plain numbers: MAdds and bytes, not M and MB. Published quantizers side by side: methods
+by network and bits, with what is float in each, the teacher and the source. A published number
+stands beside a run of the same network, data set, quantizer and bits only.
 """
 
 import argparse

@@ -7,7 +7,8 @@
 
 Thresholds of exits and measured gates are among the choices. Latency needs scripts.profile before;
 times are those of one device: this one, or --device. Runs on other data, or with differently
-prepared images, are compared among themselves; folders that hold records but no checkpoint are left out.
+prepared images, are compared among themselves; folders that hold records but no checkpoint are left
+out.
 """
 
 import argparse

@@ -6,6 +6,9 @@
     python -m scripts.export RUN --cascade FILE --out cascade.onnx     # a size per image
     python -m scripts.export RUN --form int8 --snap --out fast.onnx    # for integer arithmetic
     python -m scripts.export RUN --out FOLDER                          # a SavedModel of TensorFlow
+    python -m scripts.export RUN --out net.lqn                         # bit planes, for C
+    python -m scripts.export net.lqn --bits-first 2 --out first.lqn    # its start: the 2-bit points
+    python -m scripts.export net.lqn --point s28-b2 --out small.onnx   # a point of it
     python -m scripts.export --show net.onnx                           # its tables; --format
 
 `--form packed`, the default of a name that ends in .onnx, stores low-bit kernels as codes, four of
@@ -38,13 +41,10 @@ from engine.deployment import forms, runtimes, texts
 from engine.errors import UsageError
 from engine.files import making
 from engine.results import cascades, exit_thresholds, formats
-from scripts import add_format, copies, noted, parser, prune_gates, snap, status
+from scripts import add_format, copies, export_file, parser, prune_gates, snap, status
+from scripts.export_file import Differs
 
 ALL, DYNAMIC = 'all', 'dynamic'
-
-
-class Differs(Exception):
-    """An exported network that answers differently, or that a runtime does not take."""
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -84,6 +84,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='evaluation images that the file is checked with, or all; default: 500',
     )
     p.add_argument('--data', help='where these images are; default: as the run recorded it')
+    p.add_argument(
+        '--bits-first',
+        type=int,
+        metavar='BITS',
+        help='of a .lqn file the part alone that points of so many bits need; the rest can follow',
+    )
     p.add_argument(
         '--no-preprocess',
         action='store_true',
@@ -128,10 +134,11 @@ def run(args: argparse.Namespace) -> str:
         UsageError: There is no such run or point, or what it is to make exists.
     """
     if args.show is not None:
-        return show(args.show, args.format)
+        return export_file.show(args.show, args.format)
+    of_file = export_file.is_source(args.run)
     with making(args.out, '--out') as path:
-        about = export(args, path)
-    return f'{args.out}: {about}, {_size(args.out) / 1e3:.1f} kB'
+        about = export_file.export(args, path) if of_file else export(args, path)
+    return f'{args.out}: {about}, {export_file.size(args.out) / 1e3:.1f} kB'
 
 
 def export(args: argparse.Namespace, path: Path) -> str:
@@ -176,6 +183,8 @@ def export(args: argparse.Namespace, path: Path) -> str:
             '--out NAME.onnx can hold choices'
         )
     exporter.thresholds = _thresholds(args, source, points)
+    if args.bits_first is not None:
+        exporter.cut(args.bits_first)
     images = verification.images(source, args.data, args.verify)
     exporter.write(source, points, path)
     try:
@@ -346,41 +355,6 @@ def _thresholds(args: argparse.Namespace, source: Any, points: Sequence[str]) ->
             f'{len(exits)}'
         )
     return policy.thresholds
-
-
-def show(path: Path, style: str) -> str:
-    """Texts of an ONNX file, or of the folder of a SavedModel, as tables; csv has points alone.
-
-    Raises:
-        UsageError: It is neither, or what reads it is not installed.
-    """
-    from engine.deployment import texts_table
-
-    if path.is_dir():
-        from engine.deployment.savedmodel import described
-    elif path.is_file():
-        try:
-            from engine.deployment.onnx_file import described
-        except ImportError as error:
-            raise UsageError(
-                f'--show {path}: {error}; {runtimes.REMEDY} installs what it needs'
-            ) from error
-    else:
-        raise UsageError(f'--show {path}: no such file')
-    found = texts.parse(described(path), f'--show {path}')
-    tables = texts_table.tables(found)
-    if style == 'csv':
-        tables = tables[:1]
-    return noted(formats.render(tables, style), f'{path}: {_size(path) / 1e3:.1f} kB', style)
-
-
-def _size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    size = 0
-    for one in (path, *path.rglob('*')):
-        if one.is_file():
-            size += one.stat().st_size
-    return size
 
 
 def main(argv: Sequence[str] | None = None) -> int:

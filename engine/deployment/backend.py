@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.data.preprocessing import Preprocessing
 from engine.deployment.names import STAGE
-from engine.deployment.runtimes import RUNTIMES
+from engine.deployment.runtimes import BY_END, OF_PLANES, RUNTIMES
 from engine.errors import UsageError
 from engine.results import chains
 from nets.points import Point
@@ -138,6 +138,16 @@ class Backend(Protocol):
             UsageError: there is no such point.
         """
 
+    def append(self, content: bytes) -> list[str]:
+        """Takes the rest of a file that was cut; returns the points that can run since.
+
+        Args:
+            content: what follows in the file, or a part of it.
+
+        Raises:
+            UsageError: it is no such file, or no such rest.
+        """
+
     def identity(self) -> str:
         """The identity of the checkpoint, see ``engine.runs.fingerprint``.
 
@@ -161,22 +171,26 @@ def open_backend(
     Raises:
         UsageError: there is no such backend, or it cannot read what lies there.
     """
-    if name not in (None, TENSORFLOW, *RUNTIMES):
-        raise UsageError(f'backend {name!r}: {unknown(str(name), (TENSORFLOW, *RUNTIMES))}')
+    known = (TENSORFLOW, *RUNTIMES, *OF_PLANES)
+    if name not in (None, *known):
+        raise UsageError(f'backend {name!r}: {unknown(str(name), known)}')
     path = Path(run)
-    if path.suffix != '.onnx' or path.is_dir():
+    runtimes = BY_END.get(path.suffix)
+    if runtimes is None or path.is_dir():
+        if name in OF_PLANES:
+            raise UsageError(f'backend {name!r}: it runs .lqn files, and {run} is none')
         return _of_run(run, name or TENSORFLOW, epoch, threads, weights)
     if epoch is not None or weights != 'raw':
         given = f'epoch {epoch}' if epoch is not None else f'weights {weights!r}'
         raise UsageError(f'{given}: {run} is a file with one set of weights; leave it out')
-    if name == TENSORFLOW:
+    if name is not None and name not in runtimes:
+        runs = 'run folders' if name == TENSORFLOW else 'other files'
         raise UsageError(
-            f'backend {name!r}: it runs run folders, and {run} is an ONNX file; '
-            f'there are {", ".join(RUNTIMES)}'
+            f'backend {name!r}: it runs {runs}, and {run} is a file for {", ".join(runtimes)}'
         )
     from engine.deployment.file_backend import FileBackend
 
-    return FileBackend(path, name or _installed(), threads)
+    return FileBackend(path, name or _installed(runtimes), threads)
 
 
 def _of_run(run: str, name: str, epoch: int | None, threads: int, weights: str) -> Backend:
@@ -194,12 +208,12 @@ def _of_run(run: str, name: str, epoch: int | None, threads: int, weights: str) 
     return PackedBackend(source, name, threads)
 
 
-def _installed() -> str:
-    """The first runtime that is installed, or the one to install."""
-    for name in RUNTIMES:
-        if importlib.util.find_spec(name):
+def _installed(names: Sequence[str]) -> str:
+    """The first of some runtimes that is there, or the one to install."""
+    for name in names:
+        if name in OF_PLANES or importlib.util.find_spec(name):
             return name
-    return next(iter(RUNTIMES))
+    return names[0]
 
 
 def _axes() -> set[str]:

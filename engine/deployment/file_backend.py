@@ -1,4 +1,4 @@
-"""Backend of ``Predictor`` for exported ONNX files, which needs a runtime and nothing else."""
+"""Backend of ``Predictor`` for exported files, which needs a runtime and nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.deployment import texts
 from engine.deployment.anytime import Anytime, exits_of
 from engine.deployment.backend import Prediction, Way, answered, check_count, taken
 from engine.deployment.names import EXIT, STAGE
-from engine.deployment.runtimes import Run, load, one_by_one
+from engine.deployment.runtimes import RUNTIMES, Growing, Loaded, Run, load, one_by_one
 from engine.deployment.texts import BudgetText, ImageText, PointText
 from engine.errors import UsageError
 from engine.files import read_bytes
@@ -57,9 +57,7 @@ class FileBackend:
 
     def __init__(self, path: Path, runtime: str, threads: int):
         self._file = str(path)
-        remedy = 'python -m scripts.export RUN --out NAME.onnx writes one'
-        content = read_bytes(path, remedy, LARGEST)
-        self._loaded = load(runtime, content, self._file, threads)
+        self._loaded = _loaded(path, runtime, threads)
         self._texts = texts.parse(self._loaded.texts, self._file)
         self.points = [point.point for point in self._texts.points]
         self.classes = self._texts.class_names
@@ -67,6 +65,26 @@ class FileBackend:
         self.has_exits = bool(exits) or self._stops() > 0
         self._lock = threading.Lock()
         self._exits: dict[tuple[int | None, tuple[float, ...] | None], Anytime] = {}
+
+    def append(self, content: bytes) -> list[str]:
+        """Takes the rest of a file that was cut; returns the points that can run since.
+
+        Args:
+            content: what follows in the file, or a part of it.
+
+        Raises:
+            UsageError: it is no such file, or no such rest.
+        """
+        if not isinstance(self._loaded, Growing):
+            raise UsageError(f'{self._file}: is whole; only .lqn files come in parts')
+        with self._lock:
+            self._loaded.append(content)
+            self._texts = texts.parse(self._loaded.texts, self._file)
+            before = set(self.points)
+            self.points = [point.point for point in self._texts.points]
+            # Ways are by the number of a point.
+            self._exits.clear()
+        return [point for point in self.points if point not in before]
 
     def _stops(self) -> int:
         """How many exits or stages there are, at which images leave by thresholds."""
@@ -205,6 +223,25 @@ class FileBackend:
         if thresholds is not None:
             return [self._at(names[0], thresholds)]
         return [self._at(names[0], only_exit(exit, count)) for exit in range(count)]
+
+
+def _loaded(path: Path, runtime: str, threads: int) -> Loaded:
+    """A file in a runtime.
+
+    Args:
+        path: of the file.
+        runtime: name of the runtime.
+        threads: of one image; 0 takes all cores.
+
+    Raises:
+        UsageError: it cannot be read, or the runtime is not installed.
+    """
+    if runtime in RUNTIMES:
+        remedy = 'python -m scripts.export RUN --out NAME.onnx writes one'
+        return load(runtime, read_bytes(path, remedy, LARGEST), str(path), threads)
+    from engine.deployment import native_runtimes
+
+    return native_runtimes.load(path, runtime, threads)
 
 
 def way(

@@ -43,6 +43,17 @@ class Exporter:
         """
         raise UsageError('--no-preprocess: only ONNX files can do without; --out NAME.onnx')
 
+    def cut(self, bits: int) -> None:
+        """Has files hold the part alone that points of so many bits need.
+
+        Args:
+            bits: of these points.
+
+        Raises:
+            UsageError: the format has no such files.
+        """
+        raise UsageError(f'--bits-first {bits}: only .lqn files come in parts; --out NAME.lqn')
+
     def write(self, source: Any, points: Sequence[str], path: Path) -> None:
         """Writes operating points to a new file or folder.
 

@@ -88,12 +88,18 @@ def integer(whole: Program) -> Program:
     for name, point in whole.points.items():
         rewriting = _Rewriting(whole, kernels, constants, point.operations)
         points[name] = dataclasses.replace(point, operations=rewriting.run(point.output))
-    if not any(map(_computes_integers, points.values())):
+    made = Program(points, constants)
+    if not is_integer(made):
         raise UsageError(
             '--form int8: no layer has both weights and activations of 8 bits or less; use --form '
             'packed'
         )
     return program.with_points(points, constants)
+
+
+def is_integer(whole: Program) -> bool:
+    """Whether a program has layers of whole numbers."""
+    return any(map(_computes_integers, whole.points.values()))
 
 
 def _pads(operation: Any) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from engine.deployment import integer_program, native_reader, native_writer
 from engine.deployment.description import describe
 from engine.deployment.forms import Runtime
+from engine.deployment.native_reader import NativeFile
 from engine.deployment.program import Program
 from engine.deployment.program_export import OfProgram
 from engine.deployment.texts import Texts
@@ -18,20 +19,26 @@ class Native(OfProgram):
 
     def __init__(self) -> None:
         super().__init__()
-        self._texts: dict[str, str] = {}
+        self._bits: int | None = None
 
-    def _formed(self, whole: Program, source: Checkpoint) -> Program:
+    def cut(self, bits: int) -> None:
+        self._bits = bits
+
+    def _formed(self, whole: Program, run: str) -> Program:
         """The program in whole numbers; as it is where it has others."""
-        try:
-            found = integer_program.integer(whole)
-        except integer_program.NotWhole as error:
-            print(
-                f'layers stay in float: {error} has levels that are no whole numbers of 8 bits; '
-                '--snap makes a run whose levels are'
-            )
-            return whole
-        except UsageError:  # no layer is quantized on both sides
-            return whole
+        if integer_program.is_integer(whole):
+            found = whole
+        else:
+            try:
+                found = integer_program.integer(whole)
+            except integer_program.NotWhole as error:
+                print(
+                    f'layers stay in float: {error} has levels that are no whole numbers of 8 '
+                    f'bits; --snap, or python -m scripts.snap {run}, makes a run whose levels are'
+                )
+                return whole
+            except UsageError:  # no layer is quantized on both sides
+                return whole
         self.tolerated = 0.001
         return found
 
@@ -39,8 +46,10 @@ class Native(OfProgram):
         return describe(source, self._program, 'native', library='numpy', cascade=self.cascade)
 
     def _save(self, texts: Texts, path: Path) -> None:
-        self._texts = texts.spelled()
-        path.write_bytes(native_writer.serialized(self._program, self._texts))
+        content = native_writer.serialized(self._program, texts.spelled())
+        if self._bits is not None:
+            NativeFile(content, '--out').first(self._bits)
+        path.write_bytes(content)
 
     def runtimes(self, path: Path) -> dict[str, Runtime]:
         """The interpreter of what stands in the file."""
@@ -48,5 +57,8 @@ class Native(OfProgram):
         return {'interpreter': self._interpreted}
 
     def note(self, path: Path, texts: Mapping[str, str]) -> None:
-        self._texts |= texts
-        path.write_bytes(native_writer.serialized(self._program, self._texts))
+        """Adds texts to the file, and keeps the part of it that was asked for."""
+        content = native_reader.read(path).with_texts(texts)
+        if self._bits is not None:
+            content = NativeFile(content, '--out').first(self._bits)
+        path.write_bytes(content)

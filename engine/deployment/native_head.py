@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from engine.deployment import native_layout as layout
+from engine.deployment import native_tables
 from engine.errors import UsageError
 from engine.files import Damaged
 
@@ -46,6 +48,28 @@ class Head:
             self.texts = self._texts()
         except ValueError as error:
             raise Damaged(f'{name}: damaged ({error}); {REMEDY}') from None
+
+    def with_texts(self, texts: Mapping[str, str], data: bytes) -> bytes:
+        """The bytes of the file with further texts, or others in place of those of that name.
+
+        Args:
+            texts: by name.
+            data: all sections.
+        """
+        strings = bytearray(self._tables['strings'])
+        rows = []
+        for name, text in sorted({**self.texts, **texts}.items()):
+            places = []
+            for one in (name, text):
+                places.append(len(strings))
+                strings += one.encode() + b'\0'
+            rows.append(tuple(places))
+        tables = dict(self._tables)
+        tables['texts'] = np.array(rows, layout.TABLES['texts'])
+        tables['strings'] = np.frombuffer(bytes(strings), layout.TABLES['strings'])
+        for name in ('sections', 'blocks'):
+            tables[name] = native_tables.moved(tables[name], -self.size)
+        return native_tables.assembled(tables, data)
 
     def end(self, sections: int) -> int:
         """Place behind the first sections."""
@@ -122,9 +146,11 @@ class Head:
             ValueError: there are not so many.
         """
         found = self._tables[table]
+        # Numbers of 32 bits would overflow.
+        first, count = int(first), int(count)
         if not 0 <= first <= first + count <= len(found):
             raise ValueError(f'{count} {table} from {first} on, of {len(found)}')
-        return found[int(first) : int(first) + int(count)]
+        return found[first : first + count]
 
 
 def _header(content: bytes, name: str) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from engine.deployment import program
 from engine.deployment.choices import Choose, Confident, Largest, Number, Probabilities
 from engine.deployment.program import Operation, Part
+from engine.deployment.shapes import Tensor
 
 MAGIC = b'\x89LQN\r\n\x1a\n'
 VERSION = 1
@@ -203,7 +204,7 @@ def operation(
     names: Sequence[str],
     made: Sequence[str],
     parts: Sequence[Part],
-    shapes: Mapping[str, tuple[int, ...]],
+    tensors: Mapping[str, Tensor],
 ) -> Operation:
     """The operation of a record.
 
@@ -213,7 +214,7 @@ def operation(
         names: of the results that it can read.
         made: of those that it gives.
         parts: its constants, as many as ``part_fields``.
-        shapes: of what it reads, without the number of images.
+        tensors: what is known of results, by name.
 
     Raises:
         ValueError: it holds what is no such operation, or more than that.
@@ -227,7 +228,7 @@ def operation(
     if kind is Choose:
         fields['beside'] = tuple(made[1:])
     if fields.get('same'):
-        fields['pads'] = _same_pads(fields, shapes.get(fields['x'], ()))
+        fields['pads'] = _same_pads(fields, tensors[fields['x']].shape)
     found = kind(**fields)
     _check_nothing_else(found, record, numbers, names)
     return found

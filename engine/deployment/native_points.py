@@ -104,8 +104,7 @@ class PointReader:
             if own in known.tensors:
                 own = f'{own}+{len(self._names) + number}'
             made.append(own)
-        read = {own: tensor.shape for own, tensor in known.tensors.items()}
-        found = layout.operation(record, numbers, self._names, made, parts, read)
+        found = layout.operation(record, numbers, self._names, made, parts, known.tensors)
         self._names += made
         return found
 

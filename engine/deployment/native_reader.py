@@ -7,8 +7,9 @@ as it arrives, and more points with it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from engine.deployment import native_layout as layout
 from engine.deployment.native_constants import Stored
@@ -34,6 +35,22 @@ def read(path: Path) -> NativeFile:
     if found.pending:
         raise Damaged(f'{path}: {found.where()}')
     return found
+
+
+class Section(NamedTuple):
+    """A part of a file, behind which the file can end.
+
+    Attributes:
+        bits: of its points; 0 where points have no bits.
+        points: that can run with it, and not without.
+        end: place behind it.
+        there: whether it is there.
+    """
+
+    bits: int
+    points: tuple[str, ...]
+    end: int
+    there: bool
 
 
 class NativeFile:
@@ -71,19 +88,34 @@ class NativeFile:
         return [name for name, count in zip(self.all_points, needed) if count <= self._there]
 
     @property
-    def sections(self) -> list[tuple[int, int, bool]]:
-        """Of each section the bits of its points, where a file that is cut there ends, and whether
-        it is there.
-        """
+    def sections(self) -> list[Section]:
+        """All sections, also those that are not there."""
+        needed = self._head.points['sections'].tolist()
         found = []
-        for number, (place, size, _, bits) in enumerate(self._head.sections):
-            found.append((bits, place + size, number < self._there))
+        for number, (place, size, _, bits) in enumerate(self._head.sections, 1):
+            points = [name for name, count in zip(self.all_points, needed) if count == number]
+            found.append(Section(bits, tuple(points), place + size, number <= self._there))
         return found
 
-    @property
-    def content(self) -> bytes:
-        """All bytes that are there."""
-        return bytes(self._content)
+    def first(self, bits: int) -> bytes:
+        """The bytes up to the planes of so many bits: a file of the points that need no more.
+
+        Raises:
+            UsageError: no points have so many bits, or their planes are not there.
+        """
+        ends = {one.bits: one.end for one in self.sections if one.there and one.bits}
+        if bits not in ends:
+            known = ', '.join(map(str, ends)) or 'no points of several bits'
+            raise UsageError(f'--bits-first {bits}: {self.name} has {known}')
+        return bytes(self._content[: ends[bits]])
+
+    def with_texts(self, texts: Mapping[str, str]) -> bytes:
+        """The bytes of the whole file with further texts, or others in place of some.
+
+        Args:
+            texts: by name.
+        """
+        return self._head.with_texts(texts, bytes(self._content[self._head.size :]))
 
     @property
     def pending(self) -> int:

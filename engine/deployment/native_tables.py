@@ -1,8 +1,9 @@
-"""Tables of a ``.lqn`` file in the making, see ``runtime/README.md``."""
+"""Tables of a ``.lqn`` file in the making, and the file of tables; see ``runtime/README.md``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,9 @@ class Records:
             self._rows.pop()
         return known
 
-    def bytes(self) -> bytes:
+    def array(self) -> np.ndarray:
         """All of them."""
-        return b''.join(record.tobytes() for record in self._rows)
+        return np.array(self._rows, self._type)
 
 
 class Numbers:
@@ -69,6 +70,54 @@ class Numbers:
             self._content += content
         return self._places[content]
 
-    def bytes(self) -> bytes:
+    def array(self) -> np.ndarray:
         """All of them."""
-        return bytes(self._content)
+        return np.frombuffer(bytes(self._content), self._type)
+
+
+def assembled(tables: Mapping[str, np.ndarray], data: bytes) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        tables: all, by name; places of sections and blocks are those in ``data``.
+        data: all sections.
+    """
+    place = layout.FIRST_TABLE
+    directory = np.zeros(len(layout.TABLES), layout.PLACE)
+    for number, name in enumerate(layout.TABLES):
+        directory[number] = place, len(tables[name])
+        place += tables[name].nbytes
+        place += -place % layout.TABLE_ALIGNED
+    head = bytearray(place + -place % layout.ALIGNED)
+    head[layout.HEADER.itemsize : layout.FIRST_TABLE] = directory.tobytes()
+    for name, start in zip(layout.TABLES, directory['place'].tolist()):
+        table = tables[name]
+        if name in ('sections', 'blocks'):
+            table = moved(table, len(head))
+        head[start : start + table.nbytes] = table.tobytes()
+    head[: layout.HEADER.itemsize] = _header(head, len(head) + len(data))
+    return bytes(head) + data
+
+
+def moved(table: np.ndarray, distance: int) -> np.ndarray:
+    """Records whose places are so many bytes further behind."""
+    found = table.copy()
+    found['place'] = found['place'].astype(np.int64) + distance
+    return found
+
+
+def _header(head: bytearray, size: int) -> bytes:
+    """The header of a file.
+
+    Args:
+        head: of the file, behind room for the header.
+        size: of the whole file, in bytes.
+    """
+    found = np.zeros((), layout.HEADER)
+    found['magic'] = list(layout.MAGIC)
+    found['version'] = layout.VERSION
+    found['head'] = len(head)
+    found['bytes'] = size
+    found['checksum'] = zlib.crc32(head[layout.HEADER.itemsize :])
+    found['own'] = zlib.crc32(found.tobytes()[: -found['own'].nbytes])
+    return found.tobytes()

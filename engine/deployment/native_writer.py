@@ -15,7 +15,7 @@ from engine.deployment import native_layout as layout
 from engine.deployment import planes, program, shapes
 from engine.deployment.alignment import results
 from engine.deployment.choices import Chosen
-from engine.deployment.native_tables import Numbers, Records
+from engine.deployment.native_tables import Numbers, Records, assembled
 from engine.deployment.program import Codes, Part, PointProgram, Program
 from nets.points import Point
 
@@ -238,71 +238,30 @@ class _Writer:
         """The bytes of the file, with texts by name."""
         for name, text in sorted(texts.items()):
             self._tables['texts'].add(name=self._string(name), value=self._string(text))
-        counts = {'sections': len(self._sections), 'blocks': len(self._blocks)}
-        place = layout.FIRST_TABLE
-        directory = np.zeros(len(layout.TABLES), layout.PLACE)
-        tables: dict[str, Records | Numbers] = {
-            **self._tables,
-            'lists': self._lists,
-            'strings': self._strings,
-        }
-        for number, (name, table) in enumerate(tables.items()):
-            directory[number] = place, counts.get(name, len(table))
-            size = directory[number]['count'] * layout.TABLES[name].itemsize
-            place = _aligned(place + int(size), layout.TABLE_ALIGNED)
-        size = _aligned(place)
-        data = self._data(size)
-        head = bytearray(size)
-        head[layout.HEADER.itemsize : layout.FIRST_TABLE] = directory.tobytes()
-        for (start, _), table in zip(directory.tolist(), tables.values()):
-            stored = table.bytes()
-            head[start : start + len(stored)] = stored
-        head[: layout.HEADER.itemsize] = header(head, size + len(data))
-        return bytes(head) + data
+        data = self._data()
+        tables = {name: table.array() for name, table in self._tables.items()}
+        tables |= {'lists': self._lists.array(), 'strings': self._strings.array()}
+        return assembled(tables, data)
 
-    def _data(self, start: int) -> bytes:
-        """All sections, and their records and those of blocks.
-
-        Args:
-            start: place of the first.
-        """
+    def _data(self) -> bytes:
+        """All sections; adds their records and those of blocks, with places from the first on."""
         content = bytearray()
         places = {}
-        sections = self._tables['sections']
         for number, bits in enumerate(self._sections):
             first = len(content)
             for place, (section, block) in enumerate(self._blocks):
                 if section == number:
-                    places[place] = start + len(content)
+                    places[place] = len(content)
                     content += block
                     content += bytes(-len(content) % layout.BLOCK_ALIGNED)
             content += bytes(-len(content) % layout.ALIGNED)
             part = content[first:]
-            sections.add(place=start + first, bytes=len(part), checksum=zlib.crc32(part), bits=bits)
+            self._tables['sections'].add(
+                place=first, bytes=len(part), checksum=zlib.crc32(part), bits=bits
+            )
         for place, (_, block) in enumerate(self._blocks):
             self._tables['blocks'].add(place=places[place], bytes=len(block))
         return bytes(content)
-
-
-def header(head: bytes | bytearray, size: int) -> bytes:
-    """The header of a file.
-
-    Args:
-        head: of the file, behind room for the header.
-        size: of the whole file, in bytes.
-    """
-    found = np.zeros((), layout.HEADER)
-    found['magic'] = list(layout.MAGIC)
-    found['version'] = layout.VERSION
-    found['head'] = len(head)
-    found['bytes'] = size
-    found['checksum'] = zlib.crc32(head[layout.HEADER.itemsize :])
-    found['own'] = zlib.crc32(found.tobytes()[: -found['own'].nbytes])
-    return found.tobytes()
-
-
-def _aligned(place: int, multiple: int = layout.ALIGNED) -> int:
-    return place + -place % multiple
 
 
 def _extents(shape: Sequence[int]) -> list[int]:

@@ -23,7 +23,6 @@ from engine.deployment.runtimes import (
 )
 from engine.deployment.texts import Texts
 from engine.errors import UsageError
-from engine.files import in_shell
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
 
@@ -63,8 +62,8 @@ class Packed(OfProgram):
             self._check_resize()
         super().write(source, points, path)
 
-    def _formed(self, whole: Program, source: Checkpoint) -> Program:
-        del source
+    def _formed(self, whole: Program, run: str) -> Program:
+        del run
         return whole if self._resizes else without_resize(whole)
 
     def _described(self, source: Checkpoint) -> Texts:
@@ -162,16 +161,17 @@ class Int8(Packed):
     snapped = True
     tolerated = 0.001
 
-    def _formed(self, whole: Program, source: Checkpoint) -> Program:
+    def _formed(self, whole: Program, run: str) -> Program:
         """The program in whole numbers.
 
         Raises:
             UsageError: its levels are none, or nothing is quantized on both sides.
         """
+        if integer_program.is_integer(whole):
+            return super()._formed(whole, run)
         try:
-            return super()._formed(integer_program.integer(whole), source)
+            return super()._formed(integer_program.integer(whole), run)
         except integer_program.NotWhole as error:
-            run = in_shell(Path(source.prefix).parent)
             raise UsageError(
                 f'--form int8: {error} has levels that are no whole numbers of 8 bits; --snap, or '
                 f'python -m scripts.snap {run}, makes a run whose levels are'

@@ -42,14 +42,15 @@ class Predictor:
 
     Args:
         run: run folder, checkpoint prefix in one, a published checkpoint (PyTorch, Torch7,
-            TensorFlow), or an ONNX file that ``scripts.export`` wrote.
+            TensorFlow), or an ONNX or .lqn file that ``scripts.export`` wrote.
         point: operating point of calls that name none; by default the strongest.
         budget: in place of a point, see ``predict``.
         deadline_ms: in place of a point, see ``__call__``.
         cascade: in place of a point, see ``predict``.
         backend: ``tensorflow``, ``onnxruntime`` or ``openvino``; by default TensorFlow for a run,
             and for a file the first of the others that is installed. For these a run is exported in
-            memory, which executes every layer for every image.
+            memory, which executes every layer for every image. A .lqn file has others,
+            ``interpreter`` is slow and needs numpy alone.
         epoch: of a run folder; None is the last, and all that a published checkpoint has.
         threads: of one operation; 0 takes all cores.
         weights: ``raw``, or ``ema`` for those that ``--model-ema`` averaged.
@@ -364,6 +365,22 @@ class Predictor:
                 averages, of which no such record is kept.
         """
         return self._backend.within(budget)
+
+    def append(self, content: bytes) -> list[str]:
+        """Takes the rest of a .lqn file that was cut; returns the points that can run since.
+
+        Args:
+            content: what follows in the file, or a part of it.
+
+        Raises:
+            UsageError: this is no such file, or that no such rest.
+        """
+        backend = self._backend
+        found = backend.append(content)
+        with self._lock:
+            self.points = backend.points
+            self._points.clear()
+        return found
 
     def _at(self, point: str) -> Way:
         """Answers at an operating point.

@@ -9,6 +9,7 @@ from engine.deployment import chaining, interpreter, trace
 from engine.deployment.forms import Exporter
 from engine.deployment.program import Program
 from engine.deployment.texts import Texts
+from engine.files import in_shell
 from engine.runs.checkpoint import Checkpoint
 
 # Images of a batch that the interpreter runs: it takes a hundred times as long as a runtime.
@@ -39,20 +40,34 @@ class OfProgram(Exporter):
             whole = chaining.of_cascade(source, self.cascade)
         else:
             whole = trace.of_points(source, points, self.thresholds)
-        self._program = self._formed(whole, source)
+        self._program = self._formed(whole, in_shell(Path(source.prefix).parent))
         self._save(self._described(source), path)
 
-    def _formed(self, whole: Program, source: Checkpoint) -> Program:
+    def rewrite(self, whole: Program, texts: Texts, path: Path) -> None:
+        """Points of another file in a new one.
+
+        Args:
+            whole: the program of the other one.
+            texts: of the new one.
+            path: to make.
+
+        Raises:
+            UsageError: the form cannot hold them.
+        """
+        self._program = self._formed(whole, 'RUN')
+        self._save(texts, path)
+
+    def _formed(self, whole: Program, run: str) -> Program:
         """The program as this form has it.
 
         Args:
             whole: the program.
-            source: where it is from.
+            run: that it is from, for messages.
 
         Raises:
             UsageError: the form cannot hold it.
         """
-        del source
+        del run
         return whole
 
     def _described(self, source: Checkpoint) -> Texts:

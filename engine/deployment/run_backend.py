@@ -60,6 +60,14 @@ class RunBackend:
     def carried(self, cascade: Cascade) -> None:
         """None: a run holds points, of which a chain is made."""
 
+    def append(self, content: bytes) -> list[str]:
+        """Takes nothing.
+
+        Raises:
+            UsageError: always: a run is whole.
+        """
+        raise UsageError(f'{self._source.prefix}: is whole; only .lqn files come in parts')
+
     def _check_recorded(self, limit: str) -> None:
         """Refuses weights of which no evaluation is recorded.
 

@@ -1,9 +1,9 @@
-"""Runtimes that execute ONNX files, by name. One is loaded when it is asked for."""
+"""Runtimes that execute exported files, by name. One is loaded when it is asked for."""
 
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,15 +22,17 @@ class CannotRun(UsageError):
 
 
 class Loaded(Protocol):
-    """An ONNX file in a runtime. A runtime is one file with such a class, and a line below.
+    """A file in a runtime. A runtime of ONNX is one file with such a class, and a line below.
 
     Attributes:
         version: of the runtime.
-        texts: that the file carries, by name.
     """
 
     version: str
-    texts: Mapping[str, str]
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Texts that the file carries, by name."""
 
     def at(self, number: int, side: int, thresholds: Sequence[float] = ()) -> Run:
         """A function that runs an operating point.
@@ -42,11 +44,30 @@ class Loaded(Protocol):
         """
 
 
-# One line per runtime, which is named as its package.
+@runtime_checkable
+class Growing(Loaded, Protocol):
+    """A file whose rest can follow, with texts of the points alone that can run so far."""
+
+    def append(self, content: bytes) -> None:
+        """Takes bytes that follow in the file.
+
+        Raises:
+            UsageError: they are no such bytes.
+        """
+
+
+# Runtimes of ONNX files, one a line, named as their package.
 RUNTIMES = {
     'onnxruntime': 'engine.deployment.onnxruntime_file.OnnxRuntimeFile',
     'openvino': 'engine.deployment.openvino_file.OpenVinoFile',
 }
+
+
+# What runs .lqn files, the first that is there, see ``engine.deployment.native_runtimes``.
+OF_PLANES = ('interpreter',)
+
+# Names of runtimes by the end of the files that they run.
+BY_END = {'.onnx': tuple(RUNTIMES), '.lqn': OF_PLANES}
 
 
 def installed() -> list[str]:

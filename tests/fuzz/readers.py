@@ -15,6 +15,7 @@ from engine import arrays
 from engine.config.config import Config, read_config
 from engine.data import datasets, packed
 from engine.data.layouts import label_list, shards, table
+from engine.deployment import native_reader, native_writer
 from engine.errors import UsageError
 from engine.files import read_json, write_json
 from engine.results import exit_records, exit_thresholds, page, profiles, records, tables
@@ -22,6 +23,7 @@ from engine.runs import data_record, history, holdout
 from nets import cost
 from quant.policy import Rule
 from tests.engine.data.layouts import makers
+from tests.engine.deployment.small_programs import everything
 from tests.engine.importers.fuzzed import ENTRIES
 from tests.fuzz.harness import Reader
 
@@ -216,6 +218,16 @@ def read_archive(path: Path) -> Any:
     return shards._archived(path.parent, path.name)
 
 
+def write_planes(root: Path) -> None:
+    content = native_writer.serialized(everything((2,)), {'points': '[]'})
+    (root / 'net.lqn').write_bytes(content)
+
+
+def read_planes(path: Path) -> Any:
+    file = native_reader.read(path)
+    return file.texts, file.program()
+
+
 def read_arrays(path: Path) -> Any:
     return arrays.read(path, None, REMEDY)
 
@@ -290,6 +302,7 @@ READERS: tuple[Reader, ...] = (
     stored('calibrated.npz', write_calibrated, read_arrays, 'model-6.calibrated.npz'),
     stored('exits/*.npz', write_exits, of_run(exit_records.read_images, 28), 'exits/s28.npz'),
     stored('pack', write_pack, read_pack, 'train.pack', (UsageError, OSError)),
+    stored('bit planes', write_planes, read_planes, 'net.lqn'),
     stored('TFRecord shard', write_records, read_records, 'train-0-of-1', closed=False),
     stored('tar shard', write_archive, read_archive, 'train.tar', closed=False),
     *(Reader(*entry) for entry in ENTRIES),

@@ -1,0 +1,110 @@
+"""What runs ``.lqn`` files, by name: the interpreter of programs, in numpy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.deployment import interpreter, native_reader, texts
+from engine.deployment.choices import Confident
+from engine.deployment.native_reader import NativeFile
+from engine.deployment.program import Floats, Program
+from engine.deployment.runtimes import OF_PLANES, Growing, Run
+from engine.errors import UsageError
+
+
+class Interpreted:
+    """A file in the interpreter.
+
+    Args:
+        file: the file.
+    """
+
+    version = np.__version__
+
+    def __init__(self, file: NativeFile):
+        self._file = file
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Texts by name, those of the points that can run."""
+        return texts_of(self._file)
+
+    def at(self, number: int, side: int, thresholds: Sequence[float] = ()) -> Run:
+        """A function that runs a point, see ``engine.deployment.runtimes.Loaded``.
+
+        Args:
+            number: its place among the points that can run.
+            side: edge of its images, pixels.
+            thresholds: by exit, in place of those of the file.
+        """
+        del side
+        name = self._file.points[number]
+        whole = self._file.program([name])
+        if thresholds:
+            whole = with_thresholds(whole, thresholds)
+
+        def run(*views: np.ndarray) -> np.ndarray:
+            return np.concatenate(interpreter.answers(whole, name, *views), axis=1)
+
+        return run
+
+    def append(self, content: bytes) -> None:
+        """Takes bytes that follow in the file."""
+        self._file.append(content)
+
+
+def texts_of(file: NativeFile) -> dict[str, str]:
+    """Texts of a file, of those points alone that can run.
+
+    Raises:
+        UsageError: they are not those of an exported file.
+    """
+    found = texts.parse(file.texts, file.name)
+    if [point.point for point in found.points] != file.all_points:
+        raise UsageError(f'{file.name}: tells of other points than it has; export it again')
+    there = set(file.points)
+    kept = tuple(point for point in found.points if point.point in there)
+    return file.texts | dataclasses.replace(found, points=kept).spelled()
+
+
+def with_thresholds(whole: Program, thresholds: Sequence[float]) -> Program:
+    """A program whose exits let images go by other thresholds.
+
+    Args:
+        whole: the program.
+        thresholds: by exit, or by stage.
+    """
+    constants = dict(whole.constants)
+    points = {}
+    for name, point in whole.points.items():
+        operations = []
+        for operation in point.operations:
+            if isinstance(operation, Confident):
+                part = dataclasses.replace(operation.threshold, name=f'exit{operation.exit}')
+                value = np.array([thresholds[operation.exit]], np.float32)
+                constants[part.name] = Floats(value)
+                operation = dataclasses.replace(operation, threshold=part)
+            operations.append(operation)
+        points[name] = dataclasses.replace(point, operations=tuple(operations))
+    return Program(points, constants)
+
+
+def load(path: Path, name: str, threads: int) -> Growing:
+    """A file in a runtime.
+
+    Args:
+        path: of the file.
+        name: of the runtime, of ``OF_PLANES``.
+        threads: of one image; 0 takes all cores.
+
+    Raises:
+        UsageError: it cannot be read.
+        Damaged: it is damaged.
+    """
+    del threads
+    assert name in OF_PLANES
+    return Interpreted(native_reader.read(path))

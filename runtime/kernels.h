@@ -1,0 +1,103 @@
+/* What one set of instructions computes: a table of functions for each set, chosen at load. */
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* How a convolution is computed. Rows are images of one pixel. */
+enum form {
+    IN_FLOAT,         /* float kernel [k, k', in, out] as it is */
+    IN_FLOAT_BLOCKS,  /* float kernel by blocks of outputs */
+    EACH_IN_FLOAT,    /* depthwise: [k, k', channels] */
+    IN_WHOLE,         /* whole numbers, kernel int8 [k, k', in, out] as it is */
+    IN_WHOLE_PAIRS,   /* kernel int16 by blocks of outputs and pairs of inputs */
+    EACH_IN_WHOLE,    /* depthwise: int8 [k, k', channels] */
+    BY_TABLE,         /* kernel and input of at most 2 bits, see struct table_form */
+    FORMS
+};
+
+/* The most planes that a kernel or an input of the form BY_TABLE has. */
+enum { PLANES = 2 };
+
+/* Of the form BY_TABLE. A unit is four inputs, of 2 bits each: one byte, whose bits 0-3 are the low
+ * bits of their codes and bits 4-7 the high ones. Signs of four weights make a number of 4 bits, the
+ * place in a table of the 16 sums +-v +-v +-v +-v: byte shuffles look 16 or 32 of them up at once.
+ * The kernel is [groups, blocks, taps, units, planes, lanes], outputs of the two halves of a block by
+ * turns.
+ *
+ * Twice a weight is constant[o] + sum over planes p of factor[p][o] * sign[p]; an input is sum over
+ * planes q of scale[q] * v[q](code), with small whole v. */
+struct table_form {
+    uint8_t sums[256 * PLANES * 16]; /* [256 units, input planes, 16], plus the bias */
+    int kernel_planes, input_planes;
+    int bias;              /* that makes them numbers without sign */
+    int chunk;             /* units whose sums fit into 8 bits */
+    int32_t scale[PLANES]; /* of the planes of an input */
+    int32_t unit_sum[256]; /* of the four inputs of a unit */
+    uint8_t code_of[256];  /* of a byte that is an input */
+    int32_t *factor[PLANES]; /* [groups, outputs of one rounded up to lanes] each */
+    const int32_t *constant;       /* likewise; NULL where all are 0 */
+};
+
+/* A convolution: x [h, w, c] -> [oh, ow, o], groups of cg inputs and og outputs.
+ *
+ * Inputs are packed first, with zeros around: [rows, columns, groups, units], where a unit is a
+ * float, an int16, a pair of int16, or the place of a unit in the sums of table_form, uint16. A window
+ * is `segments` runs of `run` units at `offsets` from its first. */
+struct convolution {
+    enum form form;
+    int h, w, c, oh, ow, o, kh, kw, stride, top, left, groups, cg, og;
+    bool is_signed;
+    int units;           /* of a group of a pixel */
+    int rows, columns;   /* of what is packed */
+    int segments, run;
+    const int32_t *offsets;
+    const void *kernel;
+    const struct table_form *table;
+    size_t packed_bytes;
+};
+
+/* Numbers for every channel, repeated until `period` are there, a multiple of the channels. */
+struct channels {
+    const float *values;
+    size_t period;
+};
+
+/* A quantizer: levels[number of thresholds below x]. */
+struct steps {
+    const float *thresholds, *levels;
+    int count;     /* of thresholds */
+    bool is_even;  /* thresholds are so nearly equidistant that a guess is at most one off */
+    float first, inverse;
+};
+
+struct kernels {
+    const char *name;
+    /* Lanes of blocks of outputs in the forms IN_FLOAT_BLOCKS, IN_WHOLE_PAIRS and BY_TABLE; 0: the
+     * set lacks the form. */
+    int float_lanes, pair_lanes, table_lanes;
+    /* Packs rows y0 to y1 of what a convolution reads. */
+    void (*pack)(const struct convolution *one, const void *x, int y0, int y1, void *packed);
+    /* Rows y0 to y1 of the results, float [y1 - y0, ow, o]. */
+    void (*convolve)(const struct convolution *one, const void *packed, int y0, int y1, float *out);
+    /* Functions of n numbers in place. */
+    void (*arithmetic)(int function, float *x, size_t n, struct channels y);
+    void (*affine)(float *x, size_t n, struct channels scale, struct channels shift);
+    void (*rectify)(float *x, size_t n, float most);
+    void (*quantize)(float *x, size_t n, const struct steps *steps);
+    void (*combine)(int function, float *x, size_t n, const float *y);
+    /* Bytes as float, and whole float as bytes. */
+    void (*from_bytes)(float *x, size_t n, const uint8_t *bytes, bool is_signed);
+    void (*to_bytes)(uint8_t *bytes, size_t n, const float *x);
+    /* best = max(best, x) */
+    void (*maximum)(float *best, size_t n, const float *x);
+    void (*add_double)(double *sums, size_t n, const float *x);
+};
+
+
+/* The best set that the machine has, or the one of that name; NULL if it has none such. */
+const struct kernels *kernels_of(const char *name);
+
+#endif

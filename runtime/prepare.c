@@ -1,0 +1,276 @@
+/* Chooses how a convolution is computed, and brings its kernel into the order of that. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "network.h"
+
+/* Terms of a sum of 8 times 8 bits that stays within 32 bits. */
+enum { MOST_TERMS = 32768 };
+
+static int divided(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+/* The fields that follow from shapes; rows are images of one pixel. */
+static void set_geometry(struct convolution *found, const struct plan *plan,
+                         const struct operation *one, const struct part *kernel)
+{
+    const struct tensor *x = &plan->tensors[one->x], *out = &plan->tensors[one->out];
+    bool dense = one->kind == DENSE || one->kind == INTEGER_DENSE;
+    int pads[4] = {0};
+    *found = (struct convolution){.h = x->h, .w = x->w, .c = x->c, .oh = out->h, .ow = out->w};
+    found->o = out->c;
+    found->kh = dense ? 1 : kernel->extents[0];
+    found->kw = dense ? 1 : kernel->extents[1];
+    found->stride = dense ? 1 : one->stride[0];
+    found->groups = dense ? 1 : one->groups;
+    if (!dense)
+        pads_of(one, x, found->kh, found->kw, pads);
+    found->top = pads[0];
+    found->left = pads[2];
+    found->cg = found->c / found->groups;
+    found->og = found->o / found->groups;
+    found->rows = (found->oh - 1) * found->stride + found->kh;
+    found->columns = (found->ow - 1) * found->stride + found->kw;
+    found->is_signed = x->storage == SIGNED_BYTES;
+}
+
+/* Bytes of a unit, and how many inputs it holds. */
+static int unit_bytes(enum form form)
+{
+    return form == IN_WHOLE || form == EACH_IN_WHOLE || form == BY_TABLE ? 2 : 4;
+}
+
+static int unit_inputs(enum form form)
+{
+    return form == IN_WHOLE_PAIRS ? 2 : form == BY_TABLE ? 4 : 1;
+}
+
+/* Where the runs of a window begin. Of one group, a row of a window is one run. */
+static bool set_window(struct plan *plan, struct convolution *found)
+{
+    found->units = divided(found->cg, unit_inputs(found->form));
+    int pixel = found->units * found->groups;
+    bool rows = found->groups == 1;
+    found->segments = rows ? found->kh : found->kh * found->kw;
+    found->run = rows ? found->kw * found->units : found->units;
+    uint64_t units = (uint64_t)found->rows * (uint64_t)found->columns * (uint64_t)pixel;
+    if (units > INT32_MAX / 8)
+        return false;
+    found->packed_bytes = (size_t)units * (size_t)unit_bytes(found->form);
+    int32_t *offsets = pool_take(&plan->pool, (size_t)found->segments * sizeof *offsets);
+    for (int i = 0; offsets && i < found->segments; i++) {
+        int row = rows ? i : i / found->kw, column = rows ? 0 : i % found->kw;
+        offsets[i] = (row * found->columns + column) * pixel;
+    }
+    found->offsets = offsets;
+    return offsets;
+}
+
+/* Place of a weight in [k, k', in, out]. */
+static size_t weight_at(const struct convolution *one, int tap, int c, int o)
+{
+    return ((size_t)tap * (size_t)one->cg + (size_t)c) * (size_t)one->o + (size_t)o;
+}
+
+/* [groups, blocks, taps, inputs, lanes] of float. */
+static void *float_blocks(struct pool *pool, const struct convolution *one, const float *values,
+                          int lanes)
+{
+    int blocks = divided(one->og, lanes), taps = one->kh * one->kw;
+    size_t count = (size_t)one->groups * (size_t)blocks * (size_t)taps * (size_t)one->cg;
+    float *made = pool_take(pool, count * (size_t)lanes * sizeof *made), *to = made;
+    for (int i = 0; made && i < one->groups * blocks; i++) {
+        int first = i % blocks * lanes, group = i / blocks;
+        int there = one->og - first < lanes ? one->og - first : lanes;
+        for (int tap = 0; tap < taps; tap++) {
+            for (int c = 0; c < one->cg; c++, to += lanes)
+                memcpy(to, values + weight_at(one, tap, c, group * one->og + first),
+                       (size_t)there * sizeof *to);
+        }
+    }
+    return made;
+}
+
+/* [groups, blocks, taps, pairs, lanes, 2] of int16. */
+static void *pair_blocks(struct pool *pool, const struct convolution *one, const int8_t *values,
+                         int lanes)
+{
+    int blocks = divided(one->og, lanes), taps = one->kh * one->kw, pairs = divided(one->cg, 2);
+    size_t count = (size_t)one->groups * (size_t)blocks * (size_t)taps * (size_t)pairs;
+    int16_t *made = pool_take(pool, count * (size_t)lanes * 2 * sizeof *made), *to = made;
+    for (int i = 0; made && i < one->groups * blocks; i++) {
+        int first = i % blocks * lanes, group = i / blocks;
+        int there = one->og - first < lanes ? one->og - first : lanes;
+        for (int tap = 0; tap < taps; tap++) {
+            for (int pair = 0; pair < pairs; pair++, to += 2 * lanes) {
+                for (int k = 0; k < 2 && 2 * pair + k < one->cg; k++) {
+                    const int8_t *from =
+                        values + weight_at(one, tap, 2 * pair + k, group * one->og + first);
+                    for (int o = 0; o < there; o++)
+                        to[2 * o + k] = from[o];
+                }
+            }
+        }
+    }
+    return made;
+}
+
+/* Whole numbers of 8 bits; NULL where they are none. */
+static int8_t *whole_numbers(struct pool *pool, const float *values, size_t count)
+{
+    int8_t *made = pool_take(pool, count);
+    for (size_t i = 0; made && i < count; i++) {
+        if (!(values[i] >= -128 && values[i] <= 127) || values[i] != floorf(values[i]))
+            return NULL;
+        made[i] = (int8_t)values[i];
+    }
+    return made;
+}
+
+static bool same_part(const struct part *a, const struct part *b)
+{
+    return a->constant == b->constant && !memcmp(a->extents, b->extents, sizeof a->extents);
+}
+
+/* The kernel of a form that another point, or layer, has made; NULL if none has. */
+static struct prepared *known(const struct lqn *net, const struct part *part, enum form form,
+                              int groups)
+{
+    for (size_t i = 0; i < net->prepared_count; i++) {
+        struct prepared *made = &net->prepared[i];
+        if (same_part(&made->part, part) && made->form == form && made->groups == groups)
+            return made;
+    }
+    return NULL;
+}
+
+/* A free entry for a kernel. */
+static struct prepared *entry(struct lqn *net, const struct part *part, enum form form, int groups)
+{
+    size_t room = (net->prepared_count + 1) * sizeof *net->prepared;
+    struct prepared *entries = realloc(net->prepared, room);
+    if (!entries)
+        return NULL;
+    net->prepared = entries;
+    entries[net->prepared_count] = (struct prepared){.part = *part, .form = form, .groups = groups};
+    return &entries[net->prepared_count];
+}
+
+/* Brings a kernel into the order of a form; `values` and `whole` are [k, k', in, out]. */
+static bool fill(struct lqn *net, struct prepared *made, const struct convolution *one,
+                 float *values, int8_t *whole)
+{
+    switch (made->form) {
+    case IN_FLOAT_BLOCKS:
+        made->kernel = float_blocks(&net->pool, one, values, net->kernels->float_lanes);
+        break;
+    case IN_WHOLE_PAIRS:
+        made->kernel = pair_blocks(&net->pool, one, whole, net->kernels->pair_lanes);
+        break;
+    case BY_TABLE:
+        return table_kernel(net, made, whole, one);
+    default:
+        made->kernel = whole ? (void *)whole : (void *)values;
+    }
+    return made->kernel;
+}
+
+/* Reads the weights of a kernel and makes it; what the kernel does not keep is given back. */
+static bool make_kernel(struct lqn *net, struct prepared *made, const struct convolution *one,
+                        bool is_whole, struct complaint why)
+{
+    size_t count = part_size(&made->part);
+    struct pool scratch = {0};
+    bool moves = one->form == IN_FLOAT_BLOCKS || one->form == IN_WHOLE_PAIRS || one->form == BY_TABLE;
+    struct pool *kept = moves ? &scratch : &net->pool;
+    float *values = pool_take(is_whole ? &scratch : kept, count * sizeof *values);
+    int8_t *whole = NULL;
+    bool good = values || wrong(why, "there is not enough memory");
+    good = good && part_values(&net->file, &made->part, values, why);
+    if (good && is_whole) {
+        whole = whole_numbers(kept, values, count);
+        good = whole || wrong(why, "is damaged: a weight is no whole number of 8 bits");
+    }
+    good = good && fill(net, made, one, values, whole);
+    pool_free(&scratch);
+    return good;
+}
+
+/* Makes the kernel of the form of a convolution, unless it is known. */
+static struct prepared *kernel_of(struct lqn *net, const struct part *part,
+                                  const struct convolution *one, bool is_whole, struct complaint why)
+{
+    struct prepared *made = known(net, part, one->form, one->groups);
+    if (made)
+        return made;
+    made = entry(net, part, one->form, one->groups);
+    /* Codes of the file are signs already, mostly. */
+    bool good = made && one->form == BY_TABLE && table_kernel(net, made, NULL, one);
+    good = made && (good || make_kernel(net, made, one, is_whole, why));
+    net->prepared_count += good;
+    return good ? made : NULL;
+}
+
+/* The forms that a convolution can have, the best first, ended by FORMS. */
+static void forms_of(const struct lqn *net, const struct convolution *one, bool is_whole,
+                     enum form forms[4])
+{
+    int count = 0;
+    bool each = one->cg == 1 && one->og == 1 && one->groups > 1;
+    const struct kernels *kernels = net->kernels;
+    if (each) {
+        forms[count++] = is_whole ? EACH_IN_WHOLE : EACH_IN_FLOAT;
+    } else if (is_whole) {
+        if (kernels->table_lanes)
+            forms[count++] = BY_TABLE;
+        if (kernels->pair_lanes)
+            forms[count++] = IN_WHOLE_PAIRS;
+        forms[count++] = IN_WHOLE;
+    } else {
+        if (kernels->float_lanes)
+            forms[count++] = IN_FLOAT_BLOCKS;
+        forms[count++] = IN_FLOAT;
+    }
+    forms[count] = FORMS;
+}
+
+struct convolution *convolution_make(struct lqn *net, struct plan *plan, const struct operation *one,
+                                     struct complaint why)
+{
+    const struct part *part = part_at(&net->file, plan->point, one, 0);
+    struct convolution *found = pool_take(&plan->pool, sizeof *found);
+    bool is_whole = one->kind == INTEGER_CONVOLUTION || one->kind == INTEGER_DENSE;
+    if (!found) {
+        wrong(why, "there is not enough memory");
+        return NULL;
+    }
+    set_geometry(found, plan, one, part);
+    if (is_whole && (int64_t)found->kh * found->kw * found->cg > MOST_TERMS) {
+        wrong(why, "has sums of more than %d products", MOST_TERMS);
+        return NULL;
+    }
+    const struct operation *encoder = plan->tensors[one->x].encoder;
+    enum form forms[4];
+    forms_of(net, found, is_whole, forms);
+    for (int i = 0; forms[i] != FORMS; i++) {
+        found->form = forms[i];
+        if (found->form == BY_TABLE && !encoder)
+            continue;
+        wrong(why, "there is not enough memory");
+        const struct prepared *made = kernel_of(net, part, found, is_whole, why);
+        if (!made && found->form == BY_TABLE)
+            continue;
+        if (!made || !set_window(plan, found))
+            return NULL;
+        found->kernel = made->kernel;
+        if (found->form != BY_TABLE)
+            return found;
+        found->table = table_input(plan, made, found, plan->quantizers[encoder->out]);
+        if (found->table)
+            return found;
+    }
+    return NULL;
+}

@@ -1,0 +1,78 @@
+/* Convolutions window by window, in plain C: the definition, and what serves where no block fits. */
+#ifndef WINDOWS_H
+#define WINDOWS_H
+
+#include <string.h>
+
+#include "kernels.h"
+
+/* Outputs whose sums are held at once. */
+enum { SIDE_BY_SIDE = 64 };
+
+static inline size_t window_at(const struct convolution *one, int y, int x)
+{
+    return ((size_t)y * (size_t)one->columns + (size_t)x) * (size_t)one->stride * (size_t)one->c;
+}
+
+/* Place of tap k in a window. */
+static inline size_t tap_at(const struct convolution *one, int k)
+{
+    size_t row = (size_t)(k / one->kw), column = (size_t)(k % one->kw);
+    return (row * (size_t)one->columns + column) * (size_t)one->c;
+}
+
+static inline int lesser(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* Defines NAME: kernels [k, k', in, out]. Outputs of a group side by side. */
+#define CONVOLVE(NAME, SUM, INPUT, WEIGHT)                                                         \
+    static void NAME(const struct convolution *one, const INPUT *packed, int y0, int y1, float *out) \
+    {                                                                                              \
+        const WEIGHT *kernel = one->kernel;                                                        \
+        for (int place = y0 * one->ow; place < y1 * one->ow; place++, out += one->o) {             \
+            const INPUT *window = packed + window_at(one, place / one->ow, place % one->ow);       \
+            for (int from = 0, to; from < one->o; from = to) {                                     \
+                int group = from / one->og;                                                        \
+                to = lesser(from + SIDE_BY_SIDE, (group + 1) * one->og);                           \
+                SUM sums[SIDE_BY_SIDE] = {0};                                                      \
+                for (int k = 0; k < one->kh * one->kw; k++) {                                      \
+                    const INPUT *pixel = window + tap_at(one, k) + group * one->cg;                \
+                    for (int c = 0; c < one->cg; c++) {                                            \
+                        size_t row = (size_t)k * (size_t)one->cg + (size_t)c;                      \
+                        const WEIGHT *restrict weights = kernel + row * (size_t)one->o + from;     \
+                        SUM value = pixel[c];                                                      \
+                        for (int i = 0; i < to - from; i++)                                        \
+                            sums[i] += value * weights[i];                                         \
+                    }                                                                              \
+                }                                                                                  \
+                for (int i = 0; i < to - from; i++)                                                \
+                    out[from + i] = (float)sums[i];                                                \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+/* Defines NAME: kernels [k, k', channels], channels side by side. */
+#define CONVOLVE_EACH(NAME, SUM, INPUT, WEIGHT)                                                    \
+    static void NAME(const struct convolution *one, const INPUT *packed, int y0, int y1, float *out) \
+    {                                                                                              \
+        const WEIGHT *kernel = one->kernel;                                                        \
+        for (int place = y0 * one->ow; place < y1 * one->ow; place++, out += one->o) {             \
+            const INPUT *window = packed + window_at(one, place / one->ow, place % one->ow);       \
+            for (int from = 0; from < one->o; from += SIDE_BY_SIDE) {                              \
+                int count = lesser(SIDE_BY_SIDE, one->o - from);                                   \
+                SUM sums[SIDE_BY_SIDE] = {0};                                                      \
+                for (int k = 0; k < one->kh * one->kw; k++) {                                      \
+                    const INPUT *restrict values = window + tap_at(one, k) + from;                 \
+                    const WEIGHT *restrict weights = kernel + (size_t)k * (size_t)one->o + from;   \
+                    for (int i = 0; i < count; i++)                                                \
+                        sums[i] += (SUM)values[i] * weights[i];                                    \
+                }                                                                                  \
+                for (int i = 0; i < count; i++)                                                    \
+                    out[from + i] = (float)sums[i];                                                \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+#endif

@@ -8,7 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup native demo study measure pages docs test proofs fuzz bench lint clean
+.PHONY: setup native runtime demo study measure pages docs test proofs fuzz bench lint clean
 
 setup: $(READY)
 
@@ -23,6 +23,10 @@ $(READY): pyproject.toml
 # Quantizers as C++ operations, after their sources have changed; setup makes them, too, where there is a compiler.
 native: setup
 	$(PY) -m quant.native.build
+
+# The library that runs .lqn files, see runtime/README.md; nothing else needs it.
+runtime: setup
+	$(PY) -m engine.deployment.native_build
 
 demo: setup
 	$(PY) -m scripts.study demo

@@ -1,132 +1,14 @@
 /* Makes steps of the operations of a point: each computes tiles of a few rows, does to them all that
  * goes number by number while they are in the cache, and stores what others read. */
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "network.h"
+#include "planner.h"
 
-enum { ALIGNED = 64, TILE_PIXELS = 48, TILE_NUMBERS = 1 << 15, SHORT = 16, LONG = 64 };
-
-static const size_t MOST_MEMORY = (size_t)1 << 31;
-
-void *pool_take(struct pool *pool, size_t size)
-{
-    if (pool->count == pool->room) {
-        size_t room = pool->room ? 2 * pool->room : 64;
-        void **items = realloc(pool->items, room * sizeof *items);
-        if (!items)
-            return NULL;
-        pool->items = items;
-        pool->room = room;
-    }
-    size_t whole = (size + ALIGNED) / ALIGNED * ALIGNED;
-    void *memory = whole > size ? aligned_alloc(ALIGNED, whole) : NULL;
-    if (memory) {
-        memset(memory, 0, whole);
-        pool->items[pool->count++] = memory;
-    }
-    return memory;
-}
-
-void pool_free(struct pool *pool)
-{
-    for (size_t i = 0; i < pool->count; i++)
-        free(pool->items[i]);
-    free(pool->items);
-    *pool = (struct pool){0};
-}
-
-/* Makes the plan of one point. */
-struct planner {
-    struct lqn *net;
-    struct plan *plan;
-    bool *absorbed; /* operations that are links of steps */
-    struct complaint why;
-};
+enum { TILE_PIXELS = 48, TILE_NUMBERS = 1 << 15 };
 
 static const struct operation *operation_at(const struct planner *planner, int index)
 {
     return &planner->net->file.operations[planner->plan->graph->first + index];
-}
-
-/* The values of a part, or NULL. */
-static float *values_of(struct planner *planner, const struct part *part)
-{
-    float *values = pool_take(&planner->plan->pool, part_size(part) * sizeof *values);
-    if (!values)
-        wrong(planner->why, "there is not enough memory");
-    else if (!part_values(&planner->net->file, part, values, planner->why))
-        return NULL;
-    return values;
-}
-
-/* Numbers for every channel; of few channels, repeated, so that loops over them are long. */
-static bool channels_of(struct planner *planner, const struct part *part, int c,
-                        struct channels *found)
-{
-    const float *given = values_of(planner, part);
-    size_t period = c < SHORT ? (size_t)(LONG / c * c) : (size_t)c;
-    float *values = pool_take(&planner->plan->pool, period * sizeof *values);
-    if (!given || !values)
-        return wrong(planner->why, "constants cannot be read");
-    for (size_t i = 0; i < period; i++)
-        values[i] = given[part->extents[0] == 1 ? 0 : i % (size_t)c];
-    *found = (struct channels){values, period};
-    return true;
-}
-
-/* Whether thresholds are nearly equidistant, and how their place is guessed. */
-static void guess(struct steps *steps)
-{
-    int count = steps->count;
-    if (count < 2 || !(steps->thresholds[count - 1] > steps->thresholds[0]))
-        return;
-    float first = steps->thresholds[0];
-    float gap = (steps->thresholds[count - 1] - first) / (float)(count - 1);
-    float inverse = 1 / gap;
-    if (!isfinite(inverse) || !isfinite(gap))
-        return;
-    for (int i = 0; i < count; i++) {
-        if (fabsf((steps->thresholds[i] - first) * inverse - (float)i) > 0.25f)
-            return;
-    }
-    steps->first = first;
-    steps->inverse = inverse;
-    steps->is_even = true;
-}
-
-/* The quantizer of an operation. */
-static const struct steps *steps_of(struct planner *planner, const struct operation *one)
-{
-    const struct file *file = &planner->net->file;
-    const struct part *levels = part_at(file, planner->plan->point, one, 1);
-    struct steps *steps = pool_take(&planner->plan->pool, sizeof *steps);
-    if (!steps)
-        return NULL;
-    steps->count = levels->extents[0] - 1;
-    steps->thresholds = values_of(planner, part_at(file, planner->plan->point, one, 0));
-    steps->levels = values_of(planner, levels);
-    if (!steps->thresholds || !steps->levels)
-        return NULL;
-    for (int i = 0; i < steps->count; i++) {
-        if (!isfinite(steps->thresholds[i]) ||
-            (i && steps->thresholds[i] < steps->thresholds[i - 1])) {
-            wrong(planner->why, "is damaged: thresholds do not ascend");
-            return NULL;
-        }
-    }
-    float low = one->is_signed ? -128 : 0, high = one->is_signed ? 127 : 255;
-    for (int i = 0; one->kind == ENCODE && i <= steps->count; i++) {
-        float level = steps->levels[i];
-        if (!(level >= low && level <= high) || level != floorf(level)) {
-            wrong(planner->why, "is damaged: a level is no whole number of 8 bits");
-            return NULL;
-        }
-    }
-    guess(steps);
-    planner->plan->quantizers[one->out] = steps;
-    return steps;
 }
 
 /* Whether an operation goes number by number. */
@@ -149,11 +31,6 @@ static bool is_link(const struct operation *one)
     }
 }
 
-static bool same_extent(const struct tensor *a, const struct tensor *b)
-{
-    return a->h == b->h && a->w == b->w && a->c == b->c;
-}
-
 /* The first operation that goes on with a tensor number by number; NULL if none does. */
 static const struct operation *next_link(const struct planner *planner, int current, int *index)
 {
@@ -165,7 +42,7 @@ static const struct operation *next_link(const struct planner *planner, int curr
             continue;
         if (one->kind == COMBINE) {
             int other = one->x == current ? one->y : one->x;
-            if (other == current || plan->tensors[other].made == NONE)
+            if (plan->tensors[other].made == NONE)
                 continue;
             if (!same_extent(&plan->tensors[one->out], &plan->tensors[current]))
                 continue;
@@ -174,55 +51,6 @@ static const struct operation *next_link(const struct planner *planner, int curr
         return one;
     }
     return NULL;
-}
-
-static struct link *new_link(struct planner *planner, enum link_kind kind)
-{
-    struct link *link = &planner->plan->links[planner->plan->linked++];
-    link->kind = kind;
-    return link;
-}
-
-/* Adds what an operation does to a tile that holds the tensor `current`. */
-static bool add_link(struct planner *planner, const struct operation *one, int current)
-{
-    struct plan *plan = planner->plan;
-    const struct file *file = &planner->net->file;
-    const struct tensor *x = &plan->tensors[current];
-    struct link *link;
-    switch (one->kind) {
-    case ARITHMETIC:
-        link = new_link(planner, BY_CHANNEL);
-        link->function = one->function;
-        return channels_of(planner, part_at(file, plan->point, one, 0), x->c, &link->a);
-    case AFFINE:
-        link = new_link(planner, BY_AFFINE);
-        return channels_of(planner, part_at(file, plan->point, one, 0), x->c, &link->a) &&
-               channels_of(planner, part_at(file, plan->point, one, 1), x->c, &link->b);
-    case FLIP:
-        new_link(planner, BY_FLIP);
-        return true;
-    case ACTIVATION:
-        link = new_link(planner, one->function <= RELU6 ? BY_RECTIFIER : BY_FUNCTION);
-        link->function = one->function;
-        link->most = one->function == RELU6 ? 6 : INFINITY;
-        return true;
-    case QUANTIZE:
-    case ENCODE:
-        link = new_link(planner, BY_STEPS);
-        link->steps = steps_of(planner, one);
-        return link->steps;
-    case COMBINE: {
-        int other = one->x == current ? one->y : one->x;
-        bool full = same_extent(&plan->tensors[other], x);
-        link = new_link(planner, full ? BY_TENSOR : BY_PIXEL);
-        link->function = one->function;
-        link->tensor = other;
-        return true;
-    }
-    default:
-        return true;
-    }
 }
 
 static void store(struct planner *planner, int tensor)
@@ -339,86 +167,6 @@ static bool add_step(struct planner *planner, const struct operation *one)
     return true;
 }
 
-static void read_by(struct plan *plan, int tensor, int step)
-{
-    if (plan->tensors[tensor].last < step)
-        plan->tensors[tensor].last = step;
-}
-
-/* Finds the last step that reads each tensor. */
-static void find_last(const struct lqn *net, struct plan *plan)
-{
-    for (int i = 0; i < plan->count; i++) {
-        const struct step *step = &plan->steps[i];
-        const struct operation *head = step->head;
-        read_by(plan, step->x, i);
-        for (int k = 0; k < step->links; k++) {
-            const struct link *link = &plan->links[step->first_link + k];
-            if (link->kind == BY_TENSOR || link->kind == BY_PIXEL)
-                read_by(plan, link->tensor, i);
-        }
-        for (int k = 0; head && k < head->lists; k++) {
-            if (head->kind == CONCATENATE || head->kind == CHOOSE)
-                read_by(plan, net->file.lists[head->first_list + k], i);
-        }
-    }
-    read_by(plan, plan->graph->output, plan->count);
-    for (int i = 0; i < plan->point->choices; i++)
-        read_by(plan, net->file.choices[plan->point->first_choice + i].tensor, plan->count);
-}
-
-static size_t stored_bytes(const struct tensor *tensor)
-{
-    size_t size = tensor_size(tensor) * (tensor->storage == FLOATS ? sizeof(float) : 1);
-    return (size + ALIGNED - 1) / ALIGNED * ALIGNED;
-}
-
-/* Gives a tensor the lowest place that those do not take that live at the same time. */
-static void place(struct plan *plan, int number)
-{
-    struct tensor *tensor = &plan->tensors[number];
-    size_t size = stored_bytes(tensor);
-    bool moved = true;
-    while (moved) {
-        moved = false;
-        for (int i = plan->graph->inputs; i < number; i++) {
-            const struct tensor *other = &plan->tensors[i];
-            bool together = other->stored && other->made <= tensor->last && tensor->made <= other->last;
-            size_t end = other->place + stored_bytes(other);
-            if (together && other->place < tensor->place + size && tensor->place < end) {
-                tensor->place = end;
-                moved = true;
-            }
-        }
-    }
-    if (plan->arena < tensor->place + size)
-        plan->arena = tensor->place + size;
-}
-
-static bool find_memory(struct planner *planner)
-{
-    struct plan *plan = planner->plan;
-    find_last(planner->net, plan);
-    for (int i = plan->graph->inputs; i < plan->graph->tensors; i++) {
-        if (plan->tensors[i].stored)
-            place(plan, i);
-        if (plan->arena > MOST_MEMORY)
-            return wrong(planner->why, "takes more than 2 GB of memory");
-    }
-    for (int i = 0; i < plan->count; i++) {
-        const struct step *step = &plan->steps[i];
-        size_t tile = (size_t)step->rows * (size_t)step->w * (size_t)step->c * sizeof(float);
-        size_t work = head_work(plan, step);
-        plan->tile = tile > plan->tile ? tile : plan->tile;
-        plan->work = work > plan->work ? work : plan->work;
-        if (step->convolution && step->convolution->packed_bytes > plan->packed)
-            plan->packed = step->convolution->packed_bytes;
-    }
-    if (plan->packed > MOST_MEMORY || plan->work > MOST_MEMORY)
-        return wrong(planner->why, "takes more than 2 GB of memory");
-    return true;
-}
-
 static bool make(struct planner *planner)
 {
     struct plan *plan = planner->plan;
@@ -438,7 +186,7 @@ static bool make(struct planner *planner)
         if (!planner->absorbed[i] && !add_step(planner, operation_at(planner, i)))
             return false;
     }
-    return find_memory(planner);
+    return plan_memory(planner->net, plan, planner->why);
 }
 
 struct plan *plan_make(struct lqn *net, const struct point *point, struct complaint why)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from engine import chatter, loading
+from engine import chatter, loading, processor
 from engine.errors import Terminated
 
 # Exit status by signal, as shells count it.
@@ -31,6 +31,9 @@ INSTALLED = ('imagenet-tf', 'switchable-')
 # Files and folders that are being written under names of their own, and go when the process ends.
 temporaries: set[Path] = set()
 
+
+# TensorFlow's switch of oneDNN, which is read when it is loaded.
+ONEDNN = 'TF_ENABLE_ONEDNN_OPTS'
 
 # Flags with which all messages of the libraries are shown.
 ALL_MESSAGES = ('-v', '--verbose')
@@ -56,6 +59,16 @@ def quiet(argv: Sequence[str] = ()) -> None:
         os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', chatter.level())
 
 
+def with_onednn() -> None:
+    """Has TensorFlow compute with oneDNN where the processor has AVX2, if it is not loaded yet.
+
+    By itself it does so on newer ones alone, those with VNNI or bfloat16; what others leave to it
+    takes three quarters of the time or less. What the environment says already stays.
+    """
+    if 'avx2' in processor.features():
+        os.environ.setdefault(ONEDNN, '1')
+
+
 def begin() -> None:
     """Lets a signal end this process without a traceback from now on, if it is one of ours.
 
@@ -68,6 +81,7 @@ def begin() -> None:
     if ours or name == 'imagenet_tf.py':
         _handle(leave)
         loading.without_keras()
+        with_onednn()
         quiet(sys.argv[1:])
         # Run last of all: the work is done, and what is left are destructors.
         atexit.register(_handle, signal.SIG_IGN)

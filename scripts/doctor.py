@@ -24,8 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from engine import chatter
-from engine.config import overview, processor
+from engine import chatter, processor
+from engine.config import overview
 from engine.quantities import counted
 from engine.runs import environment
 from engine.version import __version__

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.config import processor
+from engine import processor
 from engine.errors import UsageError
 from engine.results import rendering, study_records, tables
 from engine.runs import environment

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from engine import timing
-from engine.config import processor
+from engine import processor, timing
 from engine.errors import UsageError
 from engine.files import writable, write_json
 from engine.results import formats

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.config import processor
+from engine import processor
 from engine.config.cli import explicit, parse
 from engine.config.config import Config, read_config
 from engine.config.presets import PRESETS

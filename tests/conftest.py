@@ -10,10 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from engine.entry import quiet
+from engine.entry import quiet, with_onednn
 from engine.loading import without_keras
 
 without_keras()
+with_onednn()
 quiet()
 
 

@@ -11,6 +11,7 @@ LADDER = [
     'quant',
     'nets',
     'engine/errors',
+    'engine/processor',
     'engine/loading',
     'engine/chatter',
     'engine/console',

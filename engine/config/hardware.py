@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-from engine.config import processor
+from engine import processor
 from engine.config.config import Config
-from engine.config.processor import cores
 from engine.data.opencv import cv2
 from engine.data.spec import Dataset
 from engine.errors import UsageError
+from engine.processor import cores
 from engine.quantities import counted
 from quant import backend, native
 

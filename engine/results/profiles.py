@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from engine.config import processor
+from engine import processor
 from engine.errors import UsageError
 from engine.files import in_shell, read_json
 from engine.quantities import counted

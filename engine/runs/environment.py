@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.config import processor
+from engine import processor
 from engine.files import derived, read_json, write_json
 from engine.schema import Count
 from engine.version import __version__
@@ -44,7 +44,7 @@ class Environment:
         packages: versions by name.
         system: name and version.
         processor: its name.
-        features: what it can do, see ``engine.config.processor``.
+        features: what it can do, see ``engine.processor``.
         cores: that the process could use.
         memory: bytes of the machine.
         gpus: names of those that TensorFlow found.

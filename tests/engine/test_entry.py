@@ -166,3 +166,22 @@ def test_messages_are_short_and_can_be_shown():
     long = told(f'--data {100_000 * "x"}: no such folder')
     assert long.startswith('--data xxx') and long.endswith('xxx: no such folder')
     assert len(long) < 2100
+
+
+@pytest.mark.parametrize(
+    'features, said, found',
+    [
+        (('avx', 'avx2'), None, '1'),
+        (('avx', 'avx2', 'avx512_vnni'), None, '1'),
+        (('avx', 'avx2'), '0', '0'),
+        (('avx',), None, None),
+        (('asimd', 'bf16'), None, None),
+    ],
+)
+def test_onednn_computes_where_there_is_avx2(features, said, found, monkeypatch):
+    monkeypatch.setattr(entry.processor, 'features', lambda: features)
+    monkeypatch.setenv(entry.ONEDNN, said or '')  # put back afterwards
+    if not said:
+        monkeypatch.delenv(entry.ONEDNN)
+    entry.with_onednn()
+    assert os.environ.get(entry.ONEDNN) == found

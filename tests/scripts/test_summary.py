@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from engine.config import cli, processor
+from engine import processor
+from engine.config import cli
 from engine.config.config import Config
 from engine.files import write_json
 from engine.graph.tower import Model

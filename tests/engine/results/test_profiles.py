@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engine.config import processor
+from engine import processor
 from engine.errors import UsageError
 from engine.results import profiles, selection, tables
 from engine.results.profiles import Device

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from engine.config import processor
+from engine import processor
 from engine.runs import environment
 
 CPUINFO = 'processor : 0\nmodel name\t: Some CPU @ 2.5GHz\nflags\t\t: fpu avx avx2 fma amx_bf16\n'

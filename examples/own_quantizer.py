@@ -11,7 +11,7 @@ import dataclasses
 import sys
 
 import imagenet_tf
-from quant import quantizer
+from quant import specs
 from quant.backend import tf
 from quant.quantizer import Activations, Quantizer, Weights, check_bits
 from quant.straight_through import straight_through
@@ -57,7 +57,7 @@ class MaxAbs(Quantizer):
 
 def main(run: str, *flags: str) -> int:
     """Trains ``run`` with it, and writes ``RUN.onnx``."""
-    quantizer.register('max_abs', 'own_quantizer.MaxAbs')
+    specs.register('max_abs', 'own_quantizer.MaxAbs')
     bits = ['--quantizer', 'max_abs', '--qw', '4', '--qa', '4', '--no-private-basis']
     if status := imagenet_tf.main(['--preset', 'demo', *bits, '--logdir', run, *flags]):
         return status

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from nets import losses
 from nets.backbones.resnet import ResNet
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
 from nets.layers.choices import choice, executed
 from nets.layers.gating import (
     Body,
@@ -28,6 +28,7 @@ from nets.layers.gating import (
     straight_through,
 )
 from nets.network import Network
+from nets.outputs import Outputs
 from nets.points import DYNAMIC, Point
 from quant.backend import tf
 from quant.options import check, option

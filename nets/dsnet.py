@@ -15,10 +15,11 @@ from typing import Any
 from nets import dsnet_passes, losses
 from nets.backbones import slimmable as slimnets
 from nets.dsnet_passes import TEACHER, Found, Passes
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
 from nets.layers.routing import SCOPE
 from nets.layers.width import Index
 from nets.network import Network, counted_labels
+from nets.outputs import Outputs
 from nets.points import Point
 from quant.backend import tf
 from quant.options import check, option

@@ -18,9 +18,10 @@ from typing import Any
 
 from nets import losses, msdnet_plan
 from nets.layers import exits
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
 from nets.msdnet_plan import PRUNES, STEPMODES, Node, Plan
 from nets.network import Network
+from nets.outputs import Outputs
 from nets.points import DYNAMIC, Point
 from quant.backend import tf
 from quant.options import check, option

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nets import losses
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
+from nets.outputs import Outputs
 from nets.points import DYNAMIC, Point
 from quant.backend import tf
 

@@ -13,8 +13,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from nets import backbone, losses
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
 from nets.network import Network
+from nets.outputs import Outputs
 from quant.backend import tf
 from quant.options import check, option
 

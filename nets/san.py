@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nets import backbone, losses
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
 from nets.layers.kernels import MetaConv
 from nets.network import Network
+from nets.outputs import Outputs
 from quant.backend import tf
 from quant.options import check, option
 

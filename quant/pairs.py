@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from quant import quantizer
+from quant import specs
 from quant.policy import LOW_BIT_ROLES, Rule
 from quant.policy_options import QuantizationOptions
 
@@ -40,7 +40,7 @@ def serves(spec: str, bits: int, half: str) -> bool:
         half: ``weight`` or ``activation``.
     """
     try:
-        Rule(roles=LOW_BIT_ROLES, **{half: quantizer.with_options(spec, {'bits': bits})})
+        Rule(roles=LOW_BIT_ROLES, **{half: specs.with_options(spec, {'bits': bits})})
     except ValueError:
         return False
     return True
@@ -73,8 +73,8 @@ def pair(spec: str, bits: int) -> Pair | None:
 
 def _other(spec: str, bits: int, half: str) -> str | None:
     """The spec for the half that a quantizer does not serve; None where nothing has the bits."""
-    name, _ = quantizer.split(spec)
-    for other in (quantizer.kind(name).partner, DEFAULT):
+    name, _ = specs.split(spec)
+    for other in (specs.kind(name).partner, DEFAULT):
         if other and serves(other, bits, half):
             return other
     return None
@@ -86,28 +86,28 @@ def methods(bits: Sequence[int]) -> list[Pair]:
     Those that have none of these bits, such as binary ones, come at their own, beside the default
     quantizer.
     """
-    names = sorted(quantizer.names(), key=lambda name: name != DEFAULT)
+    names = sorted(specs.names(), key=lambda name: name != DEFAULT)
     wanted = {number: list(names) for number in bits}
     for name in names:
         if not any(pair(name, number) for number in bits):
-            own = quantizer.kind(name).bits
+            own = specs.kind(name).bits
             wanted.setdefault(own, [DEFAULT]).append(name)
     return _pairs(wanted.items())
 
 
 def variants(bits: Sequence[int]) -> list[Pair]:
     """Possible improvements that quantizers name on themselves, at these bits."""
-    specs: list[str] = []
-    for name in quantizer.names():
-        specs.extend(quantizer.kind(name).variants)
-    return _pairs((number, specs) for number in bits)
+    found: list[str] = []
+    for name in specs.names():
+        found.extend(specs.kind(name).variants)
+    return _pairs((number, found) for number in bits)
 
 
 def _pairs(wanted: Iterable[tuple[int, Sequence[str]]]) -> list[Pair]:
     """The pairs of specs by their bits, each once."""
     found: dict[Pair, None] = {}
-    for number, specs in wanted:
-        for spec in specs:
+    for number, texts in wanted:
+        for spec in texts:
             one = pair(spec, number)
             if one is not None:
                 found[one] = None

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from quant import quantizer
+from quant import quantizer, specs
 from quant.quantizer import FLOAT_BITS
 from quant.spelling import unknown
 
@@ -61,7 +61,7 @@ class Rule:
         """
         if spec is None:
             return
-        parsed = quantizer.parse(spec)
+        parsed = specs.parse(spec)
         if parsed is None:
             return
         for role in self.roles or ROLES:
@@ -135,12 +135,12 @@ class Policy:
         return chosen.bits if chosen else FLOAT_BITS
 
     def _last(self, half: str, scope: str, role: str) -> quantizer.Quantizer | None:
-        chosen = quantizer.FLOAT
+        chosen = specs.FLOAT
         for rule in self.rules:
             spec = getattr(rule, half)
             if spec is not None and rule.matches(scope, role):
                 chosen = spec
-        return quantizer.parse(chosen)
+        return specs.parse(chosen)
 
     def to_json(self) -> list[dict[str, Any]]:
         """The rules as plain data; those of the first precision."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from quant import quantizer
+from quant import specs
 from quant.options import option
 from quant.policy import LOW_BIT_ROLES, Policy, Rule
 from quant.precision import Precision, between, parse_all, spelled
@@ -84,7 +84,7 @@ class QuantizationOptions:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         # Says whose spec it is where it is none.
         self._named('weight_quantizer')
-        named = quantizer.precisions_in(self.weight_quantizer)
+        named = specs.precisions_in(self.weight_quantizer)
         if named and not self.bits:
             object.__setattr__(self, 'bits', named)
         if named and named != self.bits and not self.used_bits:
@@ -162,7 +162,7 @@ class QuantizationOptions:
         """
         spec = getattr(self, half)
         try:
-            return quantizer.bits_in(spec)
+            return specs.bits_in(spec)
         except ValueError as error:
             raise ValueError(f'{half} {spec}: {error}') from error
 
@@ -247,9 +247,9 @@ class QuantizationOptions:
             ValueError: it is given and the quantizer is unknown or has no such option.
         """
         source = self._source('activation_quantizer')
-        name, _ = quantizer.split(getattr(self, source))
+        name, _ = specs.split(getattr(self, source))
         try:
-            known = quantizer.options(name)
+            known = specs.options(name)
         except ValueError as error:
             raise ValueError(f'{source} {name}: {error}') from error
         if getattr(self, flag) and needed not in known:
@@ -261,8 +261,8 @@ class QuantizationOptions:
         if not spec:
             return
         named = self._named(half)
-        if named is None and number == FLOAT_BITS and spec != quantizer.FLOAT:
-            whole = quantizer.with_options(spec, {'bits': 2})
+        if named is None and number == FLOAT_BITS and spec != specs.FLOAT:
+            whole = specs.with_options(spec, {'bits': 2})
             raise ValueError(f'{half} {spec}: says no bits; give --{bits}, or {whole}')
         if named is not None and named != number:
             raise ValueError(
@@ -271,7 +271,7 @@ class QuantizationOptions:
 
     def _source(self, half: str) -> str:
         """The option that names the quantizer of one half."""
-        if getattr(self, half) in ('', quantizer.FLOAT):
+        if getattr(self, half) in ('', specs.FLOAT):
             return 'quantizer'
         return half
 
@@ -287,11 +287,11 @@ class QuantizationOptions:
         Raises:
             ValueError: the quantizer refuses an option or a role.
         """
-        if bits == FLOAT_BITS and getattr(self, half) in ('', quantizer.FLOAT):
-            return quantizer.FLOAT
+        if bits == FLOAT_BITS and getattr(self, half) in ('', specs.FLOAT):
+            return specs.FLOAT
         source = self._source(half)
         text = getattr(self, source)
-        spec = quantizer.with_options(text, {'bits': bits, **extra})
+        spec = specs.with_options(text, {'bits': bits, **extra})
         try:
             Rule(roles=roles, **{half.removesuffix('_quantizer'): spec})
         except ValueError as error:
@@ -305,7 +305,7 @@ class QuantizationOptions:
 
 def _nests(spec: str) -> bool:
     """Whether a spec asks for codes of weights that precisions share."""
-    if spec == quantizer.FLOAT:
+    if spec == specs.FLOAT:
         return False
-    _, options = quantizer.split(spec)
+    _, options = specs.split(spec)
     return bool(options.get('nested'))

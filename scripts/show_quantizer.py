@@ -30,7 +30,7 @@ from engine.files import check_output
 from engine.graph import step_functions
 from engine.results import formats, levels_figure, quantizer_figure
 from engine.results.formats import Column, Table
-from quant import quantizer
+from quant import specs
 from scripts import add_format, noted, parser, status
 
 HALVES = (step_functions.WEIGHTS, step_functions.ACTIVATIONS)
@@ -86,7 +86,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def is_run(text: str) -> bool:
     """Whether this is a run folder or a checkpoint, and not a spec; names of quantizers are."""
-    if text in quantizer.names():
+    if text in specs.names():
         return False
     return Path(text).exists() or Path(f'{text}.index').exists()
 
@@ -135,7 +135,7 @@ def halves(spec: str, only: str | None) -> list[str]:
             there = f'; and there is no run folder or checkpoint {spec!r}'
         raise UsageError(f'{error}{there}') from error
     if only and only not in served:
-        found = quantizer.parse(spec)
+        found = specs.parse(spec)
         assert found is not None
         reason = found.refuses('body', weights=only == step_functions.WEIGHTS)
         raise UsageError(f'--only {only}: {spec}: {reason}')
@@ -147,20 +147,20 @@ def halves(spec: str, only: str | None) -> list[str]:
 def every() -> dict[str, str]:
     """A spec by name of every method: of 2 bits, or of its own where it has no such."""
     found = {}
-    for name in quantizer.names():
+    for name in specs.names():
         found[name] = f'{name}(bits=2)'
         try:
-            quantizer.parse(found[name])
+            specs.parse(found[name])
         except ValueError:
             found[name] = name
     return found
 
 
-def draw_specs(specs: Sequence[str], only: str | None, inputs: str, output: str) -> None:
+def draw_specs(texts: Sequence[str], only: str | None, inputs: str, output: str) -> None:
     """Draws specs into one picture.
 
     Args:
-        specs: of quantizers.
+        texts: specs of quantizers.
         only: as of ``--only``.
         inputs: as of ``--inputs``.
         output: file.
@@ -169,7 +169,7 @@ def draw_specs(specs: Sequence[str], only: str | None, inputs: str, output: str)
         UsageError: A spec is wrong, or the file cannot be written.
     """
     wanted = []
-    for spec in specs:
+    for spec in texts:
         wanted += [(spec, half) for half in halves(spec, only)]
     check_output(output)
     figures.check_kind(output)

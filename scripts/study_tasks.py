@@ -19,7 +19,8 @@ from engine.results import formats, study_records
 from engine.results.formats import Table
 from engine.results.study_records import TEST, Result, Study
 from quant.pairs import Pair
-from quant.quantizer import FLOAT, FLOAT_BITS
+from quant.quantizer import FLOAT_BITS
+from quant.specs import FLOAT
 from scripts import noted
 from scripts.study_worker import Asked, Workers
 

@@ -29,7 +29,7 @@ from engine.graph.tower import Model, scored
 from engine.runs.checkpoint import Restore
 from nets import cost
 from nets.points import Point
-from quant import QuantizationOptions, Rule, quantizer
+from quant import QuantizationOptions, Rule, specs
 from quant.backend import tf
 from quant.policy import LOW_BIT_ROLES
 from quant.state import TRAINED, Kind, declared
@@ -98,7 +98,7 @@ HALVES = {'qw': 'weight', 'qa': 'activation'}
 def serves(name, half, options):
     """Whether a quantizer with these options serves weights or activations."""
     try:
-        Rule(roles=LOW_BIT_ROLES, **{half: quantizer.with_options(name, options)})
+        Rule(roles=LOW_BIT_ROLES, **{half: specs.with_options(name, options)})
     except ValueError:
         return False
     return True
@@ -114,7 +114,7 @@ def served(name):
     for bits, half in HALVES.items():
         for options in ({'bits': 4}, {}):
             if serves(name, half, options):
-                found = quantizer.parse(quantizer.with_options(name, options)).bits
+                found = specs.parse(specs.with_options(name, options)).bits
                 values |= {bits: found, f'{half}_quantizer': name}
                 break
     return values
@@ -125,7 +125,7 @@ def at_bits(counts):
     default one beside it where it serves but one half.
     """
     found = {}
-    for name in quantizer.names():
+    for name in specs.names():
         for bits in counts:
             fields = {'qw': bits, 'qa': bits}
             for half in HALVES.values():
@@ -140,7 +140,7 @@ def at_two_precisions():
     """Fields by name, such as ``lsqb4b2``: each quantizer that has the bits of ``b4b2`` there."""
     counts = {int(text) for text in PRECISIONS['b4b2']['bits']}
     found = {}
-    for name in quantizer.names():
+    for name in specs.names():
         if name == QuantizationOptions.quantizer:
             continue
         halves = {}
@@ -153,7 +153,7 @@ def at_two_precisions():
 
 
 # A quantizer beside the default one has a cell for every axis.
-for other in quantizer.names():
+for other in specs.names():
     if other != QuantizationOptions.quantizer:
         fields = served(other)
         PRECISIONS[f'{other}{min(fields["qw"], fields["qa"])}'] = fields

@@ -10,7 +10,7 @@ from engine.data import datasets, folder
 from engine.errors import UsageError
 from engine.families.family import Family
 from engine.optimization import optimizers, schedules
-from quant import quantizer
+from quant import specs
 from quant.spelling import unknown
 
 
@@ -35,9 +35,9 @@ def _presets() -> dict[str, str]:
 
 
 def _quantizers() -> dict[str, str]:
-    found = {quantizer.FLOAT: 'No quantization'}
-    for name in quantizer.names():
-        found[name] = quantizer.summary(name)
+    found = {specs.FLOAT: 'No quantization'}
+    for name in specs.names():
+        found[name] = specs.summary(name)
     return found
 
 

@@ -41,7 +41,7 @@ def _networks() -> list[str]:
 
 
 def _activations() -> tuple[str, ...]:
-    from nets.layers.blocks import ACTIVATIONS
+    from nets.layers.activation import ACTIVATIONS
 
     return ACTIVATIONS
 

@@ -23,7 +23,7 @@ from engine.optimization import optimizers, schedules
 from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.schedules import ScheduleOptions
 from quant import options as ranges
-from quant import quantizer
+from quant import specs
 from quant.policy_options import BITS, QuantizationOptions
 from quant.quantizer import FLOAT_BITS
 from quant.spelling import unknown
@@ -132,12 +132,12 @@ def _refuse_unused_quantizer(config: Config, given: Mapping[str, Any]) -> None:
     Raises:
         UsageError: it is one of these.
     """
-    spec = given.get('quantizer', quantizer.FLOAT)
-    if spec == quantizer.FLOAT:
+    spec = given.get('quantizer', specs.FLOAT)
+    if spec == specs.FLOAT:
         return
-    name, _ = quantizer.split(spec)
+    name, _ = specs.split(spec)
     try:
-        quantizer.kind(name)
+        specs.kind(name)
     except ValueError as error:
         raise UsageError(f'--quantizer {spec}: {error}') from error
     is_float = all(getattr(config, field) == FLOAT_BITS for field in BITS)

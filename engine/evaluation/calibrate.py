@@ -24,7 +24,7 @@ from engine.runs import checkpoint, data_record, holdout
 from engine.runs.checkpoint import POINTS, Checkpoint, Restore
 from engine.runs.untrained_sizes import lend, lend_bits, nearest
 from nets.layers.norm import Averages, Statistics
-from quant import backend, quantizer
+from quant import backend, specs
 from quant.backend import new_graph, tf
 
 # Training images that are taken where their number is not given.
@@ -292,7 +292,7 @@ def _at_bits(config: Config, bits: Sequence[int], path: str) -> Config:
             'another network of it'
         )
     known = [precision.weights for precision in config.quantization.precisions]
-    shares = quantizer.shares_codes(config.quantization.to_policy().rules[0].weight)
+    shares = specs.shares_codes(config.quantization.to_policy().rules[0].weight)
     for one in bits:
         if shares and not min(known) <= one <= max(known):
             raise UsageError(

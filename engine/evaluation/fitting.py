@@ -7,7 +7,7 @@ import numpy as np
 
 from engine.graph.inference import InferenceModel
 from engine.runs.checkpoint import Restore
-from quant import backend, scope
+from quant import backend, updates
 from quant.backend import new_graph, tf
 from quant.state import Kind, State
 
@@ -53,10 +53,10 @@ def fitted(
         tower = blocks.quantization
         for name in set(tower.collected) - set(missing):
             del tower.collected[name]
-        starts = scope.starts([tower])
+        starts = updates.starts([tower])
         refits = []
         if tower.collected:
-            refits = scope.refit([tower])
+            refits = updates.refit([tower])
         session.run(tf.global_variables_initializer())
         Restore(values).init(session)
         first = dict(zip(images, batches[0][:-1]))

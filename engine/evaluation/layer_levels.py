@@ -16,7 +16,7 @@ from engine.graph.inference import InferenceModel
 from engine.results.levels_figure import Layer
 from engine.runs.checkpoint import Checkpoint, Restore
 from nets.points import Point
-from quant import backend, quantizer
+from quant import backend, specs
 from quant.backend import new_graph, tf
 from quant.scope import Quantization, Reading
 from quant.state import variables
@@ -180,7 +180,7 @@ class _Sample:
         if by_channel:
             described = read
         what = 'weights' if self._reading.weights else 'activations'
-        spec = quantizer.spelled(self._reading.quantizer)
+        spec = specs.spelled(self._reading.quantizer)
         return Layer(self._scope, spec, what, described, levels, thresholds, not by_channel)
 
 

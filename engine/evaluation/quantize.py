@@ -21,7 +21,7 @@ from engine.importers import copying
 from engine.runs import checkpoint
 from engine.runs.checkpoint import POINTS, Checkpoint, Restore
 from nets.points import Point, split_name
-from quant import backend, quantizer
+from quant import backend, specs
 from quant.backend import new_graph, tf
 from quant.quantizer import FLOAT_BITS
 from quant.scope import Start
@@ -57,7 +57,7 @@ def quantized(config: Config, asked: Asked, path: str) -> Config:
     """
     policy = config.quantization.to_policy()
     for rule in policy.rules:
-        if {rule.weight, rule.activation} - {None, quantizer.FLOAT}:
+        if {rule.weight, rule.activation} - {None, specs.FLOAT}:
             raise UsageError(
                 f'{path}: is quantized already, to W{config.qw}A{config.qa} or by its policy; '
                 'give a run in float'

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.families.family import Family, Preset, load
-from quant import quantizer
+from quant import specs
 
 # Name on the command line -> class. A network that is not listed gets the answers of ``Family``.
 _FAMILIES = {
@@ -35,8 +35,8 @@ def presets() -> dict[str, Preset]:
     found: dict[str, Preset] = {}
     for net in _FAMILIES:
         found.update(get(net).presets)
-    for name in quantizer.names():
-        recipe = quantizer.recipe(name)
+    for name in specs.names():
+        recipe = specs.recipe(name)
         if recipe is not None:
             found[name] = Preset(**vars(recipe))
     return found

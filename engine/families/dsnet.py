@@ -8,7 +8,7 @@ from engine.errors import UsageError
 from engine.families.family import Config, Family, LowBits, Preset
 from engine.families.recipes import MEASURED, PYTORCH
 from nets.points import Point
-from quant import quantizer
+from quant import specs
 
 # The published loops run 150 + 10 and 30 + 10 epochs.
 _RECIPE: dict[str, Any] = {
@@ -131,7 +131,7 @@ class DSNetFamily(Family):
         """
         private = config.private_basis
         for rule in config.quantization.to_policy().rules:
-            activation = quantizer.parse(rule.activation) if rule.activation else None
+            activation = specs.parse(rule.activation) if rule.activation else None
             private = private or (activation is not None and activation.private)
         if private:
             raise UsageError(

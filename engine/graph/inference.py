@@ -11,7 +11,8 @@ import numpy as np
 from engine.config.config import Config
 from engine.data.preprocess import views
 from nets.cost import LayerRecord
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
+from nets.outputs import Outputs
 from nets.points import DYNAMIC, ENSEMBLE, Point
 from quant import backend
 from quant.backend import new_graph, tf

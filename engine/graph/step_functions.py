@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.results.quantizer_figure import Curve, StepFunction
-from quant import backend, quantizer
+from quant import backend, quantizer, specs
 from quant.backend import new_graph, tf
 from quant.policy import Policy, Rule
-from quant.scope import Quantization, refit, starts
+from quant.scope import Quantization
+from quant.updates import refit, starts
 
 WEIGHTS, ACTIVATIONS = 'weights', 'activations'
 
@@ -67,7 +68,7 @@ def served(spec: str) -> list[str]:
     Raises:
         ValueError: the spec is wrong, or is that of float.
     """
-    found = quantizer.parse(spec)
+    found = specs.parse(spec)
     if found is None or found.bits == quantizer.FLOAT_BITS:
         raise ValueError(f'quantizer spec {spec!r}: quantizes nothing')
     halves = []
@@ -88,7 +89,7 @@ def curve(spec: str, what: str, inputs: str = 'relu') -> Curve:
     Raises:
         ValueError: the quantizer does not serve these.
     """
-    found = quantizer.parse(spec)
+    found = specs.parse(spec)
     assert found is not None
     with new_graph(), backend.session(config=_plain()) as session:
         graph = _Graph(spec, what, INPUTS[inputs])
@@ -97,7 +98,7 @@ def curve(spec: str, what: str, inputs: str = 'relu') -> Curve:
     limits = WEIGHT_LIMITS
     if what == ACTIVATIONS:
         limits = INPUTS[inputs].limits
-    return Curve(quantizer.spelled(found), what, channels, limits)
+    return Curve(specs.spelled(found), what, channels, limits)
 
 
 def _plain() -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from engine import families
 from engine.files import read_json
 from engine.results.records import Quantization, dataset_of, quantization_of
-from quant import quantizer
+from quant import specs
 from quant.quantizer import FLOAT_BITS
 
 FILE = Path(__file__).parents[1] / 'resources' / 'published.json'
@@ -67,7 +67,7 @@ class Published:
     @property
     def quantizers(self) -> tuple[str, str]:
         """Names of the quantizers of weights and of activations."""
-        weight = activation = quantizer.FLOAT
+        weight = activation = specs.FLOAT
         if self.qw != FLOAT_BITS:
             weight = self.weight_quantizer or self.quantizer
         if self.qa != FLOAT_BITS:

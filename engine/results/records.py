@@ -14,7 +14,7 @@ from engine.results.costs import Layers
 from engine.schema import Amount, Count, Part, Percent, checked
 from nets import cost
 from nets.points import DYNAMIC, Point
-from quant import QuantizationOptions, Rule, precision, quantizer
+from quant import QuantizationOptions, Rule, precision, specs
 from quant.quantizer import FLOAT_BITS
 
 
@@ -201,9 +201,9 @@ def bits_at(config: Mapping[str, Any], point: str) -> tuple[int, int]:
 def _name(own: str, common: str, bits: int) -> str:
     """Name of the quantizer of weights or activations, from the spec of its own or of both."""
     if bits == FLOAT_BITS:
-        return quantizer.FLOAT
-    spec = common if own in ('', quantizer.FLOAT) else own
-    name, _ = quantizer.split(spec)
+        return specs.FLOAT
+    spec = common if own in ('', specs.FLOAT) else own
+    name, _ = specs.split(spec)
     return name
 
 

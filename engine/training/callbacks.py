@@ -24,7 +24,7 @@ from engine.training.watchdog import Noted, Watchdog
 from nets.layers.kernels import generate
 from nets.points import ENSEMBLE
 from quant.backend import tf
-from quant.scope import refit
+from quant.updates import refit
 
 
 class RefitQuantizers(Callback):

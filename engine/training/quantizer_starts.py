@@ -9,7 +9,7 @@ from engine.errors import UsageError
 from engine.graph.tower import Model
 from quant.backend import tf
 from quant.first_steps import OF_FIRST_BATCH
-from quant.scope import starts
+from quant.updates import starts
 
 
 class StartQuantizers(Callback):

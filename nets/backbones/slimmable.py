@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from nets.backbones import resnet
 from nets.layers import slimmable
-from nets.layers.blocks import SWISH_MIN, Blocks
+from nets.layers.activation import SWISH_MIN
+from nets.layers.blocks import Blocks
 from nets.layers.slimmable import act, conv, norm
 from nets.layers.width import Index, Width
 from quant.backend import tf

@@ -18,49 +18,16 @@ from typing import Any
 
 from nets.cost import LayerRecord
 from nets.layers import sync_norm
-from nets.layers.coded import CodedTensors
+from nets.layers.activation import LOWEST, Activation
 from nets.layers.grouped import grouped_conv
 from nets.layers.kernels import Kernel, Kernels, MetaConv
-from nets.layers.norm import Normalisation
-from nets.layers.rprelu import rprelu
-from nets.losses import Teaching
 from nets.points import Point
 from quant.backend import tf
 from quant.policy import Policy
 from quant.scope import Quantization
 
-# The smallest value of x * sigmoid(x).
-SWISH_MIN = -0.2784645
 
-# Activation functions of a network: as its blocks have it, or another in place of a ReLU, with the
-# smallest value of each.
-LOWEST = {'relu': 0.0, 'rprelu': -math.inf, 'relu6': 0.0, 'hswish': -0.375}
-ACTIVATIONS = tuple(LOWEST)
-
-
-def hswish(x: tf.Tensor) -> tf.Tensor:
-    """``x relu6(x + 3) / 6``, Swish in pieces (MobileNetV3, https://arxiv.org/abs/1905.02244)."""
-    return x * (tf.nn.relu6(x + 3) * (1 / 6))
-
-
-@dataclasses.dataclass
-class Outputs:
-    """Results of one tower.
-
-    Attributes:
-        logits: [N, classes] float32 by operating point, strongest first.
-        extras: named tensors that are scored, summarised or used by the loss beside the points.
-        teaching: what the loss compares them with beside labels.
-        for_cascades: whether labels count at a size as a cascade decides by it.
-    """
-
-    logits: dict[Point, tf.Tensor]
-    extras: dict[str, tf.Tensor] = dataclasses.field(default_factory=dict)
-    teaching: Teaching = Teaching()
-    for_cascades: bool = False
-
-
-class Blocks(Normalisation):
+class Blocks(Activation):
     """Builds the layers of one tower.
 
     Args:
@@ -79,14 +46,11 @@ class Blocks(Normalisation):
         compiles: see ``Quantization``.
         native: see ``Quantization``.
         observing: whether quantizers see what they start from though nothing is trained.
-        activation: of ``ACTIVATIONS``; others than ``relu`` come before every quantizer of
-            activations but that of the stem's images and its output, and behind the sum of
-            ``plain`` blocks: ``rprelu`` always, ``relu6`` and ``hswish`` where a ReLU would.
+        activation: see ``Activation``.
 
     Attributes:
         layers: layer records by spelling of the operating point.
         weights: the tower's kernels.
-        coded: bits of its tensors.
     """
 
     def __init__(
@@ -117,7 +81,8 @@ class Blocks(Normalisation):
         )
         super().__init__(
             quantization,
-            points[0],
+            points,
+            activation=activation,
             training=training,
             data_format=data_format,
             padding=padding,
@@ -128,15 +93,12 @@ class Blocks(Normalisation):
         self.layers: dict[str, list[LayerRecord]] = {str(point): [] for point in points}
         self.weights = Kernels(self.quantization, training=training)
         self.progress = progress
-        self._points = points
         self._serves: tuple[Point, ...] = (points[0],)
         self._meta: MetaConv | None = None
         self._gate = ''
         self._seed = seed
-        self._activation = activation
         self._draws = 0
         self._same: dict[Any, tf.Tensor] = {}
-        self.coded = CodedTensors(self.quantization)
 
     @property
     def point(self) -> Point:
@@ -345,86 +307,6 @@ class Blocks(Normalisation):
             self.record(scope.name, role, shape, (1, 1), w, bias=units, read=x)
             return tf.nn.bias_add(tf.matmul(x, w.value), b)
 
-    def act(
-        self,
-        name: str,
-        x: tf.Tensor,
-        *,
-        role: str = 'body',
-        function: str = 'relu',
-        lower: float = 0.0,
-        channels: int | None = None,
-    ) -> tf.Tensor:
-        """Activation function and activation quantizer, so that one tensor can feed several layers.
-
-        Args:
-            name: scope of the quantizer; no variable is made where the policy says float.
-            x: tensor to activate.
-            role: role of the layers that it feeds.
-            function: ``relu``, ``relu6``, ``swish``, ``hswish``, or ``none`` to quantize ``x`` as
-                it is.
-            lower: with ``none``, the smallest possible value of ``x``; -inf is both signs.
-            channels: number of them in the widest network, by default those of ``x``.
-        """
-        scope = f'{self.quantization.current}/{name}'.lstrip('/')
-        if role not in ('stem', 'image'):
-            if self._activation == 'rprelu':
-                x = self.rectified(name, x)
-                return self._quantized(name, x, scope, role, relu=False, lower=-math.inf)
-            if function == 'relu':
-                function = self._activation
-            # What is taken as it is may come from a sum that this function has rectified.
-            lower = min(lower, LOWEST[self._activation])
-        if function == 'relu6':
-            x = tf.nn.relu6(x)
-        elif function == 'swish':
-            x = tf.nn.swish(x)
-            lower = SWISH_MIN
-        elif function == 'hswish':
-            x = hswish(x)
-        relu = function == 'relu'
-        return self._quantized(name, x, scope, role, relu=relu, lower=lower, channels=channels)
-
-    def rectified(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        """The activation function of the network, without a quantizer.
-
-        *Variable names*: below ``name``, where it is learned.
-
-        Args:
-            name: scope of what it learns.
-            x: images.
-        """
-        if self._activation == 'relu':
-            return tf.nn.relu(x)
-        if self._activation == 'relu6':
-            return tf.nn.relu6(x)
-        if self._activation == 'hswish':
-            return hswish(x)
-        with tf.variable_scope(name):
-            return rprelu(self, x)
-
-    def image(self, x: tf.Tensor) -> tf.Tensor:
-        """The images that the stem reads: as they are, unless a rule names the role ``image``.
-
-        *Variable names*: below ``image``.
-        """
-        return self.act('image', x, role='image', function='none', lower=-math.inf)
-
-    def dense_input(self, x: tf.Tensor, role: str, lower: float) -> tf.Tensor:
-        """The input of the fully connected layer whose scope is current, as its policy wants it.
-
-        Such a layer quantizes itself what it reads: that has been pooled since it was activated.
-
-        *Variable names*: below ``input_quant``.
-
-        Args:
-            x: [N, C].
-            role: of the layer.
-            lower: smallest possible value of ``x``.
-        """
-        scope = self.quantization.current
-        return self._quantized('input_quant', x, scope, role, relu=False, lower=lower)
-
     def max_pool(self, x: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
         """Maximum over windows, as of ``Layout.max_pool``: its values have the bits of ``x``.
 
@@ -434,46 +316,6 @@ class Blocks(Normalisation):
             stride: pixels from one window to the next.
         """
         return self.coded.same(super().max_pool(x, kernel, stride), x)
-
-    def _quantized(
-        self,
-        name: str,
-        x: tf.Tensor,
-        scope: str,
-        role: str,
-        *,
-        relu: bool,
-        lower: float,
-        channels: int | None = None,
-    ) -> tf.Tensor:
-        """``x`` as ``Quantization.activation`` gives it."""
-        bits = self.quantization.own_bits('activation', scope, role)
-        y = self.quantization.activation(
-            name,
-            x,
-            scope=scope,
-            role=role,
-            relu=relu,
-            lower=lower,
-            # Exits and widths of a size share what is private.
-            point=str(Point(size=self._point.size, bits=bits)),
-            shared=str(Point(bits=bits)),
-            strongest=self._is_strongest(bits),
-            axis=self.axis if x.shape.rank == 4 else 1,
-            channels=channels,
-        )
-        return self.coded.activated(y, scope, role)
-
-    def _is_strongest(self, bits: int | None) -> bool:
-        """Whether the layers belong to the first operating point or to one of its earlier exits.
-
-        Args:
-            bits: of the precision among whose points it is the first; None: among all.
-        """
-        first = dataclasses.replace(self._points[0], exit=None)
-        if bits is not None:
-            first = dataclasses.replace(first, bits=bits)
-        return dataclasses.replace(self._point, exit=None) == first
 
     def record(
         self,

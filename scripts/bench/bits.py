@@ -17,7 +17,7 @@ from engine.config import hardware
 from engine.config.config import Config
 from engine.console import followed
 from engine.errors import UsageError
-from quant import quantizer
+from quant import specs
 from quant.precision import Precision
 from scripts import parser
 from scripts.bench import train, turns
@@ -49,12 +49,12 @@ def alone(spec: str) -> str:
     >>> alone('lq(bits=(4, 2), nested=True, decay=0.5)'), alone('adabits'), alone('')
     ('lq(decay=0.5)', 'adabits', '')
     """
-    if spec in ('', quantizer.FLOAT):
+    if spec in ('', specs.FLOAT):
         return spec
-    name, options = quantizer.split(spec)
+    name, options = specs.split(spec)
     for option in ('bits', 'nested', 'precisions'):
         options.pop(option, None)
-    return quantizer.with_options(name, options) if options else name
+    return specs.with_options(name, options) if options else name
 
 
 def individual(config: Config, precision: Precision) -> Config:

@@ -21,7 +21,7 @@ from engine.config.config import Config
 from engine.console import followed
 from engine.errors import UsageError
 from engine.graph import step_functions
-from quant import QuantizationOptions, native, quantizer
+from quant import QuantizationOptions, native, specs
 from scripts import parser
 from scripts.bench.train import configuration, step_graph
 
@@ -79,7 +79,7 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Config]:
         '--bits', type=int, nargs='+', help='those that a method has (default: 2 4 8, quick: 2)'
     )
     p.add_argument('--rounds', type=int, help='default: 21, quick: 5')
-    p.add_argument('--names', nargs='+', choices=quantizer.names(), help='default: all')
+    p.add_argument('--names', nargs='+', choices=specs.names(), help='default: all')
     p.add_argument('--quick', action='store_true', help='2 bits, few rounds')
     args, flags = p.parse_known_args(argv)
     args.bits = args.bits or ([2] if args.quick else [2, 4, 8])
@@ -116,9 +116,9 @@ def served(spec: str) -> list[Case]:
         halves = step_functions.served(spec)
     except ValueError:
         return []
-    parsed = quantizer.parse(spec)
+    parsed = specs.parse(spec)
     assert parsed is not None
-    return [Case(quantizer.spelled(parsed), half) for half in halves]
+    return [Case(specs.spelled(parsed), half) for half in halves]
 
 
 def alone(wanted: Sequence[Case], rounds: int) -> dict[str, list[timing.Taken]]:
@@ -129,7 +129,7 @@ def alone(wanted: Sequence[Case], rounds: int) -> dict[str, list[timing.Taken]]:
         rounds: measured calls of each.
     """
     from quant.backend import new_graph, tf
-    from quant.scope import starts
+    from quant.updates import starts
 
     with new_graph(), tf.Session() as session:
         tensors = {}
@@ -179,7 +179,7 @@ def _passes(
         scope: of the variables that get a gradient, too.
     """
     from quant.backend import tf
-    from quant.scope import refit
+    from quant.updates import refit
 
     x, upstream = tf.unstack(pair.read_value())
     y = apply(x)
@@ -257,13 +257,13 @@ def row(case: Case, found: Mapping[str, Sequence[timing.Taken]], beside: str) ->
 def quantizers(argv: Sequence[str]) -> None:
     """Measures, and prints two tables and a line of JSON."""
     args, config = parse_args(argv)
-    wanted = cases(args.names or quantizer.names(), args.bits)
+    wanted = cases(args.names or specs.names(), args.bits)
     load = os.getloadavg()[0]
     found = alone(wanted, args.rounds)
     rows_alone = []
     for case in wanted:
         rows_alone.append(row(case, found, f'{RELU} {case.what}'))
-    few = cases(args.names or quantizer.names(), args.bits[:1])
+    few = cases(args.names or specs.names(), args.bits[:1])
     found = timing.costs_by_turns(steps(config, few), args.rounds)
     rows_step = [row(case, found, FLOAT) for case in few]
     shapes = ', '.join(f'{what} {list(shape)}' for what, shape in SHAPES.items())

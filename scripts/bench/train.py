@@ -68,7 +68,7 @@ def step_graph(config: Config) -> Built:
     from engine.graph.sessions import session_config
     from engine.graph.tower import Model
     from quant.backend import tf
-    from quant.scope import refit
+    from quant.updates import refit
 
     model = Model(config, data_format=hardware.native_format())
     batch = random_batch(config, model.feeds)

@@ -10,7 +10,8 @@ import pytest
 
 import nets
 from nets import cost
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
+from nets.outputs import Outputs
 from nets.points import Point
 from quant import Policy, low_bit
 from quant.backend import tf

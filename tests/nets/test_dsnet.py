@@ -15,10 +15,11 @@ from nets.backbones import resnet, slimmable
 from nets.cost import LayerRecord
 from nets.dsnet_passes import Passes
 from nets.layers import routing
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
 from nets.layers.kernels import generate
 from nets.layers.width import Width
 from nets.losses import Teaching
+from nets.outputs import Outputs
 from nets.points import Point
 from quant import Policy, low_bit
 from quant.backend import tf

@@ -11,9 +11,10 @@ import pytest
 import nets
 from engine.importers.names import from_pytorch
 from nets import cost
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
 from nets.msdnet import STARTS
 from nets.msdnet_plan import operations
+from nets.outputs import Outputs
 from nets.points import Point
 from quant import Policy, low_bit
 from quant.backend import tf

@@ -6,8 +6,8 @@ import pytest
 from engine.config.config import Config
 from engine.graph.tower import Model
 from nets import cost
-from nets.layers.blocks import Outputs
 from nets.losses import Teaching
+from nets.outputs import Outputs
 from nets.points import Point
 from nets.precisions import PreciseOutputs
 from quant.backend import tf

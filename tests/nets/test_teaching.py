@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import nets
-from nets.layers.blocks import Outputs
 from nets.losses import MixedLabels, Teaching, weighted
+from nets.outputs import Outputs
 from nets.points import Point
 from quant.backend import tf
 

@@ -13,8 +13,8 @@ import numpy as np
 import nets
 from nets import cost
 from nets.aig import AIG
-from nets.layers.blocks import Outputs
 from nets.layers.gating import gumbel, straight_through
+from nets.outputs import Outputs
 from quant import Policy
 from quant.backend import tf
 from tests.parity import pytorch

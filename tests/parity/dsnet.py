@@ -18,10 +18,11 @@ import nets
 from engine.importers.dsnet import assemble
 from nets import cost
 from nets.dsnet import DSNet
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
 from nets.layers.kernels import generate
 from nets.layers.norm import BN_EPSILON
 from nets.layers.routing import published_madds, straight_through
+from nets.outputs import Outputs
 from nets.points import Point
 from quant import Policy
 from quant.backend import tf

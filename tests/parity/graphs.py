@@ -11,7 +11,8 @@ import nets
 from engine.data.preprocess import views
 from engine.data.preprocessing import Preprocessing
 from engine.importers.rsnet import from_published
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
+from nets.outputs import Outputs
 from nets.rsnet import RSNet
 from quant import Policy, low_bit
 from quant.backend import tf

@@ -12,7 +12,8 @@ from unittest import mock
 
 import numpy as np
 
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
+from nets.outputs import Outputs
 from quant import Policy
 from quant.backend import tf
 from tests.parity import msd, pytorch

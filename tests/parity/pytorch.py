@@ -13,8 +13,9 @@ import numpy as np
 
 import nets
 from engine.importers.names import convert, from_pytorch
-from nets.layers.blocks import Blocks, Outputs
+from nets.layers.blocks import Blocks
 from nets.layers.kernels import generate
+from nets.outputs import Outputs
 from nets.points import Point
 from quant import Policy
 from quant.backend import tf

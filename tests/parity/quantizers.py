@@ -10,7 +10,8 @@ import numpy as np
 from quant import Policy, Rule
 from quant.backend import tf
 from quant.quantizer import Codebook
-from quant.scope import Quantization, starts
+from quant.scope import Quantization
+from quant.updates import starts
 from tests.parity.fixtures import Check, Fixture, Result
 
 # Relative error of a start: a mean in float32 against ours.

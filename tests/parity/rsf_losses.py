@@ -12,7 +12,7 @@ import numpy as np
 import nets
 from engine.config.config import Config
 from nets import losses
-from nets.layers.blocks import Outputs
+from nets.outputs import Outputs
 from nets.rsnet import RSNet
 from nets.san import SAN
 from quant.backend import tf

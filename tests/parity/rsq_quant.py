@@ -13,7 +13,8 @@ import numpy as np
 
 from quant import Policy, Rule
 from quant.backend import tf
-from quant.scope import Quantization, refit
+from quant.scope import Quantization
+from quant.updates import refit
 from tests.parity.fixtures import Check, Fixture, Result, compare
 
 DECAY = 0.9

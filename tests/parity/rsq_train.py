@@ -10,7 +10,7 @@ import numpy as np
 from engine.importers.rsnet import from_published
 from nets import losses
 from nets.points import Point
-from quant import scope as quant_tower
+from quant import updates
 from quant.backend import tf
 from tests.parity import graphs
 from tests.parity.fixtures import Check, Fixture, Result, compare, draw
@@ -56,7 +56,7 @@ def build_step(tower: graphs.Tower, labels: tf.Tensor, training: Mapping[str, An
     update = [
         optimizer.apply_gradients(pairs),
         *tf.get_collection(tf.GraphKeys.UPDATE_OPS),
-        *quant_tower.refit([tower.blocks.quantization]),
+        *updates.refit([tower.blocks.quantization]),
     ]
     xents = {
         key.replace('logits', 'xent'): losses.cross_entropy(value, labels)

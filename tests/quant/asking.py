@@ -7,7 +7,8 @@ import numpy as np
 
 from quant import Policy, Rule
 from quant.backend import tf
-from quant.scope import Quantization, starts
+from quant.scope import Quantization
+from quant.updates import starts
 
 
 class Answer(NamedTuple):

@@ -6,8 +6,8 @@ import pytest
 from quant import Policy, Rule
 from quant.adabits import AdaBits, grid
 from quant.backend import tf
-from quant.quantizer import parse
 from quant.scope import Quantization
+from quant.specs import parse
 from quant.state import declared
 from tests.quant.test_dorefa import run_weights
 from tests.quant.test_pact import placed

@@ -6,7 +6,7 @@ import pytest
 from quant import Rule
 from quant.affine import Affine
 from quant.backend import tf
-from quant.quantizer import parse
+from quant.specs import parse
 from tests.quant.asking import DEGENERATE, ask, check_finite
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from quant.anyprecision import AnyPrecision
 from quant.backend import tf
-from quant.quantizer import parse
+from quant.specs import parse
 from tests.quant.test_adabits import oracle, weights
 from tests.quant.test_dorefa import run_weights
 from tests.quant.towers import activate, quantization, shipped, weigh

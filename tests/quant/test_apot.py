@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from quant import Rule
-from quant import quantizer as registry
+from quant import specs as registry
 from quant.apot import APoT, magnitudes, standardised
 from quant.backend import tf
 from quant.quantizer import Codebook
-from quant.scope import starts
 from quant.state import Kind, declared
+from quant.updates import starts
 from tests.quant.towers import activate, quantization, shipped, variable, weigh
 
 RNG = np.random.default_rng(0)

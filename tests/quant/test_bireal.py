@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quant import Rule
-from quant import quantizer as registry
+from quant import specs as registry
 from quant.bireal import BiReal
 from tests.quant.asking import DEGENERATE, ask, check_finite
 

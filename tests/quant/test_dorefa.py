@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quant import Rule
-from quant import quantizer as registry
+from quant import specs as registry
 from quant.backend import tf
 from quant.dorefa import DoReFa
 from tests.quant.towers import activate, quantization, shipped, weigh

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quant import pairs
-from quant import quantizer as registry
+from quant import specs as registry
 from quant.backend import tf
 from tests.quant.asking import DEGENERATE, ask, check_finite
 from tests.quant.towers import activate, quantization

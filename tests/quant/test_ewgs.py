@@ -5,7 +5,7 @@ import pytest
 
 from quant.backend import tf
 from quant.ewgs import EWGS
-from quant.quantizer import parse
+from quant.specs import parse
 from tests.quant.towers import activate, quantization, variable, weigh
 
 RNG = np.random.default_rng(4)

@@ -8,7 +8,7 @@ import contextlib
 
 import pytest
 
-from quant import Policy, Rule, backend, quantizer
+from quant import Policy, Rule, backend, specs
 from quant.backend import new_graph, tf
 from quant.lq import levels
 from quant.scope import Quantization
@@ -108,7 +108,7 @@ def test_the_optimizer_of_layouts_gets_through(data_format, dtype, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', quantizer.names())
+@pytest.mark.parametrize('name', specs.names())
 def test_it_gets_through_every_quantizer(name, monkeypatch):
     check(lambda: quantized_step(name), monkeypatch)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quant import QuantizationOptions, Rule, native, quantizer
+from quant import QuantizationOptions, Rule, native, specs
 from quant.backend import tf
 from quant.lq import levels, nesting, refit
 from quant.lq.levels import code_table
@@ -179,14 +179,14 @@ def test_a_weight_is_encoded_once_and_learns_from_every_precision(nested, run):
 )
 def test_wrong_options_are_named(spec, words):
     with pytest.raises(ValueError, match='.') as error:
-        quantizer.parse(spec)
+        specs.parse(spec)
     assert words in str(error.value)
 
 
 def test_a_quantizer_of_both_halves_nests_the_codes_of_weights():
     policy = QuantizationOptions(bits=('4', '2'), quantizer="lq(nested='cut')").to_policy().at(2)
     assert policy.weight('conv', 'body').precisions == (4, 2)
-    assert policy.activation('conv', 'body') == quantizer.parse('lq(bits=2)')
+    assert policy.activation('conv', 'body') == specs.parse('lq(bits=2)')
 
 
 def test_activations_have_no_nested_codes():
@@ -198,9 +198,9 @@ def test_a_spec_names_its_precisions():
     options = QuantizationOptions(weight_quantizer='lq(bits=(4, 2), nested=True)', stem_bits=8)
     assert (options.bits, options.qw) == (('4', '2'), 4)
     policy = options.to_policy().at(2)
-    assert policy.weight('conv', 'body') == quantizer.parse(
+    assert policy.weight('conv', 'body') == specs.parse(
         'lq(bits=2, nested=True, precisions=(4, 2))'
     )
-    assert policy.weight('conv0', 'stem') == quantizer.parse('lq(bits=8)')
+    assert policy.weight('conv0', 'stem') == specs.parse('lq(bits=8)')
     with pytest.raises(ValueError, match='--bits 4 3'):
         QuantizationOptions(weight_quantizer='lq(bits=(4, 2), nested=True)', bits=('4', '3'))

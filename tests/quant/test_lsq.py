@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from quant import Policy, QuantizationOptions, Rule
-from quant import quantizer as registry
+from quant import specs as registry
 from quant.backend import tf
 from quant.lsq import LSQ
-from quant.scope import Quantization, starts
+from quant.scope import Quantization
 from quant.state import Kind, declared
 from quant.uniform import codebook, gradient_scale, positive, quantize
+from quant.updates import starts
 from tests.quant.towers import activate, quantization, variable, weigh
 
 RANGES = [(0, 1), (0, 3), (0, 255), (-2, 1), (-1, 1), (-4, 3), (-128, 127)]

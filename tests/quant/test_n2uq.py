@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quant import quantizer as registry
+from quant import specs as registry
 from quant.backend import tf
 from quant.n2uq import N2UQ, Thresholds, quantize
 from quant.state import Kind, declared

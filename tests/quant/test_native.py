@@ -7,11 +7,11 @@ from engine.config import hardware
 from engine.config.config import Config
 from engine.errors import UsageError
 from quant import native
-from quant import quantizer as registry
+from quant import specs as registry
 from quant.backend import tf
 from quant.lq import levels as lq
 from quant.native import build
-from quant.scope import refit
+from quant.updates import refit
 from tests.quant.towers import activate, quantization, weigh
 
 built = pytest.mark.skipif(

@@ -5,7 +5,7 @@ import pytest
 
 from quant.backend import tf
 from quant.pact import PACT
-from quant.quantizer import parse
+from quant.specs import parse
 from quant.state import declared
 from tests.quant.towers import activate, quantization, variable
 

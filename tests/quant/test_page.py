@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from quant import quantizer
+from quant import specs
 from scripts import show_quantizer
 from tests.paths import ROOT
 
@@ -29,8 +29,8 @@ def test_every_method_has_a_section_and_a_picture():
         for name in names_of(section):
             found.append(name)
             assert f'![{name}](quantizers/{name}.svg)' in section
-    assert sorted(found) == quantizer.names()
-    assert sorted(path.stem for path in PICTURES.iterdir()) == quantizer.names()
+    assert sorted(found) == specs.names()
+    assert sorted(path.stem for path in PICTURES.iterdir()) == specs.names()
     for path in PICTURES.iterdir():
         assert path.stat().st_size < LARGEST
 
@@ -39,17 +39,17 @@ def test_every_method_has_a_section_and_a_picture():
 def test_options_exist(section):
     known = {'quantizer', 'weight_quantizer', 'activation_quantizer'}
     for name in names_of(section):
-        known.update(quantizer.options(name))
+        known.update(specs.options(name))
     for option in re.findall(r'`(\w+)=', section):
         assert option in known
 
 
-SPECS = set(re.findall(rf'(?:{"|".join(quantizer.names())})\(\w+=[^()]*[^().]\)', PAGE))
+SPECS = set(re.findall(rf'(?:{"|".join(specs.names())})\(\w+=[^()]*[^().]\)', PAGE))
 
 
 @pytest.mark.parametrize('spec', sorted(SPECS))
 def test_specs_can_be_asked_for(spec):
-    assert quantizer.parse(spec)
+    assert specs.parse(spec)
 
 
 def rows():
@@ -66,8 +66,8 @@ def rows():
 def test_what_is_stored():
     found = rows()
     numbers = {'': 0, '0': 0, '1': 1, '2': 2, 'C': 64, 'bits x C': 128}
-    for name in quantizer.names():
-        method = quantizer.parse(show_quantizer.every()[name])
+    for name in specs.names():
+        method = specs.parse(show_quantizer.every()[name])
         if method.refuses('body', weights=True):
             assert name not in found
             continue
@@ -84,14 +84,14 @@ def test_what_is_stored():
     'spec', ['lsq(symmetric=True)', 'sawb(zero=True)', 'affine(bits=2)', 'xnor(zero=0)', 'ttq']
 )
 def test_three_levels_take_less_than_two_bits(spec):
-    assert quantizer.parse(spec).packed_bits == 1.6
+    assert specs.parse(spec).packed_bits == 1.6
 
 
 @pytest.mark.slow
 def test_pictures_are_what_the_code_draws(tmp_path):
     """Coordinates of all lines; texts are left to the version of matplotlib."""
     assert show_quantizer.main(['--all', str(tmp_path)]) == 0
-    for name in quantizer.names():
+    for name in specs.names():
         kept = lines(PICTURES / f'{name}.svg')
         drawn = lines(tmp_path / f'{name}.svg')
         assert kept.keys() == drawn.keys()

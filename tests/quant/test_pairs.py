@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from quant import pairs, quantizer
+from quant import pairs, specs
 from quant.pairs import Pair
 from quant.policy import LOW_BIT_ROLES, Policy, Rule
 from quant.quantizer import Quantizer, check_bits
@@ -36,7 +36,7 @@ def registered(monkeypatch):
     module.Activations8 = Activations8
     monkeypatch.setitem(sys.modules, module.__name__, module)
     path = 'quant.activations8.Activations8'
-    monkeypatch.setitem(quantizer._QUANTIZERS, 'activations8', path)
+    monkeypatch.setitem(specs._QUANTIZERS, 'activations8', path)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_pair(spec, bits, expected):
 
 def test_every_quantizer_is_a_method():
     found = pairs.methods((2, 4))
-    used = {quantizer.split(spec)[0] for pair in found for spec in (pair.weight, pair.activation)}
-    assert used == set(quantizer.names())
+    used = {specs.split(spec)[0] for pair in found for spec in (pair.weight, pair.activation)}
+    assert used == set(specs.names())
     assert len(set(found)) == len(found)
     for bits in {pair.bits for pair in found}:
         of_bits = [pair for pair in found if pair.bits == bits]
@@ -73,8 +73,8 @@ def test_every_quantizer_is_a_method():
 @pytest.mark.parametrize('make', [pairs.methods, pairs.variants])
 def test_pairs_can_be_asked_for(make):
     for pair in make((2, 4)):
-        weight = quantizer.with_options(pair.weight, {'bits': pair.bits})
-        activation = quantizer.with_options(pair.activation, {'bits': pair.bits})
+        weight = specs.with_options(pair.weight, {'bits': pair.bits})
+        activation = specs.with_options(pair.activation, {'bits': pair.bits})
         rule = Rule(roles=LOW_BIT_ROLES, weight=weight, activation=activation)
         found = Policy((rule,)).weight('group0/conv1', 'body')
         assert found is not None and found.bits == pair.bits
@@ -89,8 +89,8 @@ def test_a_new_quantizer_appears_with_its_partner(registered):
 
 
 def test_variants_are_of_their_own_quantizer():
-    for name in quantizer.names():
-        for text in quantizer.kind(name).variants:
-            found, options = quantizer.split(text)
+    for name in specs.names():
+        for text in specs.kind(name).variants:
+            found, options = specs.split(text)
             assert found == name
             assert options

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from quant import ROLES, Policy, Rule, low_bit
-from quant import quantizer as registry
+from quant import specs as registry
 
 
 def bits(policy, scope, role='body'):
@@ -151,11 +151,11 @@ def loads_tensorflow(code):
 
 def test_importing_the_packages_leaves_tensorflow_alone():
     assert not loads_tensorflow(
-        'import quant, quant.policy, quant.quantizer, nets, nets.points, nets.cost'
+        'import quant, quant.policy, quant.specs, nets, nets.points, nets.cost'
     )
 
 
 def test_naming_a_quantizer_leaves_tensorflow_alone():
     assert not loads_tensorflow(
-        'from quant import quantizer\nfor name in quantizer.names(): quantizer.parse(name)'
+        'from quant import specs\nfor name in specs.names(): specs.parse(name)'
     )

@@ -5,9 +5,9 @@ import pytest
 
 from quant import Policy, Rule
 from quant.backend import tf
-from quant.quantizer import parse
 from quant.reactnet import ReActNet
 from quant.scope import Quantization
+from quant.specs import parse
 from quant.state import Kind, declared
 from tests.quant.asking import ask
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from quant.backend import tf
-from quant.quantizer import parse
 from quant.sawb import SAWB, WITH_ZERO, WITHOUT_ZERO
+from quant.specs import parse
 from tests.quant.towers import quantization, shipped, weigh
 
 RNG = np.random.default_rng(4)

@@ -5,7 +5,7 @@ import pytest
 
 from nets.cost import weight_bytes
 from quant import Policy, Rule
-from quant import quantizer as registry
+from quant import specs as registry
 from quant.twn import TWN
 from tests.quant.asking import DEGENERATE, ask, check_finite
 

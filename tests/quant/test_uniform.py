@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quant.backend import tf
-from quant.quantizer import with_options
+from quant.specs import with_options
 from quant.uniform import Slopes, codebook, gradient_scale, nearest, positive, quantize, snapped
 from tests.quant.asking import ask
 

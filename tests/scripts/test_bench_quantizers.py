@@ -7,7 +7,7 @@ import pytest
 
 from engine.config.config import Config
 from engine.timing import Taken
-from quant import quantizer
+from quant import specs
 from scripts.bench import __main__ as bench
 from scripts.bench import quantizers
 from scripts.bench.quantizers import Case
@@ -27,7 +27,7 @@ def test_usage(flags, said, capsys):
 
 
 def test_every_method_is_tried_in_all_its_uses():
-    found = quantizers.cases(quantizer.names(), [2, 4])
+    found = quantizers.cases(specs.names(), [2, 4])
     assert Case('lsq(bits=2)', 'weights') in found
     assert Case('lsq(bits=4)', 'activations') in found
     assert Case('bireal(bits=1)', 'activations') in found
@@ -39,8 +39,8 @@ def test_every_method_is_tried_in_all_its_uses():
         Case('pact(bits=4)', 'activations'),
     ]
     assert len(set(found)) == len(found)
-    names = {quantizer.split(case.spec)[0] for case in found}
-    assert names == set(quantizer.names())
+    names = {specs.split(case.spec)[0] for case in found}
+    assert names == set(specs.names())
 
 
 def test_quick():
@@ -71,7 +71,7 @@ def test_a_table(monkeypatch, capsys):
     flags = ['--rounds', '1', '--bits', '2', '3', '--batch_size', '2', '--width', '0.25']
     assert bench.main(['quantizers', *flags]) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert len(record['alone']) == len(quantizers.cases(quantizer.names(), [2, 3]))
-    assert len(record['step']) == len(quantizers.cases(quantizer.names(), [2]))
+    assert len(record['alone']) == len(quantizers.cases(specs.names(), [2, 3]))
+    assert len(record['step']) == len(quantizers.cases(specs.names(), [2]))
     for row in record['alone'] + record['step']:
         assert np.isfinite(row['x CPU']) and row['x CPU'] > 0

@@ -10,7 +10,7 @@ from engine.deployment.packing import packing
 from engine.graph import step_functions
 from engine.results import levels_figure, quantizer_figure
 from engine.results.levels_figure import Layer
-from quant import quantizer
+from quant import specs
 from scripts import show_quantizer
 
 
@@ -59,10 +59,10 @@ def test_without_matplotlib(capsys, monkeypatch):
 
 
 def test_every_method_has_a_spec():
-    specs = show_quantizer.every()
-    assert list(specs) == quantizer.names()
-    assert specs['lq'] == 'lq(bits=2)'
-    assert specs['bireal'] == 'bireal'
+    every = show_quantizer.every()
+    assert list(every) == specs.names()
+    assert every['lq'] == 'lq(bits=2)'
+    assert every['bireal'] == 'bireal'
 
 
 @pytest.fixture
@@ -134,11 +134,11 @@ def test_a_figure_of_several_quantizers(few, tmp_path):
 def known():
     """Specs of all methods at the bits that they have."""
     found = ['lsq(symmetric=True)', 'sawb(zero=True)', 'affine(bits=2, narrow=False)']
-    for name in quantizer.names():
+    for name in specs.names():
         for bits in (1, 2, 3, 4, 8):
             spec = f'{name}(bits={bits})'
             with contextlib.suppress(ValueError):
-                quantizer.parse(spec)
+                specs.parse(spec)
                 found.append(spec)
     return found
 
@@ -152,7 +152,7 @@ def test_marks_are_where_the_steps_are(spec):
         if half == step_functions.WEIGHTS:
             # What tables of memory count is what files hold.
             size, codes = packing(len(curve.channels[0].levels))
-            assert quantizer.parse(spec).packed_bits == 8 * size / codes
+            assert specs.parse(spec).packed_bits == 8 * size / codes
 
 
 def layer(levels, thresholds, values=None):

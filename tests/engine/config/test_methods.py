@@ -5,10 +5,10 @@ import pytest
 from engine.config.presets import PRESETS
 from engine.config.resolve import resolve
 from engine.training import stages
-from quant import quantizer
+from quant import specs as registry
 from quant.state import Kind
 
-METHODS = [name for name in quantizer.names() if quantizer.recipe(name)]
+METHODS = [name for name in registry.names() if registry.recipe(name)]
 
 
 def config(**given):
@@ -17,7 +17,7 @@ def config(**given):
 
 def test_methods_whose_sources_say_no_recipe_have_none():
     others = {'affine', 'lsqplus', 'ttq', 'twn', 'xnor'}
-    assert set(METHODS) == set(quantizer.names()) - others
+    assert set(METHODS) == set(registry.names()) - others
     assert set(METHODS) <= set(PRESETS)
 
 

@@ -23,7 +23,7 @@ NETWORK = '''
 
 import dataclasses
 
-from nets.layers.blocks import Outputs
+from nets.outputs import Outputs
 from nets.network import Network
 from nets.points import Point
 

@@ -8,7 +8,7 @@ from engine.config.config import Config
 from engine.graph.tower import Model
 from engine.optimization.recompute import recompute
 from quant.backend import new_graph, tf
-from quant.scope import refit
+from quant.updates import refit
 from tests.test_grid import IMAGES, LABELS, NETS
 
 RNG = np.random.default_rng(0)

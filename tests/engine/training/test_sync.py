@@ -19,7 +19,7 @@ from engine.graph.worker import SingleWorker
 from engine.runs.checkpoint import METRICS
 from engine.runs.folder import open_run
 from engine.training import train
-from quant import quantizer
+from quant import specs
 from tests import checkpoints, test_grid
 from tests.test_grid import NETS
 
@@ -188,15 +188,15 @@ def quantized(name: str) -> dict[str, Any]:
     of LSQ is scaled by the number of those of a tower.
     """
     fields = test_grid.served(name)
-    if 'gradient_scale' in quantizer.options(name):
-        spec = quantizer.with_options(name, {'gradient_scale': 'none'})
+    if 'gradient_scale' in specs.options(name):
+        spec = specs.with_options(name, {'gradient_scale': 'none'})
         for half in test_grid.HALVES.values():
             fields[f'{half}_quantizer'] = spec
     return fields
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', quantizer.names())
+@pytest.mark.parametrize('name', specs.names())
 def test_every_quantizer_of_towers_steps_like_one(name, tmp_path, monkeypatch):
     """Statistics of starts and of refits are sums over the towers, gradients means."""
     train_alone(monkeypatch)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from nets.cost import LayerRecord
-from nets.layers.blocks import SWISH_MIN, Blocks
+from nets.layers.activation import SWISH_MIN
+from nets.layers.blocks import Blocks
 from nets.layers.kernels import generate
 from nets.layers.norm import BN_EPSILON
 from nets.points import Point

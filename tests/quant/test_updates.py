@@ -5,9 +5,9 @@ import pytest
 
 from nets.layers.blocks import Blocks
 from nets.points import Point
-from quant import Policy, integers, low_bit
-from quant import scope as tower
+from quant import Policy, integers, low_bit, updates
 from quant.backend import tf
+from quant.scope import Quantization
 
 RNG = np.random.default_rng(0)
 STRONG = np.abs(RNG.normal(size=(4, 3, 3, 8))).astype('float32')
@@ -15,7 +15,7 @@ WEAK = np.abs(RNG.normal(size=(4, 2, 2, 8)) * 3).astype('float32')
 
 
 def quantization(activation='lq(bits=2)', *, training=True):
-    return tower.Quantization(low_bit('lq(bits=2)', activation), training=training)
+    return Quantization(low_bit('lq(bits=2)', activation), training=training)
 
 
 def activate(q, x, *, scope='', point='s28', strongest=True):
@@ -53,14 +53,14 @@ def refit_alone(run, *tensors):
     """The basis after one refit from the values as a single tensor, in other variables."""
     q, scope = quantization(), f'alone{len(tf.global_variables())}'
     activate(q, np.concatenate([t.ravel() for t in tensors]), scope=scope)
-    run(tower.refit([q]))
+    run(updates.refit([q]))
     return run(variable(f'{scope}/quant1/basis'))
 
 
 def test_statistics_of_points_are_added(run):
     q = quantization()
     two_points(q)
-    run(tower.refit([q]))
+    run(updates.refit([q]))
     np.testing.assert_allclose(
         run(variable('quant1/basis')), refit_alone(run, STRONG, WEAK), rtol=1e-5
     )
@@ -69,7 +69,7 @@ def test_statistics_of_points_are_added(run):
 def test_strongest_point_alone(run):
     q = quantization("lq(bits=2, update='strongest')")
     two_points(q)
-    run(tower.refit([q]))
+    run(updates.refit([q]))
     np.testing.assert_allclose(run(variable('quant1/basis')), refit_alone(run, STRONG), rtol=1e-6)
 
 
@@ -78,7 +78,7 @@ def test_private_bases(update, run):
     q = quantization(f'lq(bits=2, private=True, update={update!r})')
     two_points(q)
     assert {v.op.name for v in tf.global_variables()} == {'quant1/s28/basis', 'quant1/s20/basis'}
-    run(tower.refit([q]))
+    run(updates.refit([q]))
     np.testing.assert_allclose(
         run(variable('quant1/s28/basis')), refit_alone(run, STRONG), rtol=1e-6
     )
@@ -89,7 +89,7 @@ def test_statistics_of_towers_are_added(run):
     towers = [quantization(), quantization()]
     activate(towers[0], STRONG)
     activate(towers[1], WEAK)
-    run(tower.refit(towers))
+    run(updates.refit(towers))
     np.testing.assert_allclose(
         run(variable('quant1/basis')), refit_alone(run, STRONG, WEAK), rtol=1e-5
     )
@@ -103,13 +103,13 @@ def test_weights_count_once(run):
     weigh(towers[1], 9 * w)
     table, expected = run(
         [
-            tower._total(towers, 'conv/weight_quant/basis').table,
+            updates._total(towers, 'conv/weight_quant/basis').table,
             towers[0].collected['conv/weight_quant/basis'].statistics[0].table,
         ]
     )
     np.testing.assert_array_equal(table, expected)
     start = run(variable('conv/weight_quant/basis'))
-    run(tower.refit(towers))
+    run(updates.refit(towers))
     assert 0 < np.abs(run(variable('conv/weight_quant/basis')) - start).max() < 3
 
 
@@ -118,7 +118,7 @@ def test_statistics_of_machines_are_added(run):
     activate(here, STRONG)
     activate(there, WEAK)
     other = there.collected['quant1/basis'].statistics[0].table
-    run(tower.refit([here], add=lambda tables: [table + other for table in tables]))
+    run(updates.refit([here], add=lambda tables: [table + other for table in tables]))
     np.testing.assert_allclose(
         run(variable('quant1/basis')), refit_alone(run, STRONG, WEAK), rtol=1e-5
     )
@@ -130,7 +130,7 @@ def test_only_the_first_machine_counts_weights(first, run):
     q, sent = quantization(), []
     weigh(q, RNG.normal(size=(3, 3, 2, 4)).astype('float32'))
     activate(q, STRONG)
-    tower.refit([q], add=lambda tables: sent.extend(tables) or tables, first=first)
+    updates.refit([q], add=lambda tables: sent.extend(tables) or tables, first=first)
     assert [bool(table.any()) for table in run(sent)] == [first, True]
 
 
@@ -142,7 +142,7 @@ def test_weights_of_points_have_bases_of_their_own(run):
     assert {v.op.name for v in tf.global_variables()} == {
         f'conv/weight_quant/{s}/basis' for s in ('s28', 's20')
     }
-    run(tower.refit([q]))
+    run(updates.refit([q]))
     large, small = run([variable(f'conv/weight_quant/{s}/basis') for s in ('s28', 's20')])
     assert np.abs(small).sum() > 3 * np.abs(large).sum()
 
@@ -154,7 +154,7 @@ def test_replicated_variables_get_one_value(run):
             towers.append(quantization())
             activate(towers[-1], values, scope='layer')
     assert list(towers[1].collected) == ['layer/quant1/basis']
-    run(tower.refit(towers))
+    run(updates.refit(towers))
     first, second = run([variable(f'tower{i}/layer/quant1/basis') for i in (0, 1)])
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(first, refit_alone(run, STRONG, WEAK), rtol=1e-5)
@@ -163,7 +163,7 @@ def test_replicated_variables_get_one_value(run):
 def test_one_run_of_everything_is_deterministic():
     q = quantization()
     w = RNG.normal(size=(3, 3, 8, 4)).astype('float32')
-    everything = [two_points(q), weigh(q, w), tower.refit([q])]
+    everything = [two_points(q), weigh(q, w), updates.refit([q])]
     results = []
     with tf.Session() as session:
         for _ in range(5):
@@ -200,13 +200,13 @@ def late_reads(outputs, writes):
 def test_every_read_of_a_basis_precedes_its_write(options):
     q = quantization(f'lq(bits=2{options})')
     outputs = two_points(q)
-    writes = tower.refit([q])
+    writes = updates.refit([q])
     assert writes and {op.type for op in writes} == {'AssignVariableOp'}
     assert late_reads(outputs, writes) == []
 
 
 def test_float_is_a_plain_relu():
-    q = tower.Quantization(Policy(), training=True)
+    q = Quantization(Policy(), training=True)
     x = tf.zeros([2, 3])
     before = set(tf.get_default_graph().get_operations())
     options = {'role': 'body', 'lower': 0.0, 'point': 's28', 'strongest': True}
@@ -214,14 +214,14 @@ def test_float_is_a_plain_relu():
     assert [op.type for op in set(tf.get_default_graph().get_operations()) - before] == ['Relu']
     assert q.activation('quant2', x, scope='quant2', relu=False, **options) is x
     assert q.weight(x, scope='conv', role='body', init_std=0.5) is x
-    assert not tf.global_variables() and not q.collected and tower.refit([q]) == []
+    assert not tf.global_variables() and not q.collected and updates.refit([q]) == []
 
 
 def test_inference_collects_nothing():
     q = quantization(training=False)
     two_points(q)
     weigh(q, np.ones([3, 3, 2, 4], 'float32'))
-    assert not q.collected and tower.refit([q]) == []
+    assert not q.collected and updates.refit([q]) == []
     assert {v.op.name for v in tf.global_variables()} == {'quant1/basis', 'conv/weight_quant/basis'}
 
 
@@ -232,7 +232,7 @@ def test_depthwise_kernel_has_a_basis_per_channel(run):
     y = b.depthwise_conv('depth', tf.ones([1, 8, 8, 4]), 3)
     basis = variable('depth/weight_quant/basis')
     assert basis.shape == [1, 4]
-    refit = tower.refit([b.quantization])
+    refit = updates.refit([b.quantization])
     run([])
     run(variable('depth/W').assign(w))
     run(refit)
@@ -245,7 +245,7 @@ def test_depthwise_kernel_has_a_basis_per_channel(run):
 def test_dead_levels_are_summarized(run):
     q = quantization()
     activate(q, np.zeros([8], 'float32'))
-    tower.refit([q])
+    updates.refit([q])
     (summary,) = (tf.summary.Summary.FromString(one) for one in run([tf.summary.merge_all()]))
     values = {value.tag: value.simple_value for value in summary.value}
     assert values['quant/quant1/basis/dead_levels'] == 0.75
@@ -261,7 +261,7 @@ def test_bases_and_use_of_levels_are_summarized(bits, run):
     """Shares of the levels in ascending order; none for more than 16 levels."""
     q = quantization(f'lq(bits={bits})')
     activate(q, STRONG)
-    refit = tower.refit([q])
+    refit = updates.refit([q])
     summary, basis, _ = run([tf.summary.merge_all(), variable('quant1/basis').read_value(), refit])
     values = {
         value.tag.removeprefix('quant/quant1/basis/'): value.simple_value
@@ -283,7 +283,7 @@ def test_levels_are_whole_while_they_are_snapped(run):
     weigh(q, RNG.normal(size=(3, 3, 4, 6)).astype('float32'))
     plain = refit_alone(run, STRONG)
     snapping = tf.placeholder(tf.bool, [])
-    ops = tower.refit([q], snapping=snapping)
+    ops = updates.refit([q], snapping=snapping)
     run(ops, {snapping: True})
     found = run(variable('quant1/basis'))
     np.testing.assert_array_equal(found, integers.snapped(plain, both_signs=False))

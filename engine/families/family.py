@@ -111,10 +111,7 @@ class Family:
 
     def evaluators(self, config: Config) -> list[Any]:
         """Evaluators that report beside the accuracy of every point."""
-        found = [load(path)() for path in self.evaluator_paths]
-        if config.bits:
-            return [evaluator for evaluator in found if evaluator.of_precisions]
-        return found
+        return [load(path)() for path in self.evaluator_paths]
 
     def evaluated(
         self, config: Config, known: Sequence[Point], widths: Sequence[int] | None

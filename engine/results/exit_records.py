@@ -81,12 +81,15 @@ class Exits:
 
 
 def recorded_sizes(folder: Path) -> list[int]:
-    """Input sizes in pixels of which a run has records of exits, largest first."""
+    """Input sizes in pixels of which a run has records of exits, largest first.
+
+    Thresholds are set by these: not for one precision of several.
+    """
     sizes = []
     for path in (folder / 'exits').glob('s*.npz'):
-        size = Point.within(path.stem).size
-        if size is not None:
-            sizes.append(size)
+        point = Point.within(path.stem)
+        if point.size is not None and point.bits is None:
+            sizes.append(point.size)
     return sorted(sizes, reverse=True)
 
 

@@ -239,8 +239,9 @@ def read_expected_madds(folder: Path, point: str, largest: int | None) -> float 
         UsageError: The record is damaged.
     """
     if point.endswith(DYNAMIC):
-        size = point.removesuffix(DYNAMIC).rstrip('-') or f's{largest}'
-        path = folder / 'routes' / f'{size}.json'
+        at = Point.within(point)
+        at = dataclasses.replace(at, size=at.size or largest)
+        path = folder / 'routes' / f'{at}.json'
     else:
         path = folder / 'gates' / f'{point}.json'
     if not path.exists():

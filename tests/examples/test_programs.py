@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quant import quantizer
+from quant import specs
 from quant.backend import tf
 from tests.paths import ROOT
 from tests.quant.towers import quantization, shipped, weigh
@@ -42,10 +42,10 @@ def test_the_page_shows_the_command(program):
 def max_abs(monkeypatch):
     """Makes the quantizer of the example known to a test."""
     monkeypatch.syspath_prepend(str(ROOT / 'examples'))
-    monkeypatch.setattr(quantizer, '_QUANTIZERS', dict(quantizer._QUANTIZERS))
-    quantizer.register('max_abs', 'own_quantizer.MaxAbs')
+    monkeypatch.setattr(specs, '_QUANTIZERS', dict(specs._QUANTIZERS))
+    specs.register('max_abs', 'own_quantizer.MaxAbs')
     yield
-    quantizer.parse.cache_clear()
+    specs.parse.cache_clear()
 
 
 def test_its_weights(max_abs, run):
@@ -64,13 +64,13 @@ def test_its_weights(max_abs, run):
 
 
 def test_a_name_is_given_once(max_abs):
-    quantizer.register('max_abs', 'own_quantizer.MaxAbs')
+    specs.register('max_abs', 'own_quantizer.MaxAbs')
     with pytest.raises(ValueError, match="'max_abs' is the quantizer own_quantizer.MaxAbs"):
-        quantizer.register('max_abs', 'other.MaxAbs')
+        specs.register('max_abs', 'other.MaxAbs')
     with pytest.raises(ValueError, match="'lq' is the quantizer quant"):
-        quantizer.register('lq', 'own_quantizer.MaxAbs')
-    assert 'max_abs' in quantizer.names()
-    assert quantizer.parse('max_abs(bits=3)').bits == 3
+        specs.register('lq', 'own_quantizer.MaxAbs')
+    assert 'max_abs' in specs.names()
+    assert specs.parse('max_abs(bits=3)').bits == 3
 
 
 @pytest.mark.slow

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from quant import pairs
+from quant import QuantizationOptions, pairs
 from quant import specs as registry
 from quant.backend import tf
+from quant.scope import Quantization
 from tests.quant.asking import DEGENERATE, ask, check_finite
 from tests.quant.towers import activate, quantization
 from tests.test_grid import serves
@@ -175,3 +176,61 @@ def test_small_batches(spec, shape, run):
     check_finite(found)
     if not np.prod(shape):
         assert not any(gradient.any() for gradient in found.gradients.values())
+
+
+PRECISIONS = (4, 3, 2)
+
+
+def nesting():
+    """Weights of every quantizer that can claim nested codes, at three precisions."""
+    found = []
+    for name in registry.names():
+        ways = [{}]
+        if 'nested' in registry.options(name):
+            ways = [{'nested': way} for way in (True, 'cut')]
+        for options in ways:
+            spec = registry.with_options(name, options) if options else name
+            policy = _policy(spec) if serves(name, 'weight', {'bits': 4}) else None
+            if policy is not None and policy.at(4).weight('layer', 'body').is_nested:
+                found.append(spec)
+    return found
+
+
+def _policy(spec):
+    bits = tuple(map(str, PRECISIONS))
+    try:
+        options = QuantizationOptions(bits=bits, weight_quantizer=spec, activation_quantizer='lq')
+        return options.to_policy()
+    except ValueError:
+        return None  # it has not all of these bits
+
+
+def test_who_claims_nested_codes():
+    assert {registry.split(spec)[0] for spec in nesting()} == {'adabits', 'lq'}
+
+
+@pytest.mark.parametrize('spec', nesting())
+def test_leading_bits_are_the_code_of_fewer_bits(spec, run):
+    """As a network builds them: of the same weights, at each of its precisions."""
+    w = RNG.normal(0, 0.4, [3, 3, 5, 4]).astype('float32')
+    w[0, 0, 0] = 0.0
+    w[0, 0, 1] = [30.0, -30.0, 1e-30, -1e-30]
+    latent = tf.constant(w)
+    tower = Quantization(_policy(spec), training=False)
+    read, books = {}, {}
+    with tf.variable_scope('layer'):
+        for bits in PRECISIONS:
+            with tower.at(bits):
+                tower.weight(latent, scope='layer', role='body', init_std=0.4, point=f'b{bits}')
+                scope = f'layer/weight_quant/b{bits}'
+                read[bits] = tower.described.get(scope, tower.readings[scope].values)
+                books[bits] = tower.codebooks[scope]().thresholds
+    values, thresholds = run([read, books])
+    codes = {}
+    for bits in PRECISIONS:
+        columns = values[bits].reshape(-1, 4)  # [N, C]
+        edges = np.broadcast_to(thresholds[bits], [2**bits - 1, 4])
+        codes[bits] = (columns[:, None] > edges).sum(1)
+        assert codes[bits].min() == 0 and codes[bits].max() == 2**bits - 1
+    for bits in PRECISIONS[1:]:
+        np.testing.assert_array_equal(codes[bits], codes[4] >> 4 - bits)

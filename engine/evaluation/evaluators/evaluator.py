@@ -1,5 +1,7 @@
 """The protocol of evaluators: their input, and all that they are asked for."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,6 +51,22 @@ class Evaluation(Scored):
     sampled: bool = False
     borrowed: bool = False
 
+    def parts(self) -> list[Evaluation]:
+        """The same at each precision of the network by itself; of one precision that is it."""
+        net = self.model.net
+        precisions = list(dict.fromkeys(point.bits for point in net.points))
+        if len(precisions) == 1:
+            return [self]
+        found = []
+        for bits in precisions:
+            config = self.model.config.at_bits([bits])
+            model = Model(config, data_format=self.model.data_format, options=self.model.options)
+            columns = [k for k, point in enumerate(net.points) if point.bits == bits]
+            per_image = {name: one[:, columns] for name, one in self.score.per_image.items()}
+            score = dataclasses.replace(self.score, per_image=per_image)
+            found.append(dataclasses.replace(self, model=model, score=score))
+        return found
+
     @property
     def source(self) -> Checkpoint:
         """The network and its variables as a checkpoint, of which programs are made."""
@@ -56,13 +74,7 @@ class Evaluation(Scored):
 
 
 class Evaluator(Protocol):
-    """Reports on one kind of choice.
-
-    Attributes:
-        of_precisions: whether it knows points of several precisions.
-    """
-
-    of_precisions: bool
+    """Reports on one kind of choice."""
 
     def report(self, evaluation: Evaluation) -> str:
         """Measures, writes files into the run folder, and returns text for the console."""

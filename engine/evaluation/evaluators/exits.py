@@ -19,6 +19,7 @@ from engine.graph.tower import Model
 from engine.results import exit_thresholds
 from engine.timing import median_seconds
 from nets import cost
+from nets.points import Point
 
 # Images that are timed together.
 BATCHES = (1, 32)
@@ -58,7 +59,7 @@ class Budgeted(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ExitRecord:
-    """The exits of one size.
+    """The exits of one size, at one precision.
 
     Attributes:
         size: pixels.
@@ -75,6 +76,11 @@ class ExitRecord:
     test: PerImage
     holdout: PerImage | None
     ms: dict[int, list[float]]
+
+    @property
+    def name(self) -> str:
+        """Spelling of what its points have in common."""
+        return str(dataclasses.replace(Point.parse(self.points[0]), exit=None))
 
     @property
     def anytime(self) -> np.ndarray:
@@ -100,21 +106,23 @@ class ExitRecord:
 class Exits:
     """Evaluator of networks with exits."""
 
-    of_precisions = False
-
     def report(self, evaluation: Evaluation) -> str:
-        """Writes ``exits/s<size>.npz``, a picture of each size, and ``exits/latency.json``."""
+        """Writes ``exits/s<size>.npz``, a picture of each size, and ``exits/latency.json``.
+
+        The former two for each precision.
+        """
         if evaluation.borrowed:
             return 'statistics are borrowed: answers by exit are not recorded'
-        held = _holdout_score(evaluation)
         folder = evaluation.folder / 'exits'
         lines: list[str] = []
         latency: dict[str, dict[str, float]] = {}
-        for size in evaluation.model.net.sizes:
-            found = _record(evaluation, size, held)
-            write(evaluation.folder, found)
-            latency |= _latency(found)
-            lines += [text(found), *map(str, draw(found, folder / f's{size}.png'))]
+        for part in evaluation.parts():
+            held = _holdout_score(part)
+            for size in part.model.net.sizes:
+                found = _record(part, size, held)
+                write(part.folder, found)
+                latency |= _latency(found)
+                lines += [text(found), *map(str, draw(found, folder / f'{found.name}.png'))]
         write_json(folder / 'latency.json', latency)
         return '\n'.join(lines)
 
@@ -128,7 +136,7 @@ def write(folder: Path, found: ExitRecord) -> None:
     values = {'test_confidence': found.test.confidence, 'test_right': found.test.right}
     if found.holdout is not None:
         values |= {'confidence': found.holdout.confidence, 'right': found.holdout.right}
-    path = folder / 'exits' / f's{found.size}.npz'
+    path = folder / 'exits' / f'{found.name}.npz'
     arrays.write(path, values, compressed=True)
 
 
@@ -189,7 +197,7 @@ def _draw_madds(found: ExitRecord, axes: Any) -> None:
         spent = [row.madds / 1e6 for row in found.budgeted]
         top1 = [row.top1 for row in found.budgeted]
         axes.plot(spent, top1, 's-', label='budgeted batch')
-    axes.set(xlabel='million multiply-adds per image', ylabel='top-1, %', title=f'{found.size} px')
+    axes.set(xlabel='million multiply-adds per image', ylabel='top-1, %', title=found.name)
 
 
 def _points(model: Model, size: int) -> list[str]:

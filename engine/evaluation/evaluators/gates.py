@@ -58,8 +58,6 @@ class Activity:
 class Gates:
     """Evaluator of networks that skip residual blocks image by image."""
 
-    of_precisions = True
-
     def report(self, evaluation: Evaluation) -> str:
         """Writes ``gates/<point>.json``, pictures and ``gates/speed.json``."""
         if evaluation.sampled:

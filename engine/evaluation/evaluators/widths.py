@@ -15,6 +15,7 @@ from engine.evaluation.figures import draw_shares
 from engine.files import write_json
 from engine.runs.checkpoint import Checkpoint
 from nets import cost
+from nets.points import Point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +53,17 @@ class Routes:
 class Widths:
     """Evaluator of slimmable networks with a gate."""
 
-    of_precisions = False
-
     def report(self, evaluation: Evaluation) -> str:
-        """Writes ``routes/s<size>.json`` and the picture beside it."""
+        """Writes ``routes/s<size>.json`` and the picture beside it, for each precision."""
         if evaluation.sampled:
             return 'the gate was sampled: its choices are not recorded'
+        lines = []
+        for part in evaluation.parts():
+            lines += self._of_sizes(part)
+        return '\n'.join(lines)
+
+    def _of_sizes(self, evaluation: Evaluation) -> list[str]:
+        """What is said of all sizes, at one precision."""
         net = evaluation.model.net
         lines = []
         for size, name in zip(net.sizes, net.accumulator_names):
@@ -68,7 +74,7 @@ class Widths:
             write_json(path, dataclasses.asdict(found))
             pictures = draw(found, path.with_suffix('.png'))
             lines += [found.text(), str(path), *map(str, pictures)]
-        return '\n'.join(lines)
+        return lines
 
     def monitor(self, scored: Scored) -> dict[str, float]:
         """Nothing: choices are recorded when a training has ended."""
@@ -91,13 +97,23 @@ def routes(
         chosen: how often each route was chosen, by class [classes, routes].
         speed: images/s by name.
     """
-    points = [str(net.point(size, route)) for route in net.routes]
+    points = _points(net, size)
     madds = [cost.madds(layers[point]) for point in points]
     shares = chosen.sum(axis=0) / chosen.sum()  # [routes]
     images = chosen.sum(axis=1, keepdims=True)  # [classes, 1]
     by_class = chosen / np.maximum(images, 1)
     mean = float(shares @ madds) + net.head_madds
-    return Routes(f's{size}', points, shares.tolist(), by_class.tolist(), mean, madds, speed)
+    name = dataclasses.replace(Point.parse(points[0]), size=size, width=None)
+    return Routes(str(name), points, shares.tolist(), by_class.tolist(), mean, madds, speed)
+
+
+def _points(net: Any, size: int) -> list[str]:
+    """Spellings of the operating points of the routes at a size, of a network of one precision."""
+    found = []
+    for route in net.routes:
+        point = net.point(size, route)
+        found.append(str(dataclasses.replace(point, bits=net.points[0].bits)))
+    return found
 
 
 def images_per_second(source: Checkpoint, dataset: Dataset, size: int) -> dict[str, float]:
@@ -111,7 +127,7 @@ def images_per_second(source: Checkpoint, dataset: Dataset, size: int) -> dict[s
     assert source.config is not None
     net: Any = source.config.network()
     (choice,) = [name for name, other in net.choosing.items() if other == size]
-    points = [str(net.point(size, route)) for route in net.routes]
+    points = _points(net, size)
     ways = {point: [point] for point in points}
     return throughput.measure(source, dataset, {'dynamic': [choice], **ways})
 

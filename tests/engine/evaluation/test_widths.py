@@ -14,6 +14,7 @@ from engine.graph.tower import Model
 from engine.runs.checkpoint import Checkpoint
 from nets import cost
 from nets.cost import LayerRecord
+from nets.points import Point
 from tests.engine.graph.test_freeze import DSNET, made
 
 pytestmark = pytest.mark.usefixtures('short_slimmable')
@@ -25,10 +26,11 @@ class Net:
     """What the report asks of a network."""
 
     routes, head_madds, sizes = ROUTES, 77, (16, 12)
+    points = tuple(Point(size=size, width=index) for size in (16, 12) for index in ROUTES)
     accumulator_names = ('s16-routes', 's12-routes')
 
     def point(self, size, index):
-        return f's{size}-w{index:02d}'
+        return Point(size=size, width=index)
 
 
 class Network:

@@ -211,7 +211,12 @@ def _of_run(run: str, name: str, epoch: int | None, threads: int, weights: str) 
 def _installed(names: Sequence[str]) -> str:
     """The first of some runtimes that is there, or the one to install."""
     for name in names:
-        if name in OF_PLANES or importlib.util.find_spec(name):
+        if name in OF_PLANES:
+            from engine.deployment import native_runtimes
+
+            if native_runtimes.is_there(name):
+                return name
+        elif importlib.util.find_spec(name):
             return name
     return names[0]
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.deployment import integer_program, native_reader, native_writer
+from engine.deployment import integer_program, native_reader, native_runtimes, native_writer
 from engine.deployment.description import describe
 from engine.deployment.forms import Runtime
 from engine.deployment.native_reader import NativeFile
 from engine.deployment.program import Program
 from engine.deployment.program_export import OfProgram
+from engine.deployment.runtimes import COMPILED, INTERPRETER
 from engine.deployment.texts import Texts
 from engine.errors import UsageError
 from engine.runs.checkpoint import Checkpoint
@@ -52,9 +53,15 @@ class Native(OfProgram):
         path.write_bytes(content)
 
     def runtimes(self, path: Path) -> dict[str, Runtime]:
-        """The interpreter of what stands in the file."""
-        self._program = native_reader.read(path).program()
-        return {'interpreter': self._interpreted}
+        """The interpreter of what stands in the file, and the library in C where it is there."""
+        file = native_reader.read(path)
+        self._program = file.program()
+        found: dict[str, Runtime] = {INTERPRETER: self._interpreted}
+        if native_runtimes.is_there(COMPILED):
+            compiled = native_runtimes.Compiled(file, 1)
+            ways = [compiled.at(number, 0) for number in range(len(file.points))]
+            found[f'{COMPILED} {compiled.version}'] = lambda views, number: ways[number](*views)
+        return found
 
     def note(self, path: Path, texts: Mapping[str, str]) -> None:
         """Adds texts to the file, and keeps the part of it that was asked for."""

@@ -118,6 +118,11 @@ class NativeFile:
         return self._head.with_texts(texts, bytes(self._content[self._head.size :]))
 
     @property
+    def complete(self) -> bytes:
+        """The bytes of all sections that are there."""
+        return bytes(self._content[: self._head.end(self._there)])
+
+    @property
     def pending(self) -> int:
         """Bytes of a section that is not complete."""
         return len(self._content) - self._head.end(self._there)

@@ -1,18 +1,21 @@
-"""What runs ``.lqn`` files, by name: the interpreter of programs, in numpy."""
+"""What runs ``.lqn`` files, by name: the library in C, and the interpreter in numpy."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from engine.deployment import interpreter, native_reader, texts
+from engine.deployment import interpreter, native_library, native_reader, native_writer, texts
 from engine.deployment.choices import Confident
+from engine.deployment.native_library import NativeNetwork
 from engine.deployment.native_reader import NativeFile
 from engine.deployment.program import Floats, Program
-from engine.deployment.runtimes import OF_PLANES, Growing, Run
+from engine.deployment.runtimes import INTERPRETER, Growing, Run
 from engine.errors import UsageError
 
 
@@ -55,6 +58,63 @@ class Interpreted:
     def append(self, content: bytes) -> None:
         """Takes bytes that follow in the file."""
         self._file.append(content)
+
+
+class Compiled:
+    """A file in the library in C, which answers one call at a time.
+
+    Args:
+        file: the file.
+        threads: that share the work of an image.
+
+    Raises:
+        UsageError: the library is not there, or does not take the file.
+    """
+
+    def __init__(self, file: NativeFile, threads: int):
+        self._file = file
+        self._threads = threads
+        self._network = NativeNetwork(file.complete, file.name, threads)
+        self._lock = threading.Lock()
+        self.version = self._network.kernels
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Texts by name, those of the points that can run."""
+        return texts_of(self._file)
+
+    def at(self, number: int, side: int, thresholds: Sequence[float] = ()) -> Run:
+        """A function that runs a point, see ``engine.deployment.runtimes.Loaded``.
+
+        Args:
+            number: its place among the points that can run.
+            side: edge of its images, pixels.
+            thresholds: by exit, in place of those of the file.
+        """
+        del side
+        name = self._file.points[number]
+        place = self._file.all_points.index(name)
+        network = self._network
+        if thresholds:
+            whole = with_thresholds(self._file.program([name]), thresholds)
+            content = native_writer.serialized(whole, {})
+            network, place = NativeNetwork(content, self._file.name, self._threads), 0
+
+        def run(*views: np.ndarray) -> np.ndarray:
+            with self._lock:
+                logits, executed = network.run(place, *views)
+            return np.concatenate([logits, executed.astype(np.float32)], axis=1)
+
+        return run
+
+    def append(self, content: bytes) -> None:
+        """Takes bytes that follow in the file."""
+        before = len(self._file.complete)
+        self._file.append(content)
+        more = self._file.complete[before:]
+        if more:
+            with self._lock:
+                self._network.append(more)
 
 
 def texts_of(file: NativeFile) -> dict[str, str]:
@@ -102,9 +162,15 @@ def load(path: Path, name: str, threads: int) -> Growing:
         threads: of one image; 0 takes all cores.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: it cannot be read, or the runtime is not there.
         Damaged: it is damaged.
     """
-    del threads
-    assert name in OF_PLANES
-    return Interpreted(native_reader.read(path))
+    file = native_reader.read(path)
+    if name == INTERPRETER:
+        return Interpreted(file)
+    return Compiled(file, threads or os.cpu_count() or 1)
+
+
+def is_there(name: str) -> bool:
+    """Whether a runtime of ``OF_PLANES`` can run: the library was compiled."""
+    return name == INTERPRETER or native_library.path().exists()

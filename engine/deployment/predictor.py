@@ -49,8 +49,8 @@ class Predictor:
         cascade: in place of a point, see ``predict``.
         backend: ``tensorflow``, ``onnxruntime`` or ``openvino``; by default TensorFlow for a run,
             and for a file the first of the others that is installed. For these a run is exported in
-            memory, which executes every layer for every image. A .lqn file has others,
-            ``interpreter`` is slow and needs numpy alone.
+            memory, which executes every layer for every image. A .lqn file has ``native``, the
+            library in C, and ``interpreter``, which is slow.
         epoch: of a run folder; None is the last, and all that a published checkpoint has.
         threads: of one operation; 0 takes all cores.
         weights: ``raw``, or ``ema`` for those that ``--model-ema`` averaged.

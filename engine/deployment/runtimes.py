@@ -64,7 +64,8 @@ RUNTIMES = {
 
 
 # What runs .lqn files, the first that is there, see ``engine.deployment.native_runtimes``.
-OF_PLANES = ('interpreter',)
+COMPILED, INTERPRETER = 'native', 'interpreter'
+OF_PLANES = (COMPILED, INTERPRETER)
 
 # Names of runtimes by the end of the files that they run.
 BY_END = {'.onnx': tuple(RUNTIMES), '.lqn': OF_PLANES}

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from engine.deployment import native_reader
+from engine.deployment import native_reader, native_runtimes
 from engine.deployment.predictor import Predictor
+from engine.deployment.runtimes import OF_PLANES
 from engine.errors import UsageError
 from engine.importers import pytorch
 from scripts import export, predict
@@ -47,17 +48,22 @@ def exported(*flags):
 def test_a_file_holds_all_points_and_says_what_it_was_checked_with(run, whole, capsys):
     file = native_reader.read(whole)
     assert file.points == ['s16-b4', 's16-b2']
-    (verified,) = json.loads(file.texts['verified'])
-    assert verified['runtime'].startswith('interpreter') and verified['differing'] == 0
-    assert verified['point'].split() == file.points and verified['images'] == 4
+    verified = json.loads(file.texts['verified'])
+    names = [name for name in OF_PLANES[::-1] if native_runtimes.is_there(name)]
+    assert [one['runtime'].split()[0] for one in verified] == names
+    for one in verified:
+        assert one['point'].split() == file.points and (one['images'], one['differing']) == (4, 0)
     exported('--show', whole)
     said = capsys.readouterr().out
     assert 'planes for bits' in said and str(file.sections[0].end) in said
     assert export.main([str(run), '--out', str(whole)]) == 2  # exists
 
 
-def test_the_first_part_is_the_network_of_fewer_bits(whole, tmp_path, capsys):
+@pytest.mark.parametrize('backend', OF_PLANES)
+def test_the_first_part_is_the_network_of_fewer_bits(backend, whole, tmp_path, capsys):
     """Its rest, as it is, completes it."""
+    if not native_runtimes.is_there(backend):
+        pytest.skip('the library was not compiled')
     first = tmp_path / 'first.lqn'
     exported(whole, '--bits-first', '2', '--out', first)
     content = whole.read_bytes()
@@ -68,10 +74,10 @@ def test_the_first_part_is_the_network_of_fewer_bits(whole, tmp_path, capsys):
     assert ['4', 's16-b4', str(len(content)), 'no'] in planes
 
     expected = {}
-    with Predictor(whole) as predictor:
+    with Predictor(whole, backend=backend) as predictor:
         for point in predictor.points:
             expected[point] = predictor.predict(IMAGES, point=point).scores
-    with Predictor(first) as predictor:
+    with Predictor(first, backend=backend) as predictor:
         assert predictor.points == ['s16-b2']
         assert predictor.predict(IMAGES).points == ['s16-b2'] * 3
         with pytest.raises(UsageError, match="point 's16-b4': .*first.lqn has s16-b2"):
@@ -182,6 +188,18 @@ def test_a_predictor_of_planes_needs_numpy_and_little_else(whole, tmp_path):
     assert heavy == []
     with Predictor(whole) as predictor:
         assert labels == predictor.predict(IMAGES, point='s16-b2').labels.tolist()
+
+
+def test_both_runtimes_answer_alike(whole):
+    if not native_runtimes.is_there('native'):
+        pytest.skip('the library was not compiled')
+    for point in ('s16-b4', 's16-b2'):
+        found = []
+        for backend in OF_PLANES:
+            with Predictor(whole, backend=backend, threads=1) as predictor:
+                found.append(predictor.predict(IMAGES, point=point))
+        np.testing.assert_array_equal(found[0].labels, found[1].labels)
+        np.testing.assert_allclose(found[0].scores, found[1].scores, rtol=1e-5)
 
 
 def test_predictions_by_a_file(whole, tmp_path, capsys):

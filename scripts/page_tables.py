@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from engine import families
 from engine.config.overview import bits_name
 from engine.families.family import Preset
+from engine.results import bits_study, study_records
 from engine.results.rendering import format_bytes
 from scripts import measured
 
@@ -173,6 +174,16 @@ def methods_table() -> str:
     return markdown(lines, ['preset', 'published'])
 
 
+def bits_table(number: int) -> Callable[[], str]:
+    """Draws one of the tables of the study of bits, see ``bits_study.tables``."""
+
+    def draw() -> str:
+        records = study_records.read(measured.path_of('bits'))
+        return bits_study.tables(records)[number].shown('markdown')
+
+    return draw
+
+
 TABLES: dict[str, Callable[[], str]] = {
     'families': families_table,
     'study': study_table,
@@ -182,4 +193,6 @@ TABLES: dict[str, Callable[[], str]] = {
     'exits': points_table('demo-msdnet'),
     'widths': points_table('demo-dsnet'),
     'gates': costs_table('demo-aig'),
+    'bits': bits_table(0),
+    'bits-ways': bits_table(1),
 }

@@ -260,10 +260,11 @@ def _draw_line(axes: Any, row: Row, alone: Row, style: str, label: str) -> None:
         errors,
         fmt=style[2:],
         color=style[:2],
-        capsize=3,
+        elinewidth=0.8,
         markersize=5,
         label=label.replace('`', ''),
     )
     if row is alone:
         for one, x, y in zip(bits, kilobytes, heights):
-            axes.annotate(f'{one} bits', (x, y), xytext=(6, -12), textcoords='offset points')
+            place = {'xytext': (-7, 5), 'textcoords': 'offset points', 'ha': 'right'}
+            axes.annotate(f'{one} bits', (x, y), **place)

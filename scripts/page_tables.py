@@ -36,12 +36,12 @@ class Demo(NamedTuple):
 
 
 DEMOS = (
-    Demo('demo', 'RS-Net, ResNet-8', 'input size'),
-    Demo('demo-mobilenet', 'RS-Net, small MobileNetV2', 'input size'),
-    Demo('demo-san', 'SAN, ResNet-8', 'input size'),
+    Demo('demo', 'RS-Net, ResNet-8', 'input sizes'),
+    Demo('demo-mobilenet', 'RS-Net, small MobileNetV2', 'input sizes'),
+    Demo('demo-san', 'SAN, ResNet-8', 'input sizes'),
     Demo('demo-aig', 'ConvNet-AIG, ResNet-20', 'blocks, by image'),
-    Demo('demo-msdnet', 'MSDNet', 'exit'),
-    Demo('demo-dsnet', 'DS-Net, small MobileNetV1', 'width'),
+    Demo('demo-msdnet', 'MSDNet', 'exits'),
+    Demo('demo-dsnet', 'DS-Net, small MobileNetV1', 'widths'),
 )
 
 
@@ -73,7 +73,7 @@ def families_table() -> str:
     for demo in DEMOS:
         network, command = demo.network, f'`{demo.command}`'
         for bits, rows in by_bits(demo.name).items():
-            chosen = f'{demo.chosen}: {len(rows)}' if len(rows) > 1 else demo.chosen
+            chosen = f'{len(rows)} {demo.chosen}' if len(rows) > 1 else demo.chosen
             top1 = span([row['top1'] for row in rows])
             madds = span([row['madds'] for row in rows], 1e6)
             weights = format_bytes(max(row['weight_bytes'] for row in rows))

@@ -21,6 +21,10 @@ def test_the_citation_names_the_version():
     assert f'version: {__version__}' in lines
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / 'README.md').read_text().splitlines()) <= 200
+
+
 def test_the_changelog_has_a_section_of_the_version():
     assert f'\n## {__version__}' in (ROOT / 'CHANGELOG.md').read_text()
 

@@ -27,7 +27,13 @@ autodoc_typehints = 'description'
 nitpicky = False
 
 _SECTION = re.compile(r'^## (.+)$', re.MULTILINE)
+_OUTSIDE = re.compile(r'\[([^]]+)\]\(\.\./[^)]*\)')
 _PAGE = re.compile(r'^\* \[[^]]+\]\(([\w/]+)\.(?:md|rst)\)', re.MULTILINE)
+
+
+def unlink(app, docname, source):
+    """Leaves the text of links to files that are no part of the site; a test checks them."""
+    source[0] = _OUTSIDE.sub(r'\1', source[0])
 
 
 def add_tree(app, docname, source):
@@ -44,5 +50,6 @@ def add_tree(app, docname, source):
 
 def setup(app):
     """Connects what is made while the site is built."""
+    app.connect('source-read', unlink)
     app.connect('source-read', add_tree)
     app.connect('builder-inited', lambda app: reference.write(HERE / 'reference'))

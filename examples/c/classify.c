@@ -2,6 +2,7 @@
  *
  *     classify_onnxruntime [--point P | --budget MADDS] NET.onnx IMAGE.jpg...
  *     classify_openvino    the same
+ *     classify_native      the same, of NET.lqn
  *
  * Without either flag the first point answers, the strongest. */
 #include "classify.h"
@@ -14,7 +15,7 @@
 #include <string.h>
 #include <time.h>
 
-static const char USAGE[] = "usage: %s [--point P | --budget MADDS] NET.onnx IMAGE.jpg...\n";
+static const char USAGE[] = "usage: %s [--point P | --budget MADDS] NET IMAGE.jpg...\n";
 
 enum { SHOWN = 5, RUNS = 100 };
 

@@ -53,7 +53,10 @@ int model_within(const struct model *model, const char *budget);
 /* The name of a class; NULL where the file has none. */
 const char *model_class(const struct model *model, size_t label);
 
-/* The file with its input `point` fixed: a runtime that knows the point computes the shapes and
+/* onnx.c, or classify_native.c: the text of that name, parsed; NULL where there is none. */
+struct cJSON *read_text(const struct model *model, const char *name);
+
+/* onnx.c: the file with its input `point` fixed: a runtime that knows the point computes the shapes and
  * looks up the tables once, when it loads the network. */
 unsigned char *model_fixed(const struct model *model, int point, size_t *size);
 
@@ -65,7 +68,7 @@ unsigned char *jpeg_read(const char *path, int *width, int *height);
 void make_view(const unsigned char *pixels, int width, int height, const char *augmentation,
                const char *resize, int side, unsigned char *view);
 
-/* classify_onnxruntime.c and classify_openvino.c: a network that is loaded for one point. */
+/* classify_onnxruntime.c, classify_openvino.c and classify_native.c: a network that is loaded for one point. */
 
 struct network;
 

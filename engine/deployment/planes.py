@@ -138,7 +138,7 @@ def _refined(coarse: Shared, name: str, kernel: Codes) -> Shared | None:
 def _parents(before: np.ndarray, codes: np.ndarray, levels: int) -> np.ndarray | None:
     """The coarse code that goes with each level of a channel, int64 [L, C]; -1 of unused ones.
 
-    None where a level goes with several coarse codes, or these do not ascend with the levels.
+    None where a level goes with several coarse codes.
 
     Args:
         before: coarse codes, [weights of a channel, C].
@@ -150,10 +150,6 @@ def _parents(before: np.ndarray, codes: np.ndarray, levels: int) -> np.ndarray |
     found[codes, channels] = before
     if not np.array_equal(found[codes, channels], before):
         return None
-    # Unused levels are no steps downwards.
-    highest = np.maximum.accumulate(found, axis=0)
-    if ((found < highest) & (found >= 0)).any():
-        return None
     return found
 
 
@@ -164,13 +160,13 @@ def _children(parents: np.ndarray) -> tuple[np.ndarray, int]:
         parents: coarse code of each level, see ``_parents``.
     """
     places = np.zeros(parents.shape, np.int64)  # among the levels of a coarse code
-    place = np.zeros(parents.shape[1], np.int64)
-    latest = np.full(parents.shape[1], -1, np.int64)
+    channels = np.arange(parents.shape[1])
+    # Levels so far, by coarse code. Those that were learned need not be in the order of the codes.
+    counts = np.zeros((int(parents.max()) + 1, len(channels)), np.int64)
     for level, parent in enumerate(parents):
         used = parent >= 0
-        place = np.where(used, np.where(parent == latest, place + 1, 0), place)
-        latest = np.where(used, parent, latest)
-        places[level] = place
+        places[level, used] = counts[parent[used], channels[used]]
+        counts[parent[used], channels[used]] += 1
     more = bits_of(int(places.max()) + 1)
     return np.where(parents >= 0, (parents << more) + places, -1), more
 

@@ -14,6 +14,12 @@ FEATURES = (
     *('asimd', 'asimddp', 'i8mm', 'sve', 'bf16'),
 )
 
+# Those of x86 with which sums of products of 8 bits are exact, whatever the numbers are.
+VNNI = {'avx512_vnni', 'avx_vnni', 'amx_int8'}
+
+# What platforms call it.
+X86 = 'x86_64', 'amd64', 'i386', 'i686'
+
 
 def _listed(cpuinfo: Path) -> str:
     try:
@@ -35,6 +41,13 @@ def features(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
     """Those of ``FEATURES`` that it has."""
     words = set(_listed(cpuinfo).split())
     return tuple(feature for feature in FEATURES if feature in words)
+
+
+def adds_exactly(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether it adds products of 8 bits in 32: x86 without VNNI adds pairs of them in 16."""
+    if platform.machine().lower() not in X86:
+        return True
+    return bool(VNNI & set(features(cpuinfo)))
 
 
 def cores() -> int:

@@ -6,11 +6,8 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
-#if defined(__aarch64__) && defined(__linux__)
-#include <sys/auxv.h>
-#endif
 
-extern const struct kernels PORTABLE, AVX2, NEON;
+extern const struct kernels PORTABLE, AVX2;
 
 /* By cpuid, not by __builtin_cpu_supports, which not all compilers fill in. */
 static bool has_avx2(void)
@@ -37,11 +34,7 @@ static const struct kernels *kernels_at(int place)
     case 0:
         return has_avx2() ? &AVX2 : NULL;
 #endif
-#if defined(__aarch64__)
     case 1:
-        return &NEON;
-#endif
-    case 2:
         return &PORTABLE;
     default:
         return NULL;
@@ -50,7 +43,7 @@ static const struct kernels *kernels_at(int place)
 
 const struct kernels *kernels_of(const char *name)
 {
-    for (int place = 0; place < 3; place++) {
+    for (int place = 0; place < 2; place++) {
         const struct kernels *found = kernels_at(place);
         if (found && (!name || !*name || !strcmp(found->name, name)))
             return found;

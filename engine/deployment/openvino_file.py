@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import openvino
 
+from engine import processor
 from engine.deployment import cutting
 from engine.deployment.choosing import Choosing, Execute
 from engine.deployment.cutting import Cut, Part
 from engine.deployment.names import IMAGES, POINT, THRESHOLDS
 from engine.deployment.openvino_branches import replace, replace_constants, settle
 from engine.deployment.runtimes import Run
+
+# Two products of a weight of at most this magnitude and a number of 8 bits fit into 16 bits.
+NARROW = 64
 
 
 class OpenVinoFile:
@@ -146,14 +150,18 @@ class OpenVinoFile:
         Raises:
             RuntimeError: OpenVINO compiles it in no way.
         """
+        settings = dict(self._settings)
+        if not processor.adds_exactly() and _has_wide_weights(model):
+            # The integer kernels for such processors give other answers without a word.
+            settings['LP_TRANSFORMS_MODE'] = 'NO'
         try:
-            compiled = self._core.compile_model(model, 'CPU', self._settings)
+            compiled = self._core.compile_model(model, 'CPU', settings)
         except RuntimeError:
             if not self._chooses:
                 raise
             # A file that chooses takes one image, for which 2026.4 compiles some narrow networks
             # in no other way.
-            settings = self._settings | {'SNIPPETS_MODE': 'DISABLE'}
+            settings['SNIPPETS_MODE'] = 'DISABLE'
             compiled = self._core.compile_model(model, 'CPU', settings)
         requests = threading.local()
 
@@ -170,6 +178,21 @@ class OpenVinoFile:
             return [own.get_output_tensor(number).data for number in range(len(compiled.outputs))]
 
         return infer
+
+
+def _has_wide_weights(model: openvino.Model) -> bool:
+    """Whether it may hold weights of 8 bits whose products, two by two, exceed 16 bits."""
+    for node in model.get_ops():
+        kind = node.get_type_name()
+        if kind == 'If':
+            # Its branches have weights of their own.
+            return True
+        if kind != 'Constant' or node.get_element_type() != openvino.Type.i8:
+            continue
+        values = node.data.astype(np.int16)  # the magnitude of -128 has 9 bits
+        if values.size and np.abs(values).max() > NARROW:
+            return True
+    return False
 
 
 def _texts(model: openvino.Model) -> dict[str, str]:

@@ -8,7 +8,7 @@ from engine.deployment import native_build, native_library
 
 KERNELS = {
     'x86_64': ('portable', 'avx2'),
-    'aarch64': ('portable', 'neon'),
+    'aarch64': ('portable',),
 }
 
 

@@ -185,3 +185,50 @@ def test_what_a_runtime_cannot_load(runtime, monkeypatch):
     monkeypatch.setitem(RUNTIMES, runtime, 'engine.deployment.not_there.File')
     with pytest.raises(UsageError, match=r"pip install '.\[export\]' installs it"):
         load(runtime, b'', 'net.onnx')
+
+
+def sums_of_products(largest, weight, signed):
+    """A program of one layer of whole numbers that come as large as they may.
+
+    Args:
+        largest: of the numbers that are convolved.
+        weight: largest magnitude of one.
+        signed: whether some of the numbers are negative.
+    """
+    rng = np.random.default_rng(0)
+    kernel = rng.choice([-weight, -weight // 3, weight], size=(3, 3, 16, 8))
+    kernel[..., :2] = weight, -weight
+    levels = np.float32([-largest if signed else 0, largest // 3, largest])
+    constants = Constants()
+    stem = constants.add(rng.normal(size=(1, 1, 3, 16)), 'stem')
+    thresholds = constants.add(np.float32([-50, 20]), 'thresholds')
+    levels = constants.add(levels, 'levels')
+    part = constants.add(kernel, 'kernel', kernel=True)
+    head = constants.add(np.eye(8) / 4096, 'head')
+    operations = (
+        program.Cast('cast', 'images'),
+        program.Convolution('x', 'cast', stem, 1, (0, 0, 0, 0), False, 1),
+        program.Encode('codes', 'x', thresholds, levels, signed),
+        program.IntegerConvolution('sums', 'codes', part, 1, (1, 1, 1, 1), False, 1),
+        program.GlobalPool('pool', 'sums'),
+        program.ToRows('rows', 'pool'),
+        program.Dense('y', 'rows', head),
+    )
+    return program.Program({'s8': program.PointProgram('images', 8, operations, 'y')}, constants)
+
+
+@pytest.mark.parametrize('packed', [True, False])
+@pytest.mark.parametrize('runtime', RUNTIMES)
+@pytest.mark.parametrize(
+    'largest, weight, signed',
+    [(255, 127, False), (127, 127, True), (255, 65, False), (255, 64, False), (127, 127, False)],
+)
+def test_sums_of_whole_numbers_do_not_overflow(runtime, packed, largest, weight, signed, tmp_path):
+    """Processors without VNNI add pairs of products in 16 bits, in which the largest do not fit."""
+    whole = sums_of_products(largest, weight, signed)
+    path = tmp_path / 'a.onnx'
+    onnx_file.save(whole, path, {}, packed=packed)
+    images = np.random.default_rng(1).integers(0, 256, [3, 8, 8, 3]).astype(np.uint8)
+    expected = interpreter.run(whole, 's8', images)
+    found = load(runtime, path.read_bytes(), 'a.onnx', threads=1).at(0, 8)(images)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())

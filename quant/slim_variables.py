@@ -2,9 +2,7 @@
 
 Making a thousand of them is half the time that building a training step takes. TensorFlow makes
 five operations for each, one of which, whether it has been written, hardly anybody asks for: it is
-made when it is. And what surrounds the others, scopes and devices, is entered once. A variable is
-read by one operation, whoever reads it; ``read_value`` makes another, for what is to come after a
-change.
+made when it is. And what surrounds the others, scopes and devices, is entered once.
 
 This is made of what TensorFlow does not promise to keep, see ``quant.private_api``: a variable is a
 handle and what belongs to it, and no public way puts them together.
@@ -67,7 +65,6 @@ def _made(asked: dict[str, Any]) -> tf.Variable:
         unique_id=name,
         handle_name=name,
         graph_element=read,
-        cached_value=read,
         initial_value=value,
         initializer_op=write,
         in_graph_mode=True,

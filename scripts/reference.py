@@ -1,10 +1,8 @@
 """Reference of the command line as a page of Markdown, from the parsers themselves."""
 
-import argparse
 import contextlib
 import importlib
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -28,7 +26,7 @@ def command_line() -> str:
         'Made of the parsers when the site is built; `--help` of every program prints the same. '
         'Dashes and underscores in flags are the same.',
         '## imagenet_tf.py',
-        *groups(),
+        f'```text\n{flags()}\n```',
         '## Scripts',
         '`python -m scripts.NAME`, or `switchable-NAME` where the package is installed.',
     ]
@@ -37,39 +35,10 @@ def command_line() -> str:
     return '\n\n'.join(parts) + '\n'
 
 
-def groups() -> Iterator[str]:
-    """A heading and a table for each group of flags of imagenet_tf.py."""
-    for group in cli.parser()._action_groups:
-        actions = group._group_actions
-        if actions:
-            yield f'### {group.title}'
-            lines = ['| flag | what it is |', '| --- | --- |', *map(row, actions)]
-            yield '\n'.join(lines)
-
-
-def row(action: argparse.Action) -> str:
-    """A line of a table: the spellings of a flag with what it takes, and its help."""
-    value = action.metavar
-    if value is None and action.choices is not None:
-        value = '{' + ','.join(map(str, action.choices)) + '}'
-    if value is None and action.nargs != 0 and action.type is not None:
-        value = action.dest.upper()
-    spelling = ', '.join(map(dashed, action.option_strings))
-    if value:
-        words = value if isinstance(value, str) else ' '.join(value)
-        spelling += f' {words}'
-    text = action.help or ''
-    return f'| `{escaped(spelling)}` | {escaped(text)} |'
-
-
-def dashed(flag: str) -> str:
-    """A flag with dashes in its name, as the pages have it."""
-    return flag[:2] + flag[2:].replace('_', '-')
-
-
-def escaped(text: str) -> str:
-    """Text within a cell of a table."""
-    return ' '.join(text.replace('%%', '%').replace('|', '\\|').split())
+def flags() -> str:
+    """All flags of imagenet_tf.py, by group."""
+    with mock.patch.dict('os.environ', COLUMNS=WIDTH):
+        return cli.parser().format_help().rstrip()
 
 
 def scripts() -> list[str]:

@@ -66,7 +66,10 @@ def recorder(request, tmp_path_factory):
         pytest.skip('there is no C compiler')
     folder = tmp_path_factory.mktemp('recorder')
     (folder / 'recorder.c').write_text(RECORDER)
-    parts = [SOURCES / name for name in ('classify.c', 'common.c', 'model.c', 'jpeg.c', 'view.c')]
+    parts = [
+        SOURCES / name
+        for name in ('classify.c', 'common.c', 'model.c', 'onnx.c', 'jpeg.c', 'view.c')
+    ]
     flags = ['-std=c11', '-D_POSIX_C_SOURCE=200809L', '-g', *request.param]
     made = subprocess.run(
         [compiler, *flags, f'-I{SOURCES}', folder / 'recorder.c', *parts]
@@ -198,7 +201,7 @@ def test_cascades_cost_the_mean_of_what_they_were_judged_on(recorder, files):
 @pytest.mark.parametrize(
     'arguments, said',
     [
-        (['{net}'], 'usage: classify [--point P | --budget MADDS] NET.onnx IMAGE.jpg...'),
+        (['{net}'], 'usage: classify [--point P | --budget MADDS] NET IMAGE.jpg...'),
         (['--size', '3', '{net}', '{image}'], 'usage: '),
         (['--point', 's99', '{net}', '{image}'], '--point s99: {net} has s28 s12'),
         (['--point', 's28', '--budget', '3M', '{net}', '{image}'], 'give one of them'),

@@ -59,18 +59,6 @@ def test_they_take_an_operation_less_each():
         assert ours == len(graph.get_operations()) - 4
 
 
-def test_all_that_read_one_share_the_operation():
-    with new_graph() as graph, session() as running:
-        gamma, *_ = made()
-        before = len(graph.get_operations())
-        (first, second) = tf.convert_to_tensor(gamma), gamma.value()
-        assert first is second and len(graph.get_operations()) == before
-        running.run(gamma.initializer)
-        with tf.control_dependencies([gamma.assign([3.0, 4.0, 5.0])]):
-            after = gamma.read_value()
-        assert running.run(after).tolist() == [3, 4, 5]
-
-
 def test_they_are_found_again_and_refuse_another_shape():
     with new_graph():
         first = made()

@@ -15,7 +15,7 @@ from tests.paths import ROOT
 from tests.quant.towers import quantization, shipped, weigh
 
 SMALL = shlex.split('--arch resnet8 --width 0.25 --steps_per_epoch 2 --epochs 1 --batch_size 8')
-PROGRAMS = ('train_and_choose', 'own_data', 'own_quantizer', 'deploy')
+PROGRAMS = ('train_and_choose', 'own_data', 'own_quantizer', 'deploy', 'refine')
 
 
 def started(folder, program, *words):

@@ -2,11 +2,13 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from engine.deployment import native_reader, native_runtimes
 from engine.deployment.predictor import Predictor
@@ -211,3 +213,15 @@ def test_predictions_by_a_file(whole, tmp_path, capsys):
     assert 's16-b4' in capsys.readouterr().out
     assert predict.main([str(whole), str(path), '--backend', 'onnxruntime']) == 2
     assert "backend 'onnxruntime': it runs other files" in capsys.readouterr().err
+
+
+def test_the_example_refines_its_answers(whole, tmp_path, capsys):
+    first, image = tmp_path / 'first.lqn', tmp_path / 'image.png'
+    exported(whole, '--bits-first', '2', '--out', first)
+    Image.fromarray(IMAGES[0]).save(image)
+    capsys.readouterr()
+    refine = runpy.run_path(str(ROOT / 'examples' / 'refine.py'))['main']
+    assert refine(str(first), str(whole), str(image)) == 0
+    points = [line.partition(':')[0] for line in capsys.readouterr().out.splitlines()]
+    rest = whole.stat().st_size - first.stat().st_size
+    assert points == ['s16-b2', f'{rest} bytes more', 's16-b4', 's16-b2']

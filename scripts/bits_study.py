@@ -8,8 +8,7 @@ test set once.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from engine.results import bits_study
@@ -29,7 +28,7 @@ from engine.results.study_records import HOLDOUT, TEST, Result
 from engine.schema import Amount, Positive
 from nets.precisions import LOSSES, TEACHERS
 from scripts import study_tasks
-from scripts.study_tasks import NETWORK, Done, Kind, Task, parent, parent_name
+from scripts.study_tasks import Kind, Task, parent_name
 
 # Of networks of one precision: how many times the steps, and whether the float network teaches.
 ALONE = {INDIVIDUAL: (1, False), TAUGHT: (1, True), LONGER: (3, False)}
@@ -58,27 +57,24 @@ JOINT = {
 # The teacher's answers count as much as the labels, as between precisions of one network.
 TEACHING = ('--teacher_weight', '0.5', '--label_weight', '0.5')
 
+# Of a network of all precisions.
+TOGETHER = ('--bits', *map(str, BITS))
+
 # A rate at which no weight changes, and steps in which levels and statistics settle.
 STILL, SETTLING = 1e-9, 40
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class Form(study_tasks.Form):
     """How much of a study is run.
 
     Attributes:
-        seeds: Float networks, and networks of every method.
-        steps: Of fine-tuning.
-        rate: Of it.
-        parent_epochs: Of the float networks.
+        rate: Of fine-tuning.
         choice_seeds: Networks of every way in which precisions learn together.
         choice_steps: Of their fine-tuning.
     """
 
-    seeds: Positive
-    steps: Positive
     rate: Amount
-    parent_epochs: Positive
     choice_seeds: Positive
     choice_steps: Positive
 
@@ -91,30 +87,19 @@ QUICK_IS_NOT = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """The tasks of a study, as far as they follow from what is done.
-
-    Attributes:
-        form: How much is run.
-        folder: Of the study.
-        done: Results by the names of their tasks.
-    """
-
-    form: Form
-    folder: Path
-    done: Done
+class Plan(study_tasks.Plan[Form]):
+    """The tasks: first those that choose how precisions learn together, then seed by seed."""
 
     def tasks(self) -> Iterator[Task]:
-        """All tasks that are known, seed by seed, after those that choose how to learn together."""
+        """All tasks that are known, in their order."""
         for seed in range(self.form.choice_seeds):
-            yield self._parent(seed)
+            yield self.parent(seed)
             for way in ways():
                 yield self._choice(way, seed)
         chosen = bits_study.chosen(self.done.values(), len(ways()) * self.form.choice_seeds)
         for seed in range(self.form.seeds):
             if seed >= self.form.choice_seeds:
-                yield self._parent(seed)
+                yield self.parent(seed)
             yield from self._of_seed(seed, chosen)
 
     def total(self) -> int:
@@ -142,16 +127,12 @@ class Plan:
             for bits in BITS:
                 yield self._alone(recipe, bits, seed)
 
-    def _parent(self, seed: int) -> Task:
-        return parent(seed, self.form.parent_epochs)
-
     def _choice(self, way: str, seed: int) -> Task:
         name = f'choice-{way}-seed{seed}'
         form, codes = self.form, JOINT[NESTED]
         known = (*codes, max(BITS), seed, form.rate, form.choice_steps)
         result = Result(name, *known, scored=HOLDOUT, recipe=way)
-        flags = (*joint_flags(codes), *way_flags(way), '--score_holdout')
-        return self._training(result, (parent_name(seed),), flags)
+        return self.fine_tuning(result, parent_name(seed), (*TOGETHER, *way_flags(way)))
 
     def _alone(self, recipe: str, bits: int, seed: int) -> Task:
         times, taught = ALONE[recipe]
@@ -160,18 +141,16 @@ class Plan:
         known = ('lq', 'lq', bits, seed, form.rate, times * form.steps)
         result = Result(name, *known, scored=TEST, recipe=recipe)
         flags = ['--qw', str(bits), '--qa', str(bits)]
-        flags += ['--weight-quantizer', 'lq', '--activation-quantizer', 'lq']
         if taught:
             flags += ['--teacher', str(self.folder / parent_name(seed)), *TEACHING]
-        return self._training(result, (parent_name(seed),), flags)
+        return self.fine_tuning(result, parent_name(seed), flags)
 
     def _joint(self, recipe: str, chosen: str, seed: int) -> Task:
         name = f'{recipe}-seed{seed}'
         form, codes = self.form, JOINT[recipe]
         known = (*codes, max(BITS), seed, form.rate, form.steps)
         result = Result(name, *known, scored=TEST, recipe=recipe)
-        flags = (*joint_flags(codes), *way_flags(chosen))
-        return self._training(result, (parent_name(seed),), flags)
+        return self.fine_tuning(result, parent_name(seed), (*TOGETHER, *way_flags(chosen)))
 
     def _untrained(self, seed: int) -> Task:
         """The network of the most bits, cut: only levels and statistics follow its weights."""
@@ -179,16 +158,7 @@ class Plan:
         known = (*codes, max(BITS), seed, STILL, SETTLING)
         result = Result(f'untrained-seed{seed}', *known, scored=TEST, recipe=UNTRAINED)
         start = self._alone(INDIVIDUAL, max(BITS), seed).name
-        return self._training(result, (start,), joint_flags(codes))
-
-    def _training(self, result: Result, needs: tuple[str, ...], flags: Sequence[str]) -> Task:
-        """A training that starts from the first of what it needs."""
-        arguments = (
-            *(*NETWORK, '--load', str(self.folder / needs[0])),
-            *study_tasks.fine_tuning(result),
-            *flags,
-        )
-        return Task(result, needs, 'train', arguments, result.task)
+        return self.fine_tuning(result, start, TOGETHER)
 
 
 def ways() -> list[str]:
@@ -197,14 +167,6 @@ def ways() -> list[str]:
     for loss, teacher in itertools.product(LOSSES, TEACHERS):
         found.append(f'{loss}-{teacher}')
     return found
-
-
-def joint_flags(codes: Codes) -> tuple[str, ...]:
-    """Flags of a network of all precisions."""
-    return (
-        *('--bits', *map(str, BITS)),
-        *('--weight-quantizer', codes.weight, '--activation-quantizer', codes.activation),
-    )
 
 
 def way_flags(way: str) -> tuple[str, ...]:

@@ -9,38 +9,32 @@ set once. What is tried follows from the registry of quantizers, see ``quant.pai
 import dataclasses
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from engine.results import quantizer_study
 from engine.results.formats import Table
 from engine.results.study_records import HOLDOUT, TEST, Result, Study
-from engine.schema import Amount, Positive
+from engine.schema import Amount
 from quant import pairs
 from quant.pairs import Pair
-from scripts.study_tasks import NETWORK, Done, Kind, Task, fine_tuning, parent, parent_name
+from scripts import study_tasks
+from scripts.study_tasks import Kind, Task, parent_name
 
 # Bits of weights and activations; methods that have none of these come at their own.
 BITS = 2, 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class Form(study_tasks.Form):
     """How much of a study is run.
 
     Attributes:
-        seeds: Float networks, and networks of every method.
         rates: That are tried with the first seed.
-        steps: Of fine-tuning.
-        parent_epochs: Of the float networks.
         variants: Whether what quantizers name as possible improvements is tried, too.
         exported: Whether a network of every method is exported.
     """
 
-    seeds: Positive
     rates: tuple[Amount, ...]
-    steps: Positive
-    parent_epochs: Positive
     variants: bool = True
     exported: bool = True
 
@@ -73,19 +67,8 @@ def methods(form: Form) -> list[Pair]:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """The tasks of a study, as far as they follow from what is done.
-
-    Attributes:
-        form: How much is run.
-        folder: Of the study.
-        done: Results by the names of their tasks.
-    """
-
-    form: Form
-    folder: Path
-    done: Done
+class Plan(study_tasks.Plan[Form]):
+    """The tasks: of groups of methods with equal bits, then the exports."""
 
     def tasks(self) -> Iterator[Task]:
         """All tasks whose rate is known, in their order."""
@@ -106,14 +89,14 @@ class Plan:
         """
         several = len(self.form.rates) > 1
         if with_parents:
-            yield self._parent(0)
+            yield self.parent(0)
         if several:
             for pair in group:
                 for rate in self.form.rates:
                     yield self._training(pair, 0, rate, HOLDOUT)
         for seed in range(self.form.seeds):
             if with_parents and seed > 0:
-                yield self._parent(seed)
+                yield self.parent(seed)
             for pair in group:
                 chosen = self.rate(pair)
                 if chosen is None:
@@ -147,19 +130,11 @@ class Plan:
         best = max(scores, key=scores.__getitem__)
         return best if scores[best] > 0 else None
 
-    def _parent(self, seed: int) -> Task:
-        return parent(seed, self.form.parent_epochs)
-
     def _training(self, pair: Pair, seed: int, rate: float, scored: str) -> Task:
         name = name_of(pair, seed, rate)
         result = Result(name, *pair, seed, rate, self.form.steps, scored)
-        start, bits = parent_name(seed), str(pair.bits)
-        arguments = [*NETWORK, '--load', str(self.folder / start), *fine_tuning(result)]
-        arguments += ['--qw', bits, '--qa', bits, '--weight-quantizer', pair.weight]
-        arguments += ['--activation-quantizer', pair.activation]
-        if scored == HOLDOUT:
-            arguments.append('--score_holdout')
-        return Task(result, (start,), 'train', tuple(arguments), name)
+        bits = str(pair.bits)
+        return self.fine_tuning(result, parent_name(seed), ('--qw', bits, '--qa', bits))
 
     def _test(self, pair: Pair, rate: float) -> Task:
         run = name_of(pair, 0, rate)

@@ -4,12 +4,13 @@ A study that was stopped goes on where it stopped: every task leaves a record in
 plan says which tasks there are, as far as they follow from what is done.
 """
 
+import abc
 import argparse
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from engine import figures
 from engine.console import Progress
@@ -17,7 +18,8 @@ from engine.errors import UsageError
 from engine.files import read_json, write_json, write_text
 from engine.results import formats, study_records
 from engine.results.formats import Table
-from engine.results.study_records import TEST, Result, Study
+from engine.results.study_records import HOLDOUT, TEST, Result, Study
+from engine.schema import Positive
 from quant.pairs import Pair
 from quant.quantizer import FLOAT_BITS
 from quant.specs import FLOAT
@@ -62,14 +64,69 @@ class Task(NamedTuple):
         return self.result.task
 
 
-class Plan(Protocol):
-    """The tasks of a study."""
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How much of a study is run.
 
+    Attributes:
+        seeds: Float networks, and networks of every method.
+        steps: Of fine-tuning.
+        parent_epochs: Of the float networks.
+    """
+
+    seeds: Positive
+    steps: Positive
+    parent_epochs: Positive
+
+
+AForm = TypeVar('AForm', bound=Form)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan(abc.ABC, Generic[AForm]):
+    """The tasks of a study, as far as they follow from what is done.
+
+    Attributes:
+        form: How much is run.
+        folder: Of the study.
+        done: Results by the names of their tasks.
+    """
+
+    form: AForm
+    folder: Path
+    done: Done
+
+    @abc.abstractmethod
     def tasks(self) -> Iterator[Task]:
         """All tasks that are known, in their order."""
 
+    @abc.abstractmethod
     def total(self) -> int:
         """Number of all tasks, those that are not known yet included."""
+
+    def parent(self, seed: int) -> Task:
+        """The float network of a seed, which others start from."""
+        name = parent_name(seed)
+        course = ('--epochs', str(self.form.parent_epochs), '--lr', str(PARENT_RATE))
+        result = Result(name, *PARENT, seed, PARENT_RATE, 0, TEST)
+        return Task(result, (), 'train', (*NETWORK, '--seed', str(seed), *course), name)
+
+    def fine_tuning(self, result: Result, start: str, flags: Sequence[str]) -> Task:
+        """The training of a network that starts from another.
+
+        Args:
+            result: What is known of its result.
+            start: Name of the training that it starts from.
+            flags: Those that do not follow from these.
+        """
+        arguments = [*NETWORK, '--load', str(self.folder / start), *flags]
+        arguments += ['--weight-quantizer', result.weight]
+        arguments += ['--activation-quantizer', result.activation]
+        arguments += ['--seed', str(result.seed), '--lr', str(result.rate), '--batch_size', '32']
+        arguments += ['--epochs', '1', '--warmup', '0.1', '--steps_per_epoch', str(result.steps)]
+        if result.scored == HOLDOUT:
+            arguments.append('--score_holdout')
+        return Task(result, (start,), 'train', tuple(arguments), result.task)
 
 
 class Kind(NamedTuple):
@@ -77,7 +134,7 @@ class Kind(NamedTuple):
 
     Attributes:
         name: As the command line has it, and of its picture.
-        full: Its form, a dataclass with a number of ``seeds``.
+        full: Its form.
         quick: That of ``--quick``.
         plan: Its tasks, from its form, its folder and what is done.
         tables: Its tables, from its records.
@@ -86,42 +143,17 @@ class Kind(NamedTuple):
     """
 
     name: str
-    full: Any
-    quick: Any
-    plan: Callable[[Any, Path, Done], Plan]
+    full: Form
+    quick: Form
+    plan: Callable[[Any, Path, Done], Plan[Any]]
     tables: Callable[[Study], list[Table]]
     draw: Callable[[Study], Any]
     said: Callable[[Study], list[str]]
 
 
-def parent(seed: int, epochs: int) -> Task:
-    """The float network of a seed, which others start from.
-
-    Args:
-        seed: Of its training.
-        epochs: Of its training.
-    """
-    name = parent_name(seed)
-    arguments = (*NETWORK, '--seed', str(seed), '--epochs', str(epochs), '--lr', str(PARENT_RATE))
-    result = Result(name, FLOAT, FLOAT, FLOAT_BITS, seed, PARENT_RATE, 0, TEST)
-    return Task(result, (), 'train', arguments, name)
-
-
 def parent_name(seed: int) -> str:
     """Name of the float network of a seed."""
     return f'float-seed{seed}'
-
-
-def fine_tuning(result: Result) -> tuple[str, ...]:
-    """Flags of the course of a network that starts from another.
-
-    Args:
-        result: What is known of its result.
-    """
-    return (
-        *('--seed', str(result.seed), '--lr', str(result.rate), '--batch_size', '32'),
-        *('--epochs', '1', '--warmup', '0.1', '--steps_per_epoch', str(result.steps)),
-    )
 
 
 def read_done(folder: Path) -> dict[str, Result]:
@@ -133,7 +165,7 @@ def read_done(folder: Path) -> dict[str, Result]:
     return found
 
 
-def open_form(folder: Path, form: Any) -> None:
+def open_form(folder: Path, form: Form) -> None:
     """Records the form of a study in its folder, or checks that it is the one that is there.
 
     Raises:
@@ -151,7 +183,7 @@ def open_form(folder: Path, form: Any) -> None:
         )
 
 
-def run_tasks(plan: Callable[[Done], Plan], folder: Path, processes: int) -> None:
+def run_tasks(plan: Callable[[Done], Plan[Any]], folder: Path, processes: int) -> None:
     """Does all tasks that are not done, some at a time.
 
     Args:
@@ -172,8 +204,7 @@ def run_tasks(plan: Callable[[Done], Plan], folder: Path, processes: int) -> Non
                 if task.name in done or task.name in workers.busy or not is_ready:
                     continue
                 progress.note(task.name)
-                records = folder / TASKS
-                run = folder / task.run
+                run, records = folder / task.run, folder / TASKS
                 workers.start(Asked(task.program, task.arguments, run, records, task.result))
             if not workers.busy:
                 return
@@ -182,7 +213,7 @@ def run_tasks(plan: Callable[[Done], Plan], folder: Path, processes: int) -> Non
                 progress.update()
 
 
-def collect(folder: Path, form: Any) -> Study:
+def collect(folder: Path, form: Form) -> Study:
     """Gathers the records of a study into one file."""
     study = Study(dataclasses.asdict(form), list(read_done(folder).values()))
     study_records.write(folder, study)

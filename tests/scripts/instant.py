@@ -1,7 +1,9 @@
-"""Workers of a study that train nothing."""
+"""Studies that train nothing: workers that are done at once, and all tasks of a plan."""
 
 import dataclasses
 import json
+
+from scripts import study_tasks
 
 
 class Instant:
@@ -45,3 +47,25 @@ class Instant:
         path = asked.records / f'{result.task}.json'
         path.write_text(json.dumps(dataclasses.asdict(result)))
         yield result
+
+
+def installed(monkeypatch, measured):
+    """Such workers in place of those of ``scripts.study``."""
+    workers = Instant(measured)
+    monkeypatch.setattr(study_tasks, 'Workers', workers)
+    return workers
+
+
+def all_tasks(plan, measured):
+    """Every task of a study, by doing what is known until nothing is left.
+
+    ``plan`` makes its plan of what is done.
+    """
+    done = {}
+    while True:
+        tasks = list(plan(done).tasks())
+        todo = [task for task in tasks if task.name not in done]
+        if not todo:
+            return tasks
+        for task in todo:
+            done[task.name] = dataclasses.replace(task.result, **measured(task.result))

@@ -1,6 +1,7 @@
 """scripts.study bits: its trainings, how precisions learn together, and going on."""
 
 import dataclasses
+import functools
 
 import matplotlib
 import numpy as np
@@ -17,13 +18,9 @@ from scripts import bits_study as bits_tasks
 from scripts import study, study_tasks
 from scripts.bits_study import ALONE, BITS, FULL, JOINT, KIND, QUICK, STILL, Form, Plan, ways
 from tests.paths import ROOT
-from tests.scripts.instant import Instant
+from tests.scripts import instant
 
-SMALL = Form(
-    seeds=2, steps=3, rate=0.02, parent_epochs=1, choice_seeds=1, choice_steps=4
-)  # fmt: skip
-
-
+SMALL = Form(seeds=2, steps=3, rate=0.02, parent_epochs=1, choice_seeds=1, choice_steps=4)
 DOCUMENTED = ROOT / 'docs' / 'measured' / 'bits.json'
 
 
@@ -43,10 +40,8 @@ def measured(result):
 
 
 @pytest.fixture
-def instant(monkeypatch):
-    workers = Instant(measured)
-    monkeypatch.setattr(study_tasks, 'Workers', workers)
-    return workers
+def workers(monkeypatch):
+    return instant.installed(monkeypatch, measured)
 
 
 def run(folder, *flags):
@@ -54,14 +49,8 @@ def run(folder, *flags):
 
 
 def all_tasks(form, folder):
-    """Every task of a study, by doing what is known until nothing is left."""
-    done = {}
-    while True:
-        todo = [one for one in Plan(form, folder, done).tasks() if one.name not in done]
-        if not todo:
-            return list(Plan(form, folder, done).tasks())
-        for task in todo:
-            done[task.name] = dataclasses.replace(task.result, **measured(task.result))
+    """Every task of a study."""
+    return instant.all_tasks(functools.partial(Plan, form, folder), measured)
 
 
 @pytest.mark.parametrize('form', [FULL, QUICK, SMALL])
@@ -118,18 +107,18 @@ def test_times_of_steps(tmp_path):
     assert steps['mean-labels'] == SMALL.choice_steps
 
 
-def test_a_stopped_study_goes_on(tmp_path, instant, monkeypatch, capsys):
+def test_a_stopped_study_goes_on(tmp_path, workers, capsys):
     folder = tmp_path / 'study'
     flags = ('--seeds', '1', '--steps', '7')
-    instant.stop_at = 9
+    workers.stop_at = 9
     assert run(folder, *flags) == 130
-    first = list(instant.names)
-    instant.stop_at = None
-    instant.names.clear()
+    first = list(workers.names)
+    workers.stop_at = None
+    workers.names.clear()
     assert run(folder, *flags) == 0
-    assert not set(first) & set(instant.names)
+    assert not set(first) & set(workers.names)
     tasks = (folder / study_tasks.TASKS).glob('*.json')
-    assert {path.stem for path in tasks} == {*first, *instant.names}
+    assert {path.stem for path in tasks} == {*first, *workers.names}
     text = capsys.readouterr().out
     assert '91.00' in text and 'table: ' in text and 'picture: ' in text
     again = tmp_path / 'again.svg'
@@ -142,7 +131,7 @@ def test_a_stopped_study_goes_on(tmp_path, instant, monkeypatch, capsys):
     assert 'holds a study of another form' in capsys.readouterr().err
 
 
-def test_one_seed_ranks_nothing(tmp_path, instant, capsys):
+def test_one_seed_ranks_nothing(tmp_path, workers, capsys):
     assert run(tmp_path / 'study', '--quick') == 0
     assert 'does not rank' in capsys.readouterr().out
 

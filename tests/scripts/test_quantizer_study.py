@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 
@@ -16,7 +17,7 @@ from quant import pairs
 from scripts import export, quantizer_study, study, study_tasks
 from scripts.quantizer_study import FULL, QUICK, Form, Plan
 from tests.paths import ROOT
-from tests.scripts.instant import Instant
+from tests.scripts import instant
 
 SMALL = Form(seeds=2, rates=(0.02, 0.005), steps=3, parent_epochs=1)
 
@@ -27,10 +28,8 @@ def measured(result):
 
 
 @pytest.fixture
-def instant(monkeypatch):
-    workers = Instant(measured)
-    monkeypatch.setattr(study_tasks, 'Workers', workers)
-    return workers
+def workers(monkeypatch):
+    return instant.installed(monkeypatch, measured)
 
 
 def run(folder, *flags):
@@ -39,14 +38,9 @@ def run(folder, *flags):
 
 
 def all_tasks(form, folder):
-    """Every task of a study, by doing what is known until nothing is left."""
-    done = {}
-    while True:
-        todo = [one for one in Plan(form, folder, done).tasks() if one.name not in done]
-        if not todo:
-            return list(Plan(form, folder, done).tasks())
-        for task in todo:
-            done[task.name] = dataclasses.replace(task.result, top1={'s28': 50.0})
+    """Every task of a study whose rates are all as good."""
+    alike = {'top1': {'s28': 50.0}}
+    return instant.all_tasks(functools.partial(Plan, form, folder), lambda result: alike)
 
 
 @pytest.mark.parametrize('form', [FULL, QUICK, SMALL])
@@ -105,19 +99,19 @@ def test_a_rate_without_a_number_loses(tmp_path):
     assert plan.rate(pair) is None
 
 
-def test_a_stopped_study_goes_on(tmp_path, instant, monkeypatch, capsys):
+def test_a_stopped_study_goes_on(tmp_path, workers, monkeypatch, capsys):
     monkeypatch.setattr(quantizer_study, 'BITS', (2,))
     quantizer_study.groups.cache_clear()
     flags = ('--seeds', '1', '--rates', '0.02', '0.01', '--steps', '7')
-    instant.stop_at = 9
+    workers.stop_at = 9
     assert run(tmp_path / 'study', *flags) == 130
-    first = list(instant.names)
-    instant.stop_at = None
-    instant.names.clear()
+    first = list(workers.names)
+    workers.stop_at = None
+    workers.names.clear()
     assert run(tmp_path / 'study', *flags) == 0
-    assert not set(first) & set(instant.names)
+    assert not set(first) & set(workers.names)
     tasks = (tmp_path / 'study' / study_tasks.TASKS).glob('*.json')
-    assert {path.stem for path in tasks} == {*first, *instant.names}
+    assert {path.stem for path in tasks} == {*first, *workers.names}
     text = capsys.readouterr().out
     assert '99.00' in text and 'table: ' in text
     assert study.main(['quantizers', '--table', str(tmp_path / 'study')]) == 0
@@ -128,10 +122,10 @@ def test_a_stopped_study_goes_on(tmp_path, instant, monkeypatch, capsys):
     quantizer_study.groups.cache_clear()
 
 
-def test_quick_says_what_it_is_not(tmp_path, instant, capsys):
+def test_quick_says_what_it_is_not(tmp_path, workers, capsys):
     assert run(tmp_path / 'study', '--quick') == 0
     assert quantizer_study.QUICK_IS_NOT in capsys.readouterr().out
-    assert not any(name.endswith(('-test', '-file')) for name in instant.names)
+    assert not any(name.endswith(('-test', '-file')) for name in workers.names)
 
 
 def test_the_documented_table_is_that_of_its_records(capsys):

@@ -24,18 +24,10 @@ from engine.runs import environment
 from quant.spelling import unknown
 from scripts import measured, parser, status, study
 from scripts.bench import everything
+from scripts.page_tables import DEMOS
 
 # Fields of a row that are kept.
 FIELDS = ('qw', 'qa', 'point', 'bn', 'madds', 'bit_ops', 'weight_bytes', 'ms', 'top1', 'top5')
-# Names of the networks of demos in tables and pictures.
-NETWORKS = {
-    'demo': 'RS-Net ResNet-8',
-    'demo-mobilenet': 'RS-Net MobileNetV2',
-    'demo-san': 'SAN ResNet-8',
-    'demo-aig': 'ConvNet-AIG',
-    'demo-msdnet': 'MSDNet',
-    'demo-dsnet': 'DS-Net',
-}
 QUANTIZERS = 'quantizers --seeds 3 --steps 300 --rates 0.01 0.03'
 
 
@@ -67,6 +59,7 @@ def studied(command: str, folder: Path) -> None:
 def of_demo(name: str, command: str, folder: Path) -> dict[str, Any]:
     """Rows of the networks of a demo that run at all of its points."""
     studied(command, folder)
+    network = next(demo.short for demo in DEMOS if demo.name == name)
     paths = []
     for job in study.jobs(name):
         if not job.foreign:
@@ -75,18 +68,14 @@ def of_demo(name: str, command: str, folder: Path) -> dict[str, Any]:
     rows = []
     for row in json.loads(rendering.render(tables.read_runs(paths, ''), 'json', False))['rows']:
         if row['point'] != 'ensemble':
-            rows.append({'run': NETWORKS[name], **{field: row[field] for field in FIELDS}})
+            rows.append({'run': network, **{field: row[field] for field in FIELDS}})
     return {'rows': rows}
 
 
 def of_study(name: str, command: str, folder: Path) -> dict[str, Any]:
     """Rows of the study: mean and standard deviation over its seeds."""
     studied(command, folder)
-    rows = []
-    for row, scores in study.seeds_scores(study.jobs(name), folder).items():
-        for size, values in scores.items():
-            rows.append({'row': row, 'size': size, **study.spread(values)})
-    return {'rows': rows}
+    return {'rows': study.seeds_rows(study.jobs(name), folder)}
 
 
 def of_records(name: str, command: str, folder: Path) -> dict[str, Any]:
@@ -111,8 +100,8 @@ def of_bench(name: str, command: str, folder: Path) -> dict[str, Any]:
 def experiments() -> dict[str, Experiment]:
     """All experiments, short ones first."""
     found = {}
-    for name in NETWORKS:
-        found[name] = Experiment(f'scripts.study {name}', 6, of_demo)
+    for demo in DEMOS:
+        found[demo.name] = Experiment(f'scripts.study {demo.name}', 6, of_demo)
     for name, entry in everything.ENTRIES.items():
         if name != 'peers':  # needs an environment of its own
             found[f'bench-{name}'] = Experiment(f'scripts.bench {entry.flags}', 5, of_bench)

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from engine import families
 from engine.config.overview import bits_name
-from engine.families.family import Preset
 from engine.results import bits_study, study_records
 from engine.results.rendering import format_bytes
-from scripts import measured
+from quant import specs
+from scripts import measured, study
 
 Row = dict[str, Any]
 
@@ -23,11 +23,13 @@ class Demo(NamedTuple):
         name: Of the experiment.
         network: In words.
         chosen: At run time.
+        short: Name of the network in measured rows and in pictures.
     """
 
     name: str
     network: str
     chosen: str
+    short: str
 
     @property
     def command(self) -> str:
@@ -36,12 +38,12 @@ class Demo(NamedTuple):
 
 
 DEMOS = (
-    Demo('demo', 'RS-Net, ResNet-8', 'input sizes'),
-    Demo('demo-mobilenet', 'RS-Net, small MobileNetV2', 'input sizes'),
-    Demo('demo-san', 'SAN, ResNet-8', 'input sizes'),
-    Demo('demo-aig', 'ConvNet-AIG, ResNet-20', 'blocks, by image'),
-    Demo('demo-msdnet', 'MSDNet', 'exits'),
-    Demo('demo-dsnet', 'DS-Net, small MobileNetV1', 'widths'),
+    Demo('demo', 'RS-Net, ResNet-8', 'input sizes', 'RS-Net ResNet-8'),
+    Demo('demo-mobilenet', 'RS-Net, small MobileNetV2', 'input sizes', 'RS-Net MobileNetV2'),
+    Demo('demo-san', 'SAN, ResNet-8', 'input sizes', 'SAN ResNet-8'),
+    Demo('demo-aig', 'ConvNet-AIG, ResNet-20', 'blocks, by image', 'ConvNet-AIG'),
+    Demo('demo-msdnet', 'MSDNet', 'exits', 'MSDNet'),
+    Demo('demo-dsnet', 'DS-Net, small MobileNetV1', 'widths', 'DS-Net'),
 )
 
 
@@ -133,17 +135,7 @@ def costs_table(name: str) -> Callable[[], str]:
 
 def study_table() -> str:
     """The study: mean and standard deviation over the seeds, by network and size."""
-    found: dict[str, dict[str, str]] = {}
-    for row in measured.rows('study'):
-        text = f'{row["top1"]:.1f}'
-        if row['deviation'] is not None:
-            text += f' ±{row["deviation"]:.1f}'
-        found.setdefault(row['row'], {})[row['size']] = text
-    known: set[str] = set()
-    for cells in found.values():
-        known |= cells.keys()
-    sizes = sorted(known, key=int, reverse=True)
-    lines = [[name, *(cells.get(size, '') for size in sizes)] for name, cells in found.items()]
+    sizes, lines = study.seeds_cells(measured.rows('study'))
     return markdown(lines, ['top-1, % at', *sizes])
 
 
@@ -152,7 +144,7 @@ def presets_table() -> str:
     lines: list[list[str]] = []
     for name, preset in families.presets().items():
         ours = preset.values.get('data') == 'animals28'
-        if isinstance(preset, Preset) and not ours:
+        if not ours and name not in specs.names():
             lines.append([f'`{name}`', data_of(preset.values), preset.expect])
     return markdown(lines, ['preset', '`--data`', 'published'])
 
@@ -168,8 +160,9 @@ def data_of(values: Mapping[str, Any]) -> str:
 def methods_table() -> str:
     """Recipes of quantizers, and what was published."""
     lines: list[list[str]] = []
-    for name, recipe in families.presets().items():
-        if not isinstance(recipe, Preset):
+    for name in specs.names():
+        recipe = specs.recipe(name)
+        if recipe is not None:
             lines.append([f'`{name}`', recipe.expect])
     return markdown(lines, ['preset', 'published'])
 

@@ -24,9 +24,8 @@ from scripts.measured import ROOT
 
 _DRAWN = re.compile(r'(<!-- drawn: ([^>]+?) -->)(\n?)(.*?)\n?<!-- end -->', re.DOTALL)
 PICTURE = ROOT / 'docs' / 'accuracy.svg'
-CASCADES = {
-    'W2A2, cascades, calibrated mean': 'RS-Net cascade (2/2)',
-}
+# Of the measured cascades, the start of the name of those that are shown, and their label.
+CASCADE, LABEL = 'W2A2, cascades, calibrated mean', 'RS-Net cascade (2/2)'
 
 
 def pages() -> list[Path]:
@@ -67,9 +66,8 @@ def curves() -> list[tables.Curve]:
     for label, rows in tables.curves(runs):
         shown.append((label, [row for row in rows if row.point != 'dynamic']))
     for label, rows in tables.curves(tables.read_table(measured.path_of('cascade'))):
-        for name, title in CASCADES.items():
-            if label.startswith(name):
-                shown.append((title, rows))
+        if label.startswith(CASCADE):
+            shown.append((LABEL, rows))
     return shown
 
 

@@ -27,13 +27,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
 from engine import families
 from engine.families.family import FLOAT_RUN
 from engine.files import read_text, write_text
-from engine.results import formats, tables
+from engine.results import formats, study_records, tables
 from engine.results.records import read_score
 from scripts import accuracy_table, add_format, export, parser, plot, status
 from scripts.trainings import ONE_THREAD, Job, Trainer
@@ -141,35 +142,38 @@ def seeds_scores(todo: Sequence[Job], folder: Path) -> dict[str, dict[str, list[
     return found
 
 
+def seeds_rows(todo: Sequence[Job], folder: Path) -> list[dict[str, Any]]:
+    """Mean and standard deviation over the seeds by row and size, as records have them."""
+    rows = []
+    for name, scores in seeds_scores(todo, folder).items():
+        for size, values in scores.items():
+            mean, deviation = statistics.mean(values), study_records.deviation(values)
+            found = {'top1': mean, 'deviation': deviation, 'seeds': len(values)}
+            rows.append({'row': name, 'size': size, **found})
+    return rows
+
+
+def seeds_cells(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The sizes, and a line of text for each network with its values at these.
+
+    Args:
+        rows: As of ``seeds_rows``.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        text = study_records.spread_text(row['top1'], row['deviation'], 1)
+        found.setdefault(row['row'], {})[row['size']] = text
+    sizes = sorted({row['size'] for row in rows}, key=int, reverse=True)
+    lines = []
+    for name, texts in found.items():
+        lines.append([name, *(texts.get(size, '') for size in sizes)])
+    return sizes, lines
+
+
 def seeds_table(todo: Sequence[Job], folder: Path) -> str:
     """Top-1 by row and size as mean and standard deviation over the seeds."""
-    found = seeds_scores(todo, folder)
-    known: set[str] = set()
-    for values in found.values():
-        known |= values.keys()
-    sizes = sorted(known, key=int, reverse=True)
-    rows = []
-    for name, values in found.items():
-        cells = [mean(values.get(size, [])) for size in sizes]
-        rows.append([name, *cells])
-    return tabulate(rows, headers=['top-1 at', *sizes], tablefmt='github', disable_numparse=True)
-
-
-def spread(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean, standard deviation and number of values, as records have them."""
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {'top1': statistics.mean(values), 'deviation': deviation, 'seeds': len(values)}
-
-
-def mean(values: Sequence[float]) -> str:
-    """Mean, with the standard deviation of several values; empty without any."""
-    if not values:
-        return ''
-    found = spread(values)
-    text = f'{found["top1"]:.1f}'
-    if found['deviation'] is not None:
-        text += f' ±{found["deviation"]:.1f}'
-    return text
+    sizes, lines = seeds_cells(seeds_rows(todo, folder))
+    return tabulate(lines, headers=['top-1 at', *sizes], tablefmt='github', disable_numparse=True)
 
 
 def ship(run: Path) -> str:

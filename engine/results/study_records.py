@@ -121,9 +121,18 @@ def deviation(values: Sequence[float]) -> float | None:
 
 def spread(values: Sequence[float]) -> str:
     """Mean, and the deviation where there are several values."""
-    text = f'{statistics.fmean(values):.2f}'
-    if len(values) > 1:
-        text += f' ±{statistics.stdev(values):.2f}'
+    return spread_text(statistics.fmean(values), deviation(values), 2)
+
+
+def spread_text(mean: float, deviation: float | None, digits: int) -> str:
+    """A mean, and the deviation where there is one.
+
+    >>> spread_text(91.25, 0.5, 1), spread_text(91.25, None, 2)
+    ('91.2 ±0.5', '91.25')
+    """
+    text = f'{mean:.{digits}f}'
+    if deviation is not None:
+        text += f' ±{deviation:.{digits}f}'
     return text
 
 

@@ -66,6 +66,17 @@ def test_all_tables_are_on_pages():
     assert set(re.findall(r'<!-- drawn: ([^>]+?) -->', text)) == set(page_tables.TABLES)
 
 
+@pytest.mark.parametrize('name', page_tables.TABLES)
+def test_no_table_is_empty(name):
+    assert len(page_tables.TABLES[name]().splitlines()) > 2
+
+
+def test_recipes_of_methods_are_no_presets_of_networks():
+    networks, methods = page_tables.presets_table(), page_tables.methods_table()
+    assert '`rs18_w2a2`' in networks and '`lsq`' not in networks
+    assert '`lsq`' in methods and '`rs18_w2a2`' not in methods
+
+
 def test_the_study_is_a_table():
     table = page_tables.study_table().splitlines()
     assert table[0] == '| top-1, % at | 28 | 24 | 20 | 16 | 12 |'

@@ -4,11 +4,6 @@
 
 #include "avx2_table.h"
 
-CONVOLVE(in_whole, int32_t, int16_t, int8_t)
-CONVOLVE(in_float, double, float, float)
-CONVOLVE_EACH(each_in_whole, int32_t, int16_t, int8_t)
-CONVOLVE_EACH(each_in_float, double, float, float)
-
 /* Units of a group of a pixel are `bytes` long. The last pixel stands for those behind it. */
 static int patch_at(struct patch *patch, const void *packed, size_t bytes, int group, int first,
                     int place, int count, float *out, int y0)
@@ -146,31 +141,23 @@ static void pack(const struct convolution *one, const void *x, int y0, int y1, v
 {
     if (one->form == BY_TABLE)
         pack_units(one, x, y0, y1, packed);
-    else if (one->form == IN_FLOAT || one->form == EACH_IN_FLOAT || one->form == IN_FLOAT_BLOCKS)
-        pack_floats(one, x, y0, y1, packed);
     else
-        pack_whole(one, x, y0, y1, packed);
+        pack_numbers(one, x, y0, y1, packed);
 }
 
 static void convolve(const struct convolution *one, const void *packed, int y0, int y1, float *out)
 {
-    if (one->form == IN_FLOAT)
-        in_float(one, packed, y0, y1, out);
-    else if (one->form == EACH_IN_FLOAT)
-        each_in_float(one, packed, y0, y1, out);
-    else if (one->form == EACH_IN_WHOLE)
-        each_in_whole(one, packed, y0, y1, out);
-    else if (one->form == IN_WHOLE)
-        in_whole(one, packed, y0, y1, out);
-    else
+    if (one->form == BY_TABLE || one->form == IN_WHOLE_PAIRS || one->form == IN_FLOAT_BLOCKS)
         blocks(one, packed, y0, y1, out);
+    else
+        convolve_by_window(one, packed, y0, y1, out);
 }
 
 /* Few thresholds: compares with all of them. */
 static void quantize_vectors(float *x, size_t n, const struct steps *steps)
 {
     size_t i = 0;
-    for (; steps->count <= 15 && i + 8 <= n; i += 8) {
+    for (; steps->count <= FEW && i + 8 <= n; i += 8) {
         __m256 given = _mm256_loadu_ps(x + i), found = _mm256_broadcast_ss(steps->levels);
         for (int k = 0; k < steps->count; k++) {
             __m256 above = _mm256_cmp_ps(given, _mm256_broadcast_ss(steps->thresholds + k), _CMP_GT_OQ);

@@ -45,7 +45,9 @@ static void rectify(float *x, size_t n, float most)
     }
 }
 
-/* Few thresholds: compares with all of them. */
+/* Of so few thresholds, comparing with all of them takes least. */
+enum { FEW = 15 };
+
 static void quantize_all(float *x, size_t n, const struct steps *steps)
 {
     enum { AT_ONCE = 64 };
@@ -68,7 +70,7 @@ static void quantize_all(float *x, size_t n, const struct steps *steps)
 /* Many thresholds: a guess that is at most one off, or halving. */
 static void quantize(float *x, size_t n, const struct steps *steps)
 {
-    if (steps->count <= 15) {
+    if (steps->count <= FEW) {
         quantize_all(x, n, steps);
         return;
     }
@@ -152,16 +154,16 @@ static const uint8_t *source_row(const struct convolution *one, const void *x, i
     return (const uint8_t *)x + (size_t)y * (size_t)one->w * (size_t)one->c * wide;
 }
 
-/* Columns of the source that are seen, and where they begin in what is packed. */
+/* How many columns of the source are seen, and where they begin in what is packed. */
 struct span {
-    int from, count, at;
+    int count, at;
 };
 
 static struct span seen(const struct convolution *one)
 {
     int count = one->columns - one->left;
     count = count < one->w ? count : one->w;
-    return (struct span){0, count > 0 ? count : 0, one->left};
+    return (struct span){count > 0 ? count : 0, one->left};
 }
 
 static void pack_floats(const struct convolution *one, const float *x, int y0, int y1, float *packed)
@@ -215,6 +217,15 @@ static void pack_whole(const struct convolution *one, const uint8_t *x, int y0, 
             }
         }
     }
+}
+
+/* The `pack` of a set of kernels, of all forms but BY_TABLE. */
+static void pack_numbers(const struct convolution *one, const void *x, int y0, int y1, void *packed)
+{
+    if (one->form == IN_FLOAT || one->form == EACH_IN_FLOAT || one->form == IN_FLOAT_BLOCKS)
+        pack_floats(one, x, y0, y1, packed);
+    else
+        pack_whole(one, x, y0, y1, packed);
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* Reads and checks the tables of a file. Nothing of it is used before it was checked here, but
- * shapes, which plan.c checks as it computes them. */
+ * shapes, which shapes.c checks as it computes them. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 enum { VERSION = 1 };
 
 static const uint8_t MAGIC[8] = {0x89, 0x4C, 0x51, 0x4E, 0x0D, 0x0A, 0x1A, 0x0A};
+
 bool wrong(struct complaint why, const char *format, ...)
 {
     va_list values;

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { NONE = -1, AXES = 4 };
+enum { NONE = -1, AXES = 4, MOST_INPUTS = 64 };
 
 enum kind {
     CAST = 1,
@@ -41,6 +41,23 @@ enum { ADD, SUBTRACT, MULTIPLY, DIVIDE };
 enum { RELU, RELU6, SIGMOID, LOG };
 enum { MAXIMUM, AVERAGE };
 enum { PLAIN, CODED, BANDED };
+
+/* In the order of the file. */
+enum table {
+    SECTIONS,
+    POINTS,
+    GRAPHS,
+    OPERATIONS,
+    PARTS,
+    CONSTANTS,
+    CODES,
+    BLOCKS,
+    CHOICES,
+    TEXTS,
+    LISTS,
+    STRINGS,
+    TABLES
+};
 
 struct section {
     uint64_t place, bytes;
@@ -112,22 +129,7 @@ struct file {
     struct text *texts;
     int32_t *lists;
     const char *strings;
-    int32_t count[12]; /* of the tables, in the order of the file */
-};
-
-enum table {
-    SECTIONS,
-    POINTS,
-    GRAPHS,
-    OPERATIONS,
-    PARTS,
-    CONSTANTS,
-    CODES,
-    BLOCKS,
-    CHOICES,
-    TEXTS,
-    LISTS,
-    STRINGS
+    int32_t count[TABLES]; /* of their entries */
 };
 
 /* Where a message goes: what is wrong, of LQN_TEXT bytes. */
@@ -139,7 +141,7 @@ struct complaint {
 /* Writes a message and gives false. */
 bool wrong(struct complaint why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Takes the bytes, which it frees even where it fails, and reads the tables. */
+/* Takes the bytes over, and reads the tables. Where it fails, too, file_free gives all back. */
 bool file_read(struct file *file, uint8_t *bytes, size_t size, struct complaint why);
 
 void file_free(struct file *file);

@@ -76,14 +76,15 @@ bool read_graphs(struct file *file, struct complaint why)
     for (int32_t i = 0; i < file->count[GRAPHS]; i++, at += ENTRY[GRAPHS]) {
         uint32_t first = u32_at(at), count = u32_at(at + 4), inputs = u32_at(at + 8);
         /* No operation belongs to two graphs, which number tensors differently. */
-        if (!within(file, OPERATIONS, first, count) || first < end || inputs < 1 || inputs > 64)
+        if (!within(file, OPERATIONS, first, count) || first < end || inputs < 1 ||
+            inputs > MOST_INPUTS)
             return wrong(why, "is damaged: operations of graph %d", i);
         end = first + count;
         struct graph *graph = &file->graphs[i];
         *graph = (struct graph){(int32_t)first, (int32_t)count, (int32_t)inputs, 0, 0, 0};
         graph->tensors = graph->inputs;
         for (uint32_t k = 0; k < count; k++) {
-            const uint8_t *entry = table_at(file, OPERATIONS) + (size_t)(first + k) * 48;
+            const uint8_t *entry = table_at(file, OPERATIONS) + (size_t)(first + k) * ENTRY[OPERATIONS];
             struct operation *one = &file->operations[first + k];
             if (!read_operation(file, entry, graph->tensors, one))
                 return wrong(why, "is damaged: operation %u of graph %d", (unsigned)k, i);
@@ -149,8 +150,9 @@ bool read_points(struct file *file, struct complaint why)
                 return wrong(why, "is damaged: views of point %d", i);
         }
         for (int32_t k = 0; k < point->choices; k++) {
-            const uint8_t *entry = table_at(file, CHOICES) + (size_t)(point->first_choice + k) * 16;
-            struct choice *choice = &file->choices[point->first_choice + k];
+            size_t place = (size_t)(point->first_choice + k);
+            const uint8_t *entry = table_at(file, CHOICES) + place * ENTRY[CHOICES];
+            struct choice *choice = &file->choices[place];
             if (!tensor(u32_at(entry + 4), graph->tensors, false, &choice->tensor))
                 return wrong(why, "is damaged: choices of point %d", i);
         }

@@ -96,7 +96,6 @@ struct kernels {
     void (*add_double)(double *sums, size_t n, const float *x);
 };
 
-
 /* The best set that the machine has, or the one of that name; NULL if it has none such. */
 const struct kernels *kernels_of(const char *name);
 

@@ -8,16 +8,11 @@
 
 #include "network.h"
 
-enum { ALIGNED = 64, MOST_THREADS = 256 };
+enum { MOST_THREADS = 256 };
 
 static struct complaint complaint(struct lqn *net)
 {
     return (struct complaint){net->why, sizeof net->why};
-}
-
-static size_t rounded(size_t size)
-{
-    return (size + ALIGNED) / ALIGNED * ALIGNED;
 }
 
 /* A network of bytes, which it takes over. */
@@ -143,19 +138,15 @@ static bool grow(uint8_t **memory, size_t *size, size_t needed)
     if (*memory && needed <= *size)
         return true;
     free(*memory);
-    *size = rounded(needed);
-    *memory = aligned_alloc(ALIGNED, *size);
-    if (*memory)
-        memset(*memory, 0, *size);
-    else
-        *size = 0;
+    *memory = take_zeros(needed);
+    *size = *memory ? needed : 0;
     return *memory;
 }
 
 /* Memory for what a plan computes: at no time does a run ask for more. */
 static bool make_room(struct lqn *net, const struct plan *plan)
 {
-    size_t each = rounded(2 * plan->tile + plan->work);
+    size_t each = rounded_up(2 * plan->tile + plan->work);
     size_t total = net->scratch ? net->scratch_size * (size_t)net->thread_count : 0;
     net->scratch_size = each > net->scratch_size ? each : net->scratch_size;
     bool good = grow(&net->scratch, &total, net->scratch_size * (size_t)net->thread_count);

@@ -8,6 +8,20 @@ enum { ALIGNED = 64 };
 
 static const size_t MOST_MEMORY = (size_t)1 << 31;
 
+size_t rounded_up(size_t size)
+{
+    return (size + ALIGNED) / ALIGNED * ALIGNED;
+}
+
+void *take_zeros(size_t size)
+{
+    size_t whole = rounded_up(size);
+    void *memory = whole > size ? aligned_alloc(ALIGNED, whole) : NULL;
+    if (memory)
+        memset(memory, 0, whole);
+    return memory;
+}
+
 void *pool_take(struct pool *pool, size_t size)
 {
     if (pool->count == pool->room) {
@@ -18,12 +32,9 @@ void *pool_take(struct pool *pool, size_t size)
         pool->items = items;
         pool->room = room;
     }
-    size_t whole = (size + ALIGNED) / ALIGNED * ALIGNED;
-    void *memory = whole > size ? aligned_alloc(ALIGNED, whole) : NULL;
-    if (memory) {
-        memset(memory, 0, whole);
+    void *memory = take_zeros(size);
+    if (memory)
         pool->items[pool->count++] = memory;
-    }
     return memory;
 }
 

@@ -13,7 +13,10 @@ struct pool {
     size_t count, room;
 };
 
+/* The next multiple of 64 above a size. */
+size_t rounded_up(size_t size);
 /* Zeros, at a multiple of 64 bytes; NULL where there is no more memory. */
+void *take_zeros(size_t size);
 void *pool_take(struct pool *pool, size_t size);
 void pool_free(struct pool *pool);
 
@@ -84,7 +87,7 @@ struct plan {
     size_t arena, packed, tile, work; /* bytes that a run needs */
 };
 
-/* A kernel that was made ready, for all points that use it. */
+/* A kernel that was made ready, for all points that use it; none where it has not this form. */
 struct prepared {
     struct part part;
     enum form form;
@@ -105,7 +108,7 @@ struct lqn {
     struct plan *plan;   /* of the point that is set */
     uint8_t *arena, *packed, *scratch; /* scratch: tile and work of each thread */
     size_t arena_size, packed_size, scratch_size;
-    const uint8_t *images[64]; /* views of the image that is run */
+    const uint8_t *images[MOST_INPUTS]; /* views of the image that is run */
     char why[LQN_TEXT];
 };
 
@@ -131,7 +134,8 @@ void plan_free(struct plan *plan);
 struct convolution *convolution_make(struct lqn *net, struct plan *plan, const struct operation *one,
                                      struct complaint why);
 
-/* table.c: the form BY_TABLE. False where levels do not allow it, and nothing is wrong. */
+/* table.c: the form BY_TABLE. False or NULL where levels do not allow it, and nothing is wrong. */
+bool table_takes(const struct steps *encoder);
 bool table_kernel(struct lqn *net, struct prepared *made, const int8_t *whole,
                   const struct convolution *one);
 const struct table_form *table_input(struct plan *plan, const struct prepared *made,

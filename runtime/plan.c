@@ -53,10 +53,9 @@ static const struct operation *next_link(const struct planner *planner, int curr
     return NULL;
 }
 
-static void store(struct planner *planner, int tensor)
+/* Has the step that is being made write a tensor. */
+static void mark_stored(struct plan *plan, int tensor)
 {
-    struct plan *plan = planner->plan;
-    new_link(planner, STORED)->tensor = tensor;
     plan->tensors[tensor].made = plan->count;
     plan->tensors[tensor].last = plan->count;
     plan->tensors[tensor].stored = true;
@@ -73,8 +72,10 @@ static bool add_links(struct planner *planner, int current)
         const struct operation *one = next_link(planner, current, &index);
         /* The images are there; of all others, what is read again is stored. */
         bool given = current < plan->graph->inputs || plan->tensors[current].stored;
-        if (!given && (!one || plan->tensors[current].readers > 1))
-            store(planner, current);
+        if (!given && (!one || plan->tensors[current].readers > 1)) {
+            new_link(planner, STORED)->tensor = current;
+            mark_stored(plan, current);
+        }
         if (!one)
             break;
         if (!add_link(planner, one, current))
@@ -114,6 +115,48 @@ static int tile_rows(const struct step *step)
     return (step->h + tiles - 1) / tiles;
 }
 
+/* What the head of a step needs but its tensors: a kernel, numbers, pads. */
+static bool set_head(struct planner *planner, const struct operation *one, struct step *step)
+{
+    struct plan *plan = planner->plan;
+    const struct part *part = NULL;
+    if (parts_of(one->kind))
+        part = part_at(&planner->net->file, plan->point, one, 0);
+    switch (one->kind) {
+    case CONVOLUTION:
+    case INTEGER_CONVOLUTION:
+    case DENSE:
+    case INTEGER_DENSE:
+        step->convolution = convolution_make(planner->net, plan, one, planner->why);
+        return step->convolution;
+    case CONFIDENT:
+        step->numbers = values_of(planner, part);
+        return step->numbers;
+    case RESIZE:
+        step->numbers = values_of(planner, part);
+        if (!step->numbers)
+            return false;
+        step->bands = bands_of(planner, step->numbers, part->extents[0], part->extents[1]);
+        return step->bands || wrong(planner->why, "there is not enough memory");
+    case POOL:
+        pads_of(one, &plan->tensors[one->x], one->window[0], one->window[1], step->pads);
+        return true;
+    default:
+        return true;
+    }
+}
+
+/* Adds the step of a choice, which copies results of a branch: one tile, to which nothing is done. */
+static void add_choice(struct planner *planner, const struct operation *one)
+{
+    struct plan *plan = planner->plan;
+    struct step *step = &plan->steps[plan->count];
+    *step = (struct step){.head = one, .x = one->x, .h = 1, .w = 1, .c = 1, .rows = 1};
+    for (int i = 0; i < one->results; i++)
+        mark_stored(plan, one->out + i);
+    plan->count++;
+}
+
 /* Adds the step of an operation with a head of its own, or one that reads what its links change. */
 static bool add_step(struct planner *planner, const struct operation *one)
 {
@@ -121,7 +164,6 @@ static bool add_step(struct planner *planner, const struct operation *one)
     struct step *step = &plan->steps[plan->count];
     bool loads = is_link(one);
     int current = loads ? one->x : one->out;
-    /* A sum over positions goes on from the tensor that has them. */
     const struct tensor *result = &plan->tensors[current];
     step->head = loads ? NULL : one;
     step->x = one->x;
@@ -129,38 +171,8 @@ static bool add_step(struct planner *planner, const struct operation *one)
     step->w = result->w;
     step->c = result->c;
     step->rows = tile_rows(step);
-    const struct part *part = parts_of(one->kind) ? part_at(&planner->net->file, plan->point, one, 0) : NULL;
-    switch (loads ? CAST : one->kind) {
-    case CONVOLUTION:
-    case INTEGER_CONVOLUTION:
-    case DENSE:
-    case INTEGER_DENSE:
-        step->convolution = convolution_make(planner->net, plan, one, planner->why);
-        if (!step->convolution)
-            return false;
-        break;
-    case RESIZE:
-    case CONFIDENT:
-        step->numbers = values_of(planner, part);
-        if (!step->numbers)
-            return false;
-        step->bands = bands_of(planner, step->numbers, part->extents[0], part->extents[1]);
-        if (!step->bands)
-            return wrong(planner->why, "there is not enough memory");
-        break;
-    case POOL:
-        pads_of(one, &plan->tensors[one->x], one->window[0], one->window[1], step->pads);
-        break;
-    case CHOOSE:
-        step->h = step->w = step->c = step->rows = 1;
-        for (int i = 0; i < one->results; i++)
-            store(planner, one->out + i);
-        plan->linked -= one->results;
-        plan->count++;
-        return true;
-    default:
-        break;
-    }
+    if (!loads && !set_head(planner, one, step))
+        return false;
     if (!add_links(planner, current))
         return false;
     plan->count++;
@@ -183,7 +195,12 @@ static bool make(struct planner *planner)
     for (size_t i = 0; i < tensors; i++)
         plan->tensors[i].made = i < (size_t)plan->graph->inputs ? 0 : NONE;
     for (int i = 0; i < plan->graph->count; i++) {
-        if (!planner->absorbed[i] && !add_step(planner, operation_at(planner, i)))
+        const struct operation *one = operation_at(planner, i);
+        if (planner->absorbed[i])
+            continue;
+        if (one->kind == CHOOSE)
+            add_choice(planner, one);
+        else if (!add_step(planner, one))
             return false;
     }
     return plan_memory(planner->net, plan, planner->why);

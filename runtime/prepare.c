@@ -5,7 +5,7 @@
 
 #include "network.h"
 
-/* Terms of a sum of 8 times 8 bits that stays within 32 bits. */
+/* Products of 8 times 8 bits of which twice the sum, see table_form, stays within 32 bits. */
 enum { MOST_TERMS = 32768 };
 
 static int divided(int a, int b)
@@ -135,7 +135,7 @@ static bool same_part(const struct part *a, const struct part *b)
     return a->constant == b->constant && !memcmp(a->extents, b->extents, sizeof a->extents);
 }
 
-/* The kernel of a form that another point, or layer, has made; NULL if none has. */
+/* The kernel of a form that another point, or layer, has asked for; NULL if none has. */
 static struct prepared *known(const struct lqn *net, const struct part *part, enum form form,
                               int groups)
 {
@@ -199,18 +199,23 @@ static bool make_kernel(struct lqn *net, struct prepared *made, const struct con
     return good;
 }
 
-/* Makes the kernel of the form of a convolution, unless it is known. */
+/* Makes the kernel of the form of a convolution, unless it is known; NULL where it has none. */
 static struct prepared *kernel_of(struct lqn *net, const struct part *part,
                                   const struct convolution *one, bool is_whole, struct complaint why)
 {
     struct prepared *made = known(net, part, one->form, one->groups);
     if (made)
-        return made;
+        return made->kernel ? made : NULL;
     made = entry(net, part, one->form, one->groups);
+    if (!made)
+        return NULL;
     /* Codes of the file are signs already, mostly. */
-    bool good = made && one->form == BY_TABLE && table_kernel(net, made, NULL, one);
-    good = made && (good || make_kernel(net, made, one, is_whole, why));
-    net->prepared_count += good;
+    bool good = one->form == BY_TABLE && table_kernel(net, made, NULL, one);
+    good = good || make_kernel(net, made, one, is_whole, why);
+    if (!good)
+        made->kernel = NULL;
+    /* That weights are not for tables is remembered, too: other points need not find it again. */
+    net->prepared_count += good || one->form == BY_TABLE;
     return good ? made : NULL;
 }
 
@@ -253,11 +258,12 @@ struct convolution *convolution_make(struct lqn *net, struct plan *plan, const s
         return NULL;
     }
     const struct operation *encoder = plan->tensors[one->x].encoder;
+    const struct steps *steps = encoder ? plan->quantizers[encoder->out] : NULL;
     enum form forms[4];
     forms_of(net, found, is_whole, forms);
     for (int i = 0; forms[i] != FORMS; i++) {
         found->form = forms[i];
-        if (found->form == BY_TABLE && !encoder)
+        if (found->form == BY_TABLE && !(steps && table_takes(steps)))
             continue;
         wrong(why, "there is not enough memory");
         const struct prepared *made = kernel_of(net, part, found, is_whole, why);
@@ -268,7 +274,7 @@ struct convolution *convolution_make(struct lqn *net, struct plan *plan, const s
         found->kernel = made->kernel;
         if (found->form != BY_TABLE)
             return found;
-        found->table = table_input(plan, made, found, plan->quantizers[encoder->out]);
+        found->table = table_input(plan, made, found, steps);
         if (found->table)
             return found;
     }

@@ -243,8 +243,8 @@ static bool shape_of(const struct lqn *net, struct plan *plan, const struct oper
     }
 }
 
-/* Counts who reads each tensor; lists of images are no results. */
-static bool count_readers(const struct lqn *net, struct plan *plan)
+/* Counts who reads each tensor. */
+static void count_readers(const struct lqn *net, struct plan *plan)
 {
     const struct graph *graph = plan->graph;
     for (int i = 0; i < graph->count; i++) {
@@ -259,12 +259,9 @@ static bool count_readers(const struct lqn *net, struct plan *plan)
             continue;
         for (int k = 0; k < one->lists; k++) {
             int read = net->file.lists[one->first_list + k];
-            if (read < graph->inputs)
-                return false;
             plan->tensors[read].readers++;
         }
     }
-    return true;
 }
 
 bool shapes_find(struct lqn *net, struct plan *plan, struct complaint why)
@@ -287,8 +284,7 @@ bool shapes_find(struct lqn *net, struct plan *plan, struct complaint why)
         if (!shape_of(net, plan, one))
             return wrong(why, "is damaged: shapes of operation %d", i);
     }
-    if (!count_readers(net, plan))
-        return wrong(why, "is damaged: what operations read");
+    count_readers(net, plan);
     const struct tensor *output = &plan->tensors[graph->output];
     if (!output->is_row || output->storage != FLOATS || graph->output < graph->inputs)
         return wrong(why, "is damaged: its output is no row of numbers");

@@ -78,7 +78,6 @@ static bool take_levels(const struct file *file, const struct part *part, int ch
             levels[o].level[k] = good ? (int)level : 0;
         }
         levels[o].count = constant->levels;
-        good = good && are_pairs(&levels[o]);
     }
     free(table);
     return good;
@@ -258,23 +257,36 @@ static void set_sums(struct table_form *table, const struct channel_levels *valu
     }
 }
 
+/* The numbers of an input by code, zero among them; false where there are not so few. */
+static bool find_values(const struct steps *encoder, struct channel_levels *values)
+{
+    *values = (struct channel_levels){{0}, 0};
+    bool fits = add_level(values, 0);
+    for (int i = 0; i <= encoder->count; i++)
+        fits = fits && add_level(values, (int)encoder->levels[i]);
+    return fits;
+}
+
+bool table_takes(const struct steps *encoder)
+{
+    struct channel_levels values;
+    return find_values(encoder, &values);
+}
+
 const struct table_form *table_input(struct plan *plan, const struct prepared *made,
                                      const struct convolution *one, const struct steps *encoder)
 {
-    struct channel_levels values = {{0}, 0};
-    bool fits = add_level(&values, 0);
-    for (int i = 0; i <= encoder->count; i++)
-        fits = fits && add_level(&values, (int)encoder->levels[i]);
-    int plane[PLANES][LEVELS] = {{0}}, most = 0;
+    struct channel_levels values;
+    bool fits = find_values(encoder, &values);
+    int plane[PLANES][LEVELS] = {{0}};
     struct table_form *table = fits ? pool_take(&plan->pool, sizeof *table) : NULL;
     if (!table)
         return NULL;
     *table = made->table;
     if (!set_planes(table, &values, plane))
         return NULL;
-    for (int i = 0; i < LEVELS; i++)
-        most = abs(plane[0][i]) > most ? abs(plane[0][i]) : most;
-    if ((int64_t)one->segments * one->run * UNIT * most > SHORT_MOST)
+    /* No unit is larger than the bias. */
+    if ((int64_t)one->segments * one->run * table->bias > SHORT_MOST)
         return NULL;
     for (int i = 0; i < values.count; i++)
         table->code_of[(uint8_t)values.level[i]] = (uint8_t)i;

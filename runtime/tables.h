@@ -5,7 +5,7 @@
 #include "bytes.h"
 #include "file.h"
 
-enum { HEADER = 64, TABLES = 12, MOST_SIDE = 1 << 14 };
+enum { HEADER = 64, MOST_SIDE = 1 << 14 };
 
 static const uint32_t NOTHING = 0xFFFFFFFF;
 /* Bytes of an entry. */

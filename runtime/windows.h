@@ -1,4 +1,5 @@
-/* Convolutions window by window, in plain C: the definition, and what serves where no block fits. */
+/* Convolutions window by window, in plain C: the definition, and what serves where no block fits. Each
+ * set of kernels compiles them for its instructions. */
 #ifndef WINDOWS_H
 #define WINDOWS_H
 
@@ -74,5 +75,24 @@ static inline int lesser(int a, int b)
             }                                                                                      \
         }                                                                                          \
     }
+
+CONVOLVE(in_whole, int32_t, int16_t, int8_t)
+CONVOLVE(in_float, double, float, float)
+CONVOLVE_EACH(each_in_whole, int32_t, int16_t, int8_t)
+CONVOLVE_EACH(each_in_float, double, float, float)
+
+/* The `convolve` of a set of kernels, of the forms that are not by blocks. */
+static void convolve_by_window(const struct convolution *one, const void *packed, int y0, int y1,
+                               float *out)
+{
+    if (one->form == IN_FLOAT)
+        in_float(one, packed, y0, y1, out);
+    else if (one->form == EACH_IN_FLOAT)
+        each_in_float(one, packed, y0, y1, out);
+    else if (one->form == EACH_IN_WHOLE)
+        each_in_whole(one, packed, y0, y1, out);
+    else
+        in_whole(one, packed, y0, y1, out);
+}
 
 #endif

@@ -5,6 +5,7 @@ Other tests never load TensorFlow.
 
 import dataclasses
 import gc
+import os
 import sys
 
 import numpy as np
@@ -80,6 +81,20 @@ def graphs_as_they_are_built(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.Session, '__init__', started)
         yield
+
+
+@pytest.fixture(scope='session')
+def compiled_library(tmp_path_factory):
+    """The library that runs .lqn files, one for all processes; None without a C compiler."""
+    from engine.deployment import native_build, native_library
+
+    if native_build.compiler() is None:
+        return None
+    folder = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        folder = folder.parent
+    made = folder / native_library.path().name
+    return made if made.exists() else native_build.build(made)
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ class Native(OfProgram):
     def _save(self, texts: Texts, path: Path) -> None:
         content = native_writer.serialized(self._program, texts.spelled())
         if self._bits is not None:
+            # Bits that it lacks are refused at once. All of it is checked, and cut by ``note``.
             NativeFile(content, '--out').first(self._bits)
         path.write_bytes(content)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from engine.deployment.runtimes import CannotRun
 from engine.errors import UsageError
 
 REMEDY = 'python -m engine.deployment.native_build compiles it'
@@ -25,10 +26,6 @@ _TEXT = 256
 
 class NoLibrary(UsageError):
     """The library was not compiled."""
-
-
-class CannotRun(UsageError):
-    """A file that the library does not take."""
 
 
 class PointOfFile(NamedTuple):

@@ -19,14 +19,12 @@ from engine.deployment.runtimes import INTERPRETER, Growing, Run
 from engine.errors import UsageError
 
 
-class Interpreted:
-    """A file in the interpreter.
+class _OfFile:
+    """Base of what runs a file, see ``engine.deployment.runtimes.Growing``.
 
     Args:
         file: the file.
     """
-
-    version = np.__version__
 
     def __init__(self, file: NativeFile):
         self._file = file
@@ -46,21 +44,47 @@ class Interpreted:
         """
         del side
         name = self._file.points[number]
-        whole = self._file.program([name])
-        if thresholds:
-            whole = with_thresholds(whole, thresholds)
+        if not thresholds:
+            return self._stored(name)
+        return self._changed(name, with_thresholds(self._file.program([name]), thresholds))
 
-        def run(*views: np.ndarray) -> np.ndarray:
-            return np.concatenate(interpreter.answers(whole, name, *views), axis=1)
+    def _stored(self, name: str) -> Run:
+        """A function that runs a point of the file.
 
-        return run
+        Raises:
+            NotImplementedError: a runtime must have this method.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    def _changed(self, name: str, whole: Program) -> Run:
+        """A function that runs a point of another program.
+
+        Raises:
+            NotImplementedError: a runtime must have this method.
+        """
+        raise NotImplementedError(type(self).__name__)
 
     def append(self, content: bytes) -> None:
         """Takes bytes that follow in the file."""
         self._file.append(content)
 
 
-class Compiled:
+class Interpreted(_OfFile):
+    """A file in the interpreter."""
+
+    version = np.__version__
+
+    def _stored(self, name: str) -> Run:
+        return self._changed(name, self._file.program([name]))
+
+    def _changed(self, name: str, whole: Program) -> Run:
+        def run(*views: np.ndarray) -> np.ndarray:
+            return np.concatenate(interpreter.answers(whole, name, *views), axis=1)
+
+        return run
+
+
+class Compiled(_OfFile):
     """A file in the library in C, which answers one call at a time.
 
     Args:
@@ -72,33 +96,27 @@ class Compiled:
     """
 
     def __init__(self, file: NativeFile, threads: int):
-        self._file = file
+        super().__init__(file)
         self._threads = threads
         self._network = NativeNetwork(file.complete, file.name, threads)
         self._lock = threading.Lock()
         self.version = self._network.kernels
 
-    @property
-    def texts(self) -> Mapping[str, str]:
-        """Texts by name, those of the points that can run."""
-        return texts_of(self._file)
+    def _stored(self, name: str) -> Run:
+        return self._run(self._network, self._file.all_points.index(name))
 
-    def at(self, number: int, side: int, thresholds: Sequence[float] = ()) -> Run:
-        """A function that runs a point, see ``engine.deployment.runtimes.Loaded``.
+    def _changed(self, name: str, whole: Program) -> Run:
+        del name
+        content = native_writer.serialized(whole, {})
+        return self._run(NativeNetwork(content, self._file.name, self._threads), 0)
+
+    def _run(self, network: NativeNetwork, place: int) -> Run:
+        """A function that runs a point.
 
         Args:
-            number: its place among the points that can run.
-            side: edge of its images, pixels.
-            thresholds: by exit, in place of those of the file.
+            network: that has it.
+            place: of the point in it.
         """
-        del side
-        name = self._file.points[number]
-        place = self._file.all_points.index(name)
-        network = self._network
-        if thresholds:
-            whole = with_thresholds(self._file.program([name]), thresholds)
-            content = native_writer.serialized(whole, {})
-            network, place = NativeNetwork(content, self._file.name, self._threads), 0
 
         def run(*views: np.ndarray) -> np.ndarray:
             with self._lock:
@@ -108,9 +126,8 @@ class Compiled:
         return run
 
     def append(self, content: bytes) -> None:
-        """Takes bytes that follow in the file."""
         before = len(self._file.complete)
-        self._file.append(content)
+        super().append(content)
         more = self._file.complete[before:]
         if more:
             with self._lock:

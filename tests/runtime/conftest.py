@@ -1,4 +1,4 @@
-"""The library, compiled once; tests run with every set of kernels that the machine has."""
+"""Tests of the library run with every set of kernels that the machine has."""
 
 import platform
 
@@ -13,10 +13,10 @@ KERNELS = {
 
 
 @pytest.fixture(scope='session')
-def library(tmp_path_factory):
-    if native_build.compiler() is None:
+def library(compiled_library):
+    if compiled_library is None:
         pytest.skip(f'no C compiler: {native_build.REMEDY}')
-    return native_build.build(tmp_path_factory.mktemp('runtime') / native_library.path().name)
+    return compiled_library
 
 
 @pytest.fixture(params=KERNELS.get(platform.machine(), ('portable',)))

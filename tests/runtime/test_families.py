@@ -10,9 +10,9 @@ from engine.errors import UsageError
 from tests.engine.deployment.test_integer_program import whole
 from tests.engine.deployment.test_program import IMAGES
 
-pytestmark = pytest.mark.usefixtures('shallow')
+# Quick tests have a network, too: tests/scripts/test_export_native.py.
+pytestmark = [pytest.mark.usefixtures('shallow'), pytest.mark.slow]
 
-QUICK = ('rsnet-sizes-w2a2',)
 CELLS = [
     'rsnet-sizes-w2a2',
     'rsnet-sizes-float',
@@ -41,10 +41,7 @@ def program_of(cell):
         return before
 
 
-@pytest.mark.parametrize(
-    'cell',
-    [pytest.param(cell, marks=[] if cell in QUICK else [pytest.mark.slow]) for cell in CELLS],
-)
+@pytest.mark.parametrize('cell', CELLS)
 def test_every_point(opened, cell):
     """Sums of whole numbers are exact; floats before them can carry a value over a threshold."""
     found = program_of(cell)
@@ -59,7 +56,6 @@ def test_every_point(opened, cell):
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * expected.std())
 
 
-@pytest.mark.slow
 def test_a_file_that_was_cut_runs_its_points_of_few_bits(opened):
     """And all others once the rest was appended."""
     content = native_writer.serialized(program_of('rsnet-sizes-b4b2'), {})

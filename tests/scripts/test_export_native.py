@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.deployment import native_reader, native_runtimes
+from engine.deployment import (
+    integer_program,
+    native_library,
+    native_reader,
+    native_runtimes,
+    snapping,
+)
 from engine.deployment.predictor import Predictor
 from engine.deployment.runtimes import OF_PLANES
 from engine.errors import UsageError
@@ -24,12 +30,21 @@ RNG = np.random.default_rng(3)
 IMAGES = RNG.integers(256, size=(3, 16, 16, 3), dtype=np.uint8)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def library(compiled_library):
+    """The library is there where it can be compiled, as ``make runtime`` leaves it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if compiled_library is not None:
+            patch.setattr(native_library, 'path', lambda: compiled_library)
+        yield
+
+
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """A run of one size at two precisions, whose codes are nested."""
+    """A snapped run of one size at two precisions, whose codes are nested."""
     with pytest.MonkeyPatch.context() as patch:
         make_shallow(patch)
-        source = made('rsnet-sizes-b4b2', sizes=(16,), kd=False)
+        source = snapping.snapped(made('rsnet-sizes-b4b2', sizes=(16,), kd=False)).source
         folder = tmp_path_factory.mktemp('runs') / 'run'
         pytorch.write(pytorch.Imported(source.config, source.values, []), folder)
         yield folder
@@ -192,9 +207,13 @@ def test_a_predictor_of_planes_needs_numpy_and_little_else(whole, tmp_path):
         assert labels == predictor.predict(IMAGES, point='s16-b2').labels.tolist()
 
 
-def test_both_runtimes_answer_alike(whole):
+@pytest.mark.parametrize('kernels', ['portable', ''])
+def test_both_runtimes_answer_alike(kernels, whole, monkeypatch):
+    """In whole numbers, with plain kernels and with the best ones of this machine."""
     if not native_runtimes.is_there('native'):
         pytest.skip('the library was not compiled')
+    assert integer_program.is_integer(native_reader.read(whole).program())
+    monkeypatch.setenv('LQN_KERNELS', kernels)
     for point in ('s16-b4', 's16-b2'):
         found = []
         for backend in OF_PLANES:

@@ -18,7 +18,6 @@ from engine.deployment.native_reader import NativeFile
 from engine.errors import UsageError
 from tests.engine.deployment import small_programs
 from tests.engine.deployment.small_programs import everything
-from tests.engine.deployment.test_program import CELLS, IMAGES, traced
 
 TEXTS = {'points': '[{"point": "ä"}]', 'empty': ''}
 
@@ -86,21 +85,6 @@ def test_codes_of_all_precisions_are_stored_once(written):
     others = sum(one.values.size for one in whole.constants.values() if one.shape != (9, 12))
     assert planes < len(content) - head.size < planes + 4 * others
     assert len(head._tables['graphs']) == 1
-
-
-@pytest.mark.parametrize('cell', CELLS)
-@pytest.mark.usefixtures('shallow')
-def test_networks_come_back(cell):
-    """Of every family."""
-    _, whole = traced(cell)
-    file = NativeFile(native_writer.serialized(whole, TEXTS), 'a.lqn')
-    found = file.program()
-
-    def given(point):
-        return [IMAGES[:2, : point.side, : point.side, : point.channels]]
-
-    check_equal(found, whole, whole.points, given)
-    assert len(found.constants) == len(file._head._tables['constants'])
 
 
 @pytest.mark.parametrize('kept', [1, 2, 3])

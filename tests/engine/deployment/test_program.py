@@ -8,7 +8,16 @@ import pytest
 from engine.data import inputs
 from engine.data.preprocess import shares, views
 from engine.data.preprocessing import Preprocessing
-from engine.deployment import interpreter, names, program, reading, tf_graph, trace
+from engine.deployment import (
+    interpreter,
+    names,
+    native_writer,
+    program,
+    reading,
+    tf_graph,
+    trace,
+)
+from engine.deployment.native_reader import NativeFile
 from engine.deployment.pool import Constants
 from engine.deployment.resizing import blocks, resized_first
 from engine.errors import UsageError
@@ -17,6 +26,7 @@ from engine.graph.tower import Model
 from engine.runs.checkpoint import Checkpoint, Restore
 from quant.backend import tf
 from tests import test_grid
+from tests.engine.deployment.test_native_file import check_equal
 
 pytestmark = pytest.mark.usefixtures('shallow')
 
@@ -78,6 +88,19 @@ def test_a_program_gives_what_the_graph_gives(cell):
     assert any(isinstance(one, program.Codes) for one in whole.constants.values()) == (
         'float' not in cell
     )
+
+
+@pytest.mark.parametrize('cell', CELLS)
+def test_a_file_of_bit_planes_gives_a_program_back(cell):
+    _, whole = traced(cell)
+    file = NativeFile(native_writer.serialized(whole, {}), 'a.lqn')
+    found = file.program()
+
+    def given(point):
+        return [IMAGES[:2, : point.side, : point.side, : point.channels]]
+
+    check_equal(found, whole, whole.points, given)
+    assert len(found.constants) == len(file._head._tables['constants'])
 
 
 @pytest.mark.parametrize('cell', FEWER_CELLS)

@@ -31,7 +31,6 @@ INSTALLED = ('imagenet-tf', 'switchable-')
 # Files and folders that are being written under names of their own, and go when the process ends.
 temporaries: set[Path] = set()
 
-
 # TensorFlow's switch of oneDNN, which is read when it is loaded.
 ONEDNN = 'TF_ENABLE_ONEDNN_OPTS'
 
@@ -60,7 +59,7 @@ def quiet(argv: Sequence[str] = ()) -> None:
 
 
 def with_onednn() -> None:
-    """Has TensorFlow compute with oneDNN where the processor has AVX2, if it is not loaded yet.
+    """Has TensorFlow, once it is loaded, compute with oneDNN where the processor has AVX2.
 
     By itself it does so on newer ones alone, those with VNNI or bfloat16; what others leave to it
     takes three quarters of the time or less. What the environment says already stays.

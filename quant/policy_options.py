@@ -14,6 +14,9 @@ from quant.quantizer import FLOAT_BITS, MOST_BITS
 # Fields of ``QuantizationOptions`` that say bits.
 BITS = ('qw', 'qa', 'stem_bits', 'head_bits')
 
+# Those of the body of a network, with the fields that name the quantizers of one half alone.
+_HALVES = {'qw': 'weight_quantizer', 'qa': 'activation_quantizer'}
+
 
 @dataclasses.dataclass(frozen=True)
 class QuantizationOptions:
@@ -68,7 +71,7 @@ class QuantizationOptions:
             rules.append(rule if isinstance(rule, Rule) else Rule(**rule))
         object.__setattr__(self, 'policy', tuple(rules))
         self._settle_bits()
-        for bits, half in (('qw', 'weight_quantizer'), ('qa', 'activation_quantizer')):
+        for bits, half in _HALVES.items():
             named = self._named(half)
             if named is not None and getattr(self, bits) == FLOAT_BITS:
                 object.__setattr__(self, bits, named)
@@ -233,7 +236,7 @@ class QuantizationOptions:
             raise ValueError(
                 'fixed_qa with private_basis: with one of its own, every size must update it'
             )
-        for bits, half in (('qw', 'weight_quantizer'), ('qa', 'activation_quantizer')):
+        for bits, half in _HALVES.items():
             self._check_half(bits, half)
         self._named('quantizer')
         if self.qa != FLOAT_BITS:

@@ -114,10 +114,10 @@ class Codebook(NamedTuple):
 class Quantizer:
     """Base of all quantizers: frozen dataclasses of their options, with methods that build graphs.
 
-    A method is one file with a subclass, and one line in the table above. ``weight`` and
-    ``activation`` create their variables through the tower, in the current variable scope, and
-    report the codebook to it; what they do not override has the answers of a quantizer that
-    learns by gradient alone.
+    A method is one file with a subclass, and one line in the table of ``quant.specs``. ``weight``
+    and ``activation`` create their variables through the tower, in the current variable scope, and
+    report the codebook to it; what they do not override has the answers of a quantizer that learns
+    by gradient alone.
 
     Attributes:
         bits: of a stored value.

@@ -294,6 +294,7 @@ def command(config: Config) -> str:
     known.update(data_defaults(config.net, config.dataset))
     if config.preset in PRESETS:
         known.update(PRESETS[config.preset].at(config.flat()))
+    # Bits that follow from other options are not said twice, unless the preset says others.
     for name, value in config.quantization.implied.items():
         if known[name] == value:
             known[name] = getattr(config, name)

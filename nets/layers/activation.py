@@ -137,31 +137,29 @@ class Activation(Normalisation):
         return self._quantized('input_quant', x, scope, role, relu=False, lower=lower)
 
     def _quantized(
-        self,
-        name: str,
-        x: tf.Tensor,
-        scope: str,
-        role: str,
-        *,
-        relu: bool,
-        lower: float,
-        channels: int | None = None,
+        self, name: str, x: tf.Tensor, scope: str, role: str, **values: Any
     ) -> tf.Tensor:
-        """``x`` as ``Quantization.activation`` gives it."""
+        """``x`` quantized as the point that is being built has it.
+
+        Args:
+            name: variable scope of the quantizer, below the current one.
+            x: images, or [N, C].
+            scope: by which the policy decides.
+            role: of the layers that it feeds.
+            **values: ``relu``, ``lower`` and ``channels`` as of ``Quantization.activation``.
+        """
         bits = self.quantization.own_bits('activation', scope, role)
         y = self.quantization.activation(
             name,
             x,
             scope=scope,
             role=role,
-            relu=relu,
-            lower=lower,
             # Exits and widths of a size share what is private.
             point=str(Point(size=self._point.size, bits=bits)),
             shared=str(Point(bits=bits)),
             strongest=self._is_strongest(bits),
             axis=self.axis if x.shape.rank == 4 else 1,
-            channels=channels,
+            **values,
         )
         return self.coded.activated(y, scope, role)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from nets.points import Point
 from quant.backend import tf
-from quant.quantizer import InitStd
+from quant.quantizer import FLOAT_BITS, InitStd
 from quant.scope import Quantization
 
 # Generated or cut kernels, which an inference graph computes once and keeps, see ``generate``.
@@ -192,7 +192,7 @@ class Kernels:
         )
         quantizer = self._quantization.policy.weight(scope, role)
         if quantizer is None:
-            return Kernel(_shaped(value, shape), 32, 0, False)
+            return Kernel(_shaped(value, shape), FLOAT_BITS, 0, False)
         stored = quantizer.stored_values(latent.value.shape[-1])
         packed = 0.0
         if quantizer.packed_bits != quantizer.bits:

@@ -51,7 +51,10 @@ class Rows:
         """``x`` with ``y``, which depends on what was taken, in place of these images.
 
         The memory of ``x`` is written over: who else reads it has to come before the choice or
-        ``y``, as a gate and a body do.
+        ``y``, as a gate and a body do. That counts every reader of an equal value in the graph:
+        TensorFlow computes equal expressions of the same operands once. What keeps networks that
+        share their images and variables apart is that each reads the variables by operations of
+        its own, which are never merged.
         """
         return self._changed(x, y, lambda: y, tf.raw_ops.InplaceUpdate)
 

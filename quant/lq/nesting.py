@@ -83,11 +83,9 @@ def sums(basis: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
 
     Args:
         basis: [K, C].
-        numbers: [C, L] of the codes; bits beyond K are left out.
+        numbers: [C, L] of the codes.
     """
-    bits = basis.shape[0]
-    own = tf.bitwise.bitwise_and(numbers, 2**bits - 1)
-    codes = tf.gather(code_table(bits, -1), own)  # [C, L, K]
+    codes = tf.gather(code_table(basis.shape[0], -1), numbers)  # [C, L, K]
     terms = codes * tf.transpose(basis)[:, None]
     return tf.transpose(tf.reduce_sum(terms, axis=2))
 

@@ -52,19 +52,18 @@ class Evaluation(Scored):
     borrowed: bool = False
 
     def parts(self) -> list[Evaluation]:
-        """The same at each precision of the network by itself; of one precision that is it."""
-        net = self.model.net
-        precisions = list(dict.fromkeys(point.bits for point in net.points))
+        """An evaluation of each precision of the network by itself.
+
+        Each has the score of them all; of a network of one precision it is this one.
+        """
+        precisions = list(dict.fromkeys(point.bits for point in self.model.net.points))
         if len(precisions) == 1:
             return [self]
         found = []
         for bits in precisions:
             config = self.model.config.at_bits([bits])
             model = Model(config, data_format=self.model.data_format, options=self.model.options)
-            columns = [k for k, point in enumerate(net.points) if point.bits == bits]
-            per_image = {name: one[:, columns] for name, one in self.score.per_image.items()}
-            score = dataclasses.replace(self.score, per_image=per_image)
-            found.append(dataclasses.replace(self, model=model, score=score))
+            found.append(dataclasses.replace(self, model=model))
         return found
 
     @property

@@ -116,10 +116,12 @@ class Exits:
         folder = evaluation.folder / 'exits'
         lines: list[str] = []
         latency: dict[str, dict[str, float]] = {}
+        held = _holdout_score(evaluation)
+        every = [str(point) for point in evaluation.model.net.points]
         for part in evaluation.parts():
-            held = _holdout_score(part)
             for size in part.model.net.sizes:
-                found = _record(part, size, held)
+                columns = [every.index(point) for point in _points(part.model, size)]
+                found = _record(part, size, columns, held)
                 write(part.folder, found)
                 latency |= _latency(found)
                 lines += [text(found), *map(str, draw(found, folder / f'{found.name}.png'))]
@@ -214,15 +216,22 @@ def _holdout_score(evaluation: Evaluation) -> Score | None:
     return score
 
 
-def _record(evaluation: Evaluation, size: int, held: Score | None) -> ExitRecord:
+def _record(
+    evaluation: Evaluation, size: int, columns: Sequence[int], held: Score | None
+) -> ExitRecord:
+    """The exits of one size.
+
+    Args:
+        evaluation: of one precision.
+        size: pixels.
+        columns: of the exits in what is kept of every image, shallowest first.
+        held: score on the hold-out images; None without these.
+    """
     model = evaluation.model
-    points = _points(model, size)
-    every = [str(point) for point in model.net.points]
-    columns = [every.index(point) for point in points]
     holdout = None if held is None else _columns(held, columns)
     return ExitRecord(
         size,
-        points,
+        _points(model, size),
         exit_madds(model, evaluation.layers, size),
         _columns(evaluation.score, columns),
         holdout,

@@ -1,11 +1,16 @@
-"""Networks of several precisions in training: several towers."""
+"""Networks of several precisions in training: several towers, and levels of whole numbers."""
 
 import numpy as np
 import pytest
 
+import imagenet_tf
+from engine.deployment import snapping
 from engine.graph.tower import Model
+from engine.runs import checkpoint
+from quant import integers
 from quant.backend import new_graph, tf
 from quant.updates import refit
+from scripts import snap
 from scripts.bench import train
 from tests import test_grid
 
@@ -54,3 +59,43 @@ def test_two_towers_train_as_one(spec):
     if spec != 'adabits':
         bases = [name for name in one if name.endswith('/basis')]
         assert {name.split('/')[-2] for name in bases} == {'b4', 'b2'}
+
+
+def test_the_last_epochs_have_whole_levels_at_every_precision(tmp_path, capsys):
+    """And a run without such epochs has them when it is snapped: of each precision, evaluated."""
+    flags = (
+        '--data animals28 -d 8 --mode preact --bits 4 2 --sizes 28 12 --steps_per_epoch 2 '
+        f'--epochs 2 --batch_size 8 --weight_quantizer {NESTED} --logdir'
+    ).split()
+    whole, learned = tmp_path / 'whole', tmp_path / 'learned'
+    assert imagenet_tf.main([*flags, str(whole), '--snap_epochs', '1']) == 0
+    assert imagenet_tf.main([*flags, str(learned)]) == 0
+    capsys.readouterr()
+    assert snap.main([str(learned), '--out', str(tmp_path / 'snapped')]) == 0
+    said = capsys.readouterr().out
+    assert all(point in said for point in ('s28-b4', 's28-b2', 's12-b4', 's12-b2'))
+    assert snapping.would_change(read(learned))
+    for folder in (whole, tmp_path / 'snapped'):
+        source = read(folder)
+        assert not snapping.would_change(source)
+        check_whole(source)
+
+
+def read(folder):
+    return checkpoint.read(checkpoint.find(str(folder), None, 'RUN'), flag='RUN')
+
+
+def check_whole(source):
+    """Every basis has levels that are whole numbers times a scale."""
+    counts = dict.fromkeys((4, 2), 0)
+    for name, basis in source.values.items():
+        if not name.endswith('/basis'):
+            continue
+        bits = len(basis)
+        numbers = np.arange(2**bits)[:, None] >> np.arange(bits) & 1  # [L, K]
+        signed = 'weight_quant' in name
+        codes = (2 * numbers - 1 if signed else numbers).astype(np.float32)
+        limits = (-127, 127) if signed else (0, 255)
+        assert integers.whole(codes @ basis, *limits) is not None, name
+        counts[bits] += 1
+    assert min(counts.values()) > 0

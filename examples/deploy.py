@@ -5,6 +5,7 @@
 The program in C is built where a compiler, libjpeg and cJSON are; see examples/c/Makefile.
 """
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,8 +30,9 @@ def main(run: str, file: str, image: str) -> int:
         made = subprocess.run(['make', '-C', HERE / 'c', f'PYTHON={sys.executable}', target])
         if made.returncode == 0:
             subprocess.run([HERE / 'c' / target, file, image], check=True)
-    print(f'browser: make -C {HERE / "web"}; cp {file} {HERE / "web"}')
-    print(f'         python -m http.server --directory {HERE / "web"}')
+    page = shlex.quote(str(HERE / 'web'))
+    print(f'browser: make -C {page}; cp {shlex.quote(file)} {page}')
+    print(f'         python -m http.server --directory {page}')
     return 0
 
 

@@ -1,6 +1,7 @@
 """examples/c: flags, texts and pixels with a runtime that writes down what it gets; real ones."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -273,6 +274,26 @@ def builds(tmp_path_factory):
         return folder / target
 
     return build
+
+
+def test_paths_with_spaces_and_the_python_of_make_setup(tmp_path):
+    """The default PYTHON is found from any folder; what it names is one word for the shell."""
+    if not shutil.which('make'):
+        pytest.skip('there is no make')
+    checkout = tmp_path / 'my nets'
+    shutil.copytree(SOURCES, checkout / 'examples' / 'c')
+    (checkout / 'runtime').mkdir()
+    shutil.copy(ROOT / 'runtime' / 'lqn.h', checkout / 'runtime')
+    python = checkout / '.venv' / 'bin' / 'python'
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "/a b/package"\n')
+    python.chmod(0o755)
+    command = ['make', '-n', '-C', checkout / 'examples' / 'c', 'build/classify_openvino']
+    done = subprocess.run([*command, 'build/classify_native'], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    words = shlex.split(done.stdout)
+    for word in ('/a b/package/include', '/a b/package/libs/libopenvino_c.so.*', '/a b/package'):
+        assert word in words
 
 
 @pytest.mark.slow

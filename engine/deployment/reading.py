@@ -207,6 +207,10 @@ class Reader:
         if function in ('add', 'multiply') and nodes.constant(x) is not None:
             x, y = y, x
         value = nodes.constant(y)
+        # Swish multiplies what its sigmoid reads by one.
+        if value is not None and function in ('multiply', 'divide') and value.tolist() in (1, [1]):
+            self._names[op.outputs[0].name] = self._name(x)
+            return
         if value is not None:
             part = self._part(value.reshape(-1), op, function)
             self._add(program.Arithmetic, op, x, function=function, y=part)

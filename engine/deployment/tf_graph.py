@@ -197,7 +197,8 @@ def _affine(w: Writer, operation: program.Affine, values: Values) -> tf.Tensor:
 
 
 def _flip(w: Writer, operation: program.Flip, values: Values) -> tf.Tensor:
-    return tf.gather(values[operation.x], [2, 1, 0], axis=3)
+    # Gathering them takes more than twice the time.
+    return tf.reverse(values[operation.x], [3])
 
 
 def _resize(w: Writer, operation: program.Resize, values: Values) -> tf.Tensor:

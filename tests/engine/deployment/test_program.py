@@ -180,6 +180,20 @@ def test_a_slice_is_a_crop():
 
 
 @pytest.mark.parametrize(
+    'build, kept',
+    [
+        (tf.nn.swish, ['Activation', 'Combine']),
+        (lambda x: tf.nn.relu(x / [1.0]), ['Activation']),
+        (lambda x: x * [1.0, 2.0], ['Arithmetic']),
+        (lambda x: x * 2.0, ['Arithmetic']),
+        (lambda x: x + 1.0, ['Arithmetic']),
+    ],
+)
+def test_factors_of_one_are_left_out(build, kept):
+    assert [type(one).__name__ for one in read(build)] == kept
+
+
+@pytest.mark.parametrize(
     'build, message',
     [
         (lambda x: tf.sin(x), 'no operation of a program stands for Sin'),

@@ -13,6 +13,7 @@ enum form {
     EACH_IN_FLOAT,    /* depthwise: [k, k', channels] */
     IN_WHOLE,         /* whole numbers, kernel int8 [k, k', in, out] as it is */
     IN_WHOLE_PAIRS,   /* kernel int16 by blocks of outputs and pairs of inputs */
+    IN_WHOLE_FOURS,   /* kernel int8 by blocks of outputs and fours of inputs, see below */
     EACH_IN_WHOLE,    /* depthwise: int8 [k, k', channels] */
     BY_TABLE,         /* kernel and input of at most 2 bits, see struct table_form */
     FORMS
@@ -20,6 +21,11 @@ enum form {
 
 /* The most planes that a kernel or an input of the form BY_TABLE has. */
 enum { PLANES = 2 };
+
+/* Of the form IN_WHOLE_FOURS. The kernel is [groups, blocks, taps, units, lanes, 4], int8, and behind it
+ * stand the sums of the weights of every output, int32 [groups, blocks, lanes]. Instructions want inputs
+ * with a sign, or without one: a set that packs them plus 128, or minus 128, zeros around a window too,
+ * takes 128 times this sum away again, or adds it. */
 
 /* Of the form BY_TABLE. A unit is four inputs, of 2 bits each: one byte, whose bits 0-3 are the low
  * bits of their codes and bits 4-7 the high ones. Signs of four weights make a number of 4 bits, the
@@ -44,8 +50,8 @@ struct table_form {
 /* A convolution: x [h, w, c] -> [oh, ow, o], groups of cg inputs and og outputs.
  *
  * Inputs are packed first, with zeros around: [rows, columns, groups, units], where a unit is a
- * float, an int16, a pair of int16, or the place of a unit in the sums of table_form, uint16. A window
- * is `segments` runs of `run` units at `offsets` from its first. */
+ * float, an int16, a pair of int16, four bytes, or the place of a unit in the sums of table_form, uint16.
+ * A window is `segments` runs of `run` units at `offsets` from its first. */
 struct convolution {
     enum form form;
     int h, w, c, oh, ow, o, kh, kw, stride, top, left, groups, cg, og;
@@ -75,9 +81,9 @@ struct steps {
 
 struct kernels {
     const char *name;
-    /* Lanes of blocks of outputs in the forms IN_FLOAT_BLOCKS, IN_WHOLE_PAIRS and BY_TABLE; 0: the
-     * set lacks the form. */
-    int float_lanes, pair_lanes, table_lanes;
+    /* Lanes of blocks of outputs in the forms IN_FLOAT_BLOCKS, IN_WHOLE_PAIRS, IN_WHOLE_FOURS and
+     * BY_TABLE; 0: the set lacks the form. */
+    int float_lanes, pair_lanes, four_lanes, table_lanes;
     /* Packs rows y0 to y1 of what a convolution reads. */
     void (*pack)(const struct convolution *one, const void *x, int y0, int y1, void *packed);
     /* Rows y0 to y1 of the results, float [y1 - y0, ow, o]. */

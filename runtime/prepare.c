@@ -45,7 +45,15 @@ static int unit_bytes(enum form form)
 
 static int unit_inputs(enum form form)
 {
-    return form == IN_WHOLE_PAIRS ? 2 : form == BY_TABLE ? 4 : 1;
+    if (form == IN_WHOLE_PAIRS)
+        return 2;
+    return form == IN_WHOLE_FOURS || form == BY_TABLE ? 4 : 1;
+}
+
+static bool is_by_blocks(enum form form)
+{
+    return form == IN_FLOAT_BLOCKS || form == IN_WHOLE_PAIRS || form == IN_WHOLE_FOURS ||
+           form == BY_TABLE;
 }
 
 /* Where the runs of a window begin. Of one group, a row of a window is one run. */
@@ -94,25 +102,42 @@ static void *float_blocks(struct pool *pool, const struct convolution *one, cons
     return made;
 }
 
-/* [groups, blocks, taps, pairs, lanes, 2] of int16. */
-static void *pair_blocks(struct pool *pool, const struct convolution *one, const int8_t *values,
+/* Weights of a unit, [lanes, inputs], from rows [inputs, o]; `sums` is NULL where they are int16. */
+static void set_unit(const int8_t *rows, int o, int inputs, int outputs, void *unit, int32_t *sums)
+{
+    int8_t *bytes = unit;
+    int16_t *shorts = unit;
+    for (int i = 0; i < outputs; i++) {
+        for (int k = 0; k < inputs; k++) {
+            int8_t weight = rows[(size_t)k * (size_t)o + (size_t)i];
+            if (sums)
+                bytes[i * 4 + k] = weight;
+            else
+                shorts[i * 2 + k] = weight;
+            if (sums)
+                sums[i] += weight;
+        }
+    }
+}
+
+/* [groups, blocks, taps, units, lanes, inputs] of int16 pairs; or of int8 fours, and their sums. */
+static void *unit_blocks(struct pool *pool, const struct convolution *one, const int8_t *values,
                          int lanes)
 {
-    int blocks = divided(one->og, lanes), taps = one->kh * one->kw, pairs = divided(one->cg, 2);
-    size_t count = (size_t)one->groups * (size_t)blocks * (size_t)taps * (size_t)pairs;
-    int16_t *made = pool_take(pool, count * (size_t)lanes * 2 * sizeof *made), *to = made;
+    bool fours = one->form == IN_WHOLE_FOURS;
+    int inputs = unit_inputs(one->form), units = divided(one->cg, inputs);
+    int blocks = divided(one->og, lanes), rows = one->kh * one->kw * units;
+    size_t row = (size_t)(4 * lanes), count = (size_t)(one->groups * blocks) * (size_t)rows * row;
+    size_t behind = fours ? (size_t)(one->groups * blocks) * row : 0;
+    uint8_t *made = pool_take(pool, count + behind), *to = made;
     for (int i = 0; made && i < one->groups * blocks; i++) {
         int first = i % blocks * lanes, group = i / blocks;
         int there = one->og - first < lanes ? one->og - first : lanes;
-        for (int tap = 0; tap < taps; tap++) {
-            for (int pair = 0; pair < pairs; pair++, to += 2 * lanes) {
-                for (int k = 0; k < 2 && 2 * pair + k < one->cg; k++) {
-                    const int8_t *from =
-                        values + weight_at(one, tap, 2 * pair + k, group * one->og + first);
-                    for (int o = 0; o < there; o++)
-                        to[2 * o + k] = from[o];
-                }
-            }
+        int32_t *sums = fours ? (int32_t *)(void *)(made + count) + i * lanes : NULL;
+        for (int k = 0; k < rows; k++, to += row) {
+            int c = k % units * inputs, left = one->cg - c;
+            const int8_t *from = values + weight_at(one, k / units, c, group * one->og + first);
+            set_unit(from, one->o, left < inputs ? left : inputs, there, to, sums);
         }
     }
     return made;
@@ -168,7 +193,10 @@ static bool fill(struct lqn *net, struct prepared *made, const struct convolutio
         made->kernel = float_blocks(&net->pool, one, values, net->kernels->float_lanes);
         break;
     case IN_WHOLE_PAIRS:
-        made->kernel = pair_blocks(&net->pool, one, whole, net->kernels->pair_lanes);
+        made->kernel = unit_blocks(&net->pool, one, whole, net->kernels->pair_lanes);
+        break;
+    case IN_WHOLE_FOURS:
+        made->kernel = unit_blocks(&net->pool, one, whole, net->kernels->four_lanes);
         break;
     case BY_TABLE:
         return table_kernel(net, made, whole, one);
@@ -184,7 +212,7 @@ static bool make_kernel(struct lqn *net, struct prepared *made, const struct con
 {
     size_t count = part_size(&made->part);
     struct pool scratch = {0};
-    bool moves = one->form == IN_FLOAT_BLOCKS || one->form == IN_WHOLE_PAIRS || one->form == BY_TABLE;
+    bool moves = is_by_blocks(one->form);
     struct pool *kept = moves ? &scratch : &net->pool;
     float *values = pool_take(is_whole ? &scratch : kept, count * sizeof *values);
     int8_t *whole = NULL;
@@ -221,7 +249,7 @@ static struct prepared *kernel_of(struct lqn *net, const struct part *part,
 
 /* The forms that a convolution can have, the best first, ended by FORMS. */
 static void forms_of(const struct lqn *net, const struct convolution *one, bool is_whole,
-                     enum form forms[4])
+                     enum form forms[5])
 {
     int count = 0;
     bool each = one->cg == 1 && one->og == 1 && one->groups > 1;
@@ -231,6 +259,8 @@ static void forms_of(const struct lqn *net, const struct convolution *one, bool 
     } else if (is_whole) {
         if (kernels->table_lanes)
             forms[count++] = BY_TABLE;
+        if (kernels->four_lanes)
+            forms[count++] = IN_WHOLE_FOURS;
         if (kernels->pair_lanes)
             forms[count++] = IN_WHOLE_PAIRS;
         forms[count++] = IN_WHOLE;
@@ -259,7 +289,7 @@ struct convolution *convolution_make(struct lqn *net, struct plan *plan, const s
     }
     const struct operation *encoder = plan->tensors[one->x].encoder;
     const struct steps *steps = encoder ? plan->quantizers[encoder->out] : NULL;
-    enum form forms[4];
+    enum form forms[5];
     forms_of(net, found, is_whole, forms);
     for (int i = 0; forms[i] != FORMS; i++) {
         found->form = forms[i];

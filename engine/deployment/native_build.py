@@ -35,6 +35,8 @@ FLAGS = (
 # What the compiler is told for files of kernels, by processor.
 OWN_FLAGS = {('avx2.c', 'x86_64'): ('-mavx2', '-mfma')}
 LIBRARIES = ('-lm', '-lpthread')
+# Other names of machines.
+NAMES = {'AMD64': 'x86_64'}
 
 
 def compiler() -> list[str] | None:
@@ -66,18 +68,42 @@ def build(made: Path, flags: Sequence[str] = (), machine: str | None = None) -> 
     command = compiler()
     if command is None:
         raise OSError(f'no C compiler found; {REMEDY}')
-    machine = machine or {'AMD64': 'x86_64'}.get(platform.machine(), platform.machine())
+    link(command, native_library.sources(), made, '-shared', flags, machine)
+    return made
+
+
+def link(
+    command: Sequence[str],
+    sources: Sequence[Path],
+    made: Path,
+    kind: str,
+    flags: Sequence[str] = (),
+    machine: str | None = None,
+) -> None:
+    """Compiles each file with its own flags, and links them.
+
+    Args:
+        command: the compiler.
+        sources: files in C.
+        made: the file to make; one that is there is replaced.
+        kind: of the file: ``-shared``, ``-static``, ``-pie``.
+        flags: further ones of the compiler.
+        machine: that it is for; default: this one.
+
+    Raises:
+        subprocess.CalledProcessError: the compiler fails.
+    """
+    machine = machine or NAMES.get(platform.machine(), platform.machine())
     with tempfile.TemporaryDirectory(dir=made.parent, prefix='.build-') as place:
         objects = []
-        for source in native_library.sources():
+        for source in sources:
             target = str(Path(place) / f'{source.stem}.o')
             own = OWN_FLAGS.get((source.name, machine), ())
             _run([*command, *FLAGS, *own, *flags, '-c', str(source), '-o', target])
             objects.append(target)
         linked = Path(place) / made.name
-        _run([*command, *flags, '-shared', '-o', str(linked), *objects, *LIBRARIES])
+        _run([*command, *flags, kind, '-o', str(linked), *objects, *LIBRARIES])
         linked.replace(made)
-    return made
 
 
 def _run(command: Sequence[str]) -> None:

@@ -59,6 +59,8 @@ SWITCHES = {
     'enable_resource_variables',
     'disable_resource_variables',
 }
+# Calls that change an environment.
+CHANGES = ('setdefault', 'update', 'pop', 'putenv')
 
 
 def imports(tree):
@@ -69,8 +71,13 @@ def imports(tree):
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, 'relative import'
             yield from (f'{node.module}.{alias.name}' for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith('import_module'):
+        elif isinstance(node, ast.Call) and last(node.func) == 'import_module':
             yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant))
+
+
+def last(node):
+    """The last part of a name with dots; what has none is ''."""
+    return getattr(node, 'attr', getattr(node, 'id', ''))
 
 
 def room(name):
@@ -100,10 +107,9 @@ def faults(path, source):
     for top in sorted(tops & set(OWNERS)):
         if path != OWNERS[top]:
             found.append(f'{path} imports {top}')
-    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    for name in sorted(called):
-        if name.rpartition('.')[2] in SWITCHES:
-            found.append(f'{path} calls {name}')
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    switches = {ast.unparse(func) for func in calls if last(func) in SWITCHES}
+    found += [f'{path} calls {name}' for name in sorted(switches)]
     if path not in PROGRAMS and sets_environment(tree):
         found.append(f'{path} sets the environment')
     return found
@@ -117,9 +123,8 @@ def sets_environment(tree):
             target = ast.unparse(node.value)
         elif isinstance(node, ast.AugAssign):
             target = ast.unparse(node.target)
-        elif isinstance(node, ast.Call):
-            called, _, method = ast.unparse(node.func).rpartition('.')
-            target = called if method in ('setdefault', 'update', 'pop', 'putenv') else ''
+        elif isinstance(node, ast.Call) and last(node.func) in CHANGES:
+            target = ast.unparse(node.func).rpartition('.')[0]
         if target in ('os.environ', 'environ', 'os'):
             return True
     return False

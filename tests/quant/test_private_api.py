@@ -18,16 +18,17 @@ DOCUMENTED = ('os._exit', 'sys._current_frames')
 def uses(source):
     """Private attributes of objects that are not the class's own."""
     found = []
-    tree = ast.parse(source)
+    nodes = list(ast.walk(ast.parse(source)))
+    private = []
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and node.attr.startswith('_'):
+            private.append(node)
     # What the file itself defines.
-    known = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    for node in ast.walk(tree):
-        stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-        if stored and ast.unparse(node.value) == 'self':
+    known = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    for node in private:
+        if isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == 'self':
             known.add(node.attr)
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Attribute) or not node.attr.startswith('_'):
-            continue
+    for node in private:
         own = ast.unparse(node.value) in ('self', 'cls') or 'super(' in ast.unparse(node.value)
         if node.attr in known or ast.unparse(node) in DOCUMENTED:
             continue

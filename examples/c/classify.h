@@ -1,4 +1,4 @@
-/* What the parts of the two programs share. */
+/* What the parts of the programs share. */
 #ifndef CLASSIFY_H
 #define CLASSIFY_H
 
@@ -53,7 +53,7 @@ int model_within(const struct model *model, const char *budget);
 /* The name of a class; NULL where the file has none. */
 const char *model_class(const struct model *model, size_t label);
 
-/* onnx.c, or classify_native.c: the text of that name, parsed; NULL where there is none. */
+/* onnx.c, or native.c: the text of that name, parsed; NULL where there is none. */
 struct cJSON *read_text(const struct model *model, const char *name);
 
 /* onnx.c: the file with its input `point` fixed: a runtime that knows the point computes the shapes and

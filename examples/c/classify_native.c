@@ -3,11 +3,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include <cjson/cJSON.h>
-
-#include "../../runtime/lqn.h"
+#include "native.h"
 
 struct network {
     struct lqn *lqn;
@@ -15,28 +12,10 @@ struct network {
     char runtime[48];
 };
 
-/* The file in the library, which is opened once for its texts and its points. */
-static struct lqn *opened(const struct model *model)
-{
-    static struct lqn *lqn;
-    char why[LQN_TEXT];
-    if (!lqn)
-        lqn = lqn_open_bytes(model->bytes, model->size, why, sizeof why);
-    if (!lqn)
-        fail("%s: %s", model->path, why);
-    return lqn;
-}
-
-cJSON *read_text(const struct model *model, const char *name)
-{
-    const char *text = lqn_text(opened(model), name);
-    return text ? cJSON_Parse(text) : NULL;
-}
-
 struct network *network_load(const struct model *model, int point)
 {
     struct network *network = allocate(1, sizeof *network);
-    network->lqn = opened(model);
+    network->lqn = native_opened(model);
     if (lqn_set_point(network->lqn, point))
         fail("%s: %s", model->path, lqn_error(network->lqn));
     network->logits = allocate((size_t)lqn_classes(network->lqn), sizeof *network->logits);

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 
@@ -244,3 +245,47 @@ def test_the_example_refines_its_answers(whole, tmp_path, capsys):
     points = [line.partition(':')[0] for line in capsys.readouterr().out.splitlines()]
     rest = whole.stat().st_size - first.stat().st_size
     assert points == ['s16-b2', f'{rest} bytes more', 's16-b4', 's16-b2']
+
+
+@pytest.fixture(scope='module')
+def refine_in_c(library, tmp_path_factory):
+    """The program of examples/c."""
+    if not shutil.which('make') or not shutil.which('cc') or not native_library.path().exists():
+        pytest.skip('there is no make or no C compiler')
+    folder = tmp_path_factory.mktemp('build')
+    settings = [f'BUILD={folder}', f'LIBRARY={native_library.path()}', 'CFLAGS=-O0']
+    done = subprocess.run(
+        ['make', '-C', ROOT / 'examples' / 'c', *settings, folder / 'refine'],
+        capture_output=True,
+        text=True,
+    )
+    if 'No such file or directory' in done.stderr:
+        pytest.skip(f'a library is not installed: {done.stderr.strip()}')
+    assert done.returncode == 0, done.stderr
+    return folder / 'refine'
+
+
+def test_the_example_in_c_refines_its_answers(refine_in_c, whole, tmp_path):
+    """With the probabilities of ``Predictor``; a rest that lacks bytes is refused."""
+    first, image = tmp_path / 'first.lqn', tmp_path / 'image.jpg'
+    exported(whole, '--bits-first', '2', '--out', first)
+    Image.fromarray(IMAGES[0]).save(image)
+    rest = whole.read_bytes()[first.stat().st_size :]
+    predictor = Predictor(whole)
+    lines = {}
+    for point in predictor.points:
+        answer = predictor(str(image), point=point)
+        lines[point] = f'{point}: class {answer.label} {answer.score:.3f}'
+
+    def refined(given):
+        return subprocess.run(
+            [refine_in_c, first, '/dev/stdin', image], input=given, capture_output=True
+        )
+
+    done = refined(rest)
+    assert (done.returncode, done.stderr) == (0, b'')
+    expected = [lines['s16-b2'], f'{len(rest)} bytes more', lines['s16-b4'], lines['s16-b2']]
+    assert done.stdout.decode().splitlines() == expected
+    done = refined(rest[:-64])
+    assert done.stdout.decode().splitlines() == [lines['s16-b2']]
+    assert done.returncode == 2 and done.stderr.startswith(b'refine: /dev/stdin: ')

@@ -173,6 +173,7 @@ const struct kernels AVX2 = {
     .float_lanes = LANES,
     .pair_lanes = LANES,
     .table_lanes = TABLE_LANES,
+    .signs = table_signs,
     .pack = pack,
     .convolve = convolve,
     .arithmetic = arithmetic,

@@ -187,6 +187,23 @@ INLINE void table_block(const struct patch *patch, const uint8_t *kernel, size_t
     }
 }
 
+/* Rows of signs: outputs of the two halves by turns, of each the bits of four inputs. */
+static void table_signs(const uint64_t bits[4], uint8_t *lanes)
+{
+    /* Which byte of 32 bits has the output of a lane, and which of its bits that is. */
+    const __m256i place = _mm256_setr_epi64x(0x0200020002000200, 0x0200020002000200,
+                                             0x0301030103010301, 0x0301030103010301);
+    const __m256i bit = _mm256_setr_epi64x(0x0808040402020101, (long long)0x8080404020201010,
+                                           0x0808040402020101, (long long)0x8080404020201010);
+    __m256i found = _mm256_setzero_si256();
+    UNROLLED for (int i = 0; i < 4; i++) {
+        __m256i given = _mm256_shuffle_epi8(_mm256_set1_epi32((int)(uint32_t)bits[i]), place);
+        __m256i is = _mm256_cmpeq_epi8(_mm256_and_si256(given, bit), bit);
+        found = _mm256_or_si256(found, _mm256_and_si256(is, _mm256_set1_epi8((char)(1 << i))));
+    }
+    _mm256_storeu_si256((__m256i *)(void *)lanes, found);
+}
+
 /* Bits of the codes of 32 whole numbers: of each, which of three bytes it is, as two bits. */
 struct packer {
     __m256i value[3], low[3], high[3];

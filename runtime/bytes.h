@@ -21,6 +21,12 @@ static inline uint64_t u64_at(const uint8_t *at)
     return (uint64_t)u32_at(at) | (uint64_t)u32_at(at + 4) << 32;
 }
 
+static inline void put_u64(uint8_t *at, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        at[i] = (uint8_t)(value >> 8 * i);
+}
+
 static inline float f32_at(const uint8_t *at)
 {
     uint32_t bits = u32_at(at);

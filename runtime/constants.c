@@ -1,38 +1,9 @@
-/* Numbers of a file: checksums, and constants by codes, bands or as they are. */
+/* Numbers of a file: constants by codes, bands or as they are. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "bytes.h"
 #include "file.h"
-
-/* Tables of the remainders of eight bytes at a time (slicing by 8). */
-static uint32_t remainder_of(uint32_t byte)
-{
-    for (int bit = 0; bit < 8; bit++)
-        byte = byte >> 1 ^ (byte & 1 ? 0xEDB88320u : 0);
-    return byte;
-}
-
-uint32_t checksum(const uint8_t *bytes, size_t size)
-{
-    uint32_t table[8][256];
-    for (uint32_t i = 0; i < 256; i++)
-        table[0][i] = remainder_of(i);
-    for (int k = 1; k < 8; k++) {
-        for (uint32_t i = 0; i < 256; i++)
-            table[k][i] = table[k - 1][i] >> 8 ^ table[0][table[k - 1][i] & 255];
-    }
-    uint32_t sum = 0xFFFFFFFF;
-    for (; size >= 8; size -= 8, bytes += 8) {
-        uint32_t low = u32_at(bytes) ^ sum, high = u32_at(bytes + 4);
-        sum = table[7][low & 255] ^ table[6][low >> 8 & 255] ^ table[5][low >> 16 & 255] ^
-              table[4][low >> 24] ^ table[3][high & 255] ^ table[2][high >> 8 & 255] ^
-              table[1][high >> 16 & 255] ^ table[0][high >> 24];
-    }
-    for (; size; size--, bytes++)
-        sum = sum >> 8 ^ table[0][(sum ^ *bytes) & 255];
-    return ~sum;
-}
 
 size_t part_size(const struct part *part)
 {
@@ -66,9 +37,9 @@ static void codes_from(const struct file *file, const struct constant *constant,
         const uint8_t *plane = file->bytes + file->blocks[codes->first + (uint32_t)p].place;
         size_t i = 0;
         for (; first % 8 == 0 && i + 8 <= count; i += 8) {
-            uint64_t bits = spread(plane[(first + i) / 8]);
-            for (int k = 0; k < 8; k++)
-                row[i + (size_t)k] = (uint8_t)(row[i + (size_t)k] << 1 | (bits >> 8 * k & 1));
+            /* No code has eight bits before its last one comes. */
+            uint64_t eight = u64_at(row + i) << 1 | spread(plane[(first + i) / 8]);
+            put_u64(row + i, eight);
         }
         for (; i < count; i++)
             row[i] = (uint8_t)(row[i] << 1 | (plane[(first + i) / 8] >> (first + i) % 8 & 1));
@@ -97,6 +68,15 @@ static size_t row_at(const struct rows *rows, size_t index)
     size_t k = index % (size_t)rows->used[2], rest = index / (size_t)rows->used[2];
     size_t j = rest % (size_t)rows->used[1], i = rest / (size_t)rows->used[1];
     return (i * (size_t)rows->whole[1] + j) * (size_t)rows->whole[2] + k;
+}
+
+void part_rows(const struct file *file, const struct part *part, size_t *starts)
+{
+    const struct constant *constant = &file->constants[part->constant];
+    struct rows rows = rows_of(constant, part);
+    size_t count = part_size(part) / (size_t)rows.used[3];
+    for (size_t i = 0; i < count; i++)
+        starts[i] = row_at(&rows, i) * (size_t)rows.whole[3];
 }
 
 bool part_codes(const struct file *file, const struct part *part, uint8_t *codes)
@@ -155,6 +135,19 @@ static bool banded_row(const struct file *file, const struct constant *constant,
     for (size_t j = 0; j < width && start + j < (size_t)count; j++)
         row[start + j] = number(constant, block + 4 * rows, row_index * width + j);
     return true;
+}
+
+const float *part_in_place(const struct file *file, const struct part *part)
+{
+    const struct constant *constant = &file->constants[part->constant];
+    bool whole = constant->kind == PLAIN && !constant->is_int8;
+    for (int axis = 0; axis < AXES; axis++)
+        whole = whole && part->extents[axis] == constant->extents[axis];
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (whole)
+        return (const float *)(const void *)(file->bytes + file->blocks[constant->block].place);
+#endif
+    return NULL;
 }
 
 bool part_values(const struct file *file, const struct part *part, float *values,

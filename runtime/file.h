@@ -154,6 +154,12 @@ int parts_of(int kind);
 bool part_values(const struct file *file, const struct part *part, float *values,
                  struct complaint why);
 
+/* Where each row along the last axis of a part begins in its constant. */
+void part_rows(const struct file *file, const struct part *part, size_t *starts);
+
+/* The values of a part where they lie in the file as a machine has them; else NULL. */
+const float *part_in_place(const struct file *file, const struct part *part);
+
 /* The codes of a part of a coded constant, of the same shape; false where one is no level. */
 bool part_codes(const struct file *file, const struct part *part, uint8_t *codes);
 

@@ -84,6 +84,9 @@ struct kernels {
     /* Lanes of blocks of outputs in the forms IN_FLOAT_BLOCKS, IN_WHOLE_PAIRS, IN_WHOLE_FOURS and
      * BY_TABLE; 0: the set lacks the form. */
     int float_lanes, pair_lanes, four_lanes, table_lanes;
+    /* Of the form BY_TABLE, a row of the kernel of one plane: bits of four inputs by output. NULL: in
+     * plain C. */
+    void (*signs)(const uint64_t bits[4], uint8_t *lanes);
     /* Packs rows y0 to y1 of what a convolution reads. */
     void (*pack)(const struct convolution *one, const void *x, int y0, int y1, void *packed);
     /* Rows y0 to y1 of the results, float [y1 - y0, ow, o]. */

@@ -43,7 +43,7 @@ static struct lqn *made_of(uint8_t *bytes, size_t size, struct complaint why)
 struct lqn *lqn_open_bytes(const void *bytes, size_t size, char *why, size_t room)
 {
     struct complaint said = {why, room};
-    uint8_t *copy = malloc(size ? size : 1);
+    uint8_t *copy = take_memory(size);
     if (!copy) {
         wrong(said, "there is not enough memory");
         return NULL;
@@ -59,7 +59,7 @@ struct lqn *lqn_open(const char *path, char *why, size_t room)
     long size = -1;
     if (file && !fseek(file, 0, SEEK_END))
         size = ftell(file);
-    uint8_t *bytes = size >= 0 ? malloc((size_t)size + 1) : NULL;
+    uint8_t *bytes = size >= 0 ? take_memory((size_t)size) : NULL;
     bool good = bytes && !fseek(file, 0, SEEK_SET) && fread(bytes, 1, (size_t)size, file) == (size_t)size;
     if (!good)
         wrong(said, "cannot be read: %s", strerror(errno));
@@ -74,7 +74,7 @@ struct lqn *lqn_open(const char *path, char *why, size_t room)
 int lqn_append(struct lqn *net, const void *bytes, size_t size)
 {
     size_t before = net->file.size;
-    uint8_t *whole = size <= SIZE_MAX - before ? malloc(before + size) : NULL;
+    uint8_t *whole = size <= SIZE_MAX - before ? take_memory(before + size) : NULL;
     struct file longer;
     if (!whole) {
         wrong(complaint(net), "there is not enough memory");
@@ -138,7 +138,7 @@ static bool grow(uint8_t **memory, size_t *size, size_t needed)
     if (*memory && needed <= *size)
         return true;
     free(*memory);
-    *memory = take_zeros(needed);
+    *memory = take_memory(needed);
     *size = *memory ? needed : 0;
     return *memory;
 }

@@ -1,10 +1,22 @@
 /* Memory: pools, and places of tensors in the arena of a point. */
+#define _DEFAULT_SOURCE /* for madvise */
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "planner.h"
 
-enum { ALIGNED = 64 };
+enum { ALIGNED = 64, HUGE_PAGE = 1 << 21 };
+
+/* Each piece is a chunk of its own where a sanitizer is to see where it ends. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { FIRST_CHUNK = 0 };
+#else
+enum { FIRST_CHUNK = 1 << 16 };
+#endif
 
 static const size_t MOST_MEMORY = (size_t)1 << 31;
 
@@ -13,28 +25,55 @@ size_t rounded_up(size_t size)
     return (size + ALIGNED) / ALIGNED * ALIGNED;
 }
 
+void *take_memory(size_t size)
+{
+    size_t unit = size < HUGE_PAGE ? ALIGNED : HUGE_PAGE, whole = (size / unit + 1) * unit;
+    void *memory = whole > size ? aligned_alloc(unit, whole) : NULL;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    /* The first touch of every page of 4 kB would take longer than what is done with it. */
+    if (memory && unit == HUGE_PAGE)
+        madvise(memory, whole, MADV_HUGEPAGE);
+#endif
+    return memory;
+}
+
 void *take_zeros(size_t size)
 {
-    size_t whole = rounded_up(size);
-    void *memory = whole > size ? aligned_alloc(ALIGNED, whole) : NULL;
+    void *memory = take_memory(size);
     if (memory)
-        memset(memory, 0, whole);
+        memset(memory, 0, size);
     return memory;
+}
+
+/* Room for at least so many bytes, all zero. */
+static bool add_chunk(struct pool *pool, size_t size)
+{
+    size_t next = pool->size && FIRST_CHUNK ? 2 * pool->size : FIRST_CHUNK;
+    /* A byte less than huge pages: memory is rounded up. */
+    next = next < HUGE_PAGE ? next : HUGE_PAGE - 1;
+    next = size < next ? next : size;
+    void **items = realloc(pool->items, (pool->count + 1) * sizeof *items);
+    if (!items)
+        return false;
+    pool->items = items;
+    items[pool->count] = take_zeros(next);
+    if (!items[pool->count])
+        return false;
+    pool->count++;
+    pool->size = next;
+    pool->used = 0;
+    return true;
 }
 
 void *pool_take(struct pool *pool, size_t size)
 {
-    if (pool->count == pool->room) {
-        size_t room = pool->room ? 2 * pool->room : 64;
-        void **items = realloc(pool->items, room * sizeof *items);
-        if (!items)
-            return NULL;
-        pool->items = items;
-        pool->room = room;
-    }
-    void *memory = take_zeros(size);
-    if (memory)
-        pool->items[pool->count++] = memory;
+    size_t whole = rounded_up(size);
+    if (whole < size)
+        return NULL;
+    if ((!pool->count || whole > pool->size - pool->used) && !add_chunk(pool, whole))
+        return NULL;
+    void *memory = (uint8_t *)pool->items[pool->count - 1] + pool->used;
+    pool->used += whole;
     return memory;
 }
 

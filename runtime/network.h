@@ -9,13 +9,16 @@
 
 /* Memory that is given back all at once. */
 struct pool {
-    void **items;
-    size_t count, room;
+    void **items;      /* chunks */
+    size_t count;
+    size_t size, used; /* of the last one, bytes */
 };
 
 /* The next multiple of 64 above a size. */
 size_t rounded_up(size_t size);
-/* Zeros, at a multiple of 64 bytes; NULL where there is no more memory. */
+/* Memory at a multiple of 64 bytes; NULL where there is no more. */
+void *take_memory(size_t size);
+/* Likewise, zeros. */
 void *take_zeros(size_t size);
 void *pool_take(struct pool *pool, size_t size);
 void pool_free(struct pool *pool);
@@ -92,7 +95,7 @@ struct prepared {
     struct part part;
     enum form form;
     int groups;
-    void *kernel;
+    const void *kernel;
     struct table_form table; /* of the form BY_TABLE, without the input's part */
 };
 

@@ -186,7 +186,7 @@ static struct prepared *entry(struct lqn *net, const struct part *part, enum for
 
 /* Brings a kernel into the order of a form; `values` and `whole` are [k, k', in, out]. */
 static bool fill(struct lqn *net, struct prepared *made, const struct convolution *one,
-                 float *values, int8_t *whole)
+                 const float *values, int8_t *whole)
 {
     switch (made->form) {
     case IN_FLOAT_BLOCKS:
@@ -201,7 +201,7 @@ static bool fill(struct lqn *net, struct prepared *made, const struct convolutio
     case BY_TABLE:
         return table_kernel(net, made, whole, one);
     default:
-        made->kernel = whole ? (void *)whole : (void *)values;
+        made->kernel = whole ? (const void *)whole : (const void *)values;
     }
     return made->kernel;
 }
@@ -214,10 +214,15 @@ static bool make_kernel(struct lqn *net, struct prepared *made, const struct con
     struct pool scratch = {0};
     bool moves = is_by_blocks(one->form);
     struct pool *kept = moves ? &scratch : &net->pool;
-    float *values = pool_take(is_whole ? &scratch : kept, count * sizeof *values);
+    const float *values = moves ? part_in_place(&net->file, &made->part) : NULL;
     int8_t *whole = NULL;
-    bool good = values || wrong(why, "there is not enough memory");
-    good = good && part_values(&net->file, &made->part, values, why);
+    bool good = true;
+    if (!values) {
+        float *read = pool_take(is_whole ? &scratch : kept, count * sizeof *read);
+        good = read || wrong(why, "there is not enough memory");
+        good = good && part_values(&net->file, &made->part, read, why);
+        values = read;
+    }
     if (good && is_whole) {
         whole = whole_numbers(kept, values, count);
         good = whole || wrong(why, "is damaged: a weight is no whole number of 8 bits");

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "network.h"
 
 enum { LEVELS = 4, UNIT = 4, BYTE_MOST = 255, SHORT_MOST = 32767 };
@@ -59,9 +60,16 @@ static bool find_levels(const int8_t *whole, size_t rows, int channels,
     return true;
 }
 
-/* Takes levels and codes as the file has them; false where they do not serve. */
+/* Bits of codes, which are signs of weights; rows along the last axis begin at `starts`. */
+struct sign_rows {
+    const uint8_t *plane[PLANES];
+    size_t bytes; /* of a plane */
+    size_t *starts;
+};
+
+/* Takes levels and planes as the file has them; false where they do not serve. */
 static bool take_levels(const struct file *file, const struct part *part, int channels,
-                        struct channel_levels *levels, uint8_t *codes)
+                        struct channel_levels *levels, struct sign_rows *rows)
 {
     const struct constant *constant = &file->constants[part->constant];
     if (constant->kind != CODED || constant->levels > LEVELS)
@@ -70,7 +78,15 @@ static bool take_levels(const struct file *file, const struct part *part, int ch
     if (!table)
         return false;
     part_levels(file, part, table);
-    bool good = part_codes(file, part, codes);
+    part_rows(file, part, rows->starts);
+    const struct codes *codes = &file->codes[constant->codes];
+    rows->bytes = (size_t)(codes->weights + 7) / 8;
+    for (int p = 0; p < constant->bits; p++)
+        rows->plane[p] = file->bytes + file->blocks[codes->first + (uint32_t)p].place;
+    bool good = true;
+    /* Of three levels, no code is 3. */
+    for (size_t i = 0; constant->levels == 3 && i < rows->bytes; i++)
+        good = good && !(rows->plane[0][i] & rows->plane[1][i]);
     for (int o = 0; o < channels; o++) {
         for (int k = 0; good && k < constant->levels; k++) {
             float level = table[k * channels + o];
@@ -83,45 +99,78 @@ static bool take_levels(const struct file *file, const struct part *part, int ch
     return good;
 }
 
-/* Where output o of a group has its number in the rows of a block: halves by turns. */
-static int lane_of(int o, int lanes)
+/* Makes rows of signs of codes [rows, channels], in `room` for all planes. */
+static void take_codes(const uint8_t *codes, size_t count, int channels, int planes, uint8_t *room,
+                       struct sign_rows *rows)
 {
-    int place = o % lanes, half = lanes / 2;
-    return place < half ? 2 * place : 2 * (place - half) + 1;
+    rows->bytes = (count + 7) / 8;
+    memset(room, 0, rows->bytes * (size_t)planes);
+    for (int p = 0; p < planes; p++, room += rows->bytes) {
+        for (size_t i = 0; i < count; i++)
+            room[i / 8] |= (uint8_t)((codes[i] >> (planes - 1 - p) & 1) << i % 8);
+        rows->plane[p] = room;
+    }
+    for (size_t i = 0; i < count / (size_t)channels; i++)
+        rows->starts[i] = i * (size_t)channels;
 }
 
-/* Signs of a unit of four rows of codes [4, outputs], by plane; rows that lack are NULL. */
-static void unit_signs(const uint8_t *const rows[UNIT], int outputs, bool high, uint8_t *signs)
+/* Up to 64 bits of a plane, from a bit on. */
+static uint64_t bits_at(const struct sign_rows *rows, int plane, size_t first, int count)
 {
-    memset(signs, 0, (size_t)outputs);
-    for (int i = 0; i < UNIT && rows[i]; i++) {
-        const uint8_t *restrict row = rows[i];
-        for (int o = 0; o < outputs; o++)
-            signs[o] |= (uint8_t)((high ? row[o] >> 1 : row[o] & 1) << i);
+    const uint8_t *bytes = rows->plane[plane] + first / 8;
+    size_t left = rows->bytes - first / 8, shift = first % 8;
+    uint8_t room[16] = {0};
+    if (left < 9)
+        bytes = memcpy(room, bytes, left);
+    uint64_t bits = u64_at(bytes) >> shift;
+    if (shift)
+        bits |= (uint64_t)bytes[8] << (64 - shift);
+    return count < 64 ? bits & (((uint64_t)1 << count) - 1) : bits;
+}
+
+/* A row of signs in plain C: outputs of the two halves by turns. */
+static void plain_signs(const uint64_t bits[UNIT], int lanes, uint8_t *signs)
+{
+    for (int o = 0; o < lanes; o++) {
+        int half = lanes / 2, lane = o < half ? 2 * o : 2 * (o - half) + 1;
+        signs[lane] = 0;
+        for (int i = 0; i < UNIT; i++)
+            signs[lane] |= (uint8_t)((bits[i] >> o & 1) << i);
     }
 }
 
-/* Rows of signs in the order of the kernel; `room` is for one row of all outputs. */
-static void set_signs(const struct convolution *one, const uint8_t *codes, int planes, int lanes,
-                      uint8_t *room, uint8_t *signs)
+/* Signs of a block of `there` outputs of a group, from the output `first` on. */
+static void block_signs(const struct kernels *kernels, const struct convolution *one,
+                        const struct sign_rows *rows, int planes, int first, int there,
+                        uint8_t *signs)
 {
     int taps = one->kh * one->kw, units = (one->cg + UNIT - 1) / UNIT;
-    int blocks = (one->og + lanes - 1) / lanes;
-    size_t row = (size_t)planes * (size_t)lanes, block = (size_t)(taps * units) * row;
     for (int unit = 0; unit < taps * units; unit++) {
-        const uint8_t *rows[UNIT] = {NULL};
-        for (int i = 0; i < UNIT && unit % units * UNIT + i < one->cg; i++)
-            rows[i] = codes + (size_t)(unit / units * one->cg + unit % units * UNIT + i) * (size_t)one->o;
-        for (int p = 0; p < planes; p++) {
-            /* Two levels are those of the last plane. */
-            unit_signs(rows, one->o, p < planes - 1, room);
-            uint8_t *to = signs + (size_t)unit * row + (size_t)(p * lanes);
-            for (int group = 0; group < one->groups; group++) {
-                for (int o = 0; o < one->og; o++)
-                    to[(size_t)(group * blocks + o / lanes) * block + (size_t)lane_of(o, lanes)] =
-                        room[group * one->og + o];
-            }
+        const size_t *starts = rows->starts + unit / units * one->cg + unit % units * UNIT;
+        int inputs = one->cg - unit % units * UNIT;
+        for (int p = 0; p < planes; p++, signs += kernels->table_lanes) {
+            uint64_t bits[UNIT] = {0};
+            for (int i = 0; i < UNIT && i < inputs; i++)
+                bits[i] = bits_at(rows, p, starts[i] + (size_t)first, there);
+            if (kernels->signs)
+                kernels->signs(bits, signs);
+            else
+                plain_signs(bits, kernels->table_lanes, signs);
         }
+    }
+}
+
+/* Signs in the order of the kernel. */
+static void set_signs(const struct kernels *kernels, const struct convolution *one,
+                      const struct sign_rows *rows, int planes, uint8_t *signs)
+{
+    int lanes = kernels->table_lanes, blocks = (one->og + lanes - 1) / lanes;
+    int units = (one->cg + UNIT - 1) / UNIT;
+    size_t block = (size_t)(one->kh * one->kw * units) * (size_t)(planes * lanes);
+    for (int i = 0; i < one->groups * blocks; i++, signs += block) {
+        int first = i % blocks * lanes;
+        int there = one->og - first < lanes ? one->og - first : lanes;
+        block_signs(kernels, one, rows, planes, i / blocks * one->og + first, there, signs);
     }
 }
 
@@ -147,17 +196,35 @@ static void set_factors(const struct channel_levels *levels, int planes, int32_t
 
 /* Memory for the kernel and the factors of a form; false where there is none. */
 static bool take_room(struct pool *pool, struct prepared *made, const struct convolution *one,
-                      int lanes, int planes, int32_t **constant)
+                      int lanes, int planes, uint8_t **signs, int32_t **constant)
 {
     int blocks = (one->og + lanes - 1) / lanes, units = (one->cg + UNIT - 1) / UNIT;
     size_t outputs = (size_t)(one->groups * blocks * lanes);
-    size_t signs = outputs * (size_t)(one->kh * one->kw * units * planes);
+    size_t count = outputs * (size_t)(one->kh * one->kw * units * planes);
     made->table.kernel_planes = planes;
-    made->kernel = pool_take(pool, signs);
+    made->kernel = *signs = pool_take(pool, count);
     *constant = pool_take(pool, outputs * sizeof **constant);
     for (int p = 0; p < planes; p++)
         made->table.factor[p] = pool_take(pool, outputs * sizeof **constant);
     return made->kernel && *constant && made->table.factor[0] && made->table.factor[planes - 1];
+}
+
+/* Levels of all outputs, and rows of signs; `room` is for codes and for planes. */
+static bool read_levels(const struct lqn *net, const struct prepared *made, const int8_t *whole,
+                        int channels, struct channel_levels *levels, struct sign_rows *rows,
+                        uint8_t *room, int *planes)
+{
+    size_t count = part_size(&made->part);
+    bool good = whole ? find_levels(whole, count / (size_t)channels, channels, levels, room)
+                      : take_levels(&net->file, &made->part, channels, levels, rows);
+    *planes = 1;
+    for (int o = 0; good && o < channels; o++) {
+        good = are_pairs(&levels[o]);
+        *planes = levels[o].count > 2 ? 2 : *planes;
+    }
+    if (good && whole)
+        take_codes(room, count, channels, *planes, room + count, rows);
+    return good;
 }
 
 bool table_kernel(struct lqn *net, struct prepared *made, const int8_t *whole,
@@ -166,18 +233,14 @@ bool table_kernel(struct lqn *net, struct prepared *made, const int8_t *whole,
     int lanes = net->kernels->table_lanes, planes = 1;
     size_t count = part_size(&made->part);
     struct channel_levels *levels = calloc((size_t)one->o, sizeof *levels);
-    uint8_t *codes = malloc(count + (size_t)one->o);
+    size_t *starts = malloc(count / (size_t)one->o * sizeof *starts);
+    uint8_t *room = whole ? malloc(2 * count + PLANES) : NULL;
+    struct sign_rows rows = {.starts = starts};
     int32_t *constant = NULL;
-    bool good = levels && codes;
-    if (good && !whole)
-        good = take_levels(&net->file, &made->part, one->o, levels, codes);
-    else if (good)
-        good = find_levels(whole, count / (size_t)one->o, one->o, levels, codes);
-    for (int o = 0; good && o < one->o; o++) {
-        good = are_pairs(&levels[o]);
-        planes = levels[o].count > 2 ? 2 : planes;
-    }
-    good = good && take_room(&net->pool, made, one, lanes, planes, &constant);
+    uint8_t *signs = NULL;
+    bool good = levels && starts && (room || !whole);
+    good = good && read_levels(net, made, whole, one->o, levels, &rows, room, &planes);
+    good = good && take_room(&net->pool, made, one, lanes, planes, &signs, &constant);
     int blocks = (one->og + lanes - 1) / lanes;
     for (int o = 0; good && o < one->o; o++) {
         size_t at = (size_t)(o / one->og * blocks * lanes + o % one->og);
@@ -186,9 +249,10 @@ bool table_kernel(struct lqn *net, struct prepared *made, const int8_t *whole,
             made->table.constant = constant;
     }
     if (good)
-        set_signs(one, codes, planes, lanes, codes + count, made->kernel);
+        set_signs(net->kernels, one, &rows, planes, signs);
     free(levels);
-    free(codes);
+    free(starts);
+    free(room);
     return good;
 }
 

@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "avx2_each.h"
 #include "avx2_table.h"
 
 /* Units of a group of a pixel are `bytes` long. The last pixel stands for those behind it. */
@@ -149,6 +150,8 @@ static void convolve(const struct convolution *one, const void *packed, int y0, 
 {
     if (one->form == BY_TABLE || one->form == IN_WHOLE_PAIRS || one->form == IN_FLOAT_BLOCKS)
         blocks(one, packed, y0, y1, out);
+    else if (one->form == EACH_IN_WHOLE && one->o >= EACH_LANES)
+        each_by_blocks(one, packed, y0, y1, out);
     else
         convolve_by_window(one, packed, y0, y1, out);
 }

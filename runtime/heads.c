@@ -159,14 +159,13 @@ static void concatenate(const struct lqn *net, const struct step *step, int y, f
 }
 
 /* Copies the results of one of several branches. */
-static bool choose(const struct lqn *net, const struct step *step, float *room)
+static bool choose(const struct lqn *net, const struct step *step)
 {
     const struct operation *one = step->head;
-    float number = row_of(net, step->x, 0, room)[0];
-    int branches = one->lists / one->results;
-    if (!(number >= 0 && number < (float)branches))
+    int number;
+    if (!branch_of(net, step, &number))
         return false;
-    const int32_t *branch = net->file.lists + one->first_list + (int)number * one->results;
+    const int32_t *branch = net->file.lists + one->first_list + number * one->results;
     for (int i = 0; i < one->results; i++) {
         const struct tensor *out = &net->plan->tensors[one->out + i];
         size_t wide = out->storage == FLOATS ? sizeof(float) : 1;
@@ -257,7 +256,7 @@ bool head_rows(struct lqn *net, const struct step *step, int y0, int y1, float *
             concatenate(net, step, y, tile, room);
             break;
         case CHOOSE:
-            return choose(net, step, room);
+            return choose(net, step);
         case NUMBER:
             tile[0] = (float)one->value;
             break;

@@ -96,17 +96,8 @@ static void find_last(const struct lqn *net, struct plan *plan)
 {
     for (int i = 0; i < plan->count; i++) {
         const struct step *step = &plan->steps[i];
-        const struct operation *head = step->head;
-        read_by(plan, step->x, i);
-        for (int k = 0; k < step->links; k++) {
-            const struct link *link = &plan->links[step->first_link + k];
-            if (link->kind == BY_TENSOR || link->kind == BY_PIXEL)
-                read_by(plan, link->tensor, i);
-        }
-        for (int k = 0; head && k < head->lists; k++) {
-            if (head->kind == CONCATENATE || head->kind == CHOOSE)
-                read_by(plan, net->file.lists[head->first_list + k], i);
-        }
+        for (int k = 0, read; (read = tensor_read(net, plan, step, k)) != NONE; k++)
+            read_by(plan, read, i);
     }
     read_by(plan, plan->graph->output, plan->count);
     for (int i = 0; i < plan->point->choices; i++)

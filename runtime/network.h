@@ -75,6 +75,7 @@ struct step {
     const float *numbers; /* shares of a resize, threshold of a choice */
     const struct band *bands; /* of the rows of shares */
     int pads[4];
+    bool decides; /* makes the number of a choice */
 };
 
 struct plan {
@@ -84,7 +85,8 @@ struct plan {
     struct tensor *tensors;
     const struct steps **quantizers; /* by tensor */
     struct step *steps;
-    int count; /* of steps */
+    int count;    /* of steps */
+    bool *needed; /* by step, as far as choices are made */
     struct link *links;
     int linked;
     size_t arena, packed, tile, work; /* bytes that a run needs */
@@ -147,6 +149,11 @@ const struct table_form *table_input(struct plan *plan, const struct prepared *m
 /* heads.c: rows y0 to y1 of what a step computes, before its links. False: a number is no branch. */
 bool head_rows(struct lqn *net, const struct step *step, int y0, int y1, float *tile, void *work);
 size_t head_work(const struct plan *plan, const struct step *step);
+
+/* order.c: marks the steps that a run needs, of which the first `done` were computed. */
+void mark_needed(const struct lqn *net, struct plan *plan, int done);
+/* The branch that the number says which a choice reads; false: there is no such branch. */
+bool branch_of(const struct lqn *net, const struct step *step, int *branch);
 
 /* Where a tensor lies in this run. */
 uint8_t *tensor_at(const struct lqn *net, int number);

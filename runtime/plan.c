@@ -203,7 +203,8 @@ static bool make(struct planner *planner)
         else if (!add_step(planner, one))
             return false;
     }
-    return plan_memory(planner->net, plan, planner->why);
+    return order_steps(planner->net, plan, planner->why) &&
+           plan_memory(planner->net, plan, planner->why);
 }
 
 struct plan *plan_make(struct lqn *net, const struct point *point, struct complaint why)

@@ -22,6 +22,11 @@ bool add_link(struct planner *planner, const struct operation *one, int current)
 
 bool same_extent(const struct tensor *a, const struct tensor *b);
 
+/* order.c: in which order steps are computed; those that nothing needs are left out. */
+bool order_steps(const struct lqn *net, struct plan *plan, struct complaint why);
+/* The tensors that a step reads, by place, some of them more than once; NONE behind the last. */
+int tensor_read(const struct lqn *net, const struct plan *plan, const struct step *step, int place);
+
 /* memory.c: where tensors lie, and how much memory a run needs. */
 bool plan_memory(const struct lqn *net, struct plan *plan, struct complaint why);
 

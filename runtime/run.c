@@ -145,8 +145,12 @@ static void tile_item(void *data, int item, int thread)
 
 bool plan_run(struct lqn *net, struct complaint why)
 {
-    for (int i = 0; i < net->plan->count; i++) {
-        const struct step *step = &net->plan->steps[i];
+    struct plan *plan = net->plan;
+    mark_needed(net, plan, 0);
+    for (int i = 0; i < plan->count; i++) {
+        const struct step *step = &plan->steps[i];
+        if (!plan->needed[i])
+            continue;
         struct running running = {.net = net, .step = step};
         if (step->convolution) {
             int items = (step->convolution->rows + PACKED_ROWS - 1) / PACKED_ROWS;
@@ -155,6 +159,8 @@ bool plan_run(struct lqn *net, struct complaint why)
         threads_share(net->threads, (step->h + step->rows - 1) / step->rows, tile_item, &running);
         if (atomic_load(&running.failed))
             return wrong(why, "chooses a branch that there is not");
+        if (step->decides)
+            mark_needed(net, plan, i + 1);
     }
     return true;
 }

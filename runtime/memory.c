@@ -9,7 +9,7 @@
 
 #include "planner.h"
 
-enum { ALIGNED = 64, HUGE_PAGE = 1 << 21 };
+enum { ALIGNED = 64, HUGE_PAGE = 1 << 21, GROWTH = 8, LARGE_CHUNK = 4 * HUGE_PAGE };
 
 /* Each piece is a chunk of its own where a sanitizer is to see where it ends. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -27,8 +27,9 @@ size_t rounded_up(size_t size)
 
 void *take_memory(size_t size)
 {
-    size_t unit = size < HUGE_PAGE ? ALIGNED : HUGE_PAGE, whole = (size / unit + 1) * unit;
-    void *memory = whole > size ? aligned_alloc(unit, whole) : NULL;
+    size_t unit = size < HUGE_PAGE ? ALIGNED : HUGE_PAGE, most = SIZE_MAX - HUGE_PAGE;
+    size_t whole = size && size < most ? (size + unit - 1) / unit * unit : unit;
+    void *memory = size < most ? aligned_alloc(unit, whole) : NULL;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     /* The first touch of every page of 4 kB would take longer than what is done with it. */
     if (memory && unit == HUGE_PAGE)
@@ -37,26 +38,17 @@ void *take_memory(size_t size)
     return memory;
 }
 
-void *take_zeros(size_t size)
-{
-    void *memory = take_memory(size);
-    if (memory)
-        memset(memory, 0, size);
-    return memory;
-}
-
-/* Room for at least so many bytes, all zero. */
+/* Room for at least so many bytes. Nothing of it is touched before it is taken. */
 static bool add_chunk(struct pool *pool, size_t size)
 {
-    size_t next = pool->size && FIRST_CHUNK ? 2 * pool->size : FIRST_CHUNK;
-    /* A byte less than huge pages: memory is rounded up. */
-    next = next < HUGE_PAGE ? next : HUGE_PAGE - 1;
+    size_t next = pool->size && FIRST_CHUNK ? GROWTH * pool->size : FIRST_CHUNK;
+    next = next < LARGE_CHUNK ? next : LARGE_CHUNK;
     next = size < next ? next : size;
     void **items = realloc(pool->items, (pool->count + 1) * sizeof *items);
     if (!items)
         return false;
     pool->items = items;
-    items[pool->count] = take_zeros(next);
+    items[pool->count] = take_memory(next);
     if (!items[pool->count])
         return false;
     pool->count++;
@@ -74,7 +66,7 @@ void *pool_take(struct pool *pool, size_t size)
         return NULL;
     void *memory = (uint8_t *)pool->items[pool->count - 1] + pool->used;
     pool->used += whole;
-    return memory;
+    return memset(memory, 0, size);
 }
 
 void pool_free(struct pool *pool)

@@ -18,8 +18,7 @@ struct pool {
 size_t rounded_up(size_t size);
 /* Memory at a multiple of 64 bytes; NULL where there is no more. */
 void *take_memory(size_t size);
-/* Likewise, zeros. */
-void *take_zeros(size_t size);
+/* Likewise, zeros that the pool gives back. */
 void *pool_take(struct pool *pool, size_t size);
 void pool_free(struct pool *pool);
 

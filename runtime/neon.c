@@ -50,31 +50,42 @@ static void floats(const struct patch *patch)
 
 static const struct way FLOATS = {floats, LANES, FLOAT_PIXELS, 4, 4 * LANES};
 
-INLINE int8x8_t twice(const uint8_t *four)
+INLINE int8x16_t one_unit(const uint8_t *at)
 {
-    return vreinterpret_s8_s32(vld1_dup_s32((const int32_t *)(const void *)four));
+    return vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)(const void *)at));
 }
 
-/* 16 outputs of `pixels` windows in whole numbers, four inputs at a time: sums of two inputs each. */
+/* Adds products of 16 bytes, of four outputs: sums of two inputs each. */
+INLINE void add_products(int32x4_t *halves, int8x16_t w, int8x16_t x)
+{
+    halves[0] = vpadalq_s16(halves[0], vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+    halves[1] = vpadalq_s16(halves[1], vmull_high_s8(w, x));
+}
+
+/* 16 outputs of `pixels` windows in whole numbers, four inputs at a time. */
 INLINE void four_block(const struct patch *patch, const int pixels)
 {
     const struct convolution *one = patch->one;
     const int8_t *kernel = patch->kernel;
+    const uint8_t *window[FOUR_PIXELS];
     int32x4_t halves[FOUR_PIXELS][8];
     UNROLLED for (int i = 0; i < pixels; i++) {
+        window[i] = patch->window[i];
         UNROLLED for (int v = 0; v < 8; v++)
             halves[i][v] = vdupq_n_s32(0);
     }
+    const int run = one->run;
     for (int s = 0; s < one->segments; s++) {
         size_t at = 4 * (size_t)one->offsets[s];
-        for (int u = 0; u < one->run; u++, at += 4, kernel += 64) {
-            int8x8_t x[FOUR_PIXELS];
+        for (int u = 0; u < run; u++, at += 4) {
+            int8x16_t x[FOUR_PIXELS];
             UNROLLED for (int i = 0; i < pixels; i++)
-                x[i] = twice(patch->window[i] + at);
-            UNROLLED for (int v = 0; v < 8; v++) {
-                int8x8_t w = vld1_s8(kernel + 8 * v);
+                x[i] = one_unit(window[i] + at);
+            UNROLLED for (int v = 0; v < 4; v++, kernel += 16) {
+                int8x16_t w = vld1q_s8(kernel);
                 UNROLLED for (int i = 0; i < pixels; i++)
-                    halves[i][v] = vpadalq_s16(halves[i][v], vmull_s8(w, x[i]));
+                    add_products(&halves[i][2 * v], w, x[i]);
+                IN_ORDER
             }
         }
     }

@@ -1,6 +1,7 @@
 """Programs in whole numbers: they give what the same network gives in float, in integers."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import onnxruntime
@@ -52,6 +53,7 @@ def skewed(source):
     return dataclasses.replace(source, values=values)
 
 
+@functools.cache
 def whole(cell):
     """A program whose levels are whole numbers."""
     source = skewed(made(cell))

@@ -1,21 +1,18 @@
 """ONNX files: what runtimes answer is what the program says, packed and in float."""
 
-import functools
-
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
 from engine.data.preprocess import resized
-from engine.deployment import interpreter, onnx_file, program, trace
+from engine.deployment import interpreter, onnx_file, program
 from engine.deployment.packing import pack, packing
 from engine.deployment.pool import Constants
 from engine.deployment.resizing import without_resize
 from engine.deployment.runtimes import RUNTIMES, load
 from engine.errors import UsageError
-from engine.graph import freeze
-from tests.engine.deployment.test_program import IMAGES, made
+from tests.engine.deployment.test_program import IMAGES, traced
 
 pytestmark = pytest.mark.usefixtures('shallow')
 
@@ -91,13 +88,6 @@ def test_levels_of_both_signs_are_stored_once(runtime, levels, tmp_path):
     np.testing.assert_array_equal(answers, interpreter.run(whole, 's4', IMAGES[:, :4, :4]))
 
 
-@functools.cache
-def traced(cell):
-    """The program of a checkpoint that looks trained, and how its sizes are made."""
-    source = made(cell)
-    return trace.of_points(source, freeze.points(source)), source.config.resize
-
-
 @pytest.mark.parametrize(
     'cell',
     [
@@ -113,7 +103,7 @@ def traced(cell):
     ],
 )
 def test_runtimes_answer_as_the_program_at_every_point(cell, tmp_path):
-    whole, _ = traced(cell)
+    _, whole = traced(cell)
     points = list(whole.points)
     assert len(points) > 1
     for packed in (True, False):
@@ -130,7 +120,7 @@ def test_runtimes_answer_as_the_program_at_every_point(cell, tmp_path):
 
 def test_names_and_tables_take_little_of_a_file(tmp_path):
     """Arrays of one shape share a table, one for what is added to a sum; names are short words."""
-    whole, _ = traced('rsnet-sizes-w2a2')
+    _, whole = traced('rsnet-sizes-w2a2')
     onnx_file.save(whole, tmp_path / 'a.onnx', {}, packed=True)
     graph = onnx.load(tmp_path / 'a.onnx').graph
     outputs = [name for node in graph.node for name in node.output]
@@ -144,7 +134,7 @@ def test_names_and_tables_take_little_of_a_file(tmp_path):
 
 def test_openvino_is_given_one_point_of_a_file(tmp_path):
     """Branches of the others are gone before it prepares them; those that images choose stay."""
-    whole, _ = traced('dsnet-widths-w2a2')
+    _, whole = traced('dsnet-widths-w2a2')
     onnx_file.save(whole, tmp_path / 'a.onnx', {}, packed=True)
     loaded = load('openvino', (tmp_path / 'a.onnx').read_bytes(), 'a.onnx')
     convolutions = []
@@ -159,21 +149,21 @@ def test_openvino_is_given_one_point_of_a_file(tmp_path):
 
 @pytest.mark.parametrize('runtime', RUNTIMES)
 def test_the_height_of_an_image_chooses_the_point(runtime, tmp_path):
-    whole, resize = traced('rsnet-sizes-w2a2')
+    source, whole = traced('rsnet-sizes-w2a2')
     path = tmp_path / 'a.onnx'
     onnx_file.save(without_resize(whole), path, {'a': '"text"'}, packed=True, by_height=True)
     loaded = load(runtime, path.read_bytes(), 'a.onnx', threads=1)
     assert dict(loaded.texts) == {'a': '"text"'}
     for number, size in enumerate((16, 12)):
         expected = interpreter.run(whole, f's{size}', IMAGES)
-        found = loaded.at(number, size)(resized(IMAGES, resize, size))
+        found = loaded.at(number, size)(resized(IMAGES, source.config.resize, size))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
     with pytest.raises(Exception, match='[Ss]plit'):
         loaded.at(0, 14)(np.zeros((1, 14, 14, 3), np.float32))
 
 
 def test_points_of_one_height_cannot_be_chosen_by_it(tmp_path):
-    whole, _ = traced('rsnet-sizes-w2a2')
+    _, whole = traced('rsnet-sizes-w2a2')
     with pytest.raises(UsageError, match='--no-preprocess with --points s16 s12: the height'):
         onnx_file.save(whole, tmp_path / 'a.onnx', {}, packed=True, by_height=True)
 

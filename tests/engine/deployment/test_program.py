@@ -45,13 +45,19 @@ RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(256, size=(12, 16, 16, 3), dtype=np.uint8)
 
 
-def made(cell, **changes):
-    """A checkpoint that looks trained, of a configuration with other fields."""
-    config = test_grid.config(cell).adjusted(**changes)
+@functools.cache
+def looking_trained(config):
+    """Values of a configuration's variables by name."""
     model = Model(config, data_format='NHWC')
     variables, _ = model.inspect()
     shapes = {name: state.shape for name, state in variables.items()}
-    values = model.starting_values() | test_grid.numbers(shapes)
+    return model.starting_values() | test_grid.numbers(shapes)
+
+
+def made(cell, **changes):
+    """A checkpoint that looks trained, of a configuration with other fields."""
+    config = test_grid.config(cell).adjusted(**changes)
+    values = {name: value.copy() for name, value in looking_trained(config).items()}
     return Checkpoint('model-1', values, config)
 
 

@@ -79,6 +79,7 @@ struct operation {
     int32_t x, y, out, results, value;
     int32_t pads[4], window[2], stride[2], groups;
     int32_t first_list, lists, first_part; /* the latter counted within the graph */
+    uint32_t name;                         /* place in the strings */
 };
 
 struct part {

@@ -43,7 +43,8 @@ static bool read_operation(const struct file *file, const uint8_t *at, int32_t o
         return false;
     if (!tensor(u32_at(at + 4), out, false, &one->x) || !tensor(u32_at(at + 8), out, true, &one->y))
         return false;
-    if (!within(file, LISTS, first, count))
+    one->name = u32_at(at + 12);
+    if (!within(file, LISTS, first, count) || !string_at(file, one->name))
         return false;
     one->groups = (int32_t)groups;
     one->first_list = (int32_t)first;

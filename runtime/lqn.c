@@ -233,6 +233,24 @@ int lqn_run(struct lqn *net, const uint8_t *const *views, size_t count, float *l
     return 0;
 }
 
+int lqn_time(struct lqn *net, const uint8_t *const *views, struct lqn_step *steps, int room)
+{
+    if (!net->plan) {
+        wrong(complaint(net), "set a point first");
+        return -1;
+    }
+    const struct plan *plan = net->plan;
+    for (int i = 0; i < plan->count && i < room; i++)
+        steps[i] = (struct lqn_step){net->file.strings + plan->steps[i].first->name, 0};
+    for (int view = 0; view < plan->graph->inputs; view++)
+        net->images[view] = views[view];
+    net->timed = steps;
+    net->timed_count = room;
+    bool good = plan_run(net, complaint(net));
+    net->timed = NULL;
+    return good ? plan->count : -1;
+}
+
 const char *lqn_kernels(const struct lqn *net)
 {
     return net->kernels->name;

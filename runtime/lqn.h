@@ -69,6 +69,17 @@ LQN_API int lqn_classes(const struct lqn *net);
 LQN_API int lqn_run(struct lqn *net, const uint8_t *const *views, size_t count, float *logits,
                     int32_t *executed);
 
+/* A step of a point: what computes rows of a result, and all that is done to them at once. */
+struct lqn_step {
+    const char *name; /* of the result of its first operation */
+    double seconds;   /* 0 where the image goes another way */
+};
+
+/* Runs one image at the point that is set, and says how long each step took, in their order.
+ *
+ * Gives how many steps there are, of which the first `room` are told; -1 where it cannot run. */
+LQN_API int lqn_time(struct lqn *net, const uint8_t *const *views, struct lqn_step *steps, int room);
+
 /* Name of the kernels that compute. */
 LQN_API const char *lqn_kernels(const struct lqn *net);
 

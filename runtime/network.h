@@ -65,7 +65,8 @@ struct band {
 
 /* One loop over the rows of a tensor: a head that computes tiles, and links. */
 struct step {
-    const struct operation *head; /* NULL: reads x as it is */
+    const struct operation *first;
+    const struct operation *head; /* the first one; NULL: reads x as it is */
     int x;
     int h, w, c;  /* of the result */
     int rows;     /* of a tile */
@@ -113,6 +114,8 @@ struct lqn {
     uint8_t *arena, *packed, *scratch; /* scratch: tile and work of each thread */
     size_t arena_size, packed_size, scratch_size;
     const uint8_t *images[MOST_INPUTS]; /* views of the image that is run */
+    struct lqn_step *timed;             /* where the time of a step goes, NULL: it is not taken */
+    int timed_count;
     char why[LQN_TEXT];
 };
 

@@ -151,7 +151,7 @@ static void add_choice(struct planner *planner, const struct operation *one)
 {
     struct plan *plan = planner->plan;
     struct step *step = &plan->steps[plan->count];
-    *step = (struct step){.head = one, .x = one->x, .h = 1, .w = 1, .c = 1, .rows = 1};
+    *step = (struct step){.first = one, .head = one, .x = one->x, .h = 1, .w = 1, .c = 1, .rows = 1};
     for (int i = 0; i < one->results; i++)
         mark_stored(plan, one->out + i);
     plan->count++;
@@ -165,6 +165,7 @@ static bool add_step(struct planner *planner, const struct operation *one)
     bool loads = is_link(one);
     int current = loads ? one->x : one->out;
     const struct tensor *result = &plan->tensors[current];
+    step->first = one;
     step->head = loads ? NULL : one;
     step->x = one->x;
     step->h = result->h;

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "network.h"
 
@@ -143,23 +144,38 @@ static void tile_item(void *data, int item, int thread)
     apply(net, step, y0, y1, tile, room);
 }
 
+static bool run_step(struct lqn *net, const struct step *step)
+{
+    struct running running = {.net = net, .step = step};
+    if (step->convolution) {
+        int items = (step->convolution->rows + PACKED_ROWS - 1) / PACKED_ROWS;
+        threads_share(net->threads, items, pack_item, &running);
+    }
+    threads_share(net->threads, (step->h + step->rows - 1) / step->rows, tile_item, &running);
+    return !atomic_load(&running.failed);
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
 bool plan_run(struct lqn *net, struct complaint why)
 {
     struct plan *plan = net->plan;
     mark_needed(net, plan, 0);
     for (int i = 0; i < plan->count; i++) {
-        const struct step *step = &plan->steps[i];
         if (!plan->needed[i])
             continue;
-        struct running running = {.net = net, .step = step};
-        if (step->convolution) {
-            int items = (step->convolution->rows + PACKED_ROWS - 1) / PACKED_ROWS;
-            threads_share(net->threads, items, pack_item, &running);
-        }
-        threads_share(net->threads, (step->h + step->rows - 1) / step->rows, tile_item, &running);
-        if (atomic_load(&running.failed))
+        bool timed = net->timed && i < net->timed_count;
+        double start = timed ? now() : 0;
+        if (!run_step(net, &plan->steps[i]))
             return wrong(why, "chooses a branch that there is not");
-        if (step->decides)
+        if (timed)
+            net->timed[i].seconds = now() - start;
+        if (plan->steps[i].decides)
             mark_needed(net, plan, i + 1);
     }
     return true;

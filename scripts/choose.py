@@ -2,6 +2,7 @@
 
     python -m scripts.choose RUN... --madds 300M
     python -m scripts.choose RUN... --latency 5ms --memory 2MB --device h100
+    python -m scripts.choose RUN... --ms 5ms --backend native
     python -m scripts.choose RUN... --min-top1 70        # the cheapest that is as accurate
     python -m scripts.choose RUN... [--format csv]       # all that nothing beats in every column
 
@@ -40,6 +41,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         default='',
         metavar='NAME',
         help='whose times: part of a name that scripts.profile recorded; default: this one',
+    )
+    p.add_argument(
+        '--backend',
+        default='',
+        choices=('tensorflow', 'native'),
+        help='what computed when they were taken; default: tensorflow, unless --device says more',
     )
     p.add_argument('--memory', metavar='BYTES', help='of the packed weights, such as 2MB')
     p.add_argument('--min-top1', type=float, metavar='PERCENT')
@@ -92,14 +99,15 @@ def device_of(args: argparse.Namespace) -> str:
     Raises:
         UsageError: Times are asked for, and it is not clear of which device.
     """
-    device = profiles.device_of(args.runs, args.device)
+    device = profiles.device_of(args.runs, args.device, args.backend)
     if args.latency and not device:
         known: dict[str, None] = {}
         for folder in args.runs:
             known.update(dict.fromkeys(profiles.read(folder)))
         if known:
             raise UsageError(
-                f'--latency {args.latency}: give --device; {profiles.listed(list(known))}'
+                f'--latency {args.latency}: give --device, or --backend; '
+                f'{profiles.listed(list(known))}'
             )
     return device
 

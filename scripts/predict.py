@@ -46,7 +46,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     p.add_argument(
         '--cascade', metavar='FILE', help='chain of points of scripts.thresholds, likewise'
     )
-    p.add_argument('--backend', help='tensorflow, onnxruntime, openvino, or interpreter')
+    p.add_argument('--backend', help='tensorflow, onnxruntime, openvino, native, or interpreter')
     p.add_argument('--csv', type=Path, metavar='FILE', help='write a row for each image')
     add_format(p)
     p.add_argument('--html', metavar='FILE', help='write a page with the pictures')

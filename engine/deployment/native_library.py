@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +61,12 @@ class _Point(ctypes.Structure):
     )
 
 
+class _Step(ctypes.Structure):
+    """``struct lqn_step``."""
+
+    _fields_ = (('name', ctypes.c_char_p), ('seconds', ctypes.c_double))
+
+
 _HANDLE = ctypes.c_void_p
 _SIGNATURES = {
     'lqn_open_bytes': (_HANDLE, [_HANDLE, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]),
@@ -71,6 +78,7 @@ _SIGNATURES = {
     'lqn_set_point': (ctypes.c_int, [_HANDLE, ctypes.c_int]),
     'lqn_classes': (ctypes.c_int, [_HANDLE]),
     'lqn_run': (ctypes.c_int, [_HANDLE, _HANDLE, ctypes.c_size_t, _HANDLE, _HANDLE]),
+    'lqn_time': (ctypes.c_int, [_HANDLE, _HANDLE, ctypes.POINTER(_Step), ctypes.c_int]),
     'lqn_kernels': (ctypes.c_char_p, [_HANDLE]),
     'lqn_error': (ctypes.c_char_p, [_HANDLE]),
     'lqn_close': (None, [_HANDLE]),
@@ -186,16 +194,9 @@ class NativeNetwork:
             CannotRun: the point cannot run.
             ValueError: images have another shape or type.
         """
-        self._check(self._library.lqn_set_point(self._handle, place))
-        point = self._point(place)
-        count = len(views[0])
-        given = []
-        for side, view in zip(point.sides, views, strict=True):
-            expected = (count, side, side, point.channels)
-            if view.shape != expected or view.dtype != np.uint8:
-                raise ValueError(f'images are {view.dtype} {view.shape}; expected uint8 {expected}')
-            given.append(np.ascontiguousarray(view))
-        pointers = (ctypes.c_void_p * len(given))(*[view.ctypes.data for view in given])
+        point, given = self._set(place, views)
+        pointers = _pointers(given)
+        count = len(given[0])
         logits = np.empty((count, self._library.lqn_classes(self._handle)), np.float32)
         executed = np.empty((count, point.choices), np.int32)
         self._check(
@@ -204,6 +205,37 @@ class NativeNetwork:
             )
         )
         return logits, executed
+
+    def times(self, place: int, *views: np.ndarray) -> list[tuple[str, float]]:
+        """Name and seconds of each step of a point, for the first of some images; as of ``run``."""
+        _, given = self._set(place, views)
+        pointers = _pointers(given)
+        count = self._library.lqn_time(self._handle, pointers, None, 0)
+        steps = (_Step * max(count, 0))()
+        if self._library.lqn_time(self._handle, pointers, steps, count) < 0:
+            self._check(-1)
+        return [(step.name.decode(errors='replace'), step.seconds) for step in steps]
+
+    def _set(self, place: int, views: Sequence[np.ndarray]) -> tuple[PointOfFile, list[np.ndarray]]:
+        """Sets a point, and checks its images.
+
+        Args:
+            place: as of ``run``.
+            views: likewise.
+
+        Raises:
+            CannotRun: the point cannot run.
+            ValueError: images have another shape or type.
+        """
+        self._check(self._library.lqn_set_point(self._handle, place))
+        point = self._point(place)
+        given = []
+        for side, view in zip(point.sides, views, strict=True):
+            expected = (len(views[0]), side, side, point.channels)
+            if view.shape != expected or view.dtype != np.uint8:
+                raise ValueError(f'images are {view.dtype} {view.shape}; expected uint8 {expected}')
+            given.append(np.ascontiguousarray(view))
+        return point, given
 
     def _point(self, place: int) -> PointOfFile:
         about = _Point()
@@ -217,3 +249,8 @@ class NativeNetwork:
         if status:
             text = self._library.lqn_error(self._handle).decode(errors='replace')
             raise CannotRun(f'{self._file}: {text}')
+
+
+def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array[ctypes.c_void_p]:
+    """Where the numbers of arrays lie."""
+    return (ctypes.c_void_p * len(arrays))(*[array.ctypes.data for array in arrays])

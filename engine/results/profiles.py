@@ -21,6 +21,9 @@ START, END = 'profile', '.json'
 # Of files that earlier versions wrote.
 UNRECORDED = 'unrecorded device'
 
+# What computes a run folder, and so whose times count where nobody asks for others.
+TENSORFLOW = 'tensorflow'
+
 
 @dataclasses.dataclass(frozen=True)
 class Device(Part):
@@ -89,22 +92,26 @@ def _records(folder: Path) -> Iterator[Profile]:
         yield read_json(path, Profile, remedy)
 
 
-def device_of(folders: Iterable[Path], asked: str = '') -> str:
+def device_of(folders: Iterable[Path], asked: str = '', backend: str = '') -> str:
     """Name of the device whose times of several runs are compared; empty if none is.
 
     Without being asked for one, it is the only one, or else the only one that is this processor,
-    or else the only GPU beside such a processor.
+    or else the only GPU beside such a processor; of other backends than TensorFlow it is none.
 
     Args:
         folders: Of the runs.
         asked: Part of a name, in upper or lower case.
+        backend: What computed; empty is any that was asked for.
 
     Raises:
         UsageError: No profile, or more than one, is of such a device; or a record is damaged.
     """
     known: dict[str, Device] = {}
+    wanted = {backend} if backend else {TENSORFLOW, Device().backend}
     for folder in folders:
-        known.update({record.device.name: record.device for record in _records(folder)})
+        for record in _records(folder):
+            if record.device.backend in wanted or (asked and not backend):
+                known[record.device.name] = record.device
     names = list(known)
     if asked:
         return _asked_for(asked, names)

@@ -204,3 +204,27 @@ def test_choices_are_made_image_by_image(opened):
     found, told = network.run(0, images)
     np.testing.assert_array_equal(told, executed)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_times_of_steps(opened):
+    """Of every operation that has a kernel or a window, in their order; answers stay the same."""
+    built = Built(SIDE)
+    built.activation([0, 1, 2, 3], 8)
+    codes = built.rng.integers(2, size=(1, 1, 8, 5))
+    levels = np.float32([[-1], [1]]).repeat(5, axis=1)
+    one = {'stride': 1, 'pads': (0, 0, 0, 0), 'same': False, 'groups': 1}
+    names = [built.operations[1].out]
+    names.append(built.add(program.IntegerConvolution, kernel=built.coded(codes, levels), **one))
+    built.add(program.Activation, function='relu')
+    names.append(built.add(program.GlobalPool))
+    row = built.add(program.ToRows)
+    point = program.PointProgram('images', SIDE, tuple(built.operations), row)
+    whole = program.Program({'s1': point}, dict(built.constants))
+    network = opened(native_writer.serialized(whole, {}))
+    images = built.rng.integers(256, size=(2, SIDE, SIDE, 3), dtype=np.uint8)
+    expected, _ = network.run(0, images)
+    steps = network.times(0, images)
+    assert [name for name, _ in steps if name in names] == names
+    assert len(steps) < len(built.operations)
+    assert all(0 <= seconds < 60 for _, seconds in steps)
+    np.testing.assert_array_equal(network.run(0, images)[0], expected)

@@ -22,13 +22,14 @@ from engine.deployment.predictor import Predictor
 from engine.deployment.runtimes import OF_PLANES
 from engine.errors import UsageError
 from engine.importers import pytorch
-from scripts import export, predict
+from scripts import export, predict, profile
 from tests.conftest import make_shallow
 from tests.engine.deployment.test_program import made
 from tests.paths import ROOT
 
 RNG = np.random.default_rng(3)
 IMAGES = RNG.integers(256, size=(3, 16, 16, 3), dtype=np.uint8)
+POINTS = ['s16-b4', 's16-b2']
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -289,3 +290,75 @@ def test_the_example_in_c_refines_its_answers(refine_in_c, whole, tmp_path):
     done = refined(rest[:-64])
     assert done.stdout.decode().splitlines() == [lines['s16-b2']]
     assert done.returncode == 2 and done.stderr.startswith(b'refine: /dev/stdin: ')
+
+
+def test_profile_of_a_run(run, capsys):
+    """By the library, beside the times of TensorFlow."""
+    _needs_library()
+    flags = ['--backend', 'native', '--rounds', '2', '--batch', '2', '--threads', '1']
+    assert profile.main([str(run), *flags, '--format', 'json']) == 0
+    shown = json.loads(capsys.readouterr().out)
+    (path,) = run.glob('profile-*-1-thread-native.json')
+    written = json.loads(path.read_text())
+    path.unlink()
+    assert written['device']['backend'] == 'native' and list(written['points']) == POINTS
+    for row in shown['points']:
+        assert row['batch1_ms'] == written['points'][row['point']]['batch1_ms'] > 0
+
+
+def test_profile_of_a_file_and_its_layers(whole, capsys):
+    _needs_library()
+    flags = ['--rounds', '3', '--batch', '2', '--layers', 's16-b2', '--format', 'json']
+    before = sorted(whole.parent.iterdir())
+    assert profile.main([str(whole), *flags]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [row['point'] for row in shown['points']] == POINTS
+    assert sorted(whole.parent.iterdir()) == before
+    program = native_reader.read(whole).program(['s16-b2'])
+    names = [operation.out for operation in program.points['s16-b2'].operations]
+    found = [row['layer'] for row in shown['layers']]
+    # Every convolution is one, in their order.
+    convolutions = [name for name in names if 'Conv2D' in name]
+    assert [name for name in found if 'Conv2D' in name] == convolutions
+    assert sum(row['share'] for row in shown['layers']) == pytest.approx(100)
+    assert all(row['ms'] >= 0 for row in shown['layers'])
+
+
+@pytest.mark.parametrize(
+    'name, flags, said',
+    [
+        ('whole', ['--layers', 's99'], '--layers s99: there are s16-b4 s16-b2'),
+        ('first', ['--layers', 's16-b4'], '--layers s16-b4: there are s16-b2'),
+        ('whole', ['--backend', 'tensorflow'], '--backend tensorflow: runs run folders'),
+        ('run', ['--layers', 's16-b4'], '--layers s16-b4: is of --backend native'),
+        ('missing', [], 'missing.lqn'),
+        ('damaged', [], 'damaged'),
+    ],
+)
+def test_profile_refuses(name, flags, said, run, whole, tmp_path, capsys):
+    _needs_library()
+    paths = {'run': run, 'whole': whole, 'missing': tmp_path / 'missing.lqn'}
+    content = native_reader.read(whole).first(2)
+    for part, end in (('first', len(content)), ('damaged', len(content) - 64)):
+        paths[part] = tmp_path / f'{part}.lqn'
+        paths[part].write_bytes(content[:end])
+    assert profile.main([str(paths[name]), *flags]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('script', ['profile', 'predict'])
+def test_without_the_library(script, whole, tmp_path, monkeypatch, capsys):
+    image = tmp_path / 'image.png'
+    Image.fromarray(IMAGES[0]).save(image)
+    monkeypatch.setattr(native_library, 'path', lambda: tmp_path / 'lqn.so')
+    native_library.load.cache_clear()
+    mains = {'profile': profile.main, 'predict': predict.main}
+    images = [str(image)] if script == 'predict' else []
+    assert mains[script]([str(whole), *images, '--backend', 'native']) == 2
+    assert native_library.REMEDY in capsys.readouterr().err
+    assert predict.main([str(whole), str(image)]) == 0  # in numpy
+
+
+def _needs_library():
+    if not native_library.path().exists():
+        pytest.skip('there is no C compiler')

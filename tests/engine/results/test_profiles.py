@@ -12,6 +12,7 @@ from scripts import choose
 
 GPU = Device('A processor', 'NVIDIA H100', 2, 'tensorflow')
 ONE = Device('A processor', '', 1, 'tensorflow')
+NATIVE = Device('A processor', '', 1, 'native')
 ALL = Device('A processor', '', 16, 'tensorflow')
 
 
@@ -98,6 +99,24 @@ def test_choose_names_the_device(several, capsys):
     )
     assert choose.main([str(several), '--device', 'h100']) == 0
     assert f'ms: of one image alone on {GPU.name}' in capsys.readouterr().out
+
+
+def test_other_backends_count_where_they_are_asked_for(several, monkeypatch, capsys):
+    monkeypatch.setattr(processor, 'name', lambda: 'A processor')
+    profiled(several, NATIVE, 2.0)
+    assert profiles.device_of([several]) == ONE.name
+    assert profiles.device_of([several], backend='native') == NATIVE.name
+    assert profiles.device_of([several], '1 thread', 'native') == NATIVE.name
+    assert choose.main([str(several), '--ms', '1.5ms', '--backend', 'native']) == 0
+    assert f'at s20, top-1 80.00 %, 2.00 M multiply-adds, 1.00 ms on {NATIVE.name}' in (
+        capsys.readouterr().out
+    )
+    (several / ONE.file).unlink()
+    (several / GPU.file).unlink()
+    assert profiles.device_of([several]) == ''
+    assert profiles.device_of([several], 'native') == NATIVE.name
+    assert choose.main([str(several), '--ms', '5ms']) == 2
+    assert f'give --device, or --backend; there are: {NATIVE.name}' in capsys.readouterr().err
 
 
 def test_nothing_was_profiled(gated, capsys):

@@ -26,6 +26,8 @@ UNTRAINED = shlex.split(
     '--data fake -d 18 --mode preact --qw 2 --qa 2 --sizes 224 192 160 128 96 --no-kd'
 )
 
+FORMS = [*forms.onnx(), 'native']
+
 HEADERS = (
     'point',
     'file',
@@ -62,9 +64,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         help='float run of the same network, of which others make 8-bit files',
     )
     p.add_argument('--points', nargs='+', metavar='POINT', help='default: all of the run')
-    p.add_argument(
-        '--forms', nargs='+', choices=forms.onnx(), default=forms.onnx(), help='default: all'
-    )
+    p.add_argument('--forms', nargs='+', choices=FORMS, default=FORMS, help='default: all')
     p.add_argument('--rounds', type=int, default=50, help='of one image by each file in turn')
     p.add_argument('--images', type=int, default=500, help='evaluation images for the answers')
     args = p.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Files that `bench deploy` compares: a run in all forms of ONNX, and 8-bit files of others."""
+"""Files that `bench deploy` compares: a run in all forms, and 8-bit files of others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,15 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.data.datasets import open_dataset
-from engine.deployment import forms, runtimes, snapping, verification
+from engine.deployment import (
+    forms,
+    native_library,
+    native_runtimes,
+    runtimes,
+    snapping,
+    verification,
+)
+from engine.deployment.runtimes import COMPILED, RUNTIMES
 from engine.deployment.verification import Comparison
 from engine.errors import UsageError
 from engine.graph import freeze
@@ -27,7 +35,7 @@ NOISE = 8
 
 
 class File(NamedTuple):
-    """An ONNX file in a runtime at an operating point.
+    """A file in a runtime at an operating point.
 
     Attributes:
         what: form, or who made it.
@@ -51,7 +59,7 @@ class File(NamedTuple):
 def ours(
     source: Checkpoint, points: Sequence[str], images: int, folder: Path, names: Sequence[str]
 ) -> list[File]:
-    """All points of a run in one file for each form.
+    """All points of a run in one file for each form that this machine can run.
 
     Args:
         source: the checkpoint.
@@ -63,9 +71,13 @@ def ours(
     found = []
     for name in names:
         form = forms.exporter(name)
-        path = folder / f'{name}.onnx'
+        for_library = name not in forms.onnx()
+        if for_library and not native_runtimes.is_there(COMPILED):
+            print(f'{name}: left out, {native_library.REMEDY}')
+            continue
+        path = folder / (f'{name}.lqn' if for_library else f'{name}.onnx')
         shipped = source
-        if form.snapped:
+        if form.snapped or for_library:
             # What is shipped is what is evaluated.
             shipped = snapping.snapped(source).source
         form.write(shipped, points, path)
@@ -91,7 +103,8 @@ class _Compared(forms.Exporter):
 
     def runtimes(self, path: Path) -> dict[str, forms.Runtime]:
         known = self._form.runtimes(path)
-        return {name: run for name, run in known.items() if name.split()[0] in runtimes.RUNTIMES}
+        wanted = (*RUNTIMES, COMPILED)
+        return {name: run for name, run in known.items() if name.split()[0] in wanted}
 
 
 class _Made(forms.Exporter):

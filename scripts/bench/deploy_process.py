@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.deployment import runtimes
+from engine.deployment.runtimes import COMPILED, Loaded
 from scripts.bench import turns
 
 
@@ -21,9 +22,18 @@ def prepared(argv: Sequence[str]) -> tuple[Mapping[str, Any], Callable[[], Any]]
     """Nothing to say of a file, and a function that answers for a random image."""
     runtime, file, number, side = argv
     edge = int(side)
-    run = runtimes.load(runtime, Path(file).read_bytes(), file, threads=1).at(int(number), edge)
+    run = loaded(runtime, Path(file)).at(int(number), edge)
     image = np.random.default_rng(0).integers(256, size=(1, edge, edge, 3), dtype=np.uint8)
     return {}, lambda: run(image)
+
+
+def loaded(runtime: str, path: Path) -> Loaded:
+    """A file in a runtime with one thread."""
+    if runtime == COMPILED:
+        from engine.deployment import native_runtimes
+
+        return native_runtimes.load(path, runtime, threads=1)
+    return runtimes.load(runtime, path.read_bytes(), str(path), threads=1)
 
 
 if __name__ == '__main__':

@@ -48,6 +48,14 @@ def test_every_script_has_an_entry_point():
     assert modules == scripts | {'bench'}
 
 
+def test_the_sources_of_the_library_are_installed():
+    settings = PROJECT['tool']['setuptools']
+    assert 'runtime' in settings['packages']['find']['include']
+    patterns = settings['package-data']['runtime']
+    for path in (ROOT / 'runtime').glob('*.[ch]'):
+        assert any(path.match(pattern) for pattern in patterns), path
+
+
 @pytest.mark.parametrize('package', ['quant', 'nets', 'engine', 'scripts'])
 def test_packages_are_typed(package):
     assert (ROOT / package / 'py.typed').exists()

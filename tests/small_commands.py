@@ -27,6 +27,8 @@ NOT_RUN = {
     r'bench peers': 'needs PyTorch; tests/scripts/test_bench_peers.py',
     r'bench NAME': 'stands for the others',
     r'--device h100': 'needs a profile of one',
+    r'--backend native|scripts\.profile net\.lqn': 'needs the compiled library; '
+    'tests/scripts/test_export_native.py',
     r'export RUN --cascade': 'a cascade that thresholds chose; tests/scripts/test_export.py',
     r'git clone|^cd |^\. ': 'a fresh machine',
     r'examples/': 'packages of the system: pictures, C, Node; tests/examples has tests',

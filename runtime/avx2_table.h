@@ -10,11 +10,6 @@
 /* Outputs of a block, and pixels whose sums are held in registers. */
 enum { LANES = 16, PIXELS = 6, TABLE_LANES = 32 };
 
-/* Loops over what lies in registers. */
-#define UNROLLED _Pragma("GCC unroll 16")
-
-#define INLINE static inline __attribute__((always_inline))
-
 /* What a block of outputs of some pixels is computed from and where it goes. */
 struct patch {
     const struct convolution *one;

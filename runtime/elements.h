@@ -145,6 +145,11 @@ static void add_double(double *sums, size_t n, const float *x)
         z[i] += (double)a[i];
 }
 
+/* The fields of a set of kernels that are these functions, but `quantize`. */
+#define ELEMENTS                                                                               \
+    .arithmetic = arithmetic, .affine = affine, .rectify = rectify, .combine = combine,        \
+    .from_bytes = from_bytes, .to_bytes = to_bytes, .maximum = maximum, .add_double = add_double
+
 /* The source row of a packed one, or NULL: zeros. */
 static const uint8_t *source_row(const struct convolution *one, const void *x, int row, size_t wide)
 {

@@ -1,79 +1,43 @@
 /* Chooses the best set of kernels that the machine has. */
-#if defined(__APPLE__)
-/* Or the header hides what it needs itself. */
-#define _DARWIN_C_SOURCE
-#endif
-
 #include "kernels.h"
 
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#elif defined(__aarch64__) && defined(__linux__)
-#include <sys/auxv.h>
-#elif defined(__aarch64__) && defined(__APPLE__)
-#include <sys/sysctl.h>
-#endif
+#include "cpu.h"
 
-extern const struct kernels PORTABLE, AVX2, NEON, NEON_DOT;
+extern const struct kernels PORTABLE, AVX2, AVXVNNI, AVX512VNNI, AMX, NEON, NEON_DOT;
 
-static bool is_there(void)
-{
-    return true;
-}
-
-#if defined(__x86_64__)
-/* By cpuid, not by __builtin_cpu_supports, which not all compilers fill in. */
-static bool has_avx2(void)
-{
-    unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d))
-        return false;
-    bool fma = c >> 12 & 1, saves = c >> 27 & 1;
-    if (!fma || !saves || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
-        return false;
-    unsigned low, high;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (b >> 5 & 1) && (low & 6) == 6;
-}
-#endif
-
-#if defined(__aarch64__)
-static bool has_dot_products(void)
-{
-#if defined(__linux__)
-    return getauxval(AT_HWCAP) >> 20 & 1; /* ASIMDDP */
-#elif defined(__APPLE__)
-    int found = 0;
-    size_t size = sizeof found;
-    return !sysctlbyname("hw.optional.arm.FEAT_DotProd", &found, &size, NULL, 0) && found;
-#else
-    return false;
-#endif
-}
-#endif
-
-/* The best first. */
+/* Sets and the instructions that they need, the best first. */
 static const struct {
     const struct kernels *kernels;
-    bool (*is_there)(void);
+    unsigned needs;
 } SETS[] = {
 #if defined(__x86_64__)
-    {&AVX2, has_avx2},
+    {&AMX, HAS_AMX},
+    {&AVX512VNNI, HAS_AVX512_VNNI},
+    {&AVXVNNI, HAS_AVX_VNNI},
+    {&AVX2, HAS_AVX2},
 #endif
 #if defined(__aarch64__)
-    {&NEON_DOT, has_dot_products},
-    {&NEON, is_there},
+    {&NEON_DOT, HAS_DOT_PRODUCTS},
+    {&NEON, 0},
 #endif
-    {&PORTABLE, is_there},
+    {&PORTABLE, 0},
 };
+
+/* Tiles are asked for only where they would be used. */
+static bool is_there(unsigned needs, unsigned has)
+{
+    return (needs & ~has) == 0 && (needs != HAS_AMX || cpu_allows_tiles());
+}
 
 const struct kernels *kernels_of(const char *name)
 {
+    unsigned has = cpu_features();
     for (size_t i = 0; i < sizeof SETS / sizeof *SETS; i++) {
         const struct kernels *found = SETS[i].kernels;
-        if ((!name || !*name || !strcmp(found->name, name)) && SETS[i].is_there())
+        bool asked = !name || !*name || !strcmp(found->name, name);
+        if (asked && is_there(SETS[i].needs, has))
             return found;
     }
     return NULL;

@@ -22,10 +22,10 @@ enum form {
 /* The most planes that a kernel or an input of the form BY_TABLE has. */
 enum { PLANES = 2 };
 
-/* Of the form IN_WHOLE_FOURS. The kernel is [groups, blocks, taps, units, lanes, 4], int8, and behind it
- * stand the sums of the weights of every output, int32 [groups, blocks, lanes]. Instructions want inputs
- * with a sign, or without one: a set that packs them plus 128, or minus 128, zeros around a window too,
- * takes 128 times this sum away again, or adds it. */
+/* Of the form IN_WHOLE_FOURS. The kernel is [groups, blocks, segments, kernel_run, lanes, 4], int8, and
+ * behind it stand the sums of the weights of every output, int32 [groups, blocks, lanes]. Instructions want
+ * inputs with a sign, or without one: a set that packs them plus 128, or minus 128, zeros around a window
+ * too, takes 128 times this sum away again, or adds it. */
 
 /* Of the form BY_TABLE. A unit is four inputs, of 2 bits each: one byte, whose bits 0-3 are the low
  * bits of their codes and bits 4-7 the high ones. Signs of four weights make a number of 4 bits, the
@@ -59,6 +59,7 @@ struct convolution {
     int units;           /* of a group of a pixel */
     int rows, columns;   /* of what is packed */
     int segments, run;
+    int kernel_run;      /* units of a run of the kernel: those of whole tiles, with zeros, or `run` */
     const int32_t *offsets;
     const void *kernel;
     const struct table_form *table;
@@ -87,6 +88,9 @@ struct kernels {
     /* Of the form BY_TABLE, a row of the kernel of one plane: bits of four inputs by output. NULL: in
      * plain C. */
     void (*signs)(const uint64_t bits[4], uint8_t *lanes);
+    /* Units and windows that a tile has, of the form IN_WHOLE_FOURS, see kernel_run; or 0. What is packed
+     * can be read so far behind its end. */
+    int tile_units, tile_windows;
     /* Packs rows y0 to y1 of what a convolution reads. */
     void (*pack)(const struct convolution *one, const void *x, int y0, int y1, void *packed);
     /* Rows y0 to y1 of the results, float [y1 - y0, ow, o]. */

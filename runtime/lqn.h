@@ -9,8 +9,8 @@
  *
  * A network belongs to one thread at a time; several networks share nothing. Functions that give an
  * int give 0 where all went well, else -1, and lqn_error says why. lqn_run allocates nothing.
- * The environment variable LQN_KERNELS forces a set of kernels: portable, avx2, neon,
- * neon-dot. */
+ * The environment variable LQN_KERNELS forces a set of kernels: portable, avx2, avxvnni, avx512vnni,
+ * amx, neon, neon-dot. */
 #ifndef LQN_H
 #define LQN_H
 

@@ -10,11 +10,6 @@
 /* Outputs of a block but those by table, and pixels of any block at most. */
 enum { LANES = 16, PIXELS = 6 };
 
-/* Loops over what lies in registers. */
-#define UNROLLED _Pragma("GCC unroll 32")
-
-#define INLINE static inline __attribute__((always_inline))
-
 /* What a block of outputs of some pixels is computed from and where it goes. */
 struct patch {
     const struct convolution *one;

@@ -56,22 +56,41 @@ static bool is_by_blocks(enum form form)
            form == BY_TABLE;
 }
 
-/* Where the runs of a window begin. Of one group, a row of a window is one run. */
-static bool set_window(struct plan *plan, struct convolution *found)
+/* Of one group, a row of a window is one run; of several, a pixel is. */
+static void set_runs(const struct kernels *kernels, struct convolution *found)
 {
-    found->units = divided(found->cg, unit_inputs(found->form));
-    int pixel = found->units * found->groups;
     bool rows = found->groups == 1;
+    found->units = divided(found->cg, unit_inputs(found->form));
     found->segments = rows ? found->kh : found->kh * found->kw;
     found->run = rows ? found->kw * found->units : found->units;
+    found->kernel_run = found->run;
+    /* Of shorter runs most would be zeros. */
+    int at_once = found->form == IN_WHOLE_FOURS ? kernels->tile_units : 0;
+    if (at_once && 4 * found->run >= at_once)
+        found->kernel_run = divided(found->run, at_once) * at_once;
+}
+
+/* Bytes that tiles of the last window read, and of windows behind it. */
+static size_t behind(const struct kernels *kernels, const struct convolution *one)
+{
+    size_t step = (size_t)one->stride * (size_t)(one->units * one->groups);
+    return 4 * ((size_t)kernels->tile_windows * step + (size_t)kernels->tile_units);
+}
+
+/* Where the runs of a window begin. */
+static bool set_window(struct plan *plan, const struct kernels *kernels, struct convolution *found)
+{
+    int pixel = found->units * found->groups;
     uint64_t units = (uint64_t)found->rows * (uint64_t)found->columns * (uint64_t)pixel;
     if (units > INT32_MAX / 8)
         return false;
     found->packed_bytes = (size_t)units * (size_t)unit_bytes(found->form);
+    if (found->form == IN_WHOLE_FOURS)
+        found->packed_bytes += behind(kernels, found);
     int32_t *offsets = pool_take(&plan->pool, (size_t)found->segments * sizeof *offsets);
     for (int i = 0; offsets && i < found->segments; i++) {
-        int row = rows ? i : i / found->kw, column = rows ? 0 : i % found->kw;
-        offsets[i] = (row * found->columns + column) * pixel;
+        int tap = i * (found->kh * found->kw / found->segments);
+        offsets[i] = (tap / found->kw * found->columns + tap % found->kw) * pixel;
     }
     found->offsets = offsets;
     return offsets;
@@ -120,22 +139,24 @@ static void set_unit(const int8_t *rows, int o, int inputs, int outputs, void *u
     }
 }
 
-/* [groups, blocks, taps, units, lanes, inputs] of int16 pairs; or of int8 fours, and their sums. */
+/* [groups, blocks, segments, kernel_run, lanes, inputs] of int16 pairs; or of int8 fours, and sums. */
 static void *unit_blocks(struct pool *pool, const struct convolution *one, const int8_t *values,
                          int lanes)
 {
     bool fours = one->form == IN_WHOLE_FOURS;
     int inputs = unit_inputs(one->form), units = divided(one->cg, inputs);
-    int blocks = divided(one->og, lanes), rows = one->kh * one->kw * units;
+    int blocks = divided(one->og, lanes), rows = one->segments * one->kernel_run;
     size_t row = (size_t)(4 * lanes), count = (size_t)(one->groups * blocks) * (size_t)rows * row;
     size_t behind = fours ? (size_t)(one->groups * blocks) * row : 0;
-    uint8_t *made = pool_take(pool, count + behind), *to = made;
+    uint8_t *made = pool_take(pool, count + behind);
     for (int i = 0; made && i < one->groups * blocks; i++) {
         int first = i % blocks * lanes, group = i / blocks;
         int there = one->og - first < lanes ? one->og - first : lanes;
         int32_t *sums = fours ? (int32_t *)(void *)(made + count) + i * lanes : NULL;
-        for (int k = 0; k < rows; k++, to += row) {
+        for (int k = 0; k < one->segments * one->run; k++) {
             int c = k % units * inputs, left = one->cg - c;
+            int at = k / one->run * one->kernel_run + k % one->run;
+            uint8_t *to = made + ((size_t)i * (size_t)rows + (size_t)at) * row;
             const int8_t *from = values + weight_at(one, k / units, c, group * one->og + first);
             set_unit(from, one->o, left < inputs ? left : inputs, there, to, sums);
         }
@@ -301,10 +322,11 @@ struct convolution *convolution_make(struct lqn *net, struct plan *plan, const s
         if (found->form == BY_TABLE && !(steps && table_takes(steps)))
             continue;
         wrong(why, "there is not enough memory");
+        set_runs(net->kernels, found);
         const struct prepared *made = kernel_of(net, part, found, is_whole, why);
         if (!made && found->form == BY_TABLE)
             continue;
-        if (!made || !set_window(plan, found))
+        if (!made || !set_window(plan, net->kernels, found))
             return NULL;
         found->kernel = made->kernel;
         if (found->form != BY_TABLE)

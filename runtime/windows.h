@@ -7,6 +7,11 @@
 
 #include "kernels.h"
 
+/* Loops over what lies in registers. */
+#define UNROLLED _Pragma("GCC unroll 32")
+
+#define INLINE static inline __attribute__((always_inline))
+
 /* Outputs whose sums are held at once. */
 enum { SIDE_BY_SIDE = 64 };
 

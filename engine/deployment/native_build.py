@@ -33,7 +33,14 @@ FLAGS = (
     '-fno-trapping-math',
 )
 # What the compiler is told for files of kernels, by processor.
-OWN_FLAGS = {('avx2.c', 'x86_64'): ('-mavx2', '-mfma')}
+_AVX2 = ('-mavx2', '-mfma')
+_AVX512VNNI = tuple(f'-mavx512{part}' for part in ('f', 'bw', 'dq', 'vl', 'vnni'))
+OWN_FLAGS = {
+    ('avx2.c', 'x86_64'): _AVX2,
+    ('avxvnni.c', 'x86_64'): (*_AVX2, '-mavxvnni'),
+    ('avx512vnni.c', 'x86_64'): (*_AVX2, *_AVX512VNNI),
+    ('amx.c', 'x86_64'): (*_AVX2, *_AVX512VNNI, '-mamx-tile', '-mamx-int8'),
+}
 LIBRARIES = ('-lm', '-lpthread')
 # Other names of machines.
 NAMES = {'AMD64': 'x86_64'}

@@ -4,19 +4,23 @@ import platform
 
 import pytest
 
+from engine import processor
 from engine.deployment import native_build, native_library
-from tests.runtime import emulated
+from tests.runtime import emulated, simde
 
+# What Linux calls the instructions of kernels.
+WORDS = {'avxvnni': 'avx_vnni', 'avx512vnni': 'avx512_vnni', 'amx': 'amx_int8'}
+HERE = [name for name, word in WORDS.items() if word in processor.features()]
 ARM = ('portable', 'neon', 'neon-dot')
 KERNELS = {
-    'x86_64': ('portable', 'avx2'),
+    'x86_64': ('portable', 'avx2', *HERE),
     'aarch64': ARM,
     'arm64': ARM,
 }
-# Every file is a process of its own.
-EMULATED = [
-    pytest.param(f'emulated {name}', marks=pytest.mark.slow) for name in emulated.PROCESSORS
-]
+# Every file is a process of its own on an emulated processor.
+EMULATED = [f'emulated {name}' for name in emulated.PROCESSORS]
+EMULATED += [f'simde {name}' for name in simde.KERNELS]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in EMULATED]
 
 
 @pytest.fixture(scope='session')
@@ -33,13 +37,22 @@ def emulated_program(tmp_path_factory):
     return emulated.build(tmp_path_factory.mktemp('emulated') / 'answer')
 
 
-@pytest.fixture(params=[*KERNELS.get(platform.machine(), ('portable',)), *EMULATED])
+@pytest.fixture(scope='session')
+def simde_library(tmp_path_factory):
+    """The library whose kernels call instructions that SIMDe emulates."""
+    simde.skip_without()
+    return simde.link(tmp_path_factory.mktemp('simde') / native_library.path().name)
+
+
+@pytest.fixture(params=[*KERNELS.get(platform.machine(), ('portable',)), *SLOW])
 def opened(request, library, monkeypatch, tmp_path):
     """A function that opens the content of a file with one set of kernels."""
-    kernels = request.param.removeprefix('emulated ')
+    way, _, kernels = request.param.rpartition(' ')
     program = None
-    if kernels != request.param:
+    if way == 'emulated':
         program = request.getfixturevalue('emulated_program')
+    elif way == 'simde':
+        library = request.getfixturevalue('simde_library')
     monkeypatch.setenv('LQN_KERNELS', 'portable' if program else kernels)
 
     def open_network(content, threads=1):
@@ -48,7 +61,7 @@ def opened(request, library, monkeypatch, tmp_path):
         try:
             network = native_library.NativeNetwork(content, 'net.lqn', threads, library)
         except native_library.CannotRun as error:
-            if 'this machine has no such kernels' in str(error):
+            if not way and 'this machine has no such kernels' in str(error):
                 pytest.skip(str(error))
             raise
         assert network.kernels == kernels

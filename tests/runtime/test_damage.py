@@ -1,6 +1,5 @@
 """Damaged files under the sanitizers: refused or answered, never a crash."""
 
-import platform
 import subprocess
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 
 from engine.deployment import choices, native_build, native_library, native_writer, program
 from tests.paths import ROOT
+from tests.runtime import simde
 from tests.runtime.programs import Built
 
 # Sanitized code takes a while to compile.
@@ -52,31 +52,46 @@ def network():
     return program.Program({'dynamic': point}, dict(built.constants))
 
 
-@pytest.fixture(scope='module')
-def damaging(tmp_path_factory):
-    """The program that damages files, with the library inside."""
-    command = native_build.compiler()
-    if command is None:
-        pytest.skip(f'no C compiler: {native_build.REMEDY}')
-    made = tmp_path_factory.mktemp('damage') / 'damage'
-    own = []
-    for (_, machine), flags in native_build.OWN_FLAGS.items():
-        own += flags if machine == platform.machine() else ()
-    files = [*native_library.sources(), ROOT / 'tests/runtime/damage.c']
-    options = [*native_build.FLAGS, *SANITIZED, *own]
-    built = subprocess.run(
-        [*command, *options, *map(str, files), '-o', str(made), *native_build.LIBRARIES],
-        capture_output=True,
-        text=True,
-    )
-    if built.returncode and 'sanitize' in built.stderr:
-        pytest.skip('the compiler has no sanitizers')
-    assert built.returncode == 0, built.stderr
+def linked(link, made):
+    """The program that damages files, with the library inside, as a function links it."""
+    try:
+        link(made, '-pie', SANITIZED, [ROOT / 'tests/runtime/damage.c'])
+    except subprocess.CalledProcessError as error:
+        if 'sanitize' in error.stderr:
+            pytest.skip('the compiler has no sanitizers')
+        raise
     return made
 
 
-@pytest.mark.parametrize('kernels', ['portable', ''])
-def test_damage(damaging, tmp_path, kernels, count=5000):
+@pytest.fixture(scope='module')
+def damaging(tmp_path_factory):
+    command = native_build.compiler()
+    if command is None:
+        pytest.skip(f'no C compiler: {native_build.REMEDY}')
+
+    def link(made, kind, flags, further):
+        native_build.link(command, [*native_library.sources(), *further], made, kind, flags)
+
+    return linked(link, tmp_path_factory.mktemp('damage') / 'damage')
+
+
+@pytest.fixture(scope='module')
+def damaging_simde(tmp_path_factory):
+    simde.skip_without()
+    return linked(simde.link, tmp_path_factory.mktemp('damage') / 'damage')
+
+
+@pytest.mark.parametrize(
+    'program, kernels',
+    [
+        ('damaging', 'portable'),
+        ('damaging', ''),
+        ('damaging_simde', 'avx512vnni'),
+        ('damaging_simde', 'amx'),
+    ],
+)
+def test_damage(request, tmp_path, program, kernels, count=5000):
+    damaging = request.getfixturevalue(program)
     path = tmp_path / 'net.lqn'
     path.write_bytes(native_writer.serialized(network(), {'form': '"native"'}))
     found = subprocess.run(

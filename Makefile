@@ -8,6 +8,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
+# Without the bytecode that Python keeps, every program compiles 200 modules anew, for some seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup native runtime demo study measure pages docs test proofs fuzz bench lint clean
 
 setup: $(READY)

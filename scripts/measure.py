@@ -28,6 +28,16 @@ from scripts.page_tables import DEMOS
 
 # Fields of a row that are kept.
 FIELDS = ('qw', 'qa', 'point', 'bn', 'madds', 'bit_ops', 'weight_bytes', 'ms', 'top1', 'top5')
+# In front of the names of benchmarks.
+BENCH = 'bench-'
+# Flags of benchmarks where pages say more than `make bench` measures.
+LONGER = {
+    'steps': 'steps --bits 2 4 8 --sizes 224 128 --threads 1',
+    'bits': 'bits --steps 12',
+    'gates': 'infer --net aig --arch resnet20 --size 28 --batches 32 --rates 0.5 0.75 1 '
+    '--rounds 25 --threads 1',
+    'widths': 'infer --net dsnet --size 160 --widths 13 0 --rounds 6 --threads 1',
+}
 QUANTIZERS = 'quantizers --seeds 3 --steps 300 --rates 0.01 0.03'
 
 
@@ -86,7 +96,7 @@ def of_records(name: str, command: str, folder: Path) -> dict[str, Any]:
 
 
 def of_bench(name: str, command: str, folder: Path) -> dict[str, Any]:
-    """The record of a benchmark.
+    """The record of a benchmark, and its figures by name.
 
     Raises:
         UsageError: It did not end well.
@@ -94,6 +104,9 @@ def of_bench(name: str, command: str, folder: Path) -> dict[str, Any]:
     record = everything.ran(name, command.split()[1:])
     if 'error' in record:
         raise UsageError(f'{command}: {record["error"]}')
+    entry = everything.ENTRIES.get(name.removeprefix(BENCH))
+    if entry is not None:
+        record['figures'] = dict(entry.figures(record))
     return record
 
 
@@ -104,8 +117,9 @@ def experiments() -> dict[str, Experiment]:
         found[demo.name] = Experiment(f'scripts.study {demo.name}', 6, of_demo)
     for name, entry in everything.ENTRIES.items():
         if name != 'peers':  # needs an environment of its own
-            found[f'bench-{name}'] = Experiment(f'scripts.bench {entry.flags}', 5, of_bench)
-    found['bench-deploy'] = Experiment('scripts.bench deploy', 15, of_bench)
+            flags = LONGER.get(name, entry.flags)
+            found[f'{BENCH}{name}'] = Experiment(f'scripts.bench {flags}', 5, of_bench)
+    found[f'{BENCH}deploy'] = Experiment('scripts.bench deploy', 15, of_bench)
     found['study'] = Experiment('scripts.study study', 45, of_study)
     found['quantizers'] = Experiment(f'scripts.study {QUANTIZERS}', 180, of_records)
     found['bits'] = Experiment('scripts.study bits', 120, of_records)

@@ -1,7 +1,8 @@
 """What was measured and is kept in ``docs/measured``: a file for each experiment, with its origin.
 
-A file is an object with ``origin``, how its numbers came about, and ``rows`` or what else the
-experiment gives. ``scripts.measure`` writes it; ``scripts.pages`` draws tables and pictures of it.
+A file is an object with ``origin``, how its numbers came about, and ``rows``, ``figures`` by name,
+or what else the experiment gives. ``scripts.measure`` writes it; ``scripts.pages`` draws tables,
+figures and pictures of it.
 """
 
 import dataclasses
@@ -80,6 +81,19 @@ def rows(name: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
     found = content.get('rows')
     if not isinstance(found, list):
         raise UsageError(f'{path_of(name, folder)}: has no rows; {REMEDY}')
+    return found
+
+
+def figures(name: str, folder: Path = FOLDER) -> dict[str, float]:
+    """The figures of an experiment by name.
+
+    Raises:
+        UsageError: It was not measured, or the file has none.
+    """
+    content = read_json(path_of(name, folder), dict[str, Any], REMEDY)
+    found = content.get('figures')
+    if not isinstance(found, dict):
+        raise UsageError(f'{path_of(name, folder)}: has no figures; {REMEDY}')
     return found
 
 

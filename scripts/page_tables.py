@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from engine import families
 from engine.config.overview import bits_name
+from engine.errors import UsageError
 from engine.results import bits_study, study_records
 from engine.results.rendering import format_bytes
 from quant import specs
+from quant.spelling import unknown
 from scripts import measured, study
 
 Row = dict[str, Any]
@@ -175,6 +177,44 @@ def bits_table(number: int) -> Callable[[], str]:
         return bits_study.tables(records)[number].shown('markdown')
 
     return draw
+
+
+def origin(experiment: str) -> str:
+    """How the numbers of an experiment came about, in a line."""
+    found = measured.origin(experiment)
+    return f'`{found.command}`, {found.machine}, {found.date}'
+
+
+def figure(experiment: str, name: str) -> str:
+    """A figure of an experiment with three digits, or its origin.
+
+    Args:
+        experiment: A file of ``docs/measured``.
+        name: Of the figure; ``origin``.
+
+    Raises:
+        UsageError: It has no such figure.
+    """
+    if name == 'origin':
+        return origin(experiment)
+    found = measured.figures(experiment)
+    if name not in found:
+        raise UsageError(unknown(name, found))
+    return f'{found[name]:.3g}'
+
+
+def drawn(name: str) -> str:
+    """A table by its name, or ``EXPERIMENT: FIGURE``.
+
+    Raises:
+        UsageError: There is no such table, experiment or figure.
+    """
+    experiment, colon, about = name.partition(': ')
+    if colon:
+        return figure(experiment, about)
+    if name not in TABLES:
+        raise UsageError(unknown(name, TABLES))
+    return TABLES[name]()
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -4,7 +4,9 @@
     python -m scripts.pages --check    # names what is stale; exit status 1 if anything is
 
 What is drawn stands between ``<!-- drawn: NAME -->`` and ``<!-- end -->``, as a block of its own or
-within a line; ``scripts.page_tables`` has the names. Pictures know by a checksum what they show.
+within a line. ``scripts.page_tables`` has the names of tables; a figure is ``EXPERIMENT: FIGURE``,
+as its file names it, and ``EXPERIMENT: origin`` says how it was measured. Pictures know by a
+checksum what they show.
 """
 
 import argparse
@@ -18,7 +20,6 @@ from engine import figures
 from engine.errors import UsageError
 from engine.files import read_text, write_text
 from engine.results import accuracy_figure, tables
-from quant.spelling import unknown
 from scripts import measured, page_tables, parser, status
 from scripts.measured import ROOT
 
@@ -46,9 +47,11 @@ def drawn(text: str, page: str) -> str:
 
     def again(found: re.Match[str]) -> str:
         start, name, gap, _ = found.groups()
-        if name not in page_tables.TABLES:
-            raise UsageError(f'{page}: drawn: {name}: {unknown(name, page_tables.TABLES)}')
-        return f'{start}{gap}{page_tables.TABLES[name]()}{gap}<!-- end -->'
+        try:
+            content = page_tables.drawn(name)
+        except UsageError as error:
+            raise UsageError(f'{page}: drawn: {name}: {error}') from error
+        return f'{start}{gap}{content}{gap}<!-- end -->'
 
     return _DRAWN.sub(again, text)
 

@@ -80,6 +80,9 @@ def _inference(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         _, varied, *_ = row  # the second column is what is chosen at run time
         about = f'batch {row["batch"]:g}, {varied} {row[varied]:g}'
         yield f'{about}: time ratio / MAdds ratio', row['time / MAdds']
+        if 'CPU / MAdds' in row:
+            yield f'{about}: CPU ratio / MAdds ratio', row['CPU / MAdds']
+            yield f'{about}: the same, over evaluation', row['CPU / MAdds, unfolded']
 
 
 def _peers(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -103,7 +106,10 @@ def _scaling(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _bits(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    yield 'CPU of a joint step against one precision', record['ratio']['median']
+    ratio = record['ratio']
+    yield 'CPU of a joint step against one precision', ratio['median']
+    yield 'the same, lower quartile', ratio['lower']
+    yield 'the same, upper quartile', ratio['upper']
 
 
 ENTRIES = {

@@ -42,9 +42,20 @@ def test_usage_of_steps(flags, capsys):
 # A record as each benchmark prints it, as far as the table of all reads it.
 RECORDS = {
     'steps': {'rows': [{'step': 'W2A2', 'x float': 1.1, 'x float bf16': 2, 'MB x float': 1}]},
-    'bits': {'ratio': {'median': 2.5}},
+    'bits': {'ratio': {'median': 2.5, 'lower': 2.25, 'upper': 2.75}},
     'quantizers': {'step': [{'quantizer': 'lsq', 'of': 'weights', 'x CPU': 1.2}]},
-    'gates': {'net': 'aig', 'rows': [{'batch': 1, 'rate': 0.5, 'time / MAdds': 1.3}]},
+    'gates': {
+        'net': 'aig',
+        'rows': [
+            {
+                'batch': 1,
+                'rate': 0.5,
+                'time / MAdds': 1.3,
+                'CPU / MAdds': 1.4,
+                'CPU / MAdds, unfolded': 1.2,
+            }
+        ],
+    },
     'exits': {'net': 'msdnet', 'rows': [{'batch': 1, 'budget': 0.5, 'time / MAdds': 1.4}]},
     'widths': {'net': 'dsnet', 'rows': [{'batch': 1, 'width': 13, 'time / MAdds': 1.0}]},
     'peers': {'rows': [{'who': 'torch', 'sizes': 5, 'type': 'f32', 'x CPU': 1.1, 'x MB': 0.7}]},
@@ -85,6 +96,17 @@ def test_all(monkeypatch, capsys, tmp_path):
         assert text in printed
     assert [command[-1] for command in commands if 'peers' in command] == ['mine']
     assert read_json(out, dict, '')['steps']['rows'] == RECORDS['steps']['rows']
+
+
+def test_figures_are_those_of_the_rows():
+    gates = dict(everything.ENTRIES['gates'].figures(RECORDS['gates']))
+    assert gates == {
+        'batch 1, rate 0.5: time ratio / MAdds ratio': 1.3,
+        'batch 1, rate 0.5: CPU ratio / MAdds ratio': 1.4,
+        'batch 1, rate 0.5: the same, over evaluation': 1.2,
+    }
+    bits = everything.ENTRIES['bits'].figures(RECORDS['bits'])
+    assert [value for _, value in bits] == [2.5, 2.25, 2.75]
 
 
 def test_every_entry_is_a_benchmark():

@@ -6,6 +6,7 @@ import pytest
 
 from engine.runs import environment
 from scripts import measure, measured, page_tables, study
+from scripts.bench import everything
 
 
 @pytest.fixture
@@ -83,7 +84,22 @@ def test_experiments_are_those_of_the_pages():
     for demo in page_tables.DEMOS:
         assert demo.short in {row['run'] for row in measured.rows(demo.name)}
     for name in measured.names():
-        assert name in known or name == 'cascade'
+        assert name in known or name in ('cascade', 'bench-peers', 'recompute')
+
+
+def test_a_benchmark_has_its_figures(tmp_path, monkeypatch):
+    ratio = {'median': 2.5, 'lower': 2.25, 'upper': 2.75}
+    commands = []
+    monkeypatch.setattr(
+        everything, 'ran', lambda name, words: commands.append(words) or {'ratio': ratio}
+    )
+    command = measure.experiments()['bench-bits'].command
+    found = measure.of_bench('bench-bits', command, tmp_path)
+    assert commands == [['bits', '--steps', '12']]
+    assert found['ratio'] == ratio
+    assert list(found['figures'].values()) == [2.5, 2.25, 2.75]
+    # What was written by hand has the names that the benchmark gives.
+    assert set(measured.figures('bench-bits')) == set(found['figures'])
 
 
 def test_seeds_become_rows(tmp_path, monkeypatch):

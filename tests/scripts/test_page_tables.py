@@ -25,7 +25,7 @@ def checkout(tmp_path, monkeypatch):
     folder = tmp_path / 'docs' / 'measured'
     for function in (measured.path_of, measured.names):
         monkeypatch.setattr(function, '__defaults__', (folder,))
-    for function in (measured.origin, measured.rows):
+    for function in (measured.origin, measured.rows, measured.figures):
         monkeypatch.setattr(function, '__defaults__', (folder,))
     return tmp_path
 
@@ -63,7 +63,28 @@ def test_what_is_to_be_drawn_is_known():
 
 def test_all_tables_are_on_pages():
     text = ''.join(page.read_text() for page in pages.pages())
-    assert set(re.findall(r'<!-- drawn: ([^>]+?) -->', text)) == set(page_tables.TABLES)
+    names = re.findall(r'<!-- drawn: ([^>]+?) -->', text)
+    assert {name for name in names if ': ' not in name} == set(page_tables.TABLES)
+
+
+def test_all_measured_figures_are_on_pages():
+    text = ''.join(page.read_text() for page in pages.pages())
+    for name in measured.names():
+        if 'figures' in json.loads(measured.path_of(name).read_text()):
+            assert f'<!-- drawn: {name}: ' in text
+
+
+def test_a_figure_and_its_origin(checkout):
+    source = measured.Origin('python -m x', 'abcdef0', '2 cores', '2026-11-27')
+    path = checkout / 'docs' / 'measured' / 'bench-x.json'
+    measured.write(path, source, {'figures': {'a: b': 1.0449, 'c': 2.6, 'd': 128.0}})
+    page = '| <!-- drawn: bench-x: a: b -->9<!-- end --> | <!-- drawn: bench-x: c --><!-- end --> |'
+    found = re.sub('<!-- drawn: [^>]*-->|<!-- end -->', '', pages.drawn(page, 'p'))
+    assert found == '| 1.04 | 2.6 |'
+    assert page_tables.drawn('bench-x: d') == '128'
+    assert page_tables.drawn('bench-x: origin') == '`python -m x`, 2 cores, 2026-11-27'
+    with pytest.raises(UsageError, match='p: drawn: bench-x: e: unknown.*a: b, c, d'):
+        pages.drawn('<!-- drawn: bench-x: e -->9<!-- end -->', 'p')
 
 
 @pytest.mark.parametrize('name', page_tables.TABLES)

@@ -126,3 +126,5 @@ def silence() -> None:
     loading.around('tensorflow', _loading_tensorflow)
     loading.around('tensorpack.utils.logger', _loading_logger)
     logging.getLogger('tensorflow').setLevel(logging.ERROR)
+    # Of a home directory that cannot be written, and of fonts.
+    logging.getLogger('matplotlib').setLevel(logging.ERROR)

@@ -68,6 +68,14 @@ def with_onednn() -> None:
         os.environ.setdefault(ONEDNN, '1')
 
 
+def without_reports() -> None:
+    """Has ONNX Runtime, once it is loaded, tell its makers nothing, as since 1.29 it does.
+
+    What the environment says already stays.
+    """
+    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+
+
 def begin() -> None:
     """Lets a signal end this process without a traceback from now on, if it is one of ours.
 
@@ -81,6 +89,7 @@ def begin() -> None:
         _handle(leave)
         loading.without_keras()
         with_onednn()
+        without_reports()
         quiet(sys.argv[1:])
         # Run last of all: the work is done, and what is left are destructors.
         atexit.register(_handle, signal.SIG_IGN)

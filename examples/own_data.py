@@ -2,7 +2,8 @@
 
     python examples/own_data.py photos train_log/own
 
-``photos`` has ``train/CLASS/*`` and ``val/CLASS/*``. Further flags are those of imagenet_tf.py.
+``photos`` has ``train/CLASS/*`` and ``val/CLASS/*``. Further flags are those of imagenet_tf.py;
+on a CPU, sizes below the usual 224 to 96: ``--sizes 48 32 --augment cifar --epochs 8``.
 """
 
 import sys

@@ -11,12 +11,13 @@ import sys
 import numpy as np
 import pytest
 
-from engine.entry import quiet, with_onednn
+from engine.entry import quiet, with_onednn, without_reports
 from engine.loading import without_keras
 
 without_keras()
 with_onednn()
 quiet()
+without_reports()
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,8 @@ static void check(const OrtApi *api, OrtStatus *status)
 
 struct network *network_load(const struct model *model, int point)
 {
+    /* Since 1.29 it tells its makers about every session, unless told not to beforehand. */
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
     const OrtApi *api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
     struct network *network = allocate(1, sizeof *network);
     network->api = api;

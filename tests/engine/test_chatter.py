@@ -56,6 +56,27 @@ def test_everything_is_shown_on_request(flag, tmp_path):
     assert done.stderr == b'before\n' + LOADED + b'after\n' and done.stdout == b'None\n'
 
 
+HOMELESS = """
+import sys
+from engine.entry import quiet
+quiet(sys.argv[1:])
+import matplotlib
+matplotlib.get_cachedir()
+"""
+
+
+@pytest.mark.parametrize('flags, told', [((), False), (('-v',), True)])
+def test_a_home_that_cannot_be_written(flags, told):
+    """Pictures need none: matplotlib's advice about its caches is shown on request."""
+    pytest.importorskip('matplotlib')
+    environment = {'HOME': '/dev/null', 'PATH': os.environ['PATH'], 'PYTHONPATH': str(ROOT)}
+    command = [sys.executable, '-c', HOMELESS, *flags]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ('MPLCONFIGDIR' in done.stderr) == told
+    assert told or not done.stderr
+
+
 def test_an_exception_comes_through(tmp_path):
     done = loading(tmp_path, 'raise ImportError("libcudart is missing")')
     assert done.returncode == 1 and b'ImportError: libcudart is missing' in done.stderr

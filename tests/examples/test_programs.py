@@ -94,7 +94,7 @@ def test_train_choose_and_deploy(tmp_path):
     ]
     image = np.load(ROOT / 'engine' / 'resources' / 'animals28.npz')['image'][0]
     Image.fromarray(image).save(tmp_path / 'bear.jpg')
-    status, output = started(tmp_path, 'deploy', 'run', 'net.onnx', 'bear.jpg')
+    status, output = started(tmp_path, 'deploy', 'run', 'my net.onnx', 'bear.jpg')
     assert status == 0, output
     for point in ('s28', 's24', 's20', 's16', 's12'):
         assert f'Python: {point}: ' in output

@@ -41,6 +41,16 @@ CELLS = [
 ]
 
 
+def test_nothing_is_reported_by_onnxruntime(tmp_path):
+    """It keeps an identifier of the machine in the home directory where it reports."""
+    pytest.importorskip('onnxruntime')
+    code = 'from engine.entry import without_reports; without_reports(); import onnxruntime'
+    environment = {'HOME': str(tmp_path), 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b'', b'')
+    assert not list(tmp_path.rglob('*'))
+
+
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
     """Run folders that look trained, their exports and programs, each made once."""

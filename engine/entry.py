@@ -69,7 +69,7 @@ def with_onednn() -> None:
 
 
 def without_reports() -> None:
-    """Has ONNX Runtime, once it is loaded, tell its makers nothing, as since 1.29 it does.
+    """Keeps ONNX Runtime from reporting its use to its makers, which it does since 1.29.
 
     What the environment says already stays.
     """

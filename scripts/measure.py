@@ -21,6 +21,7 @@ from engine import processor
 from engine.errors import UsageError
 from engine.results import rendering, study_records, tables
 from engine.runs import environment
+from nets.points import ENSEMBLE
 from quant.spelling import unknown
 from scripts import measured, parser, status, study
 from scripts.bench import everything
@@ -77,7 +78,8 @@ def of_demo(name: str, command: str, folder: Path) -> dict[str, Any]:
             paths += [f'{folder / job.name}{end}' for end in ends]
     rows = []
     for row in json.loads(rendering.render(tables.read_runs(paths, ''), 'json', False))['rows']:
-        if row['point'] != 'ensemble':
+        # Of all sizes, and of an exit with those before it.
+        if not row['point'].startswith(ENSEMBLE):
             rows.append({'run': network, **{field: row[field] for field in FIELDS}})
     return {'rows': rows}
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from engine.results import rendering, tables
 from engine.runs import environment
 from scripts import measure, measured, page_tables, study
 from scripts.bench import everything
@@ -115,3 +116,17 @@ def test_seeds_become_rows(tmp_path, monkeypatch):
     ]
     measured.write(tmp_path / 'x.json', measured.Origin('c', 'a', 'm', 'd'), {'rows': rows})
     assert json.loads((tmp_path / 'x.json').read_text())['rows'] == rows
+
+
+def test_rows_of_a_demo_are_its_points(tmp_path, monkeypatch):
+    """Points that answer together are none of them: neither sizes nor exits."""
+    monkeypatch.setattr(study, 'main', lambda words: 0)
+    monkeypatch.setattr(tables, 'read_runs', lambda paths, device: paths)
+    kept = ['s28-x1', 's28-x0']
+    rows = []
+    for point in [*kept, 'ensemble', 'ensemble-s28-x1']:
+        rows.append({**dict.fromkeys(measure.FIELDS), 'point': point})
+    monkeypatch.setattr(rendering, 'render', lambda *_: json.dumps({'rows': rows}))
+    found = measure.of_demo('demo-msdnet', 'scripts.study demo-msdnet', tmp_path)['rows']
+    assert [row['point'] for row in found] == kept
+    assert {row['run'] for row in found} == {'MSDNet'}

@@ -5,7 +5,7 @@
 #include <arm_neon.h>
 #include <string.h>
 
-#include "kernels.h"
+#include "windows.h"
 
 /* Outputs of a block but those by table, and pixels of any block at most. */
 enum { LANES = 16, PIXELS = 6 };

@@ -32,6 +32,56 @@ INLINE void put(const struct patch *patch, int pixel, const __m256 *values, int 
     memcpy(patch->out[pixel], room, (size_t)patch->outputs * sizeof *room);
 }
 
+/* Bits of the codes of 32 whole numbers: of each, which of three bytes it is, as two bits. */
+struct packer {
+    __m256i value[3], low[3], high[3];
+};
+
+/* Codes of bytes by comparing with those that have another code than 0. */
+static struct packer packer_of(const struct table_form *table)
+{
+    struct packer packer;
+    int found = 0;
+    memset(&packer, 0, sizeof packer);
+    for (int byte = 0; byte < 256 && found < 3; byte++) {
+        if (!table->code_of[byte])
+            continue;
+        packer.value[found] = _mm256_set1_epi8((char)byte);
+        packer.low[found] = _mm256_set1_epi8((char)(table->code_of[byte] & 1));
+        packer.high[found++] = _mm256_set1_epi8((char)(table->code_of[byte] >> 1));
+    }
+    return packer;
+}
+
+/* Units of 32 inputs, each in 32 bits: four bits of one plane. */
+INLINE __m256i nibbles(__m256i bits)
+{
+    __m256i pairs = _mm256_maddubs_epi16(bits, _mm256_set1_epi16(0x0201));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x00040001));
+}
+
+INLINE __m256i units_of(const struct packer *packer, __m256i bytes)
+{
+    __m256i low = _mm256_setzero_si256(), high = low;
+    UNROLLED for (int i = 0; i < 3; i++) {
+        __m256i is = _mm256_cmpeq_epi8(bytes, packer->value[i]);
+        low = _mm256_or_si256(low, _mm256_and_si256(is, packer->low[i]));
+        high = _mm256_or_si256(high, _mm256_and_si256(is, packer->high[i]));
+    }
+    return _mm256_or_si256(nibbles(low), _mm256_slli_epi32(nibbles(high), 4));
+}
+
+/* Places in the table of the units of 32 inputs. */
+INLINE void eight_places(const struct packer *packer, const uint8_t *bytes, int shift, uint16_t *places)
+{
+    __m256i given = _mm256_loadu_si256((const __m256i *)(const void *)bytes);
+    __m256i units = _mm256_slli_epi32(units_of(packer, given), shift);
+    __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(units, units), 0x08);
+    _mm_storeu_si128((__m128i *)(void *)places, _mm256_castsi256_si128(both));
+}
+
+#include "units.h"
+
 /* Sums of 16 bits of the outputs in the low bytes of lanes plus 256 x those in the high bytes, and
  * of the latter alone. */
 struct halves {
@@ -102,19 +152,6 @@ INLINE void table_run(const struct patch *patch, size_t offset, int units, const
         /* Totals stay in memory: there is no register left for them. */
         __asm__ volatile("" ::: "memory");
     }
-}
-
-/* Sum of the inputs of a window. */
-static int32_t window_sum(const struct convolution *one, const uint8_t *window)
-{
-    const struct table_form *table = one->table;
-    int32_t sum = 0;
-    for (int s = 0; s < one->segments; s++) {
-        const uint16_t *x = (const uint16_t *)(const void *)window + one->offsets[s];
-        for (int u = 0; u < one->run; u++)
-            sum += table->unit_sum[x[u] / (16 * table->input_planes)];
-    }
-    return sum;
 }
 
 /* 16 numbers of 16 bits times a scale, by planes of the input, as 32 bits: 0-3, 8-11 and 4-7, 12-15. */
@@ -197,99 +234,6 @@ static void table_signs(const uint64_t bits[4], uint8_t *lanes)
         found = _mm256_or_si256(found, _mm256_and_si256(is, _mm256_set1_epi8((char)(1 << i))));
     }
     _mm256_storeu_si256((__m256i *)(void *)lanes, found);
-}
-
-/* Bits of the codes of 32 whole numbers: of each, which of three bytes it is, as two bits. */
-struct packer {
-    __m256i value[3], low[3], high[3];
-};
-
-/* Codes of bytes by comparing with those that have another code than 0. */
-static struct packer packer_of(const struct table_form *table)
-{
-    struct packer packer;
-    int found = 0;
-    memset(&packer, 0, sizeof packer);
-    for (int byte = 0; byte < 256 && found < 3; byte++) {
-        if (!table->code_of[byte])
-            continue;
-        packer.value[found] = _mm256_set1_epi8((char)byte);
-        packer.low[found] = _mm256_set1_epi8((char)(table->code_of[byte] & 1));
-        packer.high[found++] = _mm256_set1_epi8((char)(table->code_of[byte] >> 1));
-    }
-    return packer;
-}
-
-/* Units of 32 inputs, each in 32 bits: four bits of one plane. */
-INLINE __m256i nibbles(__m256i bits)
-{
-    __m256i pairs = _mm256_maddubs_epi16(bits, _mm256_set1_epi16(0x0201));
-    return _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x00040001));
-}
-
-INLINE __m256i units_of(const struct packer *packer, __m256i bytes)
-{
-    __m256i low = _mm256_setzero_si256(), high = low;
-    UNROLLED for (int i = 0; i < 3; i++) {
-        __m256i is = _mm256_cmpeq_epi8(bytes, packer->value[i]);
-        low = _mm256_or_si256(low, _mm256_and_si256(is, packer->low[i]));
-        high = _mm256_or_si256(high, _mm256_and_si256(is, packer->high[i]));
-    }
-    return _mm256_or_si256(nibbles(low), _mm256_slli_epi32(nibbles(high), 4));
-}
-
-/* Places of `count` units in the table, from 4 x count bytes. */
-static void pack_run(const struct packer *packer, const uint8_t *bytes, size_t count, int shift,
-                     uint16_t *to)
-{
-    for (size_t i = 0; i < count; i += 8) {
-        uint8_t room[32] = {0};
-        const uint8_t *from = bytes + 4 * i;
-        size_t left = count - i < 8 ? count - i : 8;
-        if (left < 8)
-            from = memcpy(room, from, 4 * left);
-        __m256i given = _mm256_loadu_si256((const __m256i *)(const void *)from);
-        __m256i units = _mm256_slli_epi32(units_of(packer, given), shift);
-        __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(units, units), 0x08);
-        uint16_t places[8];
-        _mm_storeu_si128((__m128i *)(void *)places, _mm256_castsi256_si128(both));
-        memcpy(to + i, places, left * sizeof *to);
-    }
-}
-
-/* Places of units in the table, from bytes of whole numbers; where a unit lacks inputs, zeros. */
-static void pack_units(const struct convolution *one, const uint8_t *x, int y0, int y1,
-                       uint16_t *packed)
-{
-    const struct table_form *table = one->table;
-    const struct packer packer = packer_of(table);
-    size_t pixel = (size_t)one->units * (size_t)one->groups;
-    size_t length = (size_t)one->columns * pixel;
-    struct span span = seen(one);
-    int shift = table->input_planes == 2 ? 5 : 4;
-    uint8_t zeros[4] = {0};
-    uint16_t empty;
-    pack_run(&packer, zeros, 1, shift, &empty);
-    for (int y = y0; y < y1; y++) {
-        uint16_t *to = packed + (size_t)y * length;
-        const uint8_t *row = source_row(one, x, y, 1);
-        for (size_t i = 0; i < length; i++)
-            to[i] = empty;
-        to += (size_t)span.at * pixel;
-        if (!row)
-            continue;
-        if (one->cg % 4 == 0) {
-            pack_run(&packer, row, (size_t)span.count * pixel, shift, to);
-            continue;
-        }
-        for (int i = 0; i < span.count * one->groups; i++, row += one->cg, to += one->units) {
-            uint8_t last[4] = {0};
-            size_t whole = (size_t)one->cg / 4;
-            pack_run(&packer, row, whole, shift, to);
-            memcpy(last, row + 4 * whole, (size_t)one->cg % 4);
-            pack_run(&packer, last, 1, shift, to + whole);
-        }
-    }
 }
 
 #endif

@@ -1,8 +1,8 @@
 /* Checksums, with carry-less products where the processor has them. */
 #include "bytes.h"
+#include "cpu.h"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -36,12 +36,6 @@ static uint32_t add_sliced(uint32_t sum, const uint8_t *bytes, size_t size)
 
 #if defined(__x86_64__)
 enum { FOLDED = 4, VECTOR = 16 };
-
-static int has_products(void)
-{
-    unsigned a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && (c >> 1 & 1) && (c >> 19 & 1);
-}
 
 #define PRODUCTS __attribute__((target("pclmul,sse4.1")))
 
@@ -84,7 +78,7 @@ uint32_t checksum(const uint8_t *bytes, size_t size)
     uint32_t sum = 0xFFFFFFFF;
 #if defined(__x86_64__)
     size_t whole = size / (FOLDED * VECTOR) * (FOLDED * VECTOR);
-    if (whole && has_products()) {
+    if (whole && cpu_features() & HAS_CARRY_LESS) {
         uint8_t last[VECTOR];
         fold(sum, bytes, whole, last);
         sum = add_sliced(0, last, VECTOR);

@@ -9,6 +9,49 @@
 /* Outputs of a block, and sums of 16 bytes that are held in registers: 32 outputs take two. */
 enum { TABLE_LANES = 32, HELD = 24 };
 
+/* Whole numbers with another code than 0, and what each sets in its unit, by its place there. */
+struct packer {
+    uint8x16_t value[3], bits[3];
+};
+
+static struct packer packer_of(const struct table_form *table)
+{
+    struct packer packer;
+    int found = 0;
+    memset(&packer, 0, sizeof packer);
+    for (int byte = 0; byte < 256 && found < 3; byte++) {
+        uint32_t code = table->code_of[byte];
+        if (!code)
+            continue;
+        /* Bits 0-3 of a unit are the low bits of codes, bits 4-7 the high ones. */
+        uint32_t bits = (code & 1) * 0x08040201u | (code >> 1) * 0x80402010u;
+        packer.value[found] = vdupq_n_u8((uint8_t)byte);
+        packer.bits[found++] = vreinterpretq_u8_u32(vdupq_n_u32(bits));
+    }
+    return packer;
+}
+
+/* What 16 inputs set in their units. */
+INLINE uint8x16_t bits_of(const struct packer *packer, const uint8_t *bytes)
+{
+    uint8x16_t given = vld1q_u8(bytes), bits = vdupq_n_u8(0);
+    UNROLLED for (int i = 0; i < 3; i++) {
+        uint8x16_t is = vceqq_u8(given, packer->value[i]);
+        bits = vorrq_u8(bits, vandq_u8(is, packer->bits[i]));
+    }
+    return bits;
+}
+
+/* Places in the table of the units of 32 inputs. */
+INLINE void eight_places(const struct packer *packer, const uint8_t *bytes, int shift, uint16_t *places)
+{
+    uint8x16_t pairs = vpaddq_u8(bits_of(packer, bytes), bits_of(packer, bytes + 16));
+    uint16x8_t units = vmovl_u8(vget_low_u8(vpaddq_u8(pairs, pairs)));
+    vst1q_u16(places, vshlq_u16(units, vdupq_n_s16((int16_t)shift)));
+}
+
+#include "units.h"
+
 /* Sums of 16 bits of the outputs in the low bytes of lanes plus 256 x those in the high bytes, and
  * of the latter alone. */
 struct halves {
@@ -90,19 +133,6 @@ INLINE void table_run(const struct patch *patch, size_t offset, const uint8_t *k
     }
 }
 
-/* Sum of the inputs of a window. */
-static int32_t window_sum(const struct convolution *one, const uint8_t *window)
-{
-    const struct table_form *table = one->table;
-    int32_t sum = 0;
-    for (int s = 0; s < one->segments; s++) {
-        const uint16_t *x = (const uint16_t *)(const void *)window + one->offsets[s];
-        for (int u = 0; u < one->run; u++)
-            sum += table->unit_sum[x[u] / (16 * table->input_planes)];
-    }
-    return sum;
-}
-
 /* Eight outputs of 32 bits from sums by planes, the place of whose first factor is `at`. */
 INLINE void recombine(const struct patch *patch, const struct halves *totals, const bool is_high,
                       size_t at, int32_t sum, const int kp, const int ip, float32x4_t *values)
@@ -155,92 +185,6 @@ INLINE void table_block(const struct patch *patch, const int pixels, const int k
         recombine(patch, total, true, at + 16, sum, kp, ip, values + 4);
         recombine(patch, total + 1, true, at + 24, sum, kp, ip, values + 6);
         put(patch, i, values, 8);
-    }
-}
-
-/* Whole numbers with another code than 0, and what each sets in its unit, by its place there. */
-struct packer {
-    uint8x16_t value[3], bits[3];
-};
-
-static struct packer packer_of(const struct table_form *table)
-{
-    struct packer packer;
-    int found = 0;
-    memset(&packer, 0, sizeof packer);
-    for (int byte = 0; byte < 256 && found < 3; byte++) {
-        uint32_t code = table->code_of[byte];
-        if (!code)
-            continue;
-        /* Bits 0-3 of a unit are the low bits of codes, bits 4-7 the high ones. */
-        uint32_t bits = (code & 1) * 0x08040201u | (code >> 1) * 0x80402010u;
-        packer.value[found] = vdupq_n_u8((uint8_t)byte);
-        packer.bits[found++] = vreinterpretq_u8_u32(vdupq_n_u32(bits));
-    }
-    return packer;
-}
-
-/* What 16 inputs set in their units. */
-INLINE uint8x16_t bits_of(const struct packer *packer, const uint8_t *bytes)
-{
-    uint8x16_t given = vld1q_u8(bytes), bits = vdupq_n_u8(0);
-    UNROLLED for (int i = 0; i < 3; i++) {
-        uint8x16_t is = vceqq_u8(given, packer->value[i]);
-        bits = vorrq_u8(bits, vandq_u8(is, packer->bits[i]));
-    }
-    return bits;
-}
-
-/* Places of `count` units in the table, from 4 x count bytes. */
-static void pack_run(const struct packer *packer, const uint8_t *bytes, size_t count, int shift,
-                     uint16_t *to)
-{
-    for (size_t i = 0; i < count; i += 8) {
-        uint8_t room[32] = {0};
-        uint16_t places[8];
-        const uint8_t *from = bytes + 4 * i;
-        size_t left = count - i < 8 ? count - i : 8;
-        if (left < 8)
-            from = memcpy(room, from, 4 * left);
-        uint8x16_t pairs = vpaddq_u8(bits_of(packer, from), bits_of(packer, from + 16));
-        uint16x8_t units = vmovl_u8(vget_low_u8(vpaddq_u8(pairs, pairs)));
-        vst1q_u16(places, vshlq_u16(units, vdupq_n_s16((int16_t)shift)));
-        memcpy(to + i, places, left * sizeof *to);
-    }
-}
-
-/* Places of units in the table, from bytes of whole numbers; where a unit lacks inputs, zeros. */
-static void pack_units(const struct convolution *one, const uint8_t *x, int y0, int y1,
-                       uint16_t *packed)
-{
-    const struct table_form *table = one->table;
-    const struct packer packer = packer_of(table);
-    size_t pixel = (size_t)one->units * (size_t)one->groups;
-    size_t length = (size_t)one->columns * pixel;
-    struct span span = seen(one);
-    int shift = table->input_planes == 2 ? 5 : 4;
-    uint8_t zeros[4] = {0};
-    uint16_t empty;
-    pack_run(&packer, zeros, 1, shift, &empty);
-    for (int y = y0; y < y1; y++) {
-        uint16_t *to = packed + (size_t)y * length;
-        const uint8_t *row = source_row(one, x, y, 1);
-        for (size_t i = 0; i < length; i++)
-            to[i] = empty;
-        to += (size_t)span.at * pixel;
-        if (!row)
-            continue;
-        if (one->cg % 4 == 0) {
-            pack_run(&packer, row, (size_t)span.count * pixel, shift, to);
-            continue;
-        }
-        for (int i = 0; i < span.count * one->groups; i++, row += one->cg, to += one->units) {
-            uint8_t last[4] = {0};
-            size_t whole = (size_t)one->cg / 4;
-            pack_run(&packer, row, whole, shift, to);
-            memcpy(last, row + 4 * whole, (size_t)one->cg % 4);
-            pack_run(&packer, last, 1, shift, to + whole);
-        }
     }
 }
 

@@ -23,6 +23,8 @@ _SOURCES = _FOLDER.parents[1] / 'runtime'
 _SUFFIXES = {'darwin': '.dylib', 'win32': '.dll'}
 # Bytes of a message.
 _TEXT = 256
+# Room for the times of so many steps; a point that has more is run again.
+_STEPS = 1024
 
 
 class NoLibrary(UsageError):
@@ -210,11 +212,14 @@ class NativeNetwork:
         """Name and seconds of each step of a point, for the first of some images; as of ``run``."""
         _, given = self._set(place, views)
         pointers = _pointers(given)
-        count = self._library.lqn_time(self._handle, pointers, None, 0)
-        steps = (_Step * max(count, 0))()
-        if self._library.lqn_time(self._handle, pointers, steps, count) < 0:
+        steps = (_Step * _STEPS)()
+        count = self._library.lqn_time(self._handle, pointers, steps, len(steps))
+        if count > len(steps):
+            steps = (_Step * count)()
+            count = self._library.lqn_time(self._handle, pointers, steps, count)
+        if count < 0:
             self._check(-1)
-        return [(step.name.decode(errors='replace'), step.seconds) for step in steps]
+        return [(step.name.decode(errors='replace'), step.seconds) for step in steps[:count]]
 
     def _set(self, place: int, views: Sequence[np.ndarray]) -> tuple[PointOfFile, list[np.ndarray]]:
         """Sets a point, and checks its images.

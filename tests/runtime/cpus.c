@@ -23,8 +23,8 @@ int main(int count, char **words)
         unsigned bit;
         const char *word;
     } words_of[] = {{HAS_AVX2, "avx2"}, {HAS_AVX_VNNI, "avxvnni"}, {HAS_AVX512_VNNI, "avx512vnni"},
-                    {HAS_AMX, "amx"}};
-    for (int i = 0; i < 4; i++) {
+                    {HAS_AMX, "amx"}, {HAS_CARRY_LESS, "carryless"}};
+    for (int i = 0; i < 5; i++) {
         if (has & words_of[i].bit)
             printf("%s ", words_of[i].word);
     }

@@ -9,6 +9,7 @@ from tests.paths import ROOT
 
 # Leaf 1, ecx; leaf 7, ebx, ecx and edx; its second part, eax; state that the system saves.
 FMA_SAVES = 1 << 12 | 1 << 27
+CARRY_LESS = 1 << 1 | 1 << 19
 AVX2 = 1 << 5
 AVX512 = AVX2 | 1 << 16 | 1 << 17 | 1 << 30 | 1 << 31
 VNNI = 1 << 11
@@ -19,7 +20,9 @@ CASES = {
     'a processor without AVX2': ((FMA_SAVES, 0, 0, 0, 0, YMM), ''),
     'a system that saves no vectors': ((FMA_SAVES, AVX2, 0, 0, 0, 0x3), ''),
     'AVX2 without FMA': ((1 << 27, AVX2, 0, 0, 0, YMM), ''),
-    'Haswell': ((FMA_SAVES, AVX2, 0, 0, 0, YMM), 'avx2'),
+    'Haswell': ((FMA_SAVES | CARRY_LESS, AVX2, 0, 0, 0, YMM), 'avx2 carryless'),
+    'Westmere': ((CARRY_LESS, 0, 0, 0, 0, 0), 'carryless'),
+    'carry-less products without SSE4.1': ((1 << 1, 0, 0, 0, 0, 0), ''),
     'Skylake server, AVX-512 without VNNI': ((FMA_SAVES, AVX512, 0, 0, 0, ZMM), 'avx2'),
     'Cascade Lake': ((FMA_SAVES, AVX512, VNNI, 0, 0, ZMM), 'avx2 avx512vnni'),
     'Knights Mill, which lacks BW': ((FMA_SAVES, AVX2 | 1 << 16, VNNI, 0, 0, ZMM), 'avx2'),

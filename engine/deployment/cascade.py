@@ -139,36 +139,19 @@ class _Step:
         return Stage(self._reads, self._makes, self._run)
 
     def _run(self, *feeds: np.ndarray) -> list[np.ndarray]:
-        maps: dict[Node, tuple[np.ndarray, np.ndarray]] = {}
-        if self._reads:
-            for node, value, rows in zip(self._reads, feeds[::2], feeds[1::2], strict=True):
-                maps[node] = value, rows
-        else:
-            every = np.arange(len(feeds[0]))
-            for place, images in enumerate(feeds):
-                maps[_View(place)] = images, every
+        nodes = self._reads or [_View(place) for place in range(len(feeds))]
+        maps = dict(zip(nodes, feeds, strict=True))
         own: list[np.ndarray] = []
         if self._view is not None:
-            own.append(_taken(*maps[_View(self._view)]))
-        for node in self._inner.reads:
-            own += maps[node]
+            own.append(maps[_View(self._view)])
+        own += [maps[node] for node in self._inner.reads]
         labels, confidence, logits, *made = self._inner.run(*own)
-        left = dict(zip(self._inner.makes, made, strict=True))
+        left = maps | dict(zip(self._inner.makes, made, strict=True))
         if self._number is not None:
-            total = None
-            if _TOTAL in maps:
-                total = _taken(*maps[_TOTAL])
-            found = self._combination.answer(self._number, logits, total)
+            found = self._combination.answer(self._number, logits, maps.get(_TOTAL))
             labels, confidence, logits = found.labels, found.confidence, found.scores
             left[_TOTAL] = found.total
-        for node, (value, _) in maps.items():
-            left.setdefault(node, value)
         return [labels, confidence, logits, *(left[node] for node in self._makes)]
-
-
-def _taken(value: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Rows of an array, which is not copied where they are all of it."""
-    return value if len(value) == len(rows) else value[rows]
 
 
 class Chain(Staged):
@@ -256,13 +239,10 @@ class Chain(Staged):
         """
         found = []
         maps: dict[Node, np.ndarray] = {}
-        rows = np.arange(len(images[0]))
         for k, stage in enumerate(self.stages):
             feeds = list(images)
             if k:
-                feeds = []
-                for node in stage.reads:
-                    feeds += [maps[node], rows]
+                feeds = [maps[node] for node in stage.reads]
             _, _, logits, *made = stage.run(*feeds)
             maps.update(zip(stage.makes, made, strict=True))
             if k in self.ends:

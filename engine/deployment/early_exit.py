@@ -19,7 +19,6 @@ from engine.deployment.tf_graph import Writer, serving
 from engine.graph.freeze import Frozen, Signature
 from engine.results.exit_thresholds import NEVER
 from engine.runs.checkpoint import Checkpoint
-from nets.layers.rows import take_rows
 from nets.losses import log_confidence
 from quant.backend import new_graph, tf
 
@@ -140,7 +139,8 @@ def _graph(whole: Program, name: str, cut: Sequence[Step], config: Config) -> Fr
     with new_graph() as graph:
         writer = Writer(whole, [name])
         for step in cut:
-            values, feeds = _waiting(step, maps)
+            values = _waiting(step, maps)
+            feeds = [*values.values()]
             if not signatures:
                 views = _views(config)
                 feeds += views.values()
@@ -165,21 +165,17 @@ def _views(config: Config) -> dict[int, tf.Tensor]:
     return found
 
 
-def _waiting(step: Step, maps: Mapping[str, tf.Tensor]) -> tuple[Values, list[tf.Tensor]]:
-    """Maps of the images that are still there, and what is fed for them.
+def _waiting(step: Step, maps: Mapping[str, tf.Tensor]) -> Values:
+    """Placeholders of the maps that a step reads, of the images that are still there.
 
     Args:
         step: that reads them.
         maps: as earlier steps make them.
     """
-    values, feeds = Values(), []
+    values = Values()
     for name in step.reads:
-        like = maps[name]
-        map = tf.placeholder(like.dtype, [None, *like.shape[1:]])
-        rows = tf.placeholder(tf.int64, [None])
-        feeds += [map, rows]
-        values[name] = take_rows(map, rows)
-    return values, feeds
+        values[name] = tf.placeholder(maps[name].dtype, [None, *maps[name].shape[1:]])
+    return values
 
 
 def _answer(logits: tf.Tensor) -> list[tf.Tensor]:

@@ -44,8 +44,8 @@ class Stage(NamedTuple):
     Attributes:
         reads: maps that it takes; none for the first, which takes the images.
         makes: maps that it leaves to later ones.
-        run: (images, or a map and the rows to take of it in turn) -> labels, confidence, logits,
-            maps.
+        run: (images, or the maps that it takes, of the images that are left) -> labels, confidence,
+            logits, maps.
     """
 
     reads: list[Node]
@@ -183,9 +183,7 @@ class Queue:
         for k, waiting in enumerate(self._waiting):
             while sum(len(one.numbers) for one in waiting) >= least:
                 batch = _taken(waiting, self._size)
-                feeds = []
-                for node in self._runner.stages[k].reads:
-                    feeds += [batch.maps[node], np.arange(len(batch.numbers))]
+                feeds = [batch.maps[node] for node in self._runner.stages[k].reads]
                 self._run(k, feeds, batch.numbers, batch.maps)
 
     def _run(
@@ -328,10 +326,16 @@ def _taken(waiting: list[_Waiting], size: int) -> _Batch:
     return _Batch(maps, np.concatenate([part.numbers for part in parts]))
 
 
-def _feeds(reads: Sequence[Node], maps: Mapping[Node, _Map], rows: np.ndarray) -> list[np.ndarray]:
-    """Every map that a stage reads, and where in it the images ``rows`` are."""
-    feeds = []
+def _feeds(reads: Sequence[Node], maps: dict[Node, _Map], rows: np.ndarray) -> list[np.ndarray]:
+    """The maps that a stage reads, of the images that are left; others are dropped from them.
+
+    Args:
+        reads: what the stage reads.
+        maps: as they are, of which those that are read lose the images that have left.
+        rows: numbers of the images that are left.
+    """
     for node in reads:
-        feeds.append(maps[node].value)
-        feeds.append(np.searchsorted(maps[node].rows, rows))
-    return feeds
+        value, known = maps[node]
+        if len(known) > len(rows):
+            maps[node] = _Map(value[np.searchsorted(known, rows)], rows)
+    return [maps[node].value for node in reads]

@@ -15,6 +15,7 @@ from engine import families, timing
 from engine.config.config import Config
 from engine.errors import UsageError
 from engine.results import exit_thresholds
+from nets import cost
 from quant import backend
 from scripts.bench.infer import (
     RATIOS,
@@ -188,6 +189,7 @@ def infer(net: str, argv: Sequence[str]) -> None:
     madds = exit_madds(model, layers, side)  # [exits]
     runner = EarlyExit(source, side, threads=args.threads)
     last = str(model.net.points[0])
+    static_madds = cost.madds(layers[last])  # without the exits before it
     whole = {
         'static': static(source, last, args.threads),
         'unfolded': unfolded(source, last, args.threads),
@@ -207,7 +209,7 @@ def infer(net: str, argv: Sequence[str]) -> None:
             labels, leaves = run_all(runner, batches, chosen)
             expected = alone.labels[np.arange(len(labels)), leaves]
             other = int((labels != expected).sum())
-            spent = float(madds[leaves].mean() / madds[-1])
+            spent = float(madds[leaves].mean() / static_madds)
             _, _, *waiting = ratios(costs, 'queued', spent)
             found = (*ratios(costs, 'early', spent), *waiting)
             per_batch = []

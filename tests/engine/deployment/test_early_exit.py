@@ -306,9 +306,8 @@ class Halves:
         confidence = np.where(np.arange(count) < count - self.left, 0.0, -9.0)
         return [np.zeros(count, int), confidence, images[:, 0], images]
 
-    def _second(self, maps, rows):
-        taken = maps[rows]
-        return [taken[:, 0].astype(int), np.zeros(len(taken)), taken]
+    def _second(self, maps):
+        return [maps[:, 0].astype(int), np.zeros(len(maps)), maps]
 
 
 @pytest.mark.parametrize('left', [1, 3, 5, 6])

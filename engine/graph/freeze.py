@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
 from engine import families
 from engine.errors import UsageError
@@ -79,6 +78,8 @@ def _callable(session: tf.Session, graph: tf.Graph, part: Signature) -> Callable
         graph: that has it.
         part: names of what is fed and fetched.
     """
+    from tensorflow.core.protobuf.config_pb2 import CallableOptions
+
     feeds = [graph.get_tensor_by_name(name) for name in part.feeds]
     types = [feed.dtype.as_numpy_dtype for feed in feeds]
     options = CallableOptions(feed=part.feeds, fetch=part.fetches)

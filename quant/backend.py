@@ -8,11 +8,16 @@ import contextlib
 import importlib
 import os
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quant import private_api
 
 __all__ = [
     'exact',
+    'function',
     'has_gpu',
     'new_graph',
     'pool',
@@ -42,6 +47,8 @@ else:
 
 # What TensorFlow's variables are made of, which it keeps to itself, see ``quant.slim_variables``.
 resource_variables: Any = _OnFirstUse('tensorflow.python.ops.resource_variable_ops')
+# Options of sessions, of which ``tf`` has but some.
+_config_pb2: Any = _OnFirstUse('tensorflow.core.protobuf.config_pb2')
 
 
 @contextlib.contextmanager
@@ -106,6 +113,32 @@ def session(
     config = config or tf.ConfigProto()
     config.gpu_options.allow_growth = True
     return tf.Session(graph=graph, config=config)
+
+
+def function(
+    session: 'tf.Session', feeds: 'Sequence[tf.Tensor]', fetches: 'Sequence[tf.Tensor]'
+) -> Callable[..., list[np.ndarray]]:
+    """Feeds in order -> fetches.
+
+    Args:
+        session: that computes.
+        feeds: of which the arrays have the types, or are converted.
+        fetches: what the function returns. It raises ValueError for an array of a shape that its
+            feed cannot have.
+    """
+    options = _config_pb2.CallableOptions()
+    options.feed.extend(tensor.name for tensor in feeds)
+    options.fetch.extend(tensor.name for tensor in fetches)
+    run = private_api.prepared(session, options)
+    types = [tensor.dtype.as_numpy_dtype for tensor in feeds]
+
+    def called(*values: np.ndarray) -> list[np.ndarray]:
+        arrays = [np.asarray(value, dtype) for value, dtype in zip(values, types, strict=True)]
+        for array, tensor in zip(arrays, feeds, strict=True):
+            tensor.shape.assert_is_compatible_with(array.shape)
+        return run(*arrays)
+
+    return called
 
 
 def has_gpu() -> bool:

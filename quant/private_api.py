@@ -36,6 +36,19 @@ def wait_for(op: Any, other: Any) -> None:
     op._add_control_input(other)
 
 
+def prepared(session: Any, options: Any) -> Any:
+    """A function of arrays that a session computes.
+
+    TensorFlow's public ``make_callable`` looks up all tensors anew at every call, which takes half
+    a millisecond. Keras uses this function.
+
+    Args:
+        session: TensorFlow session.
+        options: ``CallableOptions``, which name what is fed and fetched.
+    """
+    return session._make_callable_from_options(options)
+
+
 def join_handle(handle: Any, variable: Any, name: str) -> None:
     """Lets the handle of a resource variable and the variable be known from each other.
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from quant import backend
@@ -84,3 +85,37 @@ def test_a_pool_is_made_where_a_number_is_asked_for(threads_of_sessions):
     backend.pool(0)
     backend.pool(2)
     assert threads_of_sessions == [2]
+
+
+def function_of_two():
+    """(x [N, 2] float32, rows [M] int64) -> the sum of x, and these rows of it."""
+    with backend.new_graph():
+        x = tf.placeholder(tf.float32, [None, 2])
+        rows = tf.placeholder(tf.int64, [None])
+        fetches = [tf.reduce_sum(x), tf.gather(x, rows)]
+        return backend.function(backend.session(), [x, rows], fetches)
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64, np.int32])
+@pytest.mark.parametrize('step', [1, -2])
+def test_arrays_of_other_types_and_strides_are_converted(dtype, step):
+    x = np.arange(12).reshape(6, 2).astype(dtype)[::step]
+    total, taken = function_of_two()(x, [2, 0])
+    assert total == x.sum() and total.dtype == np.float32
+    np.testing.assert_array_equal(taken, x[[2, 0]])
+
+
+@pytest.mark.parametrize('shape', [(2, 3), (2,), (2, 2, 1)])
+def test_an_array_of_another_shape_is_refused(shape):
+    """TensorFlow would compute with it."""
+    with pytest.raises(ValueError, match='incompatible'):
+        function_of_two()(np.zeros(shape), [0])
+
+
+def test_answers_stay_as_they_are_when_a_function_is_called_again():
+    run = function_of_two()
+    x = np.float32([[1, 2]])
+    _, first = run(x, [0])
+    x[:] = 5
+    _, second = run(x, [0])
+    np.testing.assert_array_equal([first, second], [[[1, 2]], [[5, 5]]])

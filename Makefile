@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet --editable '.[plots,export,dev]'
-	-TF_CPP_MIN_LOG_LEVEL=3 $(PY) -m quant.native.build
+	-$(PY) -m quant.native.build
 	touch $@
 
 # Quantizers as C++ operations, after their sources have changed; setup makes them, too, where there is a compiler.

@@ -97,7 +97,7 @@ def resolve(
     elif loaded is not None and 'mode' not in asked:
         values['mode'] = with_activations(values['mode'], _activation_bits(values))
     if loaded is not None:
-        notes.append(_inherited_note(values, asked))
+        notes.append(f'as --load {given["load"]}: {_inherited_flags(values, asked)}')
     notes += _of_few_images(values, dataset, given, of_preset)
     _settle(values, dataset)
     known = Config.from_values(net=net).flat()
@@ -195,13 +195,13 @@ def _inherited(loaded: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _inherited_note(values: Mapping[str, Any], asked: Collection[str]) -> str:
-    """Says what follows from the network that is loaded."""
+def _inherited_flags(values: Mapping[str, Any], asked: Collection[str]) -> str:
+    """What follows from the network that is loaded, as flags."""
     flags = []
     for name in INHERITED:
         if name in values and name not in asked:
             flags.append(f'--{name} {values[name]}')
-    return f'as --load {values["load"]}: {" ".join(flags) or "nothing that was not given"}'
+    return ' '.join(flags) or 'nothing that was not given'
 
 
 def with_activations(mode: str, bits: int) -> str:

@@ -5,6 +5,7 @@ Without a compiler it says so and ends well: quantizers are then built of plain 
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -14,7 +15,6 @@ import tempfile
 from pathlib import Path
 
 from quant import native
-from quant.backend import tf
 
 # Names of the sets of kernels, and what the compiler is told for each; of x86 all but the first.
 _SETS = {
@@ -22,6 +22,14 @@ _SETS = {
     'avx2': ('-mavx2',),
     'avx512': ('-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl'),
 }
+
+REMEDY = 'install g++ or clang, or name one in CXX, then python -m quant.native.build'
+
+# Asks TensorFlow for the flags of the compiler and of the linker.
+_FLAGS = (
+    'import json; from quant.backend import tf; '
+    'print(json.dumps([tf.sysconfig.get_compile_flags(), tf.sysconfig.get_link_flags()]))'
+)
 
 # Products are not fused into sums: plain operations round them, too.
 _COMMON = ('-std=c++17', '-w', '-fPIC', '-fvisibility=hidden', '-ffp-contract=off')
@@ -41,17 +49,18 @@ def build() -> Path:
 
     Raises:
         OSError: the folder of the package cannot be written, or there is no compiler.
-        subprocess.CalledProcessError: the compiler fails.
+        subprocess.CalledProcessError: the compiler fails, or TensorFlow cannot be loaded.
     """
     command = compiler()
     if command is None:
-        raise OSError('no C++ compiler found (c++, g++, clang++, or $CXX)')
+        raise OSError(f'no C++ compiler found ({REMEDY})')
     made = native.library()
+    # In a process of its own: what TensorFlow says of itself while it is loaded is kept there.
+    compile_flags, link_flags = json.loads(_run([sys.executable, '-c', _FLAGS]))
     with tempfile.TemporaryDirectory(dir=made.parent, prefix='.build-') as folder:
-        objects = _compiled(command, Path(folder), tf.sysconfig.get_compile_flags())
+        objects = _compiled(command, Path(folder), compile_flags)
         linked = Path(folder) / made.name
-        flags = tf.sysconfig.get_link_flags()
-        _run([command, '-shared', '-o', str(linked), *objects, *flags])
+        _run([command, '-shared', '-o', str(linked), *objects, *link_flags])
         linked.replace(made)
     version, _, _ = made.name.rpartition('-')
     for other in made.parent.glob(f'{version}-*.so'):
@@ -86,8 +95,10 @@ def _compiled(command: str, folder: Path, flags: list[str]) -> list[str]:
     return objects
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True)
+def _run(command: list[str]) -> str:
+    """What a command prints."""
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout
 
 
 def main() -> int:

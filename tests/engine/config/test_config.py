@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import json
 import math
+import os
 import pickle
 import re
 import shlex
@@ -35,6 +36,14 @@ def config(**given) -> Config:
 
 def notes(**given) -> str:
     return '\n'.join(resolve(**given)[2])
+
+
+def test_what_is_loaded_is_named_as_it_was_given():
+    given = {'data': 'animals28', 'load': 'some/run'}
+    loaded = config(width=0.5)
+    resolved, _, said = resolving.resolve(given, loaded)
+    assert any(note.startswith('as --load some/run: ') and '--width 0.5' in note for note in said)
+    assert resolved.load == os.path.abspath('some/run')
 
 
 def test_defaults_are_the_published_recipe():

@@ -119,41 +119,41 @@ static void compute(const struct strip *strip)
     }
 }
 
-/* Rows y0 to y1, whose windows lie one behind the other where the stride is 1. */
-static void compute_rows(struct strip *strip, const void *packed, int y0, int y1, float *out)
+/* The rows of an area, whose windows lie one behind the other where the stride is 1. */
+static void compute_rows(struct strip *strip, const void *packed, struct area area, float *out)
 {
     const struct convolution *one = strip->one;
-    int together = one->stride == 1 ? y1 - y0 : 1;
+    int together = one->stride == 1 ? area.y1 - area.y0 : 1;
     strip->windows = (together - 1) * one->columns + one->ow;
-    for (int y = y0; y < y1; y += together) {
+    for (int y = area.y0; y < area.y1; y += together) {
         strip->window = window_of(one, packed, y, 0);
-        strip->out = out + (size_t)((y - y0) * one->ow) * (size_t)one->o;
+        strip->out = out + (size_t)((y - area.y0) * one->ow) * (size_t)one->o;
         compute(strip);
     }
 }
 
-static void convolve(const struct convolution *one, const void *packed, int y0, int y1, float *out)
+static void convolve(const struct convolution *one, const void *packed, struct area area, float *out)
 {
     bool whole_tiles = one->form == IN_WHOLE_FOURS && one->kernel_run % ROWS == 0;
-    if (!whole_tiles || (y1 - y0) * one->ow < FEW_WINDOWS) {
-        AVX512VNNI.convolve(one, packed, y0, y1, out);
+    if (!whole_tiles || (area.y1 - area.y0) * one->ow < FEW_WINDOWS) {
+        AVX512VNNI.convolve(one, packed, area, out);
         return;
     }
     struct block_kernel kernel = block_kernel_of(one);
     struct strip strip = {.one = one, .next = kernel.block};
     strip.step = 4 * (size_t)(one->stride * one->units * one->groups);
+    struct blocks blocks = blocks_of(one, area, LANES);
     _tile_loadconfig(&CONFIGURATION);
-    for (int group = 0; group < one->groups; group++) {
+    for (int block = blocks.from, count; block < blocks.to; block += count) {
+        int group = block / blocks.per_group, within = block % blocks.per_group;
         const uint8_t *inputs = (const uint8_t *)packed + 4 * group * one->units;
-        for (int within = 0; within < kernel.per_group; within += 2) {
-            int block = group * kernel.per_group + within, left = one->og - within * LANES;
-            strip.kernel = kernel.kernel + (size_t)block * kernel.block;
-            strip.outputs = lesser(left, 2 * LANES);
-            set_start(one, &kernel, block, left > LANES ? 2 : 1, strip.start);
-            /* gcc does not know that tiles are loaded from memory. */
-            __asm__ volatile("" ::"r"(&strip) : "memory");
-            compute_rows(&strip, inputs, y0, y1, out + group * one->og + within * LANES);
-        }
+        count = lesser(2, blocks.per_group - within);
+        strip.kernel = kernel.kernel + (size_t)block * kernel.block;
+        strip.outputs = lesser(one->og - within * LANES, count * LANES);
+        set_start(one, &kernel, block, count, strip.start);
+        /* gcc does not know that tiles are loaded from memory. */
+        __asm__ volatile("" ::"r"(&strip) : "memory");
+        compute_rows(&strip, inputs, area, out + group * one->og + within * LANES);
     }
     _tile_release();
 }

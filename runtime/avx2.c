@@ -115,24 +115,25 @@ static void one_block(const struct patch *patch, const uint8_t *kernel, size_t a
         (table->input_planes == 2 ? table_1_2 : table_1_1)(patch, kernel, at, count);
 }
 
-/* All blocks of outputs, each for all pixels of rows y0 to y1. */
-static void blocks(const struct convolution *one, const void *packed, int y0, int y1, float *out)
+/* All blocks of an area, each for all pixels. */
+static void by_blocks(const struct convolution *one, const void *packed, struct area area, float *out)
 {
     bool table = one->form == BY_TABLE;
-    int lanes = table ? TABLE_LANES : LANES, per_group = (one->og + lanes - 1) / lanes;
+    int lanes = table ? TABLE_LANES : LANES;
     int pixels = table ? table_pixels(one->table) : PIXELS;
     size_t unit = table ? 2 : 4;
     /* Bytes of a block: 4 for each lane and unit, or one for each plane. */
     size_t row = (size_t)lanes * (size_t)(table ? one->table->kernel_planes : 4);
     size_t bytes = (size_t)one->segments * (size_t)one->run * row;
-    const uint8_t *kernel = one->kernel;
+    struct blocks blocks = blocks_of(one, area, lanes);
+    const uint8_t *kernel = (const uint8_t *)one->kernel + (size_t)blocks.from * bytes;
     struct patch patch = {.one = one};
-    for (int b = 0; b < one->groups * per_group; b++, kernel += bytes) {
-        int group = b / per_group, first = b % per_group * lanes;
+    for (int b = blocks.from; b < blocks.to; b++, kernel += bytes) {
+        int group = b / blocks.per_group, first = b % blocks.per_group * lanes;
         patch.outputs = lesser(lanes, one->og - first);
-        for (int place = y0 * one->ow; place < y1 * one->ow; place += pixels) {
-            int count = lesser(pixels, y1 * one->ow - place);
-            patch_at(&patch, packed, unit, group, first, place, count, out, y0);
+        for (int place = area.y0 * one->ow; place < area.y1 * one->ow; place += pixels) {
+            int count = lesser(pixels, area.y1 * one->ow - place);
+            patch_at(&patch, packed, unit, group, first, place, count, out, area.y0);
             one_block(&patch, kernel, (size_t)b * (size_t)lanes, count);
         }
     }
@@ -146,14 +147,14 @@ static void pack(const struct convolution *one, const void *x, int y0, int y1, v
         pack_numbers(one, x, y0, y1, packed);
 }
 
-static void convolve(const struct convolution *one, const void *packed, int y0, int y1, float *out)
+static void convolve(const struct convolution *one, const void *packed, struct area area, float *out)
 {
     if (one->form == BY_TABLE || one->form == IN_WHOLE_PAIRS || one->form == IN_FLOAT_BLOCKS)
-        blocks(one, packed, y0, y1, out);
+        by_blocks(one, packed, area, out);
     else if (one->form == EACH_IN_WHOLE && one->o >= EACH_LANES)
-        each_by_blocks(one, packed, y0, y1, out);
+        each_by_blocks(one, packed, area.y0, area.y1, out);
     else
-        convolve_by_window(one, packed, y0, y1, out);
+        convolve_by_window(one, packed, area, out);
 }
 
 /* Few thresholds: compares with all of them. */

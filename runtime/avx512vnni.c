@@ -25,9 +25,9 @@ SUMS_OF(4)
 
 static const struct way WAYS[] = {{4, sums_of_4}, {2, sums_of_2}, {1, sums_of_1}};
 
-static void convolve(const struct convolution *one, const void *packed, int y0, int y1, float *out)
+static void convolve(const struct convolution *one, const void *packed, struct area area, float *out)
 {
-    convolve_by_dots(one, packed, y0, y1, out, WAYS);
+    convolve_by_dots(one, packed, area, out, WAYS);
 }
 
 const struct kernels AVX512VNNI = {

@@ -95,13 +95,13 @@ struct way {
             whole_sums(patch, PIXELS, BLOCKS_);                                             \
     }
 
-/* The outputs of blocks of a group, for all pixels of rows y0 to y1. */
-static void sum_rows(struct patch *patch, const struct way *way, const uint8_t *packed, int y0, int y1,
-                     float *out)
+/* The outputs of blocks of a group, for all pixels of the rows of an area. */
+static void sum_rows(struct patch *patch, const struct way *way, const uint8_t *packed,
+                     struct area area, float *out)
 {
     const struct convolution *one = patch->one;
-    int end = y1 * one->ow;
-    for (int place = y0 * one->ow, count; place < end; place += count) {
+    int end = area.y1 * one->ow;
+    for (int place = area.y0 * one->ow, count; place < end; place += count) {
         count = lesser(PIXELS, end - place);
         /* The last window stands for those behind it. */
         for (int i = 0; i < PIXELS; i++) {
@@ -115,25 +115,27 @@ static void sum_rows(struct patch *patch, const struct way *way, const uint8_t *
 }
 
 /* The `convolve` of a set; its ways have the most blocks first, and one block last. */
-static void convolve_by_dots(const struct convolution *one, const void *packed, int y0, int y1,
+static void convolve_by_dots(const struct convolution *one, const void *packed, struct area area,
                              float *out, const struct way *ways)
 {
     if (one->form != IN_WHOLE_FOURS && one->form != IN_FLOAT_BLOCKS) {
-        AVX2.convolve(one, packed, y0, y1, out);
+        AVX2.convolve(one, packed, area, out);
         return;
     }
     struct block_kernel kernel = block_kernel_of(one);
-    struct patch patch = {.one = one, .kernel = kernel.kernel, .next = kernel.block};
+    struct blocks blocks = blocks_of(one, area, LANES);
+    struct patch patch = {.one = one, .next = kernel.block};
     const struct way *way;
-    for (int block = 0; block < one->groups * kernel.per_group; block += way->blocks) {
-        int group = block / kernel.per_group, within = block % kernel.per_group;
-        for (way = ways; way->blocks > kernel.per_group - within; way++)
+    for (int block = blocks.from; block < blocks.to; block += way->blocks) {
+        int group = block / blocks.per_group, within = block % blocks.per_group;
+        int left = lesser(blocks.per_group - within, blocks.to - block);
+        for (way = ways; way->blocks > left; way++)
             ;
+        patch.kernel = kernel.kernel + (size_t)block * kernel.block;
         patch.outputs = one->og - within * LANES;
         set_start(one, &kernel, block, way->blocks, patch.start);
         const uint8_t *inputs = (const uint8_t *)packed + 4 * group * one->units;
-        sum_rows(&patch, way, inputs, y0, y1, out + group * one->og + within * LANES);
-        patch.kernel += (size_t)way->blocks * kernel.block;
+        sum_rows(&patch, way, inputs, area, out + group * one->og + within * LANES);
     }
 }
 

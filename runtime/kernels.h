@@ -66,6 +66,15 @@ struct convolution {
     size_t packed_bytes;
 };
 
+/* Rows y0 to y1 of the results of a convolution, and of these the outputs o0 to o1. Both are multiples of
+ * APART, but the end; of several groups all outputs are computed at once. */
+struct area {
+    int y0, y1, o0, o1;
+};
+
+/* Outputs that no set of kernels computes faster together with further ones. */
+enum { APART = 32 };
+
 /* Numbers for every channel, repeated until `period` are there, a multiple of the channels. */
 struct channels {
     const float *values;
@@ -93,8 +102,8 @@ struct kernels {
     int tile_units, tile_windows;
     /* Packs rows y0 to y1 of what a convolution reads. */
     void (*pack)(const struct convolution *one, const void *x, int y0, int y1, void *packed);
-    /* Rows y0 to y1 of the results, float [y1 - y0, ow, o]. */
-    void (*convolve)(const struct convolution *one, const void *packed, int y0, int y1, float *out);
+    /* An area of the results, in float [y1 - y0, ow, o]. */
+    void (*convolve)(const struct convolution *one, const void *packed, struct area area, float *out);
     /* Functions of n numbers in place. */
     void (*arithmetic)(int function, float *x, size_t n, struct channels y);
     void (*affine)(float *x, size_t n, struct channels scale, struct channels shift);

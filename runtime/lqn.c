@@ -146,12 +146,18 @@ static bool grow(uint8_t **memory, size_t *size, size_t needed)
 /* Memory for what a plan computes: at no time does a run ask for more. */
 static bool make_room(struct lqn *net, const struct plan *plan)
 {
+    size_t sums = 0;
+    for (int i = 0; i < plan->count; i++) {
+        size_t needed = step_sums(net, &plan->steps[i]);
+        sums = needed > sums ? needed : sums;
+    }
     size_t each = rounded_up(2 * plan->tile + plan->work);
     size_t total = net->scratch ? net->scratch_size * (size_t)net->thread_count : 0;
     net->scratch_size = each > net->scratch_size ? each : net->scratch_size;
     bool good = grow(&net->scratch, &total, net->scratch_size * (size_t)net->thread_count);
     good = grow(&net->arena, &net->arena_size, plan->arena) && good;
     good = grow(&net->packed, &net->packed_size, plan->packed) && good;
+    good = grow(&net->sums, &net->sums_size, sums) && good;
     return good || wrong(complaint(net), "there is not enough memory");
 }
 
@@ -274,6 +280,7 @@ void lqn_close(struct lqn *net)
     free(net->arena);
     free(net->packed);
     free(net->scratch);
+    free(net->sums);
     file_free(&net->file);
     free(net);
 }

@@ -140,25 +140,27 @@ static void aim(struct patch *patch, const struct way *way, const void *packed, 
     }
 }
 
-/* All blocks of outputs, each for all pixels of rows y0 to y1. */
-static void blocks(const struct convolution *one, const struct way *way, const void *packed, int y0,
-                   int y1, float *out)
+/* All blocks of an area, each for all pixels. */
+static void by_blocks(const struct convolution *one, const struct way *way, const void *packed,
+                      struct area area, float *out)
 {
-    int per_group = (one->og + way->lanes - 1) / way->lanes, count = one->groups * per_group;
+    struct blocks blocks = blocks_of(one, area, way->lanes);
     size_t bytes = (size_t)one->segments * (size_t)one->run * way->row;
-    const uint8_t *kernel = one->kernel;
+    const uint8_t *kernel = (const uint8_t *)one->kernel + (size_t)blocks.from * bytes;
     const int32_t *sums = NULL;
-    if (one->form == IN_WHOLE_FOURS)
-        sums = (const int32_t *)(const void *)(kernel + bytes * (size_t)count);
-    for (int b = 0; b < count; b++, kernel += bytes) {
-        int group = b / per_group, first = b % per_group * way->lanes;
+    if (one->form == IN_WHOLE_FOURS) {
+        size_t all = (size_t)(one->groups * blocks.per_group);
+        sums = (const int32_t *)(const void *)((const uint8_t *)one->kernel + bytes * all);
+    }
+    for (int b = blocks.from; b < blocks.to; b++, kernel += bytes) {
+        int group = b / blocks.per_group, first = b % blocks.per_group * way->lanes;
         size_t lane = (size_t)(b * way->lanes);
         struct patch patch = {.one = one, .first = lane, .kernel = kernel};
         patch.sums = sums ? sums + lane : NULL;
         patch.outputs = lesser(way->lanes, one->og - first);
         float *to = out + group * one->og + first;
-        for (int place = y0 * one->ow; place < y1 * one->ow; place += way->pixels) {
-            patch.count = lesser(way->pixels, y1 * one->ow - place);
+        for (int place = area.y0 * one->ow; place < area.y1 * one->ow; place += way->pixels) {
+            patch.count = lesser(way->pixels, area.y1 * one->ow - place);
             aim(&patch, way, packed, group, place, to);
             way->compute(&patch);
             to += (size_t)patch.count * (size_t)one->o;
@@ -177,35 +179,35 @@ static void pack(const struct convolution *one, const void *x, int y0, int y1, v
 }
 
 /* The forms that both sets compute in the same way. */
-static void convolve_otherwise(const struct convolution *one, const void *packed, int y0, int y1,
+static void convolve_otherwise(const struct convolution *one, const void *packed, struct area area,
                                float *out)
 {
     if (one->form == IN_FLOAT_BLOCKS)
-        blocks(one, &FLOATS, packed, y0, y1, out);
+        by_blocks(one, &FLOATS, packed, area, out);
     else if (one->form == EACH_IN_WHOLE && one->c >= EACH_CHANNELS)
-        each_whole(one, packed, y0, y1, out);
+        each_whole(one, packed, area.y0, area.y1, out);
     else
-        convolve_by_window(one, packed, y0, y1, out);
+        convolve_by_window(one, packed, area, out);
 }
 
-static void convolve(const struct convolution *one, const void *packed, int y0, int y1, float *out)
+static void convolve(const struct convolution *one, const void *packed, struct area area, float *out)
 {
     const struct table_form *table = one->table;
     if (one->form == IN_WHOLE_FOURS)
-        blocks(one, &FOURS, packed, y0, y1, out);
+        by_blocks(one, &FOURS, packed, area, out);
     else if (one->form != BY_TABLE)
-        convolve_otherwise(one, packed, y0, y1, out);
+        convolve_otherwise(one, packed, area, out);
     else
-        blocks(one, &BY_TABLES[table->kernel_planes - 1][table->input_planes - 1], packed, y0, y1, out);
+        by_blocks(one, &BY_TABLES[table->kernel_planes - 1][table->input_planes - 1], packed, area, out);
 }
 
-static void convolve_by_dots(const struct convolution *one, const void *packed, int y0, int y1,
+static void convolve_by_dots(const struct convolution *one, const void *packed, struct area area,
                              float *out)
 {
     if (one->form == IN_WHOLE_FOURS)
-        blocks(one, &NEON_DOTS, packed, y0, y1, out);
+        by_blocks(one, &NEON_DOTS, packed, area, out);
     else
-        convolve_otherwise(one, packed, y0, y1, out);
+        convolve_otherwise(one, packed, area, out);
 }
 
 /* Few thresholds: compares with all of them. */

@@ -112,12 +112,19 @@ struct lqn {
     struct plan **plans; /* by point, NULL where none was made */
     struct plan *plan;   /* of the point that is set */
     uint8_t *arena, *packed, *scratch; /* scratch: tile and work of each thread */
-    size_t arena_size, packed_size, scratch_size;
+    uint8_t *sums;                     /* of a convolution whose outputs threads share */
+    size_t arena_size, packed_size, scratch_size, sums_size;
     const uint8_t *images[MOST_INPUTS]; /* views of the image that is run */
     struct lqn_step *timed;             /* where the time of a step goes, NULL: it is not taken */
     int timed_count;
     char why[LQN_TEXT];
 };
+
+/* a / b, rounded up. */
+static inline int divided(int a, int b)
+{
+    return (a + b - 1) / b;
+}
 
 static inline size_t tensor_size(const struct tensor *tensor)
 {
@@ -160,7 +167,8 @@ bool branch_of(const struct lqn *net, const struct step *step, int *branch);
 /* Where a tensor lies in this run. */
 uint8_t *tensor_at(const struct lqn *net, int number);
 
-/* run.c */
+/* run.c: bytes of the sums of a step whose outputs threads share; 0 where they share tiles alone. */
+size_t step_sums(const struct lqn *net, const struct step *step);
 bool plan_run(struct lqn *net, struct complaint why);
 
 #endif

@@ -8,11 +8,6 @@
 /* Products of 8 times 8 bits of which twice the sum, see table_form, stays within 32 bits. */
 enum { MOST_TERMS = 32768 };
 
-static int divided(int a, int b)
-{
-    return (a + b - 1) / b;
-}
-
 /* The fields that follow from shapes; rows are images of one pixel. */
 static void set_geometry(struct convolution *found, const struct plan *plan,
                          const struct operation *one, const struct part *kernel)

@@ -6,12 +6,16 @@
 
 #include "network.h"
 
-/* Rows of an input that a thread packs at a time. */
-enum { PACKED_ROWS = 8 };
+/* Pieces for each thread, so that all end at nearly the same time; and what a piece is at least, so that
+ * sharing takes less than it gives: bytes that are packed, products. */
+enum { PIECES = 4, LEAST_BYTES = 1 << 13, LEAST_PRODUCTS = 1 << 17 };
 
 struct running {
     struct lqn *net;
     const struct step *step;
+    int tiles;
+    int rows;    /* that are packed at a time */
+    int outputs; /* that are computed at a time */
     atomic_bool failed;
 };
 
@@ -119,11 +123,18 @@ static void pack_item(void *data, int item, int thread)
 {
     const struct running *running = data;
     const struct convolution *one = running->step->convolution;
-    int y0 = item * PACKED_ROWS;
-    int y1 = y0 + PACKED_ROWS < one->rows ? y0 + PACKED_ROWS : one->rows;
+    int y0 = item * running->rows;
+    int y1 = y0 + running->rows < one->rows ? y0 + running->rows : one->rows;
     (void)thread;
     running->net->kernels->pack(one, tensor_at(running->net, running->step->x), y0, y1,
                                 running->net->packed);
+}
+
+/* Rows of a tile, all outputs. */
+static struct area tile_at(const struct step *step, int tile)
+{
+    int y0 = tile * step->rows, y1 = y0 + step->rows;
+    return (struct area){y0, y1 < step->h ? y1 : step->h, 0, step->c};
 }
 
 static void tile_item(void *data, int item, int thread)
@@ -131,27 +142,99 @@ static void tile_item(void *data, int item, int thread)
     struct running *running = data;
     struct lqn *net = running->net;
     const struct step *step = running->step;
-    int y0 = item * step->rows;
-    int y1 = y0 + step->rows < step->h ? y0 + step->rows : step->h;
+    struct area area = tile_at(step, item);
     uint8_t *scratch = net->scratch + (size_t)thread * net->scratch_size;
     float *tile = (float *)(void *)scratch;
     float *room = (float *)(void *)(scratch + net->plan->tile);
     void *work = scratch + 2 * net->plan->tile;
     if (step->convolution)
-        net->kernels->convolve(step->convolution, net->packed, y0, y1, tile);
-    else if (!head_rows(net, step, y0, y1, tile, work))
+        net->kernels->convolve(step->convolution, net->packed, area, tile);
+    else if (!head_rows(net, step, area.y0, area.y1, tile, work))
         atomic_store(&running->failed, true);
-    apply(net, step, y0, y1, tile, room);
+    apply(net, step, area.y0, area.y1, tile, room);
+}
+
+/* Row y of the sums of a convolution whose outputs are shared. */
+static float *sums_at(const struct lqn *net, const struct step *step, int y)
+{
+    return (float *)(void *)net->sums + (size_t)y * (size_t)step->w * (size_t)step->c;
+}
+
+/* Some outputs of a tile. */
+static void sums_item(void *data, int item, int thread)
+{
+    const struct running *running = data;
+    const struct step *step = running->step;
+    struct area area = tile_at(step, item % running->tiles);
+    area.o0 = item / running->tiles * running->outputs;
+    if (area.o0 + running->outputs < area.o1)
+        area.o1 = area.o0 + running->outputs;
+    (void)thread;
+    running->net->kernels->convolve(step->convolution, running->net->packed, area,
+                                    sums_at(running->net, step, area.y0));
+}
+
+/* What is done to a row of sums. */
+static void links_item(void *data, int item, int thread)
+{
+    const struct running *running = data;
+    const struct lqn *net = running->net;
+    uint8_t *scratch = net->scratch + (size_t)thread * net->scratch_size;
+    apply(net, running->step, item, item + 1, sums_at(net, running->step, item),
+          (float *)(void *)scratch);
+}
+
+/* Into how many pieces work is cut that is worth at most so many. */
+static int pieces_of(const struct lqn *net, int64_t most)
+{
+    int wanted = net->threads ? PIECES * net->thread_count : 1;
+    if (most < wanted)
+        wanted = (int)most;
+    return wanted > 1 ? wanted : 1;
+}
+
+/* How many outputs of a step are computed at a time: all, where there are tiles enough for the threads. */
+static int outputs_at_once(const struct lqn *net, const struct step *step)
+{
+    const struct convolution *one = step->convolution;
+    if (!one || one->groups > 1)
+        return step->c;
+    int64_t products = (int64_t)step->h * step->w * one->o * one->cg * one->kh * one->kw;
+    int pieces = pieces_of(net, products / LEAST_PRODUCTS), tiles = divided(step->h, step->rows);
+    int outputs = divided(divided(step->c, APART), divided(pieces, tiles)) * APART;
+    return outputs < step->c ? outputs : step->c;
+}
+
+size_t step_sums(const struct lqn *net, const struct step *step)
+{
+    bool shared = outputs_at_once(net, step) < step->c;
+    return shared ? (size_t)step->h * (size_t)step->w * (size_t)step->c * sizeof(float) : 0;
+}
+
+/* Packs what a convolution reads. */
+static void pack(struct running *running)
+{
+    struct lqn *net = running->net;
+    const struct convolution *one = running->step->convolution;
+    int pieces = pieces_of(net, (int64_t)(one->packed_bytes / LEAST_BYTES));
+    running->rows = divided(one->rows, pieces);
+    threads_share(net->threads, divided(one->rows, running->rows), pack_item, running);
 }
 
 static bool run_step(struct lqn *net, const struct step *step)
 {
     struct running running = {.net = net, .step = step};
-    if (step->convolution) {
-        int items = (step->convolution->rows + PACKED_ROWS - 1) / PACKED_ROWS;
-        threads_share(net->threads, items, pack_item, &running);
+    running.tiles = divided(step->h, step->rows);
+    running.outputs = outputs_at_once(net, step);
+    if (step->convolution)
+        pack(&running);
+    if (running.outputs == step->c) {
+        threads_share(net->threads, running.tiles, tile_item, &running);
+    } else {
+        int pieces = divided(step->c, running.outputs);
+        threads_share(net->threads, running.tiles * pieces, sums_item, &running);
+        threads_share(net->threads, step->h, links_item, &running);
     }
-    threads_share(net->threads, (step->h + step->rows - 1) / step->rows, tile_item, &running);
     return !atomic_load(&running.failed);
 }
 

@@ -3,22 +3,26 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 
-/* How often a thread looks for work before it sleeps: work comes every few microseconds. */
-enum { LOOKS = 2000 };
+/* How often a thread looks for work before it sleeps, some 0.1 ms: the next loop begins sooner. */
+enum { LOOKS = 4000 };
 
+/* Nobody waits for a thread that took no item: it may be asleep, or the machine busy. An item is taken by
+ * counting `turn` down, which fails for a thread that looked at an earlier loop and comes late. */
 struct threads {
-    int count;
-    pthread_t *handles;
-    pthread_mutex_t lock;
-    pthread_cond_t begun;
-    atomic_uint round; /* of work */
-    atomic_int next, left;
+    _Alignas(64) _Atomic uint64_t turn; /* 2^32 x loops that began, plus items of the last not taken */
+    _Alignas(64) atomic_int left;       /* items that are not done */
+    _Alignas(64) _Atomic(void (*)(void *, int, int)) work;
+    _Atomic(void *) data;
+    atomic_int asleep; /* threads */
+    atomic_bool waits; /* the caller, asleep */
     atomic_bool stops;
-    int items;
-    void (*work)(void *, int, int);
-    void *data;
+    pthread_mutex_t lock;
+    pthread_cond_t begun, ended;
+    pthread_t *handles;
+    int count;
 };
 
 struct start {
@@ -26,66 +30,129 @@ struct start {
     int index;
 };
 
+/* Lets a moment pass. */
+static void pause_briefly(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+static bool has_items(struct threads *threads)
+{
+    return (uint32_t)atomic_load(&threads->turn);
+}
+
+static void finish_item(struct threads *threads)
+{
+    bool last = atomic_fetch_sub(&threads->left, 1) == 1;
+    if (!last || !atomic_load(&threads->waits))
+        return;
+    pthread_mutex_lock(&threads->lock);
+    pthread_cond_signal(&threads->ended);
+    pthread_mutex_unlock(&threads->lock);
+}
+
 static void take_part(struct threads *threads, int index)
 {
-    for (int item; (item = atomic_fetch_add(&threads->next, 1)) < threads->items;)
-        threads->work(threads->data, item, index);
+    uint64_t turn = atomic_load(&threads->turn);
+    while ((uint32_t)turn) {
+        void (*work)(void *, int, int) = atomic_load(&threads->work);
+        void *data = atomic_load(&threads->data);
+        if (!atomic_compare_exchange_weak(&threads->turn, &turn, turn - 1))
+            continue;
+        work(data, (int)(uint32_t)turn - 1, index);
+        finish_item(threads);
+        turn = atomic_load(&threads->turn);
+    }
+}
+
+/* Returns when there are items, or no more will come. */
+static void wait_for_items(struct threads *threads)
+{
+    for (int look = 0; look < LOOKS; look++) {
+        if (has_items(threads) || atomic_load(&threads->stops))
+            return;
+        pause_briefly();
+    }
+    pthread_mutex_lock(&threads->lock);
+    atomic_fetch_add(&threads->asleep, 1);
+    while (!has_items(threads) && !atomic_load(&threads->stops))
+        pthread_cond_wait(&threads->begun, &threads->lock);
+    atomic_fetch_sub(&threads->asleep, 1);
+    pthread_mutex_unlock(&threads->lock);
+}
+
+/* Returns when all items are done. */
+static void wait_for_end(struct threads *threads)
+{
+    for (int look = 0; look < LOOKS; look++) {
+        if (!atomic_load(&threads->left))
+            return;
+        pause_briefly();
+    }
+    pthread_mutex_lock(&threads->lock);
+    atomic_store(&threads->waits, true);
+    while (atomic_load(&threads->left))
+        pthread_cond_wait(&threads->ended, &threads->lock);
+    atomic_store(&threads->waits, false);
+    pthread_mutex_unlock(&threads->lock);
 }
 
 static void *helper(void *argument)
 {
     struct start start = *(struct start *)argument;
-    struct threads *threads = start.threads;
     free(argument);
-    unsigned seen = 0;
-    for (;;) {
-        for (int look = 0; look < LOOKS && atomic_load(&threads->round) == seen; look++)
-            ;
-        pthread_mutex_lock(&threads->lock);
-        while (atomic_load(&threads->round) == seen)
-            pthread_cond_wait(&threads->begun, &threads->lock);
-        seen++;
-        pthread_mutex_unlock(&threads->lock);
-        if (atomic_load(&threads->stops))
-            return NULL;
-        take_part(threads, start.index);
-        atomic_fetch_sub(&threads->left, 1);
+    while (!atomic_load(&start.threads->stops)) {
+        take_part(start.threads, start.index);
+        wait_for_items(start.threads);
     }
+    return NULL;
+}
+
+/* Wakes threads, no more than there are items beside the caller's. */
+static void wake(struct threads *threads, int items)
+{
+    if (!atomic_load(&threads->asleep))
+        return;
+    pthread_mutex_lock(&threads->lock);
+    for (int i = 1; i < items && i < threads->count; i++)
+        pthread_cond_signal(&threads->begun);
+    pthread_mutex_unlock(&threads->lock);
+}
+
+static bool start_helper(struct threads *threads)
+{
+    struct start *start = malloc(sizeof *start);
+    if (!start)
+        return false;
+    *start = (struct start){threads, threads->count};
+    if (pthread_create(&threads->handles[threads->count], NULL, helper, start)) {
+        free(start);
+        return false;
+    }
+    threads->count++;
+    return true;
 }
 
 struct threads *threads_start(int count)
 {
-    struct threads *threads = calloc(1, sizeof *threads);
+    struct threads *threads = aligned_alloc(_Alignof(struct threads), sizeof *threads);
     if (!threads)
         return NULL;
+    *threads = (struct threads){.count = 1};
     threads->handles = calloc((size_t)count, sizeof *threads->handles);
     pthread_mutex_init(&threads->lock, NULL);
     pthread_cond_init(&threads->begun, NULL);
-    threads->count = 1;
-    for (int i = 1; threads->handles && i < count; i++) {
-        struct start *start = malloc(sizeof *start);
-        if (!start)
-            break;
-        *start = (struct start){threads, i};
-        if (pthread_create(&threads->handles[i], NULL, helper, start)) {
-            free(start);
-            break;
-        }
-        threads->count++;
-    }
-    if (threads->count < count) {
-        threads_stop(threads);
-        return NULL;
-    }
-    return threads;
-}
-
-static void begin(struct threads *threads)
-{
-    pthread_mutex_lock(&threads->lock);
-    atomic_fetch_add(&threads->round, 1);
-    pthread_cond_broadcast(&threads->begun);
-    pthread_mutex_unlock(&threads->lock);
+    pthread_cond_init(&threads->ended, NULL);
+    while (threads->handles && threads->count < count && start_helper(threads))
+        ;
+    if (threads->count == count)
+        return threads;
+    threads_stop(threads);
+    return NULL;
 }
 
 void threads_share(struct threads *threads, int items, void (*work)(void *, int, int), void *data)
@@ -95,25 +162,27 @@ void threads_share(struct threads *threads, int items, void (*work)(void *, int,
             work(data, item, 0);
         return;
     }
-    threads->items = items;
-    threads->work = work;
-    threads->data = data;
-    atomic_store(&threads->next, 0);
-    atomic_store(&threads->left, threads->count - 1);
-    begin(threads);
+    atomic_store(&threads->work, work);
+    atomic_store(&threads->data, data);
+    atomic_store(&threads->left, items);
+    uint64_t begun = (atomic_load(&threads->turn) >> 32) + 1;
+    atomic_store(&threads->turn, begun << 32 | (uint32_t)items);
+    wake(threads, items);
     take_part(threads, 0);
-    while (atomic_load(&threads->left))
-        ;
+    wait_for_end(threads);
 }
 
 void threads_stop(struct threads *threads)
 {
     if (!threads)
         return;
+    pthread_mutex_lock(&threads->lock);
     atomic_store(&threads->stops, true);
-    begin(threads);
+    pthread_cond_broadcast(&threads->begun);
+    pthread_mutex_unlock(&threads->lock);
     for (int i = 1; i < threads->count; i++)
         pthread_join(threads->handles[i], NULL);
+    pthread_cond_destroy(&threads->ended);
     pthread_cond_destroy(&threads->begun);
     pthread_mutex_destroy(&threads->lock);
     free(threads->handles);

@@ -2,8 +2,6 @@
 #ifndef THREADS_H
 #define THREADS_H
 
-#include <stddef.h>
-
 struct threads;
 
 /* count - 1 threads beside the caller's; NULL where there are none to be had. */

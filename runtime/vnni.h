@@ -16,17 +16,15 @@ struct block_kernel {
     const uint8_t *kernel;
     const int32_t *sums; /* of the weights of every output; NULL of floats */
     size_t block;        /* bytes */
-    int per_group;       /* blocks */
 };
 
 static inline struct block_kernel block_kernel_of(const struct convolution *one)
 {
     struct block_kernel found = {.kernel = one->kernel};
     found.block = (size_t)one->segments * (size_t)one->kernel_run * UNIT;
-    found.per_group = (one->og + LANES - 1) / LANES;
-    size_t bytes = found.block * (size_t)(found.per_group * one->groups);
+    size_t blocks = (size_t)((one->og + LANES - 1) / LANES * one->groups);
     if (one->form == IN_WHOLE_FOURS)
-        found.sums = (const int32_t *)(const void *)(found.kernel + bytes);
+        found.sums = (const int32_t *)(const void *)(found.kernel + blocks * found.block);
     return found;
 }
 

@@ -32,16 +32,29 @@ static inline int lesser(int a, int b)
     return a < b ? a : b;
 }
 
+/* Blocks of an area, of so many outputs each. */
+struct blocks {
+    int from, to, per_group;
+};
+
+static inline struct blocks blocks_of(const struct convolution *one, struct area area, int lanes)
+{
+    int per_group = (one->og + lanes - 1) / lanes;
+    if (one->groups > 1)
+        return (struct blocks){0, one->groups * per_group, per_group};
+    return (struct blocks){area.o0 / lanes, (area.o1 + lanes - 1) / lanes, per_group};
+}
+
 /* Defines NAME: kernels [k, k', in, out]. Outputs of a group side by side. */
 #define CONVOLVE(NAME, SUM, INPUT, WEIGHT)                                                         \
-    static void NAME(const struct convolution *one, const INPUT *packed, int y0, int y1, float *out) \
+    static void NAME(const struct convolution *one, const INPUT *packed, struct area area, float *out) \
     {                                                                                              \
         const WEIGHT *kernel = one->kernel;                                                        \
-        for (int place = y0 * one->ow; place < y1 * one->ow; place++, out += one->o) {             \
+        for (int place = area.y0 * one->ow; place < area.y1 * one->ow; place++, out += one->o) {   \
             const INPUT *window = packed + window_at(one, place / one->ow, place % one->ow);       \
-            for (int from = 0, to; from < one->o; from = to) {                                     \
+            for (int from = area.o0, to; from < area.o1; from = to) {                              \
                 int group = from / one->og;                                                        \
-                to = lesser(from + SIDE_BY_SIDE, (group + 1) * one->og);                           \
+                to = lesser(from + SIDE_BY_SIDE, lesser(area.o1, (group + 1) * one->og));          \
                 SUM sums[SIDE_BY_SIDE] = {0};                                                      \
                 for (int k = 0; k < one->kh * one->kw; k++) {                                      \
                     const INPUT *pixel = window + tap_at(one, k) + group * one->cg;                \
@@ -61,10 +74,10 @@ static inline int lesser(int a, int b)
 
 /* Defines NAME: kernels [k, k', channels], channels side by side. */
 #define CONVOLVE_EACH(NAME, SUM, INPUT, WEIGHT)                                                    \
-    static void NAME(const struct convolution *one, const INPUT *packed, int y0, int y1, float *out) \
+    static void NAME(const struct convolution *one, const INPUT *packed, struct area area, float *out) \
     {                                                                                              \
         const WEIGHT *kernel = one->kernel;                                                        \
-        for (int place = y0 * one->ow; place < y1 * one->ow; place++, out += one->o) {             \
+        for (int place = area.y0 * one->ow; place < area.y1 * one->ow; place++, out += one->o) {   \
             const INPUT *window = packed + window_at(one, place / one->ow, place % one->ow);       \
             for (int from = 0; from < one->o; from += SIDE_BY_SIDE) {                              \
                 int count = lesser(SIDE_BY_SIDE, one->o - from);                                   \
@@ -87,17 +100,17 @@ CONVOLVE_EACH(each_in_whole, int32_t, int16_t, int8_t)
 CONVOLVE_EACH(each_in_float, double, float, float)
 
 /* The `convolve` of a set of kernels, of the forms that are not by blocks. */
-static void convolve_by_window(const struct convolution *one, const void *packed, int y0, int y1,
+static void convolve_by_window(const struct convolution *one, const void *packed, struct area area,
                                float *out)
 {
     if (one->form == IN_FLOAT)
-        in_float(one, packed, y0, y1, out);
+        in_float(one, packed, area, out);
     else if (one->form == EACH_IN_FLOAT)
-        each_in_float(one, packed, y0, y1, out);
+        each_in_float(one, packed, area, out);
     else if (one->form == EACH_IN_WHOLE)
-        each_in_whole(one, packed, y0, y1, out);
+        each_in_whole(one, packed, area, out);
     else
-        in_whole(one, packed, y0, y1, out);
+        in_whole(one, packed, area, out);
 }
 
 #endif

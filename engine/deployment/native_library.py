@@ -21,6 +21,8 @@ STEM = 'lqn'
 _FOLDER = Path(__file__).parent
 _SOURCES = _FOLDER.parents[1] / 'runtime'
 _SUFFIXES = {'darwin': '.dylib', 'win32': '.dll'}
+# As in runtime/lqn.c.
+MOST_THREADS = 256
 # Bytes of a message.
 _TEXT = 256
 # Room for the times of so many steps; a point that has more is run again.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from engine import processor
 from engine.deployment import interpreter, native_library, native_reader, native_writer, texts
 from engine.deployment.choices import Confident
 from engine.deployment.native_library import NativeNetwork
@@ -185,7 +185,7 @@ def load(path: Path, name: str, threads: int) -> Growing:
     file = native_reader.read(path)
     if name == INTERPRETER:
         return Interpreted(file)
-    return Compiled(file, threads or os.cpu_count() or 1)
+    return Compiled(file, threads or min(processor.cores(), native_library.MOST_THREADS))
 
 
 def is_there(name: str) -> bool:

@@ -45,7 +45,9 @@ def program_of(cell):
 def test_every_point(opened, cell):
     """Sums of whole numbers are exact; floats before them can carry a value over a threshold."""
     found = program_of(cell)
-    network = opened(native_writer.serialized(found, {'form': '"native"'}))
+    content = native_writer.serialized(found, {'form': '"native"'})
+    network = opened(content)
+    shared = opened(content, threads=3)
     assert network.text('form') == '"native"'
     assert [point.name for point in network.points] == list(found.points)
     for place, (name, point) in enumerate(found.points.items()):
@@ -54,6 +56,7 @@ def test_every_point(opened, cell):
         expected, chosen = interpreter.answers(found, name, images)
         np.testing.assert_array_equal(executed, chosen)
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * expected.std())
+        np.testing.assert_array_equal(shared.run(place, images)[0], logits)
 
 
 def test_a_file_that_was_cut_runs_its_points_of_few_bits(opened):

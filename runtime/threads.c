@@ -1,13 +1,14 @@
 #include "threads.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 /* How often a thread looks for work before it sleeps, some 0.1 ms: the next loop begins sooner. */
-enum { LOOKS = 4000 };
+enum { LOOKS = 4000, LOOKS_BEFORE_OTHERS = 64 };
 
 /* Nobody waits for a thread that took no item: it may be asleep, or the machine busy. An item is taken by
  * counting `turn` down, which fails for a thread that looked at an earlier loop and comes late. */
@@ -30,9 +31,11 @@ struct start {
     int index;
 };
 
-/* Lets a moment pass. */
-static void pause_briefly(void)
+/* Lets a moment pass, and others run now and then: the one that is waited for may have this very core. */
+static void pause_briefly(int look)
 {
+    if (look % LOOKS_BEFORE_OTHERS == LOOKS_BEFORE_OTHERS - 1)
+        sched_yield();
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -75,7 +78,7 @@ static void wait_for_items(struct threads *threads)
     for (int look = 0; look < LOOKS; look++) {
         if (has_items(threads) || atomic_load(&threads->stops))
             return;
-        pause_briefly();
+        pause_briefly(look);
     }
     pthread_mutex_lock(&threads->lock);
     atomic_fetch_add(&threads->asleep, 1);
@@ -91,7 +94,7 @@ static void wait_for_end(struct threads *threads)
     for (int look = 0; look < LOOKS; look++) {
         if (!atomic_load(&threads->left))
             return;
-        pause_briefly();
+        pause_briefly(look);
     }
     pthread_mutex_lock(&threads->lock);
     atomic_store(&threads->waits, true);

@@ -40,7 +40,8 @@ def checkpoint_flags(p: argparse.ArgumentParser) -> None:
 
 def default(folder: Path, suffix: str) -> Path:
     """The folder beside a run folder that its copy gets."""
-    folder = folder.resolve()
+    if folder.name in ('', '..'):  # the current folder or one above, whose names these are not
+        folder = folder.resolve()
     return folder.with_name(f'{folder.name}{suffix}')
 
 

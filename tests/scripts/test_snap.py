@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from engine.importers import pytorch
 from engine.optimization import averages
 from engine.runs import checkpoint
 from quant import integers
-from scripts import export, snap
+from scripts import copies, export, snap
 from tests import test_grid
 from tests.conftest import make_shallow
 from tests.engine.deployment.test_program import made as checkpoint_of
@@ -137,6 +138,18 @@ def test_what_is_there_is_kept(private, capsys):
     assert snap.main([str(private)]) == 2
     assert f'--out {place}: exists' in capsys.readouterr().err
     place.rmdir()
+
+
+@pytest.mark.parametrize('given', ['run', 'logs/run', '/logs/run'])
+def test_a_copy_is_named_as_its_run_was(given):
+    assert copies.default(Path(given), '-snapped') == Path(f'{given}-snapped')
+
+
+@pytest.mark.parametrize('given', ['.', 'eval/..'])
+def test_a_copy_of_the_current_folder_lies_beside_it(given, tmp_path, monkeypatch):
+    (tmp_path / 'eval').mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert copies.default(Path(given), '-snapped') == tmp_path.with_name(f'{tmp_path.name}-snapped')
 
 
 @pytest.fixture

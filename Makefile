@@ -43,7 +43,7 @@ test: setup
 proofs: setup
 	$(PY) -m pytest -n 2 -m slow
 
-fuzz: setup
+fuzz: runtime
 	$(PY) -m tests.fuzz
 
 bench: setup

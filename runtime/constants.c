@@ -137,6 +137,15 @@ static bool banded_row(const struct file *file, const struct constant *constant,
     return true;
 }
 
+/* Whether none of them is NaN, which no two ways to compute treat alike. */
+static bool are_numbers(const float *values, size_t count)
+{
+    int strange = 0;
+    for (size_t i = 0; i < count; i++)
+        strange |= values[i] != values[i];
+    return !strange;
+}
+
 const float *part_in_place(const struct file *file, const struct part *part)
 {
     const struct constant *constant = &file->constants[part->constant];
@@ -144,8 +153,10 @@ const float *part_in_place(const struct file *file, const struct part *part)
     for (int axis = 0; axis < AXES; axis++)
         whole = whole && part->extents[axis] == constant->extents[axis];
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    if (whole)
-        return (const float *)(const void *)(file->bytes + file->blocks[constant->block].place);
+    const uint8_t *block = file->bytes + file->blocks[constant->block].place;
+    const float *values = (const float *)(const void *)block;
+    if (whole && are_numbers(values, part_size(part)))
+        return values;
 #endif
     return NULL;
 }
@@ -158,12 +169,14 @@ bool part_values(const struct file *file, const struct part *part, float *values
     struct rows rows = rows_of(constant, part);
     size_t length = (size_t)rows.used[3], count = part_size(part);
     bool good = constant->kind != CODED || coded_values(file, part, values);
-    for (size_t i = 0; constant->kind != CODED && i < count / length; i++, values += length) {
+    for (size_t i = 0; constant->kind != CODED && i < count / length; i++) {
         size_t row = row_at(&rows, i);
+        float *to = values + i * length;
         if (constant->kind == BANDED)
-            good = banded_row(file, constant, row, rows.used[3], values) && good;
+            good = banded_row(file, constant, row, rows.used[3], to) && good;
         for (size_t c = 0; constant->kind == PLAIN && c < length; c++)
-            values[c] = number(constant, block, row * (size_t)rows.whole[3] + c);
+            to[c] = number(constant, block, row * (size_t)rows.whole[3] + c);
     }
+    good = good && are_numbers(values, count);
     return good || wrong(why, "is damaged: numbers of constant %d", (int)part->constant);
 }

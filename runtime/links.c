@@ -29,8 +29,10 @@ static bool channels_of(struct planner *planner, const struct part *part, int c,
     const float *given = values_of(planner, part);
     size_t period = c < SHORT ? (size_t)(LONG / c * c) : (size_t)c;
     float *values = pool_take(&planner->plan->pool, period * sizeof *values);
-    if (!given || !values)
-        return wrong(planner->why, "constants cannot be read");
+    if (!given)
+        return false;
+    if (!values)
+        return wrong(planner->why, "there is not enough memory");
     for (size_t i = 0; i < period; i++)
         values[i] = given[part->extents[0] == 1 ? 0 : i % (size_t)c];
     *found = (struct channels){values, period};

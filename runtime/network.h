@@ -96,7 +96,7 @@ struct plan {
 struct prepared {
     struct part part;
     enum form form;
-    int groups;
+    int groups, taps;
     const void *kernel;
     struct table_form table; /* of the form BY_TABLE, without the input's part */
 };

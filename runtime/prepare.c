@@ -176,27 +176,31 @@ static bool same_part(const struct part *a, const struct part *b)
     return a->constant == b->constant && !memcmp(a->extents, b->extents, sizeof a->extents);
 }
 
-/* The kernel of a form that another point, or layer, has asked for; NULL if none has. */
-static struct prepared *known(const struct lqn *net, const struct part *part, enum form form,
-                              int groups)
+/* The kernel of a form that another point, or layer, has asked for; NULL if none has. Rows and
+ * images can read one part: what are inputs and outputs of the one are a window of the other. */
+static struct prepared *known(const struct lqn *net, const struct part *part,
+                              const struct convolution *one)
 {
     for (size_t i = 0; i < net->prepared_count; i++) {
         struct prepared *made = &net->prepared[i];
-        if (same_part(&made->part, part) && made->form == form && made->groups == groups)
+        bool same = made->form == one->form && made->groups == one->groups;
+        if (same && made->taps == one->kh * one->kw && same_part(&made->part, part))
             return made;
     }
     return NULL;
 }
 
 /* A free entry for a kernel. */
-static struct prepared *entry(struct lqn *net, const struct part *part, enum form form, int groups)
+static struct prepared *entry(struct lqn *net, const struct part *part,
+                              const struct convolution *one)
 {
     size_t room = (net->prepared_count + 1) * sizeof *net->prepared;
     struct prepared *entries = realloc(net->prepared, room);
     if (!entries)
         return NULL;
     net->prepared = entries;
-    entries[net->prepared_count] = (struct prepared){.part = *part, .form = form, .groups = groups};
+    entries[net->prepared_count] = (struct prepared){
+        .part = *part, .form = one->form, .groups = one->groups, .taps = one->kh * one->kw};
     return &entries[net->prepared_count];
 }
 
@@ -252,10 +256,10 @@ static bool make_kernel(struct lqn *net, struct prepared *made, const struct con
 static struct prepared *kernel_of(struct lqn *net, const struct part *part,
                                   const struct convolution *one, bool is_whole, struct complaint why)
 {
-    struct prepared *made = known(net, part, one->form, one->groups);
+    struct prepared *made = known(net, part, one);
     if (made)
         return made->kernel ? made : NULL;
-    made = entry(net, part, one->form, one->groups);
+    made = entry(net, part, one);
     if (!made)
         return NULL;
     /* Codes of the file are signs already, mostly. */

@@ -99,8 +99,15 @@ def _plain(head: Head, block: Block, record: Any, shape: tuple[int, ...]) -> tup
 
 
 def _floats(content: bytes, kind: np.dtype[Any]) -> np.ndarray:
-    """Stored numbers, float32."""
-    return np.frombuffer(content, kind).astype(np.float32)
+    """Stored numbers, float32.
+
+    Raises:
+        ValueError: one is NaN.
+    """
+    found = np.frombuffer(content, kind).astype(np.float32)
+    if np.isnan(found).any():
+        raise ValueError('has a number that is NaN')
+    return found
 
 
 def _coded(head: Head, block: Block, record: Any, shape: tuple[int, ...]) -> tuple[Constant, int]:

@@ -174,7 +174,7 @@ class NativeNetwork:
     def text(self, name: str) -> str | None:
         """A text that the file carries."""
         found = self._library.lqn_text(self._handle, name.encode())
-        return None if found is None else found.decode()
+        return None if found is None else self._decoded(found)
 
     def append(self, content: bytes) -> None:
         """Appends the rest of a file that was cut: points of more bits can run then.
@@ -221,7 +221,7 @@ class NativeNetwork:
             count = self._library.lqn_time(self._handle, pointers, steps, count)
         if count < 0:
             self._check(-1)
-        return [(step.name.decode(errors='replace'), step.seconds) for step in steps[:count]]
+        return [(self._decoded(step.name), step.seconds) for step in steps[:count]]
 
     def _set(self, place: int, views: Sequence[np.ndarray]) -> tuple[PointOfFile, list[np.ndarray]]:
         """Sets a point, and checks its images.
@@ -249,8 +249,14 @@ class NativeNetwork:
         self._check(self._library.lqn_point(self._handle, place, ctypes.byref(about)))
         sides = (about.side, *(about.sides[number] for number in range(about.views - 1)))
         return PointOfFile(
-            about.name.decode(), sides, about.channels, about.choices, bool(about.is_here)
+            self._decoded(about.name), sides, about.channels, about.choices, bool(about.is_here)
         )
+
+    def _decoded(self, string: bytes) -> str:
+        try:
+            return string.decode()
+        except UnicodeDecodeError as error:
+            raise CannotRun(f'{self._file}: is damaged: a name or a text is no UTF-8') from error
 
     def _check(self, status: int) -> None:
         if status:

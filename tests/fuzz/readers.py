@@ -15,7 +15,7 @@ from engine import arrays
 from engine.config.config import Config, read_config
 from engine.data import datasets, packed
 from engine.data.layouts import label_list, shards, table
-from engine.deployment import native_reader, native_writer
+from engine.deployment import native_library, native_reader, native_writer
 from engine.errors import UsageError
 from engine.files import read_json, write_json
 from engine.results import exit_records, exit_thresholds, page, profiles, records, tables
@@ -23,7 +23,7 @@ from engine.runs import data_record, history, holdout
 from nets import cost
 from quant.policy import Rule
 from tests.engine.data.layouts import makers
-from tests.engine.deployment.small_programs import everything
+from tests.engine.deployment import small_programs
 from tests.engine.importers.fuzzed import ENTRIES
 from tests.fuzz.harness import Reader
 
@@ -219,13 +219,24 @@ def read_archive(path: Path) -> Any:
 
 
 def write_planes(root: Path) -> None:
-    content = native_writer.serialized(everything((2,)), {'points': '[]'})
+    content = native_writer.serialized(small_programs.everything((2,)), {'points': '[]'})
     (root / 'net.lqn').write_bytes(content)
 
 
 def read_planes(path: Path) -> Any:
     file = native_reader.read(path)
     return file.texts, file.program()
+
+
+def read_by_library(path: Path) -> Any:
+    """What the library in C answers, and its steps."""
+    network = native_library.NativeNetwork(path.read_bytes(), path.name, threads=2)
+    images = small_programs.images()
+    found: list[Any] = []
+    for place, point in enumerate(network.points):
+        steps = network.times(place, *images)
+        found.append((point, network.run(place, *images), [name for name, _ in steps]))
+    return found
 
 
 def read_arrays(path: Path) -> Any:
@@ -284,6 +295,11 @@ DATA = {
     'bad': {'train/cat/1.png': f'{2**59:016x}'},
 }
 
+# Only where it is compiled: make runtime.
+BY_LIBRARY: list[Reader] = []
+if native_library.path().exists():
+    BY_LIBRARY.append(stored('bit planes, in C', write_planes, read_by_library, 'net.lqn'))
+
 READERS: tuple[Reader, ...] = (
     *both('config.json', CONFIG.to_json(), read_config, 'config.json'),
     recorded('config.json, tables', CONFIG.to_json(), of_run(records.read_config), 'config.json'),
@@ -303,6 +319,7 @@ READERS: tuple[Reader, ...] = (
     stored('exits/*.npz', write_exits, of_run(exit_records.read_images, 28), 'exits/s28.npz'),
     stored('pack', write_pack, read_pack, 'train.pack', (UsageError, OSError)),
     stored('bit planes', write_planes, read_planes, 'net.lqn'),
+    *BY_LIBRARY,
     stored('TFRecord shard', write_records, read_records, 'train-0-of-1', closed=False),
     stored('tar shard', write_archive, read_archive, 'train.tar', closed=False),
     *(Reader(*entry) for entry in ENTRIES),

@@ -48,19 +48,20 @@ def build(made, flags=()):
 
 
 def answers(program, processor, arguments, kernels=''):
-    """Runs the program on an emulated processor.
+    """Runs the program on an emulated processor, or on this one.
 
     Args:
         program: that was built.
-        processor: as the emulator calls it.
+        processor: as the emulator calls it; empty for this one.
         arguments: of the program.
         kernels: what LQN_KERNELS says.
 
     Returns:
         The kernels that computed, one for each file.
     """
+    emulator = [EMULATOR, '-cpu', processor] if processor else []
     ran = subprocess.run(
-        [EMULATOR, '-cpu', processor, str(program), *map(str, arguments)],
+        [*emulator, str(program), *map(str, arguments)],
         capture_output=True,
         text=True,
         env={'LQN_KERNELS': kernels},

@@ -228,3 +228,39 @@ def test_times_of_steps(opened):
     assert len(steps) < len(built.operations)
     assert all(0 <= seconds < 60 for _, seconds in steps)
     np.testing.assert_array_equal(network.run(0, images)[0], expected)
+
+
+@pytest.mark.parametrize('rows_first', [True, False])
+def test_rows_and_images_read_one_kernel(opened, rows_first):
+    """The same numbers are inputs and outputs of rows, and a window of images: two kernels."""
+    built = Built(SIDE)
+    kernel = built.part(built.rng.normal(size=(5, 3, 1, 1)))
+    one = {'stride': 1, 'pads': (0, 0, 0, 0), 'same': False, 'groups': 1}
+    floats = built.last
+
+    def cropped(*stop):
+        return built.add(program.Crop, floats, start=(0, 0, 0), stop=stop, step=(1, 1, 1))
+
+    def by_rows():
+        pixels = [cropped(1, 1, 1) for _ in range(5)]
+        built.add(program.Concatenate, pixels[0], others=tuple(pixels[1:]))
+        built.add(program.ToRows)
+        built.add(program.Dense, kernel=program.Part(kernel.name, (5, 3)))
+        return built.add(program.ToImages)
+
+    def by_images():
+        cropped(5, 3, 1)
+        return built.add(program.Convolution, kernel=kernel, **one)
+
+    ways = [by_rows, by_images] if rows_first else [by_images, by_rows]
+    made = {way: way() for way in ways}
+    built.add(program.Concatenate, made[by_rows], others=(made[by_images],))
+    row = built.add(program.ToRows)
+    point = program.PointProgram('images', SIDE, tuple(built.operations), row)
+    whole = program.Program({'s1': point}, dict(built.constants))
+    found, _ = opened(native_writer.serialized(whole, {})).run(0, IMAGES)
+    weights = whole.value(kernel)[:, :, 0, 0]
+    expected = np.zeros((len(IMAGES), 4))
+    expected[:, :3] = IMAGES[:, :1, 0, 0] * weights.sum(axis=0)
+    expected[:, 3] = (IMAGES[:, :5, :3, 0] * weights).sum(axis=(1, 2))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * expected.std())

@@ -177,7 +177,12 @@ int lqn_set_threads(struct lqn *net, int count)
     net->thread_count = count;
     free(net->scratch);
     net->scratch = NULL;
-    return net->plan && !make_room(net, net->plan) ? -1 : 0;
+    struct plan *plan = net->plan;
+    net->plan = NULL;
+    if (plan && !make_room(net, plan))
+        return -1;
+    net->plan = plan;
+    return 0;
 }
 
 int lqn_set_point(struct lqn *net, int place)

@@ -53,7 +53,8 @@ LQN_API int lqn_point(const struct lqn *net, int place, struct lqn_point *about)
 /* A text of the file by name, JSON; NULL where there is none. */
 LQN_API const char *lqn_text(const struct lqn *net, const char *name);
 
-/* How many threads share the work of an image, 1 at first; answers are the same. Takes effect at once. */
+/* How many threads share the work of an image, 1 at first; answers are the same. Takes effect at once;
+ * where there is not enough memory, no point is set any more. */
 LQN_API int lqn_set_threads(struct lqn *net, int count);
 
 /* Makes ready what a point needs; a second time for the same point takes nothing. */

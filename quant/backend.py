@@ -11,8 +11,6 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from quant import private_api
 
 __all__ = [
@@ -41,8 +39,10 @@ class _OnFirstUse(types.ModuleType):
 
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow.compat.v1 as tf
 else:
+    np = _OnFirstUse('numpy')
     tf = _OnFirstUse('tensorflow.compat.v1')
 
 # What TensorFlow's variables are made of, which it keeps to itself, see ``quant.slim_variables``.
@@ -117,7 +117,7 @@ def session(
 
 def function(
     session: 'tf.Session', feeds: 'Sequence[tf.Tensor]', fetches: 'Sequence[tf.Tensor]'
-) -> Callable[..., list[np.ndarray]]:
+) -> 'Callable[..., list[np.ndarray]]':
     """Feeds in order -> fetches.
 
     Args:
@@ -132,7 +132,7 @@ def function(
     run = private_api.prepared(session, options)
     types = [tensor.dtype.as_numpy_dtype for tensor in feeds]
 
-    def called(*values: np.ndarray) -> list[np.ndarray]:
+    def called(*values: 'np.ndarray') -> 'list[np.ndarray]':
         arrays = [np.asarray(value, dtype) for value, dtype in zip(values, types, strict=True)]
         for array, tensor in zip(arrays, feeds, strict=True):
             tensor.shape.assert_is_compatible_with(array.shape)

@@ -7,17 +7,6 @@ from collections.abc import Callable
 from quant.backend import tf
 
 
-def take_rows(x: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """``x`` of the images ``rows`` (int64 indices, ascending).
-
-    Not copied where it is all of them.
-    """
-    everything = tf.equal(tf.size(rows), tf.shape(x)[0])
-    part = tf.cond(everything, lambda: x, lambda: tf.gather(x, rows))
-    part.set_shape([None, *x.shape[1:]])
-    return part
-
-
 class Rows:
     """Some images of a batch.
 
@@ -41,10 +30,14 @@ class Rows:
             self._some = chosen[0]
 
     def take(self, x: tf.Tensor) -> tf.Tensor:
-        """These images of ``x``; what depends on them is not executed unless there are some."""
+        """These images of ``x``, which is not copied where it is all of them.
+
+        What depends on them is not executed unless there are some.
+        """
         part = x
         if not self._alone:
-            part = take_rows(x, self.indices)
+            part = tf.cond(self._all, lambda: x, lambda: tf.gather(x, self.indices))
+            part.set_shape([None, *x.shape[1:]])
         return tf.raw_ops.Switch(data=part, pred=self._some).output_true
 
     def put(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

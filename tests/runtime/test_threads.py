@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from engine.deployment import native_writer, program
+from engine.deployment.native_library import MOST_THREADS
 from engine.errors import UsageError
 from tests.runtime.programs import Built, check
 from tests.runtime.test_whole_numbers import INPUTS, KERNELS, convolved, images_of
@@ -59,9 +60,9 @@ def test_floats(opened, shape):
         np.testing.assert_array_equal(shared, alone)
 
 
-@pytest.mark.parametrize('count', [0, -1, 257])
+@pytest.mark.parametrize('count', [0, -1, MOST_THREADS + 1])
 def test_counts_of_threads_that_there_cannot_be(opened, count):
     built = convolved(INPUTS['uniform'], KERNELS['two bits'], SHAPES[1])
     content = native_writer.serialized(built.program(images_of(5)), {})
-    with pytest.raises(UsageError, match=f'{count} threads: give 1 to 256'):
+    with pytest.raises(UsageError, match=f'{count} threads: give 1 to {MOST_THREADS}'):
         opened(content, count)

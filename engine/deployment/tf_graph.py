@@ -19,6 +19,7 @@ from engine.deployment.regions import Region, reads, regions
 from engine.deployment.tf_choices import Values
 from engine.deployment.tf_steps import step_function
 from engine.graph.freeze import Frozen, Signature
+from engine.processor import cores
 from nets.losses import log_confidence
 from quant.backend import has_gpu, new_graph, tf
 
@@ -68,12 +69,22 @@ def serving(frozen: Frozen, threads: int) -> list[Callable[..., list[np.ndarray]
         frozen: the graph, of a program.
         threads: of one operation; 0 takes all cores.
     """
-    optimizers: tuple[str, ...] = ()
+    config = tf.ConfigProto()
     if not has_gpu():
+        rewriting = config.graph_options.rewrite_options
         # The first moves scales into kernels, the second joins convolution, shift and ReLU; the
         # others find nothing in seconds.
-        optimizers = ('constfold', 'remap')
-    return frozen.runs(threads, optimizers)
+        rewriting.optimizers.extend(('constfold', 'remap'))
+        rewriting.meta_optimizer_iterations = 1
+        if (threads or cores()) == 1 and not _switches(frozen):
+            # One operation after the other, without what keeps several threads apart.
+            config.experimental.executor_type = 'SINGLE_THREADED_EXECUTOR'
+    return frozen.runs(threads, config)
+
+
+def _switches(frozen: Frozen) -> bool:
+    """Whether a graph executes some of its operations only if a value says so."""
+    return any(node.op in ('Switch', 'Merge') for node in frozen.graph_def.node)
 
 
 class Writer:

@@ -44,21 +44,17 @@ class Frozen(NamedTuple):
     signatures: list[Signature]
 
     def runs(
-        self, threads: int = 0, optimizers: Sequence[str] = ()
+        self, threads: int = 0, config: tf.ConfigProto | None = None
     ) -> list[Callable[..., list[np.ndarray]]]:
         """A callable (feeds in order) -> fetches for every part, in one new session.
 
         Args:
             threads: of one operation; 0 takes all cores.
-            optimizers: of TensorFlow, that rewrite the graph once; without any, all of them do so
-                twice.
+            config: what else is to be said of the session.
         """
         runs = []
-        config = tf.ConfigProto(intra_op_parallelism_threads=threads)
-        if optimizers:
-            rewriting = config.graph_options.rewrite_options
-            rewriting.optimizers.extend(optimizers)
-            rewriting.meta_optimizer_iterations = 1
+        config = config or tf.ConfigProto()
+        config.intra_op_parallelism_threads = threads
         with new_graph() as graph:
             tf.import_graph_def(self.graph_def, name='')
             session = backend.session(config=config)

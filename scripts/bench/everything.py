@@ -66,7 +66,8 @@ def figures(results: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str
 def _steps(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for row in record['rows']:
         yield f'{row["step"]}: CPU against float', row['x float']
-        yield f'{row["step"]}: CPU against float in bf16', row['x float bf16']
+        if row['x float bf16'] is not None:
+            yield f'{row["step"]}: CPU against float in bf16', row['x float bf16']
         yield f'{row["step"]}: memory against float', row['MB x float']
 
 

@@ -125,7 +125,11 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     p.add_argument('--batch', type=int, default=8, help='images of a step; default 8')
     p.add_argument('--rounds', type=int, default=10, help='measured steps of each; default 10')
     p.add_argument(
-        '--dtypes', nargs='+', choices=DTYPES, default=list(DTYPES), help='default: both'
+        '--dtypes',
+        nargs='+',
+        choices=DTYPES,
+        default=list(DTYPES if hardware.bfloat16() else DTYPES[:1]),
+        help='default: both; f32 alone where the processor does not multiply bfloat16',
     )
     p.add_argument(
         '--jobs',

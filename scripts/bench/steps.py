@@ -1,6 +1,7 @@
 """Steps benchmark: a training step at several bits and in bfloat16, against float of either type.
 
-All take turns, each in a process of its own with its own peak of memory.
+All take turns, each in a process of its own with its own peak of memory. A processor that does not
+multiply bfloat16 takes over ten times as long for it, so that there only ``--bf16`` asks for it.
 """
 
 import json
@@ -21,33 +22,41 @@ FLOAT, BFLOAT = 'float', 'float bf16'
 HEADERS = ('step', 'CPU s', 'MB', 'x float', 'x float bf16', 'MB x float', 'ops', 'first step s')
 
 
-def configs(flags: Sequence[str], bits: Sequence[int]) -> dict[str, Config]:
-    """Configurations by name: float in both types, all bits in float32, the first in bfloat16.
+def configs(flags: Sequence[str], bits: Sequence[int], *, bf16: bool) -> dict[str, Config]:
+    """Configurations by name: float and all bits; float and the first bits in bfloat16.
 
     Args:
         flags: of the network, which is that of ``bench train`` by default.
         bits: of weights and activations.
+        bf16: whether there are any in bfloat16.
     """
     config = train.configuration(train.DEFAULTS, flags)
     plain = config.replacing(**vars(QuantizationOptions()))
     found = {FLOAT: plain}
     for number in bits:
         found[f'W{number}A{number}'] = plain.replacing(qw=number, qa=number)
-    found[BFLOAT] = plain.replacing(bf16=True)
-    found[f'W{bits[0]}A{bits[0]} bf16'] = plain.replacing(qw=bits[0], qa=bits[0], bf16=True)
+    if bf16:
+        found[BFLOAT] = plain.replacing(bf16=True)
+        found[f'W{bits[0]}A{bits[0]} bf16'] = plain.replacing(qw=bits[0], qa=bits[0], bf16=True)
     return found
 
 
 def rows(found: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
-    """Rows of the table, see ``HEADERS``, from what ``train.measure`` gives."""
+    """Rows of the table, see ``HEADERS``, from what ``train.measure`` gives.
+
+    The ratio to float in bfloat16 is None where that was not measured.
+    """
     table = []
     for name, costs in found.items():
+        over_bfloat = None
+        if BFLOAT in found:
+            over_bfloat = costs['cpu_s'] / found[BFLOAT]['cpu_s']
         values = (
             name,
             costs['cpu_s'],
             costs['peak_rss_mb'],
             costs['cpu_s'] / found[FLOAT]['cpu_s'],
-            costs['cpu_s'] / found[BFLOAT]['cpu_s'],
+            over_bfloat,
             costs['peak_rss_mb'] / found[FLOAT]['peak_rss_mb'],
             costs['graph_ops'],
             costs['first_step_s'],
@@ -65,10 +74,16 @@ def steps(argv: Sequence[str]) -> None:
     p = parser('bench steps', __doc__, 'for the network, which is that of bench train by default')
     p.add_argument('--bits', type=int, nargs='+', default=[2, 4, 8], help='1 to 8; default: 2 4 8')
     p.add_argument('--steps', type=int, default=6, help='measured steps of each; default 6')
+    p.add_argument(
+        '--bf16',
+        action='store_true',
+        default=bool(hardware.bfloat16()),
+        help='bfloat16, too, whatever this processor has',
+    )
     args, flags = p.parse_known_args(argv)
     if args.steps < 1 or not all(1 <= bits <= 8 for bits in args.bits):
         raise UsageError('--steps must be at least 1, --bits 1 to 8')
-    chosen = configs(flags, args.bits)
+    chosen = configs(flags, args.bits, bf16=args.bf16)
     table = rows(train.measure(chosen, args.steps))
     print(tabulate([list(row.values()) for row in table], HEADERS, floatfmt='.3f'))
     print(f'{hardware.line()}; load {os.getloadavg()[0]:.2f}')

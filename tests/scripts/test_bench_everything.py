@@ -13,7 +13,7 @@ SMALL = ['--data', 'animals28', '--arch', 'resnet8', '--sizes', '16']
 
 
 def test_steps_at_bits_and_in_both_types():
-    found = steps.configs(SMALL, [2, 4])
+    found = steps.configs(SMALL, [2, 4], bf16=True)
     assert list(found) == ['float', 'W2A2', 'W4A4', 'float bf16', 'W2A2 bf16']
     assert [(one.qw, one.qa, one.bf16) for one in found.values()] == [
         (32, 32, False),
@@ -22,6 +22,7 @@ def test_steps_at_bits_and_in_both_types():
         (32, 32, True),
         (2, 2, True),
     ]
+    assert list(steps.configs(SMALL, [2], bf16=False)) == ['float', 'W2A2']
 
 
 def test_rows_of_steps():
@@ -31,6 +32,10 @@ def test_rows_of_steps():
     rows = steps.rows({'float': costs, 'float bf16': low, 'W2A2': mixed})
     assert rows[2]['x float'] == 1.5 and rows[2]['x float bf16'] == 3
     assert rows[2]['MB x float'] == 1.5
+    first, second = steps.rows({'float': costs, 'W2A2': mixed})
+    assert second['x float'] == 1.5 and second['x float bf16'] is None
+    names = {'steps': {'rows': [first, second]}}
+    assert not any('bf16' in figure for _, figure, _ in everything.figures(names))
 
 
 @pytest.mark.parametrize('flags', [['--steps', '0'], ['--bits', '9']])

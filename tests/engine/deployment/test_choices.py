@@ -212,7 +212,7 @@ def test_a_graph_of_tensorflow_chooses_as_the_program(whole, alone):
     (point,) = whole.points.values()
     batch = 1 if alone else None
     graph = tf_graph.graph_of(whole, ['made'], batch=batch, telling=True)
-    (run,) = graph.runs(1)
+    (run,) = tf_graph.serving(graph, 1)
     seen = set()
     for name, most in BRIGHTNESS.items():
         images = np.random.default_rng(1).integers(256, size=(12, point.side, point.side, 3))
@@ -339,7 +339,7 @@ def test_choices_are_those_of_the_network(cell, tmp_path):
     images = MIXED[:, : point.side, : point.side]
     found = np.concatenate(interpreter.answers(whole, name, images), axis=1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
-    (run,) = tf_graph.graph_of(whole, [name], telling=True).runs()
+    (run,) = tf_graph.serving(tf_graph.graph_of(whole, [name], telling=True), 1)
     logits_found, *numbers = run(images)
     found = np.concatenate([logits_found, np.stack(numbers, 1)], axis=1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())

@@ -25,31 +25,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     argv = sys.argv[1:] if argv is None else argv
     quiet(argv)
-    resumed = ''
+    training = False
     try:
         args = parse(argv)
         with interruptible():
             if args.eval:
                 run_evaluation(args, joined)
             else:
-                resumed = '; the same command resumes '
+                training = True
                 run_training(args)
     except (UsageError, OSError) as error:
         print(f'{PROGRAM}: error: {told(error)}', file=sys.stderr)
         return 2
     except WorkerError as error:
-        advice = 'resumes from the last checkpoint' if resumed else 'evaluates again'
+        advice = 'resumes from the last checkpoint' if training else 'evaluates again'
         print(f'{PROGRAM}: {error}. The same command on all workers {advice}', file=sys.stderr)
         return os.EX_TEMPFAIL
     except KeyboardInterrupt as stop:
-        if resumed:
-            resumed += f'at step {stop}' if stop.args else 'from the last checkpoint'
         if isinstance(stop, Terminated):
-            print(f'terminated{resumed}', file=sys.stderr)
+            print(f'terminated{_advice(stop)}', file=sys.stderr)
             return STATUS[signal.SIGTERM]
-        print(f'interrupted{resumed}', file=sys.stderr)
+        print(f'interrupted{_advice(stop)}', file=sys.stderr)
         return STATUS[signal.SIGINT]
     return 0
+
+
+def _advice(stop: KeyboardInterrupt) -> str:
+    """How a training goes on that was stopped at a step; empty where no step is known."""
+    if not stop.args:
+        return ''
+    (step,) = stop.args
+    place = f'at step {step}' if step else 'from the start: no checkpoint was saved yet'
+    return f'; the same command resumes {place}'
 
 
 if __name__ == '__main__':

@@ -216,6 +216,12 @@ def set_aside(path: Path) -> None:
         print(f'{path}: is kept as {aside.name} and made anew', flush=True)
 
 
+def nearby(path: str) -> str:
+    """A path as messages show it: below the current folder without that, another as it is."""
+    below = os.path.relpath(path)
+    return path if below.startswith(os.pardir) else below
+
+
 def in_shell(path: Path | str) -> str:
     """A path as a command line takes it: quoted, and no flag where it starts with a dash."""
     text = str(path)

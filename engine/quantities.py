@@ -23,6 +23,7 @@ FLAGS = {
     'budget': 'multiply-adds',
     '--bitops': 'multiply-adds',
     '--latency': 'milliseconds',
+    '--ms': 'milliseconds',
     '--memory': 'bytes',
 }
 

@@ -1,13 +1,13 @@
 """The best operating point within a budget, over all run folders given, and how to evaluate it.
 
     python -m scripts.choose RUN... --madds 300M
-    python -m scripts.choose RUN... --latency 5ms --memory 2MB --device h100
+    python -m scripts.choose RUN... --ms 5ms --memory 2MB --device h100
     python -m scripts.choose RUN... --ms 5ms --backend native
     python -m scripts.choose RUN... --min-top1 70        # the cheapest that is as accurate
     python -m scripts.choose RUN... [--format csv]       # all that nothing beats in every column
 
-Thresholds of exits and measured gates are among the choices. Latency needs scripts.profile before;
-times are those of one device: this one, or --device. Runs on other data, or with differently
+Thresholds of exits and measured gates are among the choices. Times are those that scripts.profile
+has measured, on one device: this one, or --device. Runs on other data, or with differently
 prepared images, are compared among themselves; folders that hold records but no checkpoint are left
 out.
 """
@@ -16,12 +16,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.errors import UsageError
 from engine.quantities import quantity
 from engine.results import choice_table, formats, profiles, selection
 from engine.results.selection import Choice, Limits
 from scripts import add_format, parser, status
+
+
+class _Spelled(argparse.Action):
+    """Stores the value of a flag of two names, and in ``DEST_flag`` the name that was typed."""
+
+    def __call__(self, _: Any, namespace: argparse.Namespace, value: Any, flag: Any = None) -> None:
+        """Stores both."""
+        setattr(namespace, self.dest, value)
+        setattr(namespace, f'{self.dest}_flag', flag)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -35,7 +45,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='of an image, float layers with their 32 bits: multiply-adds times the bits of weight '
         'and activation, such as 20G',
     )
-    p.add_argument('--latency', '--ms', metavar='TIME', help='of one image alone, such as 5ms')
+    text = 'of one image alone, such as 5ms'
+    p.add_argument('--latency', '--ms', action=_Spelled, metavar='TIME', help=text)
+    p.set_defaults(latency_flag='--latency')
     p.add_argument(
         '--device',
         default='',
@@ -63,7 +75,7 @@ def run(args: argparse.Namespace) -> str:
     groups = selection.comparable(selection.choices_of(args.runs, device_of(args)))
     limits = Limits(
         _limit('--madds', args.madds),
-        _limit('--latency', args.latency),
+        _limit(args.latency_flag, args.latency),
         _limit('--memory', args.memory),
         args.min_top1,
         _limit('--bitops', args.bitops),
@@ -106,7 +118,7 @@ def device_of(args: argparse.Namespace) -> str:
             known.update(dict.fromkeys(profiles.read(folder)))
         if known:
             raise UsageError(
-                f'--latency {args.latency}: give --device, or --backend; '
+                f'{args.latency_flag} {args.latency}: give --device, or --backend; '
                 f'{profiles.listed(list(known))}'
             )
     return device

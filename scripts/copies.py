@@ -9,7 +9,8 @@ from tabulate import tabulate
 from engine.errors import UsageError
 from engine.files import in_shell
 from engine.optimization.averages import WEIGHTS
-from engine.results.records import read_score
+from engine.results import tables
+from engine.results.records import Score, read_score
 
 
 def flags(p: argparse.ArgumentParser, suffix: str) -> None:
@@ -68,6 +69,12 @@ def evaluate(folder: Path, *, data: str | None) -> None:
         run_evaluation(parse([*flags, '-es', *calibrated]))
 
 
+def scores(folder: Path) -> list[tuple[str, Score]]:
+    """Names and contents of the records of evaluation of a run folder, strongest point first."""
+    found = [(path.stem, read_score(path)) for path in (folder / 'eval').glob('*.json')]
+    return sorted(found, key=lambda named: tables.sort_key(named[1]))
+
+
 def accuracies(before: Path, after: Path, weights: str, change: str) -> str:
     """Top-1 of two run folders at every point, as their records have it; empty without any.
 
@@ -81,11 +88,11 @@ def accuracies(before: Path, after: Path, weights: str, change: str) -> str:
     if weights != 'raw':
         own = own / weights
     rows = []
-    for path in sorted((after / 'eval').glob('*.json')):
+    for name, score in scores(after):
         trained = None
         with contextlib.suppress(UsageError):
-            trained = read_score(own / path.name).top1
-        rows.append([path.stem, trained, read_score(path).top1])
+            trained = read_score(own / f'{name}.json').top1
+        rows.append([name, trained, score.top1])
     if not rows:
         return ''
     if any(row[1] is None for row in rows):

@@ -3,15 +3,16 @@
 Measured numbers are those of ``docs/measured``, published ones those of the presets.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine import families
 from engine.config.overview import bits_name
 from engine.errors import UsageError
-from engine.results import bits_study, study_records
+from engine.results import bits_study, quantizer_study, study_records
 from engine.results.rendering import format_bytes
-from quant import specs
+from quant import pairs, specs
 from quant.spelling import unknown
 from scripts import measured, study
 
@@ -88,16 +89,22 @@ def families_table() -> str:
 
 
 def points_table(*names: str) -> Callable[[], str]:
-    """Draws top-1 at every point of some experiments, a line for each network and bits."""
+    """Draws top-1 at every point of some experiments, a line for each network and bits.
+
+    Below them stand the multiply-adds of a network, which all its bits share.
+    """
 
     def draw() -> str:
         lines, points = [], {}
         for demo in DEMOS:
-            if demo.name in names:
-                for bits, rows in by_bits(demo.name).items():
-                    top1 = {label(row['point']): f'{row["top1"]:.2f}' for row in rows}
-                    points.update(dict.fromkeys(top1))
-                    lines.append((f'{demo.network}, {bits}', top1))
+            if demo.name not in names:
+                continue
+            for bits, rows in by_bits(demo.name).items():
+                top1 = {label(row['point']): f'{row["top1"]:.2f}' for row in rows}
+                points.update(dict.fromkeys(top1))
+                lines.append((f'{demo.network}, {bits}', top1))
+            madds = {label(row['point']): f'{row["madds"] / 1e6:.2f}' for row in rows}
+            lines.append((f'{demo.network}, M MAdds', madds))
         order = sorted(points, key=number, reverse=all(point.isdigit() for point in points))
         cells = [[name, *(top1.get(point, '') for point in order)] for name, top1 in lines]
         return markdown(cells, ['top-1, % at', *order])
@@ -179,10 +186,30 @@ def bits_table(number: int) -> Callable[[], str]:
     return draw
 
 
+def quantizers_table() -> str:
+    """The table of the study of quantizers."""
+    found = study_records.read(measured.path_of('quantizers'))
+    return quantizer_study.table(found, pairs.DEFAULT).shown('markdown')
+
+
 def origin(experiment: str) -> str:
     """How the numbers of an experiment came about, in a line."""
     found = measured.origin(experiment)
     return f'`{found.command}`, {found.machine}, {found.date}'
+
+
+def most_below_float(experiment: str, bits: str) -> str:
+    """Points of top-1 that a network loses by quantization where it loses most.
+
+    Args:
+        experiment: A file of ``docs/measured``.
+        bits: Of the quantized network, such as ``W2A2``.
+    """
+    found = by_bits(experiment)
+    before = {row['point']: row['top1'] for row in found['float']}
+    losses = [before[row['point']] - row['top1'] for row in found[bits]]
+    tenths = math.ceil(round(10 * max(losses), 6))  # up, as all points lie within it
+    return f'{tenths / 10:.1f}'
 
 
 def figure(experiment: str, name: str) -> str:
@@ -190,13 +217,16 @@ def figure(experiment: str, name: str) -> str:
 
     Args:
         experiment: A file of ``docs/measured``.
-        name: Of the figure; ``origin``.
+        name: Of the figure; ``origin``; or ``most below float, BITS`` of a demo.
 
     Raises:
         UsageError: It has no such figure.
     """
     if name == 'origin':
         return origin(experiment)
+    about, _, bits = name.partition(', ')
+    if about == 'most below float':
+        return most_below_float(experiment, bits)
     found = measured.figures(experiment)
     if name not in found:
         raise UsageError(unknown(name, found))
@@ -228,4 +258,5 @@ TABLES: dict[str, Callable[[], str]] = {
     'gates': costs_table('demo-aig'),
     'bits': bits_table(0),
     'bits-ways': bits_table(1),
+    'quantizers': quantizers_table,
 }

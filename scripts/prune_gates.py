@@ -22,6 +22,7 @@ from engine.errors import UsageError
 from engine.files import making, read_json, write_json
 from engine.results import records
 from nets import cost
+from nets.points import ENSEMBLE
 from scripts import copies, parser, status
 
 # End of the name of the folder that is made, and the file in it.
@@ -149,15 +150,19 @@ def evaluated(before: Path, after: Path, *, weights: str, data: str | None) -> s
     """
     copies.evaluate(after, data=data)
     scores = copies.accuracies(before, after, weights, 'without gates')
+    top1 = {}
     costs = {}
     rows = []
-    for path in sorted((after / 'eval').glob('s*.json')):
-        found = [records.read_expected_madds(before, path.stem, None), _madds(after, path.stem)]
-        costs[path.stem] = found
-        rows.append([path.stem, *map(_millions, found)])
+    for name, score in copies.scores(after):
+        if name.startswith(ENSEMBLE):
+            continue
+        top1[name] = score.top1
+        found = [records.read_expected_madds(before, name, None), _madds(after, name)]
+        costs[name] = found
+        rows.append([name, *map(_millions, found)])
     path = after / RECORD
     known = read_json(path, dict[str, Any], f'make {after} again')
-    write_json(path, known | {'top1': _top1(after), 'madds': costs})
+    write_json(path, known | {'top1': top1, 'madds': costs})
     if not rows:
         return scores
     headers = ['point', 'M multiply-adds, as trained', 'without gates']
@@ -174,12 +179,6 @@ def _madds(folder: Path, point: str) -> float:
 
 def _millions(madds: float | None) -> float | None:
     return None if madds is None else madds / 1e6
-
-
-def _top1(folder: Path) -> dict[str, float]:
-    """Percent right by operating point."""
-    paths = sorted((folder / 'eval').glob('s*.json'))
-    return {path.stem: records.read_score(path).top1 for path in paths}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

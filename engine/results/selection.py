@@ -327,7 +327,7 @@ def _nothing(found: Sequence[Choice], limits: Limits) -> str:
     measured = [choice for choice in found if limits.excess(choice) < math.inf]
     if not measured:
         return (
-            'nothing to choose from: no evaluated point has such a cost; for --latency run '
+            'nothing to choose from: no evaluated point has such a cost; for times run '
             'scripts.profile first'
         )
     nearest = min(measured, key=lambda choice: (limits.excess(choice), -choice.top1, choice.madds))

@@ -171,7 +171,7 @@ def size_label(point: str) -> str:
     return size if size.isdecimal() else point
 
 
-def sort_key(row: Row) -> tuple[Any, ...]:
+def sort_key(row: Row | records.Score) -> tuple[Any, ...]:
     """Order of rows: the strongest point first, a point's own statistics before foreign ones, then
     choices of a gate, then ensembles.
     """
@@ -180,7 +180,8 @@ def sort_key(row: Row) -> tuple[Any, ...]:
     foreign = row.bn != row.point
     strength = [-value for value in point.values]
     order = [-value for value in lender.values]
-    return row.is_ensemble, row.is_dynamic, point.axes, strength, foreign, order
+    ensemble, dynamic = row.point.startswith(ENSEMBLE), row.point.endswith(DYNAMIC)
+    return ensemble, dynamic, point.axes, strength, foreign, order
 
 
 def read_row(

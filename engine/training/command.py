@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.quantities import counted
 from engine.runs import environment, failure, holdout
-from engine.runs.folder import Run, open_run, placed
+from engine.runs.folder import Run, checkpoints, open_run, placed
 from engine.runs.lock import Lock, held
 from engine.training import planning, preparing, stages, starting, teachers
 
@@ -109,7 +109,28 @@ def train_one(
         config, dataset, notes = resolve(given, starting.described(given, first=first))
         if logdir is None:
             logdir, lock = claimed(Path('train_log') / config.name)
-        return _train_one(args, given, logdir, lock, config, dataset, notes)
+        with _resumable(lock is not None, logdir):
+            return _train_one(args, given, logdir, lock, config, dataset, notes)
+
+
+@contextlib.contextmanager
+def _resumable(writes: bool, folder: Path) -> Iterator[None]:
+    """A training whose end by a signal says at which step it can go on.
+
+    Args:
+        writes: whether this process writes the checkpoints; others do not know.
+        folder: of the run.
+
+    Raises:
+        KeyboardInterrupt: as raised within, with the step of the last checkpoint if it had none; 0
+            where no checkpoint is.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if writes and not stop.args:
+            stop.args = (max(checkpoints(folder), default=0),)
+        raise
 
 
 def _train_one(

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from engine.config.config import Config, read_config
 from engine.config.resolve import INHERITED, with_activations
 from engine.errors import UsageError
+from engine.files import nearby
 from engine.graph.inference import InferenceModel
 from engine.importers import pytorch
 from engine.optimization import parts
@@ -107,10 +107,7 @@ def read(config: Config) -> Checkpoint:
         UsageError: it cannot be read.
     """
     assert config.load is not None
-    # For messages: below the current folder without that, where a configuration names it in full.
-    place = os.path.relpath(config.load)
-    if place.startswith(os.pardir):
-        place = config.load
+    place = nearby(config.load)
     if pytorch.is_file(place):
         with _named():
             return pytorch.read_fitting(place, config.arch, config.sizes)

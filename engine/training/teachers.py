@@ -10,7 +10,7 @@ import numpy as np
 from engine.config.config import Config
 from engine.data.classes import differences
 from engine.errors import UsageError
-from engine.files import read_json, write_json
+from engine.files import nearby, read_json, write_json
 from engine.optimization import teaching
 from engine.quantities import counted
 from engine.runs.folder import Run
@@ -61,10 +61,11 @@ def check_there(config: Config) -> None:
     """
     if not config.teacher:
         return
-    path, _ = _split(config.teacher)
+    asked = nearby(config.teacher)
+    path, _ = _split(asked)
     if not Path(path).exists() and not Path(f'{path}.index').exists():
         raise UsageError(
-            f'--teacher {config.teacher}: no such run folder or checkpoint; give one, such as '
+            f'--teacher {asked}: no such run folder or checkpoint; give one, such as '
             'train_log/RUN, RUN/model-625 or RUN:s224'
         )
 
@@ -91,18 +92,19 @@ def find(
     from engine.graph.teacher import teacher
 
     there = _recorded(folder)
-    path, point = _split(config.teacher)
+    asked = nearby(config.teacher)
+    path, point = _split(asked)
     try:
         source = _read(path, there)
         name = _point(source, point)
         columns = _columns(source, config, classes)
         found = teacher(source, name, columns, learner=config, data_format=data_format)
     except UsageError as error:
-        raise UsageError(f'--teacher {config.teacher}: {error}') from error
+        raise UsageError(f'--teacher {asked}: {error}') from error
     record = TeacherRecord(_checkpoint(path, source), name, found.digest)
     if there is not None and there.digest != record.digest:
         raise UsageError(
-            f'--teacher {config.teacher}: the run in {folder} began to learn from another network, '
+            f'--teacher {asked}: the run in {folder} began to learn from another network, '
             f'{there.checkpoint or "a checkpoint"} at {there.point}; give that, from any place, or '
             '-a n for a new folder'
         )

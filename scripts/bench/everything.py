@@ -84,6 +84,9 @@ def _inference(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         if 'CPU / MAdds' in row:
             yield f'{about}: CPU ratio / MAdds ratio', row['CPU / MAdds']
             yield f'{about}: the same, over evaluation', row['CPU / MAdds, unfolded']
+    for batch, found in record.get('mixed', {}).items():
+        yield f'mixed batch of {batch}: time against its groups', found['ratio']
+        yield f'mixed batch of {batch}: CPU against its groups', found['cpu_ratio']
 
 
 def _peers(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

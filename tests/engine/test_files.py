@@ -309,3 +309,10 @@ def test_folders_that_were_made_for_nothing_are_gone(tmp_path):
     with files.making(target, '--out') as folder:
         folder.mkdir()
     assert target.is_dir() and [path.name for path in target.parent.iterdir()] == ['run']
+
+
+def test_a_path_below_the_current_folder_is_shown_without_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert files.nearby(str(tmp_path / 'runs' / 'a')) == files.nearby('runs/a') == 'runs/a'
+    above = str(tmp_path.parent / 'b')
+    assert files.nearby(above) == above

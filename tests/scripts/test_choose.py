@@ -73,6 +73,7 @@ def test_every_format_has_the_choice(style, static, gated, capsys):
     [
         (['--madds', '3ms'], '--madds 3ms: expected multiply-adds'),
         (['--latency', '3'], '--latency 3: expected a time'),
+        (['--ms', '3'], '--ms 3: expected a time'),
         (['--memory', 'x'], '--memory x: expected a size'),
         (['--madds', '1'], 'the nearest is'),
         (['--min-top1', '99'], 'the nearest is'),

@@ -87,6 +87,17 @@ def test_a_figure_and_its_origin(checkout):
         pages.drawn('<!-- drawn: bench-x: e -->9<!-- end -->', 'p')
 
 
+def test_the_most_that_quantization_costs_is_no_less_than_any_point_loses(checkout):
+    rows = []
+    for bits, scores in ((32, (93.95, 90.45)), (4, (92.8, 88.9)), (2, (88.55, 90.0))):
+        for point, top1 in zip(('w14', 'w05'), scores):
+            rows.append({'qw': bits, 'qa': bits, 'point': point, 'top1': top1})
+    path = checkout / 'docs' / 'measured' / 'demo-dsnet.json'
+    path.write_text(json.dumps({'rows': rows}))
+    assert page_tables.drawn('demo-dsnet: most below float, W4A4') == '1.6'
+    assert page_tables.drawn('demo-dsnet: most below float, W2A2') == '5.4'
+
+
 @pytest.mark.parametrize('name', page_tables.TABLES)
 def test_no_table_is_empty(name):
     assert len(page_tables.TABLES[name]().splitlines()) > 2

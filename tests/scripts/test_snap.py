@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine.deployment import snapping
+from engine.files import write_json
 from engine.graph.tower import Model
 from engine.importers import pytorch
 from engine.optimization import averages
@@ -185,3 +186,12 @@ def test_export_snaps_on_the_way(ten_classes, tmp_path, capsys):
     assert export.main([*flags, str(tmp_path / 'b.onnx')]) == 2
     assert f'--snap: {snapped} is there; give it' in capsys.readouterr().err
     assert not (tmp_path / 'b.onnx').exists()
+
+
+def test_scores_stand_in_the_order_of_points(tmp_path):
+    (tmp_path / 'eval').mkdir()
+    for name in ('ensemble', 's96', 's224', 's128'):
+        score = {'point': name, 'top1': 50.0, 'top5': 90.0}
+        write_json(tmp_path / 'eval' / f'{name}.json', score)
+    names = [name for name, _ in copies.scores(tmp_path)]
+    assert names == ['s224', 's128', 's96', 'ensemble']

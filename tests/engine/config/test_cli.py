@@ -306,7 +306,7 @@ def test_ctrl_c_and_sigterm_have_their_own_status(stop, status, word, monkeypatc
     for module, name in ((train, 'train'), (evaluate, 'evaluate')):
         monkeypatch.setattr(module, name, interrupt)
     assert call('--fake') == status
-    assert f'{word}; the same command resumes' in capsys.readouterr().err
+    assert f'{word}; the same command resumes from the start: no' in capsys.readouterr().err
     assert call('--eval -ec run') == status
     assert capsys.readouterr().err.splitlines()[-1] == word
 

@@ -81,7 +81,8 @@ def test_of_several_the_gpu_here_is_taken(several, monkeypatch):
     [
         (['--latency', '5ms', '--device', 'tpu'], 'no profile is of such a device'),
         (['--ms', '5ms', '--device', 'tensorflow'], 'several of the profiles'),
-        (['--latency', '5ms'], 'give --device'),
+        (['--latency', '5ms'], '--latency 5ms: give --device'),
+        (['--ms', '5ms'], '--ms 5ms: give --device'),
     ],
 )
 def test_choose_lists_what_there_is(flags, message, several, capsys):

@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> str:
     Raises:
         UsageError: Nothing keeps the limits.
     """
+    if args.min_top1 is not None and not 0 <= args.min_top1 <= 100:
+        raise UsageError(f'--min-top1 {args.min_top1:g}: must be 0 to 100, in percent')
     groups = selection.comparable(selection.choices_of(args.runs, device_of(args)))
     limits = Limits(
         _limit('--madds', args.madds),
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> str:
             found.append(chosen)
             part = told(chosen, limits, args.format)
         except UsageError as error:
-            part = str(error)
+            part = f'{asked(args)}: {error}'
             refusals.append(part)
         parts.append(f'{conditions}\n{part}' if len(groups) > 1 else part)
     if len(refusals) == len(groups):
@@ -103,6 +105,20 @@ def run(args: argparse.Namespace) -> str:
             print(line, file=sys.stderr)
         return formats.render(list(map(choice_table.table, found)), args.format)
     return '\n\n'.join([*parts, *left_out])
+
+
+def asked(args: argparse.Namespace) -> str:
+    """The limits as they were typed."""
+    typed = {
+        '--madds': args.madds,
+        '--bitops': args.bitops,
+        args.latency_flag: args.latency,
+        '--memory': args.memory,
+    }
+    parts = [f'{flag} {value}' for flag, value in typed.items() if value]
+    if args.min_top1 is not None:
+        parts.append(f'--min-top1 {args.min_top1:g}')
+    return ' '.join(parts)
 
 
 def device_of(args: argparse.Namespace) -> str:

@@ -332,7 +332,11 @@ def within(
             f'budget {budget}: {file} has no recorded accuracy; evaluate the run with '
             '`imagenet_tf.py --eval` before, or give a point'
         )
-    return selection.best(known, selection.Limits(madds=quantity('budget', str(budget))))
+    madds = quantity('budget', str(budget))
+    try:
+        return selection.best(known, selection.Limits(madds=madds))
+    except UsageError as error:
+        raise UsageError(f'budget {budget}: {error}') from error
 
 
 def _policy(recorded: BudgetText, size: int, file: str) -> Policy:

@@ -103,7 +103,8 @@ class RunBackend:
         Raises:
             UsageError: nothing was evaluated, or nothing is within the limits.
         """
-        self._check_recorded(f'budget {budget}' if ms is None else f'deadline_ms {ms:g}')
+        asked = f'budget {budget}' if ms is None else f'deadline_ms {ms:g}'
+        self._check_recorded(asked)
         madds = None if budget is None else quantity('budget', str(budget))
         found = selection.choices(Path(self._source.prefix).parent)
         if ms is not None:
@@ -111,7 +112,10 @@ class RunBackend:
             found = [choice for choice in found if choice.cascade is None]
         elif any(choice.cascade for choice in found):
             found = self._of_these_weights(found)
-        return selection.best(found, selection.Limits(madds=madds, ms=ms))
+        try:
+            return selection.best(found, selection.Limits(madds=madds, ms=ms))
+        except UsageError as error:
+            raise UsageError(f'{asked}: {error}') from error
 
 
 def read(run: str, epoch: int | None, weights: str) -> Checkpoint:

@@ -103,6 +103,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         UsageError: There is no such run folder, or its file is damaged.
     """
     remedy = 'give a run folder as imagenet_tf.py writes it'
+    if folder.is_file():
+        raise UsageError(f'{folder}: is a file; {remedy}')
     if not folder.is_dir():
         raise UsageError(f'{folder}: no such run folder; {remedy}')
     path = folder / 'config.json'

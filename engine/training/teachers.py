@@ -1,7 +1,8 @@
 """The network that ``--teacher`` names: found, compared with what a run began with, recorded."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from engine.config.config import Config
 from engine.data.classes import differences
 from engine.errors import UsageError
 from engine.files import nearby, read_json, write_json
+from engine.importers import pytorch
 from engine.optimization import teaching
 from engine.quantities import counted
 from engine.runs.folder import Run
@@ -54,10 +56,11 @@ class Found:
 
 
 def check_there(config: Config) -> None:
-    """Checks that there is something where ``--teacher`` points, before it is read.
+    """Checks what ``--teacher`` points to, as far as that needs no TensorFlow.
 
     Raises:
-        UsageError: there is nothing, or what follows a colon is no operating point.
+        UsageError: there is nothing, a file that is no checkpoint, or what follows a colon is no
+            operating point.
     """
     if not config.teacher:
         return
@@ -68,6 +71,9 @@ def check_there(config: Config) -> None:
             f'--teacher {asked}: no such run folder or checkpoint; give one, such as '
             'train_log/RUN, RUN/model-625 or RUN:s224'
         )
+    if pytorch.is_file(path):
+        with _named(asked):
+            pytorch.describe(path, None, ())
 
 
 def find(
@@ -94,13 +100,11 @@ def find(
     there = _recorded(folder)
     asked = nearby(config.teacher)
     path, point = _split(asked)
-    try:
+    with _named(asked):
         source = _read(path, there)
         name = _point(source, point)
         columns = _columns(source, config, classes)
         found = teacher(source, name, columns, learner=config, data_format=data_format)
-    except UsageError as error:
-        raise UsageError(f'--teacher {asked}: {error}') from error
     record = TeacherRecord(_checkpoint(path, source), name, found.digest)
     if there is not None and there.digest != record.digest:
         raise UsageError(
@@ -111,6 +115,22 @@ def find(
     said = f'{source.prefix} at {name}'
     print(f'teacher {said}: {config.teacher_weight:g} of the loss, labels {config.label_weight:g}')
     return Found(found, record)
+
+
+@contextlib.contextmanager
+def _named(asked: str) -> Iterator[None]:
+    """A block whose errors name the flag.
+
+    Args:
+        asked: its value.
+
+    Raises:
+        UsageError: as the block did, with the flag in front.
+    """
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f'--teacher {asked}: {error}') from error
 
 
 def _split(text: str) -> tuple[str, Point | None]:

@@ -75,8 +75,9 @@ def test_every_format_has_the_choice(style, static, gated, capsys):
         (['--latency', '3'], '--latency 3: expected a time'),
         (['--ms', '3'], '--ms 3: expected a time'),
         (['--memory', 'x'], '--memory x: expected a size'),
-        (['--madds', '1'], 'the nearest is'),
-        (['--min-top1', '99'], 'the nearest is'),
+        (['--madds', '1'], '--madds 1: no choice keeps the limits; the nearest is'),
+        (['--min-top1', '99'], '--min-top1 99: no choice keeps the limits; the nearest is'),
+        (['--min-top1', '170'], '--min-top1 170: must be 0 to 100'),
     ],
 )
 def test_the_script_refuses(flags, message, static, capsys):
@@ -87,6 +88,8 @@ def test_the_script_refuses(flags, message, static, capsys):
 def test_the_script_refuses_what_is_no_run(tmp_path, static, capsys):
     assert choose.main([str(tmp_path / 'none')]) == 2
     assert 'no such run folder' in capsys.readouterr().err
+    assert choose.main([str(static / 'config.json')]) == 2
+    assert 'config.json: is a file; give a run folder' in capsys.readouterr().err
     for path in (static / 'eval').iterdir():
         path.unlink()
     assert choose.main([str(static)]) == 2

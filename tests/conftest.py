@@ -20,6 +20,12 @@ quiet()
 without_reports()
 
 
+def pytest_collection_finish():
+    """What all tests share, modules most of all, is no garbage: nobody looks at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def same_numbers(request):
     """Every test draws the same numbers from its module's ``RNG``.
@@ -81,6 +87,22 @@ def graphs_as_they_are_built(request):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.Session, '__init__', started)
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def networks_are_inspected_once():
+    """What is only looked at is built once for a configuration, see ``tests.inspected``.
+
+    Commands and fixtures ask for the same few networks again and again, and building one takes
+    longer than running it.
+    """
+    from engine.graph.inference import InferenceModel
+    from tests import inspected
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InferenceModel, 'inspect', inspected.inspect)
+        patch.setattr(InferenceModel, 'starting_values', inspected.starting_values)
         yield
 
 
@@ -181,6 +203,14 @@ def make_shallow(patch: pytest.MonkeyPatch) -> None:
 def shallow(monkeypatch):
     """Networks of few layers, see ``make_shallow``."""
     make_shallow(monkeypatch)
+
+
+@pytest.fixture(scope='module')
+def shallow_module():
+    """Networks of few layers for all tests of a file, and its fixtures."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_shallow(patch)
+        yield
 
 
 @pytest.fixture(scope='module')

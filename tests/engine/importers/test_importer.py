@@ -26,20 +26,7 @@ from tests.engine.runs.test_checkpoint import numbers, published, save
 
 SIZES = (40, 32)
 NETS = {'rsnet': False, 'san': True}
-INSPECT = Model.inspect
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
-
-
-@functools.cache
-def inspected(config: Config):
-    return INSPECT(Model(config, data_format='NHWC'))
-
-
-@pytest.fixture(autouse=True, scope='module')
-def every_network_is_inspected_once():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Model, 'inspect', lambda model: inspected(model.config.replacing(data='')))
-        yield
 
 
 def classes_of_fake() -> int:
@@ -375,7 +362,7 @@ def test_a_file_that_is_no_checkpoint(content, tmp_path, refused):
 )
 def test_a_tensorflow_checkpoint_of_no_numbers(name, change, part, tmp_path, refused):
     config = Config.from_values(sizes=(24,), classes=4, image_size=24, mode='preact')
-    variables, _ = inspected(config)
+    variables, _ = Model(config, data_format='NHWC').inspect()
     values = numbers({ours: state.shape for ours, state in variables.items()})
     named = {published(ours): value for ours, value in values.items()}
     found = refused(save(named | {name: change(named[name])}, tmp_path / 'theirs' / 'model-5'))
@@ -418,7 +405,7 @@ def test_a_tensorflow_checkpoint(mode, arch, bits, kd, tmp_path, capsys):
     config = Config.from_values(
         arch=arch, mode=mode, qw=bits[0], qa=bits[1], sizes=(24,), kd=kd, classes=4, image_size=24
     )
-    variables, _ = inspected(config)
+    variables, _ = Model(config, data_format='NHWC').inspect()
     values = numbers({name: state.shape for name, state in variables.items()})
     named = {published(name): value for name, value in values.items()}
     extra = {

@@ -1,15 +1,6 @@
-"""Fixtures of the tests of runs: networks that are built once, and a run folder."""
+"""Fixtures of the tests of runs: a run folder."""
 
 import pytest
-
-
-@pytest.fixture
-def every_network_is_built_once(monkeypatch):
-    """Declarations of a configuration's variables come from a cache."""
-    from engine.graph.inference import InferenceModel
-    from tests.engine.runs import test_checkpoint
-
-    monkeypatch.setattr(InferenceModel, 'inspect', test_checkpoint.inspected)
 
 
 @pytest.fixture(scope='module')

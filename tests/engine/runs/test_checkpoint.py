@@ -4,7 +4,6 @@ Which one a path stands for, both ways of naming variables, and what is said whe
 """
 
 import dataclasses
-import functools
 import re
 from pathlib import Path
 
@@ -45,23 +44,12 @@ PUBLISHED = Config.from_values(
 )
 
 
-pytestmark = pytest.mark.usefixtures('every_network_is_built_once')
-
-INSPECT = Model.inspect
-
-
-@functools.cache
 def declared(config: Config) -> dict[str, State]:
-    return INSPECT(Model(config, data_format='NHWC'))[0]
+    return Model(config, data_format='NHWC').inspect()[0]
 
 
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:
     return {name: state.shape for name, state in declared(config).items()}
-
-
-def inspected(model: Model) -> tuple[dict[str, State], dict]:
-    """What ``Model.inspect`` returns, without layer records."""
-    return declared(model.config.replacing(load=None)), {}
 
 
 def numbers(wanted: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

@@ -21,8 +21,6 @@ from quant.backend import tf
 from quant.slim_variables import zeros
 from tests.engine.runs.test_checkpoint import SMALL, numbers, read, save, shapes
 
-pytestmark = pytest.mark.usefixtures('every_network_is_built_once')
-
 
 class Restored:
     """A session with variables of a few values, and others that were changed after their start."""

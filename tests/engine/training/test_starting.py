@@ -17,10 +17,7 @@ from quant.backend import new_graph, tf
 from tests.engine.importers.test_importer_aig import torchvision18
 from tests.engine.importers.test_safetensors_file import stored
 from tests.engine.importers.torch_format import of, write
-from tests.engine.runs.conftest import every_network_is_built_once  # noqa: F401
 from tests.engine.runs.test_checkpoint import numbers, save
-
-pytestmark = pytest.mark.usefixtures('every_network_is_built_once')
 
 SMALL = Config.from_values(
     mode='preact', arch='resnet8', sizes=(16, 12), image_size=16, classes=4, width=0.25

@@ -27,7 +27,7 @@ from tests.checkpoints import values
 from tests.engine.runs.test_checkpoint import save
 from tests.engine.training.test_train import accuracies, main, records
 
-pytestmark = pytest.mark.usefixtures('few_validation_images')
+pytestmark = pytest.mark.usefixtures('few_validation_images', 'short_slimmable')
 TINY = [
     '--net',
     'dsnet',
@@ -45,7 +45,7 @@ EMA = 0.9
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory, few_validation_images):
+def trained(tmp_path_factory, few_validation_images, short_slimmable):
     """Two epochs of one step, so that there is a checkpoint of every step."""
     run = tmp_path_factory.mktemp('trained') / 'run'
     main(
@@ -97,7 +97,7 @@ def test_the_supernet_trains(trained):
     first, second = values(trained / 'model-1'), values(trained / 'model-2')
     assert all(np.isfinite(value).all() for value in second.values())
     assert not np.array_equal(
-        first['group3/block0/pointwise/W'], second['group3/block0/pointwise/W']
+        first['group1/block0/pointwise/W'], second['group1/block0/pointwise/W']
     )
     assert set(records(trained)) == {'w14', 'w00'}
 
@@ -109,7 +109,7 @@ def test_the_teacher_follows_by_the_decay(trained):
         'conv0/W',
         'linear/b',
         'conv0/bn/gamma',
-        'group4/block0/pointwise/bn/variance/EMA',
+        'group2/block0/pointwise/bn/variance/EMA',
     } <= followed
     for name in followed:
         expected = EMA * before[f'teacher/{name}'] + (1 - EMA) * after[name]
@@ -154,7 +154,7 @@ def test_calibration_changes_statistics_only(trained, calibrated):
         if not np.array_equal(before.values[name], after.values[name])
     }
     assert changed == set(filter(statistics_only, before.values))
-    table, old = (one.values['group3/block0/pointwise/bn/mean/EMA'] for one in (after, before))
+    table, old = (one.values['group1/block0/pointwise/bn/mean/EMA'] for one in (after, before))
     assert [row for row in range(15) if not np.array_equal(table[row], old[row])] == [0, 5]
     main('--eval', '-ec', calibrated, '--threads', '0')
     assert set(records(calibrated)) == {'w14', 'w05', 'w00'}
@@ -175,7 +175,7 @@ def test_only_the_gate_is_trained(calibrated, gated):
         for name in after
         if name in before and name != 'global_step' and 'Momentum' not in name
     }
-    assert {'conv0/W', 'linear/W', 'group4/block0/pointwise/bn/mean/EMA'} <= common
+    assert {'conv0/W', 'linear/W', 'group2/block0/pointwise/bn/mean/EMA'} <= common
     assert [name for name in common if not np.array_equal(before[name], after[name])] == []
     assert {name for name in after if name.endswith('/Momentum')} == {'slimming_gate/W/Momentum'}
     assert np.abs(after['slimming_gate/W/Momentum']).min() > 0
@@ -203,7 +203,7 @@ def test_evaluation_writes_what_the_gate_did(gated, capsys, monkeypatch):
 
 
 @pytest.fixture(scope='module')
-def two_sizes(tmp_path_factory):
+def two_sizes(tmp_path_factory, short_slimmable):
     """A gated network of two sizes with drawn weights."""
     run = tmp_path_factory.mktemp('sizes') / 'run'
     config, _, _ = resolve(explicit(parse([*GATE, '--sizes', '28', '20'])))

@@ -12,13 +12,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nets import dsnet_passes, losses
+from nets import dsnet_losses, dsnet_passes, losses
 from nets.backbones import slimmable as slimnets
-from nets.dsnet_passes import TEACHER, Found, Passes
+from nets.dsnet_passes import Found, Passes
 from nets.layers.blocks import Blocks
 from nets.layers.routing import SCOPE
 from nets.layers.width import Index
-from nets.network import Network, counted_labels
+from nets.network import Network
 from nets.outputs import Outputs
 from nets.points import Point
 from quant.backend import tf
@@ -306,25 +306,7 @@ class DSNet(Network):
 
     def loss(self, outputs: Outputs, labels: losses.Labels) -> dict[str, tf.Tensor]:
         """Named scalar terms, whose sum is the training loss without weight decay."""
-        terms = self._gate_terms if self.gated else self._sandwich_terms
-        counted = counted_labels(outputs, self._labelled(outputs), labels)
-        parts = {}
-        for size in self.sizes:
-            found = terms(outputs, size, labels, counted[Point(size=size)])
-            for name, value in found.items():
-                parts[f'loss/{self.key(size)}{name}'] = value
-        return parts
-
-    def _labelled(self, outputs: Outputs) -> dict[Point, tf.Tensor]:
-        """Logits that learn from the labels, by size: of the largest width, or as gates choose."""
-        found = {}
-        for size in self.sizes:
-            if self.gated:
-                logits = outputs.extras[f'{self.key(size)}dynamic']
-            else:
-                logits = outputs.logits[self.point(size, self.backbone.largest)]
-            found[Point(size=size)] = logits
-        return found
+        return dsnet_losses.terms(self, outputs, labels)
 
     def accumulators(self, outputs: Outputs, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Sums over the batch that evaluation adds up.
@@ -347,98 +329,7 @@ class DSNet(Network):
         """Start of the names that belong to a size."""
         return f's{size}-' if self._sized else ''
 
-    def _sandwich_terms(
-        self, outputs: Outputs, size: int, labels: losses.Labels, counted: losses.Labels
-    ) -> dict[str, tf.Tensor]:
-        """The largest width learns from the labels, the others from the moving average or as it.
-
-        Another network that teaches does so at every width.
-
-        Args:
-            outputs: of the tower.
-            size: of the images.
-            labels: of them.
-            counted: the same as they count at this size.
-        """
-        key = self.key(size)
-        passes = {'largest': outputs.logits[self.point(size, self.backbone.largest)]}
-        for name in ('random1', 'random2'):
-            passes[name] = outputs.extras[f'{key}{name}']
-        passes['smallest'] = outputs.logits[self.point(size, 0)]
-        targets: dict[str, tf.Tensor] = {}
-        if self.options.inplace_bootstrap:
-            targets = _bootstrapped(outputs.extras, key)
-        terms = {}
-        weights = losses.weights_of(labels)
-        for name, logits in passes.items():
-            if name in targets:
-                loss = losses.target_cross_entropy(targets[name], logits, weights)
-                terms[name] = outputs.teaching.added(loss, logits, weights)
-            else:
-                by_labels = _smoothed(logits, counted, self.options.smoothing)
-                terms[name] = outputs.teaching.joined(by_labels, logits, weights)
-        return terms
-
-    def _gate_terms(
-        self, outputs: Outputs, size: int, labels: losses.Labels, counted: losses.Labels
-    ) -> dict[str, tf.Tensor]:
-        """An image that the narrowest route gets right should take it, any other the widest one.
-
-        Args:
-            outputs: of the tower.
-            size: of the images.
-            labels: of them.
-            counted: the same as they count at this size.
-        """
-        options, extras, key = self.options, outputs.extras, self.key(size)
-        narrowest = outputs.logits[self.point(size, self.routes[0])]
-        easy = tf.nn.in_top_k(narrowest, losses.hard(labels), 1)  # [N]
-        wanted: losses.Labels = tf.where_v2(easy, 0, len(self.routes) - 1)
-        weights = losses.weights_of(labels)
-        if weights is not None:
-            wanted = losses.WeightedLabels(wanted, weights)
-        noisy = extras[f'{key}noisy']
-        if options.faithful_gates:
-            noisy = tf.nn.softmax(noisy)
-        dynamic = extras[f'{key}dynamic']
-        by_labels = _smoothed(dynamic, counted, options.smoothing)
-        mean = tf.reduce_mean(extras[f'{key}madds'])
-        excess = mean / 1e9
-        if options.target_madds:
-            excess = tf.nn.relu(mean / options.target_madds - 1)
-        return {
-            'gate': _smoothed(noisy, wanted, options.smoothing),
-            'dynamic': outputs.teaching.joined(by_labels, dynamic, weights),
-            'complexity': options.complexity * tf.square(excess),
-        }
-
-
-def _bootstrapped(extras: Mapping[str, tf.Tensor], key: str) -> dict[str, tf.Tensor]:
-    """Answers of the moving average that passes below the largest width learn, [N, classes] each.
-
-    Args:
-        extras: of a training tower.
-        key: start of the names of the input size.
-    """
-    largest = tf.nn.softmax(extras[f'{key}{TEACHER}/largest'])
-    predictions = []
-    for name, value in extras.items():
-        if name.startswith(f'{key}{TEACHER}/'):
-            predictions.append(tf.nn.softmax(value))
-    ensemble = tf.add_n(predictions) / len(predictions)
-    return {'random1': largest, 'random2': largest, 'smallest': ensemble}
-
 
 def _check(name: str, indices: Sequence[int], last: int) -> None:
     if wrong := [index for index in indices if not 0 <= index <= last]:
         raise ValueError(f'{name} {wrong[0]} is no width; there are 0 to {last}')
-
-
-def _smoothed(logits: tf.Tensor, labels: losses.Labels, smoothing: float) -> tf.Tensor:
-    """Batch mean of the cross entropy with smoothed labels.
-
-    The share ``smoothing`` of a label is spread over all classes.
-    """
-    classes = logits.shape[1]
-    target = (1 - smoothing) * losses.one_hot(labels, classes) + smoothing / classes
-    return losses.target_cross_entropy(target, logits, losses.weights_of(labels))

@@ -131,7 +131,7 @@ class MSDNet(Network):
         self.large = max(sizes) >= LARGE
         for size in sizes:
             msdnet_plan.check_size(size, len(options.grFactor), self.large)
-        self.plan = _plan(options)
+        self.plan = Plan.of(options)
         points: list[Point] = []
         for size in sorted(sizes, reverse=True):
             points.extend(Point(size=size, exit=k) for k in reversed(range(options.nBlocks)))
@@ -374,21 +374,6 @@ class MSDNet(Network):
 def _corner(x: tf.Tensor, b: Blocks) -> tf.Tensor:
     """The first 2x2 positions: a pool of them drops the border of a 3x3 map, as published."""
     return x[:, :2, :2] if b.data_format == 'NHWC' else x[:, :, :2, :2]
-
-
-def _plan(options: MSDNetOptions) -> Plan:
-    """The feature maps of a network with these options."""
-    blocks = msdnet_plan.steps(options.nBlocks, options.stepmode, options.base, options.step)
-    scales = len(options.grFactor)
-    msdnet_plan.check_layers(blocks, scales, options.prune)
-    return Plan(
-        blocks,
-        scales=scales,
-        prune=options.prune,
-        channels=options.nChannels,
-        growth=options.growthRate,
-        reduction=options.reduction,
-    )
 
 
 def _exit_weights(weights: Sequence[float], exits: int) -> list[float]:

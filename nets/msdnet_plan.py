@@ -7,14 +7,19 @@ those of the two published codes, https://github.com/gaohuang/MSDNet and
 https://github.com/kalviny/MSDNet-PyTorch.
 """
 
+from __future__ import annotations
+
 import functools
 import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nets.cost import LayerRecord
+
+if TYPE_CHECKING:
+    from nets.msdnet import MSDNetOptions
 
 Node = tuple[int, int]
 
@@ -196,6 +201,25 @@ class Plan:
                     item += 1
                 first, down = self.first[number], self.first[number - 1] + 1
                 self.layers.append(Layer(scope, first, down, channels, transition))
+
+    @classmethod
+    def of(cls, options: MSDNetOptions) -> Plan:
+        """The feature maps of a network with these options.
+
+        Raises:
+            ValueError: they leave too few layers or channels.
+        """
+        blocks = steps(options.nBlocks, options.stepmode, options.base, options.step)
+        scales = len(options.grFactor)
+        check_layers(blocks, scales, options.prune)
+        return cls(
+            blocks,
+            scales=scales,
+            prune=options.prune,
+            channels=options.nChannels,
+            growth=options.growthRate,
+            reduction=options.reduction,
+        )
 
     def reads(self, node: Node) -> list[Node]:
         """Maps of which ``node`` is made, its own scale first.

@@ -19,7 +19,7 @@ from engine.files import derived
 from engine.optimization import averages
 from engine.runs import data_record, literal
 from engine.runs.folder import checkpoints
-from nets.dsnet import TEACHER
+from nets.dsnet_passes import TEACHER
 from nets.layers.kernels import generate
 from nets.points import Point, split_name
 from quant.backend import tf

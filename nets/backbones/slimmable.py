@@ -16,7 +16,8 @@ from nets.backbones import resnet
 from nets.layers import slimmable
 from nets.layers.activation import SWISH_MIN
 from nets.layers.blocks import Blocks
-from nets.layers.slimmable import act, conv, norm
+from nets.layers.slimmable import act, conv
+from nets.layers.slimmable_norm import norm
 from nets.layers.width import Index, Width
 from quant.backend import tf
 from quant.spelling import unknown

@@ -128,6 +128,14 @@ class Layout:
         window = [1, *x.shape[1:3], 1]
         return tf.nn.avg_pool(x, window, window, 'VALID')[:, 0, 0]
 
+    def per_channel(self, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """Values [N, C] in the shape in which they multiply ``x``, [N, C] or images."""
+        if x.shape.rank == 2:
+            return values
+        if self.data_format == 'NHWC':
+            return values[:, None, None]
+        return values[:, :, None, None]
+
     def pad_channels(self, x: tf.Tensor, channels: int) -> tf.Tensor:
         """``x`` with zero channels appended."""
         paddings = [[0, 0]] * 4

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from typing import NamedTuple, TypeAlias
 
+from nets.layers.layout import Layout
 from nets.points import Point
 from quant.backend import tf
 
@@ -69,6 +70,13 @@ class Width:
         """[routes, count] 1 for the channels of a route."""
         counts = [self.choices[route] for route in routing.routes]
         return tf.sequence_mask(counts, counts[-1], routing.gate.dtype)
+
+    def masked(self, b: Layout, x: tf.Tensor) -> tf.Tensor:
+        """``x``, [N, C] or images, with zeros in the channels that an image does not use."""
+        if not isinstance(self.index, Routing):
+            return x
+        used = tf.matmul(self.index.gate, self.masks(self.index))  # [N, C]
+        return x * tf.cast(b.per_channel(used, x), x.dtype)
 
     def row(self, table: tf.Tensor) -> tf.Tensor:
         """The active part [count] of the chosen row of a table; [N, count] image by image."""

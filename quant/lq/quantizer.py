@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 
 from quant import integers, native
 from quant.backend import new_graph, tf  # noqa: F401 (in the example)
 from quant.lq import levels, nesting, refit
+from quant.lq.forward import Forward
 from quant.quantizer import (
     Activations,
     Codebook,
@@ -28,7 +29,7 @@ from quant.quantizer import (
     check_bools,
 )
 from quant.recipe import RSNETS_COURSE, Recipe
-from quant.straight_through import straight_through, straight_through_inside
+from quant.straight_through import straight_through
 
 # Median of the magnitude of a standard normal value.
 MEDIAN = 0.6745
@@ -126,8 +127,8 @@ class LQ(Quantizer):
             lambda: self._encoder(tower, w.shape[-1], weights.init_std, low=-1)
         )
         grid = encoder.grid
-        rule = _Rule(weights=True)
-        y, table, _ = rule.applied(tower, tf.stop_gradient(w), encoder, collect=weights.collect)
+        forward = Forward(weights=True)
+        y, table, _ = forward.applied(tower, tf.stop_gradient(w), encoder, collect=weights.collect)
         if table is not None:
             statistics = refit.LevelStatistics(grid, table, 1e-4, relative=False, same=True)
             tower.collect(self, variable, statistics)
@@ -200,11 +201,11 @@ class LQ(Quantizer):
         variable, encoder = tower.once(
             lambda: self._encoder(tower, 1, 1.0, low=low, relu=activations.relu)
         )
-        rule = _Rule(relu=activations.relu, signed=activations.signed)
+        forward = Forward(relu=activations.relu, signed=activations.signed)
         values = x
         if native.used():
             values = activations.as_given(x)
-        y, table = rule.differentiable(tower, values, encoder, activations)
+        y, table = forward.differentiable(tower, values, encoder, activations)
         if table is not None:
             statistics = refit.LevelStatistics(encoder.grid, table, 1e-8, relative=True, same=False)
             tower.collect(self, variable, statistics)
@@ -297,109 +298,3 @@ def _first_basis(bits: int, *, both_signs: bool) -> np.ndarray:
         start = MEDIAN / 2 ** (bits - 1)
     powers = start * 2.0 ** np.arange(bits)
     return powers[:, None].astype('float32')
-
-
-# Output, statistics, and where a gradient passes.
-_Taken: TypeAlias = 'tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]'
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rule:
-    """Encoding of values in a step, as a function of tensors, so that it can be compiled.
-
-    Attributes:
-        weights: what is not a number stays, and nobody asks where a gradient passes.
-        relu: activations are rectified.
-        signed: activations of both signs can occur.
-    """
-
-    weights: bool = False
-    relu: bool = False
-    signed: bool = False
-
-    def differentiable(
-        self, tower: Any, x: tf.Tensor, encoder: levels.Encoder, activations: Activations
-    ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Activations at their levels with their pseudo-gradient, and statistics or None.
-
-        Args:
-            tower: of the quantizer.
-            x: activations.
-            encoder: of the quantizer.
-            activations: what is known about them.
-        """
-        shifted = activations.shifted(x)
-        if native.used():
-            y, table = self._in_one_pass(shifted, encoder, activations.collect)
-            return activations.shifted_back(y), table
-        rest = tf.stop_gradient(shifted)
-        # Of where a gradient passes, one byte per value is kept for the backward pass.
-        y, table, inside = self.applied(tower, rest, encoder, collect=activations.collect)
-        return straight_through_inside(activations.shifted_back(y), x, inside), table
-
-    def _in_one_pass(
-        self, x: tf.Tensor, encoder: levels.Encoder, collect: bool
-    ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        inside = 'below'
-        if self.weights:
-            inside = 'none'
-        elif self.signed:
-            inside = 'symmetric'
-        elif self.relu:
-            inside = 'positive'
-        y, table = native.encode(
-            x,
-            encoder.grid.levels,
-            encoder.edges,
-            relu=self.relu,
-            keeps_nan=self.weights,
-            collect=collect,
-            inside=inside,
-        )
-        if not collect:
-            return y, None
-        return y, table
-
-    def applied(
-        self, tower: Any, x: tf.Tensor, encoder: levels.Encoder, *, collect: bool
-    ) -> _Taken:
-        """Output, statistics or None, and where a gradient passes or None.
-
-        Compiled where the tower compiles, statistics are wanted, and shapes are the same in every
-        step; of the number of images that is taken for granted.
-
-        Args:
-            tower: of the quantizer.
-            x: values.
-            encoder: of the quantizer.
-            collect: whether statistics are wanted.
-        """
-        if native.used():
-            return *self._in_one_pass(x, encoder, collect), None
-        fixed = x.shape[1:].is_fully_defined()
-        if tower.compiles and collect and encoder.rows is not None and fixed:
-            return tower.compiled(self)(x, encoder.grid)
-        return self._taken(x, encoder, collect)
-
-    def __call__(self, x: tf.Tensor, grid: levels.Grid) -> _Taken:
-        encoder = levels.encoder(grid, relu=self.relu, fused=True)
-        return self._taken(x, encoder, collect=True)
-
-    def _taken(self, x: tf.Tensor, encoder: levels.Encoder, collect: bool) -> _Taken:
-        y, table = levels.quantize(x, encoder, collect=collect)
-        if self.weights:
-            return tf.where_v2(tf.math.is_nan(x), x, y), table, None
-        return y, table, self._inside(x, encoder.largest)
-
-    def _inside(self, x: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
-        """Whether a gradient passes.
-
-        Args:
-            x: shifted values.
-            largest: level, scalar.
-        """
-        if self.signed:
-            return tf.abs(x) <= largest
-        if self.relu:
-            return tf.logical_and(x <= largest, x > 0)
-        return x <= largest

@@ -10,14 +10,9 @@ from engine.config import flags, listing
 from engine.config.config import Config
 from engine.config.flags import Flag, Parser
 from engine.config.groups import GROUPS
-from engine.config.options import (
-    WORKER_TIMEOUT,
-    Architecture,
-    ChainFlags,
-    EvaluationFlags,
-    FolderFlags,
-)
+from engine.config.options import Architecture
 from engine.config.presets import PRESETS, data_defaults, network_defaults
+from engine.config.unrecorded import WORKER_TIMEOUT, ChainFlags, EvaluationFlags, FolderFlags
 from engine.data import augment, inputs
 from engine.errors import UsageError
 from quant.spelling import unknown

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
-from engine.runs import checkpoint
+from engine.runs import matching
 from engine.runs.checkpoint import Checkpoint
 from nets.points import split_name
 
@@ -85,5 +85,5 @@ def _rules(source: Checkpoint) -> Mapping[str, Snap]:
         )
     model = InferenceModel(source.config.adjusted(kd=False), data_format='NHWC')
     variables, _ = model.inspect()
-    checkpoint.select(source, variables, flag='RUN', partial=True)
+    matching.select(source, variables, flag='RUN', partial=True)
     return {state.shared: state.snapped for state in variables.values() if state.snapped}

@@ -10,7 +10,7 @@ import numpy as np
 from engine import families
 from engine.config.config import Config
 from engine.errors import UsageError
-from engine.runs import checkpoint
+from engine.runs import checkpoint, matching
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.untrained_sizes import lend, nearest, neighbours
 from quant.state import Kind, State
@@ -76,7 +76,7 @@ def borrow(
     if missing and eos is None and untrained is None:
         raise UsageError(
             f'-es {_spelled(config.sizes)}: no statistics for size {_spelled(missing)} '
-            f'({checkpoint.BORROW}); {source.describe()}'
+            f'({matching.BORROW}); {source.describe()}'
         )
     lenders: dict[int, tuple[int, ...]] = {}
     if eos is not None:
@@ -112,10 +112,10 @@ def variable_values(
     """
     lent = lend(source.values, variables, borrowed.lenders)
     lending = dataclasses.replace(source, values=source.values | lent)
-    values = checkpoint.select(lending, variables, flag='-ec', detachable=detachable)
+    values = matching.select(lending, variables, flag='-ec', detachable=detachable)
     if borrowed.moving is not None:
         moving = {name: one for name, one in variables.items() if one.kind is Kind.MOVING}
-        values |= checkpoint.select(borrowed.moving, moving, flag='--fix_mean_var', partial=True)
+        values |= matching.select(borrowed.moving, moving, flag='--fix_mean_var', partial=True)
     return values
 
 

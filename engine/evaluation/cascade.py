@@ -19,8 +19,8 @@ from engine.data.spec import Dataset
 from engine.deployment.cascade import Chain, ascending, views_of
 from engine.deployment.stages import Left, Queue
 from engine.evaluation import cascade_picture, records
-from engine.evaluation.command import prepared
 from engine.evaluation.point_answers import backend_of, of_one_view
+from engine.evaluation.subject import prepared
 from engine.files import write_json
 from engine.results import chains, exit_records
 from engine.results.cascades import FOLDER, MEASURED, Cascade, Measured, Measurement

@@ -15,8 +15,8 @@ from engine.data.spec import Dataset
 from engine.deployment.cascade import Chain
 from engine.deployment.tensorflow_backend import TensorFlowBackend
 from engine.errors import UsageError
-from engine.evaluation.command import evaluated, prepared
 from engine.evaluation.evaluate import BATCH_SIZE
+from engine.evaluation.subject import evaluated, prepared
 from engine.results import point_answers
 from engine.results.cascades import FOLDER
 from engine.results.exit_records import HOLDOUT, VALIDATION

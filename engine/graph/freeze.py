@@ -11,7 +11,7 @@ import numpy as np
 from engine import families
 from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
-from engine.runs import checkpoint
+from engine.runs import checkpoint, matching
 from engine.runs.checkpoint import Checkpoint, Restore
 from nets.points import Point
 from quant import backend
@@ -145,7 +145,7 @@ def point_model(
         config = config.narrowed([point.size])
     config = families.get(config.net).at_point(config, point).at_bits([point.bits])
     model = InferenceModel(config.adjusted(kd=False), data_format=data_format)
-    return model, functools.partial(checkpoint.select, source, flag='RUN', partial=True)
+    return model, functools.partial(matching.select, source, flag='RUN', partial=True)
 
 
 def points(source: Checkpoint) -> list[str]:
@@ -211,7 +211,7 @@ def choosing_model(source: Checkpoint, name: str) -> tuple[InferenceModel, Value
     assert source.config is not None
     config = source.config.at_bits([Point.within(name).bits])
     model = InferenceModel(config.adjusted(kd=False), data_format='NHWC')
-    return model, functools.partial(checkpoint.select, source, flag='RUN', partial=True)
+    return model, functools.partial(matching.select, source, flag='RUN', partial=True)
 
 
 def of_choices(

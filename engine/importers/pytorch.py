@@ -19,7 +19,7 @@ from engine.graph.inference import InferenceModel
 from engine.importers import containers, safetensors_file, spellings, torch_file
 from engine.importers.checks import check_lengths, check_numbers
 from engine.importers.importer import Importer, Published
-from engine.runs import checkpoint
+from engine.runs import checkpoint, matching
 from engine.runs.checkpoint import Checkpoint
 from engine.runs.folder import merge_layers, open_run
 from engine.runs.literal import literal
@@ -345,7 +345,7 @@ def _from_tensorflow(path: str) -> Imported:
     except ValueError as error:
         raise UsageError(f'{path}: {error}') from error
     variables, _ = InferenceModel(config, data_format='NHWC').inspect()
-    values = checkpoint.select(source, variables, flag='FILE')
+    values = matching.select(source, variables, flag='FILE')
     return Imported(config, values, sorted(set(source.values) - set(values)))
 
 

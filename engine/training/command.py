@@ -11,8 +11,8 @@ from typing import Any
 from engine.config import hardware, overview
 from engine.config.cli import evaluation_flag, explicit, peers
 from engine.config.config import Config
-from engine.config.options import RESUMING
 from engine.config.resolve import resolve
+from engine.config.unrecorded import RESUMING
 from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError

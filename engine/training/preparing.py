@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.config import hardware, overview
 from engine.config.cli import peers
 from engine.config.config import Config
-from engine.config.options import RESUMING
+from engine.config.unrecorded import RESUMING
 from engine.data import checks
 from engine.data.identity import Identity
 from engine.data.spec import Dataset

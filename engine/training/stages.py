@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.config import Config, read_config
-from engine.config.options import RESUMING
 from engine.config.presets import PRESETS
 from engine.config.resolve import resolve
+from engine.config.unrecorded import RESUMING
 from engine.errors import UsageError
 from engine.runs import resuming
 from engine.runs.folder import CONFIG

@@ -13,7 +13,7 @@ import pytest
 from engine.config.config import Config
 from engine.errors import UsageError
 from engine.graph.tower import Model
-from engine.runs import checkpoint
+from engine.runs import checkpoint, matching
 from quant.backend import tf
 from quant.state import Kind, State
 
@@ -201,7 +201,7 @@ def test_what_a_published_checkpoint_has(theirs):
 
 
 def test_a_published_checkpoint_fits_our_network(theirs):
-    chosen = checkpoint.select(read(theirs[0]), declared(PUBLISHED), flag='-ec')
+    chosen = matching.select(read(theirs[0]), declared(PUBLISHED), flag='-ec')
     assert set(chosen) == set(shapes(PUBLISHED))
 
 
@@ -272,18 +272,16 @@ def test_a_missing_or_cut_data_file_is_refused(left, tmp_path):
 
 
 def test_select_takes_what_the_graph_has_and_no_more(ours, source):
-    chosen = checkpoint.select(source, declared(SMALL), flag='-ec')
+    chosen = matching.select(source, declared(SMALL), flag='-ec')
     assert set(chosen) == set(ours[1])
-    narrowed = checkpoint.select(
-        source, declared(SMALL.replacing(sizes=(12,), kd=False)), flag='-ec'
-    )
+    narrowed = matching.select(source, declared(SMALL.replacing(sizes=(12,), kd=False)), flag='-ec')
     assert set(narrowed) < set(chosen)
     assert [name for name in narrowed if '/s16/' in name or name == 'alpha'] == []
 
 
 def refused(source, config, **options) -> str:
     with pytest.raises(UsageError) as caught:
-        checkpoint.select(source, declared(config), flag='-ec', **options)
+        matching.select(source, declared(config), flag='-ec', **options)
     assert str(caught.value).startswith('-ec: ')
     assert source.describe() in str(caught.value)
     return str(caught.value)
@@ -323,7 +321,7 @@ def test_a_part_of_another_network_is_refused(there, asked):
     key = 'mode' if there == 'preact' else 'arch'
     names = shapes(FLOAT.replacing(**{key: there}))
     with pytest.raises(UsageError, match='another depth, mode or network'):
-        checkpoint.select(
+        matching.select(
             checkpoint.Checkpoint('model-1', numbers(names), None),
             declared(FLOAT.replacing(**{key: asked})),
             flag='-ec',
@@ -334,9 +332,9 @@ def test_only_some_variables_of_a_network(source):
     some = {name: state for name, state in declared(SMALL).items() if state.kind is not Kind.MOVING}
     kernels = {name: state for name, state in some.items() if 'conv1' not in name}
     with pytest.raises(UsageError, match='another depth, mode or network'):
-        checkpoint.select(source, kernels, flag='-ec')
+        matching.select(source, kernels, flag='-ec')
     some = {name: state for name, state in declared(SMALL).items() if state.kind is Kind.MOVING}
-    assert set(checkpoint.select(source, some, flag='-ec', partial=True)) == set(some)
+    assert set(matching.select(source, some, flag='-ec', partial=True)) == set(some)
 
 
 def test_a_missing_variable(source):

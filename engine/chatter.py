@@ -1,4 +1,4 @@
-"""Messages of the libraries on the console: their errors and warnings, without the rest.
+"""Keeps what the libraries say off the console, except their errors and warnings.
 
 TensorFlow's C++ code writes about itself while it is loaded, before anything can tell it not to.
 """

@@ -1,4 +1,4 @@
-"""Modules of other projects that a program loads within a block, wherever they are first imported.
+"""Controls what is loaded with other projects' modules, wherever these are first imported.
 
 And what programs of ours do without: TensorFlow and tensorpack load Keras with themselves, of which
 nothing here is used, and which takes a quarter of the time until a graph can be built.

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from engine import Predictor
-from scripts import export
+from scripts import called, export
 
 HERE = Path(__file__).resolve().parent
 
@@ -37,4 +37,4 @@ def main(run: str, file: str, image: str) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(called(main))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import imagenet_tf
 from engine import Predictor
-from scripts import check_data
+from scripts import called, check_data
 
 
 def main(photos: str, run: str, *flags: str) -> int:
@@ -33,4 +33,4 @@ def main(photos: str, run: str, *flags: str) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(called(main))

@@ -16,7 +16,7 @@ from quant.backend import tf
 from quant.quantizer import Activations, Quantizer, Weights, check_bits
 from quant.straight_through import straight_through
 from quant.uniform import codebook
-from scripts import export
+from scripts import called, export
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,4 +65,4 @@ def main(run: str, *flags: str) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(called(main))

@@ -11,12 +11,20 @@ import sys
 from pathlib import Path
 
 from engine import Predictor
+from engine.errors import UsageError
+from scripts import called
 
 
 def main(first: str, whole: str, image: str) -> int:
-    """Asks the part ``first`` of the file ``whole`` about ``image``, then all of it."""
-    content = Path(whole).read_bytes()
-    rest = content[Path(first).stat().st_size :]
+    """Asks the part ``first`` of the file ``whole`` about ``image``, then all of it.
+
+    Raises:
+        UsageError: ``whole`` does not begin with ``first``.
+    """
+    begun, content = Path(first).read_bytes(), Path(whole).read_bytes()
+    if not content.startswith(begun):
+        raise UsageError(f'{whole}: does not begin with {first}; --bits-first makes such a part')
+    rest = content[len(begun) :]
     with Predictor(first) as predictor:
         ask(predictor, image)
         arrived = predictor.append(rest)
@@ -33,4 +41,4 @@ def ask(predictor: Predictor, image: str) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(called(main))

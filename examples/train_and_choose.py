@@ -13,6 +13,7 @@ import numpy as np
 import engine
 import imagenet_tf
 from engine import Predictor
+from scripts import called
 
 
 def main(run: str, *flags: str) -> int:
@@ -29,4 +30,4 @@ def main(run: str, *flags: str) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(called(main))

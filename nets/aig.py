@@ -1,4 +1,4 @@
-"""ConvNet-AIG.
+"""ConvNet-AIG: a network with gates that decide which blocks an image needs.
 
 A ResNet whose residual bodies are skipped image by image, with one operating point per input size.
 

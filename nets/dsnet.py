@@ -1,4 +1,4 @@
-"""Dynamic slimmable network (DS-Net).
+"""Dynamic slimmable network (DS-Net): a network of many widths under one set of weights.
 
 One network of many widths, and a gate that chooses one image by image.
 

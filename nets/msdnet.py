@@ -1,4 +1,4 @@
-"""MSDNet.
+"""MSDNet: a network with exits, at which easy images can leave early.
 
 A network of several scales with a classifier after every block, one operating point per size and
 exit.

@@ -1,4 +1,4 @@
-"""What a tower of a network gives."""
+"""Outputs of a network in one tower: logits by operating point, and what losses need beside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resolution-switchable networks (RS-Net).
+"""Resolution-switchable networks (RS-Net): one set of weights for several input sizes.
 
 One set of kernels, private normalisation per input size.
 

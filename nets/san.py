@@ -1,4 +1,4 @@
-"""Scale Adaptive Network (SAN).
+"""Scale Adaptive Network (SAN): one network for several input sizes.
 
 Kernels that are generated from the input size, private normalisation per size.
 

@@ -1,4 +1,4 @@
-"""Options as fields.
+"""Options as fields of dataclasses.
 
 Written once, beside their owner, with text and range; flags and records follow from them.
 """

@@ -1,4 +1,4 @@
-"""Variables of graphs that are made in less time.
+"""Makes variables of graphs in less time than TensorFlow does.
 
 Making a thousand of them is half the time that building a training step takes. TensorFlow makes
 five operations for each, one of which, whether it has been written, hardly anybody asks for: it is

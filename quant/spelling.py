@@ -1,4 +1,4 @@
-"""Messages about words that are none of those that there are, with a guess at what was meant."""
+"""Messages about unknown words, with a guess at what was meant."""
 
 import difflib
 from collections.abc import Iterable

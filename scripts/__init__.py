@@ -1,6 +1,8 @@
 """Offline tools over run folders and checkpoints; each is a short main over the packages."""
 
 import argparse
+import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -101,3 +103,27 @@ def status(name: str, run: Callable[[T], str | None], args: T) -> int:
         print('interrupted', file=sys.stderr)
         return STATUS[signal.SIGINT]
     return 0
+
+
+def called(main: Callable[..., int]) -> int:
+    """Runs the ``main`` of an example with the words of the command line.
+
+    Args:
+        main: Function with an argument for each word.
+
+    Returns:
+        Exit status of ``main``, or as ``status`` has it; 2 for a wrong number of words.
+    """
+    name = os.path.basename(sys.argv[0])
+    words = sys.argv[1:]
+    ended: list[int] = []
+
+    def run(_: None) -> None:
+        try:
+            inspect.signature(main).bind(*words)
+        except TypeError as error:
+            usage = str(main.__globals__['__doc__']).strip()
+            raise UsageError(f'{error}\n\n{usage}') from error
+        ended.append(main(*words))
+
+    return status(name, run, None) or ended[0]

@@ -1,4 +1,4 @@
-"""Accuracy of runs beside the published numbers.
+"""Prints the accuracy of runs beside published numbers.
 
     python -m scripts.accuracy_table RUN... [--format markdown|latex|csv|json] [--compare]
     python -m scripts.accuracy_table RUN... --output FILE

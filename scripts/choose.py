@@ -1,4 +1,4 @@
-"""The best operating point within a budget, over all run folders given, and how to evaluate it.
+"""Finds the best operating point within a budget among run folders, and the command that runs it.
 
     python -m scripts.choose RUN... --madds 300M
     python -m scripts.choose RUN... --ms 5ms --memory 2MB --device h100

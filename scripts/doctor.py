@@ -1,4 +1,4 @@
-"""Looks whether this machine and its environment can train, and says in plain words what is wrong.
+"""Checks whether this machine and its environment can train, and says in plain words what is wrong.
 
     python -m scripts.doctor            # half a minute
     python -m scripts.doctor --quick    # without what is timed

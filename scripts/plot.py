@@ -1,4 +1,4 @@
-"""Picture of accuracy over cost: a line per run, published numbers dashed, Pareto front grey.
+"""Draws accuracy over cost: a line per run, published numbers dashed, the Pareto front grey.
 
     python -m scripts.plot RUN... -o accuracy.png
     python -m scripts.plot RUN... --cost bitops -o bitops.svg      # or ms, memory

@@ -1,4 +1,4 @@
-"""Makes a copy of a run without the gates that say the same of nearly all images, and evaluates it.
+"""Makes a copy of a run without gates that decide the same for nearly all images, and evaluates it.
 
     python -m scripts.prune_gates RUN                 # makes RUN-pruned
     python -m scripts.prune_gates RUN --share 0.95 --out RUN2

@@ -1,4 +1,4 @@
-"""A page about run folders that opens from disk: tables, pictures, bits of layers, commands.
+"""Writes a web page about run folders: tables, pictures, bits of layers, commands.
 
     python -m scripts.report RUN... -o report.html
 

@@ -1,4 +1,4 @@
-"""Pictures of quantizers: as functions with their pseudo-gradients, or as a run has learned them.
+"""Draws quantizers: as functions with their pseudo-gradients, or as a run has learned them.
 
     python -m scripts.show_quantizer 'lsq(bits=2)' -o lsq.svg
     python -m scripts.show_quantizer 'lq(bits=2)' 'pact(bits=2)' --only activations -o both.png

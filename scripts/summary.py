@@ -1,4 +1,4 @@
-"""Layers of a network, and what each of its operating points costs, without training it.
+"""Prints the layers of a network and the cost of each operating point, without training it.
 
     python -m scripts.summary RUN --layers                           # a run folder: every layer
     python -m scripts.summary --preset msd_imagenet4 --point s224-x2 # one operating point

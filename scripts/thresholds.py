@@ -1,4 +1,4 @@
-"""Thresholds for a budget: at which confidence an image leaves a network with exits, and where.
+"""Finds, for a budget, the confidence at which an image leaves a network with exits, or a cascade.
 
     python -m scripts.thresholds RUN --budget 60M   # mean multiply-adds of an image
     python -m scripts.thresholds RUN --latency 3ms  # mean time of an image, as measured for one

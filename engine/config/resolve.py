@@ -1,6 +1,6 @@
-"""From what was asked for to a configuration.
+"""Makes the configuration of a run of the flags that were given.
 
-Presets, defaults of networks and data sets, the data.
+What they leave open comes from the preset, the network, the data set and what ``--load`` names.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,7 +1,4 @@
-"""Classes that are as frequent in a pass, or count alike in the losses, whatever they have.
-
-``--balance`` has one of them.
-"""
+"""Balances classes of different sizes, in how often they are drawn or in the losses."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Anytime answers of files: the deepest exit that ends by a deadline."""
+"""Anytime answers of exported files: those of the deepest exit that ends by a deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes of kernels: that a quantizer made one shows in its values, of which a channel has few."""
+"""Finds codes and levels of quantized kernels in their values, of which a channel has few."""
 
 from __future__ import annotations
 

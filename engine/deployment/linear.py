@@ -1,4 +1,4 @@
-"""Sums of affine functions with one constant each: what is added once need not be stored twice."""
+"""Merges affine functions that are added up, so that their constants are stored as one."""
 
 from __future__ import annotations
 

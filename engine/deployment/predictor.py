@@ -1,4 +1,4 @@
-"""One predictor for all networks: an operating point, or a budget.
+"""``Predictor``: classifies images by any run folder or exported file, at a point or in a budget.
 
 Images of any size in, labels and scores out.
 """

@@ -1,4 +1,4 @@
-"""Kernels whose largest level is one: what multiplies each channel behind them has their scale."""
+"""Scales kernels to a largest level of one; what multiplies their channels next takes the scale."""
 
 from __future__ import annotations
 

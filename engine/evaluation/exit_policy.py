@@ -1,4 +1,4 @@
-"""Exit thresholds carried out: the validation images leave early for real, and not at all."""
+"""Runs exit thresholds on the validation images, in turns with the whole network."""
 
 import dataclasses
 import time

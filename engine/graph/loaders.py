@@ -1,4 +1,4 @@
-"""How batches reach the towers of a training."""
+"""Feeds batches to the towers of a training."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing

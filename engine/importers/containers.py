@@ -1,4 +1,4 @@
-"""The tensors of a model in what a training saved: which entry they are in, and how it is wrapped.
+"""Finds the tensors of a model in a file that a training saved, whatever wraps them.
 
 torchvision, timm and Lightning, and wrappers of PyTorch, put the same names into different places.
 """

@@ -1,4 +1,4 @@
-"""Published checkpoints as runs of ours.
+"""Turns published checkpoints into run folders of ours.
 
 Which network they hold, under which names, in which layout: the importers of the families say.
 """

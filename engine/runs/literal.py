@@ -1,4 +1,4 @@
-"""Names of checkpoints that TensorFlow takes as they are.
+"""Gives TensorFlow names of checkpoints in which it sees no patterns.
 
 It takes ``[ ] * ? \\`` in the name of a checkpoint for a pattern, which may match nothing, or the
 files of another one, and cannot be given names that are not UTF-8. An open folder has a name

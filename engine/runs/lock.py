@@ -254,19 +254,21 @@ def _acquire(folder: Path) -> Lock:
     """
     owner = _myself()
     candidate = folder / f'{START}{uuid.uuid4().hex}'
+    problem = OSError(errno.EAGAIN, 'others make and remove it again and again')
     for _ in range(TRIES):
         # A process that gives up removes the folder that it made.
         try:
             folder.mkdir(parents=True, exist_ok=True)
             candidate.write_text(json.dumps(dataclasses.asdict(owner)) + '\n', encoding='utf-8')
             path = _next(folder, candidate)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            problem = error
             continue
         finally:
             candidate.unlink(missing_ok=True)
         if path is not None:
             return Lock(path, owner)
-    raise OSError(errno.EAGAIN, 'others make and remove it again and again')
+    raise problem
 
 
 def _next(folder: Path, candidate: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""The time of a few steps of a training, of which nothing is kept."""
+"""Times a few steps of a training, of which nothing is kept."""
 
 import resource
 import statistics

@@ -1,4 +1,4 @@
-"""Where the variables of a network start that is not the one that is loaded."""
+"""Finds a start for each variable of a network in a checkpoint of another network (``--load``)."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Plan of a training, which is not done: ``--dry-run``; its time by a few measured steps."""
+"""Shows what a training would do without doing it (``--dry-run``), and how long (``--measure``)."""
 
 import argparse
 from collections.abc import Mapping, Sequence

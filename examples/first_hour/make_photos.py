@@ -5,8 +5,9 @@
 No stamp is both in train/ and in val/.
 """
 
+import argparse
 import random
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -21,25 +22,50 @@ KINDS = {
     'money': 'symbols/money',
     'roadsigns': 'town/roadsigns',
 }
-stamps, out = Path(sys.argv[1]), Path(sys.argv[2])
-random.seed(0)
-for name, place in KINDS.items():
-    files = sorted((stamps / place).rglob('*.png'))
-    random.shuffle(files)
-    fifth = len(files) // 5
-    for part, own, count in (('val', files[:fifth], 12), ('train', files[fifth:], 48)):
-        for number in range(count):
-            stamp = Image.open(own[number % len(own)]).convert('RGBA')
-            edge = random.randint(120, 480)
-            scale = edge / max(stamp.size)
-            stamp = stamp.resize([max(1, round(side * scale)) for side in stamp.size])
-            width, height = random.randint(edge, edge + 80), random.randint(edge, edge + 80)
-            picture = Image.new('RGB', (width, height), tuple(random.choices(range(192, 256), k=3)))
-            corner = (
-                random.randint(0, width - stamp.width),
-                random.randint(0, height - stamp.height),
+
+
+def picture_of(stamp: Image.Image) -> Image.Image:
+    """A stamp at a random size and place on a background of a random light colour."""
+    edge = random.randint(120, 480)
+    scale = edge / max(stamp.size)
+    stamp = stamp.resize([max(1, round(side * scale)) for side in stamp.size])
+    width, height = random.randint(edge, edge + 80), random.randint(edge, edge + 80)
+    picture = Image.new('RGB', (width, height), tuple(random.choices(range(192, 256), k=3)))
+    left = random.randint(0, width - stamp.width)
+    top = random.randint(0, height - stamp.height)
+    picture.paste(stamp, (left, top), stamp)
+    return picture
+
+
+def make(files: Sequence[Path], count: int, folder: Path) -> None:
+    """Writes ``count`` pictures of some stamps into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        file = files[number % len(files)]
+        picture = picture_of(Image.open(file).convert('RGBA'))
+        picture.save(folder / f'{file.stem}-{number}.jpg', quality=90)
+
+
+def main() -> None:
+    """Makes all classes."""
+    p = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    p.add_argument('stamps', type=Path, help='folder of the stamps')
+    p.add_argument('out', type=Path, help='folder to make')
+    args = p.parse_args()
+    found = {}
+    for name, place in KINDS.items():
+        found[name] = sorted((args.stamps / place).rglob('*.png'))
+        if len(found[name]) < 5:
+            p.error(
+                f'{args.stamps / place}: has no stamps; apt-get install tuxpaint-stamps-default'
             )
-            picture.paste(stamp, corner, stamp)
-            path = out / part / name / f'{own[number % len(own)].stem}-{number}.jpg'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path, quality=90)
+    random.seed(0)
+    for name, files in found.items():
+        random.shuffle(files)
+        fifth = len(files) // 5
+        make(files[:fifth], 12, args.out / 'val' / name)
+        make(files[fifth:], 48, args.out / 'train' / name)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,4 +1,4 @@
-"""Choices made image by image as nodes of their own, for what reads a graph and does not run it.
+"""Marks choices made image by image as nodes of their own in a graph, where exports find them.
 
 Such a graph is built by ``Blocks`` that are opaque; how choices are carried out where a graph runs
 is said in ``gating``, ``routing`` and ``rows``.

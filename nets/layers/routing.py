@@ -1,4 +1,4 @@
-"""The gate of a slimmable network.
+"""The gate of a slimmable network, which chooses a width for each image.
 
 Which width an image gets, what that costs, and how groups of images are computed.
 

@@ -41,3 +41,12 @@ def test_make_photos(tmp_path):
     assert {key[0]: count for key, count in counts.items()} == {'train': 48, 'val': 12}
     assert len(stems['train']) == 64 and len(stems['val']) == 16
     assert not stems['train'] & stems['val']
+
+
+def test_a_folder_without_stamps_is_refused(tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, 'stamps', 'photos'], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert 'stamps/animals/birds: has no stamps; apt-get install' in done.stderr
+    assert not (tmp_path / 'photos').exists()

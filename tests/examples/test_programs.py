@@ -113,3 +113,14 @@ def test_own_data(tmp_path):
     status, output = started(tmp_path, 'own_data', 'photos', 'run', *SMALL)
     assert status == 0, output
     assert ' of 12 are wrong' in output
+
+
+def test_wrong_words_are_told(tmp_path):
+    """A wrong number of them, and a file that is no part of the other."""
+    status, said = started(tmp_path, 'refine', 'first.lqn')
+    assert status == 2 and "refine.py: error: missing a required argument: 'whole'" in said
+    assert 'python examples/refine.py first.lqn net.lqn bear.jpg' in said
+    for name in ('first.lqn', 'net.lqn'):
+        (tmp_path / name).write_text(name)
+    status, said = started(tmp_path, 'refine', 'first.lqn', 'net.lqn', 'bear.jpg')
+    assert status == 2 and 'refine.py: error: net.lqn: does not begin with first.lqn' in said

@@ -1,5 +1,6 @@
 """The lock of a run folder: one winner, dead owners, other machines, damaged locks."""
 
+import errno
 import json
 import os
 import signal
@@ -218,3 +219,13 @@ def test_of_two_commands_at_the_same_moment_one_trains(tmp_path):
         assert winner.poll() is None
         winner.kill()
         winner.communicate()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_with_the_reason(tmp_path, monkeypatch):
+    def mkdir(path, **_):  # as in /proc
+        raise FileNotFoundError(errno.ENOENT, 'No such file or directory')
+
+    monkeypatch.setattr(Path, 'mkdir', mkdir)
+    refused = pytest.raises(UsageError, match=r'cannot be written \(No such file or directory\)')
+    with refused, held(tmp_path / 'run'):
+        pass

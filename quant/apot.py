@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from quant import cells, first_steps, uniform
+from quant import cells, first_steps, native, uniform
 from quant.backend import new_graph, scalar_like, tf  # noqa: F401 (in the example)
 from quant.policy import Rule
 from quant.quantizer import (
@@ -184,6 +184,7 @@ class APoT(Quantizer):
         thresholds = mean + deviation * book.thresholds
         tower.report(lambda: book._replace(thresholds=thresholds))
         y = cells.at_levels(w, book.levels, thresholds)
+        y = tf.where_v2(tf.math.is_nan(standard), standard, y)
         everywhere = self.variant == 'cifar' or self.bits == 2
         slopes = _Slopes(everywhere=everywhere, delta=self.delta)
         return _with_gradient(y, standard, clip, units, slopes)
@@ -252,26 +253,26 @@ def quantize(
         slopes: which gradients pass.
     """
     book = codebook(clip, units)
-    y = cells.at_levels(x, book.levels, book.thresholds)
+    y = cells.at_levels(x, book.levels, book.thresholds, keeps_nan=True)
     return _with_gradient(y, x, clip, units, slopes)
 
 
 def _with_gradient(
     y: tf.Tensor, x: tf.Tensor, clip: tf.Tensor, units: np.ndarray, slopes: _Slopes
 ) -> tf.Tensor:
-    """``y``, with gradients toward ``x`` and ``clip``; where x is no number, y is none.
+    """``y``, with gradients toward ``x`` and ``clip``.
 
     Args:
-        y: x at its levels.
+        y: x at its levels; no number where x is none.
         x: float32.
         clip: [1], positive.
         units: [L] ascending levels at a clip of 1.
         slopes: which gradients pass.
     """
-    low = units[0]
+    low = float(units[0])
     if slopes.below:
         low = -math.inf
-    steps = slopes.delta / (units[-1] - units[-2])
+    steps = slopes.delta / float(units[-1] - units[-2])
 
     @tf.custom_gradient
     def fake_quantized(y: tf.Tensor, x: tf.Tensor, clip: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -284,6 +285,11 @@ def _with_gradient(
         """
 
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
+            if native.used():
+                found = native.clip_gradient(
+                    upstream, x, y, clip, low=low, steps=steps, everywhere=slopes.everywhere
+                )
+                return [None, *found]
             ratio = x / clip
             clipped = tf.clip_by_value(ratio, low, 1.0)
             inside = tf.equal(ratio, clipped)
@@ -298,7 +304,7 @@ def _with_gradient(
                 toward_x = tf.where_v2(inside, toward_x, nothing)
             return [None, toward_x, tf.reshape(toward_clip, [1])]
 
-        return tf.where_v2(tf.math.is_nan(x), x, y), gradient
+        return tf.identity(y), native.as_now(gradient)
 
     return fake_quantized(y, x, clip)
 

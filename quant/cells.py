@@ -61,19 +61,27 @@ def are_compared(count: int) -> bool:
     return count <= MAX_COMPARED
 
 
-def at_levels(x: tf.Tensor, levels: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
-    """The level of each value; the lowest for what is not a number.
+def at_levels(
+    x: tf.Tensor, levels: tf.Tensor, thresholds: tf.Tensor, *, keeps_nan: bool = False
+) -> tf.Tensor:
+    """The level of each value.
 
     Args:
         x: values of any shape.
         levels: [L, C] ascending.
         thresholds: [L - 1, C] ascending.
+        keeps_nan: whether what is not a number stays; else it takes the lowest level.
     """
-    return Cells(x, thresholds).at(levels)
+    if native.used():
+        return native.encode(x, levels, thresholds, keeps_nan=keeps_nan).y
+    y = Cells(x, thresholds).at(levels)
+    if keeps_nan:
+        y = tf.where_v2(tf.math.is_nan(x), x, y)
+    return y
 
 
 class Cells:
-    """Cells of values, found once for all that is asked of them.
+    """Cells of values by plain operations, found once for all that is asked of them.
 
     Args:
         x: values of any shape.
@@ -81,12 +89,8 @@ class Cells:
     """
 
     def __init__(self, x: tf.Tensor, thresholds: tf.Tensor):
-        self._x = x
-        self._thresholds = thresholds
         self._masks: list[tf.Tensor] = []
-        self._native = native.used()
-        if self._native:
-            return
+        self._count = thresholds.shape[0] + 1
         if are_compared(thresholds.shape[0]):
             self._masks = masks(x, rows(thresholds))
         else:
@@ -94,8 +98,6 @@ class Cells:
 
     def at(self, levels: tf.Tensor) -> tf.Tensor:
         """Each value's level: the row of its cell in a table [L, C]."""
-        if self._native:
-            return native.encode(self._x, levels, self._thresholds).y
         if self._masks:
             return of_masks(self._masks, rows(levels))
         return of_numbers(self._numbers, levels)
@@ -106,12 +108,8 @@ class Cells:
         Args:
             values: like ``x``.
         """
-        if self._native:
-            sums = native.cell_sums(self._x, values, self._thresholds[:, 0])
-            return tf.cast(sums[1:-1], tf.float32)
         if not self._masks:
-            count = self._thresholds.shape[0] + 1
-            sums = sums_of(values, self._numbers, count)
+            sums = sums_of(values, self._numbers, self._count)
             return tf.cast(sums[1:-1], tf.float32)
         nothing = scalar_like(values, tf.zeros([]))
         totals = []

@@ -226,9 +226,7 @@ def quantize(x: tf.Tensor, thresholds: Thresholds) -> tf.Tensor:
     def fake_quantized(x: tf.Tensor, *learned: tf.Tensor) -> tuple[tf.Tensor, Any]:
         t = Thresholds(*learned)
         levels = t.levels * t.scale2
-        y = cells.at_levels(x, levels, t.middles)
-        # What is not a number lies above no threshold.
-        y = tf.where_v2(tf.math.is_nan(x), x, y)
+        y = cells.at_levels(x, levels, t.middles, keeps_nan=True)
 
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
             return _gradients(x, y, upstream, t)
@@ -247,24 +245,58 @@ def _gradients(x: tf.Tensor, y: tf.Tensor, upstream: tf.Tensor, t: Thresholds) -
         upstream: gradient of ``y``.
         t: what is learned.
     """
+    found = _line_gradient(x, y, upstream, t)
+    # The line through an interval falls with all lengths before it, and turns about its lower end.
+    after = tf.cumsum(found.sums, exclusive=True, reverse=True)
+    fallen = after + found.turned / t.lengths
+    learned = t.interval > SMALLEST_INTERVAL
+    of_interval = tf.where_v2(learned, -fallen, 0.0)
+    of_start = -tf.reduce_sum(found.sums, keepdims=True)
+    of_scale1 = tf.reshape(found.through_x, [1])
+    of_scale2 = found.upstream_y / t.scale2
+    return [found.toward_x, of_interval, of_start, of_scale1, of_scale2]
+
+
+class _LineGradient(NamedTuple):
+    """What comes through the line between the ends of intervals, the upstream gradient times slope.
+
+    Attributes:
+        toward_x: gradient of values.
+        sums: [n] of what comes through each interval.
+        turned: [n] of that times what values climb in it.
+        through_x: scalar, the sum of what comes through times the value.
+        upstream_y: scalar, the sum of upstream gradient times level.
+    """
+
+    toward_x: tf.Tensor
+    sums: tf.Tensor
+    turned: tf.Tensor
+    through_x: tf.Tensor
+    upstream_y: tf.Tensor
+
+
+def _line_gradient(x: tf.Tensor, y: tf.Tensor, upstream: tf.Tensor, t: Thresholds) -> _LineGradient:
+    """As ``_gradients`` needs it, with its arguments."""
     ends = t.ends[:, None] / t.scale1
+    if native.used():
+        scales = tf.concat([t.scale1, t.scale2], 0)
+        table = {'ends': ends, 'slopes': t.slopes, 'lowers': t.lower_ends, 'scales': scales}
+        found = native.line_gradient(upstream, x, y, **table)
+        sums, turned = tf.unstack(tf.cast(found.by_cell[:, 1:-1], tf.float32))
+        through_x, upstream_y = tf.unstack(tf.cast(found.dots, tf.float32))
+        return _LineGradient(found.toward_x, sums, turned, through_x, upstream_y)
     intervals = cells.Cells(x, ends)
     slope = intervals.at(t.slopes)
     lower = intervals.at(t.lower_ends)
     through = upstream * slope * t.scale2
     climbed = x * t.scale1 - lower
-    # The line through an interval falls with all lengths before it, and turns about its lower end.
-    sums = intervals.inner_sums(through)
-    turned = intervals.inner_sums(through * climbed)
-    after = tf.cumsum(sums, exclusive=True, reverse=True)
-    fallen = after + turned / t.lengths
-    learned = t.interval > SMALLEST_INTERVAL
-    of_x = through * t.scale1
-    of_interval = tf.where_v2(learned, -fallen, 0.0)
-    of_start = -tf.reduce_sum(sums, keepdims=True)
-    of_scale1 = tf.reduce_sum(through * x)
-    of_scale2 = tf.reduce_sum(upstream * y) / t.scale2
-    return [of_x, of_interval, of_start, tf.reshape(of_scale1, [1]), of_scale2]
+    return _LineGradient(
+        through * t.scale1,
+        intervals.inner_sums(through),
+        intervals.inner_sums(through * climbed),
+        tf.reduce_sum(through * x),
+        tf.reduce_sum(upstream * y),
+    )
 
 
 def codebook(t: Thresholds, activations: Activations) -> Codebook:

@@ -30,10 +30,12 @@ SOURCES = (
     'grid.h',
     'search.h',
     'uniform.h',
+    'learned.h',
     'parts.h',
     'kernels.cc',
     'ops.cc',
     'uniform_ops.cc',
+    'learned_ops.cc',
     'bases.cc',
 )
 
@@ -144,15 +146,72 @@ def _encode_gradient(op: tf.Operation, upstream: tf.Tensor, *_: Any) -> list[tf.
     return [toward_x, None, None]
 
 
-def cell_sums(x: tf.Tensor, values: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
-    """[L] float64 sums of values by the level of x.
+def clip_gradient(
+    upstream: tf.Tensor,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    clip: tf.Tensor,
+    *,
+    low: float,
+    steps: float,
+    everywhere: bool,
+) -> list[tf.Tensor]:
+    """Gradients of values and of the clip, as ``quant.apot`` has them.
 
     Args:
-        x: float32.
-        values: like ``x``.
-        thresholds: [L - 1] ascending.
+        upstream: float32, of ``y``.
+        x: values.
+        y: the same at their levels.
+        clip: [1], positive.
+        low: where ``x / clip`` begins to lie within.
+        steps: of the gradient scaling of EWGS.
+        everywhere: whether x gets a gradient beyond the clip, too.
     """
-    return _operations().switchable_cell_sums(x=x, values=values, thresholds=thresholds)
+    found = _operations().switchable_clip_gradient(
+        upstream=upstream, x=x, y=y, clip=clip, low=low, steps=steps, everywhere=everywhere
+    )
+    return list(found)
+
+
+class LineGradient(NamedTuple):
+    """Gradients of a line with a slope in each of L cells, as ``quant.n2uq`` has it.
+
+    Attributes:
+        toward_x: like the values.
+        dots: [2] float64, sums of what comes through times x, and of upstream times y.
+        by_cell: [2, L] float64, sums of what comes through, and of that times what x climbs.
+    """
+
+    toward_x: tf.Tensor
+    dots: tf.Tensor
+    by_cell: tf.Tensor
+
+
+def line_gradient(
+    upstream: tf.Tensor,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    ends: tf.Tensor,
+    slopes: tf.Tensor,
+    lowers: tf.Tensor,
+    scales: tf.Tensor,
+) -> LineGradient:
+    """What comes through is upstream times slope times the second scale.
+
+    Args:
+        upstream: float32, of ``y``.
+        x: values.
+        y: the same at their levels.
+        ends: [L - 1] ascending, between the cells of values as they come.
+        slopes: [L] of the cells.
+        lowers: [L] where scaled values begin to climb.
+        scales: [2] factors of values and of levels.
+    """
+    found = _operations().switchable_line_gradient(
+        upstream=upstream, x=x, y=y, ends=ends, slopes=slopes, lowers=lowers, scales=scales
+    )
+    return LineGradient(*found)
 
 
 class Grid(NamedTuple):

@@ -87,7 +87,7 @@ def _compiled(command: str, folder: Path, flags: list[str]) -> list[str]:
         source = str(native.FOLDER / 'kernels.cc')
         _run([command, *_COMMON, '-O3', *_SETS[name], named, '-c', source, '-o', made])
         objects.append(made)
-    for name in ('ops', 'uniform_ops', 'bases'):
+    for name in ('ops', 'uniform_ops', 'learned_ops', 'bases'):
         made = str(folder / f'{name}.o')
         source = str(native.FOLDER / f'{name}.cc')
         _run([command, *flags, *_COMMON, '-O3', '-c', source, '-o', made])

@@ -3,6 +3,7 @@
 #include "kernels.h"
 
 #include "grid.h"
+#include "learned.h"
 #include "rows.h"
 #include "search.h"
 #include "uniform.h"
@@ -191,31 +192,6 @@ void encode(const Encoding& call, const Part& part, const void* x, void* y, uint
   }
 }
 
-void sums(const Encoding& call, const Part& part, const float* x, const float* values,
-          double* table) {
-  const int bits = bits_for(call.count);
-  Trees trees(call, 0, 1);
-  const Tree tree = trees[0];
-  Totals totals(bits);
-  Cells cells(bits);
-  const I own = multiplied(lane_numbers(), pairs_of_lane(bits));
-  const int64_t whole = part.stride / W;
-  const int rest = int(part.stride % W);
-  for (int64_t r = 0; r < whole; ++r) {
-    cells.add(add_bits(tree.cells(load(x + r * W)), own), load(values + r * W), W);
-    if (r % kLongFlush == kLongFlush - 1) cells.flush(totals);
-  }
-  cells.flush(totals);
-  for (int k = 0; k <= call.count; ++k) {
-    for (int lane = 0; lane < W; ++lane) table[k] += totals.sum(lane, k);
-  }
-  for (int64_t i = whole * W; i < whole * W + rest; ++i) {
-    int cell = 0;
-    while (cell < call.count && x[i] > call.thresholds[cell]) ++cell;
-    table[cell] += values[i];
-  }
-}
-
 template <class T>
 void masked_as(int64_t size, const T* upstream, const uint8_t* mask, T* y) {
   const F zero = set(0.0f);
@@ -241,5 +217,6 @@ void masked(bool bf16, int64_t size, const void* upstream, const uint8_t* mask, 
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
 
-extern "C" const Kernels KERNELS = {TEXT(KERNELS), W,       encode,          sums,
-                                    masked,        uniform, uniform_gradient, grid};
+extern "C" const Kernels KERNELS = {TEXT(KERNELS), W,                encode,
+                                    masked,        uniform,          uniform_gradient,
+                                    clip_gradient, line_gradient,    grid};

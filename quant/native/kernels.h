@@ -43,6 +43,25 @@ struct Uniform {
   bool inner;
 };
 
+// A clip that is learned: values divided by it lie within from low to 1.
+struct Clip {
+  float clip;
+  float low;
+  float steps;      // of the gradient scaling of EWGS
+  bool everywhere;  // a gradient of x beyond the clip, too
+};
+
+// A line in count + 1 cells: scale2 times what scale1 times a value climbs, at the slope of its
+// cell, above the lower end of that.
+struct Line {
+  int count;
+  const float* ends;
+  const float* slopes;
+  const float* lowers;
+  float scale1;
+  float scale2;
+};
+
 // Vectors [bits][channels] of which sums are made: each once, or low times.
 struct Basis {
   int bits;
@@ -66,14 +85,19 @@ struct Kernels {
   // values, [2][count + 1][lanes], or [2][count + 1] where thresholds are shared.
   void (*encode)(const Encoding&, const Part&, const void* x, void* y, uint8_t* mask,
                  double* table);
-  // Sums of values by the level of x, [count + 1]; thresholds are shared.
-  void (*sums)(const Encoding&, const Part&, const float* x, const float* values, double* table);
   // The upstream gradient where the bit mask is set.
   void (*masked)(bool bf16, int64_t size, const void* upstream, const uint8_t* mask, void* y);
   void (*uniform)(const Uniform&, const Part&, const float* x, float* y);
   // Gradients of x, and sums for step and offset, [2][lanes] or [2].
   void (*uniform_gradient)(const Uniform&, const Part&, const float* upstream, const float* x,
                            float* y, double* table);
+  // Gradients of x, from upstream ones and from x at its levels, and the sum for the clip.
+  void (*clip_gradient)(const Clip&, int64_t size, const float* upstream, const float* x,
+                        const float* y, float* toward_x, double* sum);
+  // Likewise; sums of what comes through the line times x, of upstream times y, and by cell of
+  // what comes through and of that times what was climbed, [count + 1] each.
+  void (*line_gradient)(const Line&, int64_t size, const float* upstream, const float* x,
+                        const float* y, float* toward_x, double* table);
   // Of a few channels: sums [2**bits][channels], ascending, the middles between them, and the
   // numbers of their codes, [channels][2**bits].
   void (*grid)(const Basis&, int64_t first_channel, float* levels, float* thresholds,

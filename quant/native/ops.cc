@@ -150,38 +150,6 @@ class Masked : public OpKernel {
   const Kernels& kernels_;
 };
 
-class CellSums : public OpKernel {
- public:
-  explicit CellSums(OpKernelConstruction* context) : OpKernel(context), kernels_(chosen()) {}
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& x = context->input(0);
-    const Tensor& values = context->input(1);
-    const Tensor& thresholds = context->input(2);
-    OP_REQUIRES(context,
-                thresholds.NumElements() > 0 && thresholds.NumElements() <= kMostThresholds &&
-                    x.NumElements() == values.NumElements(),
-                absl::InvalidArgumentError("as many values as x, 1 to 511 thresholds"));
-    Encoding call{};
-    call.count = int(thresholds.NumElements());
-    call.channels = 1;
-    call.thresholds = floats(thresholds);
-    const Parts parts(x.NumElements(), 1, kernels_.lanes);
-    PartTables tables(parts, 1, call.count + 1, kernels_.lanes);
-    run(context, parts.count(), parts.cost(), [&](int64_t number) {
-      const int64_t begin = parts.begin(number);
-      kernels_.sums(call, parts.part(number), floats(x) + begin, floats(values) + begin,
-                    tables.of_part(number));
-    });
-    Tensor* output;
-    OP_REQUIRES_OK(context, context->allocate_output(0, {call.count + 1}, &output));
-    for (int k = 0; k <= call.count; ++k) output->vec<double>()(k) = tables.total(k, 0);
-  }
-
- private:
-  const Kernels& kernels_;
-};
-
 }  // namespace
 
 REGISTER_OP("SwitchableEncode")
@@ -217,18 +185,5 @@ REGISTER_OP("SwitchableMasked")
     .Attr("T: {float, bfloat16}")
     .SetShapeFn(like_first);
 
-REGISTER_OP("SwitchableCellSums")
-    .Input("x: float")
-    .Input("values: float")
-    .Input("thresholds: float")
-    .Output("sums: double")
-    .SetShapeFn([](InferenceContext* context) {
-      tensorflow::shape_inference::DimensionHandle count;
-      TF_RETURN_IF_ERROR(context->Add(context->Dim(context->input(2), 0), int64_t{1}, &count));
-      context->set_output(0, context->Vector(count));
-      return absl::OkStatus();
-    });
-
 ON_CPU("SwitchableEncode", Encode);
 ON_CPU("SwitchableMasked", Masked);
-ON_CPU("SwitchableCellSums", CellSums);

@@ -107,7 +107,9 @@ class Totals {
   Scratch<double> pairs_;
 };
 
-// The same of few rows, as float numbers.
+// The same of few rows, as float numbers. Where two sums are wanted, one of them takes the place of
+// the counts.
+template <bool Counts = true>
 class Cells {
  public:
   explicit Cells(int bits) : size_(2 * W * pairs_of_lane(bits)), pairs_(size_) {}
@@ -119,6 +121,12 @@ class Cells {
     store(values_ + held_, values);
     held_ += lanes;
     if (held_ > kHeld - W) add_held();
+  }
+
+  // The same of two values for each pair.
+  inline void add(I numbers, F values, F seconds, int lanes) {
+    store(seconds_ + held_, seconds);
+    add(numbers, values, lanes);
   }
 
   void flush(Totals& totals) {
@@ -141,7 +149,7 @@ class Cells {
       float* place = pairs + 2 * int64_t(numbers_[i]);
       Pair now;
       std::memcpy(&now, place, 8);
-      now += Pair{values_[i], 1.0f};
+      now += Pair{values_[i], Counts ? 1.0f : seconds_[i]};
       std::memcpy(place, &now, 8);
     }
     held_ = 0;
@@ -152,6 +160,7 @@ class Cells {
   int held_ = 0;
   int32_t numbers_[kHeld];
   float values_[kHeld];
+  float seconds_[Counts ? 1 : kHeld];
 };
 
 // Where a gradient passes.
@@ -183,7 +192,7 @@ void search(const Encoding& call, Tree tree, const T* x, T* y, uint8_t* mask, in
   const F floor = set(call.relu ? 0.0f : -INFINITY);
   const int bits = bits_for(call.count);
   const I own = multiplied(lane_numbers(), pairs_of_lane(bits));
-  Cells cells(Collect ? bits : 0);
+  Cells<> cells(Collect ? bits : 0);
   for (int64_t begin = 0; begin < rows; begin += kLongFlush) {
     const int64_t end = begin + kLongFlush < rows ? begin + kLongFlush : rows;
     for (int64_t r = begin; r < end; ++r) {
@@ -270,7 +279,7 @@ class TurnedSearch {
   const Rows rows_;
   const int bits_;
   Scratch<float> tile_;
-  Cells cells_;
+  Cells<> cells_;
 };
 
 }  // namespace

@@ -297,6 +297,11 @@ QUICK = [
     ('lsq(bits=4)', 'activation', 'relu'),
     ('lsqplus(bits=3, open_ends=True)', 'activation', 'signed'),
     ('n2uq(bits=2)', 'activation', 'swish'),
+    ('n2uq(bits=4)', 'activation', 'relu'),
+    ('apot(bits=3)', 'weight', ''),
+    ('apot(bits=4)', 'activation', 'relu'),
+    ("apot(bits=2, variant='cifar')", 'activation', 'signed'),
+    ('apot(bits=5, equal_steps=True, delta=0.5)', 'activation', 'swish'),
 ]
 
 

@@ -1,0 +1,147 @@
+// Kernels of gradients toward what quantizers learn beside steps: a clip, and a line of slopes.
+#pragma once
+
+#include "search.h"
+
+namespace {
+
+// The arithmetic of quant/apot.py.
+class Clipping {
+ public:
+  explicit Clipping(const Clip& call)
+      : clip_(set(call.clip)),
+        low_(set(call.low)),
+        steps_(set(call.steps)),
+        everywhere_(call.everywhere) {}
+
+  inline F toward_x(F upstream, F x, F y) {
+    const F zero = set(0.0f);
+    const F ratio = x / clip_;
+    // NaN stays, and lies nowhere.
+    const F clipped = max(min(ratio, set(1.0f)), low_);
+    const M inside = both(at_least(ratio, low_), at_most(ratio, set(1.0f)));
+    const F error = ratio - y / clip_;
+    const F extra = choose(inside, steps_ * magnitude(upstream) * error, zero);
+    const F slope = choose(inside, negated(error), clipped);
+    of_clip_.lanes = of_clip_.lanes + (upstream * slope - extra * clipped);
+    const F found = upstream + extra;
+    return everywhere_ ? found : choose(inside, found, zero);
+  }
+
+  void flush(Totals&, double* table) {
+    double sums[W] = {};
+    of_clip_.flush(sums);
+    for (int lane = 0; lane < W; ++lane) table[0] += sums[lane];
+  }
+
+  static int bits() { return 0; }
+
+ private:
+  F clip_, low_, steps_;
+  bool everywhere_;
+  Sum of_clip_;
+};
+
+// The arithmetic of quant/n2uq.py.
+class Climbing {
+ public:
+  explicit Climbing(const Line& call)
+      : bits_(bits_for(call.count)),
+        slopes_(table(call, call.slopes), 0, 1),
+        lowers_(table(call, call.lowers), 0, 1),
+        own_(multiplied(lane_numbers(), pairs_of_lane(bits_))),
+        scale1_(set(call.scale1)),
+        scale2_(set(call.scale2)),
+        cells_(bits_) {}
+
+  inline F toward_x(F upstream, F x, F y) {
+    const Tree slopes = slopes_[0];
+    const I cell = slopes.cells(x);
+    const F through = upstream * slopes.level(cell) * scale2_;
+    const F climbed = x * scale1_ - lowers_[0].level(cell);
+    cells_.add(add_bits(cell, own_), through, through * climbed, W);
+    of_scale1_.lanes = of_scale1_.lanes + through * x;
+    of_scale2_.lanes = of_scale2_.lanes + upstream * y;
+    return through * scale1_;
+  }
+
+  // Sums of what comes through and of its turns by cell are in the totals.
+  void flush(Totals& totals, double* table) {
+    double first[W] = {}, second[W] = {};
+    of_scale1_.flush(first);
+    of_scale2_.flush(second);
+    for (int lane = 0; lane < W; ++lane) {
+      table[0] += first[lane];
+      table[1] += second[lane];
+    }
+    cells_.flush(totals);
+  }
+
+  int bits() const { return bits_; }
+
+ private:
+  static Encoding table(const Line& call, const float* levels) {
+    Encoding found{};
+    found.count = call.count;
+    found.channels = 1;
+    found.thresholds = call.ends;
+    found.levels = levels;
+    return found;
+  }
+
+  int bits_;
+  Trees slopes_, lowers_;
+  I own_;
+  F scale1_, scale2_;
+  Cells<false> cells_;
+  Sum of_scale1_, of_scale2_;
+};
+
+// Gradients of all values of a part; those of a last vector that is not full are padded by zeros,
+// whose gradient is zero.
+template <class Rule>
+void gradients(Rule& rule, int64_t size, const float* upstream, const float* x, const float* y,
+               float* toward_x, Totals& totals, double* table) {
+  const int64_t whole = size / W * W;
+  const int64_t together = kFlush * W;
+  for (int64_t begin = 0; begin < whole; begin += together) {
+    const int64_t end = begin + together < whole ? begin + together : whole;
+    for (int64_t i = begin; i < end; i += W) {
+      store(toward_x + i, rule.toward_x(load(upstream + i), load(x + i), load(y + i)));
+    }
+    rule.flush(totals, table);
+  }
+  const int64_t rest = size - whole;
+  if (!rest) return;
+  float padded[3][W] = {}, found[W];
+  std::memcpy(padded[0], upstream + whole, rest * sizeof(float));
+  std::memcpy(padded[1], x + whole, rest * sizeof(float));
+  std::memcpy(padded[2], y + whole, rest * sizeof(float));
+  store(found, rule.toward_x(load(padded[0]), load(padded[1]), load(padded[2])));
+  std::memcpy(toward_x + whole, found, rest * sizeof(float));
+  rule.flush(totals, table);
+}
+
+void clip_gradient(const Clip& call, int64_t size, const float* upstream, const float* x,
+                   const float* y, float* toward_x, double* table) {
+  Clipping rule(call);
+  Totals none(0);
+  gradients(rule, size, upstream, x, y, toward_x, none, table);
+}
+
+void line_gradient(const Line& call, int64_t size, const float* upstream, const float* x,
+                   const float* y, float* toward_x, double* table) {
+  Climbing rule(call);
+  Totals totals(rule.bits());
+  gradients(rule, size, upstream, x, y, toward_x, totals, table);
+  double* sums = table + 2;
+  double* turned = sums + call.count + 1;
+  for (int k = 0; k <= call.count; ++k) {
+    for (int lane = 0; lane < W; ++lane) {
+      sums[k] += totals.sum(lane, k);
+      turned[k] += totals.count(lane, k);
+    }
+  }
+}
+
+}  // namespace

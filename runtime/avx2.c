@@ -10,12 +10,9 @@ static int patch_at(struct patch *patch, const void *packed, size_t bytes, int g
                     int place, int count, float *out, int y0)
 {
     const struct convolution *one = patch->one;
-    size_t pixel = (size_t)one->units * (size_t)one->groups;
     for (int i = 0; i < PIXELS; i++) {
         int at = place + lesser(i, count - 1), y = at / one->ow, x = at % one->ow;
-        size_t units = ((size_t)y * (size_t)one->columns + (size_t)x) * (size_t)one->stride * pixel;
-        units += (size_t)group * (size_t)one->units;
-        patch->window[i] = (const uint8_t *)packed + units * bytes;
+        patch->window[i] = (const uint8_t *)packed + units_at(one, group, y, x) * bytes;
         patch->out[i] = out + (size_t)(at - y0 * one->ow) * (size_t)one->o + group * one->og + first;
     }
     return count;

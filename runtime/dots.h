@@ -86,13 +86,13 @@ struct way {
     static void sums_of_##BLOCKS_(const struct patch *patch, bool is_one, bool is_float)           \
     {                                                                                              \
         if (is_float && is_one)                                                                    \
-            float_sums(patch, 1, BLOCKS_);                                                   \
+            float_sums(patch, 1, BLOCKS_);                                                         \
         else if (is_float)                                                                         \
-            float_sums(patch, PIXELS, BLOCKS_);                                              \
+            float_sums(patch, PIXELS, BLOCKS_);                                                    \
         else if (is_one)                                                                           \
-            whole_sums(patch, 1, BLOCKS_);                                                  \
+            whole_sums(patch, 1, BLOCKS_);                                                         \
         else                                                                                       \
-            whole_sums(patch, PIXELS, BLOCKS_);                                             \
+            whole_sums(patch, PIXELS, BLOCKS_);                                                    \
     }
 
 /* The outputs of blocks of a group, for all pixels of the rows of an area. */

@@ -130,12 +130,9 @@ static void aim(struct patch *patch, const struct way *way, const void *packed, 
                 float *out)
 {
     const struct convolution *one = patch->one;
-    size_t pixel = (size_t)one->units * (size_t)one->groups;
     for (int i = 0; i < way->pixels; i++) {
         int at = place + lesser(i, patch->count - 1), y = at / one->ow, x = at % one->ow;
-        size_t units = ((size_t)y * (size_t)one->columns + (size_t)x) * (size_t)one->stride * pixel;
-        units += (size_t)group * (size_t)one->units;
-        patch->window[i] = (const uint8_t *)packed + units * way->unit;
+        patch->window[i] = (const uint8_t *)packed + units_at(one, group, y, x) * way->unit;
         patch->out[i] = out + (size_t)(at - place) * (size_t)one->o;
     }
 }

@@ -40,9 +40,7 @@ static inline void set_start(const struct convolution *one, const struct block_k
 /* Where window x of row y begins in what is packed, by units of 4 bytes. */
 static inline const uint8_t *window_of(const struct convolution *one, const void *packed, int y, int x)
 {
-    size_t pixel = (size_t)one->units * (size_t)one->groups * 4;
-    size_t place = ((size_t)y * (size_t)one->columns + (size_t)x) * (size_t)one->stride;
-    return (const uint8_t *)packed + place * pixel;
+    return (const uint8_t *)packed + 4 * units_at(one, 0, y, x);
 }
 
 static void pack(const struct convolution *one, const void *x, int y0, int y1, void *packed)

@@ -15,9 +15,23 @@
 /* Outputs whose sums are held at once. */
 enum { SIDE_BY_SIDE = 64 };
 
+/* The pixel of what is packed that window x of row y begins with. */
+static inline size_t first_pixel(const struct convolution *one, int y, int x)
+{
+    return ((size_t)y * (size_t)one->columns + (size_t)x) * (size_t)one->stride;
+}
+
+/* Where that window begins, in numbers of all channels. */
 static inline size_t window_at(const struct convolution *one, int y, int x)
 {
-    return ((size_t)y * (size_t)one->columns + (size_t)x) * (size_t)one->stride * (size_t)one->c;
+    return first_pixel(one, y, x) * (size_t)one->c;
+}
+
+/* The same in units, and where it begins of a group. */
+static inline size_t units_at(const struct convolution *one, int group, int y, int x)
+{
+    size_t groups = first_pixel(one, y, x) * (size_t)one->groups + (size_t)group;
+    return groups * (size_t)one->units;
 }
 
 /* Place of tap k in a window. */

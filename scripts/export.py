@@ -155,22 +155,10 @@ def export(args: argparse.Namespace, path: Path) -> str:
     cascade = _cascade(args, form, exporter)
     if args.no_preprocess:
         exporter.leave_resize()
-    from engine.deployment import chaining, snapping, verification
-    from engine.runs import checkpoint
+    from engine.deployment import chaining, verification
+    from scripts import export_run
 
-    prefix = checkpoint.find(args.run, args.epoch, 'RUN')
-    weights = args.weights
-    if args.prune_gates is not None:
-        prefix = _pruned(prefix, args)
-        weights = 'raw'
-    if args.snap:
-        prefix = _snapped(prefix, args, weights)
-        weights = 'raw'
-    source = checkpoint.read(prefix, flag='RUN', weights=weights)
-    if source.config is None:
-        raise UsageError(
-            f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py'
-        )
+    source = export_run.source(args)
     if cascade is not None:
         points = [chaining.checked(source, cascade, f'--cascade {args.cascade}')]
         exporter.cascade = cascade
@@ -197,17 +185,34 @@ def export(args: argparse.Namespace, path: Path) -> str:
         print(verification.table(found, labelled=labelled))
     wrong = [one for one in found if one.wrong > exporter.tolerated * one.images]
     if wrong:
-        faulty = {one.point for one in wrong}
-        right = [point for point in points if point not in faulty]
-        remedy = f'; --points {" ".join(right)} would be' if right else ''
-        if snapping.would_change(source):
-            remedy += '; --snap has sums of whole numbers, which are the same in any order'
-        raise Differs(
-            f'{args.out} is not made: {wrong[0].runtime} answers {wrong[0].wrong} of '
-            f'{wrong[0].images} images differently at {wrong[0].point}{remedy}'
-        )
+        raise Differs(_difference(args, source, points, wrong))
     exporter.note(path, {'verified': texts.spell(verification.facts(found))})
     return f'{" ".join(points)} of {source.prefix}'
+
+
+def _difference(
+    args: argparse.Namespace, source: Any, points: Sequence[str], wrong: Sequence[Any]
+) -> str:
+    """Says where a file answers differently, and what would help.
+
+    Args:
+        args: the flags.
+        source: the checkpoint.
+        points: that were exported.
+        wrong: ``verification.Comparison`` of those that answer differently.
+    """
+    from engine.deployment import snapping
+
+    first = wrong[0]
+    faulty = {one.point for one in wrong}
+    right = [point for point in points if point not in faulty]
+    remedy = f'; --points {" ".join(right)} would be' if right else ''
+    if snapping.would_change(source):
+        remedy += '; --snap has sums of whole numbers, which are the same in any order'
+    return (
+        f'{args.out} is not made: {first.runtime} answers {first.wrong} of {first.images} images '
+        f'differently at {first.point}{remedy}'
+    )
 
 
 def _cascade(args: argparse.Namespace, form: str, exporter: forms.Exporter) -> Any:
@@ -236,61 +241,6 @@ def _cascade(args: argparse.Namespace, form: str, exporter: forms.Exporter) -> A
     if len(found.points) == 1:
         raise UsageError(f'{place}: is one point; --points {found.name} writes it')
     return found
-
-
-def _place(folder: Path, suffix: str, flag: str, run: str) -> Path:
-    """The folder of a copy of a run.
-
-    Args:
-        folder: of the run.
-        suffix: of the copy.
-        flag: that asks for it, for messages.
-        run: as it was given.
-
-    Raises:
-        UsageError: There is one.
-    """
-    out = copies.default(folder, suffix)
-    if out.exists():
-        raise UsageError(f'{flag}: {out} is there; give it instead of {run}, or move it away')
-    return out
-
-
-def _pruned(prefix: str, args: argparse.Namespace) -> str:
-    """Makes and evaluates the copy without gates of a run; returns the prefix of its checkpoint.
-
-    Raises:
-        UsageError: There is one, or the run has no such gates.
-    """
-    from engine.runs import checkpoint
-
-    folder = Path(prefix).parent
-    out = _place(folder, prune_gates.SUFFIX, '--prune-gates', args.run)
-    share, weights, data = args.prune_gates, args.weights, args.data
-    print(prune_gates.make(prefix, out, share=share, weights=weights, data=data))
-    print(prune_gates.evaluated(folder, out, weights=weights, data=data))
-    return checkpoint.find(str(out), None, 'RUN')
-
-
-def _snapped(prefix: str, args: argparse.Namespace, weights: str) -> str:
-    """Makes and evaluates the snapped copy of a run, and returns the prefix of its checkpoint.
-
-    Args:
-        prefix: of the run.
-        args: the flags.
-        weights: of the run, raw or averages.
-
-    Raises:
-        UsageError: There is one, or the run has no levels to snap.
-    """
-    from engine.runs import checkpoint
-
-    folder = Path(prefix).parent
-    out = _place(folder, snap.SUFFIX, '--snap', args.run)
-    print(snap.make(prefix, out, weights=weights))
-    copies.evaluate(out, data=args.data)
-    print(copies.accuracies(folder, out, weights, 'snapped'))
-    return checkpoint.find(str(out), None, 'RUN')
 
 
 def _points(args: argparse.Namespace, source: Any) -> list[str]:

@@ -72,38 +72,14 @@ class OnnxGraph(OnnxNodes):
         Args:
             rules: what adds the nodes of an operation, given at every point.
         """
-        points = list(self._whole.points.values())
-        side: Any = points[0].side
-        if len({point.side for point in points}) > 1:
-            side = 'side'
-        kind = TensorProto.FLOAT if self._by_height else TensorProto.UINT8
         # A branch is chosen for a batch.
         batch: Any = 1 if self._joint.choices else 'N'
-        channels = points[0].channels
-        images = helper.make_tensor_value_info(IMAGES, kind, [batch, side, side, channels])
-        inputs = [images]
-        for name, edge in self._views:
-            shape = [batch, edge, edge, channels]
-            inputs.append(helper.make_tensor_value_info(name, kind, shape))
-        if len(points) > 1 and self._by_height:
-            onnx_branches.choose_by_height(self, self._whole)
-        elif len(points) > 1:
-            inputs.append(helper.make_tensor_value_info(POINT, TensorProto.INT64, [1]))
-        thresholds = onnx_branches.thresholds(self._joint.rows, self._whole)
-        if thresholds.size:
-            self.initializers[THRESHOLDS] = numpy_helper.from_array(thresholds, THRESHOLDS)
-            extents = thresholds.shape
-            inputs.append(helper.make_tensor_value_info(THRESHOLDS, TensorProto.FLOAT, extents))
+        inputs = [*self._images(batch), *self._chosen()]
         self._rules = rules
-        if any(self._joint.numbers) and self._joint.numbers != list(range(len(points))):
-            numbers = self.indices(*self._joint.numbers)
-            self._row = self.node('Gather', [numbers, POINT], 'row')
-        if any(self._joint.numbers):
-            self._place = self.node('Squeeze', [self._row], 'place', axes=[0])
+        self._find_rows()
         told = [choice.result for choice in self._joint.choices]
         self.write(regions(self._joint.rows, [self._joint.output, *told]))
-        shape = [batch, self.classes]
-        outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, shape)]
+        outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [batch, self.classes])]
         if told:
             found = self.node('Concat', [self._names[one] for one in told], 'numbers', axis=0)
             self.node('Unsqueeze', [found], EXECUTED, axes=[0])
@@ -118,6 +94,50 @@ class OnnxGraph(OnnxNodes):
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name='switchable-nets'
         )
+
+    def _images(self, batch: Any) -> list[Any]:
+        """The inputs of images, of the file's own side and of views.
+
+        Args:
+            batch: number of images, or the name of one that is open.
+        """
+        points = list(self._whole.points.values())
+        side: Any = points[0].side
+        if len({point.side for point in points}) > 1:
+            side = 'side'
+        kind = TensorProto.FLOAT if self._by_height else TensorProto.UINT8
+        channels = points[0].channels
+        shape = [batch, side, side, channels]
+        found = [helper.make_tensor_value_info(IMAGES, kind, shape)]
+        for name, edge in self._views:
+            shape = [batch, edge, edge, channels]
+            found.append(helper.make_tensor_value_info(name, kind, shape))
+        return found
+
+    def _chosen(self) -> list[Any]:
+        """The inputs that choose: a point where the side of images says none, and thresholds."""
+        found = []
+        points = len(self._whole.points)
+        if points > 1 and self._by_height:
+            onnx_branches.choose_by_height(self, self._whole)
+        elif points > 1:
+            found.append(helper.make_tensor_value_info(POINT, TensorProto.INT64, [1]))
+        thresholds = onnx_branches.thresholds(self._joint.rows, self._whole)
+        if thresholds.size:
+            self.initializers[THRESHOLDS] = numpy_helper.from_array(thresholds, THRESHOLDS)
+            extents = thresholds.shape
+            found.append(helper.make_tensor_value_info(THRESHOLDS, TensorProto.FLOAT, extents))
+        return found
+
+    def _find_rows(self) -> None:
+        """Adds the nodes that find the row of a point in tables, where points differ."""
+        numbers = self._joint.numbers
+        if not any(numbers):
+            return
+        if numbers != list(range(len(self._whole.points))):
+            table = self.indices(*numbers)
+            self._row = self.node('Gather', [table, POINT], 'row')
+        self._place = self.node('Squeeze', [self._row], 'place', axes=[0])
 
     def write(self, region: Region) -> None:
         """Adds the nodes of a region."""

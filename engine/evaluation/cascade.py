@@ -18,6 +18,7 @@ from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.deployment.cascade import Chain, ascending, views_of
 from engine.deployment.stages import Left, Queue
+from engine.deployment.tensorflow_backend import TensorFlowBackend
 from engine.evaluation import cascade_picture, records
 from engine.evaluation.point_answers import backend_of, of_one_view
 from engine.evaluation.subject import prepared
@@ -47,6 +48,10 @@ class Way(NamedTuple):
     thresholds: list[float] | None
     costs: np.ndarray
 
+    def ran(self, answers: Left) -> np.ndarray:
+        """[N] the number of the point that answered an image."""
+        return np.array([self.chain.point_of(int(stage)) for stage in answers.exits])
+
 
 def evaluate(
     args: argparse.Namespace,
@@ -73,27 +78,20 @@ def evaluate(
         UsageError: the cascade is none of this checkpoint.
     """
     _, _, threads = prepared(args, config, dataset)
-    place = f'--cascade {args.cascade}'
     backend = backend_of(config, source)
+    place = f'--cascade {args.cascade}'
     cascade.check_identity(backend.identity(), place)
-    folder = Path(source.prefix).parent
-    single = exit_records.pass_costs(folder, backend.points, MADDS)
+    run = Path(source.prefix).parent
+    single = exit_records.pass_costs(run, backend.points, MADDS)
     if cascade.unit == MS:
         # By milliseconds it ascends on the device that it was chosen for.
         chains.check_known(cascade.points, single, place)
     else:
-        ascending_in = exit_records.pass_costs(folder, backend.points, cascade.unit)
+        ascending_in = exit_records.pass_costs(run, backend.points, cascade.unit)
         chains.check(cascade.points, ascending_in, place)
     if args.dry_run:
         return f'{cascade.name} fits {source.prefix}; dry run: nothing was evaluated or written'
-    turns = functools.cache(backend.turns)
-    chain = Chain(turns, cascade.points, cascade.combination)
-    costs = chains.costs(cascade.points, single)
-    ways = {CASCADE: Way(chain, chain.thresholds(cascade.thresholds), costs)}
-    known = [name for name in of_one_view(backend) if name in single]
-    fixed = dict.fromkeys([*ascending(known), *cascade.points])
-    for name in sorted(fixed, key=lambda name: single[name]):
-        ways[name] = Way(Chain(turns, [name]), None, np.array([single[name]]))
+    ways = _ways(cascade, backend, single)
     labels, answers, seconds = _run(ways, dataset, threads)
     found = {}
     for name, way in ways.items():
@@ -106,11 +104,33 @@ def evaluate(
     path = folder / f'{name}{MEASURED}.json'
     measured = Measurement(cascade, len(labels), BATCH, found)
     write_json(path, dataclasses.asdict(measured))
-    ran = [chain.point_of(int(stage)) for stage in answers[CASCADE].exits]
+    of_cascade = answers[CASCADE]
+    ran = ways[CASCADE].ran(of_cascade)  # [N]
     picture = cascade_picture.draw(
-        folder / f'{name}.png', cascade.points, dataset, np.array(ran), answers[CASCADE].labels
+        folder / f'{name}.png', cascade.points, dataset, ran, of_cascade.labels
     )
     return '\n'.join(map(str, [_compared(found), path, *picture]))
+
+
+def _ways(
+    cascade: Cascade, backend: TensorFlowBackend, single: Mapping[str, float]
+) -> dict[str, Way]:
+    """The cascade, and the fixed points that could stand for it, cheapest first, by name.
+
+    Args:
+        cascade: to run.
+        backend: of the checkpoint.
+        single: multiply-adds of a pass by point.
+    """
+    turns = functools.cache(backend.turns)
+    chain = Chain(turns, cascade.points, cascade.combination)
+    costs = chains.costs(cascade.points, single)
+    ways = {CASCADE: Way(chain, chain.thresholds(cascade.thresholds), costs)}
+    known = [name for name in of_one_view(backend) if name in single]
+    fixed = dict.fromkeys([*ascending(known), *cascade.points])
+    for name in sorted(fixed, key=lambda name: single[name]):
+        ways[name] = Way(Chain(turns, [name]), None, np.array([single[name]]))
+    return ways
 
 
 def _run(
@@ -164,7 +184,7 @@ def _measured(way: Way, answers: Left, labels: np.ndarray, seconds: float) -> Me
         labels: [N], the right classes.
         seconds: that it took.
     """
-    ran = np.array([way.chain.point_of(int(stage)) for stage in answers.exits])  # [N]
+    ran = way.ran(answers)  # [N]
     right = answers.labels == labels
     shares, top1 = [], []
     for point in range(len(way.costs)):

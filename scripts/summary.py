@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from engine import processor
+from engine.config import embedded
 from engine.config.cli import explicit, parse
 from engine.config.config import Config, read_config
 from engine.config.presets import PRESETS
-from engine.config.resolve import EMBEDDED_SIZE, resolve
+from engine.config.resolve import resolve
 from engine.errors import UsageError
 from engine.results import environment_table, formats, layer_table
 from engine.results.formats import Column, Table
@@ -123,7 +124,7 @@ def asked(given: Mapping[str, Any]) -> tuple[Config, list[str]]:
     given = dict(given)
     preset = PRESETS.get(given.get('preset', ''))
     known = dict(given) if preset is None else {**preset.at(given), **given}
-    large = max(known.get('sizes', (0,))) > EMBEDDED_SIZE
+    large = max(known.get('sizes', (0,))) > embedded.LARGEST
     if 'data' not in known and (preset is not None or large):
         given['data'] = 'fake'
     config, _, notes = resolve(given)

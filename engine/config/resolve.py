@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.config import overview
+from engine.config import embedded, overview
 from engine.config.config import Config, check_sizes
 from engine.config.groups import refuse_foreign
 from engine.config.options import Architecture, DataOptions, RunOptions, ViewOptions
@@ -28,16 +28,9 @@ from quant.policy_options import BITS, QuantizationOptions
 from quant.quantizer import FLOAT_BITS
 from quant.spelling import unknown
 
-# The set that comes with the project, and its largest size.
-EMBEDDED = 'animals28'
-EMBEDDED_SIZE = 32
-# What ImageNet's sizes are divided by for it.
-DIVISOR = 8
-
 # Steps that a pass over a folder has by default, as far as batches are larger than the least.
 LEAST_STEPS = 16
 LEAST_BATCH = 16
-
 
 # What a network that starts from another one takes from it.
 INHERITED = ('net', 'arch', 'mode', 'width', 'activation', 'inputs')
@@ -75,13 +68,11 @@ def resolve(
     refuse_foreign(net, given)
     _refuse_of_other_optimizers(values, given)
     check_sizes(tuple(values.get('sizes', Architecture.sizes)))
+    if 'data' not in values and preset is not None:
+        raise UsageError(f'--preset {given["preset"]}: is a recipe for ImageNet; give --data DIR')
     if 'data' not in values:
-        if preset is not None:
-            raise UsageError(
-                f'--preset {given["preset"]}: is a recipe for ImageNet; give --data DIR'
-            )
-        values.update(_embedded(values))
-        notes.append(_embedded_note(values, given.get('sizes')))
+        values.update(embedded.options(values))
+        notes.append(embedded.note(values, given.get('sizes')))
     dataset = _open(values)
     of_data = data_defaults(net, dataset.spec)
     arch = {**of_data, **values}.get('arch', Architecture.arch)
@@ -100,7 +91,25 @@ def resolve(
         notes.append(f'as --load {given["load"]}: {_inherited_flags(values, asked)}')
     notes += _of_few_images(values, dataset, given, of_preset)
     _settle(values, dataset)
-    known = Config.from_values(net=net).flat()
+    config = _checked(values, given)
+    notes += _folder_notes(config, dataset)
+    notes += _weight_notes(config, dataset)
+    if preset is not None:
+        notes.append(f'preset {config.preset}, expected: {preset.expect}')
+    return config, dataset, notes
+
+
+def _checked(values: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
+    """The configuration of settled values.
+
+    Args:
+        values: options by name, among which are such as the network does not have.
+        given: those that flags or a record set.
+
+    Raises:
+        UsageError: an option is out of range or does not go with the others.
+    """
+    known = Config.from_values(net=values.get('net', Architecture.net)).flat()
     config = Config.from_values(**{name: values[name] for name in values if name in known})
     config.check()
     _refuse_unused_quantizer(config, given)
@@ -108,11 +117,7 @@ def resolve(
         raise UsageError(
             f'--for_cascades with --sizes {config.sizes[0]}: a cascade of sizes needs two of them'
         )
-    notes += _folder_notes(config, dataset)
-    notes += _weight_notes(config, dataset)
-    if preset is not None:
-        notes.append(f'preset {config.preset}, expected: {preset.expect}')
-    return config, dataset, notes
+    return config
 
 
 def _refuse_of_other_optimizers(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -337,32 +342,3 @@ def _settle(values: dict[str, Any], dataset: Dataset) -> None:
     values['class_weights'] = ()
     if values.get('balance') == BY_WEIGHT:
         values['class_weights'] = class_weights(dataset.train.labels, len(dataset.classes))
-
-
-def _embedded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Data, sizes and architecture without ``--data``: those of the embedded set.
-
-    Sizes that are meant for ImageNet are divided.
-
-    Raises:
-        UsageError: sizes for ImageNet that cannot be divided.
-    """
-    defaults = data_defaults(values.get('net', Architecture.net), EMBEDDED)
-    sizes = tuple(values.get('sizes', defaults['sizes']))
-    if max(sizes) > EMBEDDED_SIZE:
-        if any(size % DIVISOR or size < 8 * DIVISOR for size in sizes):
-            raise UsageError(
-                f'--sizes {" ".join(map(str, sizes))}: without --data, sizes are divided by '
-                f'{DIVISOR}; give multiples of {DIVISOR} from {8 * DIVISOR} on, or sizes up to '
-                f'{EMBEDDED_SIZE}'
-            )
-        sizes = tuple(size // DIVISOR for size in sizes)
-    return {'data': EMBEDDED, 'sizes': sizes, 'arch': values.get('arch', defaults['arch'])}
-
-
-def _embedded_note(values: Mapping[str, Any], wanted: tuple[int, ...] | None) -> str:
-    text = ' '.join(map(str, values['sizes']))
-    divided = f' (the published ones divided by {DIVISOR})'
-    if wanted and values['sizes'] == tuple(wanted):
-        divided = ''
-    return f'no --data: the embedded set {EMBEDDED} at sizes {text}{divided}, {values["arch"]}'

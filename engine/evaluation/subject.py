@@ -36,12 +36,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     Raises:
         UsageError: there is no such checkpoint, or it does not fit the flags or the data.
     """
-    workers = peers(args)
-    if workers and args.thresholds:
-        raise UsageError(f'--thresholds with --workers {args.workers}: one machine measures that')
-    for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
-        if value is not None:
-            raise UsageError(f'{flag} with --eval: give {instead}')
+    _check_flags(args)
     from engine.runs import checkpoint
 
     given = explicit(args)
@@ -60,13 +55,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     given.setdefault('qw', source.qw)
     given.setdefault('qa', source.qa)
     config, dataset, notes = resolve({**given, 'sizes': source.trained})
-    if workers and getattr(config.options, 'gate_noise', False):
-        raise UsageError(
-            f'--gate_noise with --workers {args.workers}: what gates draw depends on the batches '
-            'before; one machine evaluates'
-        )
-    if args.draws is not None and not getattr(config.options, 'gate_noise', False):
-        raise UsageError(f'--draws {args.draws}: needs --gate_noise')
+    _check_sampling(args, config)
     if source.class_names:
         dataset, note = classes.mapped(dataset, source.class_names, prefix)
         config = config.replacing(classes=len(dataset.classes))
@@ -80,6 +69,35 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     config = narrowed(config, source, args.eval_scale, args.eval_widths, args.eval_bits)
     config = config.replacing(gpu=gpu)
     return config, holdout.apply(dataset, config, Path(prefix).parent), source
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuses flags that do not go together, or that belong to a training.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if peers(args) and args.thresholds:
+        raise UsageError(f'--thresholds with --workers {args.workers}: one machine measures that')
+    for flag, value, instead in (('--sizes', args.sizes, '-es'), ('--load', args.load, '-ec')):
+        if value is not None:
+            raise UsageError(f'{flag} with --eval: give {instead}')
+
+
+def _check_sampling(args: argparse.Namespace, config: Config) -> None:
+    """Refuses workers where gates are sampled, and a number of draws where they are not.
+
+    Raises:
+        UsageError: it is one of these.
+    """
+    sampled = getattr(config.options, 'gate_noise', False)
+    if sampled and args.workers:
+        raise UsageError(
+            f'--gate_noise with --workers {args.workers}: what gates draw depends on the batches '
+            'before; one machine evaluates'
+        )
+    if args.draws is not None and not sampled:
+        raise UsageError(f'--draws {args.draws}: needs --gate_noise')
 
 
 def identity(config: Config, dataset: Dataset, source: 'Checkpoint') -> Identity:

@@ -4,7 +4,7 @@
     python imagenet_tf.py --data /data/ILSVRC2012 --skip-list bad.txt
 
 Bad files are those that cannot be decoded: empty, truncated, no image, unreadable. They are listed
-in --out, if that is given; the exit status is then 1, without any it is 0. Files that decode but
+in --out, if that is given; the exit status is 1 if there are any, else 0. Files that decode but
 are odd (named after another format, an edge below 32 pixels), classes with an unusual number of
 images and validation images that are training images too, byte by byte, are only reported.
 

@@ -37,7 +37,7 @@ class _Spelled(argparse.Action):
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     p = parser('choose', __doc__)
-    p.add_argument('runs', type=Path, nargs='+', metavar='RUN')
+    p.add_argument('runs', type=Path, nargs='+', metavar='RUN', help='run folder, evaluated')
     p.add_argument('--madds', metavar='N', help='mean multiply-adds of an image, such as 300M')
     p.add_argument(
         '--bitops',
@@ -52,16 +52,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--device',
         default='',
         metavar='NAME',
-        help='whose times: part of a name that scripts.profile recorded; default: this one',
+        help='whose times count: part of its name as scripts.profile has it; default: this one',
     )
     p.add_argument(
         '--backend',
         default='',
         choices=('tensorflow', 'native'),
-        help='what computed when they were taken; default: tensorflow, unless --device says more',
+        help='what ran when times were taken; default: tensorflow, unless --device names another',
     )
     p.add_argument('--memory', metavar='BYTES', help='of the packed weights, such as 2MB')
-    p.add_argument('--min-top1', type=float, metavar='PERCENT')
+    p.add_argument('--min-top1', type=float, metavar='PERCENT', help='least accuracy, such as 70')
     add_format(p)
     return p.parse_args(argv)
 

@@ -4,8 +4,8 @@
     python -m scripts.measure demo demo-san        # some experiments
     python -m scripts.measure --list               # what there is, when and on which commit
 
-Interrupted, the same command goes on: trainings lie in ``--folder``, apart by commit, and what the
-commit has measured already is not measured again. ``scripts.pages`` then draws pages anew.
+Interrupted, the same command resumes: trainings are kept in ``--folder`` by commit, and what was
+measured on the commit already is not measured again. ``scripts.pages`` then draws pages anew.
 """
 
 import argparse

@@ -5,8 +5,8 @@
 
 What is drawn stands between ``<!-- drawn: NAME -->`` and ``<!-- end -->``, as a block of its own or
 within a line. ``scripts.page_tables`` has the names of tables; a figure is ``EXPERIMENT: FIGURE``,
-as its file names it, and ``EXPERIMENT: origin`` says how it was measured. Pictures know by a
-checksum what they show.
+as its file names it, and ``EXPERIMENT: origin`` says how it was measured. A checksum in a
+picture tells which numbers it shows.
 """
 
 import argparse

@@ -1,20 +1,19 @@
 """Whole experiments on the embedded data set: train several networks, then print one table.
 
-    python -m scripts.study demo             # about two minutes on 2 free cores
+    python -m scripts.study demo             # 5 minutes on 2 cores: float, then W2A2
     python -m scripts.study demo-san         # likewise: float, then W2A2
     python -m scripts.study demo-mobilenet   # float, then W4A4
     python -m scripts.study demo-aig         # gates that skip residual blocks: float, then W2A2
     python -m scripts.study demo-msdnet      # exits: float, then W2A2
     python -m scripts.study demo-dsnet       # widths and a gate for them: float, then W4A4 and W2A2
-    python -m scripts.study study            # 20-30 minutes: 3 seeds, every baseline
+    python -m scripts.study study            # 45 minutes: 3 seeds, every baseline
     python -m scripts.study quantizers       # hours: every quantizer at W2A2 and W4A4, 3 seeds
     python -m scripts.study quantizers --quick                 # minutes: one seed, one rate
     python -m scripts.study quantizers --table FOLDER          # its table in any --format
     python -m scripts.study bits             # hours: one network of 4, 3 and 2 bits against three
     python -m scripts.study bits --table FOLDER --picture FILE # likewise, and its picture
 
-Each network is a run of its own under ``--folder``; interrupting and starting again continues where
-it stopped.
+Each network is a run of its own under ``--folder``. After an interruption the same command resumes.
 """
 
 import argparse

@@ -20,7 +20,7 @@ from quant.spelling import unknown
 PROGRAM = 'imagenet_tf.py'
 DESCRIPTION = """Train or evaluate a network whose cost is chosen at run time.
 
-python imagenet_tf.py --preset demo      # real images in a minute
+python imagenet_tf.py --preset demo      # real images, in minutes
 python imagenet_tf.py --qw 2 --qa 2 --sizes 224 192 160 128 96 --kd --data /data/ILSVRC2012
 python imagenet_tf.py --eval -ec train_log/RUN -es 224"""
 

@@ -218,6 +218,8 @@ def read_exits(folder: Path, size: int | None, unit: str) -> Exits:
         UsageError: The records are not there, or damaged.
     """
     known = recorded_sizes(folder)
+    if not folder.is_dir():
+        raise UsageError(f'{folder}: no such run folder')
     if not known:
         raise UsageError(
             f'{folder}/exits: no records of exits (s<size>.npz); {_EVALUATE} for a network with '

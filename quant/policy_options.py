@@ -266,6 +266,10 @@ class QuantizationOptions:
         named = self._named(half)
         if named is None and number == FLOAT_BITS and spec != specs.FLOAT:
             whole = specs.with_options(spec, {'bits': 2})
+            try:
+                specs.parse(whole)
+            except ValueError as error:
+                raise ValueError(f'{half} {spec}: {error}') from error
             raise ValueError(f'{half} {spec}: says no bits; give --{bits}, or {whole}')
         if named is not None and named != number:
             raise ValueError(

@@ -6,6 +6,7 @@ Any C compiler serves: that of ``CC``, or ``cc``, ``gcc``, ``clang``, or the one
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import platform
@@ -138,4 +139,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__.partition('\n')[0]).parse_args()
     sys.exit(main())

@@ -5,6 +5,7 @@ Without a compiler it says so and ends well: quantizers are then built of plain 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -117,4 +118,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__.partition('\n')[0]).parse_args()
     sys.exit(main())

@@ -80,6 +80,10 @@ def test_options_survive_json():
             r'weight_quantizer lq: says no bits; give --qw, or lq\(bits=2\)',
         ),
         (
+            {'weight_quantizer': 'lq(bit=3)'},
+            r"weight_quantizer lq\(bit=3\): .*lq has no option 'bit'; did you mean bits",
+        ),
+        (
             {'qa': 3, 'activation_quantizer': 'lq(bits=2)'},
             'activation_quantizer lq.bits=2.: qa is 3; give ',
         ),

@@ -80,6 +80,7 @@ def _inference(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for row in record['rows']:
         _, varied, *_ = row  # the second column is what is chosen at run time
         about = f'batch {row["batch"]:g}, {varied} {row[varied]:g}'
+        yield f'{about}: MAdds ratio', row['MAdds ratio']
         yield f'{about}: time ratio / MAdds ratio', row['time / MAdds']
         if 'CPU / MAdds' in row:
             yield f'{about}: CPU ratio / MAdds ratio', row['CPU / MAdds']

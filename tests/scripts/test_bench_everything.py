@@ -55,14 +55,22 @@ RECORDS = {
             {
                 'batch': 1,
                 'rate': 0.5,
+                'MAdds ratio': 0.6,
                 'time / MAdds': 1.3,
                 'CPU / MAdds': 1.4,
                 'CPU / MAdds, unfolded': 1.2,
             }
         ],
     },
-    'exits': {'net': 'msdnet', 'rows': [{'batch': 1, 'budget': 0.5, 'time / MAdds': 1.4}]},
-    'widths': {'net': 'dsnet', 'rows': [{'batch': 1, 'width': 13, 'time / MAdds': 1.0}]},
+    'exits': {
+        'net': 'msdnet',
+        'rows': [{'batch': 1, 'budget': 0.5, 'MAdds ratio': 0.5, 'time / MAdds': 1.4}],
+    },
+    'widths': {
+        'net': 'dsnet',
+        'rows': [{'batch': 1, 'width': 13, 'MAdds ratio': 1.0, 'time / MAdds': 1.0}],
+        'mixed': {'32': {'ratio': 0.9, 'cpu_ratio': 1.1}},
+    },
     'peers': {'rows': [{'who': 'torch', 'sizes': 5, 'type': 'f32', 'x CPU': 1.1, 'x MB': 0.7}]},
     'data': {'ratio': {'val': 1.1}, 'decoders': [{'decoder': 'a', 'its speed / OpenCV': 1.01}]},
     'scaling': {'sweeps': {'bits': {'lines': {'ops': {'departure': 0.02}}}}},
@@ -106,10 +114,14 @@ def test_all(monkeypatch, capsys, tmp_path):
 def test_figures_are_those_of_the_rows():
     gates = dict(everything.ENTRIES['gates'].figures(RECORDS['gates']))
     assert gates == {
+        'batch 1, rate 0.5: MAdds ratio': 0.6,
         'batch 1, rate 0.5: time ratio / MAdds ratio': 1.3,
         'batch 1, rate 0.5: CPU ratio / MAdds ratio': 1.4,
         'batch 1, rate 0.5: the same, over evaluation': 1.2,
     }
+    widths = dict(everything.ENTRIES['widths'].figures(RECORDS['widths']))
+    assert widths['mixed batch of 32: time against its groups'] == 0.9
+    assert widths['mixed batch of 32: CPU against its groups'] == 1.1
     bits = everything.ENTRIES['bits'].figures(RECORDS['bits'])
     assert [value for _, value in bits] == [2.5, 2.25, 2.75]
 

@@ -144,7 +144,7 @@ KD = {'sizes': (16, 12), 'kd': True}
 @pytest.mark.parametrize(
     'net, trainer, fields',
     [
-        ('rsnet', 'replicated', {**LOW, 'mode': 'preact'}),
+        slow('rsnet', 'replicated', {**LOW, 'mode': 'preact'}),
         slow('rsnet', 'replicated', {}),
         slow('rsnet', 'parameter-server', {}),
         slow('rsnet', 'parameter-server', {**KD, **LOW, 'mode': 'preact'}),
@@ -155,7 +155,10 @@ KD = {'sizes': (16, 12), 'kd': True}
     ],
 )
 def test_towers_step_like_one_with_the_whole_batch(net, trainer, fields, tmp_path, monkeypatch):
-    """Variables after a step are those of one tower with all images."""
+    """Variables after a step are those of one tower with all images.
+
+    The quick one has all that the first has, two sizes and a teacher beside it.
+    """
     train_alone(monkeypatch)
     several = config(
         net,

@@ -22,7 +22,7 @@ TINY = shlex.split(
 )
 
 
-pytestmark = pytest.mark.usefixtures('few_validation_images')
+pytestmark = pytest.mark.usefixtures('few_validation_images', 'shallow_module')
 
 
 def main(*flags) -> None:
@@ -41,7 +41,7 @@ def accuracies(found) -> dict[str, tuple[float, float]]:
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory) -> Path:
+def trained(tmp_path_factory, shallow_module) -> Path:
     run = tmp_path_factory.mktemp('trained') / 'run'
     main(*TINY, '--logdir', run)
     return run
@@ -80,7 +80,7 @@ def test_tags_of_tensorboard(trained):
 def test_every_basis_is_refit_once_per_step(trained):
     state = values(trained / 'model-6')
     steps = {name: value for name, value in state.items() if name.endswith('basis/local_step')}
-    assert len(steps) == len([name for name in state if name.endswith('/basis')]) > 10
+    assert len(steps) == len([name for name in state if name.endswith('/basis')]) == 9
     assert all(value == 6 for value in steps.values())
     assert state['global_step'] == 6
 
@@ -278,7 +278,7 @@ def test_a_folder_of_jpegs_trains_and_evaluates(tmp_path):
         '--data',
         tmp_path / 'images',
         *shlex.split(
-            '-d 18 --sizes 48 32 --image-size 64 --batch-size 4 '
+            '-d 8 --sizes 48 32 --image-size 64 --batch-size 4 '
             '--epochs 1 --steps-per-epoch 2 --logdir'
         ),
         tmp_path / 'run',

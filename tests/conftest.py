@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine.entry import quiet, with_onednn, without_reports
-from engine.loading import without_keras
+from engine.loading import uncollected, without_keras
 
 without_keras()
 with_onednn()
@@ -20,10 +20,14 @@ quiet()
 without_reports()
 
 
-def pytest_collection_finish():
-    """What all tests share, modules most of all, is no garbage: nobody looks at it again."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Nobody looks for garbage among what stays, modules most of all, and seldom among the rest."""
+    with uncollected():
+        collected = yield
+        gc.freeze()
+    gc.set_threshold(20_000)
+    return collected
 
 
 @pytest.fixture(autouse=True)
@@ -70,11 +74,14 @@ def graphs_as_they_are_built(request):
     """Sessions of quick tests run graphs as these are built; those of proofs as users' sessions do.
 
     TensorFlow rewrites a graph before it first runs, which takes longer than the few steps of a
-    quick test.
+    quick test. And it keeps with every operation where that was made, a sixth of the time that
+    building takes below all that pytest calls: errors of a quick test name one place for all.
     """
     if request.config.option.markexpr != 'not slow':
         yield
         return
+    from tensorflow.python.util import tf_stack
+
     from quant.backend import tf
 
     start = tf.Session.__init__
@@ -85,8 +92,10 @@ def graphs_as_they_are_built(request):
         own.graph_options.rewrite_options.disable_meta_optimizer = True
         start(self, target, graph, own)
 
+    here = tf_stack.extract_stack()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.Session, '__init__', started)
+        patch.setattr(tf_stack, 'extract_stack', lambda stacklevel=1: here)
         yield
 
 

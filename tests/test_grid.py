@@ -254,13 +254,15 @@ def test_every_network_has_a_row():
     assert sorted(NETS) == nets.names()
 
 
-@every_cell()
+@every_cell('float')
 def test_learning(cell, run):
     """The forward pass is finite, and every trained variable has a gradient that is finite and not
     zero everywhere.
 
     There is no weight decay, which reaches everything. Maps that no exit reads (``unread`` of a
     plan of MSDNet) would have no other gradient; the small one has none of them.
+
+    By default every network learns at low bits, by two quantizers: what float has, these have, too.
     """
     model = Model(config(cell), data_format='NHWC')
     with TowerContext('', is_training=True):

@@ -3,6 +3,8 @@
 The variable names of a published checkpoint, mapped onto a training graph of ours.
 """
 
+import functools
+import json
 import re
 from collections import Counter
 from typing import Any
@@ -28,7 +30,7 @@ def checkpoint_names(fixture: Fixture) -> Result:
     mapped = {name: from_published(name) for name in names}
     theirs = {ours: names[name] for name, ours in mapped.items() if ours is not None}
     model = fixture.data.get('model') or describe(theirs)
-    ours = _training_variables(model, theirs['linear/b'][0])
+    ours = _training_variables(json.dumps(model), theirs['linear/b'][0])
     result = Result(
         fixture.name,
         'all names',
@@ -98,8 +100,10 @@ def _mapping_problems(mapped: dict[str, str | None]) -> list[str]:
     return problems + [f'several names map to {name}' for name in twice]
 
 
-def _training_variables(model: dict[str, Any], classes: int) -> dict[str, list[int]]:
-    """Shapes by name of everything that our training graph would save."""
+@functools.cache
+def _training_variables(described: str, classes: int) -> dict[str, list[int]]:
+    """Shapes by name of everything that our training graph would save, of a model in JSON."""
+    model = json.loads(described)
     side = max(model['sizes'])
     with tf.Graph().as_default():
         tower = graphs.build(model, classes, (2, side, side, 3), training=True)

@@ -18,6 +18,8 @@ from engine.data.sources import ArraySource
 from engine.data.spec import Dataset, DatasetSpec
 from engine.deployment.views import views
 
+pytestmark = pytest.mark.usefixtures('shallow')
+
 CLASSES = ('left', 'middle', 'right')
 TRAIN, VAL = 96, 60
 INPUTS = 'rgb:0.5,0.4,0.3:0.25,0.2,0.3'

@@ -110,8 +110,18 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def evaluated(made, images):
-    return answers(made, views(made.config, images))
+@pytest.fixture(scope='module')
+def evaluated():
+    """``answers`` to images of any size, for which a graph is built once."""
+    known = {}
+
+    def found(made, images):
+        key = made.path, *(image.tobytes() for image in images)
+        if key not in known:
+            known[key] = answers(made, views(made.config, images))
+        return known[key]
+
+    return found
 
 
 def answers(made, batch):
@@ -160,7 +170,7 @@ SLOW = ('aig', 'dsnet', 'san', 'slimmable')
         for name in (*FIVE, 'slimmable')
     ],
 )
-def test_every_point_says_what_evaluation_says(family, make, predictors):
+def test_every_point_says_what_evaluation_says(family, make, predictors, evaluated):
     """Width 6 of a network that was not calibrated has no statistics and is no point."""
     made, predictor = make(family), predictors(family)
     assert predictor.points == POINTS[family] and predictor.config == made.config
@@ -184,7 +194,7 @@ def test_batches_of_any_size(family, count, predictors):
 
 
 @pytest.mark.parametrize('family', ['rsnet', 'san'])
-def test_images_of_any_size(family, make, predictors):
+def test_images_of_any_size(family, make, predictors, evaluated):
     """They need not be alike; views are those of evaluation: one for all sizes, or one for each."""
     check(
         predictors(family).predict(MIXED, point='s12'), evaluated(make(family), MIXED)['s12'], 's12'
@@ -283,7 +293,7 @@ def batches_of_two(predictors, monkeypatch):
     return found, counts
 
 
-def test_many_images_go_in_batches(batches_of_two, make):
+def test_many_images_go_in_batches(batches_of_two, make, evaluated):
     found, counts = batches_of_two
     expected = evaluated(make('rsnet'), IMAGES)['s16']
     for images in (IMAGES, list(IMAGES), iter(IMAGES), (image for image in IMAGES)):
@@ -403,7 +413,7 @@ def test_nothing_recorded(make, predictors):
         predictors('aig').predict(IMAGES, budget='300M')
 
 
-def test_budget_of_static_points(make, predictors):
+def test_budget_of_static_points(make, predictors, evaluated):
     made, predictor = make('rsnet'), predictors('rsnet')
     record(made, {'s16': 90.0, 's12': 80.0})
     large, small = (cost.madds(made.layers[point]) for point in ('s16', 's12'))
@@ -421,7 +431,7 @@ def test_budget_of_static_points(make, predictors):
         predictor.predict(IMAGES, budget='3ms')
 
 
-def test_budget_of_a_gate(make, predictors):
+def test_budget_of_a_gate(make, predictors, evaluated):
     made = make('dsnet')
     record(made, {'w06': 90.0, 'w00': 60.0, 'dynamic': 85.0})
     large = cost.madds(made.layers['w06'])
@@ -434,7 +444,7 @@ def test_budget_of_a_gate(make, predictors):
     assert predictors('dsnet').predict(IMAGES[:1], budget=large).points == ['w06']
 
 
-def test_budget_of_exits(make, predictors):
+def test_budget_of_exits(make, predictors, evaluated):
     """Every image leaves where its confidence reaches the threshold, with the answer of
     that exit.
     """
@@ -472,13 +482,13 @@ def test_budget_of_exits(make, predictors):
     assert predictor.predict(seen, budget=costs[0]).points.count('s16-x0') >= len(seen) - 1
 
 
-def test_anytime(make, predictors):
+def test_anytime(make, predictors, evaluated):
     expected = evaluated(make('msdnet'), IMAGES)
     check(predictors('msdnet').anytime(IMAGES, deadline_ms=1e6), expected['s16-x1'], 's16-x1')
     check(predictors('msdnet').anytime(IMAGES, deadline_ms=0), expected['s16-x0'], 's16-x0')
 
 
-def test_sizes_are_climbed_in_time(make, predictors):
+def test_sizes_are_climbed_in_time(make, predictors, evaluated):
     expected = evaluated(make('rsnet'), IMAGES)
     check(predictors('rsnet').anytime(IMAGES, deadline_ms=1e6), expected['s16'], 's16')
     found = predictors('rsnet').anytime(IMAGES, deadline_ms=0)
@@ -487,7 +497,7 @@ def test_sizes_are_climbed_in_time(make, predictors):
 
 
 @pytest.mark.parametrize('combine', ['last', 'mean'])
-def test_a_cascade(combine, make, predictors, tmp_path):
+def test_a_cascade(combine, make, predictors, tmp_path, evaluated):
     """By a file, in batches and with an answer each."""
     made, predictor = make('rsnet'), predictors('rsnet')
     small, large = (evaluated(made, IMAGES)[point] for point in ('s12', 's16'))
@@ -610,7 +620,7 @@ def averaged(make, tmp_path):
     return path
 
 
-def test_averages(averaged, make):
+def test_averages(averaged, make, evaluated):
     """They answer as a run with these weights, at the points that were trained."""
     made = make('rsnet')
     predictor = Predictor(averaged, threads=1, weights='ema')

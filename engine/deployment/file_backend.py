@@ -16,7 +16,15 @@ from engine.deployment import texts
 from engine.deployment.anytime import Anytime, exits_of
 from engine.deployment.backend import Prediction, Way, answered, check_count, taken
 from engine.deployment.names import EXIT, STAGE
-from engine.deployment.runtimes import RUNTIMES, Growing, Loaded, Run, load, one_by_one
+from engine.deployment.runtimes import (
+    RUNTIMES,
+    CannotRun,
+    Growing,
+    Loaded,
+    Run,
+    load,
+    one_by_one,
+)
 from engine.deployment.texts import BudgetText, ImageText, PointText
 from engine.errors import UsageError
 from engine.files import read_bytes
@@ -235,10 +243,15 @@ def _loaded(path: Path, runtime: str, threads: int) -> Loaded:
 
     Raises:
         UsageError: it cannot be read, or the runtime is not installed.
+        CannotRun: the runtime cannot load it.
     """
     if runtime in RUNTIMES:
         remedy = 'python -m scripts.export RUN --out NAME.onnx writes one'
-        return load(runtime, read_bytes(path, remedy, LARGEST), str(path), threads)
+        content = read_bytes(path, remedy, LARGEST)
+        try:
+            return load(runtime, content, str(path), threads)
+        except CannotRun as error:
+            raise CannotRun(f'{error}; {remedy}') from error
     from engine.deployment import native_runtimes
 
     return native_runtimes.load(path, runtime, threads)

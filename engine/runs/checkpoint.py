@@ -177,7 +177,10 @@ def read_variables(prefix: str, *, flag: str) -> dict[str, np.ndarray]:
             return found
     except (tf.errors.OpError, OSError, ValueError, RuntimeError, IndexError) as error:
         why = str(error).partition('\n')[0].replace(name, prefix)
-        raise UsageError(f'{flag} {prefix}: cannot be read as a checkpoint ({why})') from error
+        raise UsageError(
+            f'{flag} {prefix}: cannot be read as a checkpoint ({why}); give another one, such as '
+            'RUN/best or an earlier RUN/model-625'
+        ) from error
 
 
 def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:

@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from engine import Predictor
 from engine.data.preprocess import resized
 from engine.deployment import interpreter, onnx_file, program
 from engine.deployment.packing import pack, packing
@@ -175,6 +176,13 @@ def test_what_a_runtime_cannot_load(runtime, monkeypatch):
     monkeypatch.setitem(RUNTIMES, runtime, 'engine.deployment.not_there.File')
     with pytest.raises(UsageError, match=r"pip install '.\[export\]' installs it"):
         load(runtime, b'', 'net.onnx')
+
+
+def test_a_damaged_file_is_refused_with_what_makes_one(tmp_path):
+    path = tmp_path / 'net.onnx'
+    path.write_bytes(b'no model')
+    with pytest.raises(UsageError, match='net.onnx: onnxruntime cannot load it .*writes one$'):
+        Predictor(path)
 
 
 def sums_of_products(largest, weight, signed):

@@ -102,7 +102,8 @@ def leave(number: int, _: object = None) -> None:
     for path in list(temporaries):
         with contextlib.suppress(OSError):
             remove(path)
-    os.write(chatter.screen(), b'interrupted\n' if number == signal.SIGINT else b'terminated\n')
+    word = b'interrupted\n' if number == signal.SIGINT else b'terminated\n'
+    os.write(chatter.screen(), word)
     os._exit(STATUS[signal.Signals(number)])
 
 

@@ -101,7 +101,10 @@ class Passes:
             return found, {}
         inputs, hidden = narrow
         extras = self._gate(hidden)
-        runs = [self._route(index, [] if uniform else [index]) for index in self._net.routes]
+        runs = []
+        for index in self._net.routes:
+            serves = [] if uniform else [index]
+            runs.append(self._route(index, serves))
         extras['dynamic'] = routing.grouped(extras['route'], inputs, runs, self._net.classes)
         extras['madds'] = self._madds(extras.pop('gate'))
         return found, extras
@@ -176,7 +179,8 @@ class Passes:
             wide: for the largest network.
             passes: how many passes of a step take the result.
         """
-        with self._scope(b, self._largest if wide else 0, serves):
+        index = self._largest if wide else 0
+        with self._scope(b, index, serves):
             return self._net.backbone.features(self._x, b, wide=wide, passes=passes)
 
     def _logits(self, features: Any, b: Blocks, index: Index, serves: Sequence[int]) -> tf.Tensor:
@@ -188,7 +192,8 @@ class Passes:
             index: the width.
             serves: widths whose operating points take the result.
         """
-        with self._scope(b, index if isinstance(index, int) else 0, serves):
+        known = index if isinstance(index, int) else 0
+        with self._scope(b, known, serves):
             return self._net.backbone.logits(features, b, index)
 
     def _scope(self, b: Blocks, index: int, serves: Sequence[int]) -> Any:

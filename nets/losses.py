@@ -130,7 +130,9 @@ def mean(each: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
 
     It is divided by the number of images: the means of parts of a batch are those of the whole.
     """
-    return tf.reduce_mean(each if weights is None else weights * each)
+    if weights is not None:
+        each = weights * each
+    return tf.reduce_mean(each)
 
 
 def cross_entropy(logits: tf.Tensor, labels: Labels) -> tf.Tensor:

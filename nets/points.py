@@ -125,5 +125,9 @@ def renamed(name: str, point: Point, other: Point) -> str:
     >>> renamed('conv0/bn/s160/gamma', Point(size=160), Point(size=96))
     'conv0/bn/s96/gamma'
     """
-    scopes = [str(other) if scope == str(point) else scope for scope in name.split('/')]
+    scopes = []
+    for scope in name.split('/'):
+        if scope == str(point):
+            scope = str(other)
+        scopes.append(scope)
     return '/'.join(scopes)

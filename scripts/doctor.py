@@ -81,8 +81,9 @@ class Finding(NamedTuple):
 
     def line(self) -> str:
         """The finding in words."""
-        text = f'{"WRONG" if self.wrong else "ok":5}  {self.subject}: {self.text}'
-        return f'{text}\n       {self.wrong}' if self.wrong else text
+        if not self.wrong:
+            return f'ok     {self.subject}: {self.text}'
+        return f'WRONG  {self.subject}: {self.text}\n       {self.wrong}'
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -121,7 +122,9 @@ def source() -> Finding:
     """The checkout."""
     commit, changed = environment.checkout()
     text = commit or 'no checkout of git'
-    return Finding('source', f'{text}, with changes' if changed else text)
+    if changed:
+        text += ', with changes'
+    return Finding('source', text)
 
 
 def cpu() -> Finding:

@@ -180,11 +180,14 @@ def parsed_shard(text: str) -> tuple[int, int]:
 def _settings(args: argparse.Namespace, images: Sequence[str]) -> dict[str, str | None]:
     """Flags and images that the rows of a file depend on."""
     digest = hashlib.sha256('\n'.join(images).encode(errors='surrogateescape')).hexdigest()
+    deadline = None
+    if args.deadline_ms is not None:
+        deadline = f'{args.deadline_ms:g}'
     return {
         'RUN': os.path.abspath(args.run),
         '--point': args.point,
         '--budget': args.budget,
-        '--deadline-ms': None if args.deadline_ms is None else f'{args.deadline_ms:g}',
+        '--deadline-ms': deadline,
         '--cascade': args.cascade,
         '--backend': args.backend,
         '--top': str(args.top),

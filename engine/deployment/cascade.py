@@ -200,8 +200,10 @@ class Chain(Staged):
         for turn, own in zip(turns, wanted, strict=True):
             (side,) = turn.preprocessing.view_sizes
             for stage, name in zip(turn.stages, turn.points, strict=True):
-                first = stage is turn.stages[0]
-                places.append(self.preprocessing.view_sizes.index(side) if first else None)
+                place = None
+                if stage is turn.stages[0]:
+                    place = self.preprocessing.view_sizes.index(side)
+                places.append(place)
                 number = None
                 if name in own:
                     number = self.points.index(name)
@@ -225,7 +227,8 @@ class Chain(Staged):
             makes = [node for node in needed if node in made]
             others = [node for node in needed if node not in made]
             needed = list(dict.fromkeys([*reads, *others]))
-            step = _Step(inner[k], needed if k else [], makes, place, number, combination)
+            takes = needed if k else []
+            step = _Step(inner[k], takes, makes, place, number, combination)
             found.append(step.stage())
         return found[::-1]
 

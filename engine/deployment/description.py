@@ -230,26 +230,30 @@ def images(rule: Preprocessing, *, resizes: bool = True) -> texts.ImageText:
     if numbers.mean:
         inside += ['subtract mean', 'divide by std']
     order = GREY if numbers.grey else 'BGR'
+    network_order = 'RGB' if numbers.rgb else order
     before = [f'decode to 8-bit {order}, as OpenCV reads files']
     if rule.antialias:
         before.append(rule.eval_rule('side'))
+        view = None
     else:
         before.append(rule.eval_rule(rule.image_size))
+        view = rule.image_size
         resize = f'resize to size x size: {_RESIZES[rule.resize]}'
-        (inside if resizes else before).append(resize)
+        steps = inside if resizes else before
+        steps.append(resize)
     return texts.ImageText(
         dtype='uint8' if resizes else 'float32',
         layout='NHWC',
         channels=order,
         before=tuple(before),
         inside=tuple(inside),
-        network_channels='RGB' if numbers.rgb else order,
+        network_channels=network_order,
         mean=numbers.mean,
         std=numbers.std,
         augmentation=augment.evaluated_as(rule.augmentation),
         resize=rule.resize,
         inputs=rule.inputs,
-        view=None if rule.antialias else rule.image_size,
+        view=view,
     )
 
 

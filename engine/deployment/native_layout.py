@@ -45,7 +45,8 @@ def _record(text: str) -> np.dtype[Any]:
     for field in text.split(','):
         name, kind = field.split()
         kind, _, count = kind.partition('*')
-        fields.append((name, f'<{kind}', int(count)) if count else (name, f'<{kind}'))
+        shape = (int(count),) if count else ()
+        fields.append((name, f'<{kind}', shape))
     return np.dtype(fields)
 
 

@@ -116,9 +116,11 @@ def _facts(found: Texts) -> list[tuple[str, str]]:
         ('executed', found.executed),
     ]
     for choice in found.choices:
-        ways = dict(zip(choice.numbers, choice.madds or choice.numbers))
-        spelled = ', '.join(f'{number}: {madds:,} MAdds' for number, madds in ways.items())
-        rows.append((f'executed: {choice.name}', spelled if choice.madds else str(choice.numbers)))
+        spelled = str(choice.numbers)
+        if choice.madds:
+            ways = zip(choice.numbers, choice.madds)
+            spelled = ', '.join(f'{number}: {madds:,} MAdds' for number, madds in ways)
+        rows.append((f'executed: {choice.name}', spelled))
     if found.cascade is not None:
         rows += _chosen(found.cascade)
     for value in (found.network, found.source, found.versions):

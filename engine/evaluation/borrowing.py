@@ -150,7 +150,9 @@ def replace_number(text: str, old: int, new: int) -> str:
     parts = []
     for digits, group in itertools.groupby(text, str.isdigit):
         part = ''.join(group)
-        parts.append(str(new) if digits and part == str(old) else part)
+        if digits and part == str(old):
+            part = str(new)
+        parts.append(part)
     return ''.join(parts)
 
 

@@ -92,4 +92,6 @@ class RSNetFamily(Family):
         arch = str(config.get('arch'))
         if len(config['sizes']) == 1:
             return arch, ('san-individual', 'lq-nets', 'lsq', 'n2uq')
-        return arch, ('rs-float',) if config.get('mode') == 'pytorch' else self.published_tables
+        if config.get('mode') == 'pytorch':
+            return arch, ('rs-float',)
+        return arch, self.published_tables

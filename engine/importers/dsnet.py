@@ -69,14 +69,16 @@ class DSNetImporter(Importer):
         if arch in MOBILENETS:
             width = len(stem) / MOBILENETS[arch].stem.choices[-1]
         sizes = published.one_size(224)
+        stage = published.stage or 'supernet'
+        # Any width has all variables; those with statistics follow.
+        widths = () if stage == 'gate' else (0,)
         return {
             **self.family.defaults(arch),
             'arch': arch,
             'width': width,
             'classes': len(bias),
-            'stage': published.stage or 'supernet',
-            # Any width has all variables; those with statistics follow.
-            'widths': () if published.stage == 'gate' else (0,),
+            'stage': stage,
+            'widths': widths,
             'sizes': sizes,
             'image_size': sizes[0],
         }

@@ -157,7 +157,8 @@ class _Reader:
             raise ValueError(f'an object of type {kind} at byte {self._at - 4}')
         (index,) = self._ints()
         if index not in self._objects:
-            self._table(index) if kind == TABLE else self._torch(index)
+            read = self._table if kind == TABLE else self._torch
+            read(index)
         return self._objects[index]
 
     def _table(self, index: int) -> None:

@@ -68,7 +68,9 @@ def read_checkpoint(path: Path) -> TorchCheckpoint:
             f'dict; it has {keys or "no names at all"}'
         )
     arch = whole.get('arch')
-    return TorchCheckpoint(arch if isinstance(arch, str) else None, containers.unwrapped(tensors))
+    if not isinstance(arch, str):
+        arch = None
+    return TorchCheckpoint(arch, containers.unwrapped(tensors))
 
 
 def read_torch(path: Path) -> Any:

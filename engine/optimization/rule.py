@@ -167,7 +167,8 @@ class RuleOptimizer(tf.train.Optimizer):
         own = self._settings(variable)
         if own.rate != 1:
             rate = rate * own.rate
-        step = Step(rate, count, own.decay if self._decoupled else None)
+        decay = own.decay if self._decoupled else None
+        step = Step(rate, count, decay)
         rule = own.rule or self._rule
         slots = {slot: self._slot(variable, slot) for slot in rule.slots}
         shrunk = []

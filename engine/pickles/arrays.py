@@ -61,7 +61,8 @@ class Array(Unfinished):
             UnpicklingError: the state is of no array of numbers.
         """
         _, shape, dtype, fortran, raw = state
-        return _array(raw, dtype, shape, 'F' if fortran else 'C')
+        order = 'F' if fortran else 'C'
+        return _array(raw, dtype, shape, order)
 
 
 def _array(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
@@ -88,7 +89,10 @@ def _array(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
         raise UnpicklingError(f'an array {list(shape)} of {len(data)} bytes')
     if not data:
         return np.empty(shape, kind)
-    return np.frombuffer(data, kind).reshape(shape, order='F' if order == 'F' else 'C')
+    flat = np.frombuffer(data, kind)
+    if order == 'F':
+        return flat.reshape(shape, order='F')
+    return flat.reshape(shape)
 
 
 def _scalar(dtype: Any, raw: Any) -> int | float | bool:

@@ -199,12 +199,15 @@ def _cells(recipe: str, row: Row, reference: Row | None) -> list[Any]:
     for bits in (*[(one,) for one in BITS], BITS):
         values = list(row.top1(bits).values())
         pairs: list[float] = []
+        mean = None
         if reference is not None and row is not reference:
             pairs = row.minus(reference, bits)
+        if pairs:
+            mean = statistics.fmean(pairs)
         spreads.append(study_records.spread(values))
         differences.append(study_records.difference(pairs))
         numbers += [statistics.fmean(values), study_records.deviation(values)]
-        numbers += [statistics.fmean(pairs) if pairs else None, study_records.deviation(pairs)]
+        numbers += [mean, study_records.deviation(pairs)]
     compared = ' / '.join(filter(None, differences[: len(BITS)]))
     return [
         LABELS.get(recipe, recipe.replace('-', ', ')),

@@ -28,6 +28,7 @@ def table(found: Sequence[Choice]) -> Table:
         thresholds = None
         if policy is not None:
             thresholds = ' '.join(map(str, policy.thresholds))
+        device = choice.device if choice.ms is not None else None
         rows.append(
             (
                 choice.run,
@@ -36,7 +37,7 @@ def table(found: Sequence[Choice]) -> Table:
                 choice.top1,
                 choice.madds,
                 choice.ms,
-                choice.device if choice.ms is not None else None,
+                device,
                 choice.weight_bytes,
                 thresholds,
                 choice.conditions,

@@ -36,7 +36,10 @@ def measured_on(folder: Path, config: Mapping[str, Any], score: Score | None = N
     data = str(known.get('data') or '') if own or score is None else str(score.data)
     dataset = score.dataset if score is not None else None
     if not dataset:
-        dataset = dataset_of(known if own else {**_without_dataset(config), 'data': data})
+        fields = known
+        if not own:
+            fields = {**_without_dataset(config), 'data': data}
+        dataset = dataset_of(fields)
     parts = [dataset]
     if dataset in _UNNAMED:
         parts.append(_split(folder) or f'of {os.path.realpath(data)}')

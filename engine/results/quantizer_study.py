@@ -67,14 +67,11 @@ def rows(study: Study, default: str) -> list[Row]:
         reference = of_method.get(Pair(default, default, method.bits), [])
         times = [result.step_ms for result in results if result.step_ms is not None]
         files = [result.file_bytes for result in results if result.file_bytes is not None]
-        found.append(
-            Row(
-                sorted(tested, key=lambda result: result.seed),
-                [result for result in reference if result.scored == TEST and result.top1],
-                statistics.median(times) if times else None,
-                files[0] if files else None,
-            )
-        )
+        tested.sort(key=lambda result: result.seed)
+        compared = [result for result in reference if result.scored == TEST and result.top1]
+        step_ms = statistics.median(times) if times else None
+        file_bytes = files[0] if files else None
+        found.append(Row(tested, compared, step_ms, file_bytes))
     return sorted(found, key=lambda row: (-row.results[0].bits, -row.mean))
 
 
@@ -119,6 +116,7 @@ def _cells(row: Row, points: Sequence[str]) -> list[Any]:
     bits, label = f'W{first.bits}A{first.bits}', first.method.label
     if first.bits == FLOAT_BITS:
         bits, label = 'float', ''
+    difference = statistics.fmean(differences) if differences else None
     rates = dict.fromkeys(f'{result.rate:g}' for result in row.results)
     by_size = study_records.by_point(row.results)
     texts = [f'{by_size[point]:.1f}' for point in points if point in by_size]
@@ -133,7 +131,7 @@ def _cells(row: Row, points: Sequence[str]) -> list[Any]:
         first.activation,
         statistics.fmean(means),
         study_records.deviation(means),
-        statistics.fmean(differences) if differences else None,
+        difference,
         study_records.deviation(differences),
         *[by_size.get(point) for point in points],
         ', '.join(rates),

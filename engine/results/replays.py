@@ -81,7 +81,9 @@ class Replay:
         """By stage of a chain, the points that its answer is made of."""
         for last in range(len(points)):
             ran = tuple(points[: last + 1])
-            yield ran[-1:] if self._combine == chains.LAST else ran
+            if self._combine == chains.LAST:
+                ran = ran[-1:]
+            yield ran
 
     def _answered(self, ran: tuple[str, ...]) -> Iterator[tuple[slice, Answered]]:
         """Answers of the last of some stages, of some images at a time."""

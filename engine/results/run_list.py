@@ -152,7 +152,8 @@ def _trained(one: Listed) -> Listed:
         score = records.read_score(path)
         if score.bn == score.point and not score.point.startswith(ENSEMBLE):
             # Of a point that was trained, the best epoch is told.
-            scored.setdefault(score.point, 0.0 if trained else score.top1)
+            top1 = 0.0 if trained else score.top1
+            scored.setdefault(score.point, top1)
     epoch = int(rows[-1][history.EPOCH]) if rows else None
     if not scored:
         return dataclasses.replace(one, epoch=epoch)

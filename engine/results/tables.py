@@ -218,6 +218,7 @@ def read_row(
     elif score.point.endswith(DYNAMIC):
         # Which points the gate chose has not been recorded; together they cost more than any.
         madds = bit_ops = None
+    published = _published(config, score) if own else None
     return Row(
         run=run,
         qw=qw,
@@ -229,7 +230,7 @@ def read_row(
         top1=score.top1,
         top5=score.top5,
         images=score.images,
-        published=_published(config, score) if own else None,
+        published=published,
         bit_ops=bit_ops,
         ms=profiles.times_of(folder, device).get(score.point),
         conditions=measured_on(folder, config, score),

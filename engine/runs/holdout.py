@@ -55,7 +55,8 @@ def write(folder: Path, indices: np.ndarray, images: int, seed: int | None = Non
         UsageError: it cannot be written.
     """
     path = folder / FILE
-    values = {'indices': indices, 'images': images, 'seed': -1 if seed is None else seed}
+    number = -1 if seed is None else seed
+    values = {'indices': indices, 'images': images, 'seed': number}
     try:
         arrays.write(path, values)
     except OSError as error:

@@ -72,7 +72,8 @@ class Asked:
         if there.absolute:
             kept = {name: getattr(there, name) for name in MARKS if name not in self.given}
             config = config.replacing(absolute=True, **kept)
-        _check_same(there, config, path, (*FREE, DATA) if self.data_known else FREE)
+        free = (*FREE, DATA) if self.data_known else FREE
+        _check_same(there, config, path, free)
         if not self.prolong:
             _check_rate(there, config, step)
         return config

@@ -160,9 +160,8 @@ def _train_one(
     options = set(given)
     if args.threads is not None:
         options.add('operation_threads')
-    ready = preparing.prepare(
-        args, config, dataset, notes, logdir if lock is not None else None, given=options
-    )
+    own_folder = logdir if lock is not None else None
+    ready = preparing.prepare(args, config, dataset, notes, own_folder, given=options)
     dataset, identity = ready.dataset, ready.identity
     from engine.graph import sessions
     from engine.training import cluster, train
@@ -183,13 +182,17 @@ def _train_one(
     values = starting.starting_values(config) if worker.first else None
     known = logdir if resumes and worker.first else None
     taught = teachers.find(config, dataset.classes, folder=known, data_format=data_format)
+    teacher = None
+    contents = {'teacher': ''}
+    if taught is not None:
+        teacher = taught.teacher
+        contents['teacher'] = taught.record.digest
     run = Run(logdir)
     if worker.first:
         run = _open(config, logdir, action, dataset, ready.images, identity, options)
         run = dataclasses.replace(run, lock=lock)
         if taught is not None:
             taught.note(run)
-    contents = {'teacher': taught.record.digest if taught is not None else ''}
     if run.config is not None:
         config = config.replacing(operation_threads=run.config.operation_threads)
     run = dataclasses.replace(run, step=worker.start(config, dataset, run.step, contents))
@@ -215,7 +218,7 @@ def _train_one(
             data_format=data_format,
             threads=threads,
             worker=worker,
-            teacher=taught.teacher if taught is not None else None,
+            teacher=teacher,
             histograms=args.histograms,
         )
     return run.path, threads

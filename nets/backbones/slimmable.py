@@ -151,7 +151,8 @@ class MobileNetV1:
                     last = g == len(self.stages) - 1 and i == stage.layers - 1
                     x = b.end(_mix(b, x, width, outputs, last=last))
                     width = outputs
-        return _classifier(b, x, width, self.classes, self.dropout if wide else 0.0)
+        dropout = self.dropout if wide else 0.0
+        return _classifier(b, x, width, self.classes, dropout)
 
 
 class ResNet:
@@ -217,7 +218,8 @@ class ResNet:
                     x, width = self._block(b, x, width, g, index, stride=stride)
                     x = b.end(x)
         largest = isinstance(index, int) and index == self.largest
-        return _classifier(b, x, width, self.classes, self.dropout if largest else 0.0)
+        dropout = self.dropout if largest else 0.0
+        return _classifier(b, x, width, self.classes, dropout)
 
     def _width(self, g: int, index: Index, times: int = 1) -> Width:
         """Channels of group ``g``, ``times`` as many, at a width."""

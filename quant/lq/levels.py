@@ -145,7 +145,9 @@ def quantize(x: tf.Tensor, e: Encoder, *, collect: bool) -> tuple[tf.Tensor, tf.
     if e.rows is not None:
         masks = cells.masks(x, e.rows.edges)
         values = cells.of_masks(masks, e.rows.levels)
-        return values, _of_masks(x, e, e.rows, masks) if collect else None
+        if not collect:
+            return values, None
+        return values, _of_masks(x, e, e.rows, masks)
     if not collect:
         return cells.at_levels(x, e.grid.levels, e.edges), None
     return _by_number(x, e)

@@ -88,7 +88,10 @@ def configs(flags: Sequence[str]) -> dict[str, Config]:
 
 def ratio(costs: Mapping[str, Sequence[turns.Step]]) -> Ratio:
     """How often a joint step costs one of its precisions, round by round, see ``Ratio``."""
-    each = [[step.cpu_s for step in steps] for name, steps in costs.items() if name != JOINT]
+    each = []
+    for name, steps in costs.items():
+        if name != JOINT:
+            each.append([step.cpu_s for step in steps])
     means = np.mean(each, axis=0)  # [rounds]
     ratios = [step.cpu_s for step in costs[JOINT]] / means
     lower, median, upper = np.quantile(ratios, (0.25, 0.5, 0.75))

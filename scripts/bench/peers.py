@@ -118,6 +118,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         UsageError: a number is out of range, or a Python that was named lacks PyTorch.
     """
     p = parser('bench peers', f'{__doc__}\nFirst {INSTALL}')
+    multiplied = DTYPES if hardware.bfloat16() else DTYPES[:1]
     p.add_argument('--python', help='interpreter that has PyTorch')
     p.add_argument(
         '--size', type=int, default=224, help='the largest, a multiple of 7; default 224'
@@ -128,7 +129,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         '--dtypes',
         nargs='+',
         choices=DTYPES,
-        default=list(DTYPES if hardware.bfloat16() else DTYPES[:1]),
+        default=list(multiplied),
         help='default: both; f32 alone where the processor does not multiply bfloat16',
     )
     p.add_argument(

@@ -82,7 +82,8 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Config]:
     p.add_argument('--names', nargs='+', choices=specs.names(), help='default: all')
     p.add_argument('--quick', action='store_true', help='2 bits, few rounds')
     args, flags = p.parse_known_args(argv)
-    args.bits = args.bits or ([2] if args.quick else [2, 4, 8])
+    known_bits = [2] if args.quick else [2, 4, 8]
+    args.bits = args.bits or known_bits
     if args.rounds is None:
         args.rounds = 5 if args.quick else 21
     if args.rounds < 1 or not all(1 <= bits <= 8 for bits in args.bits):

@@ -117,7 +117,8 @@ def _rows(path: Path) -> list[Row]:
         raise UsageError(
             f'--data: {path}, line {reader.line_num}: {error}; a quote may be left open'
         ) from None
-    columns, start = _columns(path, cells[0][1] if cells else [])
+    first_row = cells[0][1] if cells else []
+    columns, start = _columns(path, first_row)
     found = []
     for number, row in cells[start:]:
         if not any(map(str.strip, row)):

@@ -21,7 +21,8 @@ from typing import Any
 from engine.errors import UsageError
 from engine.quantities import quantity
 from engine.results import choice_table, formats, profiles, selection
-from engine.results.selection import Choice, Limits
+from engine.results.choice import Choice
+from engine.results.selection import Limits
 from scripts import add_format, parser, status
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.config.config import Config
     from engine.deployment.cascade import Turn
     from engine.results.cascades import Cascade
-    from engine.results.selection import Choice
+    from engine.results.choice import Choice
 
 TENSORFLOW = 'tensorflow'
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from engine.config.config import Config
     from engine.deployment.cascade import Turn
     from engine.results.cascades import Cascade
+    from engine.results.choice import Choice
     from engine.results.exit_thresholds import Policy
-    from engine.results.selection import Choice
 
 # Bytes of a file: more than an ONNX file can have.
 LARGEST = 2**31
@@ -329,13 +329,13 @@ def within(
     Raises:
         UsageError: nothing was recorded, or nothing is within the budget.
     """
-    from engine.results import selection
+    from engine.results import choice, selection
 
     known = []
     for one in points:
         if one.top1 is not None and one.madds is not None:
             weight_bytes = one.weight_bytes if isinstance(one, PointText) else None
-            found = selection.Choice(file, one.point, one.top1, one.madds, weight_bytes)
+            found = choice.Choice(file, one.point, one.top1, one.madds, weight_bytes)
             if isinstance(one, BudgetText) and one.thresholds and sizes is not None:
                 policy = _policy(one, sizes[one.point], file)
                 found = dataclasses.replace(found, policy=policy)

@@ -10,7 +10,7 @@ from engine.deployment.cascade import Turn, one_by_one
 from engine.deployment.run_backend import RunBackend
 from engine.deployment.runtimes import REMEDY, load
 from engine.errors import UsageError
-from engine.results.selection import Choice
+from engine.results.choice import Choice
 from engine.runs.checkpoint import Checkpoint
 
 try:

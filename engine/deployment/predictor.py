@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from engine.deployment.cascade import Chain
     from engine.results.cascades import Cascade
     from engine.results.chains import Combination
-    from engine.results.selection import Choice
+    from engine.results.choice import Choice
 
 __all__ = ['Answer', 'Prediction', 'Predictor']
 

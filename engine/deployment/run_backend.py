@@ -13,6 +13,7 @@ from engine.importers import pytorch
 from engine.quantities import quantity
 from engine.results import selection
 from engine.results.cascades import Cascade
+from engine.results.choice import Choice
 from engine.runs import checkpoint, fingerprint
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
@@ -84,7 +85,7 @@ class RunBackend:
                 f'are weights={weights!r}; give a point'
             )
 
-    def _of_these_weights(self, found: Sequence[selection.Choice]) -> list[selection.Choice]:
+    def _of_these_weights(self, found: Sequence[Choice]) -> list[Choice]:
         """Choices without the cascades that were chosen for another checkpoint of the run."""
         identity = self.identity()
         kept = []
@@ -93,7 +94,7 @@ class RunBackend:
                 kept.append(choice)
         return kept
 
-    def _recorded(self, budget: str | float | None, ms: float | None) -> selection.Choice:
+    def _recorded(self, budget: str | float | None, ms: float | None) -> Choice:
         """The most accurate way to run that the run folder has recorded.
 
         Args:

@@ -19,7 +19,7 @@ from engine.deployment.stages import way_of
 from engine.deployment.tf_graph import graph_of, serving
 from engine.errors import UsageError
 from engine.graph import freeze
-from engine.results import selection
+from engine.results.choice import Choice
 from engine.runs.checkpoint import Checkpoint
 from nets.points import Point
 from quant import backend
@@ -110,7 +110,7 @@ class TensorFlowBackend(RunBackend):
         served = Served(trace.of_points(self._source, [name]), name, self._threads)
         return Way(preprocessing, functools.partial(served.predict, point))
 
-    def within(self, budget: str | float | None, ms: float | None = None) -> selection.Choice:
+    def within(self, budget: str | float | None, ms: float | None = None) -> Choice:
         """The most accurate recorded way to run within limits, exits and gates included."""
         return self._recorded(budget, ms)
 

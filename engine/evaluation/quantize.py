@@ -15,7 +15,7 @@ import numpy as np
 from engine.config.config import Config
 from engine.console import Progress
 from engine.errors import UsageError
-from engine.evaluation.calibrate import number_of, training_batches, training_data
+from engine.evaluation.training_images import number_of, training_batches, training_data
 from engine.graph.inference import InferenceModel
 from engine.importers import copying
 from engine.runs import checkpoint

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from engine.results.choice import Choice
 from engine.results.formats import Column, Table
-from engine.results.selection import Choice
 
 COLUMNS = (
     Column('run', 'run'),

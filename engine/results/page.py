@@ -32,9 +32,9 @@ from engine.results import (
     web_page,
 )
 from engine.results.accuracy_figure import COSTS
+from engine.results.choice import Choice
 from engine.results.exit_records import EARLY, WHOLE, Measured
 from engine.results.formats import Column, Table
-from engine.results.selection import Choice
 from engine.results.tables import Curve, Row, Run, rows_of
 from engine.runs import history
 

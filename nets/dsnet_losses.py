@@ -1,4 +1,4 @@
-"""What a DS-Net minimises: the terms of its two stages, by the names that training reports.
+"""Losses of a DS-Net: the terms of its two stages, by the names that training reports.
 
 Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258, and its published
 code.

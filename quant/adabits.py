@@ -214,7 +214,10 @@ def grid(bits: int, *, centred: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scale(y: tf.Tensor) -> tf.Tensor:
-    """What gives quantized weights the deviation of a layer that keeps that of its gradients."""
+    """Factor on quantized weights, a scalar, by which they have variance 1 / fan-out.
+
+    A layer of that variance keeps the deviation of the gradients that pass it.
+    """
     *window, _, outputs = y.shape.as_list()
     fan_out = math.prod(window) * outputs
     centred = y - tf.reduce_mean(y)

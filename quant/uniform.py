@@ -149,7 +149,7 @@ def nearest(
 
 
 def _level(whole: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None) -> tf.Tensor:
-    """What integers stand for."""
+    """Values of integers: steps from an offset."""
     if offset is None:
         return whole * step
     return whole * step + offset

@@ -110,7 +110,7 @@ class Plan(study_tasks.Plan[Form]):
         return parents + choices + self.form.seeds * of_seed
 
     def _of_seed(self, seed: int, chosen: str) -> Iterator[Task]:
-        """What is scored on the test set.
+        """Trainings of one seed that are scored on the test set.
 
         Args:
             seed: Of all these trainings.
@@ -176,7 +176,7 @@ def way_flags(way: str) -> tuple[str, ...]:
 
 
 def said(study: bits_study.Study) -> list[str]:
-    """What is to be said beside the tables."""
+    """Lines below the tables."""
     return ['', QUICK_IS_NOT] if study.form.get('seeds') == 1 else []
 
 

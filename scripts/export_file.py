@@ -105,7 +105,7 @@ def _texts(file: NativeFile, points: Sequence[str], form: str) -> texts.Texts:
 
 
 def _compared(exporter: OfProgram, path: Path, whole: Program, count: int) -> list[Comparison]:
-    """What every runtime answers to noise, beside the interpreter of the file it was made of.
+    """Compares answers of every runtime to noise with the interpreter's to the original file.
 
     Args:
         exporter: the form.

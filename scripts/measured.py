@@ -43,7 +43,7 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Measured(Part):
-    """What all files have.
+    """The part that all files have.
 
     Attributes:
         origin: Of the numbers.

@@ -46,6 +46,11 @@ def drawn(text: str, page: str) -> str:
     """
 
     def again(found: re.Match[str]) -> str:
+        """Draws one block anew.
+
+        Raises:
+            UsageError: nobody knows it.
+        """
         start, name, gap, _ = found.groups()
         try:
             content = page_tables.drawn(name)
@@ -57,7 +62,7 @@ def drawn(text: str, page: str) -> str:
 
 
 def curves() -> list[tables.Curve]:
-    """What the picture shows: each family at its fewest bits, RS-Nets in float, and a cascade."""
+    """Curves of the picture: each family at its fewest bits, RS-Nets in float, and a cascade."""
     runs = []
     for demo in page_tables.DEMOS:
         found = tables.read_table(measured.path_of(demo.name))

@@ -119,7 +119,13 @@ def measure(predictor: Any, side: int, batch: int, rounds: int) -> dict[str, dic
 
 
 def noise(count: int, side: int, channels: int) -> np.ndarray:
-    """Random images uint8 [count, side, side, channels], the same ones each time."""
+    """Random images uint8 [count, side, side, channels], the same ones each time.
+
+    Args:
+        count: of images.
+        side: of an image, pixels.
+        channels: of an image.
+    """
     rng = np.random.default_rng(0)
     return rng.integers(256, size=(count, side, side, channels), dtype=np.uint8)
 

@@ -160,7 +160,7 @@ def name_of(pair: Pair, seed: int, rate: float) -> str:
 
 
 def said(study: Study) -> list[str]:
-    """What is to be said beside the table."""
+    """Lines below the table."""
     if study.form.get('seeds') == 1 and len(study.form.get('rates', ())) == 1:
         return ['', QUICK_IS_NOT]
     return []

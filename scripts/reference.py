@@ -51,7 +51,7 @@ def scripts() -> list[str]:
 
 
 def help_of(name: str) -> str:
-    """What ``--help`` of a script prints."""
+    """Output of ``--help`` of a script."""
     module = importlib.import_module(f'scripts.{name}')
     printed = io.StringIO()
     wide = mock.patch.dict('os.environ', COLUMNS=WIDTH)

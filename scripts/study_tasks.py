@@ -130,7 +130,7 @@ class Plan(abc.ABC, Generic[AForm]):
 
 
 class Kind(NamedTuple):
-    """What tells one study from another.
+    """A kind of study, and how it differs from others.
 
     Attributes:
         name: As the command line has it, and of its picture.
@@ -239,7 +239,13 @@ def shown(kind: Kind, study: Study, style: str) -> str:
 
 
 def written(kind: Kind, study: Study, folder: Path) -> str:
-    """Writes the tables, and the picture where matplotlib is there, and says where they are."""
+    """Writes the tables, and the picture where matplotlib is there, and says where they are.
+
+    Args:
+        kind: Of the study.
+        study: Its records.
+        folder: Where they go.
+    """
     write_text(folder / 'table.md', shown(kind, study, 'markdown') + '\n')
     lines = []
     if figures.available():

@@ -1,4 +1,4 @@
-"""What is trained without ``--data``: the embedded set, at sizes and with a network that fit it."""
+"""The embedded set, which is trained without ``--data``, and sizes and a network that fit it."""
 
 from collections.abc import Mapping
 from typing import Any

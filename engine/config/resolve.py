@@ -201,7 +201,7 @@ def _inherited(loaded: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inherited_flags(values: Mapping[str, Any], asked: Collection[str]) -> str:
-    """What follows from the network that is loaded, as flags."""
+    """Flags that stand for what is taken from the network that is loaded."""
     flags = []
     for name in INHERITED:
         if name in values and name not in asked:

@@ -188,7 +188,7 @@ def _handed(part: Part, behind: Iterable[_Node], of_images: Collection[str]) -> 
 
 
 def _head(part: Part, nodes: list[_Node], wanted: Iterable[str]) -> Part:
-    """What stands before a choice.
+    """The part of a graph before a choice.
 
     Args:
         part: with the choice.

@@ -142,6 +142,11 @@ class Head:
     def rows(self, table: str, first: int, count: int) -> Any:
         """Records that follow one another.
 
+        Args:
+            table: name of the table.
+            first: number of the first.
+            count: how many.
+
         Raises:
             ValueError: there are not so many.
         """

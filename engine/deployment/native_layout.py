@@ -119,7 +119,7 @@ _VALUES = ('value', 'channels', 'exit')
 
 
 class Row(NamedTuple):
-    """What a file holds of an operation of a graph; tensors are numbers of results.
+    """The record of an operation of a graph; tensors are numbers of results.
 
     Attributes:
         fields: of the record, but for those of names and lists.
@@ -140,7 +140,7 @@ def part_fields(kind: type[Operation]) -> list[str]:
 
 
 def row(operation: Operation, tensors: Mapping[str, int]) -> Row:
-    """What a file holds of an operation, without its constants.
+    """The record of an operation, without its constants.
 
     Args:
         operation: of a program.

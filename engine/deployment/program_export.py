@@ -87,7 +87,12 @@ class OfProgram(Exporter):
         raise NotImplementedError(type(self).__name__)
 
     def _interpreted(self, views: Sequence[np.ndarray], number: int) -> np.ndarray:
-        """What the interpreter answers to the first images, see ``Runtime``."""
+        """Answers of the interpreter to the first images, see ``Runtime``.
+
+        Args:
+            views: images by view, [N, side, side, C] each.
+            number: of the point.
+        """
         point = list(self._program.points)[number]
         some = [view[:INTERPRETED] for view in views]
         return np.concatenate(interpreter.answers(self._program, point, *some), axis=1)

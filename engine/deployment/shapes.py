@@ -116,7 +116,13 @@ class Shapes:
         return float(values.min()), float(values.max()), bool(whole)
 
     def is_whole(self, part: Part, low: int, high: int) -> bool:
-        """Whether a constant has whole numbers within limits."""
+        """Whether a constant has whole numbers within limits.
+
+        Args:
+            part: the constant.
+            low: least number.
+            high: largest number.
+        """
         least, most, whole = self._limits(part.name)
         return whole and low <= least and most <= high
 
@@ -260,6 +266,16 @@ def _of_integers(rule: Any) -> Any:
     """The rule of a layer of whole numbers, from that of the layer in float."""
 
     def checked(shapes: Shapes, operation: Any, x: Tensor) -> Tensor:
+        """The result, of inputs and kernels that are whole numbers of 8 bits.
+
+        Args:
+            shapes: of the point.
+            operation: a layer of whole numbers.
+            x: its input.
+
+        Raises:
+            ValueError: they are not, or their sums do not fit into 32 bits.
+        """
         if not x.whole:
             raise ValueError('reads what are no whole numbers of 8 bits')
         if not shapes.is_whole(operation.kernel, -128, 127):

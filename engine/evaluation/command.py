@@ -144,7 +144,7 @@ def _check_cascade(args: argparse.Namespace) -> None:
 
 
 class _Network(NamedTuple):
-    """What is evaluated, before it has values.
+    """A network that is going to be evaluated, before it has values.
 
     Attributes:
         model: makes its graphs.

@@ -1,4 +1,4 @@
-"""What ``--eval`` is about: a checkpoint, its configuration and data, and the machine for them.
+"""Subject of ``--eval``: a checkpoint, its configuration and data, and the machine for them.
 
 All three are as the run recorded them and as flags change them.
 """
@@ -102,6 +102,11 @@ def _check_sampling(args: argparse.Namespace, config: Config) -> None:
 
 def identity(config: Config, dataset: Dataset, source: 'Checkpoint') -> Identity:
     """The identity of the data that are going to be scored.
+
+    Args:
+        config: of the evaluation.
+        dataset: that is scored.
+        source: the checkpoint, whose run may have recorded another identity.
 
     Raises:
         UsageError: they lie where the run's data were, and are others.

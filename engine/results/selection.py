@@ -195,7 +195,7 @@ def best(found: Sequence[Choice], limits: Limits) -> Choice:
 
 
 def _work(choice: Choice) -> tuple[float, float]:
-    """What a choice costs: of precisions of one point, fewer bits are cheaper."""
+    """Cost by which choices are ordered: of precisions of one point, fewer bits are cheaper."""
     return choice.madds, choice.bit_ops or 0.0
 
 

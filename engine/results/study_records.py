@@ -110,7 +110,7 @@ def write(path: Path, study: Study) -> None:
 
 
 def failures(study: Study) -> list[str]:
-    """What did not come to its end, and why."""
+    """Lines about trainings that did not come to their end, and why."""
     return [f'* {result.task}: {result.failed}' for result in study.results if result.failed]
 
 
@@ -126,6 +126,11 @@ def spread(values: Sequence[float]) -> str:
 
 def spread_text(mean: float, deviation: float | None, digits: int) -> str:
     """A mean, and the deviation where there is one.
+
+    Args:
+        mean: of some values.
+        deviation: of them; None of a single one.
+        digits: behind the point.
 
     >>> spread_text(91.25, 0.5, 1), spread_text(91.25, None, 2)
     ('91.2 ±0.5', '91.25')

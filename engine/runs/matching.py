@@ -1,4 +1,4 @@
-"""What a graph takes from a checkpoint, and what is said when one does not fit the other."""
+"""Takes values for a graph from a checkpoint, and says why where one does not fit the other."""
 
 from __future__ import annotations
 

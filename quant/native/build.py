@@ -97,7 +97,7 @@ def _compiled(command: str, folder: Path, flags: list[str]) -> list[str]:
 
 
 def _run(command: list[str]) -> str:
-    """What a command prints."""
+    """Runs a command, and returns what it prints."""
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return done.stdout
 

@@ -63,7 +63,7 @@ class Widths:
         return '\n'.join(lines)
 
     def _of_sizes(self, evaluation: Evaluation) -> list[str]:
-        """What is said of all sizes, at one precision."""
+        """Lines about the gates of all sizes, at one precision."""
         net = evaluation.model.net
         lines = []
         for size, name in zip(net.sizes, net.accumulator_names):

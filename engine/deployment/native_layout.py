@@ -15,7 +15,7 @@ import numpy as np
 from engine.deployment import program
 from engine.deployment.choices import Choose, Confident, Largest, Number, Probabilities
 from engine.deployment.program import Operation, Part
-from engine.deployment.shapes import Tensor
+from engine.deployment.shape_rules import Tensor
 
 MAGIC = b'\x89LQN\r\n\x1a\n'
 VERSION = 1

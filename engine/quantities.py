@@ -32,7 +32,7 @@ def counted(count: int, noun: str) -> str:
     """A number of things in words.
 
     Args:
-        count: of them.
+        count: how many.
         noun: what one of them is called.
 
     >>> counted(1, 'training image'), counted(0, 'image'), counted(2, 'class')

@@ -36,7 +36,7 @@ def serves(spec: str, bits: int, half: str) -> bool:
 
     Args:
         spec: of the quantizer, without bits.
-        bits: of it.
+        bits: of a quantized value.
         half: ``weight`` or ``activation``.
     """
     try:

@@ -283,8 +283,8 @@ def completed_views(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
     """Options about views of which flags give a part; the rest of them follows from defaults.
 
     Args:
-        given: options by name.
-        defaults: likewise.
+        given: options by name, as flags set them.
+        defaults: of the options that flags leave open, by name.
 
     Raises:
         UsageError: a part is no such thing.

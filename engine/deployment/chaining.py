@@ -158,7 +158,7 @@ class _Chain:
 
         Args:
             stage: number of the latest.
-            logits: of it.
+            logits: of the latest stage.
         """
         place = f'{STAGE}{stage}'
         own = self._then(Probabilities(f'{place}/own', logits))

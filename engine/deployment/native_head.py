@@ -28,7 +28,7 @@ class Head:
         bytes: of the whole file.
         sections: place, bytes, checksum and bits of each.
         points: records of the points.
-        names: of these.
+        names: of the points.
         texts: that the file carries, by name.
 
     Raises:

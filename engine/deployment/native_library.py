@@ -39,7 +39,7 @@ class PointOfFile(NamedTuple):
     Attributes:
         name: its spelling.
         sides: of the images that it takes, one for each view.
-        channels: of these.
+        channels: of these images.
         choices: numbers that say what was executed.
         here: whether the part of the file that it needs is here.
     """

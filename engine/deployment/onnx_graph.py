@@ -167,7 +167,7 @@ class OnnxGraph(OnnxNodes):
         """Name of what all of the file reads, added where it is first asked for.
 
         Args:
-            name: of it.
+            name: under which it is found again.
             add: adds its nodes, whose names start with that name; returns the name of its tensor.
         """
         if name not in self._once:

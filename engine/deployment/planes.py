@@ -63,7 +63,7 @@ class Shared(NamedTuple):
 
     Attributes:
         codes: uint8 of the kernels' shape, those of the finest kernel.
-        bits: of these.
+        bits: of the finest codes.
         tables: levels [L, C] float32 by name of the kernel, which takes the first planes.
     """
 

@@ -61,8 +61,8 @@ def _reads(row: Row, place: Path) -> list[tuple[str, Path]]:
     """Results that an operation reads, and where it does.
 
     Args:
-        row: the operation.
-        place: of it.
+        row: the operation at every point.
+        place: where the operation stands.
     """
     first: Any = row[0]
     if isinstance(first, Choose):

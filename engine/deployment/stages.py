@@ -197,7 +197,7 @@ class Queue:
 
         Args:
             k: number of the stage.
-            feeds: of it.
+            feeds: what the stage takes, for the images that are left.
             numbers: of the images, in the order in which they came.
             maps: that the stage reads, of these images.
         """

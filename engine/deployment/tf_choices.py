@@ -97,7 +97,7 @@ class Rows:
 
         Args:
             x: of all images.
-            y: of these.
+            y: of those that were taken.
             in_place: whether the memory of ``x`` is written over, after all that reads it so far.
         """
         y = tf.strided_slice(y, [0], self._count)

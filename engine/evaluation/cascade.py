@@ -180,7 +180,7 @@ def _measured(way: Way, answers: Left, labels: np.ndarray, seconds: float) -> Me
 
     Args:
         way: that was run.
-        answers: of it.
+        answers: that it gave.
         labels: [N], the right classes.
         seconds: that it took.
     """

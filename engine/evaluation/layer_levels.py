@@ -139,7 +139,7 @@ class _Sample:
 
     Args:
         tower: of the quantizer.
-        scope: of it.
+        scope: variable scope of the quantizer.
         reading: what it reads.
     """
 

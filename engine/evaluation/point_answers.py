@@ -81,8 +81,8 @@ def _answers(chain: Chain, dataset: Dataset, images: Source, name: str, threads:
     Args:
         chain: of all points.
         dataset: that has the images.
-        images: the images.
-        name: of them.
+        images: that are answered.
+        name: of these images, on the progress bar.
         threads: decoding threads.
 
     Raises:

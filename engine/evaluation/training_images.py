@@ -93,7 +93,7 @@ def _check_number(flag: str, value: int, dataset: Dataset) -> None:
 
     Args:
         flag: that asks.
-        value: of it.
+        value: number of images that it asks for.
         dataset: the data.
 
     Raises:

@@ -82,7 +82,7 @@ def curve(spec: str, what: str, inputs: str = 'relu') -> Curve:
     """A quantizer as a function.
 
     Args:
-        spec: of it.
+        spec: of the quantizer.
         what: ``weights`` or ``activations``.
         inputs: of ``INPUTS``, what comes before activations.
 

@@ -36,7 +36,7 @@ class Layer(NamedTuple):
 
     Attributes:
         scope: variable scope of the quantizer.
-        spec: of it.
+        spec: of the quantizer.
         what: ``weights`` or ``activations``.
         values: [N, C] some of them, channels last.
         levels: [L, C] ascending, or [L, 1].

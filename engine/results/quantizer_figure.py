@@ -53,7 +53,7 @@ class Curve(NamedTuple):
     """A quantizer on typical values.
 
     Attributes:
-        spec: of it.
+        spec: of the quantizer.
         what: ``weights`` or ``activations``.
         channels: a function per grid: one, or one for each channel that has its own.
         limits: of the values to show.

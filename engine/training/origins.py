@@ -117,7 +117,7 @@ def _origin(name: str, state: State, lender: str, source: Checkpoint, config: Co
     """Where a variable starts.
 
     Args:
-        name: of it.
+        name: of the variable.
         state: its declaration.
         lender: name of the variable of the checkpoint that stands for it; empty without one.
         source: the checkpoint.

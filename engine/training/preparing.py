@@ -26,7 +26,7 @@ class Prepared:
     Attributes:
         config: with which it does, as far as the folder knows it; else as asked for.
         dataset: its data, without the images that are set aside.
-        identity: of these.
+        identity: of the data.
         images: training images, with those that are set aside.
         goes_on: whether the folder holds a run already.
     """

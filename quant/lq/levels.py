@@ -173,7 +173,7 @@ def _of_masks(x: tf.Tensor, e: Encoder, rows: Rows, masks: Sequence[tf.Tensor]) 
     Args:
         x: what was encoded.
         e: levels and thresholds.
-        rows: of them.
+        rows: of these levels and thresholds.
         masks: whether each x lies above a threshold.
     """
     shape = e.grid.thresholds.shape

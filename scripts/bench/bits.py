@@ -31,10 +31,10 @@ HEADERS = ('step', 'CPU s', 'wall s', 'MB', 'ops')
 
 
 class Ratio(NamedTuple):
-    """CPU of a joint step over the mean of those of its precisions, of the rounds.
+    """CPU of a joint step over the mean of those of its precisions, by rounds.
 
     Attributes:
-        median: of them.
+        median: of the rounds.
         lower, upper: between which the middle half lies.
     """
 

@@ -57,7 +57,7 @@ class Case(NamedTuple):
     """A quantizer in one of its uses.
 
     Attributes:
-        spec: of it.
+        spec: of the quantizer.
         what: ``weights`` or ``activations``.
     """
 

@@ -125,14 +125,26 @@ def _flip(w: OnnxGraph, row: Sequence[Operation]) -> None:
 
 
 def _resize(w: OnnxGraph, row: Sequence[program.Resize]) -> None:
-    """Rows of pixels, then columns: of a matrix that is mostly zero, the blocks that are not."""
+    """Rows of pixels, then columns: taken, where every one is one of the image, or averaged."""
     matrices = w.values(row, 'shares')
     chosen = [chosen_pixels(matrix) for matrix in matrices]
-    if all(one is not None for one in chosen):
-        pixels = w.cut([one for one in chosen if one is not None], f'{w.place}/pixels')
-        lines = w.node('Gather', [w.x(row), pixels], f'{w.place}/lines', axis=2)
-        w.add('Gather', row, [lines, pixels], axis=3)
+    taken = [one for one in chosen if one is not None]
+    if len(taken) < len(chosen):
+        _average(w, row, matrices)
         return
+    pixels = w.cut(taken, f'{w.place}/pixels')
+    lines = w.node('Gather', [w.x(row), pixels], f'{w.place}/lines', axis=2)
+    w.add('Gather', row, [lines, pixels], axis=3)
+
+
+def _average(w: OnnxGraph, row: Sequence[program.Resize], matrices: Sequence[np.ndarray]) -> None:
+    """Products of the image with a matrix that is mostly zero: of the blocks that are not.
+
+    Args:
+        w: the file.
+        row: the operation at every point.
+        matrices: [side after, side before] by point, shares of pixels.
+    """
     found = [blocks(matrix) for matrix in matrices]
     shares = w.cut([one.shares for one in found], f'{w.place}/shares')  # [G, rows, pixels]
     pixels = ''

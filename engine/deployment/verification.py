@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from engine.console import followed
 from engine.data import classes
 from engine.data.datasets import open_dataset
 from engine.deployment import chaining
-from engine.deployment.forms import Exporter
+from engine.deployment.forms import Exporter, Runtime
 from engine.deployment.texts import VerifiedText
 from engine.errors import UsageError
 from engine.graph import freeze
@@ -185,6 +185,33 @@ def compare(
             choices = evaluations[number].choices
             staged = exporter.cascade is not None
             found[number, name] = Comparison(name, point, choices, staged)
+    _answer(evaluations, runtimes, given, found)
+    for number, evaluation in enumerate(evaluations):
+        image = evaluation.views([given.read(0)])
+        timed = {}
+        for name, run in runtimes.items():
+            # The interpreter is slow, and took a few of them.
+            if found[number, name].images == given.total:
+                timed[name] = functools.partial(run, image, number)
+        for name, seconds in timing.median_seconds(timed, ROUNDS).items():
+            found[number, name].seconds = seconds
+    return list(found.values())
+
+
+def _answer(
+    evaluations: Sequence['_Evaluation | _Stages'],
+    runtimes: Mapping[str, Runtime],
+    given: Images,
+    found: Mapping[tuple[int, str], Comparison],
+) -> None:
+    """Adds the answers to all images, a batch at a time.
+
+    Args:
+        evaluations: by point.
+        runtimes: by name.
+        given: images.
+        found: comparisons by number of the point and name of the runtime, which are added to.
+    """
     starts = range(0, given.total, BATCH)
     for start in followed(starts, 'verifying', len(starts), 'batches', delay=1):
         numbers = range(start, min(start + BATCH, given.total))
@@ -201,16 +228,6 @@ def compare(
                 # A slow runtime takes the first images of a batch.
                 some = slice(len(answers))
                 one.add(answers, expected[some], labels[some])
-    for number, evaluation in enumerate(evaluations):
-        image = evaluation.views([given.read(0)])
-        timed = {}
-        for name, run in runtimes.items():
-            # The interpreter is slow, and took a few of them.
-            if found[number, name].images == given.total:
-                timed[name] = functools.partial(run, image, number)
-        for name, seconds in timing.median_seconds(timed, ROUNDS).items():
-            found[number, name].seconds = seconds
-    return list(found.values())
 
 
 class _Evaluation:

@@ -197,7 +197,9 @@ def line_gradient(
     lowers: tf.Tensor,
     scales: tf.Tensor,
 ) -> LineGradient:
-    """What comes through is upstream times slope times the second scale.
+    """Computes the gradients of a line with a slope in each cell in one pass.
+
+    What comes through, in ``LineGradient``, is upstream times slope times the second scale.
 
     Args:
         upstream: float32, of ``y``.

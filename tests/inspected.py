@@ -1,4 +1,8 @@
-"""Networks that tests look at without running them: each is built once for a configuration."""
+"""Networks that tests look at without running them: each is built once for a configuration.
+
+A test of what ``inspect`` and ``starting_values`` do themselves calls ``INSPECT`` and
+``STARTING_VALUES`` of a model.
+"""
 
 from engine.graph.inference import InferenceModel
 from nets.backbones import resnet, slimmable

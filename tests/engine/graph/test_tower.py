@@ -7,6 +7,7 @@ from tensorpack.tfutils.tower import TowerContext
 from engine.config.config import Config
 from engine.graph.tower import Model
 from quant.backend import tf
+from tests.inspected import STARTING_VALUES
 
 SMALL = {
     'arch': 'resnet8',
@@ -159,7 +160,7 @@ def test_inputs(resize, sides):
 )
 def test_starting_values_are_those_of_the_seed(net):
     first, again, other = (
-        Model(Config.from_values(**net, seed=seed), data_format='NHWC').starting_values()
+        STARTING_VALUES(Model(Config.from_values(**net, seed=seed), data_format='NHWC'))
         for seed in (1, 1, 2)
     )
     assert first.keys() == again.keys() == other.keys()

@@ -283,7 +283,7 @@ def step() -> Finding:
     from engine.training import measuring
 
     config, dataset, _ = resolve(STEP)
-    data_format, threads = hardware.prepare(config, dataset, asked=False)
+    data_format, threads = hardware.prepare(config, dataset)
     config = sessions.settled(config)
     found = measuring.measure(config, dataset, {}, data_format=data_format, threads=threads)
     speed = config.batch_size / found.step_seconds

@@ -1,5 +1,6 @@
 """Hardware for a run: GPUs, the data format they take, bfloat16, decoding threads."""
 
+import argparse
 import os
 from pathlib import Path
 
@@ -75,10 +76,8 @@ def native_format() -> str:
 def prepare(
     config: Config,
     dataset: Dataset,
+    args: argparse.Namespace | None = None,
     *,
-    asked: bool,
-    data_format: str | None = None,
-    threads: int | None = None,
     exact: bool = False,
 ) -> tuple[str, int]:
     """Chooses the visible GPUs, so nothing may have touched one before, and threads.
@@ -86,9 +85,8 @@ def prepare(
     Args:
         config: of the run, with the GPUs.
         dataset: small images of the embedded kind take one thread by default.
-        asked: whether ``--gpu`` was given; if not, all GPUs stay visible.
-        data_format: asked for, ``NHWC`` or ``NCHW``.
-        threads: decoding threads asked for.
+        args: flags of the command: ``--data_format``, ``--threads``, and ``--gpu``, without which
+            all GPUs stay visible. None has none of them.
         exact: see ``quant.backend.exact``.
 
     Returns:
@@ -97,6 +95,11 @@ def prepare(
     Raises:
         UsageError: there are fewer GPUs, or the data format needs one.
     """
+    asked = False
+    data_format, threads = None, None
+    if args is not None:
+        asked = args.gpu is not None
+        data_format, threads = args.data_format, args.threads
     ids = ','.join(map(str, config.gpu))
     if asked:
         os.environ['CUDA_VISIBLE_DEVICES'] = ids

@@ -208,12 +208,5 @@ def prepared(args: argparse.Namespace, config: Config, dataset: Dataset) -> tupl
     """
     from engine.graph import sessions
 
-    data_format, threads = hardware.prepare(
-        config,
-        dataset,
-        asked=args.gpu is not None,
-        data_format=args.data_format,
-        threads=args.threads,
-        exact=True,
-    )
+    data_format, threads = hardware.prepare(config, dataset, args, exact=True)
     return sessions.begun(config, args.threads), data_format, threads

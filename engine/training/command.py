@@ -166,13 +166,7 @@ def _train_one(
     from engine.graph import sessions
     from engine.training import cluster, train
 
-    data_format, threads = hardware.prepare(
-        config,
-        dataset,
-        asked=args.gpu is not None,
-        data_format=args.data_format,
-        threads=args.threads,
-    )
+    data_format, threads = hardware.prepare(config, dataset, args)
     config = sessions.settled(config, args.threads)
     # A run that goes on has its own number.
     sessions.begun(ready.config, args.threads)

@@ -60,13 +60,7 @@ def _show(
     from engine.graph import sessions
     from engine.graph.inference import InferenceModel
 
-    data_format, threads = hardware.prepare(
-        config,
-        dataset,
-        asked=args.gpu is not None,
-        data_format=args.data_format,
-        threads=args.threads,
-    )
+    data_format, threads = hardware.prepare(config, dataset, args)
     config = sessions.begun(ready.config, args.threads)
     starting.check_parts(config)
     values = starting.starting_values(config) if before is None else None

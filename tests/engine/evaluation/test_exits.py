@@ -62,7 +62,9 @@ def written(dataset, scored, tmp_path_factory):
     model, values, _ = network('float')
     folder = tmp_path_factory.mktemp('report')
     evaluation = Evaluation(model, *scored, folder, values, dataset, threads=0)
-    return folder, exits.Exits().report(evaluation)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exits, 'ROUNDS', 1)
+        return folder, exits.Exits().report(evaluation)
 
 
 def test_answers_are_kept_by_image_and_point(scored, dataset):

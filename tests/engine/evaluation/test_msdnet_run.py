@@ -71,6 +71,7 @@ def evaluated(trained):
     before = records(run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exits, 'draw', lambda *_: [])
+        patch.setattr(exits, 'ROUNDS', 1)
         main('--eval', '-ec', run, '--threads', '0')
     return run, before, records(run)
 

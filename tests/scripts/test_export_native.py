@@ -254,7 +254,8 @@ def refine_in_c(library, tmp_path_factory):
     if not shutil.which('make') or not shutil.which('cc') or not native_library.path().exists():
         pytest.skip('there is no make or no C compiler')
     folder = tmp_path_factory.mktemp('build')
-    settings = [f'BUILD={folder}', f'LIBRARY={native_library.path()}', 'CFLAGS=-O0']
+    settings = [f'BUILD={folder}', f'PYTHON={sys.executable}', 'CFLAGS=-O0']
+    settings.append(f'LIBRARY={native_library.path()}')
     done = subprocess.run(
         ['make', '-C', ROOT / 'examples' / 'c', *settings, folder / 'refine'],
         capture_output=True,

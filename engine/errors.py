@@ -1,11 +1,30 @@
 """Exceptions that the command line turns into an exit status and a message without a traceback."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UsageError(ValueError):
     """Bad input, status 2.
 
     The message names the flag or file, the value given, and what would be right.
     """
+
+
+@contextlib.contextmanager
+def prefixed(text: str) -> Iterator[None]:
+    """A block whose errors begin with a text: what reads a file does not know which flag named it.
+
+    Args:
+        text: to put in front.
+
+    Raises:
+        UsageError: as the block did.
+    """
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f'{text}{error}') from error
 
 
 # Characters of a message: what is longer quotes something that no one would read to its end.

@@ -1,8 +1,7 @@
 """Where a training starts: what ``--load`` gives to each variable, and what starts afresh."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from engine.config.config import Config, read_config
 from engine.config.resolve import INHERITED, with_activations
-from engine.errors import UsageError
+from engine.errors import UsageError, prefixed
 from engine.files import nearby
 from engine.graph.inference import InferenceModel
 from engine.importers import pytorch
@@ -43,23 +42,10 @@ def described(given: Mapping[str, Any], *, first: bool = True) -> Config | None:
     if not first and not Path(load).exists() and not Path(f'{load}.index').exists():
         return None
     if pytorch.is_file(load):
-        with _named():
+        with prefixed('--load '):
             return pytorch.describe(load, given.get('arch'), given.get('sizes', ()))
     record = Path(checkpoint.find(load, None, '--load')).parent / CONFIG
     return read_config(record) if record.exists() else None
-
-
-@contextlib.contextmanager
-def _named() -> Iterator[None]:
-    """A block whose errors about a file name the flag too.
-
-    Raises:
-        UsageError: as the block did, with the flag in front.
-    """
-    try:
-        yield
-    except UsageError as error:
-        raise UsageError(f'--load {error}') from error
 
 
 def starting_values(config: Config) -> dict[str, np.ndarray] | None:
@@ -109,7 +95,7 @@ def read(config: Config) -> Checkpoint:
     assert config.load is not None
     place = nearby(config.load)
     if pytorch.is_file(place):
-        with _named():
+        with prefixed('--load '):
             return pytorch.read_fitting(place, config.arch, config.sizes)
     source = checkpoint.read(checkpoint.find(place, None, '--load'), flag='--load')
     if source.config is not None:

@@ -1,8 +1,7 @@
 """The network that ``--teacher`` names: found, compared with what a run began with, recorded."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from engine.config.config import Config
 from engine.data.classes import differences
-from engine.errors import UsageError
+from engine.errors import UsageError, prefixed
 from engine.files import nearby, read_json, write_json
 from engine.importers import pytorch
 from engine.optimization import teaching
@@ -72,7 +71,7 @@ def check_there(config: Config) -> None:
             'train_log/RUN, RUN/model-625 or RUN:s224'
         )
     if pytorch.is_file(path):
-        with _named(asked):
+        with prefixed(f'--teacher {asked}: '):
             pytorch.describe(path, None, ())
 
 
@@ -100,7 +99,7 @@ def find(
     there = _recorded(folder)
     asked = nearby(config.teacher)
     path, point = _split(asked)
-    with _named(asked):
+    with prefixed(f'--teacher {asked}: '):
         source = _read(path, there)
         name = _point(source, point)
         columns = _columns(source, config, classes)
@@ -115,22 +114,6 @@ def find(
     said = f'{source.prefix} at {name}'
     print(f'teacher {said}: {config.teacher_weight:g} of the loss, labels {config.label_weight:g}')
     return Found(found, record)
-
-
-@contextlib.contextmanager
-def _named(asked: str) -> Iterator[None]:
-    """A block whose errors name the flag.
-
-    Args:
-        asked: its value.
-
-    Raises:
-        UsageError: as the block did, with the flag in front.
-    """
-    try:
-        yield
-    except UsageError as error:
-        raise UsageError(f'--teacher {asked}: {error}') from error
 
 
 def _split(text: str) -> tuple[str, Point | None]:

@@ -28,13 +28,14 @@ class Clipping {
     return everywhere_ ? found : choose(inside, found, zero);
   }
 
-  void flush(Totals&, double* table) {
+  // To be called after at most kFlush rows.
+  void flush(double* table) {
     double sums[W] = {};
     of_clip_.flush(sums);
     for (int lane = 0; lane < W; ++lane) table[0] += sums[lane];
   }
 
-  static int bits() { return 0; }
+  void finish(double*) {}
 
  private:
   F clip_, low_, steps_;
@@ -46,13 +47,14 @@ class Clipping {
 class Climbing {
  public:
   explicit Climbing(const Line& call)
-      : bits_(bits_for(call.count)),
+      : count_(call.count),
         slopes_(table(call, call.slopes), 0, 1),
         lowers_(table(call, call.lowers), 0, 1),
-        own_(multiplied(lane_numbers(), pairs_of_lane(bits_))),
+        own_(multiplied(lane_numbers(), pairs_of_lane(bits_for(call.count)))),
         scale1_(set(call.scale1)),
         scale2_(set(call.scale2)),
-        cells_(bits_) {}
+        cells_(bits_for(call.count)),
+        totals_(bits_for(call.count)) {}
 
   inline F toward_x(F upstream, F x, F y) {
     const Tree slopes = slopes_[0];
@@ -65,8 +67,8 @@ class Climbing {
     return through * scale1_;
   }
 
-  // Sums of what comes through and of its turns by cell are in the totals.
-  void flush(Totals& totals, double* table) {
+  // To be called after at most kFlush rows; cells add up over more.
+  void flush(double* table) {
     double first[W] = {}, second[W] = {};
     of_scale1_.flush(first);
     of_scale2_.flush(second);
@@ -74,10 +76,21 @@ class Climbing {
       table[0] += first[lane];
       table[1] += second[lane];
     }
-    cells_.flush(totals);
+    if (++flushes_ % (kLongFlush / kFlush) == 0) cells_.flush(totals_);
   }
 
-  int bits() const { return bits_; }
+  // Sums by cell of what comes through, and of that times what was climbed.
+  void finish(double* table) {
+    cells_.flush(totals_);
+    double* sums = table + 2;
+    double* turned = sums + count_ + 1;
+    for (int k = 0; k <= count_; ++k) {
+      for (int lane = 0; lane < W; ++lane) {
+        sums[k] += totals_.sum(lane, k);
+        turned[k] += totals_.count(lane, k);
+      }
+    }
+  }
 
  private:
   static Encoding table(const Line& call, const float* levels) {
@@ -89,19 +102,21 @@ class Climbing {
     return found;
   }
 
-  int bits_;
+  int count_;
   Trees slopes_, lowers_;
   I own_;
   F scale1_, scale2_;
   Cells<false> cells_;
+  Totals totals_;
   Sum of_scale1_, of_scale2_;
+  int64_t flushes_ = 0;
 };
 
 // Gradients of all values of a part; those of a last vector that is not full are padded by zeros,
 // whose gradient is zero.
 template <class Rule>
 void gradients(Rule& rule, int64_t size, const float* upstream, const float* x, const float* y,
-               float* toward_x, Totals& totals, double* table) {
+               float* toward_x, double* table) {
   const int64_t whole = size / W * W;
   const int64_t together = kFlush * W;
   for (int64_t begin = 0; begin < whole; begin += together) {
@@ -109,39 +124,31 @@ void gradients(Rule& rule, int64_t size, const float* upstream, const float* x, 
     for (int64_t i = begin; i < end; i += W) {
       store(toward_x + i, rule.toward_x(load(upstream + i), load(x + i), load(y + i)));
     }
-    rule.flush(totals, table);
+    rule.flush(table);
   }
   const int64_t rest = size - whole;
-  if (!rest) return;
-  float padded[3][W] = {}, found[W];
-  std::memcpy(padded[0], upstream + whole, rest * sizeof(float));
-  std::memcpy(padded[1], x + whole, rest * sizeof(float));
-  std::memcpy(padded[2], y + whole, rest * sizeof(float));
-  store(found, rule.toward_x(load(padded[0]), load(padded[1]), load(padded[2])));
-  std::memcpy(toward_x + whole, found, rest * sizeof(float));
-  rule.flush(totals, table);
+  if (rest) {
+    float padded[3][W] = {}, found[W];
+    std::memcpy(padded[0], upstream + whole, rest * sizeof(float));
+    std::memcpy(padded[1], x + whole, rest * sizeof(float));
+    std::memcpy(padded[2], y + whole, rest * sizeof(float));
+    store(found, rule.toward_x(load(padded[0]), load(padded[1]), load(padded[2])));
+    std::memcpy(toward_x + whole, found, rest * sizeof(float));
+    rule.flush(table);
+  }
+  rule.finish(table);
 }
 
 void clip_gradient(const Clip& call, int64_t size, const float* upstream, const float* x,
                    const float* y, float* toward_x, double* table) {
   Clipping rule(call);
-  Totals none(0);
-  gradients(rule, size, upstream, x, y, toward_x, none, table);
+  gradients(rule, size, upstream, x, y, toward_x, table);
 }
 
 void line_gradient(const Line& call, int64_t size, const float* upstream, const float* x,
                    const float* y, float* toward_x, double* table) {
   Climbing rule(call);
-  Totals totals(rule.bits());
-  gradients(rule, size, upstream, x, y, toward_x, totals, table);
-  double* sums = table + 2;
-  double* turned = sums + call.count + 1;
-  for (int k = 0; k <= call.count; ++k) {
-    for (int lane = 0; lane < W; ++lane) {
-      sums[k] += totals.sum(lane, k);
-      turned[k] += totals.count(lane, k);
-    }
-  }
+  gradients(rule, size, upstream, x, y, toward_x, table);
 }
 
 }  // namespace

@@ -312,6 +312,20 @@ def test_quantizers_are_as_of_plain_operations(spec, half, kind, run):
 
 
 @built
+@pytest.mark.parametrize('spec', ['n2uq(bits=2)', 'n2uq(bits=7)', 'apot(bits=4)'])
+def test_gradients_of_several_parts_of_a_tensor(spec, kernels, run):
+    """More values than are added up as float numbers; the last vector is not full."""
+    x = np.random.default_rng(2).normal(size=[50, 1003]).astype('float32')
+    plain, ours = both_ways(spec, 'activation', x, 'relu', run.session)
+    for number, (theirs, own) in enumerate(zip(plain, ours, strict=True)):
+        if number < 2:  # values and their gradients
+            np.testing.assert_array_equal(own, theirs)
+        else:
+            np.testing.assert_allclose(own, theirs, rtol=1e-4, atol=1e-3)
+    assert len(plain) > 2
+
+
+@built
 @pytest.mark.slow
 @pytest.mark.parametrize('bits', range(1, 9))
 def test_all_quantizers_are_as_of_plain_operations(bits, kernels):

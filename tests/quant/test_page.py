@@ -1,4 +1,4 @@
-"""docs/quantizers.md: every method has its section and picture, and what it names exists."""
+"""docs/quantizer_methods.md: every method has its section and picture, and what it names exists."""
 
 import re
 
@@ -8,8 +8,10 @@ from quant import specs
 from scripts import show_quantizer
 from tests.paths import ROOT
 
-PAGE = (ROOT / 'docs' / 'quantizers.md').read_text()
+PAGE = (ROOT / 'docs' / 'quantizer_methods.md').read_text()
+ALL_PAGES = ''.join(page.read_text() for page in sorted((ROOT / 'docs').glob('quantizer*.md')))
 PICTURES = ROOT / 'docs' / 'quantizers'
+STORED = PAGE.partition('\n## What is stored\n')[2].partition('\n## ')[0]
 METHODS = PAGE.partition('\n## The methods\n')[2].partition('\n## ')[0]
 SECTIONS = METHODS.split('\n### ')[1:]
 
@@ -44,7 +46,7 @@ def test_options_exist(section):
         assert option in known
 
 
-SPECS = set(re.findall(rf'(?:{"|".join(specs.names())})\(\w+=[^()]*[^().]\)', PAGE))
+SPECS = set(re.findall(rf'(?:{"|".join(specs.names())})\(\w+=[^()]*[^().]\)', ALL_PAGES))
 
 
 @pytest.mark.parametrize('spec', sorted(SPECS))
@@ -55,7 +57,7 @@ def test_specs_can_be_asked_for(spec):
 def rows():
     """Cells of the table of what is stored, by method."""
     found = {}
-    for line in METHODS.splitlines():
+    for line in STORED.splitlines():
         if line.startswith('| `'):
             names, *cells = [cell.strip() for cell in line.strip('|').split('|')]
             for name in re.findall(r'`(\w+)`', names):

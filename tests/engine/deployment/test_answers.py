@@ -246,7 +246,7 @@ def test_the_server_of_the_docs(backend, files):
     pytest.importorskip('fastapi')
     pytest.importorskip('multipart')
     client = pytest.importorskip('fastapi.testclient')
-    page = (ROOT / 'docs' / 'deploy.md').read_text()
+    page = (ROOT / 'docs' / 'predict.md').read_text()
     (program,) = re.findall(r'```python\n(from fastapi.*?)```', page, re.DOTALL)
     space = {}
     exec(program, space)

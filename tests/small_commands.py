@@ -90,6 +90,7 @@ OF_PAGE = {
     'docs/cascade.md': 'cascade',
     'docs/exits.md': 'msdnet',
     'docs/gates.md': 'aig',
+    'docs/native.md': 'bits',
     'docs/widths.md': 'dsnet',
 }
 

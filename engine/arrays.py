@@ -106,7 +106,7 @@ def members(content: bytes) -> dict[str, np.ndarray]:
     """The arrays in the bytes of an ``.npz`` file.
 
     Raises:
-        ValueError: It does not hold what was written. Others of the standard library likewise.
+        ValueError: It does not hold what was written; or another error of the standard library.
     """
     found: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

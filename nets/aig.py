@@ -270,7 +270,7 @@ class AIG(Network):
         return sums
 
     def _rate_loss(self, rates: tf.Tensor) -> tf.Tensor:
-        """The same of ``rates`` [..., blocks]."""
+        """Mean of (target - rate)^2 over ``rates`` [..., blocks]; 0 for blocks of target 1."""
         counted = tf.constant([float(rate < 1) for rate in self.targets])
         difference = tf.constant(self.targets) - rates
         return tf.reduce_mean(counted * tf.square(difference))
@@ -295,34 +295,35 @@ class AIG(Network):
             shortcut: ``x`` in the shape of the output.
         """
         index = len(gating.gates)
-        execution = gating.execution
-        if execution is None:
-            masks = b.training and not self.options.train_skip
-            execution = 'mask' if masks else 'skip'
         if index in self.removed:
             gating.gates.append(tf.zeros([tf.shape(x)[0]]))
-            return shortcut if shortcut is x else tf.nn.relu(shortcut)
-        if self.forced[index] or execution == 'all':
+            return _skipped(x, shortcut)
+        if self.forced[index] or gating.execution == 'all':
             gating.gates.append(tf.ones([tf.shape(x)[0]]))
             return tf.nn.relu(shortcut + body(q))
         pooled = gating.pools[x.name] if x.name in gating.pools else b.global_pool(x)
         gate = self._decide(gating, b, pooled, index)
         if b.quantization.opaque:
-            skipped = shortcut if shortcut is x else tf.nn.relu(shortcut)
-            ways = [(skipped, executed(0)), (tf.nn.relu(shortcut + body(q)), executed(1))]
+            ways = [(_skipped(x, shortcut), executed(0))]
+            ways.append((tf.nn.relu(shortcut + body(q)), executed(1)))
             y, gating.gates[-1] = choice(tf.argmax(gating.logits[-1], axis=1), ways)
             return y
         with b.gated(self.blocks[index]):
-            if execution == 'mask':
+            if self._masks(gating, b):
                 return masked(gate, q, body, shortcut)
             if b.training:
                 return gathered(gate, q, body, shortcut)
             if shortcut is not x:
                 return skipping(gate, q, body, shortcut)
-            # What enters a block has just been rectified.
             y, pooled = skipping_identity(gate, q, body, x, pooled, b.global_pool)
             gating.pools[y.name] = pooled
             return y
+
+    def _masks(self, gating: _Gating, b: Blocks) -> bool:
+        """Whether bodies are computed for all images, and their results multiplied by the gates."""
+        if gating.execution is None:
+            return b.training and not self.options.train_skip
+        return gating.execution == 'mask'
 
     def _decide(self, gating: _Gating, b: Blocks, pooled: tf.Tensor, index: int) -> tf.Tensor:
         """The gate of one block, float32 [N]; a given decision takes the place of its value.
@@ -357,6 +358,13 @@ class AIG(Network):
         if first == last:
             return straight_through(logits, first)
         return straight_through(logits, first * (last / first) ** b.progress)
+
+
+def _skipped(x: tf.Tensor, shortcut: tf.Tensor) -> tf.Tensor:
+    """Output of a block without its body: a block's input ``x`` has been rectified already."""
+    if shortcut is x:
+        return x
+    return tf.nn.relu(shortcut)
 
 
 def _targets(targets: Sequence[float], blocks: int, arch: str) -> list[float]:

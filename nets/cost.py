@@ -108,17 +108,6 @@ def expected_madds(layers: Iterable[LayerRecord], rates: Mapping[str, float]) ->
     return total
 
 
-def generation_madds(layers: Iterable[LayerRecord]) -> int:
-    """Multiply-adds of generating all kernels, one for each generated weight.
-
-    They are paid once per change of the encoding and not per image.
-
-    >>> generation_madds([LayerRecord('conv', 'body', (3, 3, 16, 32), (8, 8), generated=True)])
-    4608
-    """
-    return sum(layer.weights for layer in layers if layer.generated)
-
-
 def weight_bytes(layers: Iterable[LayerRecord]) -> int:
     """Bytes of all packed weights, bases and biases.
 

@@ -1,6 +1,6 @@
-"""Dynamic slimmable network (DS-Net): a network of many widths under one set of weights.
+"""Dynamic slimmable network (DS-Net): many widths under one set of weights.
 
-One network of many widths, and a gate that chooses one image by image.
+A gate can choose one of the widths for each image.
 
 Reference: Dynamic Slimmable Network, CVPR 2021, https://arxiv.org/abs/2103.13258, and its published
 code.

@@ -276,14 +276,6 @@ def _with_gradient(
 
     @tf.custom_gradient
     def fake_quantized(y: tf.Tensor, x: tf.Tensor, clip: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        """The levels, and the gradients of the function around it.
-
-        Args:
-            y: as there.
-            x: as there.
-            clip: as there.
-        """
-
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
             if native.used():
                 found = native.clip_gradient(

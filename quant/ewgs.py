@@ -152,18 +152,12 @@ def _share(x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     Args:
         x: float32.
         lower: [1] end of the interval.
-        width: [1] of it, positive; however narrow, what lies far away leaves gradients finite.
+        width: [1] of the interval, positive; however narrow it is, gradients of what lies far away
+            are finite.
     """
 
     @tf.custom_gradient
     def clipped(x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        """The share, and its gradients.
-
-        Args:
-            x: as of the function around it.
-            lower: as there.
-            width: as there.
-        """
         ratio = (x - lower) / width
         share = tf.clip_by_value(ratio, 0.0, 1.0)
 

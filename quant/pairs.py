@@ -14,8 +14,8 @@ class Pair(NamedTuple):
     """A method: the specs of both halves, and the bits of both.
 
     Attributes:
-        weight: without bits.
-        activation: likewise.
+        weight: spec of the quantizer of weights, without bits.
+        activation: spec of the quantizer of activations, without bits.
         bits: of weights and of activations.
     """
 

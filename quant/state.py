@@ -123,6 +123,13 @@ def declaring(**fields: Any) -> Iterator[None]:
         yield
 
 
+def begun(variable: tf.Variable) -> tf.Tensor:
+    """The value of a variable, or the one that it will start from: others may start from this."""
+    return tf.cond(
+        tf.is_variable_initialized(variable), variable.read_value, lambda: variable.initial_value
+    )
+
+
 def _shape(variable: tf.Variable) -> tuple[int, ...]:
     return tuple(variable.shape.as_list())
 

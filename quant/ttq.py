@@ -87,13 +87,6 @@ def quantize(
 
     @tf.custom_gradient
     def levels(w: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        """The ternary weights, and their gradients.
-
-        Args:
-            w: as of the function around it.
-            positive: as there.
-            negative: as there.
-        """
         code = ternary(w, threshold)
         above, below = tf.nn.relu(code), tf.nn.relu(-code)
         y = tf.abs(positive) * above - tf.abs(negative) * below

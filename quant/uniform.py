@@ -115,14 +115,6 @@ def passed_on(y: tf.Tensor, x: tf.Tensor, error: tf.Tensor, delta: float) -> tf.
 
     @tf.custom_gradient
     def scaled(y: tf.Tensor, x: tf.Tensor, error: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        """The levels, and the gradient of the function around it.
-
-        Args:
-            y: as there.
-            x: as there.
-            error: as there.
-        """
-
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
             return [None, upstream + delta * tf.abs(upstream) * error, None]
 
@@ -138,10 +130,10 @@ def nearest(
 
     Args:
         x: float32 or float64, as are ``step`` and ``offset``.
-        step: as there.
-        low: as there.
-        high: as there.
-        offset: as there.
+        step: positive, [1], or [C] along the last axis of ``x``.
+        low: the lowest multiple.
+        high: the highest multiple.
+        offset: shaped like ``step``; None is 0.
     """
     ratio = _ratio(x, step, offset)
     whole = tf.round(tf.clip_by_value(ratio, low, high))
@@ -310,7 +302,7 @@ def codebook(
         low: the lowest integer.
         high: the highest integer.
         offset: what the integer 0 stands for, [C] or a number.
-        floor: as there.
+        floor: whether values take the level below.
     """
     integers = np.arange(low, high + 1, dtype='float32')[:, None]  # [L, 1]
     levels = integers * step + offset

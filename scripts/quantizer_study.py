@@ -172,7 +172,7 @@ def tables(study: Study) -> list[Table]:
 
 
 def draw(study: Study) -> Any:
-    """The figure, likewise."""
+    """The figure of the study."""
     return quantizer_study.draw(study, pairs.DEFAULT)
 
 

@@ -138,8 +138,8 @@ class Kind(NamedTuple):
         quick: That of ``--quick``.
         plan: Its tasks, from its form, its folder and what is done.
         tables: Its tables, from its records.
-        draw: Its picture, likewise.
-        said: What is to be said beside them, likewise.
+        draw: Its picture, from its records.
+        said: Lines to print below its tables, from its records.
     """
 
     name: str

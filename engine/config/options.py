@@ -150,8 +150,8 @@ class ViewOptions:
     Attributes:
         resize: ``nearest`` and ``area`` make all sizes in the graph from one crop; ``antialias``
             makes them while loading, by Pillow's antialiased filter, from a shared crop with an own
-            flip per size; ``antialias_cubic`` likewise as DS-Net does, with a bicubic filter (in
-            training bilinear or bicubic by chance).
+            flip per size; ``antialias_cubic`` is the same with a bicubic filter, as DS-Net has
+            it (in training bilinear or bicubic by chance).
         inputs: see ``engine.data.inputs``.
     """
 
@@ -213,8 +213,8 @@ class MachineOptions:
 
     Attributes:
         gpu: one tower each; a single 0 without a GPU means the CPU.
-        operation_threads, rewriting: see ``engine.graph.sessions``, which settles them.
-        native: likewise; ``auto`` becomes one of the others.
+        operation_threads, rewriting, native: see ``engine.graph.sessions``, which settles them:
+            of ``native``, ``auto`` becomes one of the others.
     """
 
     gpu: tuple[int, ...] = option(

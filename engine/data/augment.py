@@ -267,7 +267,7 @@ def eval_rule(augmentation: str, side: object, *, antialias: bool, cubic: bool =
         augmentation: see ``named``.
         side: edge of the view, a number of pixels or what stands for it.
         antialias: as of ``eval_views``.
-        cubic: likewise.
+        cubic: as of ``eval_views``.
 
     Raises:
         ValueError: there is no such augmentation, or `cubic` without `antialias`.

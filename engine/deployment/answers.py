@@ -114,7 +114,7 @@ def stream(
         single: whether each image is a batch of its own.
         rgb: colour order of arrays.
         bad: as of ``Predictor.__call__``.
-        total: likewise.
+        total: as of ``Predictor.__call__``.
         classes: names of the classes.
     """
     names: collections.deque[str] = collections.deque()

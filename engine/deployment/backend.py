@@ -37,7 +37,8 @@ class Prediction(NamedTuple):
             gates of blocks, which are no axis of operating points, that of the run or file.
         probabilities: [N, classes] float32, of a batch; None in what joins the batches of any
             number of images.
-        logits: likewise, what they are made of.
+        logits: [N, classes] float32, of which the probabilities are the softmax; None where these
+            are.
         stages: the operating points that ran for each image, the one that answered last; None
             where that one ran alone.
     """
@@ -115,7 +116,7 @@ class Backend(Protocol):
         Args:
             size: input size in pixels; None is the largest.
             thresholds: as of ``Staged.predict``, one for each exit or stage.
-            deadline_ms: likewise.
+            deadline_ms: as of ``Staged.predict``.
 
         Raises:
             UsageError: there are no exits, or others than there are thresholds.
@@ -165,8 +166,8 @@ def open_backend(
         run: as of ``Predictor``.
         name: as of its ``backend``.
         epoch: as of ``Predictor``.
-        threads: likewise.
-        weights: likewise.
+        threads: as of ``Predictor``.
+        weights: as of ``Predictor``.
 
     Raises:
         UsageError: there is no such backend, or it cannot read what lies there.

@@ -163,7 +163,7 @@ class Chain(Staged):
         combination: how they answer; by default each for itself.
 
     Attributes:
-        points: likewise.
+        points: spellings, in order.
         preprocessing: how the views are made that the stages read.
         ends: number of the last stage of each point.
 

@@ -62,8 +62,8 @@ class Part:
         rest: fields of the file beside its graph.
         nodes: in an order of execution.
         initializers: fields of the graph, by name.
-        inputs: likewise.
-        outputs: likewise.
+        inputs: fields of the graph, by name.
+        outputs: fields of the graph, by name.
     """
 
     rest: bytes

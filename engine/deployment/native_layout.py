@@ -244,8 +244,8 @@ def _field(
         name: of the field.
         kind: of the operation.
         record: as of ``operation``.
-        numbers: likewise.
-        names: likewise.
+        numbers: as of ``operation``.
+        names: as of ``operation``.
     """
     if name == 'function':
         known = dict(enumerate(_FUNCTIONS[kind]))
@@ -309,8 +309,8 @@ def _check_nothing_else(
     Args:
         found: the operation.
         record: as of ``operation``.
-        numbers: likewise.
-        names: likewise.
+        numbers: as of ``operation``.
+        names: as of ``operation``.
 
     Raises:
         ValueError: a field that has no meaning is set, or has one that is not known.

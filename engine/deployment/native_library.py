@@ -228,7 +228,7 @@ class NativeNetwork:
 
         Args:
             place: as of ``run``.
-            views: likewise.
+            views: as of ``run``.
 
         Raises:
             CannotRun: the point cannot run.

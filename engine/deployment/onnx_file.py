@@ -67,8 +67,8 @@ def serialized(
     Args:
         whole: the program.
         metadata: as of ``save``.
-        packed: likewise.
-        by_height: likewise.
+        packed: as of ``save``.
+        by_height: as of ``save``.
     """
     model = OnnxGraph(whole, packed=packed, by_height=by_height).model(_RULES)
     for name, text in sorted(metadata.items()):

@@ -142,7 +142,7 @@ def _parents(before: np.ndarray, codes: np.ndarray, levels: int) -> np.ndarray |
 
     Args:
         before: coarse codes, [weights of a channel, C].
-        codes: fine ones, likewise.
+        codes: fine codes, [weights of a channel, C].
         levels: that these stand for.
     """
     channels = np.arange(codes.shape[1])

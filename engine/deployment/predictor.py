@@ -161,7 +161,7 @@ class Predictor:
                 the best answer that it has by then, others run the most accurate point that
                 ``scripts.profile`` has measured to be as fast.
             cascade: in place of a point, see ``predict``.
-            thresholds: likewise.
+            thresholds: in place of a point, see ``predict``.
             RGB: colour order of arrays [H, W, 3]: RGB, or BGR as OpenCV reads them.
             bad: is told the name of an image that cannot be read and why, and it is left out;
                 without it that is an error.

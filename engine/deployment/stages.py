@@ -62,7 +62,7 @@ class Staged:
         stages: in order.
 
     Attributes:
-        stages: likewise.
+        stages: those given, in order.
     """
 
     def __init__(self, stages: Sequence[Stage]):
@@ -233,7 +233,7 @@ def way_of(
         preprocessing: how the views are made that they read.
         ran: the operating points that have answered, by the stage where an image leaves.
         thresholds: as of ``Staged.predict``.
-        deadline_ms: likewise; of many batches, which are queued, there is none.
+        deadline_ms: as of ``Staged.predict``; batches that are queued have none.
     """
 
     def answer(batch: Sequence[np.ndarray]) -> Prediction:

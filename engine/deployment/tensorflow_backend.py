@@ -122,7 +122,7 @@ class TensorFlowBackend(RunBackend):
         Args:
             size: input size in pixels; None is the largest.
             thresholds: as of ``Staged.predict``.
-            deadline_ms: likewise.
+            deadline_ms: as of ``Staged.predict``.
 
         Raises:
             UsageError: there are no exits.

@@ -24,11 +24,11 @@ class PointText(Part):
         side: edge in pixels of the images that the file takes.
         size: edge in pixels of what the network sees of them.
         top1: percent, as evaluation recorded it of this checkpoint; None if it has not.
-        top5: likewise.
-        evaluated: images of that evaluation; None likewise.
+        top5: percent, of the same record.
+        evaluated: images of that evaluation; None without one.
         madds: multiply-adds of one image, without those of ``choices``; None if the run has no
             layer records.
-        weight_bytes: of the packed weights that the point uses; None likewise.
+        weight_bytes: of the packed weights that the point uses; None without layer records.
     """
 
     point: str
@@ -173,7 +173,7 @@ class NetworkText(Part):
         width: factor of its channels.
         classes: how many.
         weights: name of the quantizer of weights; ``float`` without one.
-        activations: name of the quantizer of activations; likewise.
+        activations: name of the quantizer of activations; ``float`` without one.
         qw: bits of weights; 32 is float, here and below.
         qa: bits of activations.
         stem_bits: of the weights of the first layer.

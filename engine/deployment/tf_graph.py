@@ -96,7 +96,7 @@ class Writer:
         telling: as of ``graph_of``.
 
     Attributes:
-        telling: likewise.
+        telling: as of ``graph_of``.
         reads: how often results are still to be read, by name.
     """
 

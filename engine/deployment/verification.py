@@ -73,7 +73,7 @@ class Comparison:
 
         Args:
             found: of the runtime, [N, classes + choices].
-            expected: of evaluation, likewise.
+            expected: of evaluation, [N, classes + choices].
             labels: [N].
         """
         classes = found.shape[1] - self.choices

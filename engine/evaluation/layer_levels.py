@@ -169,7 +169,7 @@ class _Sample:
             read: [N, C] values as the network has them.
             described: [N, C] those of which levels and thresholds are.
             levels: of the codebook.
-            thresholds: likewise.
+            thresholds: of the codebook.
         """
         moved = described - read
         shift = moved.mean(0)  # [C]

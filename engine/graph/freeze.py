@@ -106,7 +106,7 @@ def _built(
 
     Args:
         build: as of ``freeze``.
-        values: likewise.
+        values: as of ``freeze``.
         session: that has the variables.
     """
     signatures = []

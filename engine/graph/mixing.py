@@ -1,4 +1,4 @@
-"""Mixup and CutMix: a batch whose images are mixed of two, with labels that are mixed likewise.
+"""Mixup and CutMix: a batch whose images are mixed of two, and so are their labels.
 
 References: mixup: Beyond Empirical Risk Minimization, https://arxiv.org/abs/1710.09412; CutMix,
 https://arxiv.org/abs/1905.04899.

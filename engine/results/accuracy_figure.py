@@ -117,7 +117,7 @@ class Drawing:
         axes: Of matplotlib.
         cost: The horizontal axis.
         names: To be written at the ends of the lines, when all are drawn.
-        labels: Likewise, of lone points.
+        labels: To be written beside lone points, when all are drawn.
     """
 
     axes: Any

@@ -51,11 +51,11 @@ class Judged:
         top1, top5: percent right.
         top1_interval: by bootstrap over the images.
         cost: mean cost of an image.
-        cost_interval: likewise.
+        cost_interval: by bootstrap over the images.
         shares: of the images, by the stage where they leave.
         stage_top1: percent right of those that leave at each stage; None where none does.
         gain: percentage points of top-1 above ``Cascade.instead`` on the same images.
-        gain_interval: likewise.
+        gain_interval: by bootstrap over the images.
     """
 
     images: Count

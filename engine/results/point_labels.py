@@ -41,8 +41,8 @@ class Label(NamedTuple):
     """A text about a point.
 
     Attributes:
-        x: of the point.
-        y: likewise.
+        x: of the point, in data coordinates.
+        y: of the point, in data coordinates.
         text: to be written.
         colour: of the text.
         size: of the letters.

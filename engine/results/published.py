@@ -31,7 +31,7 @@ class Published:
         dataset: What the numbers were measured on, as runs record it.
         quantizer: Of weights and activations of fewer than 32 bits.
         stem_bits: Bits of the weights of the first layer; None where the source does not say.
-        head_bits: Bits of the classifier; None likewise.
+        head_bits: Bits of the classifier; None where the source does not say.
         arch: Architecture, as ``--arch`` takes it if we have it.
         qw: Bits of weights.
         qa: Bits of activations.
@@ -42,7 +42,8 @@ class Published:
         weight_quantizer: Of weights, where it is another.
         shortcuts: Whether convolutions of shortcuts are ``float`` or ``quantized``; empty where the
             source does not say.
-        teacher: What it learned from beside labels, or in their place; ``none``; empty likewise.
+        teacher: What it learned from beside labels, or in their place; ``none``; empty where the
+            source does not say.
     """
 
     table: str

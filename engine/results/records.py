@@ -50,10 +50,11 @@ class Score(Part):
         top5: Percent.
         bn: Spelling of the point whose normalisation statistics were used; that of the point itself
             in the records of early versions.
-        images: How many were evaluated; None likewise.
-        data: What ``--data`` named; None likewise.
-        dataset: Which data set that is; None likewise.
-        checkpoint: Prefix of what was evaluated; None likewise.
+        images: How many were evaluated; this and what follows is None in the records of early
+            versions.
+        data: What ``--data`` named.
+        dataset: Which data set that is.
+        checkpoint: Prefix of what was evaluated.
     """
 
     point: str

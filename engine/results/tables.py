@@ -32,7 +32,7 @@ class Row:
         bn: Point whose normalisation statistics were used.
         madds: Multiply-adds of one image; with gates as expected at the measured rates, of an exit
             with all earlier ones. None if the run has no layer records of this point.
-        weight_bytes: Of the packed weights; None likewise.
+        weight_bytes: Of the packed weights; None without layer records of this point.
         top1: Percent.
         top5: Percent.
         images: How many were evaluated, if the record says so.

@@ -72,7 +72,7 @@ class Best:
     Attributes:
         mean_top1: percent, over the operating points.
         step: of the training.
-        epoch: likewise.
+        epoch: of the training.
     """
 
     mean_top1: Percent

@@ -1,6 +1,6 @@
 """ResNets and ResNeXts of all published forms, by one builder.
 
-Its mode says order, padding and initial values.
+The mode of the builder says order of layers, padding and initial values.
 
 References:
     Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385;
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from nets.layers.blocks import Blocks
+from nets.layers.gating import Body
 from nets.layers.kernels import MetaConv
 from quant.backend import tf
 from quant.spelling import unknown
@@ -62,7 +63,6 @@ def _order(arch: str) -> tuple[bool, int]:
 ARCHS = tuple(sorted(FORMS, key=_order))
 
 # (b, block input, the same quantized, body, shortcut) -> block output.
-Body: TypeAlias = 'Callable[[tf.Tensor], tf.Tensor]'
 Execute: TypeAlias = 'Callable[[Blocks, tf.Tensor, tf.Tensor, Body, tf.Tensor], tf.Tensor]'
 
 

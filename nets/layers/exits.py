@@ -12,7 +12,7 @@ from quant.backend import tf
 def first_confident(
     answers: Sequence[tf.Tensor], thresholds: Sequence[float]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Logits [N, classes] of the first exit that is sure, and the index [N] of it.
+    """Logits [N, classes] of the first exit that is sure, and its index [N].
 
     Args:
         answers: logits of every exit.
@@ -29,7 +29,7 @@ def first_confident(
 
 
 def in_turn(answers: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """The same as a choice at every exit, as of ``nets.layers.choices``.
+    """``first_confident`` as a chain of choices, one at every exit, see ``nets.layers.choices``.
 
     Args:
         answers: logits of every exit.

@@ -11,6 +11,7 @@ from nets.points import Point
 from quant.backend import tf
 from quant.quantizer import FLOAT_BITS, InitStd
 from quant.scope import Quantization
+from quant.state import begun
 
 # Generated or cut kernels, which an inference graph computes once and keeps, see ``generate``.
 GENERATED = 'generated_kernels'
@@ -117,7 +118,7 @@ class Kernels:
             point: operating point, which owns the quantizer of a generated kernel.
             rows: shape that the quantizer sees, output channels last; None is ``shape``.
             part: leading extents to cut out of the (quantized) kernel, numbers or scalar tensors;
-                None is all of it.
+                None cuts nothing.
         """
         rows = rows or shape
         scope = tf.get_variable_scope().name
@@ -146,7 +147,7 @@ class Kernels:
     def _weights(
         self, shape: Sequence[int], fan_out: int, start: Any, meta: MetaConv | None
     ) -> Latent:
-        """Weights of the layer whose scope is current, before quantization; as of ``get``."""
+        """Weights of the layer whose scope is current, not quantized; arguments of ``get``."""
         if meta is None:
             return self._stored(shape, fan_out, start)
         return self._generated(shape, fan_out, meta)
@@ -155,7 +156,7 @@ class Kernels:
         """Weights that are a variable."""
         variable = tf.get_variable('W', shape=shape, initializer=start or he_normal(fan_out))
         init_std = math.sqrt(2 / fan_out)
-        return Latent(self._value(variable), init_std, lambda: _first(variable))
+        return Latent(self._value(variable), init_std, lambda: begun(variable))
 
     def _generated(self, shape: Sequence[int], fan_out: int, meta: MetaConv) -> Latent:
         """Weights that a meta layer makes."""
@@ -164,7 +165,7 @@ class Kernels:
         offset = tf.get_variable('offset', shape=shape, initializer=offset_start)
 
         def first() -> tf.Tensor:
-            return _first(slope) * meta.encoding + _first(offset)
+            return begun(slope) * meta.encoding + begun(offset)
 
         def init_std() -> tf.Tensor:
             return tf.sqrt(tf.reduce_mean(tf.square(first())))
@@ -251,13 +252,6 @@ def _shaped(value: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     if value.shape.as_list() == list(shape):
         return value
     return tf.reshape(value, shape)
-
-
-def _first(variable: tf.Variable) -> tf.Tensor:
-    """The value of a variable, or the one that it will start from: others may follow from it."""
-    return tf.cond(
-        tf.is_variable_initialized(variable), variable.read_value, lambda: variable.initial_value
-    )
 
 
 def he_normal(fan_out: int) -> Any:

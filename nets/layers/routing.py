@@ -69,19 +69,6 @@ def grouped(
     return logits
 
 
-def published_madds(layers: Sequence[LayerRecord]) -> int:
-    """Multiply-adds of one image as DS-Net counts them: average pools, too, one per input value.
-
-    Every depthwise convolution is followed by the pool of a squeeze-excite, the last convolution by
-    the global one.
-    """
-    total = cost.madds(layers) + _values(layers[-2])
-    for layer in layers:
-        if layer.role == 'depthwise':
-            total += _values(layer)
-    return total
-
-
 def routed_madds(
     gate: tf.Tensor, routes: Sequence[Sequence[LayerRecord]], head: int, *, published: bool
 ) -> tf.Tensor:

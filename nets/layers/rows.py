@@ -52,7 +52,7 @@ class Rows:
         return self._changed(x, y, lambda: y, tf.raw_ops.InplaceUpdate)
 
     def add(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """Likewise ``x`` with ``y`` added to these images."""
+        """``x`` with ``y`` added to these images; written over as by ``put``."""
         return self._changed(x, y, lambda: x + y, tf.raw_ops.InplaceAdd)
 
     def alone(self, y: tf.Tensor, channels: int) -> tf.Tensor:

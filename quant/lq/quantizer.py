@@ -29,6 +29,7 @@ from quant.quantizer import (
     check_bools,
 )
 from quant.recipe import RSNETS_COURSE, Recipe
+from quant.state import begun
 from quant.straight_through import straight_through
 
 # Median of the magnitude of a standard normal value.
@@ -136,7 +137,7 @@ class LQ(Quantizer):
         return straight_through(y, w)
 
     def _nested(self, w: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """The same at one of several precisions, whose codes are found once for all."""
+        """Weights at one of several precisions, whose codes are found once for all."""
         tower = weights.tower
         most = self.precisions[0]
         with tower.sibling(most), tf.variable_scope('codes'):
@@ -181,8 +182,8 @@ class LQ(Quantizer):
         def made() -> tuple[tf.Variable, tf.Tensor]:
             start = self._start(bits, weights.init_std, channels, low=-1)
             if bits != root:
-                begun = self._basis(root, weights, channels)[0]
-                start = lambda *_, **__: first(_begun(begun), bits)  # noqa: E731
+                other, _ = self._basis(root, weights, channels)
+                start = lambda *_, **__: first(begun(other), bits)  # noqa: E731
             variable = self._variable(tower, bits, channels, start, low=-1)
             return variable, tf.convert_to_tensor(variable)
 
@@ -277,13 +278,6 @@ class LQ(Quantizer):
             beside=('biased', 'local_step'),
             snapped=functools.partial(integers.snapped, both_signs=low < 0),
         )
-
-
-def _begun(variable: tf.Variable) -> tf.Tensor:
-    """The value of a variable, or the one that it will start from."""
-    return tf.cond(
-        tf.is_variable_initialized(variable), variable.read_value, lambda: variable.initial_value
-    )
 
 
 def _first_basis(bits: int, *, both_signs: bool) -> np.ndarray:

@@ -145,7 +145,7 @@ def _normal_equations(
     Args:
         rows: of the bases.
         counts: [L, C], of the levels of all of them; only plain operations ask for it.
-        sums: [L, C], likewise.
+        sums: [L, C], of the values at each level; only plain operations ask for it.
     """
     bits = rows[0].grid.basis.shape[0]
     numbers = [row.grid.numbers for row in rows]

@@ -57,10 +57,8 @@ def test_bit_operations_and_activations_by_hand():
     assert cost.parameters(net) == 108 + 180 + 15 + 3
 
 
-def test_generated_kernels_cost_one_product_per_value():
+def test_generated_kernels_cost_an_image_what_stored_ones_do():
     generated = [dataclasses.replace(layer, generated=True) for layer in NET[:2]]
-    assert cost.generation_madds([*generated, *NET[2:]]) == 108 + 180
-    assert cost.generation_madds(NET) == 0
     assert cost.madds(generated) == cost.madds(NET[:2])
     assert cost.weight_bytes(generated) == cost.weight_bytes(NET[:2])
 

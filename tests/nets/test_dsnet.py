@@ -14,7 +14,6 @@ from nets import cost
 from nets.backbones import resnet, slimmable
 from nets.cost import LayerRecord
 from nets.dsnet_passes import Passes
-from nets.layers import routing
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import generate
 from nets.layers.width import Width
@@ -23,6 +22,7 @@ from nets.outputs import Outputs
 from nets.points import Point
 from quant import Policy, low_bit
 from quant.backend import tf
+from tests.parity.madds import of_dsnet
 
 CLASSES, SIZE = 7, 8
 RNG = np.random.default_rng(0)
@@ -142,7 +142,7 @@ def test_published_count_adds_average_pools():
             ('head', (1, 1, 6, 7), 1),
         )
     ]
-    assert routing.published_madds(layers) == 9 * 5 * 16 + 10 + 30 * 16 + 42 + 5 * 16 + 6 * 16
+    assert of_dsnet(layers) == 9 * 5 * 16 + 10 + 30 * 16 + 42 + 5 * 16 + 6 * 16
 
 
 @pytest.mark.parametrize(
@@ -536,9 +536,7 @@ def test_published_count_of_a_gate_is_over_counted(run):
     outputs, blocks = build(net, decisions=tf.constant([0, 1, 2, 3, 0, 0]))
     scrambled(run)
     head = net.backbone.hidden * 4
-    true = np.array(
-        [routing.published_madds(blocks.layers[f'w0{i}']) + head for i in (0, 1, 2, 3, 0, 0)]
-    )
+    true = np.array([of_dsnet(blocks.layers[f'w0{i}']) + head for i in (0, 1, 2, 3, 0, 0)])
     over = run(outputs.extras['madds']) - true
     np.testing.assert_allclose(over[[0, 4, 5]], 0, atol=1)
     assert over[3] > over[2] > over[1] > 0

@@ -21,14 +21,14 @@ from nets.dsnet import DSNet
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import generate
 from nets.layers.norm import BN_EPSILON
-from nets.layers.routing import published_madds, straight_through
+from nets.layers.routing import straight_through
 from nets.outputs import Outputs
 from nets.points import Point
 from quant import Policy
 from quant.backend import tf
 from tests.parity import graphs, pytorch
 from tests.parity.fixtures import Check, Fixture, Result, compare, draw, fill, load
-from tests.parity.madds import equal
+from tests.parity.madds import equal, of_dsnet
 
 # Of the standard deviation of a row of logits; the largest network amplifies rounding (see the
 # fixture's notes).
@@ -118,9 +118,7 @@ def _gate_tensors(
             }
             if prefix in ('', 'noise2_'):
                 found[f'code_madds{"_noise2" if prefix else ""}'] = extras['madds']
-        true = [
-            published_madds(blocks.layers[str(point)]) + 264.0 for point in reversed(net.points)
-        ]
+        true = [of_dsnet(blocks.layers[str(point)]) + 264.0 for point in reversed(net.points)]
         found |= {
             'gate_logits': extras['gate_logits'],
             'smallest_logits': outputs.logits[net.points[-1]],
@@ -284,12 +282,12 @@ def _counts(layers: Sequence[cost.LayerRecord]) -> dict[str, int]:
         2 * layer.kernel[3] for layer in layers if layer.role in ('stem', 'body', 'depthwise')
     )
     return {
-        'madds': published_madds(layers),
+        'madds': of_dsnet(layers),
         'madds_conv': part('stem', 'body'),
         'madds_dw': part('depthwise'),
         'madds_se': part('gate'),
         'madds_linear': part('head'),
-        'madds_pool': published_madds(layers) - cost.madds(layers),
+        'madds_pool': of_dsnet(layers) - cost.madds(layers),
         'params_active': sum(layer.weights + layer.bias for layer in layers) + normalised,
     }
 

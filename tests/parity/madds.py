@@ -4,6 +4,7 @@ They are counted from what building our networks leaves behind.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from nets import cost
@@ -72,12 +73,13 @@ def _counts(name: str, model: dict[str, Any]) -> list[Check]:
 
 def _parts(layers: list[cost.LayerRecord]) -> dict[str, int]:
     """Multiply-adds by published name."""
+    generated = [layer.weights for layer in layers if layer.generated]
     return {
         'conv': cost.madds(layer for layer in layers if layer.role != 'head'),
         'fc': cost.madds(layer for layer in layers if layer.role == 'head'),
         'total': cost.madds(layers),
         'dwconv_part': cost.madds(layer for layer in layers if layer.role == 'depthwise'),
-        'weight_generation_per_switch': cost.generation_madds(layers),
+        'weight_generation_per_switch': sum(generated),
     }
 
 
@@ -90,6 +92,17 @@ def _parameters(shared: int, affine: int, published: dict[str, int]) -> dict[str
         'private_bn_affine_5': 5 * affine,
         'total_5_paths': total,
     }
+
+
+def of_dsnet(layers: Sequence[cost.LayerRecord]) -> int:
+    """Multiply-adds of one image as DS-Net counts them: average pools, too, one per input value.
+
+    Every depthwise convolution is followed by the pool of a squeeze-excite, the last convolution by
+    the global one.
+    """
+    pooled = [layer for layer in layers if layer.role == 'depthwise'] + [layers[-2]]
+    values = [layer.kernel[3] * math.prod(layer.out) for layer in pooled]
+    return cost.madds(layers) + sum(values)
 
 
 def equal(what: str, ours: float, theirs: float) -> Check:

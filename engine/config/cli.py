@@ -278,10 +278,7 @@ def evaluation_flag(args: argparse.Namespace) -> str:
 
 
 def command(config: Config) -> str:
-    """The command that trains this configuration.
-
-    Its preset, and flags for all that no default of it says.
-    """
+    """The command that trains this configuration: flags for all that differs from defaults."""
     known = Config.from_values(net=config.net).flat()
     known = {name: value for name, value in known.items() if name not in SETTLED}
     known['net'] = Architecture.net
@@ -313,10 +310,23 @@ def _spelled(flag: Flag, value: Any) -> list[str]:
     return [f'--{flag.name}', str(value)]
 
 
+def worker_count(args: argparse.Namespace) -> int:
+    """How many workers train together; 1 without ``--workers``.
+
+    Raises:
+        UsageError: the flags do not fit together.
+    """
+    others = peers(args)
+    if others is None:
+        return 1
+    addresses, _, _ = others
+    return len(addresses)
+
+
 def peers(args: argparse.Namespace) -> tuple[tuple[str, ...], int, float] | None:
     """Addresses of all workers, which of them this is, and the seconds after which one is dead.
 
-    None without any.
+    None without ``--workers``.
 
     Raises:
         UsageError: the flags do not fit together.

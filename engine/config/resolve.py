@@ -54,25 +54,16 @@ def resolve(
     Raises:
         UsageError: an option is out of range or does not go with the others, or the data are bad.
     """
-    notes: list[str] = []
     preset = PRESETS.get(given.get('preset', ''))
-    values = dict(given)
-    of_preset: dict[str, Any] = {}
-    if preset is not None:
-        of_preset = preset.at(given)
-        values = {**of_preset, **given}
-    asked = set(values)
-    of_loaded = _inherited(loaded, values) if loaded is not None else {}
-    values = {**of_loaded, **values}
+    of_preset = preset.at(given) if preset is not None else {}
+    asked = {**of_preset, **given}
+    of_loaded = _inherited(loaded, asked) if loaded is not None else {}
+    values = {**of_loaded, **asked}
     net = values.get('net', Architecture.net)
     refuse_foreign(net, given)
     _refuse_of_other_optimizers(values, given)
     check_sizes(tuple(values.get('sizes', Architecture.sizes)))
-    if 'data' not in values and preset is not None:
-        raise UsageError(f'--preset {given["preset"]}: is a recipe for ImageNet; give --data DIR')
-    if 'data' not in values:
-        values.update(embedded.options(values))
-        notes.append(embedded.note(values, given.get('sizes')))
+    notes = _settle_data(values, given)
     dataset = _open(values)
     of_data = data_defaults(net, dataset.spec)
     arch = {**of_data, **values}.get('arch', Architecture.arch)
@@ -80,16 +71,10 @@ def resolve(
     marks = schedules.fitted((of_net, of_data, of_preset), given)
     values = {**of_net, **of_data, **values, **marks}
     values.update(completed_views(given, {**of_net, **of_data, **of_loaded, **of_preset}))
-    if 'mode' not in values:
-        values['mode'] = _mode(values)
-        notes.append(
-            f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet'
-        )
-    elif loaded is not None and 'mode' not in asked:
-        values['mode'] = with_activations(values['mode'], _activation_bits(values))
+    notes += _settle_mode(values, asked, loaded)
     if loaded is not None:
         notes.append(f'as --load {given["load"]}: {_inherited_flags(values, asked)}')
-    notes += _of_few_images(values, dataset, given, of_preset)
+    notes += _of_few_images(values, dataset, given, asked)
     _settle(values, dataset)
     config = _checked(values, given)
     notes += _folder_notes(config, dataset)
@@ -97,6 +82,43 @@ def resolve(
     if preset is not None:
         notes.append(f'preset {config.preset}, expected: {preset.expect}')
     return config, dataset, notes
+
+
+def _settle_data(values: dict[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Takes the embedded set, and what fits it, where no data are named; says so.
+
+    Args:
+        values: options by name, which are changed.
+        given: those that flags or a record set.
+
+    Raises:
+        UsageError: a preset is for other data, or sizes do not fit the embedded set.
+    """
+    if 'data' in values:
+        return []
+    if given.get('preset') in PRESETS:
+        raise UsageError(f'--preset {given["preset"]}: is a recipe for ImageNet; give --data DIR')
+    values.update(embedded.options(values))
+    return [embedded.note(values, given.get('sizes'))]
+
+
+def _settle_mode(
+    values: dict[str, Any], asked: Mapping[str, Any], loaded: Config | None
+) -> list[str]:
+    """Takes a form of blocks that can have activations of these bits; says so.
+
+    Args:
+        values: options by name, which are changed.
+        asked: those that were asked for.
+        loaded: configuration of the network that training starts from.
+    """
+    if 'mode' not in values:
+        quantized = _activation_bits(values) < QuantizationOptions.qa
+        values['mode'] = 'preact' if quantized else 'resnet'
+        return [f'mode {values["mode"]}: the default is preact with --qa below 32, else resnet']
+    if loaded is not None and 'mode' not in asked:
+        values['mode'] = with_activations(values['mode'], _activation_bits(values))
+    return []
 
 
 def _checked(values: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
@@ -223,11 +245,6 @@ def with_activations(mode: str, bits: int) -> str:
     return mode
 
 
-def _mode(values: Mapping[str, Any]) -> str:
-    """The form of blocks that can have activations of these bits."""
-    return 'preact' if _activation_bits(values) < QuantizationOptions.qa else 'resnet'
-
-
 def _activation_bits(values: Mapping[str, Any]) -> int:
     """Bits of the activations; 32 leaves them float.
 
@@ -247,17 +264,16 @@ def _of_few_images(
     values: dict[str, Any],
     dataset: Dataset,
     given: Mapping[str, Any],
-    of_preset: Mapping[str, Any],
+    asked: Mapping[str, Any],
 ) -> list[str]:
     """Makes the default batch smaller where a pass would have few steps; says so.
 
     Args:
         values: options by name, which are changed.
         dataset: the data.
-        given: options that were asked for.
-        of_preset: those of the preset.
+        given: options that flags or a record set.
+        asked: the same, and those of a preset.
     """
-    asked = {**of_preset, **given}
     whole = values.get('batch_size', RunOptions.batch_size)
     if not dataset.layout or 'batch_size' in asked or 'steps_per_epoch' in asked:
         return []

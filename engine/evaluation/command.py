@@ -73,17 +73,16 @@ def run_evaluation(
         evaluate.evaluate(model, values, dataset, threads=network.threads, worker=worker)
         print(f'worker {worker.index} of {worker.size} has scored its part')
         return
+    policy = None
+    if args.thresholds:
+        policy = exit_policy.read_policy(model, args.thresholds)
     logdir = Path(args.logdir) if args.logdir else None
-    if not args.thresholds:
-        folder = records.record_folder(model.config, source, logdir, images)
-        with _saved_in(folder):
-            _score(args, network, values, dataset, folder, source, worker)
-        return
-    policy = exit_policy.read_policy(model, args.thresholds)
     folder = records.record_folder(model.config, source, logdir, images)
-    merge_layers(folder, network.layers)
-    name = Path(args.thresholds).stem
     with _saved_in(folder):
+        if policy is None:
+            _score(args, network, values, dataset, folder, source, worker)
+            return
+        merge_layers(folder, network.layers)
         measured = exit_policy.evaluate_policy(
             model,
             values,
@@ -91,7 +90,7 @@ def run_evaluation(
             policy,
             network.layers,
             folder,
-            name=name,
+            name=Path(args.thresholds).stem,
             threads=network.threads,
         )
     print(measured)

@@ -242,10 +242,7 @@ def first_images(config: Config, dataset: Dataset, count: int) -> list[np.ndarra
 
 
 def predictors(model: Model, values: Mapping[str, np.ndarray]) -> list[Predictor]:
-    """One predictor per GPU of the configuration, all with these variables.
-
-    In the current graph.
-    """
+    """One predictor per GPU of the configuration in the current graph, all with these variables."""
     towers = [_tower(model, device) for device in range(len(model.config.gpu))]
     creator = NewSessionCreator()
     creator.config = session_config(model.config, len(towers))

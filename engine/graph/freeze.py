@@ -247,7 +247,7 @@ def _images(model: InferenceModel) -> list[tf.Tensor]:
 
 
 def folded(frozen: Frozen) -> Frozen:
-    """The same with everything computed that no feed reaches.
+    """A frozen graph in which all is computed already that no feed reaches.
 
     Of a weight, say, only the channels in use are left. Feeds that nothing reads are left out.
     """

@@ -1,7 +1,7 @@
 """A tower: network, loss and scores as tensorpack builds them per device."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensorpack import ModelDesc
 from tensorpack.tfutils.summary import add_moving_summary
@@ -31,7 +31,23 @@ from nets.layers.blocks import Blocks
 from nets.layers.sync_norm import Exchange
 from nets.losses import Labels, Teaching, hard, weighted
 from quant.backend import has_gpu, tf
-from quant.state import TRAINED, Kind, declared
+from quant.state import TRAINED, Kind, State, declared
+
+
+class _Trained(NamedTuple):
+    """A variable that a tower trains.
+
+    Attributes:
+        variable: as the optimizer gets it.
+        state: its declaration.
+        is_kernel: whether it is the kernel of a layer.
+        decay: its weight decay, as a share of that of kernels.
+    """
+
+    variable: tf.Variable
+    state: State
+    is_kernel: bool
+    decay: float
 
 
 class Model(InferenceModel, ModelDesc):
@@ -114,12 +130,7 @@ class Model(InferenceModel, ModelDesc):
         main = tower.is_main_training_tower
         of_step = self._of_step()
         self.batches.append([*images, labels])
-        targets: Labels = labels
-        mixing = self.config.mixing
-        if mixing.mixes:
-            images, targets = mixed(images, labels, mixing, of_step['seed'])
-        if self.config.class_weights:
-            targets = weighted(targets, self.config.class_weights)
+        images, targets = self._learned_from(images, labels, of_step['seed'])
         compiles = self._compiles()
         # A program of XLA has none of these operations.
         native = not compiles and hardware.takes_native(self.config)
@@ -144,13 +155,33 @@ class Model(InferenceModel, ModelDesc):
             rows['teacher'] = outputs.teaching.logits
         outputs.for_cascades = self.config.for_cascades
         terms = self.net.loss(outputs, targets)
-        decay = self._weight_decay(blocks)
+        trained = self._trained(blocks)
+        decay = self._decay_terms(blocks, trained)
+        self._settle(blocks, trained)
         if not self._optimizer.decoupled:
             terms['loss/weight_decay'] = self._optimizer.wd * tf.add_n(decay)
         loss = tf.add_n(list(terms.values()), name='loss')
         self.losses.append({'loss': loss, **terms})
         self.errors.append(_summarize(loss, terms, rows, hard(targets)))
         return loss
+
+    def _learned_from(
+        self, images: Sequence[tf.Tensor], labels: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[Sequence[tf.Tensor], Labels]:
+        """Images and labels of a step: mixed, and weighted by class, where the options say so.
+
+        Args:
+            images: one tensor per view size.
+            labels: [N].
+            seed: of the step.
+        """
+        targets: Labels = labels
+        mixing = self.config.mixing
+        if mixing.mixes:
+            images, targets = mixed(images, labels, mixing, seed)
+        if self.config.class_weights:
+            targets = weighted(targets, self.config.class_weights)
+        return images, targets
 
     def _teaching(self, teacher: Teacher, images: Sequence[tf.Tensor]) -> Teaching:
         """The teacher's answers to a batch: once, for all operating points."""
@@ -163,40 +194,50 @@ class Model(InferenceModel, ModelDesc):
             return has_gpu()
         return self.config.xla == 'on'
 
-    def _weight_decay(self, blocks: Blocks) -> list[tf.Tensor]:
-        """Terms of the loss by which trained variables of the current tower decay.
-
-        Also settles what the optimizer does with each of them.
-        """
+    def _trained(self, blocks: Blocks) -> list[_Trained]:
+        """The variables that the current tower trains, and how they decay."""
         tower = get_current_tower_context()
-        trained = tower.get_collection_in_tower(tf.GraphKeys.TRAINABLE_VARIABLES)
         states = declared()
         kernels = {variable.ref() for variable in blocks.weights.variables}
         every = self._optimizer.decay == 'all'
-        network = parts.Parts(parts.layers_of(blocks.layers))
+        found = []
+        for variable in tower.get_collection_in_tower(tf.GraphKeys.TRAINABLE_VARIABLES):
+            state = states.get(variable.op.name, TRAINED)
+            is_kernel = variable.ref() in kernels
+            decay = state.decay_factor
+            # Quantizers decay only if they ask for it.
+            if is_kernel or every and state.kind is not Kind.QUANTIZER:
+                decay = 1.0
+            found.append(_Trained(variable, state, is_kernel, decay))
+        return found
+
+    def _decay_terms(self, blocks: Blocks, trained: Sequence[_Trained]) -> list[tf.Tensor]:
+        """Terms of the loss by which variables decay, before they are multiplied by ``--wd``."""
+        every = self._optimizer.decay == 'all'
         terms = []
         if not every:
             terms = [tf.nn.l2_loss(value) for value in blocks.kernels]
-        for variable in trained:
-            state = states.get(variable.op.name, TRAINED)
-            is_kernel = variable.ref() in kernels
-            share = state.decay_factor
-            # Quantizers decay only if they ask for it.
-            if is_kernel or every and state.kind is not Kind.QUANTIZER:
-                share = 1.0
-            if share and (every or not is_kernel):
-                term = tf.nn.l2_loss(variable)
-                terms.append(term if share == 1 else share * term)
-            decay = share * self._optimizer.wd if share else None
+        for one in trained:
+            # Kernels have their terms already, by the values that the tower has read.
+            if one.decay and (every or not one.is_kernel):
+                term = tf.nn.l2_loss(one.variable)
+                terms.append(term if one.decay == 1 else one.decay * term)
+        return terms
+
+    def _settle(self, blocks: Blocks, trained: Sequence[_Trained]) -> None:
+        """Notes what the optimizer does with each trained variable of the current tower."""
+        tower = get_current_tower_context()
+        network = parts.Parts(parts.layers_of(blocks.layers))
+        for variable, state, _, decay in trained:
             name = variable.op.name.removeprefix(f'{tower.vs_name}/')
             beside = state.fresh and state.kind is Kind.TRAINED
-            factor = network.factor(name, self.config.parts, beside=beside)
-            rate, rule = state.lr_factor * factor, None
+            rate = state.lr_factor * network.factor(name, self.config.parts, beside=beside)
+            rule = None
             if state.kind is Kind.QUANTIZER:
                 rate *= (self._optimizer.quantizer_lr or self.config.lr) / self.config.lr
                 rule = self._quantizer_rule
-            self._settings[variable.ref()] = PerVariable(rate, decay, rule)
-        return terms
+            of_loss = decay * self._optimizer.wd if decay else None
+            self._settings[variable.ref()] = PerVariable(rate, of_loss, rule)
 
     def _of_step(self) -> dict[str, tf.Tensor]:
         """Seed and progress (share of the training done) for the layers of a tower."""

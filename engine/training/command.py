@@ -13,7 +13,6 @@ from engine.config.cli import evaluation_flag, explicit, peers
 from engine.config.config import Config
 from engine.config.resolve import resolve
 from engine.config.unrecorded import RESUMING
-from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.quantities import counted
@@ -21,6 +20,7 @@ from engine.runs import environment, failure, holdout
 from engine.runs.folder import Run, checkpoints, open_run, placed
 from engine.runs.lock import Lock, held
 from engine.training import planning, preparing, stages, starting, teachers
+from engine.training.preparing import Prepared
 
 
 def run_training(args: argparse.Namespace) -> None:
@@ -54,9 +54,8 @@ def run_training(args: argparse.Namespace) -> None:
 def _calibrate(args: argparse.Namespace, finished: Path, threads: int) -> None:
     """Gives a finished run statistics of all operating points."""
     from engine.evaluation import calibrate
-    from engine.training import cluster
 
-    worker = cluster.join(peers(args))
+    worker = joined(args)
     with worker.barrier():
         if worker.first and not calibrate.is_calibrated(str(finished)):
             with held(finished):
@@ -153,56 +152,38 @@ def _train_one(
         dataset: its data.
         notes: on how that came about.
     """
-    others = peers(args)
-    resumes = args.action in RESUMING
-    # The lock has made a new folder.
-    action = None if args.action == 'n' else args.action
-    options = set(given)
+    asked = set(given)
     if args.threads is not None:
-        options.add('operation_threads')
+        asked.add('operation_threads')
     own_folder = logdir if lock is not None else None
-    ready = preparing.prepare(args, config, dataset, notes, own_folder, given=options)
-    dataset, identity = ready.dataset, ready.identity
+    ready = preparing.prepare(args, config, dataset, notes, own_folder, given=asked)
+    dataset = ready.dataset
     from engine.graph import sessions
-    from engine.training import cluster, train
+    from engine.training import train
 
     data_format, threads = hardware.prepare(config, dataset, args)
     config = sessions.settled(config, args.threads)
     # A run that goes on has its own number.
     sessions.begun(ready.config, args.threads)
-    worker = cluster.join(others)
+    worker = joined(args)
     starting.check_parts(config)
     # The other workers get from the first one what it reads.
     values = starting.starting_values(config) if worker.first else None
-    known = logdir if resumes and worker.first else None
+    known = logdir if args.action in RESUMING and worker.first else None
     taught = teachers.find(config, dataset.classes, folder=known, data_format=data_format)
-    teacher = None
-    contents = {'teacher': ''}
-    if taught is not None:
-        teacher = taught.teacher
-        contents['teacher'] = taught.record.digest
     run = Run(logdir)
     if worker.first:
-        run = _open(config, logdir, action, dataset, ready.images, identity, options)
+        run = _open(config, logdir, args.action, ready, asked)
         run = dataclasses.replace(run, lock=lock)
         if taught is not None:
             taught.note(run)
-    if run.config is not None:
-        config = config.replacing(operation_threads=run.config.operation_threads)
-    run = dataclasses.replace(run, step=worker.start(config, dataset, run.step, contents))
-    config = worker.agree(run.config or config)
+    config, run = _agreed(worker, config, dataset, run, taught)
     if run.step >= config.epochs * config.steps_per_epoch:
         print(f'{run.path} is complete ({counted(config.epochs, "epoch")}); -a n starts a new run')
         return run.path, threads
     if worker.first:
         environment.record(run.path, run.step)
-    _announce(run, worker)
-    lines = [
-        *overview.network_lines(config),
-        *overview.training_lines(config),
-        *overview.machine_lines(config, sessions.line(config, threads)),
-    ]
-    print('\n'.join(lines), flush=True)
+    _announce(run, worker, config, sessions.line(config, threads))
     with failure.noted(run.path) if worker.first else contextlib.nullcontext():
         train.train(
             config,
@@ -212,35 +193,81 @@ def _train_one(
             data_format=data_format,
             threads=threads,
             worker=worker,
-            teacher=teacher,
+            teacher=taught.teacher if taught is not None else None,
             histograms=args.histograms,
         )
     return run.path, threads
 
 
 def _open(
-    config: Config,
-    logdir: Path,
-    action: str | None,
-    dataset: Dataset,
-    images: int,
-    identity: Identity,
-    given: Collection[str],
+    config: Config, logdir: Path, action: str | None, ready: Prepared, asked: Collection[str]
 ) -> Run:
-    """The run folder, with the record of what is held out of ``images`` training images."""
+    """The run folder, with the record of the images that are held out.
+
+    Args:
+        config: what is going to be run.
+        logdir: the folder.
+        action: as of ``--action``.
+        ready: the data, and what was found out about them.
+        asked: names of the options that flags set.
+    """
     from engine.runs import checkpoint
 
+    if action == 'n':
+        # The lock has made a new folder.
+        action = None
     readable = partial(checkpoint.read_variables, flag='--logdir')
-    run = open_run(config, logdir, action, images=identity, check=readable, given=given)
-    if dataset.holdout is not None:
-        holdout.write(run.path, dataset.holdout.indices, images, config.seed)
+    run = open_run(config, logdir, action, images=ready.identity, check=readable, given=asked)
+    held_out = ready.dataset.holdout
+    if held_out is not None:
+        holdout.write(run.path, held_out.indices, ready.images, config.seed)
     return run
 
 
-def _announce(run: Run, worker: Any) -> None:
+def _agreed(
+    worker: Any, config: Config, dataset: Dataset, run: Run, taught: teachers.Found | None
+) -> tuple[Config, Run]:
+    """The configuration and the run that all workers go on with, which are those of the first one.
+
+    Args:
+        worker: this process among those that train together.
+        config: what this process was started with.
+        dataset: its data.
+        run: its run; all workers but the first know none of its files.
+        taught: the teacher, if there is one.
+
+    Raises:
+        UsageError: the workers were started with different configurations, data or teachers.
+        WorkerError: one is missing.
+    """
+    contents = {'teacher': ''}
+    if taught is not None:
+        contents['teacher'] = taught.record.digest
+    if run.config is not None:
+        config = config.replacing(operation_threads=run.config.operation_threads)
+    step = worker.start(config, dataset, run.step, contents)
+    config = worker.agree(run.config or config)
+    return config, dataclasses.replace(run, step=step)
+
+
+def _announce(run: Run, worker: Any, config: Config, threads: str) -> None:
+    """Says where a training writes and what it is about to do.
+
+    Args:
+        run: the run.
+        worker: this process among those that train together.
+        config: of the run.
+        threads: what is said of the threads of this process.
+    """
     place = f'worker {worker.index} of {worker.size}'
     if worker.first:
         place = f'run folder {run.path}'
     if run.step:
         place += f', resuming at step {run.step}'
     print(place, flush=True)
+    lines = [
+        *overview.network_lines(config),
+        *overview.training_lines(config),
+        *overview.machine_lines(config, threads),
+    ]
+    print('\n'.join(lines), flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import hardware, overview
-from engine.config.cli import peers
+from engine.config.cli import worker_count
 from engine.config.config import Config
 from engine.config.resolve import resolve
 from engine.quantities import counted
@@ -66,14 +66,13 @@ def _show(
     values = starting.starting_values(config) if before is None else None
     _, layers = InferenceModel(config, data_format='NHWC').inspect()
     step = max(checkpoints(folder), default=0) if ready.goes_on else 0
-    others = peers(args)
     lines = [
         _folder_line(folder, step, config, ready.goes_on),
         *overview.network_lines(config),
         *overview.training_lines(config),
         *overview.machine_lines(config, sessions.line(config, threads)),
         *overview.cost_lines(layers),
-        memory_line(config, layers, 1 if others is None else len(others[0])),
+        memory_line(config, layers, worker_count(args)),
     ]
     print('\n'.join(lines), flush=True)
     if not args.measure:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from engine.config import hardware, overview
-from engine.config.cli import peers
+from engine.config.cli import worker_count
 from engine.config.config import Config
 from engine.config.unrecorded import RESUMING
 from engine.data import checks
@@ -62,11 +62,11 @@ def prepare(
     Raises:
         UsageError: flags, data or folder do not allow it.
     """
-    others = peers(args)
+    workers = worker_count(args)
     images = len(dataset.train)
     record = folder if args.action in RESUMING else None
     dataset = holdout.apply(dataset, config, record, anew=not dry)
-    _check_batch(config, len(dataset.train), 1 if others is None else len(others[0]))
+    _check_batch(config, len(dataset.train), workers)
     checks.check_trainable(dataset)
     teachers.check_there(config)
     identity = Identity(dataset)

@@ -170,10 +170,9 @@ class StopAtNaN(Callback):
 
 
 def first(broken: Sequence[str], statistics: Collection[str]) -> str:
-    """Says where it began.
+    """Says where a training began to compute what is no number.
 
-    A loss that is no number makes all weights so within the same step, therefore statistics come
-    first.
+    Such a loss makes all weights so within the same step; therefore statistics come first.
 
     Args:
         broken: names of the variables that are not finite, in the order of the forward pass.

@@ -1,5 +1,8 @@
 """Training: what a run starts from, the order of a step, and what ended it."""
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,13 +73,91 @@ def train(
         WorkerError: another worker is gone.
         KeyboardInterrupt: Ctrl-C, or as Terminated SIGTERM; a checkpoint of that step is there.
     """
+    with _explained(config, run, worker), new_graph():
+        tf.set_random_seed(config.seed)
+        keep_class_names(dataset.classes)
+        options = config.network().evaluation_options
+        model = Model(
+            config, data_format=data_format, options=options, worker=worker, teacher=teacher
+        )
+        images = _flow(config, dataset, worker, start_step=run.step, threads=threads)
+        ahead = 1 if len(config.gpu) > 1 else 0
+        flow = KeepsError(images, config.course.steps - run.step, ahead)
+        batches = SharedBatches(flow, len(config.gpu))
+        watchdog = Watchdog(flow, len(config.gpu) * worker.size)
+        callbacks = [watchdog, *of_a_step(model)]
+        if run.step == 0:
+            callbacks.append(StartQuantizers(model, lambda: next(iter(images)), values or {}))
+        averages = AverageWeights(model, config.model_ema) if config.model_ema else None
+        if averages:
+            callbacks.append(averages)
+        guard = StopAtNaN(model)
+        callbacks.append(guard)
+        save = Save(run)
+        monitors: list[Callback] = []
+        finish = [guard.check]
+        if worker.first:
+            logger.set_logger_dir(str(run.path), action='k')
+            evaluate = Evaluate(
+                model, dataset, run, threads=threads, averages=averages, watchdog=watchdog
+            )
+            callbacks.extend([evaluate, SaveBest(run), save])
+            monitors.extend([Events(model, histograms=histograms), History(run)])
+            finish.append(save.save)
+        monitors.append(EpochLine(model, cost=worker.first))
+        stop = StopOnSignal(worker, *finish)
+        callbacks.extend([*worker.callbacks, stop])
+        session = worker.session(_state(run, values), config)
+        record = run.path if worker.first else None
+        with _bad_images_noted(images, record, dataset), watchdog.watching():
+            trainer = _launch(model, batches, callbacks, monitors, session, run)
+        _check_end(config, trainer, flow, guard, worker)
+        _report_bad(images)
+        if worker.first:
+            save.tidy()
+        stop.end()
+
+
+@contextlib.contextmanager
+def _explained(config: Config, run: Run, worker: SingleWorker) -> Iterator[None]:
+    """A block whose errors of memory and of the disk say what can be done about them.
+
+    Args:
+        config: what is trained.
+        run: where.
+        worker: this process among those that train together.
+
+    Raises:
+        UsageError: a step needs more memory than there is, or the folder cannot be written.
+    """
     try:
-        with new_graph():
-            _train(config, dataset, run, values, data_format, threads, worker, teacher, histograms)
+        yield
     except tf.errors.ResourceExhaustedError as error:
         raise UsageError(too_large(config, worker.size)) from error
     except OSError as error:
         raise UsageError(f'--logdir {run.path}: {error}; the checkpoints in it are kept') from error
+
+
+@contextlib.contextmanager
+def _bad_images_noted(images: TrainFlow, folder: Path | None, dataset: Dataset) -> Iterator[None]:
+    """A block after which a run folder says which images could not be decoded.
+
+    Args:
+        images: training images, which know the bad ones among them.
+        folder: of the run; None on workers that write nothing.
+        dataset: the data.
+
+    Raises:
+        BadImage: as raised within; the record has its image, too.
+    """
+    try:
+        yield
+    except BadImage as error:
+        images.bad[error.name] = str(error)
+        raise
+    finally:
+        if folder is not None and images.bad:
+            data_record.note_bad(folder, images.bad, Identity(dataset))
 
 
 def too_large(config: Config, workers: int = 1) -> str:
@@ -92,65 +173,6 @@ def too_large(config: Config, workers: int = 1) -> str:
         f'--batch_size {config.batch_size}: a step does not fit into the memory of the device; '
         f'{advice}'
     )
-
-
-def _train(
-    config: Config,
-    dataset: Dataset,
-    run: Run,
-    values: dict[str, np.ndarray] | None,
-    data_format: str,
-    threads: int,
-    worker: SingleWorker,
-    teacher: Teacher | None,
-    histograms: bool,
-) -> None:
-    tf.set_random_seed(config.seed)
-    keep_class_names(dataset.classes)
-    options = config.network().evaluation_options
-    model = Model(config, data_format=data_format, options=options, worker=worker, teacher=teacher)
-    images = _flow(config, dataset, worker, start_step=run.step, threads=threads)
-    ahead = 1 if len(config.gpu) > 1 else 0
-    flow = KeepsError(images, config.course.steps - run.step, ahead)
-    batches = SharedBatches(flow, len(config.gpu))
-    watchdog = Watchdog(flow, len(config.gpu) * worker.size)
-    callbacks = [watchdog, *of_a_step(model)]
-    if run.step == 0:
-        callbacks.append(StartQuantizers(model, lambda: next(iter(images)), values or {}))
-    averages = AverageWeights(model, config.model_ema) if config.model_ema else None
-    if averages:
-        callbacks.append(averages)
-    guard = StopAtNaN(model)
-    callbacks.append(guard)
-    save = Save(run)
-    monitors: list[Callback] = []
-    finish = [guard.check]
-    if worker.first:
-        logger.set_logger_dir(str(run.path), action='k')
-        evaluate = Evaluate(
-            model, dataset, run, threads=threads, averages=averages, watchdog=watchdog
-        )
-        callbacks.extend([evaluate, SaveBest(run), save])
-        monitors.extend([Events(model, histograms=histograms), History(run)])
-        finish.append(save.save)
-    monitors.append(EpochLine(model, cost=worker.first))
-    stop = StopOnSignal(worker, *finish)
-    callbacks.extend([*worker.callbacks, stop])
-    session = worker.session(_state(run, values), config)
-    try:
-        with watchdog.watching():
-            trainer = _launch(model, batches, callbacks, monitors, session, run)
-    except BadImage as error:
-        images.bad[error.name] = str(error)
-        raise
-    finally:
-        if worker.first and images.bad:
-            data_record.note_bad(run.path, images.bad, Identity(dataset))
-    _check_end(config, trainer, flow, guard, worker)
-    _report_bad(images)
-    if worker.first:
-        save.tidy()
-    stop.end()
 
 
 def _launch(

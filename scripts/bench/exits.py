@@ -210,10 +210,20 @@ def infer(net: str, argv: Sequence[str]) -> None:
             expected = alone.labels[np.arange(len(labels)), leaves]
             other = int((labels != expected).sum())
             spent = float(madds[leaves].mean() / static_madds)
-            _, _, *waiting = ratios(costs, 'queued', spent)
-            found = (*ratios(costs, 'early', spent), *waiting)
-            per_batch = []
-            for way in ('static', 'early', 'queued'):
-                per_batch.append(milliseconds(costs, way) / len(batches))
-            rows.append((batch, share, *found, *per_batch, other))
+            rows.append((batch, share, *_cells(costs, spent, len(batches)), other))
     report(net, HEADERS, rows, preset=args.preset)
+
+
+def _cells(costs: Mapping[str, list[timing.Taken]], spent: float, batches: int) -> list[float]:
+    """Times of early exit and its queue, as shares of multiply-adds and by batch, see ``HEADERS``.
+
+    Args:
+        costs: times of all ways, over all batches.
+        spent: multiply-adds of early exit, as a share of the static network's.
+        batches: number of batches.
+    """
+    _, _, *waiting = ratios(costs, 'queued', spent)
+    cells = [*ratios(costs, 'early', spent), *waiting]
+    for way in ('static', 'early', 'queued'):
+        cells.append(milliseconds(costs, way) / batches)
+    return cells

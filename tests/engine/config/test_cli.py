@@ -329,7 +329,7 @@ def test_too_little_memory_and_a_folder_that_cannot_be_written(error, message, m
         raise error
 
     monkeypatch.setattr(train, 'train', TRAIN)
-    monkeypatch.setattr(train, '_train', fail)
+    monkeypatch.setattr(train, 'keep_class_names', fail)
     assert call('--fake --logdir full') == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
 

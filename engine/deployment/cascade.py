@@ -106,52 +106,80 @@ def views_of(turns: Sequence[Reading]) -> Preprocessing:
     return dataclasses.replace(first, sizes=tuple(sorted(sizes, reverse=True)))
 
 
-class _Step:
+class _Own(NamedTuple):
+    """A stage of a pass at its place in a chain.
+
+    Attributes:
+        stage: of the pass.
+        view: place of its view among the images; None where it goes on from another stage.
+        number: of the point that answers here; None where none of the chain does.
+    """
+
+    stage: Stage
+    view: int | None
+    number: int | None
+
+    def nodes(self, combination: Combination) -> tuple[list[Node], list[Node]]:
+        """What it reads and what it makes, with what answers of a chain are added up in."""
+        reads = list(self.stage.reads)
+        makes = list(self.stage.makes)
+        if self.view is not None:
+            reads.append(_View(self.view))
+        if combination.sums and self.number is not None:
+            makes.append(_TOTAL)
+            if self.number:
+                reads.append(_TOTAL)
+        return reads, makes
+
+
+def _stage(own: _Own, reads: list[Node], makes: list[Node], combination: Combination) -> Stage:
     """A stage of a chain: that of a pass, and what the chain makes of its logits.
 
     Args:
-        inner: stage of a pass.
-        reads: nodes that it takes, those that it only hands on included.
+        own: the stage of the pass.
+        reads: nodes that it takes, those that it only hands on included; none for the first stage,
+            which takes all views.
         makes: nodes that it leaves.
-        view: place of its view among the images; None where it goes on from another stage.
-        number: of the stage in the chain; None where no image leaves.
         combination: how the chain answers.
     """
 
-    def __init__(
-        self,
-        inner: Stage,
-        reads: list[Node],
-        makes: list[Node],
-        view: int | None,
-        number: int | None,
-        combination: Combination,
-    ):
-        self._inner = inner
-        self._reads = reads
-        self._makes = makes
-        self._view = view
-        self._number = number
-        self._combination = combination
-
-    def stage(self) -> Stage:
-        """The stage."""
-        return Stage(self._reads, self._makes, self._run)
-
-    def _run(self, *feeds: np.ndarray) -> list[np.ndarray]:
-        nodes = self._reads or [_View(place) for place in range(len(feeds))]
+    def run(*feeds: np.ndarray) -> list[np.ndarray]:
+        nodes = reads or [_View(place) for place in range(len(feeds))]
         maps = dict(zip(nodes, feeds, strict=True))
-        own: list[np.ndarray] = []
-        if self._view is not None:
-            own.append(maps[_View(self._view)])
-        own += [maps[node] for node in self._inner.reads]
-        labels, confidence, logits, *made = self._inner.run(*own)
-        left = maps | dict(zip(self._inner.makes, made, strict=True))
-        if self._number is not None:
-            found = self._combination.answer(self._number, logits, maps.get(_TOTAL))
+        inputs: list[np.ndarray] = []
+        if own.view is not None:
+            inputs.append(maps[_View(own.view)])
+        inputs += [maps[node] for node in own.stage.reads]
+        labels, confidence, logits, *made = own.stage.run(*inputs)
+        left = maps | dict(zip(own.stage.makes, made, strict=True))
+        if own.number is not None:
+            found = combination.answer(own.number, logits, maps.get(_TOTAL))
             labels, confidence, logits = found.labels, found.confidence, found.scores
             left[_TOTAL] = found.total
-        return [labels, confidence, logits, *(left[node] for node in self._makes)]
+        return [labels, confidence, logits, *(left[node] for node in makes)]
+
+    return Stage(reads, makes, run)
+
+
+def _linked(every: Sequence[_Own], combination: Combination) -> list[Stage]:
+    """Stages of a chain, each of which hands on what later ones read.
+
+    Args:
+        every: stages of the passes, in order.
+        combination: how the chain answers.
+    """
+    found = []
+    needed: list[Node] = []  # by the stages behind
+    for k in reversed(range(len(every))):
+        reads, made = every[k].nodes(combination)
+        if not k:
+            made += [node for node in needed if isinstance(node, _View)]
+        makes = [node for node in needed if node in made]
+        others = [node for node in needed if node not in made]
+        needed = list(dict.fromkeys([*reads, *others]))
+        takes = needed if k else []
+        found.append(_stage(every[k], takes, makes, combination))
+    return found[::-1]
 
 
 class Chain(Staged):
@@ -181,56 +209,27 @@ class Chain(Staged):
             made += own
             wanted += [part] * len(own)
         self.preprocessing = views_of(made)
-        super().__init__(self._made(made, wanted, combination))
+        every = self._in_order(made, wanted)
+        self.ends = [k for k, own in enumerate(every) if own.number is not None]
+        super().__init__(_linked(every, combination))
 
-    def _made(
-        self, turns: Sequence[Turn], wanted: Sequence[Sequence[str]], combination: Combination
-    ) -> list[Stage]:
-        """The stages, each of which hands on what later ones read.
+    def _in_order(self, turns: Sequence[Turn], wanted: Sequence[Sequence[str]]) -> list[_Own]:
+        """Stages of all passes, in order.
 
         Args:
-            turns: that are made.
-            wanted: points that each is made for; it passes others, also such of earlier turns.
-            combination: how the chain answers.
+            turns: the passes.
+            wanted: points that each is made for; it goes through others on its way, also through
+                such of earlier passes.
         """
-        inner: list[Stage] = []
-        places: list[int | None] = []
-        numbers: list[int | None] = []
-        self.ends: list[int] = []
-        for turn, own in zip(turns, wanted, strict=True):
-            (side,) = turn.preprocessing.view_sizes
-            for stage, name in zip(turn.stages, turn.points, strict=True):
-                place = None
-                if stage is turn.stages[0]:
-                    place = self.preprocessing.view_sizes.index(side)
-                places.append(place)
-                number = None
-                if name in own:
-                    number = self.points.index(name)
-                    self.ends.append(len(inner))
-                numbers.append(number)
-                inner.append(stage)
         found = []
-        needed: list[Node] = []  # by the stages behind
-        for k in reversed(range(len(inner))):
-            made = list(inner[k].makes)
-            reads = list(inner[k].reads)
-            place, number = places[k], numbers[k]
-            if place is not None:
-                reads.append(_View(place))
-            if combination.sums and number is not None:
-                made.append(_TOTAL)
-                if number:
-                    reads.append(_TOTAL)
-            if not k:
-                made += [node for node in needed if isinstance(node, _View)]
-            makes = [node for node in needed if node in made]
-            others = [node for node in needed if node not in made]
-            needed = list(dict.fromkeys([*reads, *others]))
-            takes = needed if k else []
-            step = _Step(inner[k], takes, makes, place, number, combination)
-            found.append(step.stage())
-        return found[::-1]
+        for turn, points in zip(turns, wanted, strict=True):
+            (side,) = turn.preprocessing.view_sizes
+            view: int | None = self.preprocessing.view_sizes.index(side)
+            for stage, name in zip(turn.stages, turn.points, strict=True):
+                number = self.points.index(name) if name in points else None
+                found.append(_Own(stage, view, number))
+                view = None
+        return found
 
     def every(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Answers of every point to a batch that no image leaves.

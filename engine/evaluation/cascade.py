@@ -81,14 +81,7 @@ def evaluate(
     backend = backend_of(config, source)
     place = f'--cascade {args.cascade}'
     cascade.check_identity(backend.identity(), place)
-    run = Path(source.prefix).parent
-    single = exit_records.pass_costs(run, backend.points, MADDS)
-    if cascade.unit == MS:
-        # By milliseconds it ascends on the device that it was chosen for.
-        chains.check_known(cascade.points, single, place)
-    else:
-        ascending_in = exit_records.pass_costs(run, backend.points, cascade.unit)
-        chains.check(cascade.points, ascending_in, place)
+    single = _checked(cascade, backend, Path(source.prefix).parent, place)
     if args.dry_run:
         return f'{cascade.name} fits {source.prefix}; dry run: nothing was evaluated or written'
     ways = _ways(cascade, backend, single)
@@ -110,6 +103,30 @@ def evaluate(
         folder / f'{name}.png', cascade.points, dataset, ran, of_cascade.labels
     )
     return '\n'.join(map(str, [_compared(found), path, *picture]))
+
+
+def _checked(
+    cascade: Cascade, backend: TensorFlowBackend, run: Path, place: str
+) -> dict[str, float]:
+    """Multiply-adds of a pass by point, once it is known that a cascade goes on to dearer ones.
+
+    Args:
+        cascade: to run.
+        backend: of the checkpoint.
+        run: its folder.
+        place: starts what is said of a fault.
+
+    Raises:
+        UsageError: a point is none of the checkpoint's, or costs no more than the one before.
+    """
+    single = exit_records.pass_costs(run, backend.points, MADDS)
+    if cascade.unit == MS:
+        # By milliseconds it ascends on the device that it was chosen for.
+        chains.check_known(cascade.points, single, place)
+    else:
+        ascending_in = exit_records.pass_costs(run, backend.points, cascade.unit)
+        chains.check(cascade.points, ascending_in, place)
+    return single
 
 
 def _ways(

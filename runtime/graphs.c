@@ -89,6 +89,8 @@ bool read_graphs(struct file *file, struct complaint why)
             struct operation *one = &file->operations[first + k];
             if (!read_operation(file, entry, graph->tensors, one))
                 return wrong(why, "is damaged: operation %u of graph %d", (unsigned)k, i);
+            if (one->results > INT32_MAX - graph->tensors)
+                return wrong(why, "is damaged: too many results in graph %d", i);
             one->first_part = graph->parts;
             graph->parts += parts_of(one->kind);
             graph->tensors += one->results;

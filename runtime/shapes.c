@@ -159,6 +159,57 @@ static bool quantizer(const struct part *thresholds, const struct part *levels)
     return count >= 2 && is_vector(levels, count, false) && is_vector(thresholds, count - 1, false);
 }
 
+/* What moves numbers, or makes one of several. */
+static bool move(const struct plan *plan, const struct operation *one, const int32_t *list,
+                 struct tensor *out)
+{
+    const struct tensor *x = &plan->tensors[one->x];
+    switch (one->kind) {
+    case CONCATENATE:
+        return concatenate(plan, one, list, out);
+    case POOL:
+        return pool(one, x, out);
+    case GLOBAL_POOL:
+        return !x->is_row && set(out, 1, 1, x->c);
+    case PAD:
+        return !x->is_row && one->value >= 0 &&
+               set(out, (int64_t)x->h + one->pads[0] + one->pads[1],
+                   (int64_t)x->w + one->pads[2] + one->pads[3], (int64_t)x->c + one->value);
+    case CROP:
+        return crop(list, x, out);
+    case TO_ROWS:
+        out->is_row = true;
+        return !x->is_row && x->h == 1 && x->w == 1;
+    case TO_IMAGES:
+        out->is_row = false;
+        return x->is_row;
+    default:
+        return false;
+    }
+}
+
+/* Choices, and the numbers by which they are made. */
+static bool decide(struct plan *plan, const struct operation *one, const int32_t *list,
+                   const struct part *threshold, struct tensor *out)
+{
+    const struct tensor *x = &plan->tensors[one->x];
+    switch (one->kind) {
+    case CHOOSE:
+        return choose(plan, one, list);
+    case NUMBER:
+        out->is_row = true;
+        return set(out, 1, 1, 1);
+    case LARGEST:
+        return x->is_row && set(out, 1, 1, 1);
+    case PROBABILITIES:
+        return x->is_row;
+    case CONFIDENT:
+        return x->is_row && is_vector(threshold, 1, false) && set(out, 1, 1, 1);
+    default:
+        return false;
+    }
+}
+
 static bool shape_of(const struct lqn *net, struct plan *plan, const struct operation *one)
 {
     const struct file *file = &net->file;
@@ -209,37 +260,8 @@ static bool shape_of(const struct lqn *net, struct plan *plan, const struct oper
         return quantizer(parts[0], parts[1]);
     case COMBINE:
         return one->y >= plan->graph->inputs && combine(one, x, &plan->tensors[one->y]);
-    case CONCATENATE:
-        return concatenate(plan, one, list, out);
-    case POOL:
-        return pool(one, x, out);
-    case GLOBAL_POOL:
-        return !x->is_row && set(out, 1, 1, x->c);
-    case PAD:
-        return !x->is_row && one->value >= 0 &&
-               set(out, (int64_t)x->h + one->pads[0] + one->pads[1],
-                   (int64_t)x->w + one->pads[2] + one->pads[3], (int64_t)x->c + one->value);
-    case CROP:
-        return crop(list, x, out);
-    case TO_ROWS:
-        out->is_row = true;
-        return !x->is_row && x->h == 1 && x->w == 1;
-    case TO_IMAGES:
-        out->is_row = false;
-        return x->is_row;
-    case CHOOSE:
-        return choose(plan, one, list);
-    case NUMBER:
-        out->is_row = true;
-        return set(out, 1, 1, 1);
-    case LARGEST:
-        return x->is_row && set(out, 1, 1, 1);
-    case PROBABILITIES:
-        return x->is_row;
-    case CONFIDENT:
-        return x->is_row && is_vector(parts[0], 1, false) && set(out, 1, 1, 1);
     default:
-        return false;
+        return move(plan, one, list, out) || decide(plan, one, list, parts[0], out);
     }
 }
 

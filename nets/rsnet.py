@@ -1,6 +1,6 @@
-"""Resolution-switchable networks (RS-Net): one set of weights for several input sizes.
+"""Resolution-switchable networks (RS-Net): one set of kernels for several input sizes.
 
-One set of kernels, private normalisation per input size.
+Normalisation is private to each size.
 
 Reference: Resolution Switchable Networks for Runtime Efficient Image Recognition, ECCV 2020,
 https://arxiv.org/abs/2007.09558, and its two published codes (quantized in TensorFlow, float in

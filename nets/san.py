@@ -30,9 +30,9 @@ STARTS = ('published', 'scaled')
 def scaled_start(fan_out: int) -> tuple[Any, Any]:
     """Initializers of slope and offset: a kernel of variance 2 / fan_out at encoding 0.5."""
     deviation = math.sqrt(2 / fan_out / (1 + 0.5**2))
-    return tf.random_normal_initializer(stddev=deviation), tf.random_normal_initializer(
-        stddev=deviation
-    )
+    slope = tf.random_normal_initializer(stddev=deviation)
+    offset = tf.random_normal_initializer(stddev=deviation)
+    return slope, offset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +90,7 @@ class SAN(Network):
         self.kd = options.kd
 
     def encoded_as(self, sizes: Mapping[int, int]) -> SAN:
-        """The same network with the encoding of another size for each size in ``sizes`` (proxy
-        inference).
-        """
+        """The network with the encoding of another size for each in ``sizes``: proxy inference."""
         other = copy.copy(self)
         ratio = {size: code / size for size, code in self.encodings.items()}
         other.encodings = {size: sizes.get(size, size) * ratio[size] for size in self.sizes}

@@ -32,10 +32,7 @@ def pytest_collection():
 
 @pytest.fixture(autouse=True)
 def same_numbers(request):
-    """Every test draws the same numbers from its module's ``RNG``.
-
-    Whichever tests this process ran before.
-    """
+    """Every test draws the same numbers from its module's ``RNG``, whichever tests ran before."""
     if rng := getattr(request.module, 'RNG', None):
         rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
@@ -182,10 +179,7 @@ def run():
 
 
 def bare_blocks(points):
-    """Blocks that leave normalisation and activation out.
-
-    Shapes and records of a deep network in little time.
-    """
+    """Blocks without normalisation and activation: records of a deep network in little time."""
     from nets.layers.blocks import Blocks
     from quant import Policy
 

@@ -76,10 +76,10 @@ def gathered(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> 
     gradient then: what its body would have added is not known.
 
     Args:
-        gate: as of ``masked``.
-        q: as of ``masked``.
-        body: as of ``masked``.
-        shortcut: as of ``masked``.
+        gate: float32 [N], 0 or 1.
+        q: images that the body takes.
+        body: images -> images of the shape of ``shortcut``.
+        shortcut: images.
     """
     opened = gate > 0.5
     none = tf.logical_not(tf.reduce_any(opened))
@@ -98,10 +98,10 @@ def skipping(gate: tf.Tensor, q: tf.Tensor, body: Body, shortcut: tf.Tensor) -> 
     """``masked`` for inference: the body runs for the images whose gate is open, if there are any.
 
     Args:
-        gate: as of ``masked``.
-        q: as of ``masked``.
-        body: as of ``masked``.
-        shortcut: as of ``masked``.
+        gate: float32 [N], 0 or 1.
+        q: images that the body takes.
+        body: images -> images of the shape of ``shortcut``.
+        shortcut: images.
     """
     opened = Rows(gate > 0.5)
     part = opened.take(q)
@@ -121,9 +121,9 @@ def skipping_identity(
     Images that skip the body are left untouched.
 
     Args:
-        gate: as of ``masked``.
-        q: as of ``masked``.
-        body: as of ``masked``.
+        gate: float32 [N], 0 or 1.
+        q: images that the body takes.
+        body: images -> images of the shape of ``x``.
         x: images, the shortcut.
         pooled: ``pool(x)`` [N, C].
         pool: taken of each image alone.

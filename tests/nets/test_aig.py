@@ -235,10 +235,7 @@ def test_loss(kind, factor, run):
 
 
 def test_classes_of_their_own_rate_cost_more_only_per_class(run):
-    """Rate .5 over the batch is on target.
-
-    Though one class is always and the other never executed.
-    """
+    """A rate of .5 in the batch is on target, though one class is always executed, one never."""
     gates = tf.constant(np.tile([1, 1, 0, 0], (3, 1)).astype('float32'))
     labels = tf.constant([3, 3, 1, 1])
     net = aig(targets=[0.5])

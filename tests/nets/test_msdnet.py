@@ -203,10 +203,7 @@ def test_quantized(run):
 
 
 def test_an_exit_computes_only_what_it_needs():
-    """Published counts.
-
-    All maps so far, those that some exit so far needs, those that one exit needs.
-    """
+    """Published counts: all maps so far, those that exits so far need, those that one needs."""
     net = msdnet(**CIFAR, step=2, base=2)
     blocks = bare_blocks(net.points)
     net.outputs({32: tf.zeros([1, 32, 32, 3])}, blocks)

@@ -169,9 +169,8 @@ def test_parts_of_the_loss(run):
 @pytest.mark.parametrize('kd_type', KD_TYPES)
 @pytest.mark.parametrize('mode', ['preact', 'pytorch'])
 def test_distillation_of_the_mode(mode, kd_type, run):
-    """Soft cross entropies in the TensorFlow modes, divergences in PyTorch's.
-
-    None, if only the ensemble is learned.
+    """Soft cross entropies in the TensorFlow modes, divergences in PyTorch's; none if only the
+    ensemble is learned.
     """
     net, _, outputs = build(mode=mode, kd=True, kd_type=kd_type)
     parts = net.loss(outputs, tf.zeros([2], tf.int32))

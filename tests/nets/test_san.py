@@ -169,7 +169,7 @@ def test_published_start_of_a_mobilenet_is_a_narrow_normal(run):
 
 @pytest.mark.parametrize('arch', ['resnet18', 'mobilenetv2'])
 def test_scaled_start_has_the_variance_of_an_ordinary_kernel(arch, run):
-    """2 / fan_out at encoding .5.
+    """It is 2 / fan_out at encoding .5.
 
     An expanded depthwise kernel counts all its channels, as its published start does.
     """

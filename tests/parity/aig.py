@@ -30,10 +30,7 @@ SUMS = 1e-12
 
 
 def forward(fixture: Fixture) -> Result:
-    """With all bodies computed and with closed ones skipped.
-
-    With the larger logit deciding and with stored noise.
-    """
+    """With all bodies and without closed ones, by the larger logit and by stored noise."""
     result, seen = Result(fixture.name, 'the std of each tensor'), set()
     spec = fixture.data['noise']
     uniform = np.random.RandomState(spec['seed']).uniform(size=spec['shape']).astype('float32')
@@ -87,10 +84,7 @@ def _check(what: str, ours: np.ndarray, theirs: np.ndarray) -> Check:
 
 
 def loss_cases(fixture: Fixture) -> Result:
-    """Losses of given logits and gates, their gradients.
-
-    And the gradient through a sampled gate.
-    """
+    """Losses of given logits and gates, their gradients, and that through a sampled gate."""
     result = Result(fixture.name, "each tensor's maximum")
     for case in fixture.data['cases']:
         stored = {key: fixture.arrays[f'{case["name"]}/{key}'] for key in ('values', 'act_grad')}
@@ -109,7 +103,7 @@ def loss_cases(fixture: Fixture) -> Result:
 
 
 def _losses(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """By published key.
+    """Losses by published key.
 
     The published mean activation counts blocks of target 1 as executed: we have no gate there.
     """

@@ -247,10 +247,7 @@ def _stage2_network(fixture: Fixture, case: Mapping[str, Any]) -> dict[str, np.n
 
 
 def _values(terms: Mapping[str, tf.Tensor], madds: tf.Tensor) -> tf.Tensor:
-    """Gate loss, mean multiply-adds, their loss without its factor, loss of the chosen widths.
-
-    Total.
-    """
+    """Gate loss, mean multiply-adds, their loss without its factor, that of widths, total."""
     sgs, target, weighted = (terms[f'loss/{name}'] for name in ('gate', 'dynamic', 'complexity'))
     return tf.stack([sgs, tf.reduce_mean(madds), weighted / 0.5, target, sgs + target + weighted])
 

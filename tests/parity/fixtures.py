@@ -89,9 +89,8 @@ def fill(tensor: Mapping[str, Any]) -> np.ndarray:
 
 
 def draw(spec: Mapping[str, Any]) -> np.ndarray:
-    """An input by its rule.
-
-    Bytes of one image per seed, a spelled-out ``randint``, or a standard normal from one seed.
+    """An input by its rule: bytes of one image per seed, a spelled-out ``randint``, or a standard
+    normal from one seed.
     """
     if 'seeds' in spec:
         one = (1, *spec['shape'][1:])

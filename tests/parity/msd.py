@@ -171,10 +171,7 @@ def forward(fixture: Fixture) -> Result:
 
 
 def lazy(fixture: Fixture) -> Result:
-    """All three counts of every exit, and what the heads have of them.
-
-    Integers that must be equal.
-    """
+    """All three counts of every exit, and the part of heads: integers that must be equal."""
     result, models = Result(fixture.name, 'each count'), fixture.data['models']
     for name, published in models.items():
         model = (

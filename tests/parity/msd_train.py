@@ -87,9 +87,8 @@ class Training:
 
 
 def step(fixture: Fixture) -> Result:
-    """Forward at inference, then a training pass.
-
-    Gives logits, loss, norms of the gradients, and moving averages after it.
+    """Forward at inference, then a training pass: logits, loss, norms of the gradients, and moving
+    averages after it.
     """
     result = msd.forward(fixture)
     with tf.Graph().as_default(), pytorch.session() as session:

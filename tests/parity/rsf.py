@@ -22,10 +22,7 @@ PIXELS_OF_ONE = 320
 
 
 def forward(fixture: Fixture) -> Result:
-    """Every case.
-
-    The network's own sizes, and what SAN can make of sizes that it was not trained for.
-    """
+    """Every case: the network's own sizes, and sizes for which SAN was not trained."""
     result, seen = Result(fixture.name, 'the std of each tensor'), set()
     for case, specs in _cases(fixture.data['inputs']).items():
         prefix = '' if case == 'main' else f'{case}_'
@@ -98,9 +95,8 @@ def _fetches(tower: pytorch.Tower) -> dict[str, tf.Tensor]:
 
 
 def _encodings(fixture: Fixture, case: str, sizes: Sequence[int]) -> Sequence[float] | None:
-    """By position.
-
-    The trained ones, or with ``ideal`` inference those of the sizes that are run.
+    """Encodings by position: the trained ones, or with ``ideal`` inference those of the sizes that
+    are run.
     """
     if case.startswith('ideal'):
         stored = fixture.arrays.get('ideal_encodings')
@@ -109,9 +105,8 @@ def _encodings(fixture: Fixture, case: str, sizes: Sequence[int]) -> Sequence[fl
 
 
 def _values(fixture: Fixture, case: str, sizes: Sequence[int]) -> dict[str, np.ndarray]:
-    """By position, as published.
-
-    What serves a size, by the function that serves untrained sizes in our evaluation.
+    """Values by position, as published; those of a size that was not trained come from the function
+    that evaluation takes.
     """
     trained = fixture.data['model']['sizes']
     values = pytorch.published_values(fixture, trained)

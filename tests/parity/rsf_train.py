@@ -148,9 +148,8 @@ def settle(
     stored: Mapping[str, Stored],
     feed: Mapping[int, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], dict[int, float]]:
-    """Puts the values in, each size's normalisations with a draw of noise.
-
-    It is the draw at which the gradients agree best.
+    """Sets values, and each size's normalisations with the draw of noise at which gradients agree
+    best.
 
     Returns:
         The values that were put in, and the largest error of the gradients by size.

@@ -22,9 +22,8 @@ _TRAINING = {'wd': 5e-5, 'lr': 0.1, 'momentum': 0.9, 'nesterov': True}
 
 
 def checkpoint_names(fixture: Fixture) -> Result:
-    """Names and shapes of weights, statistics, bases, their shadows and optimiser slots.
-
-    In both directions.
+    """Names and shapes of weights, statistics, bases, their shadows and optimiser slots, in both
+    directions.
     """
     names = fixture.data['names']
     mapped = {name: from_published(name) for name in names}

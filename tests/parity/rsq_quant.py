@@ -83,7 +83,7 @@ def _build(case: dict[str, Any], stored: dict[str, np.ndarray]) -> Ops:
 
 
 def _run(case: dict[str, Any], stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Ours by published key.
+    """Our values by published key.
 
     The runs from fresh shadows are 1 and 2; ``basis_ema`` is one update after a thousand.
     """

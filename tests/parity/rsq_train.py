@@ -116,9 +116,7 @@ def settle(
     images: np.ndarray,
     fixture: Fixture,
 ) -> str:
-    """Puts the values in.
-
-    Or values within rounding of them at which no activation crosses a threshold.
+    """Sets values, or values within rounding of them at which no activation crosses a threshold.
 
     With batch statistics one value across a threshold moves the logits of the whole batch, by up to
     their own size, and whether it crosses differs between two builds of TensorFlow. So the values

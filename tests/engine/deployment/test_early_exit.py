@@ -246,10 +246,7 @@ def test_a_stage_that_would_end_too_late_is_not_begun(case, deadline, exits, mon
 
 
 def test_log_confidence(run):
-    """Against float64.
-
-    Where one class is far ahead, the float32 softmax is 1 and its logarithm 0.
-    """
+    """As in float64, also where one class is so far ahead that its float32 softmax is 1."""
     logits = np.random.default_rng(0).normal(0, 4, (50, 10)).astype('float32')
     far = np.array(
         [[0, -50, -60], [-50, 0, -50], [1000, 950, 900], [30, 10, 5], [-80, -80, 0]], 'float32'

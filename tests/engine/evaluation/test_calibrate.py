@@ -135,10 +135,7 @@ def setting(run: Path, *sizes: int):
 
 
 def test_observing_changes_no_variable(rsnet):
-    """The same batch gives the same statistics, whatever came between.
-
-    Another batch gives others.
-    """
+    """The same batch gives the same statistics, whatever came between; another one gives others."""
     source, config, dataset = setting(rsnet, 24, 16)
     config = config.replacing(kd=False)
     flow = iter(train_flow(config, dataset, start_step=0, threads=0))
@@ -193,9 +190,8 @@ def test_statistics_of_the_first_normalisation(net, average, request):
 
 
 def test_what_is_stored_for_a_new_size_and_for_a_trained_one(rsnet):
-    """A new size gets all its variables, affine ones and bases from the nearest.
-
-    A trained one new statistics only.
+    """A new size gets all its variables, affine ones and bases from the nearest; a trained one gets
+    new statistics only.
     """
     source, config, dataset = setting(rsnet, 26, 16)
     found = calibrate.calibrate(config, source, dataset, images=9, average='pooled', threads=0)
@@ -340,9 +336,8 @@ class Watched:
 
 
 def test_san_at_a_size_between_two_trained_ones(san, tmp_path, monkeypatch):
-    """Proxy: kernels and statistics of the nearest size; ideal: own kernels.
-
-    Interpolate: own kernels, statistics too.
+    """Kernels and statistics of the nearest size (proxy), own kernels (ideal), or own kernels and
+    statistics in between (interpolate).
     """
     watched, logits, encodings = Watched(monkeypatch), {}, {}
     run = Path(shutil.copytree(san, tmp_path / 'run'))

@@ -212,10 +212,7 @@ def test_what_a_point_borrows_is_recorded(flags, names, here, recorded):
 
 
 def test_calibrated_statistics_are_evaluated(here, recorded):
-    """They make a size of their own, which needs no lender.
-
-    And which is scored when it is asked for.
-    """
+    """They make a size of their own, which needs no lender, and is scored when it is asked for."""
     values = {
         name.replace('/s12/', '/s14/'): value
         for name, value in numbers(shapes(RUN)).items()

@@ -3,7 +3,9 @@
 The same logits, both sides complete, and what is said when they are not.
 """
 
+import contextlib
 import functools
+import io
 import json
 import shlex
 from pathlib import Path
@@ -68,16 +70,25 @@ def size_flags(net: str) -> list[str]:
 
 
 @pytest.fixture(scope='module')
-def runs(files, tmp_path_factory) -> dict[str, Path]:
-    """Imported run folders."""
+def said() -> dict[str, str]:
+    """Output of the imports of ``runs``."""
+    return {}
+
+
+@pytest.fixture(scope='module')
+def runs(files, said, tmp_path_factory) -> dict[str, Path]:
+    """Imported run folders; that of SAN names its data."""
     folder = tmp_path_factory.mktemp('runs')
     for net, file in files.items():
-        assert imports(file, folder / net, *size_flags(net)) == 0
+        data = ['--data', 'fake'] if net == 'san' else []
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert imports(file, folder / net, *size_flags(net), *data) == 0
+        said[net] = printed.getvalue()
     return {net: folder / net for net in files}
 
 
-def logits(config: Config, values: dict[str, np.ndarray]) -> dict[int, np.ndarray]:
-    """Of fixed images, by size."""
+def logits(config: Config, *states: dict[str, np.ndarray]) -> list[dict[int, np.ndarray]]:
+    """Of fixed images, by size, with each of some values of all variables."""
     model = Model(config, data_format='NHWC')
     images = {
         size: np.random.default_rng(size).random((2, size, size, 3), 'float32')
@@ -89,8 +100,12 @@ def logits(config: Config, values: dict[str, np.ndarray]) -> dict[int, np.ndarra
         outputs = model.net.outputs(
             {size: tf.constant(image) for size, image in images.items()}, blocks
         )
-        checkpoint.Restore(values).init(session)
-        return session.run({point.size: value for point, value in outputs.logits.items()})
+        answers = {point.size: value for point, value in outputs.logits.items()}
+        found = []
+        for values in states:
+            checkpoint.Restore(values).init(session)
+            found.append(session.run(answers))
+        return found
 
 
 @pytest.mark.parametrize('net', NETS)
@@ -127,7 +142,7 @@ def test_logits_are_those_of_the_published_tensors(net, runs, tensors):
         if our is not None
     }
     assert set(filled) == set(shapes) == {name for name in source.values if name != 'global_step'}
-    found, expected = logits(source.config, source.values), logits(source.config, filled)
+    found, expected = logits(source.config, source.values, filled)
     assert set(found) == set(sizes_of(net))
     for size, values in found.items():
         np.testing.assert_array_equal(values, expected[size])
@@ -174,24 +189,20 @@ def test_a_data_set_of_other_classes_is_refused(runs, capsys):
     assert f'has {classes_of_fake()} classes' in capsys.readouterr().err
 
 
-def test_what_is_said(files, tmp_path, capsys):
-    assert imports(files['san'], tmp_path / 'run', *size_flags('san'), '--data', 'fake') == 0
-    said = capsys.readouterr().out
-    assert (
-        f'{tmp_path / "run" / "model-0"}: san resnet18, mode pytorch, sizes 42 36, W32A32, 3 '
-        'classes' in said
-    )
+def test_what_is_said(runs, said):
+    made = runs['san'] / 'model-0'
+    about = f'{made}: san resnet18, mode pytorch, sizes 42 36, W32A32, 3 classes'
+    assert about in said['san']
     # Counters of all normalisations, and three projections with theirs.
-    assert f'not used by the network: {2 * 23 + 3 * (1 + 2 * 4)} published tensors' in said
-    assert read_config(tmp_path / 'run' / 'config.json').data == 'fake'
+    unused = f'not used by the network: {2 * 23 + 3 * (1 + 2 * 4)} published tensors'
+    assert unused in said['san']
+    assert read_config(runs['san'] / 'config.json').data == 'fake'
+    assert read_config(runs['rsnet'] / 'config.json').data == ''
 
 
 @pytest.fixture
 def refused(tmp_path, capsys):
-    """``refused(file.
-
-    *flags)``: the message of an import that must fail and leave nothing behind.
-    """
+    """``refused(file, *flags)``: message of an import that must fail and leave nothing behind."""
 
     def check(file, *flags: str) -> str:
         out = tmp_path / 'out' / 'run'

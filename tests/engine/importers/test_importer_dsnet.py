@@ -37,10 +37,7 @@ LAYERS = (1, 1, 1, 3, 1)
 
 
 def norm(name: str, choices: list[int]) -> dict[str, tuple[int, ...]]:
-    """Statistics of every width, affine parameters of the last one.
-
-    Counters that are never used.
-    """
+    """Statistics of every width, affine parameters of the last one, counters that nobody uses."""
     shapes = {
         f'{name}.aux_bn.{i}.{leaf}': () if leaf[0] == 'n' else (count,)
         for i, count in enumerate(choices)
@@ -74,9 +71,8 @@ def supernet(classes: int) -> dict[str, tuple[int, ...]]:
 
 
 def drawn(classes: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Trained values of everything but the largest network's own statistics.
-
-    As the published calibration leaves it.
+    """Trained values of everything but the largest network's own statistics, which the published
+    calibration leaves as they begin.
     """
     rng, found = np.random.default_rng(seed), {}
     for name, shape in supernet(classes).items():

@@ -127,10 +127,7 @@ def branch(name, inputs, outputs, width):
 
 
 def layer(name, unit, read, kept):
-    """A layer that adds 4 units to scales ``kept``.
-
-    Of which scale s has 2^s times as many channels.
-    """
+    """A layer that adds 4 units to scales ``kept``; scale s has 2^s times as many channels."""
     shapes = {}
     for i, s in enumerate(kept):
         outputs = 4 * 2**s // (1 + (s - 1 in read))
@@ -153,10 +150,7 @@ def head(k, inputs, classes):
 
 
 def tiny(classes):
-    """Shapes of a network of three scales and two blocks of one layer.
-
-    The second of which drops a scale.
-    """
+    """Shapes of a network of three scales and two blocks of one layer; the second drops a scale."""
     shapes = {}
     for s, (inputs, outputs) in enumerate(((3, 4), (4, 8), (8, 16))):
         shapes |= block(
@@ -232,9 +226,8 @@ def sequential(*modules):
 
 
 def convs(tensors, *names, old=False):
-    """Convolution, normalisation, ReLU for every pair of names; ``old``.
-
-    As the first Torch7 stored them.
+    """Convolution, normalisation, ReLU for every pair of names; ``old``: as the first Torch7 stored
+    them.
     """
     found = []
     for conv, norm in zip(names[::2], names[1::2], strict=True):
@@ -370,10 +363,7 @@ def test_an_old_original(tmp_path):
 @with_fixtures
 @pytest.mark.parametrize('name', ['msd_cifar_batch5', 'msd_cifar_nobottleneck', 'msd_imagenet'])
 def test_names_of_other_originals(name, tmp_path):
-    """Growing blocks, transitions of fewer scales, one convolution per branch.
-
-    The stem of ImageNet.
-    """
+    """Growing blocks, transitions of fewer scales, one convolution per branch, ImageNet's stem."""
     tensors = {
         row['name']: np.zeros([min(n, 3) if n != 7 else 7 for n in row['shape']], '<f4')
         for row in fixture(name).tensors()

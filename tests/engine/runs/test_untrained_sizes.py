@@ -60,10 +60,7 @@ def test_no_neighbours_outside(size):
 
 
 def values(sizes=(24, 16)):
-    """Two normalisations per size, quantizers private and shared, kernels.
-
-    Leftovers of training.
-    """
+    """Two normalisations per size, private and shared quantizers, kernels, rests of a training."""
     found = {
         f'{scope}/s{size}/{part}': RNG.normal(size=3).astype('float32')
         for scope in ('conv0/bn', 'group0/block0/conv1/bn')

@@ -165,10 +165,7 @@ def test_an_input_is_added_where_the_shape_stays(arch):
 
 
 def test_a_block_is_its_branch_plus_its_input(run):
-    """With a zero gamma the projection vanishes.
-
-    What remains is the input, and nothing rectifies it.
-    """
+    """With a zero gamma the projection vanishes: the input remains, and nothing rectifies it."""
     net = MobileNetV2(arch='mobilenetv2', mode='pytorch', classes=5)
     b = Blocks(Policy(), network().points, training=False, padding='symmetric')
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 8)).astype('float32')
@@ -201,9 +198,8 @@ def test_what_the_policy_quantizes():
 
 @pytest.fixture(scope='module')
 def quantized():
-    """Of the small W4A4 network.
-
-    Layer records, shapes by name, whether a basis has codes of both signs, its bits.
+    """Layer records of the small W4A4 network, shapes by name, whether a basis has codes of both
+    signs, and its bits.
     """
     with tf.Graph().as_default():
         blocks, _ = build(network(arch='mobilenetv2_small'), policy=W4A4, training=True)

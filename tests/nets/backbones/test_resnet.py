@@ -161,9 +161,8 @@ RESNEXTS = [('resnext50_32x4d', 32, 4, 50), ('resnext101_32x8d', 32, 8, 101)]
 
 @pytest.mark.parametrize('arch, groups, base, depth', RESNEXTS)
 def test_shapes_of_resnexts(arch, groups, base, depth):
-    """Per group of the second convolution ``base`` channels, doubled in every stage.
-
-    The last one is as a ResNet's.
+    """A group of the second convolution has ``base`` channels, doubled in every stage; the last
+    convolution is that of a ResNet.
     """
     layers = build_bare(arch, 'pytorch', 33)
     check_layers(arch, 'pytorch', layers)

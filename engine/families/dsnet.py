@@ -112,11 +112,7 @@ class DSNetFamily(Family):
 
     def data_defaults(self, spec: DatasetSpec) -> dict[str, Any]:
         """Small images at one size, without the heavy augmentation."""
-        defaults = super().data_defaults(spec)
-        if not (spec.small or spec.sizes):
-            return defaults
-        own = _SMALL if spec.small else {}
-        return {**defaults, **own, 'sizes': (spec.largest,)}
+        return self.at_one_size(spec, _SMALL)
 
     def folder_parts(self, config: Config) -> list[str]:
         """The second stage."""

@@ -94,6 +94,20 @@ class Family:
         """Values that a data set changes in the defaults."""
         return spec.options()
 
+    def at_one_size(self, spec: DatasetSpec, small: Mapping[str, Any]) -> dict[str, Any]:
+        """``data_defaults`` of networks that are trained at one size, the largest of a data set.
+
+        Args:
+            spec: the data set.
+            small: what small images change beside.
+        """
+        defaults = spec.options()
+        if spec.small:
+            defaults.update(small)
+        if spec.small or spec.sizes:
+            defaults['sizes'] = (spec.largest,)
+        return defaults
+
     def folder_start(self, config: Config) -> str:
         """Start of the name of a run folder: what is trained."""
         return f'{config.net}-{config.arch}'

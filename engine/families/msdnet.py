@@ -102,11 +102,7 @@ class MSDNetFamily(Family):
 
     def data_defaults(self, spec: DatasetSpec) -> dict[str, Any]:
         """The published form for CIFAR, at one size, for small images."""
-        defaults = super().data_defaults(spec)
-        if not (spec.small or spec.sizes):
-            return defaults
-        own = _SMALL if spec.small else {}
-        return {**defaults, **own, 'sizes': (spec.largest,)}
+        return self.at_one_size(spec, _SMALL)
 
     def published(self, config: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
         """Networks of equal blocks are spelled by number and length of these."""

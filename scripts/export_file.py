@@ -142,7 +142,7 @@ def show(path: Path, style: str) -> str:
         style: as of ``--format``.
 
     Raises:
-        UsageError: it is neither, or what reads it is not installed.
+        UsageError: it is no exported file or folder, or what reads it is not installed.
     """
     from engine.deployment import texts_table
 

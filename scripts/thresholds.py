@@ -121,7 +121,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     """Refuses flags of cascades without one.
 
     Raises:
-        UsageError: there are some.
+        UsageError: one is given.
     """
     others = {
         '--bitops': args.bitops,

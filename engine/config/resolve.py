@@ -157,7 +157,7 @@ def _refuse_unused_quantizer(config: Config, given: Mapping[str, Any]) -> None:
     """Refuses a quantizer that nobody knows, or that is asked for where nothing says any bits.
 
     Raises:
-        UsageError: it is one of these.
+        UsageError: such a quantizer is given.
     """
     spec = given.get('quantizer', specs.FLOAT)
     if spec == specs.FLOAT:
@@ -303,7 +303,7 @@ def completed_views(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
         defaults: of the options that flags leave open, by name.
 
     Raises:
-        UsageError: a part is no such thing.
+        UsageError: a part is no spelling of an augmentation or of inputs.
     """
     found = {}
     for name, complete in (('augmentation', augment.completed), ('inputs', inputs.completed)):

@@ -70,7 +70,7 @@ def completed(text: str, default: str) -> str:
         default: what it is completed by.
 
     Raises:
-        UsageError: a part is no such thing.
+        UsageError: a part is no order of colours, or no numbers.
 
     >>> completed('bgr::', 'rgb:0.1,0.2,0.3:0.4,0.5,0.6')
     'bgr:0.3,0.2,0.1:0.6,0.5,0.4'

@@ -120,7 +120,7 @@ class _Own(NamedTuple):
     number: int | None
 
     def nodes(self, combination: Combination) -> tuple[list[Node], list[Node]]:
-        """What it reads and what it makes, with what answers of a chain are added up in."""
+        """Nodes that it reads and nodes that it makes, the running total of a chain among them."""
         reads = list(self.stage.reads)
         makes = list(self.stage.makes)
         if self.view is not None:

@@ -60,7 +60,7 @@ class Stored:
         """A constant, and how many sections it needs.
 
         Raises:
-            ValueError: it is none.
+            ValueError: its record fits no constant.
         """
         record = self._head.row('constants', number)
         extents, axes = tuple(record['extents'].tolist()), int(record['axes'])
@@ -143,7 +143,7 @@ def _banded(head: Head, block: Block, record: Any, shape: tuple[int, ...]) -> tu
     """A matrix whose rows are zero but for a band.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the record, or a start of a band, fits no such matrix.
     """
     _check_none(record, 'bits', 'codes')
     width = int(record['levels'])

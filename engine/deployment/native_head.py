@@ -33,7 +33,7 @@ class Head:
 
     Raises:
         UsageError: it is of another version.
-        Damaged: it is no such file.
+        Damaged: it is no .lqn file, or checksums differ.
     """
 
     def __init__(self, content: bytes, name: str):

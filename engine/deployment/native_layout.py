@@ -189,7 +189,7 @@ def results(record: Any) -> int:
     """How many results the operation of a record gives.
 
     Raises:
-        ValueError: it is no such number.
+        ValueError: a choice has too many, or none.
     """
     if KINDS[record['kind'] - 1] is not Choose:
         return 1

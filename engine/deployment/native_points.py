@@ -45,7 +45,7 @@ class PointReader:
             left: operations that other points may still have.
 
         Raises:
-            ValueError: it is none.
+            ValueError: its record fits no point.
         """
         if left < 0:
             raise ValueError('more operations than a file may have')

@@ -12,17 +12,17 @@ from quant.backend import tf
 
 
 def constant(x: tf.Tensor) -> np.ndarray | None:
-    """The value of a constant; None if it is none."""
+    """The value of a tensor that is a constant; None for any other."""
     if x.op.type != 'Const':
         return None
     return tf.make_ndarray(x.op.get_attr('value'))
 
 
 def known(x: tf.Tensor) -> np.ndarray:
-    """The value of a constant.
+    """The value of a tensor that has to be a constant.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is computed.
     """
     value = constant(x)
     if value is None:

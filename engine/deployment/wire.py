@@ -27,7 +27,7 @@ def fields(file: bytes, start: int, last: int) -> Iterator[Field]:
         last: place behind it.
 
     Raises:
-        ValueError: it is no such message.
+        ValueError: the bytes are no message.
     """
     while start < last:
         key, first = file[start], start + 1

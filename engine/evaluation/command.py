@@ -100,7 +100,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     """Refuses flags that say nothing to evaluate, or do not go together.
 
     Raises:
-        UsageError: there are some.
+        UsageError: such flags are given.
     """
     if not args.eval_checkpoint:
         raise UsageError(
@@ -119,7 +119,7 @@ def _check_cascade(args: argparse.Namespace) -> None:
     """Refuses flags that a cascade does not have.
 
     Raises:
-        UsageError: there are some.
+        UsageError: one is given.
     """
     others = {
         '--thresholds': args.thresholds,

@@ -75,7 +75,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     """Refuses flags that do not go together, or that belong to a training.
 
     Raises:
-        UsageError: there are some.
+        UsageError: such a flag is given.
     """
     if peers(args) and args.thresholds:
         raise UsageError(f'--thresholds with --workers {args.workers}: one machine measures that')
@@ -88,7 +88,7 @@ def _check_sampling(args: argparse.Namespace, config: Config) -> None:
     """Refuses workers where gates are sampled, and a number of draws where they are not.
 
     Raises:
-        UsageError: it is one of these.
+        UsageError: one of them is given.
     """
     sampled = getattr(config.options, 'gate_noise', False)
     if sampled and args.workers:

@@ -222,7 +222,7 @@ def _size(lengths: Any) -> tuple[int, ...]:
     """A shape.
 
     Raises:
-        UnpicklingError: it is none.
+        UnpicklingError: the lengths are no list of whole numbers.
     """
     if not isinstance(lengths, tuple | list) or not _whole(lengths):
         raise UnpicklingError('a shape that is none')

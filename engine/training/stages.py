@@ -113,7 +113,7 @@ def _parsed(one: str, text: str) -> tuple[int, int]:
     """Bits of weights and of activations of a stage.
 
     Raises:
-        UsageError: it is no such thing.
+        UsageError: the text is no number of bits.
     """
     match = _BITS.fullmatch(one)
     if match is None:
@@ -192,7 +192,16 @@ def _check_folders(chain: Sequence[Stage], logdir: Path | None, resumes: bool, f
             longer = f'--epochs {config.epochs}: {folder} was trained for {there.epochs}'
 
 
-def _resolved(stage: Stage, first: bool = True) -> Config:
+def _resolved(stage: Stage, first: bool) -> Config:
+    """The configuration of a stage; an error says which stage it is about.
+
+    Args:
+        stage: of a chain.
+        first: whether this is the first worker.
+
+    Raises:
+        UsageError: the stage cannot be trained.
+    """
     try:
         config, _, _ = resolve(stage.given, starting.described(stage.given, first=first))
     except UsageError as error:

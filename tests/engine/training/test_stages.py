@@ -100,7 +100,7 @@ def recorded(folder, config: Config):
 
 def test_a_folder_of_another_run_is_found_before_the_first_stage(tmp_path):
     chain = stages.chain(GIVEN, ('4', '2'))
-    config = stages._resolved(chain[1])
+    config = stages._resolved(chain[1], first=True)
     recorded(tmp_path / 'run-w2a2', config.replacing(load=str(tmp_path / 'other'), mode='preact'))
     with pytest.raises(UsageError, match='holds a run of another configuration .load:'):
         stages.checked(chain, tmp_path / 'run', None)
@@ -112,7 +112,7 @@ def test_no_stage_becomes_longer_that_another_began_with(tmp_path):
     load = None
     for stage in stages.checked(short, tmp_path / 'run', None):
         folder = stage.folder(tmp_path / 'run')
-        recorded(folder, stages._resolved(stage).replacing(load=load))
+        recorded(folder, stages._resolved(stage, first=True).replacing(load=load))
         load = str(folder)
     stages.checked(short, tmp_path / 'run', None)
     longer = stages.chain({**GIVEN, 'epochs': 3}, ('4', '2'))

@@ -69,7 +69,7 @@ def folded(whole: Joint) -> Joint:
 
 
 def _sum(row: Row, pool: Program) -> Sum | None:
-    """An operation as a sum; None if it is none.
+    """An operation as a sum; None for one that neither adds nor scales.
 
     Args:
         row: the operation at every point.

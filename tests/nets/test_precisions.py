@@ -7,9 +7,10 @@ from engine.config.config import Config
 from engine.graph.tower import Model
 from nets import cost
 from nets.losses import Teaching
+from nets.network import Network
 from nets.outputs import Outputs
 from nets.points import Point
-from nets.precisions import PreciseOutputs
+from nets.precisions import PreciseOutputs, Precisions
 from quant.backend import tf
 from quant.state import Kind, variables
 from tests import test_grid
@@ -53,6 +54,19 @@ def check_costs(strong, weak):
     codes = sum(layer.memory_bits for layer in (*cost.low_bit(strong), *quantized))
     held = sum(layer.memory_bits for layer in cost.stored([*strong, *weak]))
     assert held == floats + codes
+
+
+def test_every_answer_comes_from_the_network_within():
+    """One that is not passed on would be that of most networks, whatever the one within says."""
+    answers = {name for name in vars(Network) if not name.startswith('_')}
+    fixed = {'accumulator_names', 'per_image_names', 'detachable', 'rewritten_above'}
+    of_loss = {'cross_entropies'}  # which the loss of the network within asks for
+    assert answers - vars(Precisions).keys() == fixed | of_loss
+    found = test_grid.small('dsnet', 'widths', {'bits': BITS}).network()
+    assert isinstance(found, Precisions)
+    for name in fixed - {'accumulator_names'}:
+        assert getattr(found, name) == getattr(found.network, name)
+    assert found.detachable and found.rewritten_above < Network.rewritten_above
 
 
 def test_nested_codes_are_stored_once(run):

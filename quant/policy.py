@@ -103,6 +103,23 @@ class Policy:
             return self
         return dict(self.by_bits)[bits]
 
+    def quantizers(self, half: str) -> set[quantizer.Quantizer]:
+        """All quantizers that rules name for a half, at any precision; none for float.
+
+        Args:
+            half: ``weight`` or ``activation``.
+
+        >>> low_bit('lq(bits=2)', 'float').quantizers('activation')
+        set()
+        """
+        found = set()
+        for policy in (self, *dict(self.by_bits).values()):
+            for rule in policy.rules:
+                named = specs.parse(getattr(rule, half) or specs.FLOAT)
+                if named is not None:
+                    found.add(named)
+        return found
+
     def is_common(self, half: str, scope: str, role: str) -> bool:
         """Whether all precisions quantize alike somewhere.
 

@@ -130,11 +130,14 @@ class Quantizer:
             ``scripts.study quantizers`` measures beside these.
         recipe: how the method is trained as published, a ``quant.recipe.Recipe``; None where no
             source says it.
+        snaps: whether levels are learned freely, of which whole numbers can be made, as of
+            ``State.snapped``.
     """
 
     partner: ClassVar[str] = ''
     variants: ClassVar[tuple[str, ...]] = ()
     recipe: ClassVar[Any] = None
+    snaps: ClassVar[bool] = False
 
     bits: int
     private: bool = False

@@ -64,10 +64,6 @@ def run(args: argparse.Namespace) -> str:
     """Calibrates, stores, and says where."""
     if args.sizes:
         check_sizes(tuple(args.sizes))
-    from engine.runs import checkpoint
-
-    checkpoint.find(args.run, args.epoch, 'RUN')
-    # TensorFlow is loaded from here on.
     from engine.evaluation import calibrate
 
     path, points, count = calibrate.calibrate_run(

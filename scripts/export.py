@@ -155,25 +155,20 @@ def export(args: argparse.Namespace, path: Path) -> str:
     cascade = _cascade(args, form, exporter)
     if args.no_preprocess:
         exporter.leave_resize()
-    from engine.deployment import chaining, verification
-    from scripts import export_run
-
-    source = export_run.source(args)
-    if cascade is not None:
-        points = [chaining.checked(source, cascade, f'--cascade {args.cascade}')]
-        exporter.cascade = cascade
-    else:
-        points = _points(args, source)
-    choosing = source.config.network().choosing
-    if not exporter.chooses and not choosing.keys().isdisjoint(points):
-        raise UsageError(
-            f'--points {" ".join(points)}: this format holds operating points alone; '
-            '--out NAME.onnx can hold choices'
-        )
-    exporter.thresholds = _thresholds(args, source, points)
     if args.bits_first is not None:
         exporter.cut(args.bits_first)
-    images = verification.images(source, args.data, args.verify)
+    exporter.cascade = cascade
+    from engine.deployment import verification
+    from scripts import export_run
+
+    recorded = export_run.recorded(args, exporter)
+    points = _settled(args, recorded, exporter)
+    dataset = verification.opened(recorded, args.data)
+    # TensorFlow is loaded from here on.
+    source = export_run.source(args, recorded.prefix)
+    if args.prune_gates is not None:
+        points = _settled(args, source, exporter)  # fewer, where no gate is left
+    images = verification.images(source, dataset, args.verify)
     exporter.write(source, points, path)
     try:
         found = verification.compare(exporter, path, source, points, images)
@@ -188,6 +183,33 @@ def export(args: argparse.Namespace, path: Path) -> str:
         raise Differs(_difference(args, source, points, wrong))
     exporter.note(path, {'verified': texts.spell(verification.facts(found))})
     return f'{" ".join(points)} of {source.prefix}'
+
+
+def _settled(args: argparse.Namespace, source: Any, exporter: forms.Exporter) -> list[str]:
+    """What is exported of a checkpoint; an exporter gets the thresholds of its exits.
+
+    Args:
+        args: the flags.
+        source: the checkpoint, as its run folder describes it or read.
+        exporter: of the form that is written.
+
+    Raises:
+        UsageError: the network or the form has no such points.
+    """
+    from engine.deployment import chaining
+
+    if exporter.cascade is not None:
+        points = [chaining.checked(source, exporter.cascade, f'--cascade {args.cascade}')]
+    else:
+        points = _points(args, source)
+    choosing = source.config.network().choosing
+    if not exporter.chooses and not choosing.keys().isdisjoint(points):
+        raise UsageError(
+            f'--points {" ".join(points)}: this format holds operating points alone; '
+            '--out NAME.onnx can hold choices'
+        )
+    exporter.thresholds = _thresholds(args, source, points)
+    return points
 
 
 def _difference(
@@ -232,6 +254,12 @@ def _cascade(args: argparse.Namespace, form: str, exporter: forms.Exporter) -> A
     if args.points != [ALL] or args.thresholds is not None:
         other = '--thresholds' if args.points == [ALL] else '--points'
         raise UsageError(f'{place}: says points and thresholds; leave {other} out')
+    if args.snap or args.prune_gates is not None:
+        other = '--snap' if args.snap else '--prune-gates'
+        raise UsageError(
+            f'{place}: was chosen for {args.run} as it is, and {other} changes it; leave {other} '
+            'out, or choose a cascade for the copy'
+        )
     if not exporter.chooses:
         raise UsageError(
             f'{place}: --form {form} holds operating points alone; --out NAME.onnx, in the forms '

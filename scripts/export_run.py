@@ -4,18 +4,46 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from engine.deployment import forms, snapping
 from engine.errors import UsageError
 from engine.runs import checkpoint
 from scripts import copies, prune_gates, snap
 
 
-def source(args: argparse.Namespace) -> Any:
-    """The checkpoint to export: of the run, or of the copy of it that flags ask for.
+def recorded(args: argparse.Namespace, exporter: forms.Exporter) -> Any:
+    """The checkpoint of the run as its folder describes it, with which all can be done.
+
+    Args:
+        args: the flags.
+        exporter: of the form that is written.
 
     Raises:
-        UsageError: There is no such run, or a copy of it is there.
+        UsageError: There is no such run, a copy of it is there, or it cannot be made or written.
     """
     prefix = checkpoint.find(args.run, args.epoch, 'RUN')
+    found = checkpoint.recorded(prefix, weights=args.weights)
+    folder = Path(prefix).parent
+    if args.prune_gates is not None:
+        prune_gates.checked(prefix, args.data)
+        folder = _place(folder, prune_gates.SUFFIX, '--prune-gates', args.run)
+    if args.snap:
+        snapping.check(found)
+        _place(folder, snap.SUFFIX, '--snap', args.run)
+    else:
+        exporter.check(found)
+    return found
+
+
+def source(args: argparse.Namespace, prefix: str) -> Any:
+    """The checkpoint to export: of the run, or of the copy of it that flags ask for.
+
+    Args:
+        args: the flags.
+        prefix: of the run's checkpoint.
+
+    Raises:
+        UsageError: It is damaged, or a copy of it cannot be made.
+    """
     weights = args.weights
     if args.prune_gates is not None:
         prefix = _pruned(prefix, args)
@@ -23,12 +51,7 @@ def source(args: argparse.Namespace) -> Any:
     if args.snap:
         prefix = _snapped(prefix, args, weights)
         weights = 'raw'
-    found = checkpoint.read(prefix, flag='RUN', weights=weights)
-    if found.config is None:
-        raise UsageError(
-            f'{args.run}: no config.json there; import it first with scripts/import_checkpoint.py'
-        )
-    return found
+    return checkpoint.read(prefix, flag='RUN', weights=weights)
 
 
 def _place(folder: Path, suffix: str, flag: str, run: str) -> Path:

@@ -11,6 +11,7 @@ interruption where it has --csv. Images that cannot be read are named, and have 
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import os
 import sys
@@ -31,6 +32,29 @@ COLUMNS = (
     Column('ms', 'ms', 1),
     Column('classes', 'classes'),
 )
+
+# Arguments of ``Predictor``, and flags that give them: the ways to choose what answers, and all.
+WAYS = {
+    'point': '--point',
+    'budget': '--budget',
+    'deadline_ms': '--deadline-ms',
+    'cascade': '--cascade',
+}
+FLAGS = {'run': 'RUN', 'backend': '--backend', **WAYS}
+
+
+@contextlib.contextmanager
+def as_flags() -> Iterator[None]:
+    """A block whose errors about arguments of ``Predictor`` name the flags that gave them.
+
+    Raises:
+        UsageError: as the block did.
+    """
+    try:
+        yield
+    except UsageError as error:
+        name, gap, rest = str(error).partition(' ')
+        raise UsageError(f'{FLAGS.get(name, name)}{gap}{rest}') from error
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -67,6 +91,12 @@ def run(args: argparse.Namespace) -> str:
         raise UsageError('RUN: give a run folder, a checkpoint or an exported file, and images')
     if args.top < 1:
         raise UsageError(f'--top {args.top}: must be at least 1')
+    given = []
+    for name, flag in WAYS.items():
+        if vars(args)[name] is not None:
+            given.append(f'{flag} {vars(args)[name]}')
+    if len(given) > 1:
+        raise UsageError(f'{" and ".join(given)}: give one of them')
     images = found_images(args.images, args.list)
     shard = parsed_shard(args.shard)
     for flag, target in (('--csv ', args.csv), ('--html ', args.html)):
@@ -82,11 +112,12 @@ def run(args: argparse.Namespace) -> str:
     done = {row.number for row in rows}
     left = [one for one in predictions.numbered(images, shard) if one[0] not in done]
     try:
-        for row in predicted(args, left):
-            if growing is None:
-                rows.append(row)
-            else:
-                growing.add(row)
+        with as_flags():
+            for row in predicted(args, left):
+                if growing is None:
+                    rows.append(row)
+                else:
+                    growing.add(row)
     finally:
         if growing is not None:
             growing.close()

@@ -86,8 +86,10 @@ def make(prefix: str, out: Path, *, share: float, weights: str, data: str | None
     from engine.runs import checkpoint
 
     with making(out, '--out') as path:
+        dataset = checked(prefix, data)
+        # TensorFlow is loaded from here on.
         source = checkpoint.read(prefix, flag='RUN', weights=weights)
-        found = pruning.rates(source, _dataset(source, data))
+        found = pruning.rates(source, dataset)
         executed = pruning.settled(found, share)
         if not executed:
             raise UsageError(
@@ -114,6 +116,25 @@ def _spelled(found: Mapping[str, Sequence[float]]) -> str:
     return ', '.join(parts)
 
 
+def checked(prefix: str, data: str | None) -> Any:
+    """The data set of a run that has gates to remove, with the held-out images that judge them.
+
+    Args:
+        prefix: of the checkpoint.
+        data: where the images are; None for where the run recorded it.
+
+    Raises:
+        UsageError: They are not there, or the run has no such gates.
+    """
+    from engine.evaluation import pruning
+    from engine.runs import checkpoint
+
+    recorded = checkpoint.recorded(prefix)
+    dataset = _dataset(recorded, data)
+    pruning.check(recorded, dataset)
+    return dataset
+
+
 def _dataset(source: Any, data: str | None) -> Any:
     """The data set of a run, with its held-out images where it has some.
 
@@ -127,11 +148,6 @@ def _dataset(source: Any, data: str | None) -> Any:
     from engine.data.datasets import located
     from engine.runs import holdout
 
-    if source.config is None:
-        raise UsageError(
-            f'{source.prefix}: no config.json there; import it first with '
-            'scripts/import_checkpoint.py'
-        )
     place = data or source.config.data
     if not place:
         raise UsageError(f'{source.prefix}: knows of no data; --data names some')

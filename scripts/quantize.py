@@ -49,11 +49,10 @@ def run(args: argparse.Namespace) -> str:
     Raises:
         UsageError: There is no such float run or data, or the folder exists.
     """
+    from engine.evaluation.quantize import Asked, quantize_run
     from engine.runs import checkpoint
 
     before = Path(checkpoint.find(args.run, args.epoch, 'RUN')).parent
-    # TensorFlow is loaded from here on.
-    from engine.evaluation.quantize import Asked, quantize_run
 
     bits = f'w{args.qw}a{args.qa}'
     out = args.out or copies.default(before, f'-{bits}-{args.method}')

@@ -201,7 +201,10 @@ def draw_run(args: argparse.Namespace, run: str, output: str) -> str:
     asked = layer_levels.Asked(
         args.layer or '', args.only or '', args.point or '', args.images or 64, args.data
     )
-    source = checkpoint.read(checkpoint.find(run, args.epoch, 'RUN'), flag='RUN')
+    prefix = checkpoint.find(run, args.epoch, 'RUN')
+    layer_levels.check(checkpoint.recorded(prefix), asked)
+    # TensorFlow is loaded from here on.
+    source = checkpoint.read(prefix, flag='RUN')
     point, layers = layer_levels.layers(source, asked)
     title = f'{source.prefix}, {point}'
     table = Table('quantizers', COLUMNS, layer_levels.states(layers))

@@ -63,6 +63,8 @@ def make(prefix: str, out: Path, *, weights: str) -> str:
     from engine.runs import checkpoint
 
     with making(out, '--out') as folder:
+        snapping.check(checkpoint.recorded(prefix))
+        # TensorFlow is loaded from here on.
         found = snapping.snapped(checkpoint.read(prefix, flag='RUN', weights=weights))
         made = Path(copying.write(found.source, folder)).name
     return (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
+from engine.quantities import quantity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +33,15 @@ class Asked:
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def check(self) -> None:
-        """Checks that at most one is given.
+        """Checks that at most one is given, and that an amount is one.
 
         Raises:
-            UsageError: there are more.
+            UsageError: there are more, or it is none.
         """
         given = [f'{name} {value}' for name, value in self.given.items()]
         if len(given) > 1:
             raise UsageError(f'{" and ".join(given)}: give one of them')
+        if self.budget is not None:
+            quantity('budget', str(self.budget))
+        if self.deadline_ms is not None and not self.deadline_ms > 0:
+            raise UsageError(f'deadline_ms {self.deadline_ms:g}: must be milliseconds, more than 0')

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from engine.data.preprocessing import Preprocessing
+from engine.deployment.asked import Asked
 from engine.deployment.names import STAGE
 from engine.deployment.runtimes import BY_END, OF_PLANES, RUNTIMES
 from engine.errors import UsageError
@@ -158,7 +159,7 @@ class Backend(Protocol):
 
 
 def open_backend(
-    run: str, name: str | None, *, epoch: int | None, threads: int, weights: str
+    run: str, name: str | None, epoch: int | None, threads: int, weights: str, asked: Asked
 ) -> Backend:
     """The backend that a path, and a name if one is given, ask for.
 
@@ -166,8 +167,9 @@ def open_backend(
         run: as of ``Predictor``.
         name: as of its ``backend``.
         epoch: as of ``Predictor``.
-        threads: as of ``Predictor``.
-        weights: as of ``Predictor``.
+        threads: likewise.
+        weights: likewise.
+        asked: what answers where a call names nothing.
 
     Raises:
         UsageError: there is no such backend, or it cannot read what lies there.
@@ -180,7 +182,7 @@ def open_backend(
     if runtimes is None or path.is_dir():
         if name in OF_PLANES:
             raise UsageError(f'backend {name!r}: it runs .lqn files, and {run} is none')
-        return _of_run(run, name or TENSORFLOW, epoch, threads, weights)
+        return _of_run(run, name or TENSORFLOW, epoch, threads, weights, asked)
     if epoch is not None or weights != 'raw':
         given = f'epoch {epoch}' if epoch is not None else f'weights {weights!r}'
         raise UsageError(f'{given}: {run} is a file with one set of weights; leave it out')
@@ -194,12 +196,16 @@ def open_backend(
     return FileBackend(path, name or _installed(runtimes), threads)
 
 
-def _of_run(run: str, name: str, epoch: int | None, threads: int, weights: str) -> Backend:
+def _of_run(
+    run: str, name: str, epoch: int | None, threads: int, weights: str, asked: Asked
+) -> Backend:
     """A backend for a run folder or a published checkpoint; arguments as of ``open_backend``."""
     # A file needs nothing of what reads runs.
     from engine.deployment import run_backend
 
-    source = run_backend.read(run, epoch, weights)
+    if name != TENSORFLOW:  # which alone has the times and ways that were recorded
+        asked = Asked(asked.point)
+    source = run_backend.read(run, epoch, weights, asked)
     if name == TENSORFLOW:
         from engine.deployment.tensorflow_backend import TensorFlowBackend
 

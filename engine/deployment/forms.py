@@ -54,6 +54,16 @@ class Exporter:
         """
         raise UsageError(f'--bits-first {bits}: only .lqn files come in parts; --out NAME.lqn')
 
+    def check(self, source: Any) -> None:
+        """Checks what the record of a run says of what the format needs, before it is written.
+
+        Args:
+            source: the ``engine.runs.checkpoint.Checkpoint``, as its run folder describes it.
+
+        Raises:
+            UsageError: the format cannot hold it.
+        """
+
     def write(self, source: Any, points: Sequence[str], path: Path) -> None:
         """Writes operating points to a new file or folder.
 

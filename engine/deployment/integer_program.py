@@ -26,6 +26,11 @@ from quant import integers
 SIGNED = (-128, 127)
 UNSIGNED = (0, 255)
 
+# That a network has nothing that could be computed so.
+NOTHING = (
+    '--form int8: no layer has both weights and activations of 8 bits or less; use --form packed'
+)
+
 # Weights of a channel up to which a kernel of 8 bits may take less without codes.
 MOST_UNCODED = 512
 
@@ -90,10 +95,7 @@ def integer(whole: Program) -> Program:
         points[name] = dataclasses.replace(point, operations=rewriting.run(point.output))
     made = Program(points, constants)
     if not is_integer(made):
-        raise UsageError(
-            '--form int8: no layer has both weights and activations of 8 bits or less; use --form '
-            'packed'
-        )
+        raise UsageError(NOTHING)
     return program.with_points(points, constants)
 
 

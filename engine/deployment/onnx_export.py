@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.preprocess import resized
-from engine.deployment import integer_program
+from engine.deployment import integer_program, snapping
 from engine.deployment.description import describe
 from engine.deployment.forms import Runtime
 from engine.deployment.program import Program
@@ -161,6 +161,14 @@ class Int8(Packed):
     snapped = True
     tolerated = 0.001
 
+    def check(self, source: Checkpoint) -> None:
+        assert source.config is not None
+        policy = source.config.quantization.to_policy()
+        if not policy.quantizers('weight') or not policy.quantizers('activation'):
+            raise UsageError(integer_program.NOTHING)
+        if snapping.is_left_out(source):
+            raise UsageError(_not_whole(source.prefix, str(Path(source.prefix).parent)))
+
     def _formed(self, whole: Program, run: str) -> Program:
         """The program in whole numbers.
 
@@ -172,7 +180,17 @@ class Int8(Packed):
         try:
             return super()._formed(integer_program.integer(whole), run)
         except integer_program.NotWhole as error:
-            raise UsageError(
-                f'--form int8: {error} has levels that are no whole numbers of 8 bits; --snap, or '
-                f'python -m scripts.snap {run}, makes a run whose levels are'
-            ) from error
+            raise UsageError(_not_whole(error, run)) from error
+
+
+def _not_whole(what: object, run: str) -> str:
+    """The message about levels that are no whole numbers.
+
+    Args:
+        what: has them.
+        run: the run folder.
+    """
+    return (
+        f'--form int8: {what} has levels that are no whole numbers of 8 bits; --snap, or '
+        f'python -m scripts.snap {run}, makes a run whose levels are'
+    )

@@ -76,15 +76,15 @@ class Predictor:
         threads: int = 0,
         weights: str = 'raw',
     ):
-        opened = open_backend(str(run), backend, epoch=epoch, threads=threads, weights=weights)
+        self._default = asked = Asked(point, budget, deadline_ms, cascade)
+        asked.check()
+        opened = open_backend(str(run), backend, epoch, threads, weights, asked)
         self._opened: Backend | None = opened
         self._run = str(run)
         self._lock = threading.Lock()
         self._points: dict[str, Way] = {}
         self._chains: dict[Any, Chain] = {}
-        self._default = Asked(point, budget, deadline_ms, cascade)
         self.points = opened.points
-        self._default.check()
         if point is not None:
             self._check_point(point)
 

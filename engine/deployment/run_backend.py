@@ -7,6 +7,7 @@ from pathlib import Path
 from engine import families
 from engine.config.config import Config
 from engine.data.preprocessing import Preprocessing
+from engine.deployment.asked import Asked
 from engine.errors import UsageError
 from engine.graph import freeze
 from engine.importers import pytorch
@@ -94,7 +95,7 @@ class RunBackend:
                 kept.append(choice)
         return kept
 
-    def _recorded(self, budget: str | float | None, ms: float | None) -> Choice:
+    def recorded(self, budget: str | float | None, ms: float | None) -> Choice:
         """The most accurate way to run that the run folder has recorded.
 
         Args:
@@ -119,20 +120,42 @@ class RunBackend:
             raise UsageError(f'{asked}: {error}') from error
 
 
-def read(run: str, epoch: int | None, weights: str) -> Checkpoint:
+def _check(recorded: Checkpoint, asked: Asked) -> None:
+    """Checks that a run has what is asked for, as its records say.
+
+    Args:
+        recorded: the checkpoint as its run folder describes it.
+        asked: a point, or a budget, or something else that is not checked here.
+
+    Raises:
+        UsageError: it has no such point, or nothing within the budget.
+    """
+    found = RunBackend(recorded, 0)
+    known = [*found.points, *found.config.network().dynamic_names]
+    if asked.point is not None and asked.point not in known:
+        raise UsageError(f'point {asked.point!r}: {recorded.prefix} has {" ".join(known)}')
+    if asked.budget is not None:
+        found.recorded(asked.budget, None)
+
+
+def read(run: str, epoch: int | None, weights: str, asked: Asked | None = None) -> Checkpoint:
     """The checkpoint that a path stands for, of a run folder or a published one.
 
     Args:
         run: the path.
         epoch: of a run folder; None is the last.
         weights: ``raw`` or ``ema``.
+        asked: what is refused before TensorFlow is loaded if the run has no such thing.
 
     Raises:
         UsageError: there is none, or a published checkpoint is asked for its epoch or averages.
     """
     path = Path(run)
     if (path / 'config.json').exists() or (path.parent / 'config.json').exists():
-        return checkpoint.read(checkpoint.find(run, epoch, 'run'), flag='run', weights=weights)
+        prefix = checkpoint.find(run, epoch, 'run')
+        if asked is not None and checkpoint.is_recorded(prefix):
+            _check(checkpoint.recorded(prefix, weights=weights), asked)
+        return checkpoint.read(prefix, flag='run', weights=weights)
     if not path.exists() and not Path(f'{run}.index').exists():
         raise UsageError(f'run {run}: no such run folder or checkpoint')
     if epoch is not None:

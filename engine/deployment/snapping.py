@@ -7,14 +7,16 @@ says where it declares its variables.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from engine.errors import UsageError
 from engine.graph.inference import InferenceModel
-from engine.runs import matching
+from engine.runs import history, matching
 from engine.runs.checkpoint import Checkpoint
 from nets.points import split_name
+from quant.quantizer import Quantizer
 
 Snap = Callable[[np.ndarray], np.ndarray]
 
@@ -34,14 +36,55 @@ class Snapped:
     moved: float
 
 
+def check(source: Checkpoint) -> None:
+    """Checks that a run can have levels to snap, as its configuration says.
+
+    Args:
+        source: the checkpoint, as ``checkpoint.recorded`` has it or read.
+
+    Raises:
+        UsageError: its quantizers have other levels, or there are none.
+    """
+    if not any(quantizer.snaps for quantizer in _quantizers(source)):
+        raise UsageError(_without_levels(source))
+
+
+def is_left_out(source: Checkpoint) -> bool:
+    """Whether the record of a training says that no level is a whole number.
+
+    Args:
+        source: as of ``check``.
+    """
+    assert source.config is not None
+    found = _quantizers(source)
+    # Two levels are whole numbers times half of their distance anyway.
+    learned = [quantizer for quantizer in found if quantizer.snaps and quantizer.bits > 1]
+    # A copy has no history: its levels may have been changed.
+    trained = bool(history.recorded(Path(source.prefix).parent))
+    return trained and not source.config.snap_epochs and bool(found) and len(learned) == len(found)
+
+
+def _quantizers(source: Checkpoint) -> set[Quantizer]:
+    assert source.config is not None
+    policy = source.config.quantization.to_policy()
+    return policy.quantizers('weight') | policy.quantizers('activation')
+
+
+def _without_levels(source: Checkpoint) -> str:
+    return (
+        f'{source.prefix}: has no levels to snap: its quantizers have multiples of a scale, '
+        'or it is in float; export it as it is'
+    )
+
+
 def snapped(source: Checkpoint) -> Snapped:
     """A checkpoint with whole numbers for levels, of all points that it has, calibrated ones too.
 
     Args:
-        source: the checkpoint.
+        source: the checkpoint, of a run.
 
     Raises:
-        UsageError: it is of no run, or has no levels that could be snapped.
+        UsageError: it has no levels that could be snapped.
     """
     rules = _rules(source)
     values = dict(source.values)
@@ -57,10 +100,7 @@ def snapped(source: Checkpoint) -> Snapped:
         moved.append(float((np.abs(values[name] - value) / largest).max()))
         count += 1
     if not count:
-        raise UsageError(
-            f'{source.prefix}: has no levels to snap: its quantizers have multiples of a scale, '
-            'or it is in float; export it as it is'
-        )
+        raise UsageError(_without_levels(source))
     return Snapped(dataclasses.replace(source, values=values), count, max(moved))
 
 
@@ -76,13 +116,9 @@ def _rules(source: Checkpoint) -> Mapping[str, Snap]:
     """Functions that snap variables, by name without the point.
 
     Raises:
-        UsageError: the checkpoint is of no run, or lacks variables.
+        UsageError: the checkpoint lacks variables.
     """
-    if source.config is None:
-        raise UsageError(
-            f'{source.prefix}: no config.json there; import it first with '
-            'scripts/import_checkpoint.py'
-        )
+    assert source.config is not None
     model = InferenceModel(source.config.adjusted(kd=False), data_format='NHWC')
     variables, _ = model.inspect()
     matching.select(source, variables, flag='RUN', partial=True)

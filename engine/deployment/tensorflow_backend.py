@@ -112,7 +112,7 @@ class TensorFlowBackend(RunBackend):
 
     def within(self, budget: str | float | None, ms: float | None = None) -> Choice:
         """The most accurate recorded way to run within limits, exits and gates included."""
-        return self._recorded(budget, ms)
+        return self.recorded(budget, ms)
 
     def leaving_early(
         self, size: int | None, thresholds: Sequence[float] | None, deadline_ms: float

@@ -14,6 +14,7 @@ from engine import timing
 from engine.console import followed
 from engine.data import classes
 from engine.data.datasets import open_dataset
+from engine.data.spec import Dataset
 from engine.deployment import chaining
 from engine.deployment.forms import Exporter, Runtime
 from engine.deployment.texts import VerifiedText
@@ -110,15 +111,12 @@ class Images(NamedTuple):
     what: str
 
 
-def images(source: Checkpoint, data: str | None, count: int) -> Images:
-    """Evaluation images of what the run recorded, or noise where it knows of no data.
-
-    Fewer than all are taken at equal distances.
+def opened(source: Checkpoint, data: str | None) -> Dataset | None:
+    """The data with the images that an exported file is checked with; None if none are known.
 
     Args:
-        source: what is exported.
+        source: what is exported, as ``checkpoint.recorded`` has it or read.
         data: as of ``--data``; None for what the run recorded.
-        count: how many.
 
     Raises:
         UsageError: they are not there.
@@ -127,23 +125,40 @@ def images(source: Checkpoint, data: str | None, count: int) -> Images:
     config = source.config
     place = data or config.data
     if not place:
-        return _noise(config.image_size, min(count, BATCH))
+        return None
     try:
-        dataset = open_dataset(place, size=config.image_size, split=config.split)
-        if source.class_names:
-            dataset, _ = classes.mapped(dataset, source.class_names, source.prefix)
+        return open_dataset(place, size=config.image_size, split=config.split)
     except UsageError as error:
         raise UsageError(
             f'{error}. An exported file is checked with evaluation images; --data says where '
             'they are'
         ) from error
-    count = min(count, len(dataset.val))
+
+
+def images(source: Checkpoint, dataset: Dataset | None, count: int) -> Images:
+    """Evaluation images of a data set, or noise without one.
+
+    Fewer than all are taken at equal distances.
+
+    Args:
+        source: what is exported.
+        dataset: that has them.
+        count: how many.
+
+    Raises:
+        UsageError: they are of other classes.
+    """
+    assert source.config is not None
+    if dataset is None:
+        return _noise(source.config.image_size, min(count, BATCH))
+    if source.class_names:
+        dataset, _ = classes.mapped(dataset, source.class_names, source.prefix)
+    shown = dataset.val
+    count = min(count, len(shown))
     # The first ones can be of one class.
-    numbers = np.linspace(0, len(dataset.val) - 1, count).round().astype(int).tolist()
-    labels = np.asarray(dataset.val.labels)[numbers]
-    return Images(
-        lambda number: dataset.val.read(numbers[number]), labels, count, 'evaluation images'
-    )
+    numbers = np.linspace(0, len(shown) - 1, count).round().astype(int).tolist()
+    labels = np.asarray(shown.labels)[numbers]
+    return Images(lambda number: shown.read(numbers[number]), labels, count, 'evaluation images')
 
 
 def _noise(side: int, count: int) -> Images:

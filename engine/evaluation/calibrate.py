@@ -234,22 +234,22 @@ def calibrate_run(
     Raises:
         UsageError: there is no such run or data, or a number is out of range.
     """
-    source = checkpoint.read(checkpoint.find(path, epoch, 'RUN'), flag='RUN')
-    if source.config is None:
-        raise UsageError(
-            f'{path}: no config.json there; import it first with scripts/import_checkpoint.py'
-        )
-    check_writable(Path(source.prefix).parent, f'{path}: statistics lie beside the checkpoint')
-    config = source.config
+    prefix = checkpoint.find(path, epoch, 'RUN')
+    recorded = checkpoint.recorded(prefix)
+    config = recorded.config
+    assert config is not None
+    check_writable(Path(prefix).parent, f'{path}: statistics lie beside the checkpoint')
     if bits:
         config = _at_bits(config, bits, path)
         sizes = sizes or config.sizes
     config = families.get(config.net).calibrated(config, sizes, widths)
-    config, dataset = training_data(path, source, config, data=data, batch_size=batch_size)
+    config, dataset = training_data(path, recorded, config, data=data, batch_size=batch_size)
     count = number_of(images, IMAGES, dataset)
+    # TensorFlow is loaded from here on.
+    source = checkpoint.read(prefix, flag='RUN')
     values = calibrate(config, source, dataset, images=count, average=average, threads=threads)
     points = [str(point) for point in config.network().points]
-    return checkpoint.write_calibrated(source.prefix, values), points, count
+    return checkpoint.write_calibrated(prefix, values), points, count
 
 
 def _at_bits(config: Config, bits: Sequence[int], path: str) -> Config:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from engine.config.config import Config
 from engine.data.datasets import is_gone, located, open_dataset
 from engine.deployment.views import views
 from engine.errors import UsageError
@@ -46,6 +47,28 @@ class Asked(NamedTuple):
     data: str | None = None
 
 
+def check(source: Checkpoint, asked: Asked) -> None:
+    """Checks what the record of a run says of an operating point and of quantizers.
+
+    Args:
+        source: the checkpoint, as ``checkpoint.recorded`` has it.
+        asked: what is going to be looked at.
+
+    Raises:
+        UsageError: there is no such point, the run is in float, or its images are gone.
+    """
+    assert source.config is not None
+    if asked.point:
+        freeze.check_point(source, asked.point, '--point')
+    policy = source.config.quantization.to_policy()
+    activations = policy.quantizers('activation')
+    if not activations and not policy.quantizers('weight'):
+        raise UsageError(_in_float(source))
+    # What a pattern matches, the graph says.
+    if activations and asked.what != 'weights' and not asked.layer:
+        _place(source.config, asked, source.prefix)
+
+
 def layers(source: Checkpoint, asked: Asked) -> tuple[str, list[Layer]]:
     """An operating point, and the quantizers of its network, in the order of its layers.
 
@@ -56,11 +79,6 @@ def layers(source: Checkpoint, asked: Asked) -> tuple[str, list[Layer]]:
     Raises:
         UsageError: there is no such point, no such quantizer, or no data.
     """
-    if source.config is None:
-        raise UsageError(
-            f'{source.prefix}: no config.json there; import it first with '
-            'scripts/import_checkpoint.py'
-        )
     point = asked.point or freeze.points(source)[0]
     model, values = freeze.point_model(source, point)
     with new_graph(), backend.session() as session:
@@ -94,7 +112,7 @@ def _chosen(tower: Quantization, source: Checkpoint, asked: Asked) -> dict[str, 
         UsageError: there are none.
     """
     if not tower.readings:
-        raise UsageError(f'{source.prefix}: is in float; nothing of it is quantized')
+        raise UsageError(_in_float(source))
     found = {}
     for scope, reading in tower.readings.items():
         what = 'weights' if reading.weights else 'activations'
@@ -109,6 +127,30 @@ def _chosen(tower: Quantization, source: Checkpoint, asked: Asked) -> dict[str, 
     return found
 
 
+def _in_float(source: Checkpoint) -> str:
+    return f'{source.prefix}: is in float; nothing of it is quantized'
+
+
+def _place(config: Config, asked: Asked, prefix: str) -> str:
+    """Where evaluation images are.
+
+    Args:
+        config: of the run.
+        asked: says where, or leaves it to the run.
+        prefix: of the checkpoint, for messages.
+
+    Raises:
+        UsageError: they are not there.
+    """
+    place = located(asked.data) if asked.data else config.data
+    if not place or is_gone(place):
+        raise UsageError(
+            f'--data {asked.data or config.data}: is not there; {prefix} needs evaluation '
+            'images for its activations: --data says where they are, --only weights needs none'
+        )
+    return place
+
+
 def _images(source: Checkpoint, model: InferenceModel, asked: Asked) -> list[np.ndarray]:
     """Evaluation images at equal distances, by view size.
 
@@ -121,12 +163,7 @@ def _images(source: Checkpoint, model: InferenceModel, asked: Asked) -> list[np.
         UsageError: they are not there.
     """
     config = model.config
-    place = located(asked.data) if asked.data else config.data
-    if not place or is_gone(place):
-        raise UsageError(
-            f'--data {asked.data or config.data}: is not there; {source.prefix} needs evaluation '
-            'images for its activations: --data says where they are, --only weights needs none'
-        )
+    place = _place(config, asked, source.prefix)
     images = open_dataset(place, size=config.image_size, split=config.split).val
     count = min(asked.images, len(images))
     numbers = np.linspace(0, len(images) - 1, count).round().astype(int)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.sources import Source
 from engine.data.spec import Dataset
 from engine.deployment import trace
 from engine.deployment.tf_graph import graph_of
 from engine.errors import UsageError
-from engine.evaluation.evaluate import eval_flow
 from engine.graph.inference import InferenceModel
 from engine.runs.checkpoint import Checkpoint
 from nets.points import split_name
@@ -19,12 +19,12 @@ from nets.points import split_name
 Rates = Mapping[str, Sequence[float]]
 
 
-def rates(source: Checkpoint, dataset: Dataset) -> Rates:
-    """The share of held-out images for which each gate is open.
+def check(source: Checkpoint, dataset: Dataset) -> Source:
+    """Checks that a run has gates to remove, and returns the held-out images that judge them.
 
     Args:
-        source: the checkpoint.
-        dataset: that has them.
+        source: the checkpoint, as ``checkpoint.recorded`` has it or read.
+        dataset: that has the images.
 
     Raises:
         UsageError: no images were held out, or there are no gates of blocks.
@@ -43,7 +43,22 @@ def rates(source: Checkpoint, dataset: Dataset) -> Rates:
             f'{source.prefix}: has no hold-out, by which gates are judged; --holdout N of training '
             'sets images aside'
         )
-    names = list(network.choosing)
+    return held
+
+
+def rates(source: Checkpoint, dataset: Dataset) -> Rates:
+    """The share of held-out images for which each gate is open.
+
+    Args:
+        source: the checkpoint.
+        dataset: that has them.
+
+    Raises:
+        UsageError: no images were held out, or there are no gates of blocks.
+    """
+    held = check(source, dataset)
+    assert source.config is not None
+    names = list(source.config.network().choosing)
     whole = trace.of_points(source, names)
     images = dataclasses.replace(dataset, val=held)
     found: dict[str, list[float]] = {}
@@ -66,6 +81,9 @@ def _executed(source: Checkpoint, whole: Any, name: str, images: Dataset) -> np.
         name: of its choices.
         images: that are run.
     """
+    # Loads TensorFlow: what ``check`` refuses needs none.
+    from engine.evaluation.evaluate import eval_flow
+
     assert source.config is not None
     preprocessing = source.config.preprocessing
     place = preprocessing.view_sizes.index(whole.points[name].side)

@@ -5,6 +5,8 @@ images and operating points; what follows sees what the started ones before it g
 trained, and normalisation is that of inference.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from engine.importers import copying
 from engine.runs import checkpoint
 from engine.runs.checkpoint import POINTS, Checkpoint, Restore
 from nets.points import Point, split_name
-from quant import backend, specs
+from quant import backend
 from quant.backend import new_graph, tf
 from quant.quantizer import FLOAT_BITS
 from quant.scope import Start
@@ -56,12 +58,11 @@ def quantized(config: Config, asked: Asked, path: str) -> Config:
         UsageError: the run is quantized, or cannot be with these.
     """
     policy = config.quantization.to_policy()
-    for rule in policy.rules:
-        if {rule.weight, rule.activation} - {None, specs.FLOAT}:
-            raise UsageError(
-                f'{path}: is quantized already, to W{config.qw}A{config.qa} or by its policy; '
-                'give a run in float'
-            )
+    if policy.quantizers('weight') or policy.quantizers('activation'):
+        raise UsageError(
+            f'RUN {path}: is quantized already, to W{config.qw}A{config.qa} or by its policy; '
+            'give a run in float'
+        )
     if asked.qw == asked.qa == FLOAT_BITS:
         raise UsageError('--qw 32 --qa 32: is float; give the bits of weights or of activations')
     found = config.replacing(
@@ -196,14 +197,14 @@ def quantize_run(
     Raises:
         UsageError: there is no such run or data, or it cannot be quantized.
     """
-    source = checkpoint.read(checkpoint.find(path, epoch, 'RUN'), flag='RUN')
-    if source.config is None:
-        raise UsageError(
-            f'{path}: no config.json there; import it first with scripts/import_checkpoint.py'
-        )
-    config = quantized(source.config, asked, path)
-    config, dataset = training_data(path, source, config, data=data, batch_size=None)
+    prefix = checkpoint.find(path, epoch, 'RUN')
+    recorded = checkpoint.recorded(prefix)
+    assert recorded.config is not None
+    config = quantized(recorded.config, asked, path)
+    config, dataset = training_data(path, recorded, config, data=data, batch_size=None)
     count = number_of(images, IMAGES, dataset)
+    # TensorFlow is loaded from here on.
+    source = checkpoint.read(prefix, flag='RUN')
     narrow = config.adjusted(kd=False, batch_size=min(config.batch_size, count))
     values = of_sizes(source.values, config.sizes)
     batches = list(training_batches(narrow, dataset, count, threads))

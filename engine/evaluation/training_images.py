@@ -11,7 +11,6 @@ from engine.data.datasets import is_gone, located
 from engine.data.identity import Identity
 from engine.data.spec import Dataset
 from engine.errors import UsageError
-from engine.graph.loaders import train_flow
 from engine.runs import data_record, holdout
 from engine.runs.checkpoint import Checkpoint
 
@@ -115,6 +114,9 @@ def training_batches(
         images: how many images in all.
         threads: decoding threads.
     """
+    # Loads TensorFlow: data and numbers are checked before.
+    from engine.graph.loaders import train_flow
+
     with Progress('calibrating', images, 'images') as progress:
         for batch in train_flow(config, dataset, start_step=0, threads=threads):
             part = [array[: images - progress.n] for array in batch]

@@ -136,16 +136,31 @@ def point_model(
     Raises:
         UsageError: there is no such point.
     """
-    known = points(source)
-    if name not in known or source.config is None:
-        raise UsageError(f'point {name!r}: {unknown(name, known)} (in {source.prefix})')
+    check_point(source, name, 'point')
     point = Point.parse(name)
     config = source.config
+    assert config is not None
     if point.size is not None and point.size in config.sizes:
         config = config.narrowed([point.size])
     config = families.get(config.net).at_point(config, point).at_bits([point.bits])
     model = InferenceModel(config.adjusted(kd=False), data_format=data_format)
     return model, functools.partial(matching.select, source, flag='RUN', partial=True)
+
+
+def check_point(source: Checkpoint, name: str, flag: str) -> None:
+    """Checks that a checkpoint has an operating point.
+
+    Args:
+        source: the checkpoint, as ``checkpoint.recorded`` has it or read.
+        name: spelling of the point.
+        flag: that names it, for messages.
+
+    Raises:
+        UsageError: it has none of this spelling.
+    """
+    known = points(source)
+    if name not in known:
+        raise UsageError(f'{flag} {name!r}: {unknown(name, known)} (in {source.prefix})')
 
 
 def points(source: Checkpoint) -> list[str]:

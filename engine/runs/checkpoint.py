@@ -7,7 +7,7 @@ import functools
 import operator
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from engine.errors import UsageError
 from engine.files import derived
 from engine.optimization import averages
 from engine.runs import data_record, literal
-from engine.runs.folder import checkpoints
+from engine.runs.folder import CONFIG, checkpoints
 from nets.dsnet_passes import TEACHER
 from nets.layers.kernels import generate
 from nets.points import Point, split_name
@@ -151,7 +151,7 @@ def find(path: str, epoch: int | None, flag: str) -> str:
         raise UsageError(f'{flag} {path}: no checkpoint (model-<step>.index) in this folder')
     if epoch is None:
         return found[max(found)]
-    config = folder / 'config.json'
+    config = folder / CONFIG
     steps = read_config(config).steps_per_epoch if config.exists() else PUBLISHED_STEPS_PER_EPOCH
     if epoch * steps not in found:
         epochs = ', '.join(f'{step / steps:g}' for step in found)
@@ -209,27 +209,49 @@ def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:
         raise UsageError(
             f'--weights ema: {prefix} holds no averages; training keeps them with --model-ema'
         )
-    class_names = _class_names(names, Path(prefix).parent)
-    path = Path(prefix).parent / 'config.json'
-    if not path.exists():
+    class_names = tuple(map(os.fsdecode, names)) or _class_names(prefix)
+    if not is_recorded(prefix):
         found = families.reader()(prefix, values | read_calibrated(prefix))
         return dataclasses.replace(found, class_names=class_names)
-    config = read_config(path)
-    values = _taught(values)
+    beside = recorded(prefix, weights=weights)
+    values = _taught(values) | beside.values
     if weights == 'ema':
         values |= of_training
-    else:
-        values |= read_calibrated(prefix)
-    return Checkpoint(
-        prefix, values, config, config.qw, config.qa, config.classes, class_names, weights
-    )
+    return dataclasses.replace(beside, values=values, class_names=class_names)
 
 
-def _class_names(stored: Sequence[bytes], folder: Path) -> tuple[str, ...]:
-    """Names of classes as a checkpoint has them, or else its run folder."""
-    if stored:
-        return tuple(map(os.fsdecode, stored))
-    record = data_record.read(folder)
+def is_recorded(prefix: str) -> bool:
+    """Whether a run folder says of which network a checkpoint is."""
+    return (Path(prefix).parent / CONFIG).exists()
+
+
+def recorded(prefix: str, *, weights: str = 'raw') -> Checkpoint:
+    """A checkpoint as its run folder describes it: without the variables that were trained.
+
+    What cannot be done with such a run is refused by this, before TensorFlow is loaded.
+
+    Args:
+        prefix: of the checkpoint.
+        weights: as of ``read``.
+
+    Raises:
+        UsageError: it is of no run, or a record of the run is damaged.
+    """
+    if not is_recorded(prefix):
+        raise UsageError(
+            f'{prefix}: no {CONFIG} there; import it first with scripts/import_checkpoint.py'
+        )
+    config = read_config(Path(prefix).parent / CONFIG)
+    values = {}
+    if weights == 'raw':
+        values = read_calibrated(prefix)
+    names = _class_names(prefix)
+    return Checkpoint(prefix, values, config, config.qw, config.qa, config.classes, names, weights)
+
+
+def _class_names(prefix: str) -> tuple[str, ...]:
+    """Names of classes as the run folder of a checkpoint has them."""
+    record = data_record.read(Path(prefix).parent)
     return record.classes if record else ()
 
 

@@ -73,6 +73,7 @@ class LQ(Quantizer):
     """
 
     variants: ClassVar[tuple[str, ...]] = ('lq(private=True)',)
+    snaps: ClassVar[bool] = True
 
     bits: int = 2
     decay: float = 0.9

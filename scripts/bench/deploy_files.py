@@ -81,7 +81,8 @@ def ours(
             # What is shipped is what is evaluated.
             shipped = snapping.snapped(source).source
         form.write(shipped, points, path)
-        given = verification.images(shipped, None, images)
+        dataset = verification.opened(shipped, None)
+        given = verification.images(shipped, dataset, images)
         for one in verification.compare(_Compared(form), path, shipped, points, given):
             runtime = one.runtime.partition(' ')[0]
             number = list(points).index(one.point)
@@ -138,7 +139,7 @@ def of_others(source: Checkpoint, points: Sequence[str], images: int, folder: Pa
     Raises:
         UsageError: the run knows no training images.
     """
-    given = verification.images(source, None, images)
+    given = verification.images(source, verification.opened(source, None), images)
     found = []
     for point in points:
         exact = folder / f'parent-{point}.onnx'

@@ -12,7 +12,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from engine.config.config import check_sizes
+from engine.config import hardware
+from engine.config.config import check_distinct, check_sizes
 from engine.quantities import counted
 from scripts import parser, status
 
@@ -64,6 +65,9 @@ def run(args: argparse.Namespace) -> str:
     """Calibrates, stores, and says where."""
     if args.sizes:
         check_sizes(tuple(args.sizes))
+    check_distinct('--widths', args.widths or ())
+    check_distinct('--bits', args.bits or ())
+    hardware.check_threads(args.threads)
     from engine.evaluation import calibrate
 
     path, points, count = calibrate.calibrate_run(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.console import followed
-from engine.errors import UsageError
+from engine.errors import UsageError, prefixed
 from engine.files import check_writable, in_shell, writable, write_json
 from engine.quantities import quantity
 from engine.results import (
@@ -33,6 +33,9 @@ from scripts import noted
 AUTO = 'auto'
 # Start of an accuracy that is said by its distance from the best point.
 BEST = 'best'
+
+# Of ``--sweep``, each of which is searched for.
+MOST_BUDGETS = 1000
 
 # What limits the cost of a cascade -> its unit, in which the stages ascend.
 UNITS = {'--budget': MADDS, '--bitops': BITOPS, '--latency': MS}
@@ -83,7 +86,10 @@ def run(args: argparse.Namespace) -> str:
     _check_flags(args)
     found = list(checkpoints(args.run).values())
     if not found:
-        raise UsageError(f'{args.run}: no checkpoint (model-<step>.index) in this folder')
+        raise UsageError(
+            f'RUN {args.run}: no checkpoint (model-<step>.index) in this folder; a run has one '
+            'after its first epoch'
+        )
     out = output(args.out, args.run / FOLDER / file_name(args))
     study = prepared(args, found[-1])
     tried = candidates(args, study)
@@ -123,8 +129,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     """
     if args.size is not None:
         raise UsageError(f'--size {args.size} with --cascade: the points of a cascade have sizes')
-    if args.sweep is not None and args.sweep < 2:
-        raise UsageError(f'--sweep {args.sweep}: at least 2 budgets')
+    check_sweep(args.sweep)
     flag, text = limit(args)
     if text:
         quantity(flag, text)
@@ -133,6 +138,19 @@ def _check_flags(args: argparse.Namespace) -> None:
     if AUTO in args.cascade and len(args.cascade) > 1:
         named = ' '.join(args.cascade)
         raise UsageError(f'--cascade {named}: {AUTO} stands alone, or give points')
+
+
+def check_sweep(count: int | None) -> None:
+    """Checks the number of budgets.
+
+    Raises:
+        UsageError: there are no ends of a range, or more budgets than anyone looks at.
+    """
+    if count is not None and not 2 <= count <= MOST_BUDGETS:
+        raise UsageError(
+            f'--sweep {count}: at least 2 budgets, for the least cost and the largest, and at most '
+            f'{MOST_BUDGETS}'
+        )
 
 
 def limit(args: argparse.Namespace) -> tuple[str, str]:
@@ -302,7 +320,7 @@ def selected(
     flag, text = limit(args)
     if args.accuracy:
         flag, text = '--accuracy', args.accuracy
-    try:
+    with prefixed(f'{flag} {text}: '):
         if args.accuracy:
             start, distance = below(args.accuracy)
             if start is None:
@@ -312,9 +330,7 @@ def selected(
         found = []
         for budget in budgets:
             found.append((text or f'{budget:.10g}', cascade_search.within(tried, budget)))
-    except UsageError as error:
-        raise UsageError(f'{flag} {text}: {error}') from error
-    return found
+        return found
 
 
 def finished(study: Study, chosen: Candidate, asked: str) -> Cascade:

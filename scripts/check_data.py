@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from engine.config import hardware
 from engine.console import Progress
 from engine.data import checks
 from engine.data.datasets import open_dataset
@@ -260,8 +261,7 @@ def run(args: argparse.Namespace, bad: dict[str, str]) -> str:
     Raises:
         UsageError: there are no files to check, or a flag is wrong.
     """
-    if args.threads < 0:
-        raise UsageError(f'--threads {args.threads}: must be at least 0')
+    hardware.check_threads(args.threads)
     if args.out is not None:
         check_output(str(args.out), '--out ')
     elif args.resume:

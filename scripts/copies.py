@@ -46,6 +46,27 @@ def default(folder: Path, suffix: str) -> Path:
     return folder.with_name(f'{folder.name}{suffix}')
 
 
+def check_data(prefix: str, data: str | None) -> None:
+    """Checks that the images are there by which a copy is going to be evaluated.
+
+    Args:
+        prefix: of the checkpoint that is copied.
+        data: as of ``--data``.
+
+    Raises:
+        UsageError: they are not, or it is the checkpoint of no run.
+    """
+    from engine.data.datasets import is_gone, open_dataset
+    from engine.runs import checkpoint
+
+    config = checkpoint.recorded(prefix).config
+    assert config is not None
+    if data is not None:
+        open_dataset(data, size=config.image_size, split=config.split)
+    elif config.data and is_gone(config.data):
+        raise UsageError(f'--data {config.data}: is not there; give --data and where it is now')
+
+
 def evaluate(folder: Path, *, data: str | None) -> None:
     """Evaluates a run folder at the points that it was trained at, and at those calibrated.
 

@@ -150,7 +150,7 @@ def export(args: argparse.Namespace, path: Path) -> str:
     """
     if args.prune_gates is not None:
         prune_gates.check_share(args.prune_gates, '--prune-gates')
-    form = args.form or forms.default(args.out)
+    form = forms.asked(args.form, args.out)
     exporter = forms.exporter(form)
     cascade = _cascade(args, form, exporter)
     if args.no_preprocess:

@@ -54,7 +54,7 @@ def export(args: argparse.Namespace, path: Path) -> str:
                 f'--{flag.replace("_", "-")}: is for runs, and {args.run} is a file; leave it out'
             )
     file = native_reader.read(Path(args.run))
-    form = args.form or forms.default(args.out)
+    form = forms.asked(args.form, args.out)
     if args.bits_first is not None:
         if form != 'native':
             raise UsageError(f'--bits-first {args.bits_first}: --out NAME.lqn can be a part')

@@ -24,7 +24,7 @@ def recorded(args: argparse.Namespace, exporter: forms.Exporter) -> Any:
     found = checkpoint.recorded(prefix, weights=args.weights)
     folder = Path(prefix).parent
     if args.prune_gates is not None:
-        prune_gates.checked(prefix, args.data)
+        prune_gates.checked(prefix, args.data, args.weights)
         folder = _place(folder, prune_gates.SUFFIX, '--prune-gates', args.run)
     if args.snap:
         snapping.check(found)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.config import hardware
 from engine.console import Progress
 from engine.data import packed
 from engine.data.datasets import open_dataset
@@ -190,8 +191,7 @@ def run(args: argparse.Namespace, bad: list[str]) -> str:
         return '\n'.join([*lines, f'{args.data}: {len(bad)} bad'])
     if args.out is None:
         raise UsageError(f'OUT is missing: give the folder to write {" and ".join(PACKS)} to')
-    if args.threads < 0:
-        raise UsageError(f'--threads {args.threads}: must be at least 0')
+    hardware.check_threads(args.threads)
     return _pack_both(args)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine import figures
-from engine.errors import UsageError
+from engine.errors import UsageError, prefixed
 from engine.files import read_text, write_text
 from engine.results import accuracy_figure, tables
 from scripts import measured, page_tables, parser, status
@@ -52,10 +52,8 @@ def drawn(text: str, page: str) -> str:
             UsageError: nobody knows it.
         """
         start, name, gap, _ = found.groups()
-        try:
+        with prefixed(f'{page}: drawn: {name}: '):
             content = page_tables.drawn(name)
-        except UsageError as error:
-            raise UsageError(f'{page}: drawn: {name}: {error}') from error
         return f'{start}{gap}{content}{gap}<!-- end -->'
 
     return _DRAWN.sub(again, text)

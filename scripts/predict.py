@@ -40,7 +40,7 @@ WAYS = {
     'deadline_ms': '--deadline-ms',
     'cascade': '--cascade',
 }
-FLAGS = {'run': 'RUN', 'backend': '--backend', **WAYS}
+FLAGS = {'run': 'RUN', 'FILE': 'RUN', 'backend': '--backend', **WAYS}
 
 
 @contextlib.contextmanager
@@ -102,6 +102,8 @@ def run(args: argparse.Namespace) -> str:
     for flag, target in (('--csv ', args.csv), ('--html ', args.html)):
         if target:
             check_output(str(target), flag)
+    if not any(map(os.path.lexists, images)):
+        raise UsageError(f'IMAGE {images[0]}: is not there, and none of {len(images)} is')
     growing = None
     rows: list[Row] = []
     if args.csv:

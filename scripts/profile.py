@@ -85,6 +85,10 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError(
             f'{args.run}: is no run folder (no config.json in it), and times are written into it'
         )
+    if not args.is_file:
+        from engine.runs import checkpoint
+
+        checkpoint.recorded(checkpoint.find(str(args.run), None, 'RUN'))
     if args.backend == NATIVE:
         from engine.deployment import native_library
 

@@ -86,7 +86,7 @@ def make(prefix: str, out: Path, *, share: float, weights: str, data: str | None
     from engine.runs import checkpoint
 
     with making(out, '--out') as path:
-        dataset = checked(prefix, data)
+        dataset = checked(prefix, data, weights)
         # TensorFlow is loaded from here on.
         source = checkpoint.read(prefix, flag='RUN', weights=weights)
         found = pruning.rates(source, dataset)
@@ -116,12 +116,13 @@ def _spelled(found: Mapping[str, Sequence[float]]) -> str:
     return ', '.join(parts)
 
 
-def checked(prefix: str, data: str | None) -> Any:
+def checked(prefix: str, data: str | None, weights: str) -> Any:
     """The data set of a run that has gates to remove, with the held-out images that judge them.
 
     Args:
         prefix: of the checkpoint.
         data: where the images are; None for where the run recorded it.
+        weights: as of ``--weights``.
 
     Raises:
         UsageError: They are not there, or the run has no such gates.
@@ -129,7 +130,7 @@ def checked(prefix: str, data: str | None) -> Any:
     from engine.evaluation import pruning
     from engine.runs import checkpoint
 
-    recorded = checkpoint.recorded(prefix)
+    recorded = checkpoint.recorded(prefix, weights=weights)
     dataset = _dataset(recorded, data)
     pruning.check(recorded, dataset)
     return dataset

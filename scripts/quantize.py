@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.config import hardware
 from engine.files import making
 from quant.affine import METHODS
 from scripts import copies, parser, status
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> str:
     Raises:
         UsageError: There is no such float run or data, or the folder exists.
     """
+    hardware.check_threads(args.threads)
     from engine.evaluation.quantize import Asked, quantize_run
     from engine.runs import checkpoint
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from engine import figures
 from engine.console import followed
 from engine.errors import UsageError
-from engine.files import check_output
+from engine.files import check_output, check_writable
 from engine.graph import step_functions
 from engine.results import formats, levels_figure, quantizer_figure
 from engine.results.formats import Column, Table
@@ -194,7 +194,6 @@ def draw_run(args: argparse.Namespace, run: str, output: str) -> str:
         UsageError: There is no such run or layer, or the file cannot be written.
     """
     check_output(output)
-    figures.check_kind(output)
     from engine.evaluation import layer_levels
     from engine.runs import checkpoint
 
@@ -203,6 +202,7 @@ def draw_run(args: argparse.Namespace, run: str, output: str) -> str:
     )
     prefix = checkpoint.find(run, args.epoch, 'RUN')
     layer_levels.check(checkpoint.recorded(prefix), asked)
+    figures.check_kind(output)
     # TensorFlow is loaded from here on.
     source = checkpoint.read(prefix, flag='RUN')
     point, layers = layer_levels.layers(source, asked)
@@ -228,6 +228,7 @@ def run(args: argparse.Namespace) -> str:
     check(args)
     inputs = args.inputs or 'relu'
     if args.all is not None:
+        check_writable(args.all, f'--all {args.all}')
         args.all.mkdir(parents=True, exist_ok=True)
         methods = every()
         for name, spec in followed(methods.items(), 'drawing', len(methods), 'methods', delay=3):

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> str:
     prefix = checkpoint.find(args.run, args.epoch, 'RUN')
     folder = Path(prefix).parent
     out = args.out or copies.default(folder, SUFFIX)
+    copies.check_data(prefix, args.data)
     made = make(prefix, out, weights=args.weights)
     copies.evaluate(out, data=args.data)
     table = copies.accuracies(folder, out, args.weights, 'snapped')
@@ -63,7 +64,7 @@ def make(prefix: str, out: Path, *, weights: str) -> str:
     from engine.runs import checkpoint
 
     with making(out, '--out') as folder:
-        snapping.check(checkpoint.recorded(prefix))
+        snapping.check(checkpoint.recorded(prefix, weights=weights))
         # TensorFlow is loaded from here on.
         found = snapping.snapped(checkpoint.read(prefix, flag='RUN', weights=weights))
         made = Path(copying.write(found.source, folder)).name

@@ -1,7 +1,7 @@
 """Finds, for a budget, the confidence at which an image leaves a network with exits, or a cascade.
 
     python -m scripts.thresholds RUN --budget 60M   # mean multiply-adds of an image
-    python -m scripts.thresholds RUN --latency 3ms  # mean time of an image, as measured for one
+    python -m scripts.thresholds RUN --latency 3ms  # mean time of an image that comes alone
     python -m scripts.thresholds RUN --sweep 20     # 20 budgets from the first exit to the last
 
     python -m scripts.thresholds RUN --cascade s96 s160 s224 --budget 600M   # sizes in turn
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import UsageError
+from engine.errors import UsageError, prefixed
 from engine.files import write_json
 from engine.quantities import quantity
 from engine.results import cascade_search, chains, exit_thresholds, formats
@@ -68,10 +68,8 @@ def solved(exits: Exits, args: argparse.Namespace) -> list[tuple[float, np.ndarr
     if args.latency:
         flag, text = '--latency', args.latency
     budget = quantity(flag, text)
-    try:
+    with prefixed(f'{flag} {text}: '):
         found = exit_thresholds.solve(confidence, exits.costs, budget)
-    except UsageError as error:
-        raise UsageError(f'{flag} {text}: {error}') from error
     return [(budget, found)]
 
 
@@ -100,13 +98,10 @@ def run(args: argparse.Namespace) -> str:
     if args.cascade:
         return cascades.run(args)
     _check_flags(args)
-    if args.sweep is not None and args.sweep < 2:
-        raise UsageError(
-            f'--sweep {args.sweep}: at least 2 budgets, for the first exit and the last'
-        )
-    out = cascades.output(args.out, args.run / 'exits' / file_name(args))
+    cascades.check_sweep(args.sweep)
     unit = MS if args.latency else MADDS
     exits = read_exits(args.run, args.size, unit)
+    out = cascades.output(args.out, args.run / 'exits' / file_name(args))
     *_, source = [str(args.run), *checkpoints(args.run).values()]
     policies = [to_policy(exits, *found, source) for found in solved(exits, args)]
     if args.sweep:
@@ -156,7 +151,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='of a cascade: mean multiply-adds of an image, each times the bits of its factors; '
         'stages ascend in them, as s28-b2 s28-b4 do',
     )
-    kinds.add_argument('--latency', metavar='TIME', help='mean time of an image, such as 3ms')
+    kinds.add_argument(
+        '--latency',
+        metavar='TIME',
+        help='mean time of an image, such as 3ms, by the times of exits that evaluation measured, '
+        'or, of a cascade, of points that scripts.profile measured on this device',
+    )
     kinds.add_argument(
         '--sweep', type=int, metavar='N', help='N budgets in multiply-adds over the whole range'
     )

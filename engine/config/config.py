@@ -4,7 +4,7 @@ Groups of options that the run folder records and that repeat the run.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from engine.data import augment, inputs, randaugment
 from engine.data.mixing import MixingOptions
 from engine.data.preprocessing import Preprocessing
 from engine.data.split import Split
-from engine.errors import UsageError
+from engine.errors import UsageError, prefixed
 from engine.optimization.averages import AverageOptions
 from engine.optimization.optimizers import OptimizerOptions
 from engine.optimization.parts import PartOptions
@@ -241,10 +241,8 @@ class Config:
             UsageError: unknown options or values of another type, or a later version.
         """
         values = record.options(data, source)
-        try:
+        with prefixed(f'{source}: '):
             return cls.from_values(**values)
-        except UsageError as error:
-            raise UsageError(f'{source}: {error}') from error
 
     def check(self) -> None:
         """Checks ranges, and that the options work together.
@@ -343,8 +341,23 @@ def check_sizes(sizes: tuple[int, ...], flag: str = '--sizes') -> None:
     text = ' '.join(map(str, sizes))
     if not sizes or min(sizes) < SMALLEST_SIZE:
         raise UsageError(f'{flag} {text}: every size must be at least {SMALLEST_SIZE} pixels')
-    if len(set(sizes)) < len(sizes):
-        raise UsageError(f'{flag} {text}: a size is repeated; give each once')
+    check_distinct(flag, sizes, 'size')
+
+
+def check_distinct(flag: str, values: Sequence[int], noun: str = 'value') -> None:
+    """Checks that values of a flag differ.
+
+    Args:
+        flag: that names them.
+        values: numbers.
+        noun: what one of them is.
+
+    Raises:
+        UsageError: one is there twice.
+    """
+    if len(set(values)) < len(values):
+        text = ' '.join(map(str, values))
+        raise UsageError(f'{flag} {text}: a {noun} is repeated; give each once')
 
 
 def read_config(path: Path) -> Config:

@@ -73,6 +73,16 @@ def native_format() -> str:
     return 'NCHW' if backend.has_gpu() else 'NHWC'
 
 
+def check_threads(threads: int | None) -> None:
+    """Checks the number of decoding threads; 0 decodes where batches are made.
+
+    Raises:
+        UsageError: it is less.
+    """
+    if threads is not None and threads < 0:
+        raise UsageError(f'--threads {threads}: must be at least 0')
+
+
 def prepare(
     config: Config,
     dataset: Dataset,
@@ -100,6 +110,7 @@ def prepare(
     if args is not None:
         asked = args.gpu is not None
         data_format, threads = args.data_format, args.threads
+        check_threads(threads)
     ids = ','.join(map(str, config.gpu))
     if asked:
         os.environ['CUDA_VISIBLE_DEVICES'] = ids
@@ -115,8 +126,6 @@ def prepare(
         raise UsageError(f'--gpu {ids}: {gpus} of these GPUs found')
     if asked and not gpus:
         print(f'--gpu {ids}: no GPU found; towers: {len(config.gpu)}, on the CPU')
-    if threads is not None and threads < 0:
-        raise UsageError(f'--threads {threads}: must be at least 0')
     if threads is None:
         threads = 1 if dataset.spec.in_memory else cores()
     # Images are decoded side by side; threads of its own would only get into their way.

@@ -17,7 +17,7 @@ from engine.data.layouts.layout import VAL
 from engine.data.sources import Source, Subset
 from engine.data.spec import Dataset, DatasetSpec
 from engine.data.split import NONE, Split, divided
-from engine.errors import UsageError
+from engine.errors import UsageError, prefixed
 from engine.files import read_names
 from quant.spelling import suggestion
 
@@ -168,10 +168,8 @@ def _read_list(path: Path) -> set[str]:
     Raises:
         UsageError: it cannot be read.
     """
-    try:
+    with prefixed('--skip-list '):
         names = read_names(path, 'give the list that scripts.check_data writes')
-    except UsageError as error:
-        raise UsageError(f'--skip-list {error}') from error
     lines = [line.strip() for line in names]
     return {line for line in lines if line and not line.startswith('#')}
 

@@ -26,7 +26,7 @@ from engine.deployment.runtimes import (
     one_by_one,
 )
 from engine.deployment.texts import BudgetText, ImageText, PointText
-from engine.errors import UsageError
+from engine.errors import UsageError, prefixed
 from engine.files import read_bytes
 from engine.quantities import quantity
 from engine.results import chains
@@ -346,10 +346,8 @@ def within(
             '`imagenet_tf.py --eval` before, or give a point'
         )
     madds = quantity('budget', str(budget))
-    try:
+    with prefixed(f'budget {budget}: '):
         return selection.best(known, selection.Limits(madds=madds))
-    except UsageError as error:
-        raise UsageError(f'budget {budget}: {error}') from error
 
 
 def _policy(recorded: BudgetText, size: int, file: str) -> Policy:

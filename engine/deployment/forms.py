@@ -131,6 +131,26 @@ def default(path: Path) -> str:
     return ENDS.get(path.suffix, 'savedmodel')
 
 
+def asked(form: str | None, path: Path) -> str:
+    """The format that is asked for, by name or by the end of the path.
+
+    Args:
+        form: its name; None leaves it to the path.
+        path: of the file or folder to make.
+
+    Raises:
+        UsageError: whoever opens the file would take it for another format.
+    """
+    ends = {'.onnx': onnx(), '.lqn': ['native']}
+    if form is not None and form not in ends.get(path.suffix, [form]):
+        fits = ', '.join(ends[path.suffix])
+        raise UsageError(
+            f'--form {form} with --out {path}: {path.suffix} files are of --form {fits}; give '
+            'another name, or leave --form out'
+        )
+    return form or default(path)
+
+
 def onnx() -> list[str]:
     """Names of the formats that are ONNX files."""
     return [name for name, form in FORMS.items() if form.help.startswith('ONNX')]

@@ -12,7 +12,9 @@ from engine.deployment.program_export import OfProgram
 from engine.deployment.runtimes import COMPILED, INTERPRETER
 from engine.deployment.texts import Texts
 from engine.errors import UsageError
+from engine.graph import freeze
 from engine.runs.checkpoint import Checkpoint
+from nets.points import Point
 
 
 class Native(OfProgram):
@@ -24,6 +26,18 @@ class Native(OfProgram):
 
     def cut(self, bits: int) -> None:
         self._bits = bits
+
+    def check(self, source: Checkpoint) -> None:
+        if self._bits is None:
+            return
+        known = []
+        for name in freeze.points(source):
+            bits = Point.parse(name).bits
+            if bits is not None and bits not in known:
+                known.append(bits)
+        if self._bits not in known:
+            there = ', '.join(map(str, known)) or 'no points of several bits; leave it out'
+            raise UsageError(f'--bits-first {self._bits}: {source.prefix} has {there}')
 
     def _formed(self, whole: Program, run: str) -> Program:
         """The program in whole numbers; as it is where it has others."""

@@ -8,11 +8,11 @@ from engine import families
 from engine.config.config import Config
 from engine.data.preprocessing import Preprocessing
 from engine.deployment.asked import Asked
-from engine.errors import UsageError
+from engine.errors import UsageError, prefixed
 from engine.graph import freeze
 from engine.importers import pytorch
 from engine.quantities import quantity
-from engine.results import selection
+from engine.results import cascades, selection
 from engine.results.cascades import Cascade
 from engine.results.choice import Choice
 from engine.runs import checkpoint, fingerprint
@@ -114,10 +114,8 @@ class RunBackend:
             found = [choice for choice in found if choice.cascade is None]
         elif any(choice.cascade for choice in found):
             found = self._of_these_weights(found)
-        try:
+        with prefixed(f'{asked}: '):
             return selection.best(found, selection.Limits(madds=madds, ms=ms))
-        except UsageError as error:
-            raise UsageError(f'{asked}: {error}') from error
 
 
 def _check(recorded: Checkpoint, asked: Asked) -> None:
@@ -125,17 +123,20 @@ def _check(recorded: Checkpoint, asked: Asked) -> None:
 
     Args:
         recorded: the checkpoint as its run folder describes it.
-        asked: a point, or a budget, or something else that is not checked here.
+        asked: what is going to answer.
 
     Raises:
-        UsageError: it has no such point, or nothing within the budget.
+        UsageError: it has no such point or cascade, or nothing within the budget.
     """
     found = RunBackend(recorded, 0)
     known = [*found.points, *found.config.network().dynamic_names]
     if asked.point is not None and asked.point not in known:
         raise UsageError(f'point {asked.point!r}: {recorded.prefix} has {" ".join(known)}')
-    if asked.budget is not None:
-        found.recorded(asked.budget, None)
+    if asked.budget is not None or (asked.deadline_ms is not None and not found.has_exits):
+        found.recorded(asked.budget, asked.deadline_ms)
+    if asked.cascade is not None:
+        cascade = cascades.read(Path(asked.cascade))
+        cascade.check_identity(found.identity(), f'cascade {asked.cascade}')
 
 
 def read(run: str, epoch: int | None, weights: str, asked: Asked | None = None) -> Checkpoint:

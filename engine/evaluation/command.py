@@ -15,7 +15,7 @@ from engine.config.config import Config
 from engine.data.spec import Dataset
 from engine.errors import UsageError
 from engine.evaluation import subject
-from engine.results import cascades
+from engine.results import cascades, exit_thresholds
 from engine.runs.folder import merge_layers
 
 if TYPE_CHECKING:
@@ -111,6 +111,10 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UsageError('--thresholds with --weights ema: they were chosen for the raw weights')
     if args.thresholds and args.per_class:
         raise UsageError('--per-class with --thresholds: give one of them')
+    if args.thresholds:
+        exit_thresholds.read_policy(Path(args.thresholds))
+    if args.logdir and Path(args.logdir).is_file():
+        raise UsageError(f'--logdir {args.logdir}: is a file; choose a folder')
     if args.measure:
         raise UsageError('--measure: is about training; leave --eval out')
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from engine import families
 from engine.config import hardware
 from engine.config.cli import explicit, peers
-from engine.config.config import Config, read_config
+from engine.config.config import Config, check_distinct, read_config
 from engine.config.options import MachineOptions
 from engine.config.resolve import completed_views, resolve
 from engine.data import classes, datasets
@@ -50,12 +50,20 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
             '--data and where they are now'
         )
     given = {**recorded, **given, **completed_views(given, recorded)}
-    source = checkpoint.read(prefix, flag='-ec', weights=args.weights or 'raw')
+    weights = args.weights or 'raw'
+    # What the run folder says is checked before TensorFlow is loaded to read the checkpoint.
+    if recorded:
+        source = checkpoint.recorded(prefix, weights=weights)
+    else:
+        source = checkpoint.read(prefix, flag='-ec', weights=weights)
     _check_source(source, prefix, given.get('data', ''), bool(recorded))
     given.setdefault('qw', source.qw)
     given.setdefault('qa', source.qa)
     config, dataset, notes = resolve({**given, 'sizes': source.trained})
     _check_sampling(args, config)
+    if recorded:
+        narrowed(config, source, args.eval_scale, args.eval_widths, args.eval_bits)
+        source = checkpoint.read(prefix, flag='-ec', weights=weights)
     if source.class_names:
         dataset, note = classes.mapped(dataset, source.class_names, prefix)
         config = config.replacing(classes=len(dataset.classes))
@@ -172,6 +180,8 @@ def narrowed(
     """
     from engine.runs import checkpoint
 
+    for flag, values in (('-es', sizes), ('-ew', widths), ('-eb', bits)):
+        check_distinct(flag, values or ())
     config = config.narrowed(sizes or source.trained)
     kd = config.sizes == source.trained and 'alpha' in source.values
     config = config.adjusted(kd=kd)

@@ -14,7 +14,7 @@ import numpy as np
 
 from engine import families
 from engine.config.config import Config
-from engine.errors import UsageError
+from engine.errors import UsageError, prefixed
 from engine.graph.inference import InferenceModel
 from engine.importers import containers, safetensors_file, spellings, torch_file
 from engine.importers.checks import check_lengths, check_numbers
@@ -278,10 +278,8 @@ def _fields(published: Published, importer: Importer) -> dict[str, Any]:
 
 
 def _check(path: str, config: Config) -> None:
-    try:
+    with prefixed(f'{path}: '):
         config.check()
-    except UsageError as error:
-        raise UsageError(f'{path}: {error}') from error
 
 
 def _our_names(

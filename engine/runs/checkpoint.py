@@ -148,7 +148,10 @@ def find(path: str, epoch: int | None, flag: str) -> str:
         )
     found = checkpoints(folder)
     if not found:
-        raise UsageError(f'{flag} {path}: no checkpoint (model-<step>.index) in this folder')
+        raise UsageError(
+            f'{flag} {path}: no checkpoint (model-<step>.index) in this folder; a run has one '
+            'after its first epoch'
+        )
     if epoch is None:
         return found[max(found)]
     config = folder / CONFIG
@@ -206,18 +209,22 @@ def read(prefix: str, *, flag: str, weights: str = 'raw') -> Checkpoint:
             stored[name] = value
     values, of_training = averages.split(stored)
     if weights == 'ema' and not of_training:
-        raise UsageError(
-            f'--weights ema: {prefix} holds no averages; training keeps them with --model-ema'
-        )
+        raise UsageError(_without_averages(prefix))
     class_names = tuple(map(os.fsdecode, names)) or _class_names(prefix)
     if not is_recorded(prefix):
         found = families.reader()(prefix, values | read_calibrated(prefix))
         return dataclasses.replace(found, class_names=class_names)
-    beside = recorded(prefix, weights=weights)
-    values = _taught(values) | beside.values
+    beside = recorded(prefix)
+    values = _taught(values)
     if weights == 'ema':
         values |= of_training
-    return dataclasses.replace(beside, values=values, class_names=class_names)
+    else:
+        values |= beside.values
+    return dataclasses.replace(beside, values=values, class_names=class_names, weights=weights)
+
+
+def _without_averages(prefix: str) -> str:
+    return f'--weights ema: {prefix} holds no averages; training keeps them with --model-ema'
 
 
 def is_recorded(prefix: str) -> bool:
@@ -235,7 +242,7 @@ def recorded(prefix: str, *, weights: str = 'raw') -> Checkpoint:
         weights: as of ``read``.
 
     Raises:
-        UsageError: it is of no run, or a record of the run is damaged.
+        UsageError: it is of no run, has no such weights, or a record of the run is damaged.
     """
     if not is_recorded(prefix):
         raise UsageError(
@@ -245,6 +252,8 @@ def recorded(prefix: str, *, weights: str = 'raw') -> Checkpoint:
     values = {}
     if weights == 'raw':
         values = read_calibrated(prefix)
+    elif not config.model_ema:
+        raise UsageError(_without_averages(prefix))
     names = _class_names(prefix)
     return Checkpoint(prefix, values, config, config.qw, config.qa, config.classes, names, weights)
 

@@ -191,6 +191,11 @@ class Speller(argparse.ArgumentParser):
         if choices is not None and value not in choices:
             raise argparse.ArgumentError(action, f'{value}: {unknown(str(value), choices)}')
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if action.type is Path and not arg_string:  # which would be the current folder
+            raise argparse.ArgumentError(action, "'': is empty; give a path")
+        return super()._get_value(action, arg_string)
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """The values of flags; what is none of them is an error, see ``error``."""
         found, rest = self.parse_known_args(args, namespace)

@@ -44,6 +44,28 @@ class Borrowed:
         return found
 
 
+def check(source: Checkpoint, config: Config, untrained: str | None, eos: int | None) -> None:
+    """Checks that there are statistics of what is evaluated, or flags that say whose to take.
+
+    Args:
+        source: the checkpoint, as ``checkpoint.recorded`` has it or read.
+        config: as of ``borrow``.
+        untrained: likewise.
+        eos: likewise.
+
+    Raises:
+        UsageError: there are none.
+    """
+    missing = [size for size in config.sizes if size not in source.sizes]
+    if eos is not None and eos not in source.sizes:
+        raise UsageError(f'-eos {eos}: no statistics for size {eos}; {source.describe()}')
+    if missing and eos is None and untrained is None:
+        raise UsageError(
+            f'-es {_spelled(config.sizes)}: no statistics for size {_spelled(missing)} '
+            f'({matching.BORROW}); {source.describe()}'
+        )
+
+
 def borrow(
     source: Checkpoint,
     config: Config,
@@ -70,14 +92,8 @@ def borrow(
         UsageError: a size has no statistics and nothing says what to take, or the flags do not fit
             together.
     """
+    check(source, config, untrained, eos)
     missing = [size for size in config.sizes if size not in source.sizes]
-    if eos is not None and eos not in source.sizes:
-        raise UsageError(f'-eos {eos}: no statistics for size {eos}; {source.describe()}')
-    if missing and eos is None and untrained is None:
-        raise UsageError(
-            f'-es {_spelled(config.sizes)}: no statistics for size {_spelled(missing)} '
-            f'({matching.BORROW}); {source.describe()}'
-        )
     lenders: dict[int, tuple[int, ...]] = {}
     if eos is not None:
         lenders = dict.fromkeys(config.sizes, (eos,))

@@ -37,6 +37,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
         UsageError: there is no such checkpoint, or it does not fit the flags or the data.
     """
     _check_flags(args)
+    from engine.evaluation import borrowing
     from engine.runs import checkpoint
 
     given = explicit(args)
@@ -62,7 +63,8 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     config, dataset, notes = resolve({**given, 'sizes': source.trained})
     _check_sampling(args, config)
     if recorded:
-        narrowed(config, source, args.eval_scale, args.eval_widths, args.eval_bits)
+        narrow = narrowed(config, source, args.eval_scale, args.eval_widths, args.eval_bits)
+        borrowing.check(source, narrow, args.untrained, args.eval_original_scale)
         source = checkpoint.read(prefix, flag='-ec', weights=weights)
     if source.class_names:
         dataset, note = classes.mapped(dataset, source.class_names, prefix)

@@ -68,8 +68,9 @@ class Checkpoint:
     def sizes(self) -> list[int]:
         """Input sizes with statistics, trained or calibrated, largest first."""
         found = {split_name(name)[0].size for name in self.values}
-        sizes = sorted((size for size in found if size is not None), reverse=True)
-        return sizes or list(self.config.sizes if self.config else ())
+        if self.config is not None:
+            found.update(self.config.sizes)
+        return sorted((size for size in found if size is not None), reverse=True)
 
     @property
     def trained(self) -> tuple[int, ...]:

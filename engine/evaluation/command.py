@@ -114,7 +114,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     if args.thresholds:
         exit_thresholds.read_policy(Path(args.thresholds))
     if args.logdir and Path(args.logdir).is_file():
-        raise UsageError(f'--logdir {args.logdir}: is a file; choose a folder')
+        raise UsageError(f'--logdir {args.logdir}: is a file; choose another place')
     if args.measure:
         raise UsageError('--measure: is about training; leave --eval out')
 

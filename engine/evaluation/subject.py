@@ -182,7 +182,7 @@ def narrowed(
     """
     from engine.runs import checkpoint
 
-    for flag, values in (('-es', sizes), ('-ew', widths), ('-eb', bits)):
+    for flag, values in (('-ew', widths), ('-eb', bits)):
         check_distinct(flag, values or ())
     config = config.narrowed(sizes or source.trained)
     kd = config.sizes == source.trained and 'alpha' in source.values

@@ -177,10 +177,16 @@ def pair(argv: Sequence[str]) -> dict[str, Config]:
 
 
 def train(argv: Sequence[str]) -> None:
-    """Training step: quantized against float, or what a flag changes against what it is without."""
+    """Training step: quantized against float, or what a flag changes against what it is without.
+
+    Raises:
+        UsageError: there is nothing to measure or to compare.
+    """
     p = parser('bench train', __doc__, 'for the configuration')
     p.add_argument('--steps', type=int, default=10, help='measured steps; default 10')
     args, flags = p.parse_known_args(argv)
+    if args.steps < 1:
+        raise UsageError(f'--steps {args.steps}: must be at least 1')
     configs = pair(flags)
     found = measure(configs, args.steps)
     ours, other = found

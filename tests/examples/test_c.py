@@ -330,3 +330,22 @@ def test_the_programs_answer_as_python(runtime, cell, builds, tmp_path):
             scores = [float(answer.split()[0]) for answer in answers]
             np.testing.assert_allclose(scores, ranked, rtol=0, atol=networks.ROUND)
             assert answers[0].endswith(f'class {row.argmax()}')
+
+
+def told_by_make(folder, *words):
+    """What ``make`` says on the way to status 2, where nothing is compiled."""
+    command = ['make', '-C', SOURCES, f'BUILD={folder}', *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and not list(folder.glob('classify*')), done.stdout
+    return done.stderr + done.stdout
+
+
+@pytest.mark.skipif(shutil.which('make') is None, reason='there is no make')
+def test_make_names_what_it_lacks(tmp_path):
+    said = told_by_make(tmp_path, 'PYTHON=/nowhere/python')
+    assert 'PYTHON=/nowhere/python: no such program' in said and 'make setup' in said
+    python = tmp_path / 'python of mine'
+    python.write_text('#!/bin/sh\necho /nowhere/lqn.so\n')
+    python.chmod(0o755)
+    said = told_by_make(tmp_path, f'PYTHON={python}', f'{tmp_path}/classify_native')
+    assert 'no library for .lqn files' in said and 'make runtime' in said

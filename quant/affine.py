@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from quant import first_steps, uniform
+from quant import first_steps, native, uniform
 from quant.backend import tf
 from quant.lsq import ONE_BIT
 from quant.quantizer import (
@@ -299,7 +299,7 @@ def _rounded(
     step: tf.Tensor,
     low: int,
     high: int,
-    offset: tf.Tensor | float = 0.0,
+    offset: tf.Tensor | None = None,
     *,
     delta: float,
 ) -> tf.Tensor:
@@ -312,14 +312,21 @@ def _rounded(
         step: positive, [1], or [C] along the last axis of ``x``.
         low: the lowest k.
         high: the highest k.
-        offset: shaped like ``step``, or a number.
+        offset: shaped like ``step``; 0 if there is none.
         delta: of EWGS.
     """
+    if native.used():
+        x, relu = native.before_relu(x)
+        slopes = vars(uniform.Slopes(delta))
+        rule = native.Uniform(low, high, 1.0, relu=relu, rounds_first=True, **slopes)
+        return uniform.by_rule(rule, x, step, offset)
     # As PyTorch does; in single precision TensorFlow's reciprocal is off by a bit.
     exact = 1 / tf.cast(step, tf.float64)
     inverse = tf.cast(exact, tf.float32)
-    ratio = (x - offset) * inverse
+    if offset is not None:
+        x -= offset
+    ratio = x * inverse
     nearest = tf.round(ratio)
     whole = uniform.passed_on(nearest, ratio, ratio - nearest, delta)
     inside = tf.clip_by_value(whole, low, high)
-    return inside * step + offset
+    return uniform.level(inside, step, offset)

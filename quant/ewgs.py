@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from quant import first_steps, uniform
+from quant import first_steps, native, uniform
 from quant.backend import scalar_like, tf
 from quant.quantizer import (
     Activations,
@@ -103,8 +103,7 @@ class EWGS(Quantizer):
         upper, lower = tower.once(lambda: self._ends(tower, reach, below))
         width = uniform.positive(upper - lower)
         tower.report(lambda: self._codebook(lower, width, -1.0))
-        unit = self._unit(w, lower, width)
-        return 2 * unit - 1
+        return self._quantized(w, lower, width, centred=True)
 
     def activation(self, x: tf.Tensor, activations: Activations) -> tf.Tensor:
         """Activations from 0 to 1, with one interval, whatever their bounds."""
@@ -119,20 +118,37 @@ class EWGS(Quantizer):
             tower.start_from(lower, extremes, _first_lower)
         width = uniform.positive(upper - lower)
         tower.report(lambda: self._codebook(lower, width, 0.0))
-        return self._unit(x, lower, width)
+        return self._quantized(x, lower, width, centred=False)
 
     def _ends(self, tower: Any, above: Any, below: Any) -> tuple[tf.Variable, tf.Variable]:
         """Upper and lower end, with their initializers."""
         upper = self.trained(tower, 'upper', 1, above)
         return upper, self.trained(tower, 'lower', 1, below)
 
-    def _unit(self, x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        """Values of the interval at the levels 0, 1 / n ... 1."""
+    def _quantized(
+        self, x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor, *, centred: bool
+    ) -> tf.Tensor:
+        """Values of the interval at the levels 0, 1 / n ... 1.
+
+        Args:
+            x: float32.
+            lower: [1] end of the interval.
+            width: [1] of it, positive.
+            centred: whether levels go as far from -1 to 1 instead.
+        """
         steps = 2**self.bits - 1
+        delta = self.delta / steps
+        if native.used():
+            x, relu = native.before_relu(x)
+            rule = native.Interval(steps, delta, centred=centred, relu=relu)
+            return uniform.by_rule(rule, x, lower, width)
         share = _share(x, lower, width)
-        slopes = uniform.Slopes(self.delta / steps)
+        slopes = uniform.Slopes(delta)
         whole = uniform.quantize(share * steps, tf.ones([1]), 0, steps, slopes=slopes)
-        return whole / steps
+        unit = whole / steps
+        if centred:
+            return 2 * unit - 1
+        return unit
 
     def _codebook(self, lower: tf.Tensor, width: tf.Tensor, lowest: float) -> Codebook:
         """The step function, whose levels go from ``lowest`` to 1."""

@@ -89,16 +89,27 @@ def quantize(
     if native.used() and not floor:
         x, relu = native.before_relu(x)
         rule = native.Uniform(low, high, scale, relu=relu, **vars(slopes))
-    parameters = [step]
-    if offset is not None:
-        parameters.append(offset)
+    return by_rule(rule, x, step, offset)
+
+
+def by_rule(
+    rule: _Rule | native.Uniform | native.Interval, x: tf.Tensor, *parameters: tf.Tensor | None
+) -> tf.Tensor:
+    """Values at their levels, with the gradients of a rule.
+
+    Args:
+        rule: gives both.
+        x: float32.
+        *parameters: what levels are made of; None is left out.
+    """
+    given = [parameter for parameter in parameters if parameter is not None]
 
     @tf.custom_gradient
     def fake_quantized(x: tf.Tensor, *parameters: tf.Tensor) -> tuple[tf.Tensor, Any]:
         y = rule.levels(x, *parameters)
         return y, lambda upstream: rule.gradients(upstream, x, *parameters)
 
-    return fake_quantized(x, *parameters)
+    return fake_quantized(x, *given)
 
 
 def passed_on(y: tf.Tensor, x: tf.Tensor, error: tf.Tensor, delta: float) -> tf.Tensor:
@@ -137,10 +148,10 @@ def nearest(
     """
     ratio = _ratio(x, step, offset)
     whole = tf.round(tf.clip_by_value(ratio, low, high))
-    return _level(whole, step, offset)
+    return level(whole, step, offset)
 
 
-def _level(whole: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None) -> tf.Tensor:
+def level(whole: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None) -> tf.Tensor:
     """Values of integers: steps from an offset."""
     if offset is None:
         return whole * step
@@ -188,7 +199,7 @@ class _Rule:
         """
         ratio = _ratio(x, step, offset)
         whole = self._whole(self._clipped(ratio))
-        return _level(whole, step, offset)
+        return level(whole, step, offset)
 
     def gradients(
         self, upstream: tf.Tensor, x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None = None

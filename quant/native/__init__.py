@@ -173,6 +173,47 @@ def clip_gradient(
     return list(found)
 
 
+class Interval:
+    """Values of an interval at equally many levels, and gradients, as ``quant.ewgs`` has them.
+
+    Args:
+        steps: levels are 0, 1 / steps ... 1.
+        delta: of the gradient scaling, for errors in steps.
+        centred: whether levels go as far from -1 to 1 instead.
+        relu: whether values are rectified first.
+    """
+
+    def __init__(self, steps: int, delta: float, *, centred: bool, relu: bool):
+        self._delta = delta
+        self._levels = {'steps': steps, 'centred': centred, 'relu': relu}
+
+    def levels(self, x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        """Values at their levels.
+
+        Args:
+            x: float32.
+            lower: [1] end of the interval.
+            width: [1] of it, positive.
+        """
+        return _operations().switchable_interval(x=x, lower=lower, width=width, **self._levels)
+
+    def gradients(
+        self, upstream: tf.Tensor, x: tf.Tensor, lower: tf.Tensor, width: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """Of x, lower end and width.
+
+        Args:
+            upstream: gradient, like ``x``.
+            x: as of ``levels``.
+            lower: as of ``levels``.
+            width: as of ``levels``.
+        """
+        found = _operations().switchable_interval_gradient(
+            upstream=upstream, x=x, lower=lower, width=width, delta=self._delta, **self._levels
+        )
+        return list(found)
+
+
 class LineGradient(NamedTuple):
     """Gradients of a line with a slope in each of L cells, as ``quant.n2uq`` has it.
 
@@ -268,12 +309,23 @@ class Uniform:
         high: the highest multiple.
         scale: factor of the gradients of step and offset.
         relu: whether values are rectified first.
+        rounds_first: whether values are multiplied by 1 / step, and lie in the range if they round
+            into it, as ``quant.affine`` has it; of the slopes only ``delta`` counts then.
         **slopes: which gradients pass, the fields of ``quant.uniform.Slopes``.
     """
 
-    def __init__(self, low: int, high: int, scale: tf.Tensor | float, *, relu: bool, **slopes: Any):
+    def __init__(
+        self,
+        low: int,
+        high: int,
+        scale: tf.Tensor | float,
+        *,
+        relu: bool,
+        rounds_first: bool = False,
+        **slopes: Any,
+    ):
         self._scale = scale
-        self._rounding = {'low': low, 'high': high, 'relu': relu}
+        self._rounding = {'low': low, 'high': high, 'relu': relu, 'rounds_first': rounds_first}
         self._slopes = slopes
 
     def levels(self, x: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None = None) -> tf.Tensor:

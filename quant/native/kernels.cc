@@ -219,4 +219,5 @@ void masked(bool bf16, int64_t size, const void* upstream, const uint8_t* mask, 
 
 extern "C" const Kernels KERNELS = {TEXT(KERNELS), W,                encode,
                                     masked,        uniform,          uniform_gradient,
-                                    clip_gradient, line_gradient,    grid};
+                                    clip_gradient, interval,         interval_gradient,
+                                    line_gradient, grid};

@@ -29,6 +29,8 @@ struct Encoding {
 };
 
 // A uniform quantizer: the nearest of offset + k step, low <= k <= high, and its gradients.
+// rounds_first: values are multiplied by 1 / step, and lie in the range if they round into it; what
+// gradients pass follows from that, but for delta.
 struct Uniform {
   int64_t channels;
   const float* step;
@@ -37,6 +39,7 @@ struct Uniform {
   float high;
   float delta;
   bool relu;
+  bool rounds_first;
   bool passes_all;
   bool passes_ends;
   bool clip_ends;
@@ -49,6 +52,17 @@ struct Clip {
   float low;
   float steps;      // of the gradient scaling of EWGS
   bool everywhere;  // a gradient of x beyond the clip, too
+};
+
+// An interval that is learned: what lies in it goes onto the levels 0, 1 / steps ... 1, or as far
+// from -1 to 1.
+struct Interval {
+  float lower;
+  float width;
+  float steps;
+  float delta;  // of the gradient scaling of EWGS, for errors in steps
+  bool centred;  // from -1
+  bool relu;
 };
 
 // A line in count + 1 cells: scale2 times what scale1 times a value climbs, at the slope of its
@@ -94,7 +108,12 @@ struct Kernels {
   // Gradients of x, from upstream ones and from x at its levels, and the sum for the clip.
   void (*clip_gradient)(const Clip&, int64_t size, const float* upstream, const float* x,
                         const float* y, float* toward_x, double* sum);
-  // Likewise; sums of what comes through the line times x, of upstream times y, and by cell of
+  // Values at the levels of an interval.
+  void (*interval)(const Interval&, int64_t size, const float* x, float* y);
+  // Gradients of x, and the sums for the lower end and the width.
+  void (*interval_gradient)(const Interval&, int64_t size, const float* upstream, const float* x,
+                            float* toward_x, double* sums);
+  // As of a clip; sums of what comes through the line times x, of upstream times y, and by cell of
   // what comes through and of that times what was climbed, [count + 1] each.
   void (*line_gradient)(const Line&, int64_t size, const float* upstream, const float* x,
                         const float* y, float* toward_x, double* table);

@@ -1,4 +1,4 @@
-// Kernels of gradients toward what quantizers learn beside steps: a clip, and a line of slopes.
+// Kernels of what quantizers learn beside steps: a clip, an interval, and a line of slopes.
 #pragma once
 
 #include "search.h"
@@ -41,6 +41,60 @@ class Clipping {
   F clip_, low_, steps_;
   bool everywhere_;
   Sum of_clip_;
+};
+
+// The arithmetic of quant/ewgs.py.
+class Spreading {
+ public:
+  explicit Spreading(const Interval& call)
+      : lower_(set(call.lower)), width_(set(call.width)), steps_(set(call.steps)), call_(call) {}
+
+  // NaN stays; zero has no sign.
+  static inline F rectified(F x) { return choose(at_most(x, set(0.0f)), set(0.0f), x); }
+
+  inline F level(F x) const {
+    const F value = call_.relu ? rectified(x) : x;
+    const F unit = rounded(share(ratio(value)) * steps_) / steps_;
+    return call_.centred ? set(2.0f) * unit - set(1.0f) : unit;
+  }
+
+  inline F toward_x(F upstream, F x, F) {
+    const F zero = set(0.0f);
+    const F value = call_.relu ? rectified(x) : x;
+    const F place = ratio(value);
+    const F part = share(place);
+    F found = (call_.centred ? upstream * set(2.0f) : upstream) / steps_;
+    if (call_.delta != 0) {
+      const F error = part * steps_ - rounded(part * steps_);
+      found = found + set(call_.delta) * magnitude(found) * error;
+    }
+    const M inside = both(at_least(place, part), at_most(place, part));
+    found = choose(inside, found * steps_ / width_, zero);
+    of_lower_.lanes = of_lower_.lanes - found;
+    of_width_.lanes = of_width_.lanes - choose(inside, found * part, zero);
+    return call_.relu ? found * choose(above(value, zero), set(1.0f), zero) : found;
+  }
+
+  // To be called after at most kFlush rows.
+  void flush(double* table) {
+    double lower[W] = {}, width[W] = {};
+    of_lower_.flush(lower);
+    of_width_.flush(width);
+    for (int lane = 0; lane < W; ++lane) {
+      table[0] += lower[lane];
+      table[1] += width[lane];
+    }
+  }
+
+  void finish(double*) {}
+
+ private:
+  inline F ratio(F x) const { return (x - lower_) / width_; }
+  static inline F share(F ratio) { return rectified(min(ratio, set(1.0f))); }
+
+  F lower_, width_, steps_;
+  const Interval& call_;
+  Sum of_lower_, of_width_;
 };
 
 // The arithmetic of quant/n2uq.py.
@@ -143,6 +197,25 @@ void clip_gradient(const Clip& call, int64_t size, const float* upstream, const 
                    const float* y, float* toward_x, double* table) {
   Clipping rule(call);
   gradients(rule, size, upstream, x, y, toward_x, table);
+}
+
+void interval(const Interval& call, int64_t size, const float* x, float* y) {
+  const Spreading rule(call);
+  const int64_t whole = size / W * W;
+  for (int64_t i = 0; i < whole; i += W) store(y + i, rule.level(load(x + i)));
+  const int64_t rest = size - whole;
+  if (rest) {
+    float padded[W] = {};
+    std::memcpy(padded, x + whole, rest * sizeof(float));
+    store(padded, rule.level(load(padded)));
+    std::memcpy(y + whole, padded, rest * sizeof(float));
+  }
+}
+
+void interval_gradient(const Interval& call, int64_t size, const float* upstream, const float* x,
+                       float* toward_x, double* table) {
+  Spreading rule(call);
+  gradients(rule, size, upstream, x, x, toward_x, table);
 }
 
 void line_gradient(const Line& call, int64_t size, const float* upstream, const float* x,

@@ -10,6 +10,7 @@ class UniformKernel : public OpKernel {
     OP_REQUIRES_OK(context, context->GetAttr("low", &call_.low));
     OP_REQUIRES_OK(context, context->GetAttr("high", &call_.high));
     OP_REQUIRES_OK(context, context->GetAttr("relu", &call_.relu));
+    OP_REQUIRES_OK(context, context->GetAttr("rounds_first", &call_.rounds_first));
   }
 
  protected:
@@ -95,6 +96,7 @@ REGISTER_OP("SwitchableUniform")
     .Attr("low: float")
     .Attr("high: float")
     .Attr("relu: bool")
+    .Attr("rounds_first: bool")
     .SetShapeFn(like_first);
 
 REGISTER_OP("SwitchableUniformGradient")
@@ -108,6 +110,7 @@ REGISTER_OP("SwitchableUniformGradient")
     .Attr("low: float")
     .Attr("high: float")
     .Attr("relu: bool")
+    .Attr("rounds_first: bool")
     .Attr("delta: float")
     .Attr("passes: {'closed', 'open', 'all'}")
     .Attr("clip_ends: bool")

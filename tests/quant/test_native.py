@@ -298,6 +298,13 @@ QUICK = [
     ('lsqplus(bits=3, open_ends=True)', 'activation', 'signed'),
     ('n2uq(bits=2)', 'activation', 'swish'),
     ('n2uq(bits=4)', 'activation', 'relu'),
+    ('affine(bits=2)', 'weight', ''),
+    ('affine(bits=4, per_channel=False, narrow=False, through=True)', 'weight', ''),
+    ('affine(bits=3, delta=0.5)', 'activation', 'signed'),
+    ('affine(bits=2, learned=True, delta=0.5)', 'activation', 'relu'),
+    ('ewgs(bits=2, delta=0.5)', 'weight', ''),
+    ('ewgs(bits=3, delta=0.5)', 'activation', 'relu'),
+    ('ewgs(bits=4, delta=0)', 'activation', 'signed'),
     ('apot(bits=3)', 'weight', ''),
     ('apot(bits=4)', 'activation', 'relu'),
     ("apot(bits=2, variant='cifar')", 'activation', 'signed'),
@@ -312,7 +319,9 @@ def test_quantizers_are_as_of_plain_operations(spec, half, kind, run):
 
 
 @built
-@pytest.mark.parametrize('spec', ['n2uq(bits=2)', 'n2uq(bits=7)', 'apot(bits=4)'])
+@pytest.mark.parametrize(
+    'spec', ['n2uq(bits=2)', 'n2uq(bits=7)', 'apot(bits=4)', 'ewgs(bits=3)', 'lsq(bits=2)']
+)
 def test_gradients_of_several_parts_of_a_tensor(spec, kernels, run):
     """More values than are added up as float numbers; the last vector is not full."""
     x = np.random.default_rng(2).normal(size=[50, 1003]).astype('float32')

@@ -194,6 +194,7 @@ def draw_run(args: argparse.Namespace, run: str, output: str) -> str:
         UsageError: There is no such run or layer, or the file cannot be written.
     """
     check_output(output)
+    figures.check_kind(output)
     from engine.evaluation import layer_levels
     from engine.runs import checkpoint
 
@@ -202,7 +203,6 @@ def draw_run(args: argparse.Namespace, run: str, output: str) -> str:
     )
     prefix = checkpoint.find(run, args.epoch, 'RUN')
     layer_levels.check(checkpoint.recorded(prefix), asked)
-    figures.check_kind(output)
     # TensorFlow is loaded from here on.
     source = checkpoint.read(prefix, flag='RUN')
     point, layers = layer_levels.layers(source, asked)

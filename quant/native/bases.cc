@@ -66,6 +66,10 @@ class NormalEquations : public OpKernel {
                   codes[basis].shape() == TensorShape({channels, count}) &&
                       tables[basis].shape() == TensorShape({2 * count, channels}),
                   absl::InvalidArgumentError("tables are [2 L, C], codes [C, L]"));
+      const auto code = codes[basis].flat<int32_t>();
+      const bool known = std::all_of(code.data(), code.data() + code.size(),
+                                     [count](int32_t one) { return one >= 0 && one < count; });
+      OP_REQUIRES(context, known, absl::InvalidArgumentError("codes are from 0 to L - 1"));
       for (int64_t first = 0; first < channels; first += kTogether) {
         blocks.push_back({basis, first, std::min(kTogether, channels - first), all + first});
       }

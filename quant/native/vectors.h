@@ -134,6 +134,7 @@ inline F looked_up(const float* table, int bits, I index) {
 constexpr int W = 8;
 typedef float F __attribute__((vector_size(32)));
 typedef int32_t I __attribute__((vector_size(32)));
+typedef uint32_t U __attribute__((vector_size(32)));  // which may overflow
 using M = I;
 
 inline F set(float x) { return F{x, x, x, x, x, x, x, x}; }
@@ -154,8 +155,8 @@ inline void store(float* p, F x) { std::memcpy(p, &x, 32); }
 inline void store_bits(BFloat16* p, I high) {
   for (int i = 0; i < W; ++i) p[i].bits = uint16_t(uint32_t(high[i]) >> 16);
 }
-inline I add_bits(I a, int b) { return a + b; }
-inline I add_bits(I a, I b) { return a + b; }
+inline I add_bits(I a, I b) { return I(U(a) + U(b)); }
+inline I add_bits(I a, int b) { return add_bits(a, set_bits(b)); }
 inline I odd_after(I x) { return (x >> 16) & 1; }
 inline M above(F x, F t) { return x > t; }
 inline M at_least(F x, F t) { return x >= t; }

@@ -179,6 +179,15 @@ def test_normal_equations_of_several_bases(bits, run):
 
 
 @built
+@pytest.mark.parametrize('wrong', [-1, 4])
+def test_codes_that_no_level_has_are_refused(wrong, run):
+    codes = np.array([[0, 1, 2, wrong]], 'int32')
+    found = native.normal_equations([tf.zeros([8, 1], tf.float64)], [codes], [0], 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match='codes are from 0 to L - 1'):
+        run(list(found))
+
+
+@built
 @pytest.mark.parametrize('inside', ['below', 'positive', 'symmetric'])
 def test_where_a_gradient_passes(inside, kernels, run):
     thresholds, levels = tables_of(3, 1)

@@ -28,13 +28,13 @@ from engine.files import write_json
 from engine.quantities import quantity
 from engine.results import cascade_search, chains, exit_thresholds, formats
 from engine.results.exit_records import HOLDOUT, MADDS, MS, Exits, read_exits
-from engine.results.exit_thresholds import Policy
+from engine.results.exit_thresholds import ExitPolicy
 from engine.results.formats import Column, Table
 from engine.runs.folder import checkpoints
 from scripts import add_format, cascades, noted, parser, status
 
 
-def table(exits: Exits, policies: Sequence[Policy]) -> Table:
+def table(exits: Exits, policies: Sequence[ExitPolicy]) -> Table:
     """One row per budget: cost and accuracy by images, and where the last of these leave."""
     rows: list[list[Any]] = []
     for policy in policies:
@@ -73,7 +73,7 @@ def solved(exits: Exits, args: argparse.Namespace) -> list[tuple[float, np.ndarr
     return [(budget, found)]
 
 
-def to_policy(exits: Exits, budget: float, threshold: np.ndarray, source: str) -> Policy:
+def to_policy(exits: Exits, budget: float, threshold: np.ndarray, source: str) -> ExitPolicy:
     """Thresholds with all that is known about them.
 
     Args:
@@ -86,7 +86,7 @@ def to_policy(exits: Exits, budget: float, threshold: np.ndarray, source: str) -
     _, spent, _ = exit_thresholds.dynamic(*images, threshold, exits.costs)
     indices = tuple(range(len(threshold)))
     levels = tuple(threshold.tolist())
-    return Policy(exits.size, indices, levels, budget, spent, exits.unit, source)
+    return ExitPolicy(exits.size, indices, levels, budget, spent, exits.unit, source)
 
 
 def run(args: argparse.Namespace) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from engine.deployment.cascade import Turn
     from engine.results.cascades import Cascade
     from engine.results.choice import Choice
-    from engine.results.exit_thresholds import Policy
+    from engine.results.exit_thresholds import ExitPolicy
 
 # Bytes of a file: more than an ONNX file can have.
 LARGEST = 2**31
@@ -350,7 +350,7 @@ def within(
         return selection.best(known, selection.Limits(madds=madds))
 
 
-def _policy(recorded: BudgetText, size: int, file: str) -> Policy:
+def _policy(recorded: BudgetText, size: int, file: str) -> ExitPolicy:
     """Thresholds of a file that chooses by them, as a policy of a run.
 
     Args:
@@ -363,4 +363,4 @@ def _policy(recorded: BudgetText, size: int, file: str) -> Policy:
     madds = float(recorded.madds)
     exits = tuple(range(len(recorded.thresholds)))
     unit = exit_records.MADDS
-    return exit_thresholds.Policy(size, exits, recorded.thresholds, madds, madds, unit, file)
+    return exit_thresholds.ExitPolicy(size, exits, recorded.thresholds, madds, madds, unit, file)

@@ -22,7 +22,7 @@ from engine.results.exit_records import EARLY, WHOLE, Measured
 from engine.runs.checkpoint import Checkpoint
 
 
-def read_policy(model: Model, file: str) -> exit_thresholds.Policy:
+def read_policy(model: Model, file: str) -> exit_thresholds.ExitPolicy:
     """The thresholds in ``file``.
 
     Raises:
@@ -47,7 +47,7 @@ def evaluate_policy(
     model: Model,
     values: Mapping[str, np.ndarray],
     dataset: Dataset,
-    policy: exit_thresholds.Policy,
+    policy: exit_thresholds.ExitPolicy,
     layers: Layers,
     folder: Path,
     *,

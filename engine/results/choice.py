@@ -39,7 +39,7 @@ class Choice:
     madds: float
     weight_bytes: int | None
     ms: float | None = None
-    policy: exit_thresholds.Policy | None = None
+    policy: exit_thresholds.ExitPolicy | None = None
     shares: tuple[float, ...] = ()
     stored: Stored | None = None
     conditions: str = dataclasses.field(default='', compare=False)

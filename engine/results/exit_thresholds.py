@@ -187,7 +187,7 @@ def sweep(confidence: np.ndarray, costs: np.ndarray, n: int) -> list[tuple[float
 
 
 @dataclasses.dataclass(frozen=True)
-class Policy:
+class ExitPolicy:
     """Thresholds by which images leave a network, and their cost.
 
     Attributes:
@@ -214,18 +214,20 @@ class Policy:
         write_json(path, dataclasses.asdict(self))
 
 
-def read_policy(path: Path) -> Policy:
+def read_policy(path: Path) -> ExitPolicy:
     """A policy from a file that ``scripts.thresholds`` wrote.
 
     Raises:
         UsageError: It cannot be read, or is none.
     """
-    policy = read_json(path, Policy, 'python -m scripts.thresholds RUN --budget writes thresholds')
+    policy = read_json(
+        path, ExitPolicy, 'python -m scripts.thresholds RUN --budget writes thresholds'
+    )
     _check(policy, path)
     return policy
 
 
-def policy(folder: Path, size: int, file: Path | None) -> Policy:
+def policy(folder: Path, size: int, file: Path | None) -> ExitPolicy:
     """The policy of a size.
 
     Args:
@@ -254,7 +256,7 @@ def policy(folder: Path, size: int, file: Path | None) -> Policy:
     return next(iter(known.values()))
 
 
-def _check(policy: Policy, path: Path) -> None:
+def _check(policy: ExitPolicy, path: Path) -> None:
     if len(policy.thresholds) != len(policy.exits) or not policy.exits:
         raise UsageError(
             f'{path}: {counted(len(policy.thresholds), "threshold")} for '

@@ -244,7 +244,7 @@ def policies(folder: Path, size: int, device: str) -> list[Choice]:
     found = []
     for asked, thresholds in exit_thresholds.sweep(held.confidence, madds, POLICIES):
         top1, spent, share = exit_thresholds.dynamic(*test, thresholds, madds)
-        policy = exit_thresholds.Policy(
+        policy = exit_thresholds.ExitPolicy(
             size, tuple(range(exits)), tuple(thresholds.tolist()), asked, spent, MADDS, str(folder)
         )
         mean = float(share @ ms)

@@ -70,7 +70,7 @@ GATES = {
     'activation': 0.625,
 }
 TIMES = {'s28': {'batch1_ms': 1.25, 'batch1_iqr': 0.125}, 's20': {'batch1_ms': 0.75}}
-POLICY = exit_thresholds.Policy(28, (0, 1), (-0.125, -1e8), 6e7, 5.5e7, 'MAdds', 'run/model-3')
+POLICY = exit_thresholds.ExitPolicy(28, (0, 1), (-0.125, -1e8), 6e7, 5.5e7, 'MAdds', 'run/model-3')
 RULES = [{'roles': ['head'], 'weight': 'lq(bits=4)'}, {'scope': '^group3/', 'activation': 'float'}]
 FOLDER = Path('run')
 

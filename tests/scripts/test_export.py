@@ -19,7 +19,7 @@ from engine.graph import freeze
 from engine.importers import pytorch
 from engine.optimization import averages
 from engine.results import cascades
-from engine.results.exit_thresholds import ALWAYS, Policy
+from engine.results.exit_thresholds import ALWAYS, ExitPolicy
 from engine.results.records import read_layers
 from engine.runs import checkpoint, data_record, fingerprint
 from engine.runs.checkpoint import POINTS
@@ -456,7 +456,7 @@ def test_points_that_differ_in_layers_share_a_file(name, runs, tmp_path, capsys)
 
 def policy(size=16, exits=3):
     thresholds = (-1.6, -1.5, -1.4, -1.3)[: exits - 1]
-    return Policy(size, tuple(range(exits)), (*thresholds, -1e8), 2e6, 1e6, 'MAdds', 'model-0')
+    return ExitPolicy(size, tuple(range(exits)), (*thresholds, -1e8), 2e6, 1e6, 'MAdds', 'model-0')
 
 
 @pytest.mark.parametrize(

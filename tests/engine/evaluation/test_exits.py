@@ -163,7 +163,7 @@ def policy(**changes):
         'unit': 'MAdds',
         'source': 'run/model-3',
     }
-    return exit_thresholds.Policy(**{**given, **changes})
+    return exit_thresholds.ExitPolicy(**{**given, **changes})
 
 
 @pytest.mark.parametrize('size', TINY.sizes)

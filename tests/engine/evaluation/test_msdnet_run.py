@@ -140,7 +140,7 @@ def write_policy(path, **changes):
         'unit': 'MAdds',
         'source': 'run/model-4',
     }
-    exit_thresholds.Policy(**{**given, **changes}).write(path)
+    exit_thresholds.ExitPolicy(**{**given, **changes}).write(path)
 
 
 def test_thresholds_from_a_file(evaluated, tmp_path, capsys):

@@ -182,7 +182,7 @@ def test_all_published_budgets_of_imagenet_take_seconds():
     assert time.perf_counter() - started < 10
 
 
-POLICY = exit_thresholds.Policy(
+POLICY = exit_thresholds.ExitPolicy(
     28,
     (0, 1, 2),
     (-0.125, exit_thresholds.NEVER, exit_thresholds.ALWAYS),
@@ -200,7 +200,7 @@ def test_policy_as_a_file(tmp_path):
 
 def test_thresholds_survive_the_file_bit_by_bit(tmp_path):
     values = tuple(log_confidence(1, 30)[0].tolist())
-    policy = exit_thresholds.Policy(28, tuple(range(30)), values, 1.0, 1.0, 'ms', '')
+    policy = exit_thresholds.ExitPolicy(28, tuple(range(30)), values, 1.0, 1.0, 'ms', '')
     policy.write(tmp_path / 'x.json')
     assert exit_thresholds.read_policy(tmp_path / 'x.json').thresholds == values
 

@@ -11,7 +11,7 @@ from engine.config.cli import parse
 from engine.errors import UsageError
 from engine.quantities import quantity
 from engine.results import exit_thresholds, selection
-from engine.results.exit_thresholds import ALWAYS, Policy
+from engine.results.exit_thresholds import ALWAYS, ExitPolicy
 from engine.results.selection import Choice, Limits
 from scripts import choose, thresholds
 from tests.engine.results.run_folders import FIRST_EXIT, SECOND_EXIT
@@ -269,6 +269,6 @@ def test_commands_of_thresholds(exits):
 
 
 def test_a_policy_is_told_apart():
-    policy = Policy(28, (0,), (ALWAYS,), 1e6, 1e6, 'MAdds', 'a')
+    policy = ExitPolicy(28, (0,), (ALWAYS,), 1e6, 1e6, 'MAdds', 'a')
     choice = Choice('a', 's28', 1.0, 1e6, None, policy=policy)
     assert ' with exit thresholds, ' in choice.describe()

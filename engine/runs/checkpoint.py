@@ -17,7 +17,7 @@ from engine.config.config import Config, read_config
 from engine.errors import UsageError
 from engine.files import derived
 from engine.optimization import averages
-from engine.runs import data_record, literal
+from engine.runs import data_record, history, literal
 from engine.runs.folder import CONFIG, checkpoints
 from nets.dsnet_passes import TEACHER
 from nets.layers.kernels import generate
@@ -253,7 +253,8 @@ def recorded(prefix: str, *, weights: str = 'raw') -> Checkpoint:
     values = {}
     if weights == 'raw':
         values = read_calibrated(prefix)
-    elif not config.model_ema:
+    elif not config.model_ema and history.recorded(Path(prefix).parent):
+        # Of what is no training, such as a copy, the checkpoint alone knows.
         raise UsageError(_without_averages(prefix))
     names = _class_names(prefix)
     return Checkpoint(prefix, values, config, config.qw, config.qa, config.classes, names, weights)

@@ -35,6 +35,7 @@ BENCH = 'bench-'
 LONGER = {
     'steps': 'steps --bits 2 4 8 --sizes 224 128 --threads 1',
     'bits': 'bits --steps 12',
+    'quantizers': 'quantizers --rounds 9',
     'gates': 'infer --net aig --arch resnet20 --size 28 --batches 32 --rates 0.5 0.75 1 '
     '--rounds 25 --threads 1',
     'widths': 'infer --net dsnet --size 160 --widths 13 0 --rounds 6 --threads 1',

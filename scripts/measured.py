@@ -71,16 +71,21 @@ def origin(name: str, folder: Path = FOLDER) -> Origin:
     return read_json(path_of(name, folder), Measured, REMEDY).origin
 
 
-def rows(name: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
+def rows(name: str, folder: Path = FOLDER, *, field: str = 'rows') -> list[dict[str, Any]]:
     """The rows of an experiment.
+
+    Args:
+        name: Of the experiment.
+        folder: Of the files.
+        field: Of the file that has them.
 
     Raises:
         UsageError: It was not measured, or the file has none.
     """
     content = read_json(path_of(name, folder), dict[str, Any], REMEDY)
-    found = content.get('rows')
+    found = content.get(field)
     if not isinstance(found, list):
-        raise UsageError(f'{path_of(name, folder)}: has no rows; {REMEDY}')
+        raise UsageError(f'{path_of(name, folder)}: has no {field}; {REMEDY}')
     return found
 
 

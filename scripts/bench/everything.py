@@ -73,7 +73,10 @@ def _steps(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def _quantizers(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for row in record['step']:
-        yield f'{row["quantizer"]} {row["of"]}: CPU of a step against float', row['x CPU']
+        about = f'{row["quantizer"]} {row["of"]}: CPU of a step'
+        yield f'{about} against float', row['x CPU']
+        if row['native x CPU'] is not None:
+            yield f'{about} in one pass against float', row['native x CPU']
 
 
 def _inference(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -48,7 +48,12 @@ def test_usage_of_steps(flags, capsys):
 RECORDS = {
     'steps': {'rows': [{'step': 'W2A2', 'x float': 1.1, 'x float bf16': 2, 'MB x float': 1}]},
     'bits': {'ratio': {'median': 2.5, 'lower': 2.25, 'upper': 2.75}},
-    'quantizers': {'step': [{'quantizer': 'lsq', 'of': 'weights', 'x CPU': 1.2}]},
+    'quantizers': {
+        'step': [
+            {'quantizer': 'lsq', 'of': 'weights', 'x CPU': 1.2, 'native x CPU': 1.1},
+            {'quantizer': 'twn', 'of': 'weights', 'x CPU': 1.3, 'native x CPU': None},
+        ]
+    },
     'gates': {
         'net': 'aig',
         'rows': [
@@ -124,6 +129,8 @@ def test_figures_are_those_of_the_rows():
     assert widths['mixed batch of 32: CPU against its groups'] == 1.1
     bits = everything.ENTRIES['bits'].figures(RECORDS['bits'])
     assert [value for _, value in bits] == [2.5, 2.25, 2.75]
+    quantizers = everything.ENTRIES['quantizers'].figures(RECORDS['quantizers'])
+    assert [value for _, value in quantizers] == [1.2, 1.1, 1.3]
 
 
 def test_every_entry_is_a_benchmark():

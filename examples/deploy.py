@@ -12,13 +12,20 @@ import sys
 from pathlib import Path
 
 from engine import Predictor
+from engine.errors import UsageError
 from scripts import called, export
 
 HERE = Path(__file__).resolve().parent
 
 
 def main(run: str, file: str, image: str) -> int:
-    """Exports ``run`` to ``file``, and asks it about ``image`` at every operating point."""
+    """Exports ``run`` to ``file``, and asks it about ``image`` at every operating point.
+
+    Raises:
+        UsageError: there is no such image.
+    """
+    if not Path(image).is_file():
+        raise UsageError(f'{image}: no such file; give an image')
     if status := export.main([run, '--out', file]):
         return status
     with Predictor(file) as predictor:  # needs ONNX Runtime, and no TensorFlow

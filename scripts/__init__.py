@@ -5,7 +5,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.entry import ALL_MESSAGES, STATUS, begin, interruptible, quiet
@@ -58,6 +58,37 @@ def add_format(p: Any) -> None:
         choices=formats.FORMATS,
         help='of tables (default %(default)s); csv and json have numbers without units',
     )
+
+
+def check_counts(args: argparse.Namespace, *names: str) -> None:
+    """Checks flags that say how many, or a number of these.
+
+    Args:
+        args: The flags.
+        *names: Of these that are checked, without the hyphens.
+
+    Raises:
+        UsageError: A value is less than 1.
+    """
+    for name in names:
+        given = vars(args)[name]
+        values = given if isinstance(given, list) else [given]
+        for value in values:
+            if value < 1:
+                raise UsageError(f'--{name} {value}: must be at least 1')
+
+
+def check_bits(bits: Iterable[int]) -> None:
+    """Checks the bits that ``--bits`` asks for.
+
+    Raises:
+        UsageError: No quantizer has so many.
+    """
+    from quant.quantizer import MOST_BITS
+
+    for one in bits:
+        if not 1 <= one <= MOST_BITS:
+            raise UsageError(f'--bits {one}: must be 1 to {MOST_BITS}')
 
 
 def noted(text: str, note: str, style: str) -> str:

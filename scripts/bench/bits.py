@@ -19,7 +19,7 @@ from engine.console import followed
 from engine.errors import UsageError
 from quant import specs
 from quant.precision import Precision
-from scripts import parser
+from scripts import check_counts, parser
 from scripts.bench import train, turns
 
 DEFAULTS = shlex.split(
@@ -107,8 +107,7 @@ def bits(argv: Sequence[str]) -> None:
     p = parser('bench bits', __doc__, 'for the network, which is the demo at sizes 28 20 12')
     p.add_argument('--steps', type=int, default=20, help='measured steps of each; default 20')
     args, flags = p.parse_known_args(argv)
-    if args.steps < 1:
-        raise UsageError('--steps must be at least 1')
+    check_counts(args, 'steps')
     chosen = configs(flags)
     processes = {}
     for name, config in followed(chosen.items(), 'starting', len(chosen), 'processes'):

@@ -24,7 +24,7 @@ from tabulate import tabulate
 
 from engine.console import followed
 from engine.errors import UsageError
-from scripts import parser
+from scripts import check_counts, parser
 from scripts.bench import decoders
 from scripts.bench.data_paths import BASE, FLOWS, FRAMEWORKS, OURS
 from scripts.bench.image_files import make_folder
@@ -202,10 +202,11 @@ def data(argv: Sequence[str]) -> None:
         UsageError: a number is too small.
     """
     args = parse_args(argv)
-    least = min(args.images, args.rounds, args.batch_size)
-    if least < 1 or args.images < max(args.batch_size, 2):
+    check_counts(args, 'rounds', 'batch_size')
+    least = max(args.batch_size, 2)
+    if args.images < least:
         raise UsageError(
-            '--rounds and --batch_size must be at least 1, --images at least 2 and --batch_size'
+            f'--images {args.images}: must be at least {least}, for a batch and a check'
         )
     count = PASSES * args.images // args.batch_size
     with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ from tabulate import tabulate
 from engine.deployment import forms, runtimes
 from engine.errors import UsageError
 from quant.spelling import unknown
-from scripts import parser
+from scripts import check_counts, parser
 from scripts.bench import turns
 
 # Without a run: the published network, random but calibrated.
@@ -68,8 +68,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     p.add_argument('--rounds', type=int, default=50, help='of one image by each file in turn')
     p.add_argument('--images', type=int, default=500, help='evaluation images for the answers')
     args = p.parse_args(argv)
-    if min(args.rounds, args.images) < 1:
-        raise UsageError('--rounds and --images must be at least 1')
+    check_counts(args, 'rounds', 'images')
     return args
 
 

@@ -17,6 +17,7 @@ from engine.errors import UsageError
 from engine.results import exit_thresholds
 from nets import cost
 from quant import backend
+from scripts import check_counts
 from scripts.bench.infer import (
     RATIOS,
     flags,
@@ -67,11 +68,10 @@ def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
         '--images', type=int, default=64, help='random images, over which a budget is met'
     )
     args = p.parse_args(argv)
-    counts = [*args.batches, args.rounds, args.images]
-    if not all(0 < share <= 1 for share in args.budgets) or min(counts) < 1:
-        raise UsageError(
-            '--budgets must lie between 0 and 1; --batches, --images and --rounds be at least 1'
-        )
+    check_counts(args, 'batches', 'rounds', 'images')
+    for share in args.budgets:
+        if not 0 < share <= 1:
+            raise UsageError(f'--budgets {share:g}: must be above 0 and at most 1')
     return args
 
 

@@ -19,6 +19,7 @@ from engine.config.config import Config
 from engine.errors import UsageError
 from nets import cost
 from quant import backend
+from scripts import check_counts
 from scripts.bench.infer import (
     RATIOS,
     flags,
@@ -60,8 +61,10 @@ def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
         help='chance of a gate to be open, the same for all blocks',
     )
     args = p.parse_args(argv)
-    if not all(0 <= rate <= 1 for rate in args.rates) or min(*args.batches, args.rounds) < 1:
-        raise UsageError('--rates must lie between 0 and 1, --batches and --rounds be at least 1')
+    check_counts(args, 'batches', 'rounds')
+    for rate in args.rates:
+        if not 0 <= rate <= 1:
+            raise UsageError(f'--rates {rate:g}: must be from 0 to 1')
     return args
 
 

@@ -21,7 +21,7 @@ from tabulate import tabulate
 from engine.config import hardware
 from engine.config.config import Config
 from engine.errors import UsageError
-from scripts import parser
+from scripts import check_counts, parser
 from scripts.bench import train, turns
 from scripts.bench.peer_job import DTYPES
 
@@ -148,8 +148,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     )
     p.add_argument('--cores', type=int, help='that all run on; default: those that there are')
     args = p.parse_args(argv)
-    if min(args.batch, args.rounds) < 1 or not all(1 <= job <= SIZES for job in args.jobs):
-        raise UsageError('--batch and --rounds must be at least 1, --jobs from 1 to 5')
+    check_counts(args, 'batch', 'rounds', 'jobs')
+    if max(args.jobs) > SIZES:
+        raise UsageError(f'--jobs {max(args.jobs)}: there are {SIZES} sizes')
     if args.size % 7 or args.size < 42:
         raise UsageError(f'--size {args.size}: must be a multiple of 7, at least 42')
     cores = len(os.sched_getaffinity(0))

@@ -22,7 +22,7 @@ from engine.console import followed
 from engine.errors import UsageError
 from engine.graph import step_functions
 from quant import QuantizationOptions, native, specs
-from scripts import parser
+from scripts import check_bits, check_counts, parser
 from scripts.bench.train import configuration, step_graph
 
 # A small ResNet on small images.
@@ -86,8 +86,8 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Config]:
     args.bits = args.bits or known_bits
     if args.rounds is None:
         args.rounds = 5 if args.quick else 21
-    if args.rounds < 1 or not all(1 <= bits <= 8 for bits in args.bits):
-        raise UsageError('--rounds must be at least 1, --bits 1 to 8')
+    check_counts(args, 'rounds')
+    check_bits(args.bits)
     config = configuration(NETWORK, flags)
     if config.quantization.to_policy() != QuantizationOptions().to_policy():
         raise UsageError('the network is to be in float; --bits and --names say what is tried')

@@ -16,8 +16,7 @@ import numpy as np
 from tabulate import tabulate
 
 from engine.config import hardware
-from engine.errors import UsageError
-from scripts import parser
+from scripts import check_counts, parser
 from scripts.bench import train, turns
 
 HEADERS = ('n', 'MMAdds', 'ops', 'build s', 'first step s', 'CPU ms', 'ms', 'MB')
@@ -168,8 +167,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     )
     p.add_argument('--rounds', type=int, default=5, help='measured steps of each; default 5')
     args = p.parse_args(argv)
-    if args.rounds < 1:
-        raise UsageError(f'--rounds {args.rounds}: must be at least 1')
+    check_counts(args, 'rounds')
     return args
 
 

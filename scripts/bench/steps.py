@@ -13,9 +13,8 @@ from tabulate import tabulate
 
 from engine.config import hardware
 from engine.config.config import Config
-from engine.errors import UsageError
 from quant import QuantizationOptions
-from scripts import parser
+from scripts import check_bits, check_counts, parser
 from scripts.bench import train
 
 FLOAT, BFLOAT = 'float', 'float bf16'
@@ -81,8 +80,8 @@ def steps(argv: Sequence[str]) -> None:
         help='bfloat16, too, whatever this processor has',
     )
     args, flags = p.parse_known_args(argv)
-    if args.steps < 1 or not all(1 <= bits <= 8 for bits in args.bits):
-        raise UsageError('--steps must be at least 1, --bits 1 to 8')
+    check_counts(args, 'steps')
+    check_bits(args.bits)
     chosen = configs(flags, args.bits, bf16=args.bf16)
     table = rows(train.measure(chosen, args.steps))
     print(tabulate([list(row.values()) for row in table], HEADERS, floatfmt='.3f'))

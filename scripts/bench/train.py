@@ -23,7 +23,7 @@ from engine.console import followed
 from engine.errors import UsageError
 from nets import cost
 from quant import QuantizationOptions
-from scripts import parser
+from scripts import check_counts, parser
 from scripts.bench import turns
 
 DEFAULTS = shlex.split('--data fake -d 18 --mode preact --qw 2 --qa 2 --batch_size 8 --kd')
@@ -185,8 +185,7 @@ def train(argv: Sequence[str]) -> None:
     p = parser('bench train', __doc__, 'for the configuration')
     p.add_argument('--steps', type=int, default=10, help='measured steps; default 10')
     args, flags = p.parse_known_args(argv)
-    if args.steps < 1:
-        raise UsageError(f'--steps {args.steps}: must be at least 1')
+    check_counts(args, 'steps')
     configs = pair(flags)
     found = measure(configs, args.steps)
     ours, other = found

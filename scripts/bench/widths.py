@@ -12,6 +12,7 @@ from engine.config.config import Config
 from engine.errors import UsageError
 from nets import cost
 from quant import backend
+from scripts import check_counts
 from scripts.bench.infer import (
     RATIOS,
     Costs,
@@ -50,8 +51,10 @@ def parse_args(net: str, argv: Sequence[str]) -> argparse.Namespace:
         help='the first is what others compare with',
     )
     args = p.parse_args(argv)
-    if min(*args.batches, args.rounds) < 1 or len(set(args.widths)) < 2:
-        raise UsageError('--batches and --rounds must be at least 1, --widths two or more')
+    check_counts(args, 'batches', 'rounds')
+    if len(set(args.widths)) < 2:
+        named = ' '.join(map(str, args.widths))
+        raise UsageError(f'--widths {named}: give two or more, which are compared')
     return args
 
 

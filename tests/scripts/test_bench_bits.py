@@ -34,7 +34,7 @@ def test_ratio_is_that_of_rounds_side_by_side():
 @pytest.mark.parametrize(
     'flags, told',
     [
-        (['--steps', '0'], '--steps must be at least 1'),
+        (['--steps', '0'], '--steps 0: must be at least 1'),
         (['--bits', '4', '--qw', '4'], '--bits 4'),
     ],
 )

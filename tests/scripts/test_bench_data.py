@@ -97,8 +97,13 @@ def test_line_of_json(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'flags', [['--rounds', '0'], ['--images', '8', '--batch_size', '9'], ['--images', '1']]
+    'flags, said',
+    [
+        (['--rounds', '0'], '--rounds 0: must be at least 1'),
+        (['--images', '8', '--batch_size', '9'], '--images 8: must be at least 9'),
+        (['--images', '1', '--batch_size', '1'], '--images 1: must be at least 2'),
+    ],
 )
-def test_refusals(flags):
-    with pytest.raises(UsageError, match='--rounds and --batch_size must be at least 1'):
+def test_refusals(flags, said):
+    with pytest.raises(UsageError, match=said):
         data.data(flags)

@@ -34,9 +34,9 @@ if __name__ == '__main__':
 @pytest.mark.parametrize(
     'flags, said',
     [
-        (['--rounds', '0'], '--rounds must be at least 1'),
-        (['--batch', '0'], '--batch and --rounds'),
-        (['--jobs', '6'], '--jobs from 1 to 5'),
+        (['--rounds', '0'], '--rounds 0: must be at least 1'),
+        (['--batch', '0'], '--batch 0: must be at least 1'),
+        (['--jobs', '6'], '--jobs 6: there are 5 sizes'),
         (['--size', '100'], '--size 100: must be a multiple of 7'),
         (['--cores', '0'], '--cores 0: expected 1 to'),
         (['--python', '/no/such/python'], 'is no Python that runs'),

@@ -16,8 +16,8 @@ from scripts.bench.quantizers import Case
 @pytest.mark.parametrize(
     'flags, said',
     [
-        (['--bits', '9'], '--bits 1 to 8'),
-        (['--rounds', '0'], '--rounds must be at least 1'),
+        (['--bits', '9'], '--bits 9: must be 1 to 8'),
+        (['--rounds', '0'], '--rounds 0: must be at least 1'),
         (['--qw', '2'], 'is to be in float'),
     ],
 )

@@ -538,16 +538,17 @@ def cascade_of(run, file, points=('s12', 's16'), **changes):
         ({'points': ('s12', 's14')}, [], 'no point s14; .* has s16 s12'),
         ({'points': ('s12',)}, [], 'is one point; --points s12 writes it'),
         ({}, ['--points', 's12'], 'says points and thresholds; leave --points out'),
-        ({}, ['--form', 'savedmodel'], 'in the forms packed, int8, float, can hold a cascade'),
+        ({}, ['--out', 'saved'], 'in the forms packed, int8, float, can hold a cascade'),
         ({}, ['--no-preprocess'], 'makes the size of a stage when the stage runs'),
     ],
 )
-def test_cascades_that_are_not_exported(changes, flags, said, runs, tmp_path, capsys):
+def test_cascades_that_are_not_exported(changes, flags, said, runs, tmp_path, capsys, monkeypatch):
     run, out = runs[0] / 'rsnet', tmp_path / 'out.onnx'
+    monkeypatch.chdir(tmp_path)
     file = cascade_of(run, tmp_path / 'one.json', **changes)
     assert export.main([str(run), '--cascade', file, '--out', str(out), *flags]) == 2
     assert re.search(said, capsys.readouterr().err)
-    assert not out.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ['one.json']
 
 
 @pytest.mark.slow

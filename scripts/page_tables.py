@@ -192,6 +192,33 @@ def quantizers_table() -> str:
     return quantizer_study.table(found, pairs.DEFAULT).shown('markdown')
 
 
+def costs_of_quantizers_table() -> str:
+    """Time of every quantizer alone, against a ReLU, and in a training step, against float."""
+    uses: dict[tuple[str, str], list[Row]] = {}
+    for row in measured.rows('bench-quantizers', field='alone'):
+        name, _ = specs.split(row['quantizer'])
+        uses.setdefault((row['of'], name), []).append(row)
+    steps: dict[tuple[str, str], Row] = {}
+    for row in measured.rows('bench-quantizers', field='step'):
+        name, _ = specs.split(row['quantizer'])
+        steps[row['of'], name] = row
+    lines: list[list[str]] = []
+    for (what, name), rows in sorted(uses.items()):
+        bits = [str(specs.bits_in(row['quantizer'])) for row in rows]
+        line = [f'`{name}` {what}', ' / '.join(bits)]
+        for column in ('x CPU', 'native x CPU'):
+            alone = [ratio(row[column]) for row in rows]
+            line += [' / '.join(alone), ratio(steps[what, name][column])]
+        lines.append(line)
+    headers = ['quantizer', 'bits', 'alone', 'step', 'alone, in one pass', 'step, in one pass']
+    return markdown(lines, headers)
+
+
+def ratio(value: float | None) -> str:
+    """A ratio with three digits, or nothing where it was not measured."""
+    return '' if value is None else f'{value:.3g}'
+
+
 def origin(experiment: str) -> str:
     """How the numbers of an experiment came about, in a line."""
     found = measured.origin(experiment)
@@ -259,4 +286,5 @@ TABLES: dict[str, Callable[[], str]] = {
     'bits': bits_table(0),
     'bits-ways': bits_table(1),
     'quantizers': quantizers_table,
+    'quantizer-costs': costs_of_quantizers_table,
 }

@@ -133,7 +133,7 @@ def seeds_scores(todo: Sequence[Job], folder: Path) -> dict[str, dict[str, list[
     """Top-1 of all seeds by row and size."""
     found: dict[str, dict[str, list[float]]] = {}
     for job in todo:
-        for path in (folder / job.name / 'eval').glob('s*.json'):
+        for path in sorted((folder / job.name / 'eval').glob('s*.json')):
             score = read_score(path)
             own = score.bn == score.point
             row = found.setdefault(job.row if own else f'{job.row}, tested at', {})

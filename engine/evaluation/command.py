@@ -45,8 +45,10 @@ def run_evaluation(
     _check_flags(args)
     cascade = None
     if args.cascade:
-        cascade = cascades.read(Path(args.cascade))
         _check_cascade(args)
+        cascade = cascades.read(Path(args.cascade))
+    elif args.thresholds:
+        exit_thresholds.read_policy(Path(args.thresholds))
     config, dataset, source = subject.evaluated(args)
     hardware.check_native(config)
     images = subject.identity(config, dataset, source)
@@ -111,8 +113,7 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UsageError('--thresholds with --weights ema: they were chosen for the raw weights')
     if args.thresholds and args.per_class:
         raise UsageError('--per-class with --thresholds: give one of them')
-    if args.thresholds:
-        exit_thresholds.read_policy(Path(args.thresholds))
+    subject.check_flags(args)
     if args.logdir and Path(args.logdir).is_file():
         raise UsageError(f'--logdir {args.logdir}: is a file; choose another place')
     if args.measure:

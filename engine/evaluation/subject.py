@@ -36,7 +36,6 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     Raises:
         UsageError: there is no such checkpoint, or it does not fit the flags or the data.
     """
-    _check_flags(args)
     from engine.evaluation import borrowing
     from engine.runs import checkpoint
 
@@ -81,7 +80,7 @@ def evaluated(args: argparse.Namespace) -> tuple[Config, Dataset, 'Checkpoint']:
     return config, holdout.apply(dataset, config, Path(prefix).parent), source
 
 
-def _check_flags(args: argparse.Namespace) -> None:
+def check_flags(args: argparse.Namespace) -> None:
     """Refuses flags that do not go together, or that belong to a training.
 
     Raises:

@@ -14,11 +14,11 @@ from engine.runs import checkpoint
 from engine.training import starting
 from nets.layers.blocks import Blocks
 from nets.layers.kernels import MetaConv
-from nets.layers.kernels import _first as first
 from nets.points import Point
 from quant import Policy
 from quant.backend import tf
 from quant.slim_variables import zeros
+from quant.state import begun
 from tests.engine.runs.test_checkpoint import SMALL, numbers, read, save, shapes
 
 
@@ -32,7 +32,7 @@ class Restored:
         given = [tf.get_variable(name, shape=values[name].shape) for name in self.names]
         plain = tf.get_variable('other', initializer=3.0)
         # As the start of a basis follows from the kernel that it codes.
-        follows = tf.get_variable('follows', initializer=lambda: 2 * first(given[0]))
+        follows = tf.get_variable('follows', initializer=lambda: 2 * begun(given[0]))
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             session.run([plain.assign(8.0), follows.assign(tf.zeros_like(follows))])

@@ -152,7 +152,13 @@ def nearest(
 
 
 def level(whole: tf.Tensor, step: tf.Tensor, offset: tf.Tensor | None) -> tf.Tensor:
-    """Values of integers: steps from an offset."""
+    """Values of integers.
+
+    Args:
+        whole: how many steps.
+        step: positive, [1], or [C] along the last axis.
+        offset: what 0 stands for, shaped like ``step``; None is 0.
+    """
     if offset is None:
         return whole * step
     return whole * step + offset

@@ -61,11 +61,11 @@ def add_format(p: Any) -> None:
 
 
 def check_counts(args: argparse.Namespace, *names: str) -> None:
-    """Checks flags that say how many, or a number of these.
+    """Checks flags that say how many, one number or several; what was not given passes.
 
     Args:
         args: The flags.
-        *names: Of these that are checked, without the hyphens.
+        *names: Of the flags that are checked, without hyphens.
 
     Raises:
         UsageError: A value is less than 1.
@@ -74,7 +74,7 @@ def check_counts(args: argparse.Namespace, *names: str) -> None:
         given = vars(args)[name]
         values = given if isinstance(given, list) else [given]
         for value in values:
-            if value < 1:
+            if value is not None and value < 1:
                 raise UsageError(f'--{name} {value}: must be at least 1')
 
 

@@ -186,7 +186,7 @@ def export(args: argparse.Namespace, path: Path) -> str:
 
 
 def _settled(args: argparse.Namespace, source: Any, exporter: forms.Exporter) -> list[str]:
-    """What is exported of a checkpoint; an exporter gets the thresholds of its exits.
+    """The points that are exported of a checkpoint; its exporter gets the thresholds of exits.
 
     Args:
         args: the flags.

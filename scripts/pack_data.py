@@ -31,7 +31,7 @@ from engine.data.sources import FileSource, Source, innermost
 from engine.data.split import Split
 from engine.errors import UsageError
 from engine.files import check_writable
-from scripts import parser, status
+from scripts import check_counts, parser, status
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -205,8 +205,7 @@ def _shrink(args: argparse.Namespace) -> Shrink | None:
         if args.quality is not None:
             raise UsageError(f'--quality {args.quality}: needs --shortest')
         return None
-    if args.shortest < 1:
-        raise UsageError(f'--shortest {args.shortest}: must be at least 1')
+    check_counts(args, 'shortest')
     quality = QUALITY if args.quality is None else args.quality
     if not 1 <= quality <= 100:
         raise UsageError(f'--quality {quality}: must be 1 to 100')

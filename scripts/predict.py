@@ -24,7 +24,7 @@ from engine.quantities import counted
 from engine.results import formats, predictions, predictions_page
 from engine.results.formats import Column, Table
 from engine.results.predictions import Growing, Row
-from scripts import add_format, noted, parser, status
+from scripts import add_format, check_counts, noted, parser, status
 
 COLUMNS = (
     Column('image', 'image'),
@@ -89,8 +89,7 @@ def run(args: argparse.Namespace) -> str:
         return _joined(args)
     if args.run is None:
         raise UsageError('RUN: give a run folder, a checkpoint or an exported file, and images')
-    if args.top < 1:
-        raise UsageError(f'--top {args.top}: must be at least 1')
+    check_counts(args, 'top')
     given = []
     for name, flag in WAYS.items():
         if vars(args)[name] is not None:

@@ -31,7 +31,7 @@ from engine.graph import step_functions
 from engine.results import formats, levels_figure, quantizer_figure
 from engine.results.formats import Column, Table
 from quant import specs
-from scripts import add_format, noted, parser, status
+from scripts import add_format, check_counts, noted, parser, status
 
 HALVES = (step_functions.WEIGHTS, step_functions.ACTIVATIONS)
 
@@ -113,8 +113,7 @@ def check(args: argparse.Namespace) -> None:
         re.compile(args.layer or '')
     except (re.error, OverflowError, RecursionError) as error:
         raise UsageError(f'--layer {args.layer!r}: is no regular expression: {error}') from error
-    if args.images is not None and args.images < 1:
-        raise UsageError(f'--images {args.images}: must be at least 1')
+    check_counts(args, 'images')
 
 
 def halves(spec: str, only: str | None) -> list[str]:

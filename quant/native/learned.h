@@ -5,6 +5,13 @@
 
 namespace {
 
+// Adds the lanes of a sum to one number, and begins the sum anew.
+inline void add_lanes(Sum& sum, double* total) {
+  double lanes[W] = {};
+  sum.flush(lanes);
+  for (int lane = 0; lane < W; ++lane) *total += lanes[lane];
+}
+
 // The arithmetic of quant/apot.py.
 class Clipping {
  public:
@@ -29,11 +36,7 @@ class Clipping {
   }
 
   // To be called after at most kFlush rows.
-  void flush(double* table) {
-    double sums[W] = {};
-    of_clip_.flush(sums);
-    for (int lane = 0; lane < W; ++lane) table[0] += sums[lane];
-  }
+  void flush(double* table) { add_lanes(of_clip_, table); }
 
   void finish(double*) {}
 
@@ -77,13 +80,8 @@ class Spreading {
 
   // To be called after at most kFlush rows.
   void flush(double* table) {
-    double lower[W] = {}, width[W] = {};
-    of_lower_.flush(lower);
-    of_width_.flush(width);
-    for (int lane = 0; lane < W; ++lane) {
-      table[0] += lower[lane];
-      table[1] += width[lane];
-    }
+    add_lanes(of_lower_, table);
+    add_lanes(of_width_, table + 1);
   }
 
   void finish(double*) {}
@@ -123,13 +121,8 @@ class Climbing {
 
   // To be called after at most kFlush rows; cells add up over more.
   void flush(double* table) {
-    double first[W] = {}, second[W] = {};
-    of_scale1_.flush(first);
-    of_scale2_.flush(second);
-    for (int lane = 0; lane < W; ++lane) {
-      table[0] += first[lane];
-      table[1] += second[lane];
-    }
+    add_lanes(of_scale1_, table);
+    add_lanes(of_scale2_, table + 1);
     if (++flushes_ % (kLongFlush / kFlush) == 0) cells_.flush(totals_);
   }
 

@@ -77,12 +77,15 @@ def of_demo(name: str, command: str, folder: Path) -> dict[str, Any]:
         if not job.foreign:
             ends = study.PRESETS[name].scored or ('',)
             paths += [f'{folder / job.name}{end}' for end in ends]
-    rows = []
+    rows: dict[tuple[int, int, str], dict[str, Any]] = {}
     for row in json.loads(rendering.render(tables.read_runs(paths, ''), 'json', False))['rows']:
         # Of all sizes, and of an exit with those before it.
-        if not row['point'].startswith(ENSEMBLE):
-            rows.append({'run': network, **{field: row[field] for field in FIELDS}})
-    return {'rows': rows}
+        if row['point'].startswith(ENSEMBLE):
+            continue
+        # A second stage scores widths that the first one has scored.
+        kept = {field: row[field] for field in FIELDS}
+        rows.setdefault((row['qw'], row['qa'], row['point']), {'run': network, **kept})
+    return {'rows': list(rows.values())}
 
 
 def of_study(name: str, command: str, folder: Path) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def run(args: argparse.Namespace) -> str:
         if target:
             check_output(str(target), flag)
     if not any(map(os.path.lexists, images)):
-        raise UsageError(f'IMAGE {images[0]}: is not there, and none of {len(images)} is')
+        more = f', nor is any of the {len(images) - 1} others' if len(images) > 1 else ''
+        raise UsageError(f'IMAGE {images[0]}: is not there{more}; give a picture')
     growing = None
     rows: list[Row] = []
     if args.csv:

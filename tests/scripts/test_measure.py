@@ -83,7 +83,10 @@ def test_experiments_are_those_of_the_pages():
     demos = [name for name, one in known.items() if one.content is measure.of_demo]
     assert demos == [demo.name for demo in page_tables.DEMOS]
     for demo in page_tables.DEMOS:
-        assert demo.short in {row['run'] for row in measured.rows(demo.name)}
+        rows = measured.rows(demo.name)
+        assert demo.short in {row['run'] for row in rows}
+        points = [(row['run'], row['qw'], row['qa'], row['point'], row['bn']) for row in rows]
+        assert len(set(points)) == len(points)
     for name in measured.names():
         assert name in known or name in ('cascade', 'bench-peers', 'recompute')
 
@@ -119,14 +122,15 @@ def test_seeds_become_rows(tmp_path, monkeypatch):
 
 
 def test_rows_of_a_demo_are_its_points(tmp_path, monkeypatch):
-    """Points that answer together are none of them: neither sizes nor exits."""
+    """Points that answer together are none of them; one that two stages score is there once."""
     monkeypatch.setattr(study, 'main', lambda words: 0)
     monkeypatch.setattr(tables, 'read_runs', lambda paths, device: paths)
     kept = ['s28-x1', 's28-x0']
     rows = []
-    for point in [*kept, 'ensemble', 'ensemble-s28-x1']:
-        rows.append({**dict.fromkeys(measure.FIELDS), 'point': point})
+    for point in [*kept, 'ensemble', 'ensemble-s28-x1', 's28-x0']:
+        rows.append({**dict.fromkeys(measure.FIELDS), 'point': point, 'top1': len(rows)})
     monkeypatch.setattr(rendering, 'render', lambda *_: json.dumps({'rows': rows}))
     found = measure.of_demo('demo-msdnet', 'scripts.study demo-msdnet', tmp_path)['rows']
     assert [row['point'] for row in found] == kept
+    assert [row['top1'] for row in found] == [0, 1]
     assert {row['run'] for row in found} == {'MSDNet'}
